@@ -1,0 +1,115 @@
+// Constants of the kernel's interface, grouped by the call that takes them; equal on x86_64 and aarch64.
+
+/** "Relative to the working directory", for the *at calls. */
+export const AT_FDCWD = -100;
+
+/** Flags of openat(2). */
+export const O = {
+  RDONLY: 0,
+  WRONLY: 1,
+  RDWR: 2,
+  CREAT: 0o100,
+  EXCL: 0o200,
+  NOCTTY: 0o400,
+  TRUNC: 0o1000,
+  APPEND: 0o2000,
+  NONBLOCK: 0o4000,
+  CLOEXEC: 0o2000000,
+} as const;
+
+/** Namespace flags of clone(2), unshare(2) and setns(2). */
+export const CLONE = {
+  NEWTIME: 0x80,
+  NEWNS: 0x20000,
+  NEWCGROUP: 0x2000000,
+  NEWUTS: 0x4000000,
+  NEWIPC: 0x8000000,
+  NEWUSER: 0x10000000,
+  NEWPID: 0x20000000,
+  NEWNET: 0x40000000,
+} as const;
+
+/** Flags of mount(2). */
+export const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, REC: 16384, PRIVATE: 1 << 18 } as const;
+
+/** Options of prctl(2). */
+export const PR = {
+  SET_PDEATHSIG: 1,
+  SET_DUMPABLE: 4,
+  SET_KEEPCAPS: 8,
+  SET_NAME: 15,
+  SET_CHILD_SUBREAPER: 36,
+  SET_NO_NEW_PRIVS: 38,
+  CAP_AMBIENT: 47,
+  CAP_AMBIENT_RAISE: 2,
+  CAP_AMBIENT_CLEAR_ALL: 4,
+} as const;
+
+/** Requests of ioctl(2). */
+export const IOCTL = {
+  TCGETS: 0x5401,
+  TCSETS: 0x5402,
+  TCSETSW: 0x5403,
+  TIOCGPGRP: 0x540f,
+  TIOCSPGRP: 0x5410,
+  TIOCGSID: 0x5429,
+  SIOCSIFFLAGS: 0x8914,
+  /** ioctl_nsfs(2), Linux 6.18: the 64-bit id of a namespace. */
+  NS_GET_ID: 0x8008b70d,
+} as const;
+
+/** Socket families and types of socket(2). */
+export const SOCKET = { AF_INET: 2, DGRAM: 2, CLOEXEC: 0o2000000 } as const;
+
+/** Commands of fcntl(2). */
+export const F = { GETFD: 1, SETFD: 2, ADD_SEALS: 1033, FD_CLOEXEC: 1 } as const;
+
+/** Every seal of memfd_create(2) that forbids a change: SEAL, SHRINK, GROW, WRITE. */
+export const F_SEAL_ALL = 1 | 2 | 4 | 8;
+
+/** Events of poll(2). */
+export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
+
+/** Numbers of capabilities(7). */
+export const CAP = { SETGID: 6, SETUID: 7, SYS_ADMIN: 21, SETFCAP: 31 } as const;
+
+/** Resource of prlimit(2). */
+export const RLIMIT_NOFILE = 7;
+
+/** Numbers of signal(7), by name without SIG. */
+export const SIGNAL = {
+  HUP: 1,
+  INT: 2,
+  QUIT: 3,
+  ILL: 4,
+  TRAP: 5,
+  ABRT: 6,
+  BUS: 7,
+  FPE: 8,
+  KILL: 9,
+  USR1: 10,
+  SEGV: 11,
+  USR2: 12,
+  PIPE: 13,
+  ALRM: 14,
+  TERM: 15,
+  STKFLT: 16,
+  CHLD: 17,
+  CONT: 18,
+  STOP: 19,
+  TSTP: 20,
+  TTIN: 21,
+  TTOU: 22,
+  URG: 23,
+  XCPU: 24,
+  XFSZ: 25,
+  VTALRM: 26,
+  PROF: 27,
+  WINCH: 28,
+  IO: 29,
+  PWR: 30,
+  SYS: 31,
+} as const;
+
+/** Name of a signal, without SIG. */
+export type SignalName = keyof typeof SIGNAL;

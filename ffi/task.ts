@@ -1,0 +1,131 @@
+// A task: something that makes syscalls, either this process (`self`) or an agent elsewhere, with the same arguments.
+
+import { check } from "./errno.ts";
+import { Fd } from "./fd.ts";
+import { address } from "./memory.ts";
+import { shim } from "./shim.ts";
+import { type SyscallName, syscallNumber } from "./syscalls.ts";
+
+/** Memory that the kernel writes to; see {@linkcode out}. */
+export class Out {
+  /** @param bytes Read by the call, and overwritten with what the kernel left there. */
+  constructor(readonly bytes: Uint8Array) {}
+}
+
+/**
+ * Marks an argument as memory that the kernel writes to.
+ *
+ * @param bytes The memory; what it holds is also passed in.
+ * @returns The argument.
+ */
+export function out(bytes: Uint8Array): Out {
+  return new Out(bytes);
+}
+
+/** A NULL-terminated array of pointers; see {@linkcode pointers}. */
+export class Pointers {
+  /** @param targets What each pointer points to. */
+  constructor(readonly targets: readonly Uint8Array[]) {}
+}
+
+/**
+ * A NULL-terminated array of pointers, such as the `argv` of execve(2).
+ *
+ * @param targets What each pointer points to.
+ * @returns The argument.
+ */
+export function pointers(targets: readonly Uint8Array[]): Pointers {
+  return new Pointers(targets);
+}
+
+/**
+ * An argument of a syscall.
+ *
+ * - a number or bigint: itself. An fd given as a number is the *task's* descriptor.
+ * - an {@linkcode Fd}: a descriptor of *this* process; an agent gets a duplicate for the time of the call.
+ * - bytes: a pointer to them. `null`: a null pointer.
+ */
+export type Arg = number | bigint | Fd | Uint8Array | Out | Pointers | null;
+
+/** Something that makes syscalls. */
+export interface Task {
+  /**
+   * Makes a syscall.
+   *
+   * @param name The kernel's name of the call.
+   * @param args Up to six arguments.
+   * @returns The value, or a negative error number.
+   */
+  raw(name: SyscallName, ...args: Arg[]): number;
+  /**
+   * Makes a syscall whose result is a descriptor, and brings it into this process.
+   *
+   * @param name The kernel's name of the call.
+   * @param args Up to six arguments.
+   * @returns The descriptor, owned by the caller, with close-on-exec as the call itself sets it.
+   * @throws {SysError} If the call fails.
+   */
+  open(name: SyscallName, ...args: Arg[]): Fd;
+}
+
+/** The address of a NULL-terminated pointer array, and what must stay referenced while it is used. */
+function pointerArray(list: Pointers): { array: Uint8Array; keep: readonly Uint8Array[] } {
+  const words = new BigUint64Array(list.targets.length + 1);
+  list.targets.forEach((target, i) => words[i] = address(target));
+  return { array: new Uint8Array(words.buffer), keep: list.targets };
+}
+
+class Self implements Task {
+  raw(name: SyscallName, ...args: Arg[]): number {
+    const keep: unknown[] = [];
+    const word = (i: number): bigint => {
+      const arg = args[i];
+      switch (typeof arg) {
+        case "number":
+          return BigInt(arg);
+        case "bigint":
+          return arg;
+        default:
+      }
+      if (arg === null || arg === undefined) return 0n;
+      if (arg instanceof Fd) return BigInt(arg.number);
+      if (arg instanceof Out) return address(arg.bytes);
+      if (arg instanceof Pointers) {
+        const built = pointerArray(arg);
+        keep.push(built);
+        return address(built.array);
+      }
+      return address(arg);
+    };
+    const nr = BigInt(syscallNumber(name));
+    return Number(shim().syscall(nr, word(0), word(1), word(2), word(3), word(4), word(5)));
+  }
+
+  open(name: SyscallName, ...args: Arg[]): Fd {
+    return new Fd(check(name, this.raw(name, ...args)));
+  }
+}
+
+/** This process (in a Worker: the calling thread). */
+export const self: Task = new Self();
+
+/**
+ * Makes a syscall and checks its result.
+ *
+ * @example
+ * ```ts
+ * import { call, self } from "./task.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(call(self, "getpid"), Deno.pid);
+ * ```
+ *
+ * @param task Where to make it.
+ * @param name The kernel's name of the call.
+ * @param args Up to six arguments.
+ * @returns The value.
+ * @throws {SysError} If the call fails.
+ */
+export function call(task: Task, name: SyscallName, ...args: Arg[]): number {
+  return check(name, task.raw(name, ...args));
+}

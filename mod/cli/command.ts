@@ -1,0 +1,71 @@
+// Runs a command: parses its options, sets the log up, and turns errors into messages and exit codes.
+
+import { PenneError } from "../errors.ts";
+import { log, LOG_LEVELS, setUpLog } from "../log/log.ts";
+import { type CommandSpec, type ParsedOptions, parseOptions } from "./options.ts";
+import { wordOption } from "./values.ts";
+
+/** What a command's module exports. */
+export interface CommandModule {
+  /** What it accepts. */
+  readonly SPEC: CommandSpec;
+  /** Its exit code when it fails for another reason than a wrong command line. */
+  readonly FAILURE: number;
+  /** Does it; the result is the exit code. */
+  main(options: ParsedOptions): number | Promise<number>;
+}
+
+/** Writes text to one of the standard streams. */
+export type Say = (stream: { writeSync(bytes: Uint8Array): number }, text: string) => void;
+
+/** Exit code for a wrong command line. */
+export const USAGE = 2;
+
+function applyLogOptions(options: ParsedOptions): void {
+  const level = wordOption(options, "log-level", LOG_LEVELS);
+  const format = wordOption(options, "log-format", ["text", "json"]);
+  const file = options.get("log-file");
+  setUpLog({ ...level && { level }, ...format && { format }, ...file !== undefined && { file } });
+}
+
+/** Logs what went wrong, and what the user can do. */
+async function explain(error: unknown, failure: number): Promise<number> {
+  if (!(error instanceof PenneError)) {
+    log().error(`internal error: ${error instanceof Error ? error.message : error}`);
+    if (error instanceof Error) log().debug(error.stack ?? "");
+    return failure;
+  }
+  const hints = await error.hints();
+  log().error([error.message, ...hints.map((hint) => `hint: ${hint}`)].join("\n"));
+  log().debug(error.stack ?? "");
+  const { exitCode } = error as { exitCode?: number };
+  return error.usage ? USAGE : exitCode ?? failure;
+}
+
+/**
+ * Runs a command.
+ *
+ * @param module The command.
+ * @param args What follows its name.
+ * @param say Writes to a standard stream.
+ * @returns The exit code.
+ */
+export async function runCommand(module: CommandModule, args: readonly string[], say: Say): Promise<number> {
+  const { SPEC, FAILURE } = module;
+  setUpLog();
+  try {
+    const options = parseOptions(SPEC, args);
+    if (options.has("help")) {
+      say(Deno.stdout, (await import("./help.ts")).commandHelp(SPEC));
+      return 0;
+    }
+    if (options.has("version")) {
+      say(Deno.stdout, `penne ${(await import("../version.ts")).VERSION}\n`);
+      return 0;
+    }
+    applyLogOptions(options);
+    return await module.main(options);
+  } catch (error) {
+    return await explain(error, FAILURE);
+  }
+}

@@ -1,0 +1,136 @@
+// `penne run`: from the command line to the exit code.
+
+import { Fd } from "../../ffi/fd.ts";
+import { SignalPipe } from "../../ffi/sys.ts";
+import { Agent } from "../../ffi/agent.ts";
+import { self } from "../../ffi/task.ts";
+import { F, SIGNAL } from "../../ffi/consts.ts";
+import { PenneError } from "../errors.ts";
+import type { MapRequest } from "../idmap/plan.ts";
+import { parseRange } from "../idmap/ranges.ts";
+import { log } from "../log/log.ts";
+import { startChild } from "../run/child.ts";
+import { ExecError } from "../run/command.ts";
+import { planRun, type RunOptions } from "../run/plan.ts";
+import { openParent } from "../run/parent.ts";
+import { Reporter } from "../run/report.ts";
+import { FORWARDED, supervise } from "../run/supervise.ts";
+import { Terminal } from "../run/terminal.ts";
+import type { ParsedOptions } from "./options.ts";
+import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
+
+export { RUN_SPEC as SPEC } from "./run_spec.ts";
+
+/** Exit code when penne fails before the command has run. */
+export const FAILURE = 125;
+
+const ID_MAX = 2 ** 32 - 2;
+
+function ranges(options: ParsedOptions, name: string): Record<string, unknown> {
+  const values = options.all(name);
+  return values.length ? { [name === "map-users" ? "users" : "groups"]: values.map(parseRange) } : {};
+}
+
+function variables(options: ParsedOptions): Record<string, string> {
+  return Object.fromEntries(
+    options.all("env").map((value) => {
+      const at = value.indexOf("=");
+      if (at < 1) throw new PenneError(`use --env "${value}": it is not NAME=VALUE`, { usage: true });
+      return [value.slice(0, at), value.slice(at + 1)];
+    }),
+  );
+}
+
+/** What the library is asked for, from the command line. */
+function runOptions(options: ParsedOptions): RunOptions {
+  const optional = <K extends string, V>(key: K, value: V | undefined) =>
+    (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
+  const net = wordOption(options, "net", ["none", "host", "tap"]);
+  if (net === "tap") {
+    throw new PenneError("use --net=tap: it is not available in this version yet", {
+      usage: true,
+      hints: ["--net=none (the default) gives loopback alone, --net=host shares the host's network"],
+    });
+  }
+  const unshare = options.get("unshare");
+  const killSignal = options.get("kill-signal");
+  const map: MapRequest = {
+    ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
+    ...ranges(options, "map-users"),
+    ...ranges(options, "map-groups"),
+    ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"])),
+  };
+  return {
+    command: options.rest,
+    ...optional("unshare", unshare === undefined ? undefined : parseNamespaces(unshare)),
+    ...optional("net", net),
+    map,
+    ...optional("hostname", options.get("hostname")),
+    ...optional("chdir", options.get("chdir")),
+    env: variables(options),
+    clearEnv: options.has("clear-env"),
+    ...optional("uid", numberOption(options, "uid", 0, ID_MAX)),
+    ...optional("gid", numberOption(options, "gid", 0, ID_MAX)),
+    init: !options.has("no-init"),
+    newSession: options.has("new-session"),
+    keepFds: fdOptions(options, "keep-fd").filter((fd) => fd > 2),
+    keepCaps: options.has("keep-caps"),
+    noNewPrivs: options.has("no-new-privs"),
+    ...optional("monotonic", numberOption(options, "monotonic", -(2 ** 40), 2 ** 40)),
+    ...optional("boottime", numberOption(options, "boottime", -(2 ** 40), 2 ** 40)),
+    ...optional("killSignal", killSignal === undefined ? undefined : parseSignal(killSignal)),
+  };
+}
+
+/** Descriptors for penne itself, which the command does not get. */
+function ownFd(options: ParsedOptions, name: string): Fd | null {
+  const [number] = fdOptions(options, name);
+  if (number === undefined) return null;
+  if (number > 2) self.raw("fcntl", number, F.SETFD, F.FD_CLOEXEC);
+  return new Fd(number);
+}
+
+/**
+ * Runs the command.
+ *
+ * @param options The command line.
+ * @returns The exit code.
+ * @throws {PenneError} If penne fails before the command has run.
+ */
+export function main(options: ParsedOptions): number {
+  const wanted = runOptions(options);
+  const report = new Reporter({
+    ready: ownFd(options, "ready-fd"),
+    status: ownFd(options, "status-fd"),
+    pidFile: options.get("pid-file") ?? null,
+  });
+  const plan = planRun(wanted);
+  using parent = options.has("die-with-parent") ? openParent() : null;
+  using terminal = Terminal.open(wanted.newSession ?? false);
+  using signals = new SignalPipe();
+  try {
+    using child = startChild(plan, {
+      terminal,
+      identify: report.wantsStatus,
+      beforeExec: (starting) => {
+        for (const name of FORWARDED) signals.catch(SIGNAL[name]);
+        report.ready(starting);
+      },
+    });
+    if (Agent.execRefused) {
+      log().warn(
+        `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
+      );
+    }
+    const newSession = wanted.newSession ?? false;
+    const status = supervise(child, { signals, terminal, newSession, parent });
+    if (status.lost) log().error("the agent that looked after the command was killed, and the command with it");
+    const code = status.code ?? 128 + status.signal!;
+    report.exit(code, status.signal);
+    return code;
+  } catch (error) {
+    if (!(error instanceof PenneError)) throw error;
+    report.exit(error instanceof ExecError ? error.exitCode : FAILURE, null);
+    throw error;
+  }
+}

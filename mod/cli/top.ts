@@ -1,0 +1,46 @@
+// `penne` without a command: help, version, and unknown words.
+
+import { COMMON_OPTIONS, suggest } from "./options.ts";
+import type { Say } from "./command.ts";
+
+/**
+ * Answers a command line that does not begin with a command.
+ *
+ * @param word The first word, if there is one.
+ * @param rest The words after it.
+ * @param commands The commands, each with a summary first.
+ * @param say Writes to a standard stream.
+ * @returns The exit code.
+ */
+export async function top(
+  word: string | undefined,
+  rest: readonly string[],
+  commands: Readonly<Record<string, readonly [string, ...unknown[]]>>,
+  say: Say,
+): Promise<number> {
+  const help = async () => {
+    const { programHelp } = await import("./help.ts");
+    return programHelp(Object.entries(commands).map(([name, [summary]]) => [name, summary]));
+  };
+  if (word === "--version" || word === "-V") {
+    say(Deno.stdout, `penne ${(await import("../version.ts")).VERSION}\n`);
+    return 0;
+  }
+  if (word === "--help" || word === "-h" || (word === "help" && !rest.length)) {
+    say(Deno.stdout, await help());
+    return 0;
+  }
+  if (word === undefined) {
+    say(Deno.stderr, await help());
+    return 2;
+  }
+  const kind = word.startsWith("-") ? "option" : "command";
+  const near = suggest(word, [...Object.keys(commands), ...COMMON_OPTIONS.map(({ name }) => `--${name}`)]);
+  const what = word.startsWith("-") && COMMON_OPTIONS.some(({ name }) => word.replace(/=.*/, "") === `--${name}`)
+    ? `use ${word} here: options follow the command`
+    : `use "${word}": there is no such ${kind}`;
+  say(Deno.stderr, `penne: cannot ${what}\n`);
+  if (near && near !== word) say(Deno.stderr, `hint: did you mean ${near}?\n`);
+  say(Deno.stderr, "hint: penne --help lists the commands\n");
+  return 2;
+}

@@ -1,0 +1,128 @@
+// What penne was called with: ids, capabilities, signal mask and environment, as the command is to find them again.
+
+import { RLIMIT_NOFILE } from "../../ffi/consts.ts";
+import { readBytes } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+
+/** What a process has inherited from its caller. */
+export interface Caller {
+  /** Effective user id. */
+  readonly uid: number;
+  /** Effective group id. */
+  readonly gid: number;
+  /** Effective capabilities, bit n for capability n. */
+  readonly capabilities: bigint;
+  /** Blocked signals, bit n-1 for signal n. */
+  readonly blocked: bigint;
+}
+
+const CAPABILITY_VERSION_3 = 0x20080522;
+
+/**
+ * Capabilities of this thread, capget(2).
+ *
+ * @returns The effective set, bit n for capability n.
+ */
+export function effectiveCapabilities(): bigint {
+  const header = new Uint32Array([CAPABILITY_VERSION_3, 0]);
+  const sets = new Uint32Array(6);
+  call(self, "capget", new Uint8Array(header.buffer), out(new Uint8Array(sets.buffer)));
+  return BigInt(sets[0]!) | BigInt(sets[3]!) << 32n;
+}
+
+/**
+ * What this process has inherited.
+ *
+ * @example
+ * ```ts
+ * import { caller } from "./caller.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(caller().uid, Deno.uid());
+ * ```
+ *
+ * @returns It.
+ */
+export function caller(): Caller {
+  const mask = new BigUint64Array(1);
+  call(self, "rt_sigprocmask", 0, null, out(new Uint8Array(mask.buffer)), 8);
+  return {
+    uid: call(self, "geteuid"),
+    gid: call(self, "getegid"),
+    capabilities: effectiveCapabilities(),
+    blocked: mask[0]!,
+  };
+}
+
+/**
+ * Whether a capability is among those of a set.
+ *
+ * @param set The set, bit n for capability n.
+ * @param capability The number.
+ * @returns Whether it is there.
+ */
+export function hasCapability(set: bigint, capability: number): boolean {
+  return (set >> BigInt(capability) & 1n) === 1n;
+}
+
+/** An environment variable as the bytes that execve(2) passes on, `NAME=value`, which need not be UTF-8. */
+export type EnvironmentEntry = Uint8Array;
+
+/**
+ * The environment this process was started with, environ(7), byte for byte.
+ *
+ * @returns The entries in their order.
+ */
+export function environment(): EnvironmentEntry[] {
+  const bytes = readBytes(self, "/proc/self/environ");
+  const entries: EnvironmentEntry[] = [];
+  for (let at = 0; at < bytes.length;) {
+    let end = bytes.indexOf(0, at);
+    if (end < 0) end = bytes.length;
+    if (end > at) entries.push(bytes.slice(at, end));
+    at = end + 1;
+  }
+  return entries;
+}
+
+/**
+ * Looks a variable up.
+ *
+ * @example
+ * ```ts
+ * import { environment, variable } from "./caller.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const entry = new TextEncoder().encode("SHELL=/bin/sh");
+ * assertEquals(variable([entry], "SHELL"), "/bin/sh");
+ * assertEquals(variable([entry], "SHE"), undefined);
+ * ```
+ *
+ * @param entries The environment.
+ * @param name The variable.
+ * @returns Its value, or undefined if it is not set.
+ */
+export function variable(entries: readonly EnvironmentEntry[], name: string): string | undefined {
+  const key = new TextEncoder().encode(`${name}=`);
+  const entry = entries.find((e) => key.every((byte, i) => e[i] === byte));
+  return entry && new TextDecoder().decode(entry.subarray(key.length));
+}
+
+/** A limit of prlimit(2). */
+export interface Limit {
+  /** What is enforced. */
+  readonly soft: bigint;
+  /** How far the soft limit may be raised. */
+  readonly hard: bigint;
+}
+
+/**
+ * The limit on open files, getrlimit(2).
+ *
+ * @returns It.
+ */
+export function openFilesLimit(): Limit {
+  const words = new BigUint64Array(2);
+  call(self, "prlimit64", 0, RLIMIT_NOFILE, null, out(new Uint8Array(words.buffer)));
+  return { soft: words[0]!, hard: words[1]! };
+}

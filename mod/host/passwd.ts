@@ -1,0 +1,56 @@
+// Users of this host as /etc/passwd has them, passwd(5).
+
+import { SysError } from "../../ffi/errno.ts";
+import { readText } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
+
+/** A line of /etc/passwd. */
+export interface User {
+  /** Login name. */
+  readonly name: string;
+  /** User id. */
+  readonly uid: number;
+  /** Home directory. */
+  readonly home: string;
+  /** Login shell; empty means /bin/sh. */
+  readonly shell: string;
+}
+
+/**
+ * Finds a user in the text of a passwd file.
+ *
+ * @example
+ * ```ts
+ * import { parsePasswd } from "./passwd.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parsePasswd("alice:x:1000:1000::/home/alice:/bin/bash\n", 1000)?.name, "alice");
+ * ```
+ *
+ * @param text The file.
+ * @param uid Whom to find.
+ * @returns The first line with that id, or null.
+ */
+export function parsePasswd(text: string, uid: number): User | null {
+  for (const line of text.split("\n")) {
+    const [name, , id, , , home, shell] = line.split(":");
+    if (name && id === `${uid}`) return { name, uid, home: home ?? "", shell: shell ?? "" };
+  }
+  return null;
+}
+
+/**
+ * Finds a user of this host.
+ *
+ * @param uid Whom to find.
+ * @returns The user, or null if there is no such line or no file.
+ * @throws {SysError} If the file is there and cannot be read.
+ */
+export function userOf(uid: number): User | null {
+  try {
+    return parsePasswd(readText(self, "/etc/passwd"), uid);
+  } catch (error) {
+    if (error instanceof SysError && error.code === "ENOENT") return null;
+    throw error;
+  }
+}

@@ -1,0 +1,102 @@
+// Writes the id maps of a user namespace: directly where permitted, else by newuidmap and newgidmap.
+//
+// Theory of operation. The maps of a namespace can be written once, by a process *outside*, through the /proc files of a
+// process inside that is still dumpable. Giving up setgroups(2) comes first: the kernel asks for it before an unprivileged
+// group map, and a map once written cannot be narrowed. The tools check that the caller owns the process, so this must
+// also be done before the process inside changes its ids.
+
+import { Agent } from "../../ffi/agent.ts";
+import { O } from "../../ffi/consts.ts";
+import type { SysError } from "../../ffi/errno.ts";
+import { cString } from "../../ffi/memory.ts";
+import { exec, open, pipe, read, stat, waitChild, write } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { attempt, PenneError } from "../errors.ts";
+import { environment, variable } from "../host/caller.ts";
+import type { IdMap, MapPlan } from "./plan.ts";
+import { mapText } from "./ranges.ts";
+
+/** Where the tools are looked for without a PATH. */
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+function writeProc(pid: number, file: string, text: string): void {
+  using fd = open(self, `/proc/${pid}/${file}`, O.WRONLY);
+  write(fd, new TextEncoder().encode(text));
+}
+
+/** Why a tool that has been found may be unable to do its work. */
+function toolHints(tool: string, path: string): string[] {
+  const hints: string[] = [];
+  const setuid = (stat(self, path).mode & 0o4000) !== 0;
+  const capable = self.raw("getxattr", cString(path), cString("security.capability"), null, 0) > 0;
+  if (!setuid && !capable) {
+    hints.push(`${path} has neither the set-user-id bit nor file capabilities (as root: chmod u+s ${path})`);
+  }
+  hints.push(`see that ${tool === "newuidmap" ? "/etc/subuid" : "/etc/subgid"} grants every id that is to be mapped`);
+  return hints;
+}
+
+/** Runs a tool, and fails if it does in any way: not there, an exit code, a signal. */
+function runTool(tool: string, pid: number, map: IdMap): void {
+  const what = `map ids with ${tool}`;
+  const [reader, writer] = attempt(what, () => pipe());
+  using output = reader;
+  using helper = attempt(what, () => Agent.spawn());
+  let error: SysError | null = null;
+  let path = tool;
+  {
+    using end = writer;
+    using nothing = open(self, "/dev/null", O.RDWR);
+    call(helper, "dup3", nothing, 0, 0);
+    call(helper, "dup3", end, 1, 0);
+    call(helper, "dup3", end, 2, 0);
+    const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
+    call(helper, "rt_sigaction", 13, new Uint8Array(32), null, 8); // SIGPIPE, which Rust ignores
+    call(helper, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
+    for (const directory of (variable(environment(), "PATH") || DEFAULT_PATH).split(":")) {
+      path = `${directory || "."}/${tool}`;
+      error = exec(helper, path, [tool, pid, ...ranges].map(String), []);
+      if (error === null || !["ENOENT", "ENOTDIR", "EACCES"].includes(error.code)) break;
+    }
+  }
+  if (error) {
+    helper.close();
+    waitChild(helper.pid);
+    throw new PenneError(`run ${tool}, which is needed to map these ids without privilege`, {
+      cause: error,
+      hints: ["install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"],
+    });
+  }
+  const buffer = new Uint8Array(4096);
+  let length = 0;
+  for (let n; length < buffer.length && (n = read(output, buffer.subarray(length))) > 0;) length += n;
+  output.close();
+  const status = waitChild(helper.pid);
+  if (status.code === 0) return;
+  const said = new TextDecoder().decode(buffer.subarray(0, length)).trim().split("\n")[0];
+  const how = status.signal === null ? `it exited with ${status.code}` : `it was killed by signal ${status.signal}`;
+  throw new PenneError(`${what}: ${how}${said ? ` (${said.replace(/^newuidmap: |^newgidmap: /, "")})` : ""}`, {
+    hints: toolHints(tool, path),
+  });
+}
+
+/**
+ * Writes the maps of the user namespace that a process is in.
+ *
+ * @param plan What to write.
+ * @param pid A dumpable process in the namespace, as this process's /proc has it.
+ * @throws {PenneError} If it fails; the namespace is then of no use.
+ */
+export function applyMaps(plan: MapPlan, pid: number): void {
+  if (plan.denySetgroups) attempt("forbid setgroups", () => writeProc(pid, "setgroups", "deny"));
+  for (const [map, kind, tool] of [[plan.users, "uid", "newuidmap"], [plan.groups, "gid", "newgidmap"]] as const) {
+    if (!map) continue;
+    if (map.tool) {
+      runTool(tool, pid, map);
+    } else {
+      attempt(`write the map of ${kind === "uid" ? "user" : "group"} ids`, () => {
+        writeProc(pid, `${kind}_map`, mapText(map.ranges));
+      }, () => ["the ids on the outside must all exist in the caller's own user namespace"]);
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// Ranges of user or group ids: parsing, checking and writing them down; pure.
+
+import { PenneError } from "../errors.ts";
+
+/** A range of ids in a user namespace and the ids outside that it stands for, user_namespaces(7). */
+export interface IdRange {
+  /** First id inside. */
+  readonly inside: number;
+  /** First id outside, as the parent user namespace has it. */
+  readonly outside: number;
+  /** Number of ids. */
+  readonly count: number;
+}
+
+/** Ids are 32 bits wide, and the last one means "none". */
+const ID_LIMIT = 2 ** 32 - 1;
+/** Most ranges of a map, since Linux 4.15. */
+const EXTENTS_MAX = 340;
+/** The kernel takes a map in one write of less than a page. */
+const TEXT_MAX = 4095;
+
+/**
+ * Parses `IN:OUT:COUNT`.
+ *
+ * @example
+ * ```ts
+ * import { parseRange } from "./ranges.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parseRange("0:100000:65536"), { inside: 0, outside: 100000, count: 65536 });
+ * ```
+ *
+ * @param text The range.
+ * @returns Its numbers.
+ * @throws {PenneError} If it is not three decimal numbers within 32 bits.
+ */
+export function parseRange(text: string): IdRange {
+  const match = /^(\d{1,10}):(\d{1,10}):(\d{1,10})$/.exec(text);
+  const bad = (reason: string) => new PenneError(`use the id range "${text}": ${reason}`, { usage: true });
+  if (!match) throw bad("it is not IN:OUT:COUNT, three decimal numbers");
+  const range = { inside: Number(match[1]), outside: Number(match[2]), count: Number(match[3]) };
+  if (range.count === 0) throw bad("its count is 0");
+  if (range.inside + range.count > ID_LIMIT || range.outside + range.count > ID_LIMIT) {
+    throw bad(`ids end at ${ID_LIMIT - 1}`);
+  }
+  return range;
+}
+
+function overlap(ranges: readonly IdRange[], side: "inside" | "outside"): [IdRange, IdRange] | null {
+  const sorted = [...ranges].sort((a, b) => a[side] - b[side]);
+  for (let i = 1; i < sorted.length; i++) {
+    const [a, b] = [sorted[i - 1]!, sorted[i]!];
+    if (a[side] + a.count > b[side]) return [a, b];
+  }
+  return null;
+}
+
+/**
+ * Writes a range as `IN:OUT:COUNT`.
+ *
+ * @param range The range.
+ * @returns Its text.
+ */
+export function rangeText({ inside, outside, count }: IdRange): string {
+  return `${inside}:${outside}:${count}`;
+}
+
+/**
+ * Checks what the kernel would refuse: overlaps on either side, and too many ranges.
+ *
+ * @example
+ * ```ts
+ * import { checkRanges, parseRange } from "./ranges.ts";
+ * import { PenneError } from "../errors.ts";
+ * import { assertThrows } from "@std/assert";
+ *
+ * assertThrows(() => checkRanges("user", ["0:1000:2", "1:2000:1"].map(parseRange)), PenneError, "overlap");
+ * ```
+ *
+ * @param kind Whose ids they are.
+ * @param ranges The ranges of one map.
+ * @throws {PenneError} If they cannot be a map.
+ */
+export function checkRanges(kind: "user" | "group", ranges: readonly IdRange[]): void {
+  const bad = (reason: string) => new PenneError(`map ${kind} ids: ${reason}`, { usage: true });
+  for (const side of ["inside", "outside"] as const) {
+    const found = overlap(ranges, side);
+    if (found) throw bad(`${found.map(rangeText).join(" and ")} overlap ${side}`);
+  }
+  if (ranges.length > EXTENTS_MAX) throw bad(`${ranges.length} ranges are more than the kernel's ${EXTENTS_MAX}`);
+  const { length } = mapText(ranges);
+  if (length > TEXT_MAX) throw bad(`its text of ${length} bytes is longer than the kernel's ${TEXT_MAX}`);
+}
+
+/**
+ * The text that goes into /proc/PID/uid_map or gid_map.
+ *
+ * @example
+ * ```ts
+ * import { mapText } from "./ranges.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(mapText([{ inside: 0, outside: 1000, count: 1 }]), "0 1000 1\n");
+ * ```
+ *
+ * @param ranges The ranges.
+ * @returns One line each.
+ */
+export function mapText(ranges: readonly IdRange[]): string {
+  return ranges.map(({ inside, outside, count }) => `${inside} ${outside} ${count}\n`).join("");
+}
+
+/**
+ * What an outside id is called inside.
+ *
+ * @param ranges The map.
+ * @param id The id outside.
+ * @returns The id inside, or null if it is not mapped.
+ */
+export function toInside(ranges: readonly IdRange[], id: number): number | null {
+  const range = ranges.find(({ outside, count }) => id >= outside && id < outside + count);
+  return range ? range.inside + id - range.outside : null;
+}
+
+/**
+ * Whether an id is mapped.
+ *
+ * @param ranges The map.
+ * @param id The id inside.
+ * @returns Whether it stands for an id outside.
+ */
+export function hasInside(ranges: readonly IdRange[], id: number): boolean {
+  return ranges.some(({ inside, count }) => id >= inside && id < inside + count);
+}

@@ -1,0 +1,72 @@
+// Subordinate ids: the ranges that /etc/subuid and /etc/subgid grant to a user, subuid(5).
+
+import { SysError } from "../../ffi/errno.ts";
+import { readText } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
+
+/** A range of subordinate ids. */
+export interface SubIdRange {
+  /** First id. */
+  readonly start: number;
+  /** Number of ids. */
+  readonly count: number;
+}
+
+/**
+ * The ranges of a user in the text of /etc/subuid or /etc/subgid.
+ *
+ * Lines that name the user and lines that give the uid both count, in the order of the file; lines that are not
+ * `OWNER:START:COUNT` are passed over, as shadow does.
+ *
+ * @example
+ * ```ts
+ * import { parseSubIds } from "./subid.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const text = "alice:100000:65536\nbob:165536:65536\n1000:300000:10\n";
+ * assertEquals(parseSubIds(text, 1000, "alice"), [{ start: 100000, count: 65536 }, { start: 300000, count: 10 }]);
+ * ```
+ *
+ * @param text The file.
+ * @param uid The user's id.
+ * @param name The user's name, if there is one.
+ * @returns The ranges.
+ */
+export function parseSubIds(text: string, uid: number, name: string | null): SubIdRange[] {
+  const ranges: SubIdRange[] = [];
+  for (const line of text.split("\n")) {
+    const match = /^([^:]+):(\d+):(\d+)\s*$/.exec(line);
+    if (!match || (match[1] !== name && match[1] !== `${uid}`)) continue;
+    const range = { start: Number(match[2]), count: Number(match[3]) };
+    if (range.count > 0 && range.start + range.count < 2 ** 32) ranges.push(range);
+  }
+  return ranges;
+}
+
+/**
+ * The subordinate ids that this host grants to a user.
+ *
+ * @param kind Users' or groups' ids.
+ * @param uid The user's id.
+ * @param name The user's name, if there is one.
+ * @returns The ranges; none if the file is missing.
+ * @throws {SysError} If the file is there and cannot be read.
+ */
+export function subIds(kind: "user" | "group", uid: number, name: string | null): SubIdRange[] {
+  try {
+    return parseSubIds(readText(self, subIdFile(kind)), uid, name);
+  } catch (error) {
+    if (error instanceof SysError && error.code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/**
+ * The file that grants subordinate ids.
+ *
+ * @param kind Users' or groups' ids.
+ * @returns Its path.
+ */
+export function subIdFile(kind: "user" | "group"): string {
+  return kind === "user" ? "/etc/subuid" : "/etc/subgid";
+}

@@ -1,0 +1,80 @@
+// Penne's log: to stderr or a file, as text or JSON lines.
+
+import { BaseHandler, getLogger, type Logger, type LogRecord, setup } from "@std/log";
+import { O } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { open, write } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
+import { attempt } from "../errors.ts";
+
+/** Least severity that is logged. */
+export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
+/** Name of a severity. */
+export type LogLevelName = (typeof LOG_LEVELS)[number];
+
+/** How to log. */
+export interface LogOptions {
+  /** Least severity; `warning` by default. */
+  readonly level?: LogLevelName;
+  /** `text` by default. */
+  readonly format?: "text" | "json";
+  /** A file to append to, in place of stderr. */
+  readonly file?: string;
+}
+
+const STD_NAMES = { debug: "DEBUG", info: "INFO", warning: "WARN", error: "ERROR" } as const;
+
+function levelName(record: LogRecord): string {
+  return record.levelName === "WARN" ? "warning" : record.levelName.toLowerCase();
+}
+
+function textLine(record: LogRecord): string {
+  return record.levelName === "ERROR" ? `penne: ${record.msg}` : `penne: ${levelName(record)}: ${record.msg}`;
+}
+
+function jsonLine(record: LogRecord): string {
+  return JSON.stringify({ time: record.datetime.toISOString(), level: levelName(record), msg: record.msg });
+}
+
+class FdHandler extends BaseHandler {
+  #fd: Fd | number;
+
+  constructor(fd: Fd | number, formatter: (record: LogRecord) => string) {
+    super("DEBUG", { formatter });
+    this.#fd = fd;
+  }
+
+  override log(msg: string): void {
+    try {
+      write(this.#fd, new TextEncoder().encode(`${msg}\n`));
+    } catch {
+      // There is nowhere to tell that there is nowhere to tell.
+    }
+  }
+}
+
+/**
+ * Sets the log up.
+ *
+ * @param options How to log.
+ * @throws {PenneError} If the file cannot be opened.
+ */
+export function setUpLog(options: LogOptions = {}): void {
+  const { level = "warning", format = "text", file } = options;
+  const fd = file === undefined
+    ? 2
+    : attempt(`open the log file "${file}"`, () => open(self, file, O.WRONLY | O.CREAT | O.APPEND, 0o600));
+  setup({
+    handlers: { fd: new FdHandler(fd, format === "json" ? jsonLine : textLine) },
+    loggers: { penne: { level: STD_NAMES[level], handlers: ["fd"] } },
+  });
+}
+
+/**
+ * Penne's logger.
+ *
+ * @returns It; it writes nothing before {@linkcode setUpLog}.
+ */
+export function log(): Logger {
+  return getLogger("penne");
+}

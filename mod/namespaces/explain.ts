@@ -1,0 +1,58 @@
+// Finds out why the kernel has refused to make namespaces, for hints; loaded only after a failure.
+
+import { SysError } from "../../ffi/errno.ts";
+import { readText } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
+import { effectiveCapabilities } from "../host/caller.ts";
+import type { NamespaceType } from "./types.ts";
+
+function setting(path: string): string | null {
+  try {
+    return readText(self, `/proc/sys/${path}`).trim();
+  } catch (error) {
+    if (error instanceof SysError) return null;
+    throw error;
+  }
+}
+
+/**
+ * Why namespaces could not be made.
+ *
+ * @param error The refusal.
+ * @param types What was to be made.
+ * @returns A hint for each cause found.
+ */
+export function explainNamespaces(error: SysError, types: readonly NamespaceType[]): string[] {
+  const hints: string[] = [];
+  if (error.code === "ENOSPC" || error.code === "EUSERS") {
+    for (const type of types) {
+      const name = `user/max_${type}_namespaces`;
+      if (setting(name) === "0") {
+        hints.push(
+          `${name.replace("/", ".")} is 0, which forbids ${type} namespaces (as root: sysctl -w ${
+            name.replace("/", ".")
+          }=10000)`,
+        );
+      }
+    }
+    if (!hints.length) {
+      hints.push("a limit is reached: see user.max_*_namespaces; user and pid namespaces nest at most 32 deep");
+    }
+  }
+  if (error.code === "EPERM" || error.code === "EACCES") {
+    if (!types.includes("user") && effectiveCapabilities() === 0n) {
+      hints.push(`without privilege these namespaces need a user namespace too: --unshare user,${types.join(",")}`);
+    }
+    if (setting("kernel/unprivileged_userns_clone") === "0") {
+      hints.push("kernel.unprivileged_userns_clone is 0 (as root: sysctl -w kernel.unprivileged_userns_clone=1)");
+    }
+    if (setting("kernel/apparmor_restrict_unprivileged_userns") === "1") {
+      hints.push(
+        "AppArmor restricts user namespaces on this host (kernel.apparmor_restrict_unprivileged_userns is 1): " +
+          "install a profile that allows them for penne, or as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+      );
+    }
+  }
+  if (error.code === "EINVAL") hints.push("this kernel may lack one of these kinds of namespaces: see /proc/self/ns");
+  return hints;
+}

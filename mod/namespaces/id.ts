@@ -1,0 +1,46 @@
+// What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
+
+import { IOCTL, O } from "../../ffi/consts.ts";
+import { open, stat } from "../../ffi/sys.ts";
+import { out, self, type Task } from "../../ffi/task.ts";
+import { namespaceFile, type NamespaceType } from "./types.ts";
+
+/** Identity of a namespace. */
+export interface NamespaceId {
+  /** Inode number, as in `net:[4026531840]`; used again after its end. */
+  readonly inum: number;
+  /** Id as a decimal string, never used again; null before Linux 6.18. */
+  readonly id: string | null;
+}
+
+/**
+ * Identifies the namespaces that a task's children are in.
+ *
+ * @example
+ * ```ts
+ * import { namespaceIds } from "./id.ts";
+ * import { self } from "../../ffi/task.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const ids = namespaceIds(self, ["net"]);
+ * assertEquals(`net:[${ids.net?.inum}]`, Deno.readLinkSync("/proc/self/ns/net"));
+ * ```
+ *
+ * @param task The task.
+ * @param types Which ones.
+ * @returns Identity by kind.
+ * @throws {SysError} If one cannot be opened.
+ */
+export function namespaceIds(
+  task: Task,
+  types: readonly NamespaceType[],
+): Partial<Record<NamespaceType, NamespaceId>> {
+  const ids: Partial<Record<NamespaceType, NamespaceId>> = {};
+  for (const type of types) {
+    using fd = open(task, `/proc/self/ns/${namespaceFile(type)}`, O.RDONLY);
+    const id = new BigUint64Array(1);
+    const known = self.raw("ioctl", fd, IOCTL.NS_GET_ID, out(new Uint8Array(id.buffer))) === 0;
+    ids[type] = { inum: Number(stat(self, fd).ino), id: known ? `${id[0]}` : null };
+  }
+  return ids;
+}

@@ -1,0 +1,251 @@
+// A command that runs in its own namespaces: starting it, telling what becomes of it, and ending it.
+
+import { Agent } from "../../ffi/agent.ts";
+import { O, POLL, SIGNAL, type SignalName } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import {
+  decodeWaitStatus,
+  pidOf,
+  poll,
+  pollAsync,
+  type PollEntry,
+  sendSignal,
+  setAffinity,
+  stayOnProcessor,
+} from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { type NamespaceId, namespaceIds } from "../namespaces/id.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
+import { execCommand, prepareCommand } from "./command.ts";
+import { type Enclosure, makeEnclosure } from "./enclosure.ts";
+import type { RunPlan } from "./plan.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** How a command ended. */
+export interface ExitStatus {
+  /** Its exit code, or null if a signal killed it. */
+  readonly code: number | null;
+  /** The signal that killed it, or null. */
+  readonly signal: number | null;
+}
+
+/** What has become of a command. */
+export type ChildState =
+  | { readonly kind: "exited"; readonly status: ExitStatus }
+  | { readonly kind: "stopped"; readonly signal: number }
+  | { readonly kind: "continued" }
+  /** An agent was killed, and the command with it. */
+  | { readonly kind: "lost" };
+
+/** Milliseconds for what was killed to go away. */
+const END_TIMEOUT = 5000;
+
+/** A command in its own namespaces; see {@linkcode startChild}. */
+export class Child implements Disposable {
+  /** The command's pid as this process sees it. */
+  readonly pid: number;
+  /** Refers to the command even after its end. */
+  readonly pidfd: Fd;
+  /** Identity of the namespaces made, if it was asked for. */
+  readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
+  #enclosure: Enclosure;
+  #reporter: Agent;
+  #killSignal: number;
+  #status: Promise<ExitStatus> | null = null;
+
+  /**
+   * @param enclosure The namespaces; they end with this object.
+   * @param reporter The agent that waits for the command.
+   * @param command What has become the command.
+   * @param details What else is known.
+   */
+  constructor(
+    enclosure: Enclosure,
+    reporter: Agent,
+    command: Agent,
+    details: { pid: number; namespaces: Child["namespaces"]; killSignal: SignalName },
+  ) {
+    this.#enclosure = enclosure;
+    this.#reporter = reporter;
+    this.pidfd = command.pidfd;
+    this.pid = details.pid;
+    this.namespaces = details.namespaces;
+    this.#killSignal = SIGNAL[details.killSignal];
+  }
+
+  /** What to poll for a change of state. */
+  get pollEntries(): PollEntry[] {
+    const agents = [this.#reporter, this.#enclosure.guard].filter((agent, i, all) => agent && all.indexOf(agent) === i);
+    return agents.map((agent) => ({ fd: agent!.socket, events: POLL.IN }));
+  }
+
+  /**
+   * The next change of state, if there is one by now.
+   *
+   * @returns It, or null.
+   */
+  next(): ChildState | null {
+    const { guard } = this.#enclosure;
+    const readable = (agent: Agent) => agent.hasEvent || poll([{ fd: agent.socket, events: POLL.IN }], 0)[0] !== 0;
+    while (readable(this.#reporter)) {
+      const event = this.#reporter.nextEvent();
+      if (!event) return { kind: "lost" };
+      const { code, signal, stopped, continued } = decodeWaitStatus(event.status);
+      if (stopped !== null) return { kind: "stopped", signal: stopped };
+      if (continued) return { kind: "continued" };
+      return { kind: "exited", status: { code, signal } };
+    }
+    while (guard && guard !== this.#reporter && readable(guard)) {
+      const event = guard.nextEvent();
+      const status = event && decodeWaitStatus(event.status);
+      if (!status || status.code !== null || status.signal !== null) return { kind: "lost" };
+    }
+    return null;
+  }
+
+  /**
+   * Resolves when the command has ended; the namespaces have then ended too.
+   *
+   * Waits on another thread. Use it, or {@linkcode Child.next}, not both.
+   *
+   * @returns How it ended; as by SIGKILL if an agent was killed.
+   */
+  get status(): Promise<ExitStatus> {
+    this.#status ??= this.#wait();
+    return this.#status;
+  }
+
+  async #wait(): Promise<ExitStatus> {
+    for (;;) {
+      const state = this.next();
+      if (state?.kind === "exited" || state?.kind === "lost") {
+        this.close();
+        return state.kind === "exited" ? state.status : { code: null, signal: SIGNAL.KILL };
+      }
+      if (!state) await pollAsync(this.pollEntries);
+    }
+  }
+
+  /**
+   * Sends the command a signal; once it has ended, nothing.
+   *
+   * @param signal Its name or number.
+   * @throws {SysError} If it may not be sent.
+   */
+  kill(signal: SignalName | number = "TERM"): void {
+    if (!this.pidfd.closed) sendSignal(this.pidfd, typeof signal === "number" ? signal : SIGNAL[signal]);
+  }
+
+  /** Ends the command with its kill signal, in time or by force, and then everything in its namespaces. */
+  end(): void {
+    this.kill(this.#killSignal);
+    if (this.#killSignal !== SIGNAL.KILL) poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
+    this.close();
+  }
+
+  /** Replaces the terminal settings that are restored if we are killed. */
+  restoreAtEnd(terminal: Terminal, settings: Uint8Array): void {
+    const { guard } = this.#enclosure;
+    if (guard && !guard.gone) guard.restoreAtEnd(terminal.tty, terminal.group, settings);
+  }
+
+  /** Ends everything in the namespaces by force, and waits for it. */
+  close(): void {
+    if (this.pidfd.closed) return;
+    // Without an agent to do it (it may have been killed) this is what ends the command.
+    sendSignal(this.pidfd, SIGNAL.KILL);
+    this.#enclosure.close();
+    poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
+    this.pidfd.close();
+  }
+
+  /** Ends everything in the namespaces by force. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** What {@linkcode startChild} can be asked for beside the plan. */
+export interface StartOptions {
+  /** The terminal to be restored, and to be handed over if there is job control. */
+  readonly terminal?: Terminal | null;
+  /** Whether to identify the namespaces. */
+  readonly identify?: boolean;
+  /** Called when all is set up, right before the command is executed. */
+  readonly beforeExec?: (child: Child) => void;
+}
+
+/** Has an agent wait for its child, and end what is left of its descendants with itself. */
+function makeReaper(agent: Agent, pid: number): void {
+  const flags = O.RDONLY | O.CLOEXEC;
+  agent.reap(pid, agent.raw("openat", -100, cString("/proc/thread-self/children"), flags));
+}
+
+/**
+ * Makes the namespaces of a plan and starts its command in them.
+ *
+ * @param plan What to make and run.
+ * @param options What else to do.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
+  const affinity = stayOnProcessor();
+  try {
+    const terminal = options.terminal ?? null;
+    const enclosure = makeEnclosure(plan, terminal !== null);
+    try {
+      return startIn(enclosure, plan, options, affinity);
+    } catch (error) {
+      enclosure.close();
+      throw error;
+    }
+  } finally {
+    if (affinity) setAffinity(self, affinity);
+  }
+}
+
+function startIn(
+  enclosure: Enclosure,
+  plan: RunPlan,
+  { terminal = null, identify, beforeExec }: StartOptions,
+  affinity: Uint8Array | null,
+): Child {
+  const { agent, guard } = enclosure;
+  const namespaces = identify ? namespaceIds(agent, plan.namespaces) : {};
+  const ownInit = plan.options.init === false && plan.namespaces.includes("pid");
+  const command = ownInit ? agent : agent.clone();
+  try {
+    if (!ownInit) {
+      makeReaper(agent, command.pid);
+      for (const number of plan.options.keepFds ?? []) call(agent, "close", number);
+    }
+    if (guard) {
+      makeReaper(guard, agent.pid);
+      for (const number of plan.options.keepFds ?? []) call(guard, "close", number);
+    }
+    const pid = ownInit ? agent.pid : pidOf(command.pidfd);
+    const details = { pid, namespaces, killSignal: plan.options.killSignal ?? "KILL" } as const;
+    const child = new Child(enclosure, ownInit ? guard! : agent, command, details);
+    if (terminal) child.restoreAtEnd(terminal, terminal.settings);
+    if (terminal?.jobControl) {
+      call(command, "setpgid", 0, 0);
+      terminal.giveTo(pid);
+    }
+    prepareCommand(command, plan, affinity);
+    if (affinity) {
+      if (!ownInit) setAffinity(agent, affinity);
+      if (guard) setAffinity(guard, affinity);
+    }
+    beforeExec?.(child);
+    execCommand(command, plan);
+    command.socket.close();
+    return child;
+  } catch (error) {
+    terminal?.restore(true);
+    command.socket.close();
+    throw error;
+  }
+}

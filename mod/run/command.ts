@@ -1,0 +1,159 @@
+// The last steps of the process that becomes the command, up to its execve(2).
+//
+// Theory of operation, the order being what matters: the session or process group first, since the terminal is given away
+// by group; ids before capabilities, since a change of uid takes capabilities away; the working directory with the final
+// ids, since it is the command that must be allowed to be there; the signal mask last, since from then on a signal that
+// is pending acts.
+
+import type { Agent } from "../../ffi/agent.ts";
+import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
+import { type Affinity, exec, setAffinity } from "../../ffi/sys.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { cString } from "../../ffi/memory.ts";
+import { call, out } from "../../ffi/task.ts";
+import { attempt, PenneError } from "../errors.ts";
+import { openFilesLimit, variable } from "../host/caller.ts";
+import type { RunPlan } from "./plan.ts";
+
+/** Where commands are looked for if the environment has no PATH. */
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/**
+ * The soft limit on open files under `deno run`, which raises it to the hard limit before any of our code runs, so that
+ * what the caller had is lost. It is what most systems start with. A compiled penne passes on the caller's own.
+ */
+const OPEN_FILES = 1024n;
+
+const CAPABILITY_VERSION_3 = 0x20080522;
+
+/** The command could not be executed. */
+export class ExecError extends PenneError {
+  /** Exit code for it: 127 if there is no such command, 126 if it cannot be executed. */
+  readonly exitCode: 126 | 127;
+
+  /**
+   * @param file The command.
+   * @param exitCode 127 if there is no such command, 126 if it cannot be executed.
+   * @param cause Why.
+   * @param hints What the user can do.
+   */
+  constructor(file: string, exitCode: 126 | 127, cause: SysError, hints: readonly string[] = []) {
+    super(`run "${file}"`, { cause, hints });
+    this.exitCode = exitCode;
+  }
+}
+
+/** Sets inheritable and ambient capabilities: all that are permitted, or none. */
+function setCapabilities(task: Agent, keep: boolean): void {
+  const header = new Uint8Array(new Uint32Array([CAPABILITY_VERSION_3, 0]).buffer);
+  const sets = new Uint32Array(6); // {effective, permitted, inheritable} for capabilities 0-31, then for 32-63
+  const bytes = new Uint8Array(sets.buffer);
+  call(task, "capget", header, out(bytes));
+  for (const i of [0, 3]) {
+    if (keep) sets[i] = sets[i + 1]!;
+    sets[i + 2] = keep ? sets[i + 1]! : 0;
+  }
+  call(task, "capset", header, bytes); // what is not inheritable is not ambient either
+  if (!keep) return;
+  const permitted = BigInt(sets[1]!) | BigInt(sets[4]!) << 32n;
+  for (let capability = 0; capability < 64; capability++) {
+    if (permitted >> BigInt(capability) & 1n) {
+      call(task, "prctl", PR.CAP_AMBIENT, PR.CAP_AMBIENT_RAISE, capability, 0, 0);
+    }
+  }
+}
+
+function setIds(task: Agent, plan: RunPlan): void {
+  const { uid, gid, keepCaps } = plan.options;
+  if (uid === undefined && gid === undefined) return;
+  attempt("change to the command's user and group", () => {
+    if (!plan.maps?.denySetgroups) call(task, "setgroups", 0, null);
+    if (gid !== undefined) call(task, "setresgid", gid, gid, gid);
+    if (uid === undefined) return;
+    if (keepCaps) call(task, "prctl", PR.SET_KEEPCAPS, 1, 0, 0, 0);
+    call(task, "setresuid", uid, uid, uid);
+  });
+}
+
+/**
+ * Prepares an agent to become the command: everything but the execve itself.
+ *
+ * @param task The agent.
+ * @param plan What was asked for.
+ * @param affinity The processors that the command may run on; null if the agent's own are right.
+ * @throws {PenneError} If a step fails.
+ */
+export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | null): void {
+  const { options, caller } = plan;
+  if (options.newSession) call(task, "setsid");
+  if (!Deno.build.standalone) {
+    const { hard } = openFilesLimit();
+    const limit = new BigUint64Array([hard < OPEN_FILES ? hard : OPEN_FILES, hard]);
+    call(task, "prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
+  }
+  setIds(task, plan);
+  attempt("set capabilities", () => setCapabilities(task, options.keepCaps ?? false));
+  if (options.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  const { chdir } = options;
+  if (chdir !== undefined) {
+    attempt(`change to the directory "${chdir}"`, () => call(task, "chdir", cString(chdir)));
+  }
+  if (affinity) setAffinity(task, affinity);
+  call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  const mask = new Uint8Array(new BigUint64Array([caller.blocked]).buffer);
+  call(task, "rt_sigprocmask", 2, mask, null, 8); // SIG_SETMASK
+}
+
+/** A script without a #! line is the shell's, as execvp(3) has it. */
+function execOrShell(task: Agent, path: string, plan: RunPlan): SysError | null {
+  const { argv } = plan.program;
+  const error = exec(task, path, argv, plan.environment);
+  if (error?.code !== "ENOEXEC") return error;
+  return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment);
+}
+
+function exists(task: Agent, path: string): boolean {
+  return task.raw("faccessat", AT_FDCWD, cString(path), 0) === 0;
+}
+
+function refuse(task: Agent, file: string, path: string, error: SysError): ExecError {
+  if (error.code === "ENOENT" && exists(task, path)) {
+    return new ExecError(file, 126, error, [
+      `${path} is there, but its interpreter or loader is not (see its #! line)`,
+    ]);
+  }
+  if (["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(error.code)) return new ExecError(file, 127, error);
+  const hints = error.code === "EACCES"
+    ? ["it must be a file with execute permission, in directories that may be searched, not on a noexec mount"]
+    : error.code === "E2BIG"
+    ? ["arguments and environment together are larger than the kernel allows"]
+    : [];
+  return new ExecError(file, 126, error, hints);
+}
+
+/**
+ * Executes the command.
+ *
+ * A name without a slash is looked for in the command's PATH, inside, as execvp(3) does.
+ *
+ * @param task The prepared agent; it is the command afterwards.
+ * @param plan What was asked for.
+ * @throws {ExecError} If there is no such command, or it cannot be executed.
+ */
+export function execCommand(task: Agent, plan: RunPlan): void {
+  const { file } = plan.program;
+  if (file.includes("/")) {
+    const error = execOrShell(task, file, plan);
+    if (error) throw refuse(task, file, file, error);
+    return;
+  }
+  let refused: ExecError | null = null;
+  for (const directory of (variable(plan.environment, "PATH") ?? DEFAULT_PATH).split(":")) {
+    const path = directory ? `${directory}/${file}` : file;
+    const error = execOrShell(task, path, plan);
+    if (error === null) return;
+    const refusal = refuse(task, file, path, error);
+    if (refusal.exitCode === 126) refused ??= refusal;
+    if (refusal.exitCode === 126 && error.code !== "EACCES") break;
+  }
+  throw refused ?? new ExecError(file, 127, new SysError("execve", 2));
+}

@@ -1,0 +1,203 @@
+// Makes namespaces and sets them up, from outside, through an agent in them.
+//
+// Theory of operation, the order being what matters:
+//  1. The agent is cloned with all new namespaces at once, so that the user namespace owns the others.
+//  2. The id maps are written while the agent is dumpable, then it takes ids that exist inside, if it must.
+//  3. Offsets of a time namespace are set before any process is in it: the agent only unshares it for its children.
+//  4. Mount propagation is made private before anything is mounted, so that nothing leaks out.
+//  5. The agent becomes non-dumpable: whatever is started inside can then neither trace it nor look into /proc/1.
+//
+// A *guard* is a second agent, outside of all new namespaces and the parent of the first one. It is there when somebody
+// outside must survive us: to give the terminal back (PID 1 of a pid namespace cannot name a process group outside), to
+// be the parent that reports on a command which is PID 1 itself, or, where no pid namespace ends everything at once, to
+// find the orphans if the inner agent is killed. It is a subreaper, and so is the inner agent then: whichever of the two
+// is killed, the other one ends all that the command has started.
+
+import { Agent } from "../../ffi/agent.ts";
+import { IOCTL, MS, O, PR, SOCKET } from "../../ffi/consts.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import { mount, open, waitChild, write } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { attempt, type Explain } from "../errors.ts";
+import { applyMaps } from "../idmap/apply.ts";
+import type { IdRange } from "../idmap/ranges.ts";
+import { namespaceFlag } from "../namespaces/types.ts";
+import type { RunPlan } from "./plan.ts";
+
+const IFF_UP = 1;
+
+/** Namespaces that have been made, and the agents that look after them. */
+export class Enclosure implements Disposable {
+  /** The agent outside, if there is one; then it is the inner one's parent. */
+  readonly guard: Agent | null;
+  /** The agent in the namespaces. */
+  readonly agent: Agent;
+  #reaped = false;
+
+  /**
+   * @param guard The agent outside, or null.
+   * @param agent The agent in the namespaces.
+   */
+  constructor(guard: Agent | null, agent: Agent) {
+    this.guard = guard;
+    this.agent = agent;
+  }
+
+  /** Lets go of the agents, which ends everything inside, and waits for the end. */
+  close(): void {
+    if (this.#reaped) return;
+    this.#reaped = true;
+    this.agent.close();
+    this.guard?.close();
+    waitChild((this.guard ?? this.agent).pid);
+  }
+
+  /** Ends everything inside. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Brings the loopback interface of the agent's net namespace up. */
+function bringUpLoopback(agent: Agent): void {
+  // A socket belongs to the namespace it was opened in, whoever uses it.
+  using socket = agent.open("socket", SOCKET.AF_INET, SOCKET.DGRAM | SOCKET.CLOEXEC, 0);
+  const request = new Uint8Array(40); // struct ifreq
+  request.set(cString("lo"));
+  new DataView(request.buffer).setInt16(16, IFF_UP, true);
+  call(self, "ioctl", socket, IOCTL.SIOCSIFFLAGS, request);
+}
+
+/**
+ * Lets every mapped group open ping sockets, icmp(7).
+ *
+ * The kernel compares ids as the initial namespace has them, and takes the numbers as the *writer* has them. Written from
+ * outside, one range from the lowest to the highest covers any map.
+ */
+function allowPing(agent: Agent, groups: readonly IdRange[]): void {
+  const low = Math.min(...groups.map(({ outside }) => outside));
+  const high = Math.max(...groups.map(({ outside, count }) => outside + count - 1));
+  using file = open(agent, "/proc/sys/net/ipv4/ping_group_range", O.WRONLY);
+  write(file, new TextEncoder().encode(`${low} ${high}\n`));
+}
+
+/** Makes a time namespace for the agent's children. */
+function makeTimeNamespace(agent: Agent, { monotonic = 0, boottime = 0 }: RunPlan["options"]): void {
+  attempt("create a time namespace", () => call(agent, "unshare", namespaceFlag("time")));
+  if (!monotonic && !boottime) return;
+  attempt("set the clocks' offsets", () => {
+    const text = new TextEncoder().encode(`monotonic ${monotonic} 0\nboottime ${boottime} 0\n`);
+    // The agent's own: only who is in the namespace's owner may write it.
+    const fd = call(agent, "openat", -100, cString("/proc/self/timens_offsets"), O.WRONLY | O.CLOEXEC);
+    call(agent, "write", fd, text, text.length);
+    call(agent, "close", fd);
+  }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);
+}
+
+/** Takes ids that are mapped, giving up the groups that are not. */
+function becomeMapped(agent: Agent, { become, maps }: RunPlan): void {
+  attempt("take ids that are mapped", () => {
+    if (become.gid !== null) {
+      if (!maps?.denySetgroups) agent.raw("setgroups", 0, null);
+      call(agent, "setresgid", become.gid, become.gid, become.gid);
+    }
+    if (become.uid !== null) call(agent, "setresuid", become.uid, become.uid, become.uid);
+  });
+}
+
+function setUp(agent: Agent, plan: RunPlan): void {
+  const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
+  if (plan.maps) {
+    applyMaps(plan.maps, agent.pid);
+    if (plan.become.uid !== null || plan.become.gid !== null) becomeMapped(agent, plan);
+  }
+  if (has("time")) makeTimeNamespace(agent, plan.options);
+  if (has("mnt")) {
+    attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE));
+    if (has("pid")) {
+      attempt(
+        "mount /proc",
+        () => mount(agent, "proc", "/proc", "proc", MS.NOSUID | MS.NODEV | MS.NOEXEC),
+        () => [
+          "inside a container whose /proc is partly hidden the kernel refuses a new one: leave pid out of --unshare",
+        ],
+      );
+    }
+  }
+  const { hostname } = plan.options;
+  if (hostname !== undefined) {
+    const name = new TextEncoder().encode(hostname);
+    attempt("set the host name", () => call(agent, "sethostname", name, name.length));
+  }
+  if (has("net")) {
+    attempt("bring up loopback", () => bringUpLoopback(agent));
+    const groups = plan.maps ? plan.maps.groups?.ranges ?? [] : [{ inside: 0, outside: 0, count: 2 ** 31 - 1 }];
+    if (groups.length) attempt("allow ping sockets", () => allowPing(agent, groups));
+  }
+  call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/** Puts the descriptors that the command keeps where it will find them. */
+function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
+  for (const number of keepFds) {
+    const ours = new Fd(number);
+    try {
+      attempt(`keep descriptor ${number}`, () => call(agent, "dup3", ours, number, 0));
+    } finally {
+      ours.release();
+    }
+  }
+}
+
+/**
+ * Makes the namespaces of a plan and sets them up.
+ *
+ * @param plan What to make.
+ * @param watchTerminal Whether somebody must stay outside to give the terminal back.
+ * @returns The namespaces; nothing has been started in them yet.
+ * @throws {PenneError} If it fails; nothing is left then.
+ */
+export function makeEnclosure(plan: RunPlan, watchTerminal: boolean): Enclosure {
+  const { namespaces, options } = plan;
+  const isolatedPids = namespaces.includes("pid");
+  const needsGuard = watchTerminal || !isolatedPids || options.init === false;
+  // A time namespace is entered by children only, so it is unshared later.
+  const flags = namespaces.filter((type) => type !== "time").reduce((set, type) => set | namespaceFlag(type), 0);
+  const what = `create namespaces (${namespaces.join(", ")})`;
+  const explain: Explain = async (error) =>
+    (await import("../namespaces/explain.ts")).explainNamespaces(error, namespaces);
+  const keepFds = options.keepFds ?? [];
+  if (!needsGuard) {
+    const agent = attempt(what, () => Agent.spawn(flags), explain);
+    return finishEnclosure(new Enclosure(null, agent), plan, (enclosure) => placeKeptFds(enclosure.agent, keepFds));
+  }
+  const guard = attempt("start the guard", () => Agent.spawn());
+  let agent: Agent;
+  try {
+    call(guard, "prctl", PR.SET_NAME, cString("penne-guard"), 0, 0, 0);
+    call(guard, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    placeKeptFds(guard, keepFds);
+    agent = attempt(what, () => guard.clone(flags), explain);
+  } catch (error) {
+    guard.close();
+    waitChild(guard.pid);
+    throw error;
+  }
+  return finishEnclosure(new Enclosure(guard, agent), plan, () => {
+    if (!isolatedPids) call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+  });
+}
+
+function finishEnclosure(enclosure: Enclosure, plan: RunPlan, first: (enclosure: Enclosure) => void): Enclosure {
+  try {
+    first(enclosure);
+    setUp(enclosure.agent, plan);
+    call(enclosure.agent, "prctl", PR.SET_NAME, cString("penne-agent"), 0, 0, 0);
+    if (enclosure.guard) call(enclosure.guard, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+    return enclosure;
+  } catch (error) {
+    enclosure.close();
+    throw error;
+  }
+}

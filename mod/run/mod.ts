@@ -1,0 +1,54 @@
+// Running a command in its own namespaces, for any Deno program.
+
+import { Child, startChild } from "./child.ts";
+import type { ExitStatus } from "./child.ts";
+import { planRun, type RunOptions } from "./plan.ts";
+
+export { Child, type ExitStatus } from "./child.ts";
+export { ExecError } from "./command.ts";
+export type { NetMode, RunOptions } from "./plan.ts";
+
+/**
+ * Starts a command in its own namespaces.
+ *
+ * The command ends with the returned object, with this process, and with the agents that look after it, whichever is
+ * first. It shares this process's stdin, stdout and stderr. Call it on the main thread.
+ *
+ * @example
+ * ```ts
+ * import { spawn } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using child = spawn({ command: ["sh", "-c", "exit $$"], hostname: "box" });
+ * assertEquals(await child.status, { code: 2, signal: null }); // PID 1 is the agent
+ * ```
+ *
+ * @param options What to run, and in what.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export function spawn(options: RunOptions): Child {
+  return startChild(planRun(options), { identify: true });
+}
+
+/**
+ * Runs a command in its own namespaces to its end.
+ *
+ * @example
+ * ```ts
+ * import { run } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(await run({ command: ["sh", "-c", "exit 7"] }), { code: 7, signal: null });
+ * ```
+ *
+ * @param options What to run, and in what.
+ * @returns How it ended.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export async function run(options: RunOptions): Promise<ExitStatus> {
+  using child = spawn(options);
+  return await child.status;
+}

@@ -1,0 +1,101 @@
+// Tells others how a run goes: readiness, status lines and the pid file.
+
+import { AT_FDCWD, O, SIGNAL } from "../../ffi/consts.ts";
+import { check } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import { open, readText, write } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { attempt } from "../errors.ts";
+import { log } from "../log/log.ts";
+import type { Child } from "./child.ts";
+
+/** Whom to tell. */
+export interface ReporterOptions {
+  /** Gets a line when the command is about to start, and is closed. */
+  readonly ready: Fd | null;
+  /** Gets JSON lines. */
+  readonly status: Fd | null;
+  /** Holds our pid from then on to the end. */
+  readonly pidFile: string | null;
+}
+
+/** Writes a file that is there as a whole or not at all. */
+function writeWhole(path: string, text: string): void {
+  const temporary = `${path}.${call(self, "getpid")}`;
+  {
+    using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
+    write(file, new TextEncoder().encode(text));
+  }
+  const result = self.raw("renameat2", AT_FDCWD, cString(temporary), AT_FDCWD, cString(path), 0);
+  if (result < 0) self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
+  check("renameat2", result);
+}
+
+/** Tells others how a run goes. */
+export class Reporter {
+  #options: ReporterOptions;
+  #started = false;
+
+  /** @param options Whom to tell. */
+  constructor(options: ReporterOptions) {
+    this.#options = options;
+  }
+
+  /** Whether somebody reads status lines. */
+  get wantsStatus(): boolean {
+    return this.#options.status !== null;
+  }
+
+  /** Tells a reader something, who may have gone without that being our concern. */
+  #tell(fd: Fd, text: string): void {
+    try {
+      write(fd, new TextEncoder().encode(text));
+    } catch (error) {
+      log().debug(`nobody reads descriptor ${fd.number}: ${error}`);
+    }
+  }
+
+  #event(event: Record<string, unknown>): void {
+    if (this.#options.status) this.#tell(this.#options.status, `${JSON.stringify(event)}\n`);
+  }
+
+  /**
+   * All is set up, and the command is about to start.
+   *
+   * @param child The command.
+   * @throws {PenneError} If the pid file cannot be written.
+   */
+  ready(child: Child): void {
+    const pid = call(self, "getpid");
+    const { pidFile, ready } = this.#options;
+    if (pidFile !== null) attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${pid}\n`));
+    this.#started = true;
+    this.#event({ event: "started", pid, child: child.pid, namespaces: child.namespaces });
+    this.#event({ event: "ready" });
+    if (!ready) return;
+    this.#tell(ready, "ready\n");
+    ready.close();
+  }
+
+  /**
+   * It is over.
+   *
+   * @param code Our exit code.
+   * @param signal The signal that killed the command, or null.
+   */
+  exit(code: number, signal: number | null): void {
+    const name = Object.entries(SIGNAL).find(([, number]) => number === signal)?.[0] ?? null;
+    this.#event({ event: "exit", code, signal: name });
+    const { pidFile } = this.#options;
+    if (pidFile === null || !this.#started) return;
+    try {
+      // Somebody else's by now, if another penne was given the same name.
+      if (readText(self, pidFile).trim() === `${call(self, "getpid")}`) {
+        call(self, "unlinkat", AT_FDCWD, cString(pidFile), 0);
+      }
+    } catch (error) {
+      log().debug(`pid file: ${error}`);
+    }
+  }
+}

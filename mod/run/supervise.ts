@@ -1,0 +1,86 @@
+// Stays with a command until its end: passes signals on, follows its stops, and gives the terminal back.
+
+import { POLL, SIGNAL } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { poll, type SignalPipe, type SignalRecord } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import type { Child, ChildState, ExitStatus } from "./child.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** Signals that are passed on to the command. */
+export const FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT", "TSTP"] as const;
+
+/** What a command is supervised with. */
+export interface Supervision {
+  /** Where signals come in; those of {@linkcode FORWARDED} should be caught. */
+  readonly signals: SignalPipe;
+  /** The controlling terminal, if there is one. */
+  readonly terminal: Terminal | null;
+  /** Whether the command has a session of its own, so that the terminal's signals do not reach it. */
+  readonly newSession: boolean;
+  /** A process whose end is to be the command's end. */
+  readonly parent: Fd | null;
+}
+
+/**
+ * Waits for a command's end.
+ *
+ * @param child The command.
+ * @param supervision What to look after meanwhile.
+ * @returns How it ended; `lost` if an agent was killed, and the command with it.
+ */
+export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
+  const { signals, terminal, parent } = supervision;
+  const shared = !supervision.newSession && !terminal?.jobControl;
+  const waitFor = [...child.pollEntries, { fd: signals.reader, events: POLL.IN }];
+  if (parent) waitFor.push({ fd: parent, events: POLL.IN });
+  try {
+    for (;;) {
+      for (let state: ChildState | null; (state = child.next());) {
+        if (state.kind === "exited") return finish(child, supervision, state.status);
+        if (state.kind === "lost") return finish(child, supervision, null);
+        if (state.kind === "stopped" && terminal) stopWith(child, signals, terminal, state.signal);
+      }
+      poll(waitFor);
+      for (const record of signals.take()) forward(child, record, shared, terminal);
+      if (parent && poll([{ fd: parent, events: POLL.IN }], 0)[0]) child.end();
+    }
+  } finally {
+    child.close();
+  }
+}
+
+/** Passes a signal on, unless the command has had it from the kernel itself, being in the same process group. */
+function forward(child: Child, { signal, code }: SignalRecord, shared: boolean, terminal: Terminal | null): void {
+  if (signal === SIGNAL.CONT && terminal?.jobControl) terminal.giveTo(child.pid);
+  if (code > 0 && shared) return;
+  child.kill(signal);
+}
+
+/** The command has stopped: give the terminal back, stop likewise, and let it go on when we do. */
+function stopWith(child: Child, signals: SignalPipe, terminal: Terminal, signal: number): void {
+  if (terminal.jobControl) terminal.takeBack();
+  // SIGSTOP would stop us where nobody is there to let us go on; the others do not, in an orphaned process group.
+  const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
+  signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
+  if (terminal.jobControl) {
+    terminal.giveTo(child.pid);
+    self.raw("kill", -child.pid, SIGNAL.CONT);
+  }
+  child.kill(SIGNAL.CONT);
+}
+
+function finish(
+  child: Child,
+  { terminal }: Supervision,
+  status: ExitStatus | null,
+): ExitStatus & { readonly lost: boolean } {
+  if (terminal) {
+    // A command that succeeds may have set the terminal on purpose, as stty does.
+    const settings = status?.code !== 0;
+    if (status && !settings) child.restoreAtEnd(terminal, terminal.currentSettings);
+    child.close();
+    terminal.restore(settings);
+  }
+  return status ? { ...status, lost: false } : { code: null, signal: SIGNAL.KILL, lost: true };
+}

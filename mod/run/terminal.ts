@@ -1,0 +1,119 @@
+// The controlling terminal: who is in its foreground, and giving it back as it was.
+//
+// Theory of operation. Where penne is a shell's job of its own, on a terminal for both input and output, it acts as a
+// shell does: the command gets a process group, and that group the foreground. Ctrl-C and Ctrl-Z then reach the command
+// alone, and when it stops penne stops too, so that the shell notices. In a pipeline or a script penne shares its process
+// group with others who need the terminal as well; then the command stays in that group, and the terminal's signals reach
+// everybody by themselves.
+
+import { IOCTL, O } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { open } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+
+/** `struct termios` of the kernel, bytes. */
+const TERMIOS_SIZE = 36;
+const ESRCH = 3;
+const SIG_BLOCK = 0;
+const SIGTTOU_BIT = 1n << 21n;
+
+/** The terminal that penne's caller controls it with. */
+export class Terminal implements Disposable {
+  /** The terminal. */
+  readonly tty: Fd;
+  /** Penne's own process group. */
+  readonly group: number;
+  /** Whether the command is to be a foreground job of its own. */
+  readonly jobControl: boolean;
+  /** The settings at the start. */
+  readonly settings: Uint8Array;
+  #commandSettings: Uint8Array | null = null;
+
+  private constructor(tty: Fd, jobControl: boolean) {
+    this.tty = tty;
+    this.group = call(self, "getpgid", 0);
+    this.jobControl = jobControl;
+    this.settings = this.#get();
+    // Taking the foreground from the background must not stop us.
+    call(self, "rt_sigprocmask", SIG_BLOCK, new Uint8Array(new BigUint64Array([SIGTTOU_BIT]).buffer), null, 8);
+  }
+
+  /**
+   * The controlling terminal of this process.
+   *
+   * @param newSession Whether the command will have none.
+   * @returns It, or null if there is none.
+   */
+  static open(newSession: boolean): Terminal | null {
+    let tty: Fd;
+    try {
+      tty = open(self, "/dev/tty", O.RDWR | O.NOCTTY);
+    } catch (error) {
+      if (error instanceof SysError) return null;
+      throw error;
+    }
+    const ours = (fd: number) => self.raw("ioctl", fd, IOCTL.TIOCGPGRP, out(new Uint8Array(4))) === 0;
+    const leader = call(self, "getpgid", 0) === call(self, "getpid");
+    return new Terminal(tty, !newSession && leader && ours(0) && ours(1));
+  }
+
+  #get(): Uint8Array {
+    const settings = new Uint8Array(TERMIOS_SIZE);
+    self.raw("ioctl", this.tty, IOCTL.TCGETS, out(settings));
+    return settings;
+  }
+
+  /** The settings by now. */
+  get currentSettings(): Uint8Array {
+    return this.#get();
+  }
+
+  /** The process group in the foreground; 0 or less if there is none that we can name. */
+  get foreground(): number {
+    const group = new Int32Array(1);
+    const result = self.raw("ioctl", this.tty, IOCTL.TIOCGPGRP, out(new Uint8Array(group.buffer)));
+    return result < 0 ? 0 : group[0]!;
+  }
+
+  #setForeground(group: number): void {
+    self.raw("ioctl", this.tty, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([group]).buffer));
+  }
+
+  /**
+   * Gives the foreground to the command, if it is penne's to give.
+   *
+   * @param group The command's process group.
+   */
+  giveTo(group: number): void {
+    if (this.foreground !== this.group) return;
+    if (this.#commandSettings) self.raw("ioctl", this.tty, IOCTL.TCSETSW, this.#commandSettings);
+    this.#commandSettings = null;
+    this.#setForeground(group);
+  }
+
+  /** Takes the foreground back while the command is stopped; what it has set on the terminal comes again with `giveTo`. */
+  takeBack(): void {
+    this.#commandSettings = this.#get();
+    self.raw("ioctl", this.tty, IOCTL.TCSETSW, this.settings);
+    this.#setForeground(this.group);
+  }
+
+  /**
+   * Makes penne's group the foreground again, unless somebody else has taken over: a group that is alive, and not ours nor
+   * the command's, is a shell's, and then its settings are not ours to touch either.
+   *
+   * @param settings Whether to restore the settings too.
+   */
+  restore(settings: boolean): void {
+    const group = this.foreground;
+    if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -ESRCH) return;
+    if (settings) self.raw("ioctl", this.tty, IOCTL.TCSETS, this.settings);
+    this.#setForeground(this.group);
+  }
+
+  /** Lets go of the terminal. */
+  [Symbol.dispose](): void {
+    this.tty.close();
+  }
+}

