@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // libshim.c: raw syscalls for TypeScript and, when executed, the agent that makes them inside a namespace.
 //
-// One freestanding ELF, two uses. Loaded with dlopen it offers the shim_* functions at the end of this file. Executed
+// One freestanding ELF, two uses. Loaded with dlopen it offers the one function at the end of this file. Executed
 // (or forked, see shim_spawn) it is the *agent*: a single-threaded process of a few pages that takes requests from a
 // SOCK_SEQPACKET socket, makes the syscall that each one describes, and answers with the result. It holds no policy:
 // which syscalls are made, and in which order, is decided in TypeScript.
@@ -440,8 +440,6 @@ __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The library.
 
-EXPORT i64 shim_syscall(i64 nr, i64 a, i64 b, i64 c, i64 d, i64 e, i64 f) { return sys(nr, a, b, c, d, e, f); }
-
 enum spawn_how { SPAWN_EXEC = 0, SPAWN_FORK = 1 };
 
 struct spawn {
@@ -525,7 +523,7 @@ static void spawn_fork(void *argument) {
 }
 
 // Starts an agent; answers its pid or -errno. All signals are blocked around the clone, and stay blocked in the agent.
-EXPORT i64 shim_spawn(struct spawn *s) {
+static i64 spawn(struct spawn *s) {
   u64 mask;
   void *top = (void *)(uintptr_t)(s->stack + s->stack_size);
   i64 pid;
@@ -562,7 +560,7 @@ static void on_signal(i32 signo, const struct signal_info *info, const void *con
 
 // From now on `signo` writes {signo, si_code, si_pid} to `pipe` (if `pipe` is -1, the default action is back). Answers 0
 // or -errno. With `unless_ignored` a signal that is ignored stays so, and the answer is 1.
-EXPORT i64 shim_signal(i32 signo, i32 pipe, i32 unless_ignored) {
+static i64 set_signal(i32 signo, i32 pipe, i32 unless_ignored) {
   struct {
     u64 handler, flags, restorer, mask;
   } action = {0, 0, 0, 0};
@@ -582,4 +580,15 @@ EXPORT i64 shim_signal(i32 signo, i32 pipe, i32 unless_ignored) {
 #endif
   }
   return SYS4(__NR_rt_sigaction, signo, ADDRESS(&action), 0, 8);
+}
+
+enum shim_function { SHIM_SPAWN = -1, SHIM_SIGNAL = -2 };
+
+// A syscall, or one of the functions above under a negative number: binding a symbol costs JavaScript more time at
+// start-up than this comparison ever will.
+EXPORT i64 shim(i64 nr, i64 a, i64 b, i64 c, i64 d, i64 e, i64 f) {
+  if (nr >= 0) return sys(nr, a, b, c, d, e, f);
+  if (nr == SHIM_SPAWN) return spawn((struct spawn *)(uintptr_t)a);
+  if (nr == SHIM_SIGNAL) return set_signal((i32)a, (i32)b, (i32)c);
+  return -EINVAL_;
 }

@@ -8,7 +8,7 @@
 import { check, SysError } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { address, cString } from "./memory.ts";
-import { shim } from "./shim.ts";
+import { shim, ShimFunction } from "./shim.ts";
 import { type SyscallName, syscallNumber } from "./syscalls.ts";
 import { type Arg, call, out, self, type Task } from "./task.ts";
 import {
@@ -161,7 +161,7 @@ export class Agent implements Task, Disposable {
       view.setInt32(36, shim().image, true);
       const attempt = (method: SpawnMethod): number => {
         view.setInt32(40, method === "exec" ? 0 : 1, true);
-        return check("clone", Number(shim().spawn(address(spawn))));
+        return check("clone", Number(shim().call(ShimFunction.SPAWN, address(spawn), 0n, 0n, 0n, 0n, 0n)));
       };
       if (!shim().executable) execRefused ??= new SysError("execveat", 13);
       let pid = attempt(execRefused ? "fork" : "exec");

@@ -62,10 +62,7 @@ export const IOCTL = {
 export const SOCKET = { AF_INET: 2, DGRAM: 2, CLOEXEC: 0o2000000 } as const;
 
 /** Commands of fcntl(2). */
-export const F = { GETFD: 1, SETFD: 2, ADD_SEALS: 1033, FD_CLOEXEC: 1 } as const;
-
-/** Every seal of memfd_create(2) that forbids a change: SEAL, SHRINK, GROW, WRITE. */
-export const F_SEAL_ALL = 1 | 2 | 4 | 8;
+export const F = { GETFD: 1, SETFD: 2, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
 
 /** Events of poll(2). */
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;

@@ -50,7 +50,7 @@ export class Fd implements Disposable {
     const number = this.#number;
     this.#number = -1;
     // close(2) frees the number whatever it answers, so there is nothing to check.
-    shim().syscall(BigInt(syscallNumber("close")), BigInt(number), 0n, 0n, 0n, 0n, 0n);
+    shim().call(BigInt(syscallNumber("close")), BigInt(number), 0n, 0n, 0n, 0n, 0n);
   }
 
   /**

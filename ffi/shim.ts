@@ -1,29 +1,25 @@
 // Loads the shim from a memfd, so that nothing is written to disk, and binds its few symbols.
 
+import { address, cString } from "./memory.ts";
 import { SHIM_ELF } from "./shim_elf.ts";
+import { syscallNumber } from "./syscalls.ts";
 
-// Each symbol bound costs some 70 to 250 µs of start-up, so there are as few as possible, and those that are needed only
-// to get at the shim itself come from whatever libc the program already has.
+// Each symbol bound costs some 70 to 250 µs of start-up, more with a buffer among its parameters, so there is one for the
+// shim, and one to get at the shim with, from whatever libc the program already has.
 const LIBC = {
-  memfd_create: {
+  syscall: {
     parameters: [
-      "buffer", // const char *name
-      "u32", // unsigned int flags
+      "i64", // long number
+      "i64", // first argument
+      "i64", // second argument
+      "i64", // third argument
     ],
-    result: "i32", // fd, or -1
-  },
-  write: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // const void *buf
-      "usize", // size_t count
-    ],
-    result: "isize",
+    result: "i64", // value, or -1
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 const SHIM = {
-  shim_syscall: {
+  shim: {
     parameters: [
       "i64", // i64 nr
       "i64", // i64 a
@@ -35,31 +31,20 @@ const SHIM = {
     ],
     result: "i64", // value or -errno
   },
-  shim_spawn: {
-    parameters: [
-      "i64", // struct spawn *
-    ],
-    result: "i64", // pid or -errno
-  },
-  shim_signal: {
-    parameters: [
-      "i32", // i32 signo
-      "i32", // i32 pipe
-      "i32", // i32 unless_ignored
-    ],
-    result: "i64", // 0, 1 or -errno
-  },
 } as const satisfies Deno.ForeignLibraryInterface;
+
+/** `enum shim_function` of libshim.c: what the shim does under a number that is no syscall's. */
+export const ShimFunction = { SPAWN: -1n, SIGNAL: -2n } as const;
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_NOEXEC_SEAL = 8;
 const MFD_EXEC = 16;
+const F_ADD_SEALS = 1033n;
+const F_SEAL_ALL = 1n | 2n | 4n | 8n; // SEAL, SHRINK, GROW, WRITE
 
-// The same call on one of Deno's pool threads: for waiting only, since nothing of a process may be changed from there.
-const WAITING = {
-  shim_syscall: { ...SHIM.shim_syscall, nonblocking: true },
-} as const satisfies Deno.ForeignLibraryInterface;
+// The same on one of Deno's pool threads: for waiting only, since nothing of a process may be changed from there.
+const WAITING = { shim: { ...SHIM.shim, nonblocking: true } } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The loaded shim. */
 export interface Shim {
@@ -67,26 +52,26 @@ export interface Shim {
   readonly image: number;
   /** Whether the image may be executed; not so with `vm.memfd_noexec=2`. */
   readonly executable: boolean;
-  /** A raw syscall; the result is a value or a negative error number. */
-  readonly syscall: (nr: bigint, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint, f: bigint) => bigint;
-  /** Starts an agent, see `struct spawn` in libshim.c. */
-  readonly spawn: (spawn: bigint) => bigint;
-  /** Sets what a signal does, see `shim_signal` in libshim.c. */
-  readonly signal: (signo: number, pipe: number, unlessIgnored: number) => bigint;
+  /** A raw syscall, or a {@linkcode ShimFunction}; the result is a value or a negative error number. */
+  readonly call: (nr: bigint, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint, f: bigint) => bigint;
 }
 
 let loaded: Shim | undefined;
 
 /** Puts the ELF file into a memfd with whichever flags the kernel and its settings allow. */
-function createImage(elf: Uint8Array<ArrayBuffer>): { fd: number; executable: boolean } {
+function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   let libc;
   try {
     libc = Deno.dlopen("", LIBC); // the program's own libc, without naming a file
   } catch {
     libc = Deno.dlopen("libc.so.6", LIBC);
   }
-  const name = new TextEncoder().encode("penne-agent\0");
-  const create = (flags: number) => libc.symbols.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
+  const { syscall } = libc.symbols;
+  const name = cString("penne-agent");
+  const create = (flags: number): number => {
+    const nr = BigInt(syscallNumber("memfd_create"));
+    return Number(syscall(nr, address(name), BigInt(MFD_CLOEXEC | MFD_ALLOW_SEALING | flags), 0n));
+  };
   let executable = true;
   let fd = create(MFD_EXEC); // Linux 6.3
   if (fd < 0) fd = create(0);
@@ -95,9 +80,8 @@ function createImage(elf: Uint8Array<ArrayBuffer>): { fd: number; executable: bo
     fd = create(MFD_NOEXEC_SEAL); // vm.memfd_noexec=2 refuses the others
   }
   if (fd < 0) throw new Error("Cannot load the shim: memfd_create failed");
-  if (Number(libc.symbols.write(fd, elf, BigInt(elf.length))) !== elf.length) {
-    throw new Error("Cannot load the shim: write to the memfd failed");
-  }
+  const written = syscall(BigInt(syscallNumber("write")), BigInt(fd), address(elf), BigInt(elf.length));
+  if (Number(written) !== elf.length) throw new Error("Cannot load the shim: write to the memfd failed");
   return { fd, executable };
 }
 
@@ -113,8 +97,7 @@ let waiting: ((...args: SyscallArgs) => Promise<bigint>) | undefined;
  * @returns A value or a negative error number.
  */
 export function waitingSyscall(...args: SyscallArgs): Promise<bigint> {
-  waiting ??= Deno.dlopen(`/proc/self/fd/${shim().image}`, WAITING).symbols
-    .shim_syscall;
+  waiting ??= Deno.dlopen(`/proc/self/fd/${shim().image}`, WAITING).symbols.shim;
   return waiting(...args);
 }
 
@@ -135,12 +118,8 @@ export function shim(): Shim {
   for (let i = 0; i < elf.length; i++) elf[i] = binary.charCodeAt(i);
   const { fd, executable } = createImage(elf);
   const { symbols } = Deno.dlopen(`/proc/self/fd/${fd}`, SHIM);
-  loaded = {
-    image: fd,
-    executable,
-    syscall: symbols.shim_syscall,
-    spawn: symbols.shim_spawn,
-    signal: symbols.shim_signal,
-  };
+  // Nobody who gets at an agent's /proc/PID/exe can write to it.
+  symbols.shim(BigInt(syscallNumber("fcntl")), BigInt(fd), F_ADD_SEALS, F_SEAL_ALL, 0n, 0n, 0n);
+  loaded = { image: fd, executable, call: symbols.shim };
   return loaded;
 }

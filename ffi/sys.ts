@@ -5,7 +5,7 @@ import { AT_FDCWD, O } from "./consts.ts";
 import { check, SysError } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { address, cString, text } from "./memory.ts";
-import { shim, waitingSyscall } from "./shim.ts";
+import { shim, ShimFunction, waitingSyscall } from "./shim.ts";
 import { syscallNumber } from "./syscalls.ts";
 import { call, out, pointers, self, type Task } from "./task.ts";
 
@@ -326,6 +326,13 @@ export interface SignalRecord {
   readonly pid: number;
 }
 
+/** Has a signal written to a pipe, or (-1) its default action; answers 1 if it was left ignored. */
+function setSignal(signal: number, pipe: number, unlessIgnored: boolean): number {
+  const ignored = unlessIgnored ? 1n : 0n;
+  const result = shim().call(ShimFunction.SIGNAL, BigInt(signal), BigInt(pipe), ignored, 0n, 0n, 0n);
+  return check("rt_sigaction", Number(result));
+}
+
 /**
  * Signals as something to poll: a handler that does nothing but write to a pipe.
  *
@@ -349,7 +356,7 @@ export class SignalPipe implements Disposable {
    * @throws {SysError} If it cannot be caught.
    */
   catch(signal: number): void {
-    const result = check("rt_sigaction", Number(shim().signal(signal, this.#writer.number, 1)));
+    const result = setSignal(signal, this.#writer.number, true);
     if (result === 0) this.#caught.add(signal);
   }
 
@@ -361,11 +368,11 @@ export class SignalPipe implements Disposable {
    */
   withDefault(signal: number, body: () => void): void {
     const caught = this.#caught.has(signal);
-    if (caught) check("rt_sigaction", Number(shim().signal(signal, -1, 0)));
+    if (caught) setSignal(signal, -1, false);
     try {
       body();
     } finally {
-      if (caught) check("rt_sigaction", Number(shim().signal(signal, this.#writer.number, 0)));
+      if (caught) setSignal(signal, this.#writer.number, false);
     }
   }
 
@@ -391,7 +398,7 @@ export class SignalPipe implements Disposable {
 
   /** Gives every signal its default action back. */
   [Symbol.dispose](): void {
-    for (const signal of this.#caught) shim().signal(signal, -1, 0);
+    for (const signal of this.#caught) setSignal(signal, -1, false);
     this.#caught.clear();
     this.#writer.close();
     this.reader.close();

@@ -98,7 +98,7 @@ class Self implements Task {
       return address(arg);
     };
     const nr = BigInt(syscallNumber(name));
-    return Number(shim().syscall(nr, word(0), word(1), word(2), word(3), word(4), word(5)));
+    return Number(shim().call(nr, word(0), word(1), word(2), word(3), word(4), word(5)));
   }
 
   open(name: SyscallName, ...args: Arg[]): Fd {

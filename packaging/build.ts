@@ -11,7 +11,7 @@ const output = new URL("ffi/shim_elf.ts", root);
 
 const FLAGS = [
   "-std=c11",
-  "-O2",
+  "-Os",
   "-fPIC",
   "-shared",
   "-nostdlib",

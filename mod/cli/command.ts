@@ -3,6 +3,7 @@
 import { PenneError } from "../errors.ts";
 import { log, LOG_LEVELS, setUpLog } from "../log/log.ts";
 import { type CommandSpec, type ParsedOptions, parseOptions } from "./options.ts";
+import { say } from "./output.ts";
 import { wordOption } from "./values.ts";
 
 /** What a command's module exports. */
@@ -15,13 +16,11 @@ export interface CommandModule {
   main(options: ParsedOptions): number | Promise<number>;
 }
 
-/** Writes text to one of the standard streams. */
-export type Say = (stream: { writeSync(bytes: Uint8Array): number }, text: string) => void;
-
 /** Exit code for a wrong command line. */
 export const USAGE = 2;
 
 function applyLogOptions(options: ParsedOptions): void {
+  if (!["log-level", "log-format", "log-file"].some((name) => options.get(name) !== undefined)) return;
   const level = wordOption(options, "log-level", LOG_LEVELS);
   const format = wordOption(options, "log-format", ["text", "json"]);
   const file = options.get("log-file");
@@ -47,12 +46,10 @@ async function explain(error: unknown, failure: number): Promise<number> {
  *
  * @param module The command.
  * @param args What follows its name.
- * @param say Writes to a standard stream.
  * @returns The exit code.
  */
-export async function runCommand(module: CommandModule, args: readonly string[], say: Say): Promise<number> {
+export async function runCommand(module: CommandModule, args: readonly string[]): Promise<number> {
   const { SPEC, FAILURE } = module;
-  setUpLog();
   try {
     const options = parseOptions(SPEC, args);
     if (options.has("help")) {

@@ -180,7 +180,7 @@ function normalise(spec: CommandSpec, args: readonly string[]): { options: strin
 export function parseOptions(spec: CommandSpec, args: readonly string[]): ParsedOptions {
   const table = allOptions(spec);
   const { options, rest } = normalise(spec, args);
-  const parsed = parseArgs(options, {
+  const parsed: Record<string, unknown> = options.length === 0 ? {} : parseArgs(options, {
     boolean: table.filter(({ value }) => value === undefined).map(({ name }) => name),
     string: table.filter(({ value }) => value !== undefined).map(({ name }) => name),
     collect: table.filter(({ repeat }) => repeat).map(({ name }) => name),

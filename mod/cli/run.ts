@@ -16,13 +16,13 @@ import { openParent } from "../run/parent.ts";
 import { Reporter } from "../run/report.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
+import { runCommand } from "./command.ts";
 import type { ParsedOptions } from "./options.ts";
+import { RUN_SPEC } from "./run_spec.ts";
 import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
 
-export { RUN_SPEC as SPEC } from "./run_spec.ts";
-
 /** Exit code when penne fails before the command has run. */
-export const FAILURE = 125;
+const FAILURE = 125;
 
 const ID_MAX = 2 ** 32 - 2;
 
@@ -58,7 +58,7 @@ function runOptions(options: ParsedOptions): RunOptions {
     ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
     ...ranges(options, "map-users"),
     ...ranges(options, "map-groups"),
-    ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"])),
+    ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"] as const)),
   };
   return {
     command: options.rest,
@@ -91,13 +91,17 @@ function ownFd(options: ParsedOptions, name: string): Fd | null {
 }
 
 /**
- * Runs the command.
+ * `penne run`.
  *
- * @param options The command line.
+ * @param args What follows the command's name.
  * @returns The exit code.
- * @throws {PenneError} If penne fails before the command has run.
  */
-export function main(options: ParsedOptions): number {
+export function start(args: string[]): Promise<number> {
+  return runCommand({ SPEC: RUN_SPEC, FAILURE, main }, args);
+}
+
+/** Runs the command; the result is the exit code. */
+function main(options: ParsedOptions): number {
   const wanted = runOptions(options);
   const report = new Reporter({
     ready: ownFd(options, "ready-fd"),

@@ -1,26 +1,24 @@
 // `penne` without a command: help, version, and unknown words.
 
 import { COMMON_OPTIONS, suggest } from "./options.ts";
-import type { Say } from "./command.ts";
+import { say } from "./output.ts";
 
 /**
  * Answers a command line that does not begin with a command.
  *
  * @param word The first word, if there is one.
  * @param rest The words after it.
- * @param commands The commands, each with a summary first.
- * @param say Writes to a standard stream.
+ * @param commands The commands, each with a summary.
  * @returns The exit code.
  */
-export async function top(
+export async function start(
   word: string | undefined,
   rest: readonly string[],
-  commands: Readonly<Record<string, readonly [string, ...unknown[]]>>,
-  say: Say,
+  commands: readonly (readonly [string, string])[],
 ): Promise<number> {
   const help = async () => {
     const { programHelp } = await import("./help.ts");
-    return programHelp(Object.entries(commands).map(([name, [summary]]) => [name, summary]));
+    return programHelp(commands);
   };
   if (word === "--version" || word === "-V") {
     say(Deno.stdout, `penne ${(await import("../version.ts")).VERSION}\n`);
@@ -35,7 +33,7 @@ export async function top(
     return 2;
   }
   const kind = word.startsWith("-") ? "option" : "command";
-  const near = suggest(word, [...Object.keys(commands), ...COMMON_OPTIONS.map(({ name }) => `--${name}`)]);
+  const near = suggest(word, [...commands.map(([name]) => name), ...COMMON_OPTIONS.map(({ name }) => `--${name}`)]);
   const what = word.startsWith("-") && COMMON_OPTIONS.some(({ name }) => word.replace(/=.*/, "") === `--${name}`)
     ? `use ${word} here: options follow the command`
     : `use "${word}": there is no such ${kind}`;

@@ -36,6 +36,8 @@ function jsonLine(record: LogRecord): string {
   return JSON.stringify({ time: record.datetime.toISOString(), level: levelName(record), msg: record.msg });
 }
 
+let isSetUp = false;
+
 class FdHandler extends BaseHandler {
   #fd: Fd | number;
 
@@ -64,6 +66,7 @@ export function setUpLog(options: LogOptions = {}): void {
   const fd = file === undefined
     ? 2
     : attempt(`open the log file "${file}"`, () => open(self, file, O.WRONLY | O.CREAT | O.APPEND, 0o600));
+  isSetUp = true;
   setup({
     handlers: { fd: new FdHandler(fd, format === "json" ? jsonLine : textLine) },
     loggers: { penne: { level: STD_NAMES[level], handlers: ["fd"] } },
@@ -73,8 +76,9 @@ export function setUpLog(options: LogOptions = {}): void {
 /**
  * Penne's logger.
  *
- * @returns It; it writes nothing before {@linkcode setUpLog}.
+ * @returns It; set up with the defaults if it has not been yet.
  */
 export function log(): Logger {
+  if (!isSetUp) setUpLog();
   return getLogger("penne");
 }

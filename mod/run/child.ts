@@ -43,12 +43,11 @@ const END_TIMEOUT = 5000;
 
 /** A command in its own namespaces; see {@linkcode startChild}. */
 export class Child implements Disposable {
-  /** The command's pid as this process sees it. */
-  readonly pid: number;
   /** Refers to the command even after its end. */
   readonly pidfd: Fd;
   /** Identity of the namespaces made, if it was asked for. */
   readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
+  #pid: number | null = null;
   #enclosure: Enclosure;
   #reporter: Agent;
   #killSignal: number;
@@ -64,14 +63,19 @@ export class Child implements Disposable {
     enclosure: Enclosure,
     reporter: Agent,
     command: Agent,
-    details: { pid: number; namespaces: Child["namespaces"]; killSignal: SignalName },
+    details: { namespaces: Child["namespaces"]; killSignal: SignalName },
   ) {
     this.#enclosure = enclosure;
     this.#reporter = reporter;
     this.pidfd = command.pidfd;
-    this.pid = details.pid;
     this.namespaces = details.namespaces;
     this.#killSignal = SIGNAL[details.killSignal];
+  }
+
+  /** The command's pid as this process sees it. */
+  get pid(): number {
+    this.#pid ??= pidOf(this.pidfd);
+    return this.#pid;
   }
 
   /** What to poll for a change of state. */
@@ -226,13 +230,12 @@ function startIn(
       makeReaper(guard, agent.pid);
       for (const number of plan.options.keepFds ?? []) call(guard, "close", number);
     }
-    const pid = ownInit ? agent.pid : pidOf(command.pidfd);
-    const details = { pid, namespaces, killSignal: plan.options.killSignal ?? "KILL" } as const;
+    const details = { namespaces, killSignal: plan.options.killSignal ?? "KILL" } as const;
     const child = new Child(enclosure, ownInit ? guard! : agent, command, details);
     if (terminal) child.restoreAtEnd(terminal, terminal.settings);
     if (terminal?.jobControl) {
       call(command, "setpgid", 0, 0);
-      terminal.giveTo(pid);
+      terminal.giveTo(child.pid);
     }
     prepareCommand(command, plan, affinity);
     if (affinity) {

@@ -6,10 +6,9 @@
 // group with others who need the terminal as well; then the command stays in that group, and the terminal's signals reach
 // everybody by themselves.
 
-import { IOCTL, O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { open } from "../../ffi/sys.ts";
+import { AT_FDCWD, IOCTL, O } from "../../ffi/consts.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
 import { call, out, self } from "../../ffi/task.ts";
 
 /** `struct termios` of the kernel, bytes. */
@@ -46,13 +45,9 @@ export class Terminal implements Disposable {
    * @returns It, or null if there is none.
    */
   static open(newSession: boolean): Terminal | null {
-    let tty: Fd;
-    try {
-      tty = open(self, "/dev/tty", O.RDWR | O.NOCTTY);
-    } catch (error) {
-      if (error instanceof SysError) return null;
-      throw error;
-    }
+    const number = self.raw("openat", AT_FDCWD, cString("/dev/tty"), O.RDWR | O.NOCTTY | O.CLOEXEC, 0);
+    if (number < 0) return null;
+    const tty = new Fd(number);
     const ours = (fd: number) => self.raw("ioctl", fd, IOCTL.TIOCGPGRP, out(new Uint8Array(4))) === 0;
     const leader = call(self, "getpgid", 0) === call(self, "getpid");
     return new Terminal(tty, !newSession && leader && ours(0) && ours(1));

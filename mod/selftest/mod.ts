@@ -1,3 +1,3 @@
-export function selfTest(_args: string[]): number {
+export function start(_args: string[]): number {
   return 0;
 }
