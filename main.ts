@@ -14,9 +14,9 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
 async function start(args: readonly string[]): Promise<number> {
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]![1]()).start(rest);
-  if (word === "__self-test") return (await import("./mod/selftest/mod.ts")).start(rest);
+  if (word === "__self-test") return (await import("./mod/selftest/self_test.ts")).start(rest);
   const summaries = Object.entries(COMMANDS).map(([name, [summary]]) => [name, summary] as const);
-  return (await import("./mod/cli/top.ts")).start(word, rest, summaries);
+  return (await import("./mod/cli/top_level.ts")).start(word, rest, summaries);
 }
 
 Deno.exit(await start(Deno.args));

@@ -120,23 +120,53 @@ if (Deno.args.includes("--if-changed") && existing?.mtime && existing.mtime.getT
   Deno.exit(0);
 }
 
+const DYNAMIC_IMPORT = /import\("(\.{1,2}\/[^"]+\.ts)"\)/g;
+
+/** Every module that is imported dynamically from main.ts or from below `mod`, by its path from the root. */
+async function dynamicModules(): Promise<string[]> {
+  const modules = new Set<string>();
+  const scan = async (path: string) => {
+    for (const [, specifier] of (await Deno.readTextFile(path)).matchAll(DYNAMIC_IMPORT)) {
+      modules.add(new URL(specifier!, `file://${path}`).pathname.slice(root.length));
+    }
+  };
+  const walk = async (path: string) => {
+    for await (const entry of Deno.readDir(path)) {
+      if (entry.isDirectory) await walk(`${path}/${entry.name}`);
+      else await scan(`${path}/${entry.name}`);
+    }
+  };
+  await scan(`${root}main.ts`);
+  await walk(`${root}mod`);
+  return [...modules];
+}
+
 /**
- * Writes main.ts and, for each module it imports, one minified file into a directory.
+ * Writes main.ts and, for each module that is imported dynamically, one minified file into a directory.
  *
  * @returns The copy of main.ts.
  */
 async function bundle(directory: string): Promise<string> {
-  const modules: string[] = [];
-  const source = (await Deno.readTextFile(`${root}main.ts`)).replace(/import\("\.\/([^"]+)\.ts"\)/g, (_, module) => {
-    modules.push(module);
-    return `import("./${module}.js")`;
-  });
+  const modules = await dynamicModules();
+  const fileOf = (module: string) => `${module.replace(/\.ts$/, "").replaceAll("/", "-")}.js`;
+  const relink = (text: string) =>
+    text.replace(DYNAMIC_IMPORT, (whole, specifier: string) => {
+      const found = modules.filter((module) => module.endsWith(specifier.replace(/^(\.{1,2}\/)+/, "/")));
+      if (found.length !== 1) fail(`${whole} is not one module: ${found.join(", ")}`);
+      return `import("./${fileOf(found[0]!)}")`;
+    });
+  const name = (module: string) => module.slice(module.lastIndexOf("/"));
+  const otherShim = new RegExp(`\\b${Deno.build.arch === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`);
   for (const module of modules) {
-    const args = ["bundle", "--quiet", "--minify", "--platform", "deno", "--output", `${directory}/${module}.js`];
-    const problem = await run(Deno.execPath(), [...args, `${root}${module}.ts`]);
+    const file = `${directory}/${fileOf(module)}`;
+    const external = modules.filter((other) => other !== module).flatMap((other) => ["--external", `*${name(other)}`]);
+    const options = ["--quiet", "--minify", "--platform", "deno", "--output", file];
+    const problem = await run(Deno.execPath(), ["bundle", ...external, ...options, `${root}${module}`]);
     if (problem !== null) fail(`cannot bundle ${module}: ${problem}`);
+    // The shim of another architecture would only cost time.
+    await Deno.writeTextFile(file, relink(await Deno.readTextFile(file)).replace(otherShim, ""));
   }
-  await Deno.writeTextFile(`${directory}/main.ts`, source);
+  await Deno.writeTextFile(`${directory}/main.ts`, relink(await Deno.readTextFile(`${root}main.ts`)));
   return `${directory}/main.ts`;
 }
 
