@@ -151,7 +151,7 @@ async function bundle(directory: string): Promise<string> {
   const fileOf = (module: string) => `${module.replace(/\.ts$/, "").replaceAll("/", "-")}.js`;
   const relink = (text: string) =>
     text.replace(DYNAMIC_IMPORT, (whole, specifier: string) => {
-      const found = modules.filter((module) => module.endsWith(specifier.replace(/^(\.{1,2}\/)+/, "/")));
+      const found = modules.filter((module) => `/${module}`.endsWith(specifier.replace(/^(\.{1,2}\/)+/, "/")));
       if (found.length !== 1) fail(`${whole} is not one module: ${found.join(", ")}`);
       return `import("./${fileOf(found[0]!)}")`;
     });
