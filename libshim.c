@@ -54,6 +54,7 @@ enum {
   SFD_CLOEXEC_ = 02000000,
   SFD_NONBLOCK_ = 04000,
   F_SETFD_ = 2,
+  FD_CLOEXEC_ = 1,
   TCSETS_ = 0x5402,
   TIOCGPGRP_ = 0x540f,
   TIOCSPGRP_ = 0x5410,
@@ -434,6 +435,7 @@ __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
   i32 socket = 0;
   if (stack[0] != 2) leave(127);
   for (const char *c = (const char *)(uintptr_t)stack[2]; *c >= '0' && *c <= '9'; c++) socket = socket * 10 + (*c - '0');
+  SYS3(__NR_fcntl, socket, F_SETFD_, FD_CLOEXEC_);  // a program that takes the agent's place must not have it
   agent(socket);
 }
 

@@ -13,7 +13,7 @@ export interface CommandModule {
   /** Its exit code when it fails for another reason than a wrong command line. */
   readonly FAILURE: number;
   /** Does it; the result is the exit code. */
-  main(options: ParsedOptions): number | Promise<number>;
+  main(options: ParsedOptions, args: readonly string[]): number | Promise<number>;
 }
 
 /** Exit code for a wrong command line. */
@@ -27,8 +27,14 @@ function applyLogOptions(options: ParsedOptions): void {
   setUpLog({ ...level && { level }, ...format && { format }, ...file !== undefined && { file } });
 }
 
-/** Logs what went wrong, and what the user can do. */
-async function explain(error: unknown, failure: number): Promise<number> {
+/**
+ * Logs what went wrong, and what the user can do.
+ *
+ * @param error What went wrong.
+ * @param failure Exit code for a failure that has no other.
+ * @returns The exit code.
+ */
+export async function explainError(error: unknown, failure: number): Promise<number> {
   if (!(error instanceof PenneError)) {
     log().error(`internal error: ${error instanceof Error ? error.message : error}`);
     if (error instanceof Error) log().debug(error.stack ?? "");
@@ -61,8 +67,8 @@ export async function runCommand(module: CommandModule, args: readonly string[])
       return 0;
     }
     applyLogOptions(options);
-    return await module.main(options);
+    return await module.main(options, args);
   } catch (error) {
-    return await explain(error, FAILURE);
+    return await explainError(error, FAILURE);
   }
 }

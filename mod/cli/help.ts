@@ -26,7 +26,7 @@ function entry(left: string, text: string): string {
 
 function optionEntry({ name, short, value, help, repeat }: OptionSpec): string {
   const left = `  ${short ? `-${short}, ` : "    "}--${name}${value ? ` ${value}` : ""}`;
-  return entry(left, repeat ? `${help} (repeatable)` : help);
+  return entry(left, repeat ? `${help} (repeatable)` : help!);
 }
 
 /**
@@ -41,7 +41,9 @@ export function commandHelp(spec: CommandSpec): string {
     `Usage: penne ${spec.name} ${spec.synopsis}`,
     "",
     ...wrap(spec.summary, WIDTH),
-    ...groups.flatMap(({ title, options }) => ["", `${title}:`, ...options.map(optionEntry)]),
+    ...groups.flatMap((
+      { title, options },
+    ) => ["", `${title}:`, ...options.filter(({ help }) => help !== null).map(optionEntry)]),
     "",
     "Exit codes:",
     ...spec.exitCodes.map(([code, meaning]) => entry(`  ${code}`, meaning)),

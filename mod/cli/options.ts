@@ -13,8 +13,8 @@ export interface OptionSpec {
   readonly value?: string;
   /** Whether it may be given several times. */
   readonly repeat?: boolean;
-  /** What it does. */
-  readonly help: string;
+  /** What it does; an option without is internal, and not told of. */
+  readonly help: string | null;
 }
 
 /** A command as its user sees it. */
@@ -150,7 +150,7 @@ function normalise(spec: CommandSpec, args: readonly string[]): { options: strin
       const name = equals < 0 ? arg.slice(2) : arg.slice(2, equals);
       const option = table.find((o) => o.name === name);
       if (!option) {
-        const near = suggest(name, table.map((o) => o.name));
+        const near = suggest(name, table.flatMap((o) => o.help === null ? [] : [o.name]));
         throw usageError(`use --${name}: there is no such option`, spec.name, near && `did you mean --${near}?`);
       }
       take(option, `--${name}`, equals < 0 ? undefined : arg.slice(equals + 1));

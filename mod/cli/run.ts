@@ -8,7 +8,8 @@ import { F, SIGNAL } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
 import type { MapRequest } from "../idmap/plan.ts";
 import { parseRange } from "../idmap/ranges.ts";
-import { log } from "../log/log.ts";
+import { log, logTo } from "../log/log.ts";
+import { BackgroundLink, startInBackground } from "../run/background.ts";
 import { startChild } from "../run/child.ts";
 import { ExecError } from "../run/command.ts";
 import { planRun, type RunOptions } from "../run/plan.ts";
@@ -16,7 +17,7 @@ import { openParent } from "../run/parent.ts";
 import { Reporter } from "../run/report.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
-import { runCommand } from "./command.ts";
+import { explainError, runCommand } from "./command.ts";
 import type { ParsedOptions } from "./options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
 import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
@@ -101,16 +102,50 @@ export function start(args: string[]): Promise<number> {
 }
 
 /** Runs the command; the result is the exit code. */
-function main(options: ParsedOptions): number {
+function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
   const wanted = runOptions(options);
+  const link = options.get("background-link");
+  if (link !== undefined) return runBehind(options, wanted, link);
+  if (!options.has("background")) return runHere(options, wanted, null);
+  if (options.has("die-with-parent")) {
+    throw new PenneError("use --background with --die-with-parent: the process in the background has no such parent", {
+      usage: true,
+    });
+  }
+  planRun(wanted); // to refuse here what can be refused
+  const keepFds = ["keep-fd", "ready-fd", "status-fd"].flatMap((name) => fdOptions(options, name)).filter((fd) =>
+    fd > 2
+  );
+  return startInBackground("run", args, keepFds);
+}
+
+/** The second process: logs to the first one until the command runs. */
+async function runBehind(options: ParsedOptions, wanted: RunOptions, value: string): Promise<number> {
+  const link = new BackgroundLink(value);
+  const restoreLog = logTo(link.log);
+  try {
+    return runHere(options, wanted, () => {
+      restoreLog();
+      link.done(0);
+    });
+  } catch (error) {
+    const code = await explainError(error, FAILURE);
+    link.done(code);
+    return code;
+  }
+}
+
+/** Runs the command as a child of this process. */
+function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => void) | null): number {
   const report = new Reporter({
     ready: ownFd(options, "ready-fd"),
     status: ownFd(options, "status-fd"),
     pidFile: options.get("pid-file") ?? null,
   });
   const plan = planRun(wanted);
+  const newSession = wanted.newSession ?? false;
   using parent = options.has("die-with-parent") ? openParent() : null;
-  using terminal = Terminal.open(wanted.newSession ?? false);
+  using terminal = Terminal.open(newSession);
   using signals = new SignalPipe();
   try {
     using child = startChild(plan, {
@@ -121,12 +156,12 @@ function main(options: ParsedOptions): number {
         report.ready(starting);
       },
     });
+    started?.();
     if (Agent.execRefused) {
       log().warn(
         `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
       );
     }
-    const newSession = wanted.newSession ?? false;
     const status = supervise(child, { signals, terminal, newSession, parent });
     if (status.lost) log().error("the agent that looked after the command was killed, and the command with it");
     const code = status.code ?? 128 + status.signal!;

@@ -65,7 +65,12 @@ export const RUN_SPEC: CommandSpec = {
     {
       title: "Life and status",
       options: [
-        { name: "background", help: "Go to the background once COMMAND runs; its output goes to /dev/null" },
+        {
+          name: "background",
+          help:
+            "Go to the background once COMMAND runs; stdin is /dev/null, and so are stdout and stderr unless they are files",
+        },
+        { name: "background-link", value: "FDS", help: null },
         { name: "pid-file", value: "FILE", help: "Write penne's pid to FILE when ready, and remove it at the end" },
         {
           name: "ready-fd",

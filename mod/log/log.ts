@@ -38,17 +38,12 @@ function jsonLine(record: LogRecord): string {
 
 let isSetUp = false;
 
+let target: Fd | number = 2;
+
 class FdHandler extends BaseHandler {
-  #fd: Fd | number;
-
-  constructor(fd: Fd | number, formatter: (record: LogRecord) => string) {
-    super("DEBUG", { formatter });
-    this.#fd = fd;
-  }
-
   override log(msg: string): void {
     try {
-      write(this.#fd, new TextEncoder().encode(`${msg}\n`));
+      write(target, new TextEncoder().encode(`${msg}\n`));
     } catch {
       // There is nowhere to tell that there is nowhere to tell.
     }
@@ -63,14 +58,26 @@ class FdHandler extends BaseHandler {
  */
 export function setUpLog(options: LogOptions = {}): void {
   const { level = "warning", format = "text", file } = options;
-  const fd = file === undefined
-    ? 2
-    : attempt(`open the log file "${file}"`, () => open(self, file, O.WRONLY | O.CREAT | O.APPEND, 0o600));
+  if (file !== undefined) {
+    target = attempt(`open the log file "${file}"`, () => open(self, file, O.WRONLY | O.CREAT | O.APPEND, 0o600));
+  }
   isSetUp = true;
   setup({
-    handlers: { fd: new FdHandler(fd, format === "json" ? jsonLine : textLine) },
+    handlers: { fd: new FdHandler("DEBUG", { formatter: format === "json" ? jsonLine : textLine }) },
     loggers: { penne: { level: STD_NAMES[level], handlers: ["fd"] } },
   });
+}
+
+/**
+ * Sends the log elsewhere, if it goes to stderr now.
+ *
+ * @param fd Where to.
+ * @returns Sends it back again.
+ */
+export function logTo(fd: Fd): () => void {
+  if (target !== 2) return () => {};
+  target = fd;
+  return () => target = 2;
 }
 
 /**
