@@ -220,6 +220,8 @@ export class SysError extends Error {
   readonly reason: string;
 
   /**
+   * Names the call and its error.
+   *
    * @param syscall The kernel's name of the call.
    * @param errno The positive error number.
    */

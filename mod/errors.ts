@@ -36,6 +36,8 @@ export class PenneError extends Error {
   readonly usage: boolean;
 
   /**
+   * Says what could not be done.
+   *
    * @param what What could not be done, to be read after "cannot"; the reason, if there is no cause, after a colon.
    * @param options The cause, hints, and whether it is the request that is wrong.
    */

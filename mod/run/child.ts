@@ -1,6 +1,6 @@
 // A command that runs in its own namespaces: starting it, telling what becomes of it, and ending it.
 
-import { Agent } from "../../ffi/agent.ts";
+import type { Agent } from "../../ffi/agent.ts";
 import { O, POLL, SIGNAL, type SignalName } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";

@@ -31,6 +31,8 @@ export class ExecError extends PenneError {
   readonly exitCode: 126 | 127;
 
   /**
+   * Says which command it is.
+   *
    * @param file The command.
    * @param exitCode 127 if there is no such command, 126 if it cannot be executed.
    * @param cause Why.

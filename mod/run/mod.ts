@@ -1,12 +1,28 @@
 // Running a command in its own namespaces, for any Deno program.
 
-import { Child, startChild } from "./child.ts";
-import type { ExitStatus } from "./child.ts";
+import type { NamespaceId } from "../namespaces/id.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
+import { type ExitStatus, startChild } from "./child.ts";
+import type { SignalName } from "../../ffi/consts.ts";
 import { planRun, type RunOptions } from "./plan.ts";
 
-export { Child, type ExitStatus } from "./child.ts";
+export type { ExitStatus } from "./child.ts";
 export { ExecError } from "./command.ts";
 export type { NetMode, RunOptions } from "./plan.ts";
+
+/** A command that runs in its own namespaces. */
+export interface ChildProcess extends Disposable {
+  /** Its pid as this process sees it. */
+  readonly pid: number;
+  /** The namespaces that were made for it. */
+  readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
+  /** Resolves when it has ended, and its namespaces with it; as by SIGKILL if an agent was killed. */
+  readonly status: Promise<ExitStatus>;
+  /** Sends it a signal, TERM by default; once it has ended, nothing. */
+  kill(signal?: SignalName | number): void;
+  /** Ends it with its kill signal, in time or by force, and then everything in its namespaces. */
+  end(): void;
+}
 
 /**
  * Starts a command in its own namespaces.
@@ -28,7 +44,7 @@ export type { NetMode, RunOptions } from "./plan.ts";
  * @throws {PenneError} If it fails; nothing is left then.
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */
-export function spawn(options: RunOptions): Child {
+export function spawn(options: RunOptions): ChildProcess {
   return startChild(planRun(options), { identify: true });
 }
 

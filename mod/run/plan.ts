@@ -1,6 +1,6 @@
 // Turns what was asked of `run` into a plan, and refuses what cannot work, before anything is made.
 
-import { type SignalName } from "../../ffi/consts.ts";
+import type { SignalName } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
 import { type Caller, caller, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";

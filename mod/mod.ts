@@ -1,0 +1,27 @@
+/**
+ * Namespaces for Deno programs: make them, set them up, run commands in them.
+ *
+ * Needs Linux 5.10 or later and unscoped `--allow-ffi`; no files beside the modules, and no C compiler.
+ *
+ * @example
+ * ```ts
+ * import { run } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const status = await run({ command: ["sh", "-c", "test $(id -u) = 0"], hostname: "box" });
+ * assertEquals(status.code, 0);
+ * ```
+ *
+ * @module
+ */
+
+export { SysError } from "../ffi/errno.ts";
+export { PenneError, type PenneErrorOptions } from "./errors.ts";
+export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.ts";
+export type { MapMode, MapRequest } from "./idmap/plan.ts";
+export type { NamespaceId } from "./namespaces/id.ts";
+export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
+export type { SignalName } from "../ffi/consts.ts";
+export type { SyscallName } from "../ffi/syscalls.ts";
+export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
+export { VERSION } from "./version.ts";
