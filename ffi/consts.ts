@@ -62,7 +62,7 @@ export const IOCTL = {
 export const SOCKET = { AF_INET: 2, DGRAM: 2, CLOEXEC: 0o2000000 } as const;
 
 /** Commands of fcntl(2). */
-export const F = { GETFD: 1, SETFD: 2, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
+export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
 
 /** Events of poll(2). */
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;

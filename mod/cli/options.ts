@@ -135,7 +135,8 @@ function normalise(spec: CommandSpec, args: readonly string[]): { options: strin
       options.push(`--${option.name}`);
       return;
     }
-    if (value === undefined && i >= args.length) {
+    // `--` is far more likely the end of the options than a value; `--name=--` is always one.
+    if (value === undefined && (i >= args.length || args[i] === "--")) {
       throw usageError(`use ${shown}: its value ${option.value} is missing`, spec.name);
     }
     options.push(`--${option.name}=${value ?? args[i++]}`);

@@ -9,12 +9,13 @@
 // reader of the caller's pipes would otherwise never see their end.
 
 import { Agent } from "../../ffi/agent.ts";
-import { O, SIGNAL } from "../../ffi/consts.ts";
+import { F, O, SIGNAL } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { exec, open, pipe, read, readBytes, readLink, stat, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { caller, environment } from "../host/caller.ts";
+import { placeKeptFds } from "./enclosure.ts";
 
 /** Hidden option that tells the second process of its descriptors. */
 export const LINK_OPTION = "background-link";
@@ -55,12 +56,8 @@ export function startInBackground(command: string, args: readonly string[], keep
     using nothing = open(self, "/dev/null", O.RDWR);
     const standard = [0, 1, 2].map((number) => new Fd(number));
     try {
-      for (const number of keepFds) {
-        const kept = new Fd(number);
-        call(agent, "dup3", kept, number, 0);
-        kept.release();
-      }
-      const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, 0, 3)); // F_DUPFD
+      placeKeptFds(agent, keepFds);
+      const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
       standard.forEach((fd, number) => {
         const file = number > 0 && (stat(self, fd).mode & S_IFMT) === S_IFREG;
         if (!file) call(agent, "dup3", nothing, number, 0);
@@ -101,7 +98,7 @@ export class BackgroundLink {
     const match = /^(\d+),(\d+)$/.exec(value);
     if (!match) throw new PenneError(`use --${LINK_OPTION}: it is internal`, { usage: true });
     [this.#result, this.log] = [new Fd(Number(match[1])), new Fd(Number(match[2]))];
-    for (const fd of [this.#result, this.log]) call(self, "fcntl", fd, 2, 1); // F_SETFD, FD_CLOEXEC
+    for (const fd of [this.#result, this.log]) call(self, "fcntl", fd, F.SETFD, F.FD_CLOEXEC);
   }
 
   /**

@@ -159,9 +159,9 @@ export class Child implements Disposable {
     if (this.pidfd.closed) return;
     // Without an agent to do it (it may have been killed) this is what ends the command.
     sendSignal(this.pidfd, SIGNAL.KILL);
-    this.#enclosure.close();
     poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
     this.pidfd.close();
+    this.#enclosure.close();
   }
 
   /** Ends everything in the namespaces by force. */

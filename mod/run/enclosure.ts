@@ -14,7 +14,7 @@
 // is killed, the other one ends all that the command has started.
 
 import { Agent } from "../../ffi/agent.ts";
-import { IOCTL, MS, O, PR, SOCKET } from "../../ffi/consts.ts";
+import { F, IOCTL, MS, O, PR, SOCKET } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import { mount, open, waitChild, write } from "../../ffi/sys.ts";
@@ -138,12 +138,24 @@ function setUp(agent: Agent, plan: RunPlan): void {
   call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-/** Puts the descriptors that the command keeps where it will find them. */
-function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
+/**
+ * Gives an agent descriptors of ours under the same numbers.
+ *
+ * @param agent An agent that was spawned, not cloned: only then none of the numbers is that of its socket.
+ * @param keepFds The numbers.
+ * @throws {PenneError} If one is not open.
+ */
+export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
   for (const number of keepFds) {
     const ours = new Fd(number);
     try {
-      attempt(`keep descriptor ${number}`, () => call(agent, "dup3", ours, number, 0));
+      attempt(`keep descriptor ${number}`, () => {
+        const got = call(agent, "fcntl", ours, F.DUPFD, number);
+        if (got === number) return;
+        // The duplicate that came over the socket had that very number; it is free by now.
+        call(agent, "dup3", got, number, 0);
+        call(agent, "close", got);
+      });
     } finally {
       ours.release();
     }

@@ -1,0 +1,225 @@
+// What the command inherits, and what it does not, seen from inside with the compiled binary.
+
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { command, isAgent, penne, processes, run, sh, test, until } from "../helpers.ts";
+
+/** Fields of /proc/self/status inside. */
+async function status(argv: string[], user = false): Promise<Record<string, string>> {
+  const { stdout, code, stderr } = await sh(argv, { user });
+  assertEquals([code, stderr], [0, ""]);
+  return Object.fromEntries(stdout.trim().split("\n").map((line) => line.split(/:\s*/) as [string, string]));
+}
+
+const STATUS = ["--", "cat", "/proc/self/status"];
+
+test("the command has descriptors 0 to 2 and the kept ones alone, though the caller leaked twenty", {}, async () => {
+  const leak = Array.from({ length: 20 }, (_, i) => `exec ${i + 3}</dev/null`).join("; ");
+  const list = (options: string) => ["bash", "-c", `${leak}; exec "$0" run ${options} -- ls /proc/self/fd`, penne()];
+  // One more is the directory that ls reads.
+  assertEquals((await sh(list(""))).stdout.trim().split("\n"), ["0", "1", "2", "3"]);
+  const kept = await sh(list("--keep-fd 3 --keep-fd 7 --keep-fd 22"));
+  assertEquals(kept.stdout.trim().split("\n"), ["0", "1", "2", "22", "3", "4", "7"].sort());
+  const all = Array.from({ length: 20 }, (_, i) => `--keep-fd ${i + 3}`).join(" ");
+  assertEquals((await sh(list(all))).stdout.trim().split("\n").length, 24);
+});
+
+test("a kept descriptor is the caller's file", {}, async () => {
+  const script = `exec 9<<< hello; exec "$0" run --keep-fd 9 $1 -- sh -c 'cat <&9'`;
+  for (const options of ["", "--no-init", "--unshare user,net"]) {
+    assertEquals((await sh(["bash", "-c", script.replace("$1", options), penne()])).stdout, "hello\n");
+  }
+});
+
+test("status and ready descriptors are not passed on", {}, async () => {
+  const script = `exec "$0" run --status-fd 5 --ready-fd 6 -- ls /proc/self/fd 5>/dev/null 6>/dev/null`;
+  assertEquals((await sh(["bash", "-c", script, penne()])).stdout.trim().split("\n"), ["0", "1", "2", "3"]);
+});
+
+test("the command has the caller's signal mask and ignored signals, and SIGPIPE at its default", {
+  programs: ["setpriv"],
+}, async () => {
+  for (const traps of ["", "trap '' HUP USR1 PIPE; "]) {
+    const script = `${traps}exec "$0" "$@"`;
+    const caller = await status(["bash", "-c", script, "cat", "/proc/self/status"]);
+    const inside = await status(["bash", "-c", script, penne(), "run", ...STATUS]);
+    const withoutPipe = BigInt(`0x${caller.SigIgn}`) & ~0x1000n;
+    assertEquals(BigInt(`0x${inside.SigIgn}`), withoutPipe);
+    assertEquals([inside.SigBlk, inside.SigPnd], [caller.SigBlk, caller.SigPnd]);
+    if (traps) assertEquals(withoutPipe & 0x201n, 0x201n);
+  }
+});
+
+for (const user of [false, true]) {
+  const who = user ? "an unprivileged user" : "the caller";
+  test(`the command has no inheritable and no ambient capabilities, for ${who}`, { user }, async () => {
+    for (const options of [[], ["--map", "self"], ["--no-init"]]) {
+      const fields = await status([penne(), "run", ...options, ...STATUS], user);
+      assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
+      assertEquals(fields.NoNewPrivs, "0");
+    }
+  });
+
+  test(`--keep-caps makes all permitted capabilities ambient, for ${who}`, { user }, async () => {
+    for (const options of [["--map", "self"], ["--map", "root"]]) {
+      const fields = await status([penne(), "run", "--keep-caps", ...options, ...STATUS], user);
+      assertEquals(fields.CapAmb, fields.CapPrm);
+      assertEquals(fields.CapInh, fields.CapPrm);
+      assertEquals(BigInt(`0x${fields.CapEff}`) > 0n, true);
+    }
+  });
+
+  test(`--no-new-privs is passed on, for ${who}`, { user }, async () => {
+    assertEquals((await status([penne(), "run", "--no-new-privs", ...STATUS], user)).NoNewPrivs, "1");
+  });
+}
+
+test("inheritable capabilities of the caller do not arrive", { root: true, programs: ["setpriv"] }, async () => {
+  for (const options of [[], ["--unshare", "net"]]) {
+    const fields = await status(["setpriv", "--inh-caps=+net_admin,+chown", penne(), "run", ...options, ...STATUS]);
+    assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
+  }
+});
+
+test("limits and umask are the caller's", {}, async () => {
+  const script = `ulimit -Sn 123; ulimit -Hn 456; umask 027; exec "$0" run -- sh -c 'ulimit -Sn; ulimit -Hn; umask'`;
+  assertEquals((await sh(["sh", "-c", script, penne()])).stdout, "123\n456\n0027\n");
+});
+
+test("the working directory and processors are the caller's", { programs: ["taskset"] }, async () => {
+  assertEquals((await run(["--", "pwd"], { cwd: "/usr/bin" })).stdout, "/usr/bin\n");
+  assertEquals((await run(["--chdir", "/usr/lib", "--", "pwd"])).stdout, "/usr/lib\n");
+  const own = await sh(["taskset", "-p", "self"].slice(0, 1).concat("-cp", `${Deno.pid}`));
+  const inside = await run(["--", "sh", "-c", "taskset -cp $$"]);
+  assertEquals(inside.stdout.split(":")[1], own.stdout.split(":")[1]);
+});
+
+test("the environment is the caller's byte for byte, but for what was asked", {}, async () => {
+  const script =
+    `export ODD="$(printf '\\377\\376')"; exec "$0" run --env A=1 --env B= -- sh -c 'printf %s "$ODD|$A|$B" | od -An -tx1'`;
+  assertEquals((await sh(["bash", "-c", script, penne()])).stdout.trim(), "ff fe 7c 31 7c");
+  const clear = await run(["--clear-env", "--env", "X=y z", "--", "/usr/bin/env"]);
+  assertEquals(clear.stdout, "X=y z\n");
+  assertEquals((await run(["--env", "PATH=/nowhere", "--", "true"])).code, 127);
+});
+
+test("arguments of many kinds and sizes arrive", {}, async () => {
+  const odd = ["", " ", "a\nb", "--", "-x", "ü€😀", "x".repeat(100_000)];
+  const { stdout } = await run(["--", "sh", "-c", `for a; do printf '%s\\0' "$a"; done`, "sh", ...odd]);
+  assertEquals(stdout.split("\0").slice(0, -1), odd);
+  const many = Array.from({ length: 20_000 }, (_, i) => `argument ${i}`);
+  assertEquals(
+    (await run(["--", "sh", "-c", "echo $#; eval echo \\${$#}", "sh", ...many])).stdout,
+    "20000\nargument 19999\n",
+  );
+  const tooLong = await run([
+    "--env",
+    `BIG=${"x".repeat(120_000)}`,
+    "--env",
+    `BIG2=${"x".repeat(120_000)}`,
+    "--",
+    "true",
+  ]);
+  assertEquals(tooLong.code, 0);
+});
+
+test("the agent is PID 1, is not dumpable, has no environment and holds nothing of the caller's", {}, async () => {
+  const child = command([penne(), "run", "--", "sh", "-c", "exec 2>&-; readlink /proc/1/exe; sleep 100"], {}, {
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  try {
+    await until("the agent is there", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
+    const agent = processes().find((p) => isAgent(p) && p.ppid === child.pid)!;
+    await until("it has gone non-dumpable", () => Deno.statSync(`/proc/${agent.pid}/status`).uid === 0);
+    assertEquals(Deno.readTextFileSync(`/proc/${agent.pid}/environ`), "");
+    assertMatch(Deno.readLinkSync(`/proc/${agent.pid}/exe`), /^\/memfd:penne-agent/);
+    assertStringIncludes(Deno.readTextFileSync(`/proc/${agent.pid}/status`), "Threads:\t1\n");
+  } finally {
+    child.kill("SIGKILL");
+    await child.status;
+    await child.stdout.cancel();
+    await child.stderr.cancel();
+  }
+});
+
+test("an unprivileged command cannot look into or trace the agent", { user: true }, async () => {
+  const script = "cat /proc/1/environ >/dev/null; echo $?; ls /proc/1/fd; echo $?; readlink /proc/1/exe; echo $?";
+  const { stdout } = await run(["--map", "self", "--", "sh", "-c", script], { user: true });
+  assertEquals(stdout.split("\n").filter((line) => line === "0"), []);
+});
+
+test("inside are PID 2, the wanted host name, loopback, private mounts and a fresh /proc", {}, async () => {
+  const script = `echo $$; hostname; cat /sys/class/net/lo/flags 2>/dev/null | head -1; ls -d /proc/[0-9]* | wc -l
+    grep -c 'shared:\\|master:' /proc/self/mountinfo; cat /proc/sys/net/ipv4/ping_group_range`;
+  const { stdout } = await run(["--hostname", "box", "--", "sh", "-c", script]);
+  const [pid, hostname, , count, shared, ping] = stdout.trim().split("\n");
+  assertEquals([pid, hostname, shared, ping], ["2", "box", "0", "0\t0"]);
+  assertEquals(Number(count) <= 5, true);
+  const up = await run(["--", "sh", "-c", "ping -c1 -w1 127.0.0.1 >/dev/null 2>&1 || cat < /dev/tcp/127.0.0.1/1"]);
+  assertEquals(up.stderr.includes("unreachable"), false);
+});
+
+test("--no-init makes the command PID 1, and zombies are its own", {}, async () => {
+  assertEquals((await run(["--no-init", "--", "sh", "-c", "echo $$; exit 9"])).stdout, "1\n");
+  assertEquals((await run(["--no-init", "--", "sh", "-c", "exit 9"])).code, 9);
+});
+
+test("the init reaps orphans", {}, async () => {
+  const script = "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 0.4; ps -eo stat= | grep -c Z";
+  assertEquals((await run(["--", "sh", "-c", script])).stdout, "0\n");
+});
+
+test("clocks have their offsets in a time namespace", {}, async () => {
+  const host = Number((await Deno.readTextFile("/proc/uptime")).split(" ")[0]);
+  const inside = await run(["--boottime", "86400", "--", "cut", "-d.", "-f1", "/proc/uptime"]);
+  assertEquals(Math.abs(Number(inside.stdout) - host - 86400) < 60, true, inside.stdout);
+  const monotonic = await run(["--monotonic", "1000", "--no-init", "--", "readlink", "/proc/self/ns/time"]);
+  assertEquals(monotonic.stdout.trim() === Deno.readLinkSync("/proc/self/ns/time"), false);
+  const below = await run(["--monotonic", "-1000000000", "--", "true"]);
+  assertEquals(below.code, 125);
+  assertStringIncludes(below.stderr, "hint: no clock may go below zero");
+});
+
+test("--unshare all makes all eight kinds, and --net=host leaves the host's", {}, async () => {
+  const script =
+    "readlink /proc/self/ns/user /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/ipc /proc/self/ns/uts " +
+    "/proc/self/ns/net /proc/self/ns/cgroup /proc/self/ns/time";
+  const ours = (await sh(["sh", "-c", script])).stdout.trim().split("\n");
+  const all = (await run(["--unshare", "all", "--", "sh", "-c", script])).stdout.trim().split("\n");
+  assertEquals(all.length, 8);
+  assertEquals(all.filter((link) => ours.includes(link)), []);
+  const host = (await run(["--net=host", "--", "sh", "-c", script])).stdout.trim().split("\n");
+  assertEquals(host.filter((link) => ours.includes(link)).map((link) => link.split(":")[0]), ["net", "cgroup", "time"]);
+});
+
+test("--status-fd tells of the start, readiness and the end, with true namespace ids", {}, async () => {
+  const script =
+    `exec 5>"$1"; exec "$0" run --status-fd 5 --ready-fd 6 -- sh -c 'readlink /proc/self/ns/net; exit 3' 6>"$2"`;
+  const [file, ready] = [await Deno.makeTempFile(), await Deno.makeTempFile()];
+  try {
+    const { stdout, code } = await sh(["bash", "-c", script, penne(), file, ready]);
+    assertEquals(code, 3);
+    const events = (await Deno.readTextFile(file)).trim().split("\n").map((line) => JSON.parse(line));
+    assertEquals(events.map(({ event }) => event), ["started", "ready", "exit"]);
+    assertEquals(stdout.trim(), `net:[${events[0].namespaces.net.inum}]`);
+    assertEquals(Object.keys(events[0].namespaces), ["user", "mnt", "pid", "ipc", "uts", "net"]);
+    assertEquals(events[2], { event: "exit", code: 3, signal: null });
+    assertEquals(await Deno.readTextFile(ready), "ready\n");
+  } finally {
+    await Deno.remove(file);
+    await Deno.remove(ready);
+  }
+});
+
+test("--die-with-parent ends the command when the caller ends", {}, async () => {
+  const marker = `1000.${Math.floor(Math.random() * 1e9)}`;
+  const script =
+    `"$0" run --die-with-parent -- sleep ${marker} & while ! pgrep -f "^sleep ${marker}"; do sleep 0.02; done`;
+  await sh(["sh", "-c", script, penne()]);
+  await until("the command has ended", () => !processes().some((p) => p.cmdline.includes(marker)));
+});
+
+test("penne runs in penne", {}, async () => {
+  assertEquals((await run(["--", penne(), "run", "--", "sh", "-c", "id -u; exit 4"])).stdout, "0\n");
+  assertEquals((await run(["--", penne(), "run", "--", "sh", "-c", "exit 4"])).code, 4);
+});

@@ -1,0 +1,131 @@
+// A pseudo-terminal with a program on it, for tests of what a person at a terminal sees.
+
+import { Agent } from "../ffi/agent.ts";
+import { O, POLL } from "../ffi/consts.ts";
+import { Fd } from "../ffi/fd.ts";
+import { exec, open, poll, waitChild, type WaitStatus, write } from "../ffi/sys.ts";
+import { call, out, self } from "../ffi/task.ts";
+
+const TIOCSPTLCK = 0x40045431;
+const TIOCGPTN = 0x80045430;
+const TIOCSCTTY = 0x540e;
+const TIOCSWINSZ = 0x5414;
+const TIOCGPGRP = 0x540f;
+const TCGETS = 0x5401;
+
+/** A terminal, and the session leader on it. */
+export class Pty implements Disposable {
+  #master: Fd;
+  #slave: Fd;
+  #child: Agent;
+  #status: WaitStatus | null = null;
+  /** All that has been printed. */
+  text = "";
+
+  /** Starts a program on a new terminal, as the leader of its session. */
+  constructor(argv: string[], env: Record<string, string> = {}) {
+    this.#master = open(self, "/dev/ptmx", O.RDWR | O.NOCTTY);
+    const number = new Int32Array(1);
+    call(self, "ioctl", this.#master, TIOCSPTLCK, new Uint8Array(4));
+    call(self, "ioctl", this.#master, TIOCGPTN, out(new Uint8Array(number.buffer)));
+    this.#slave = open(self, `/dev/pts/${number[0]}`, O.RDWR | O.NOCTTY);
+    this.resize(24, 80);
+    this.#child = Agent.spawn();
+    call(this.#child, "setsid");
+    for (const fd of [0, 1, 2]) call(this.#child, "dup3", this.#slave, fd, 0);
+    call(this.#child, "ioctl", 0, TIOCSCTTY, 0);
+    call(this.#child, "rt_sigaction", 13, new Uint8Array(32), null, 8);
+    call(this.#child, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
+    const variables = Object.entries({
+      PATH: Deno.env.get("PATH")!,
+      TERM: "dumb",
+      PS1: "READY> ",
+      HISTFILE: "",
+      ...env,
+    });
+    const error = exec(this.#child, argv[0]!, argv, variables.map(([k, v]) => new TextEncoder().encode(`${k}=${v}`)));
+    if (error) throw error;
+  }
+
+  /** The program's pid. */
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** The process group in the foreground. */
+  get foreground(): number {
+    const group = new Int32Array(1);
+    call(self, "ioctl", this.#master, TIOCGPGRP, out(new Uint8Array(group.buffer)));
+    return group[0]!;
+  }
+
+  /** The terminal's settings, as comparable text. */
+  get settings(): string {
+    const termios = new Uint8Array(36);
+    call(self, "ioctl", this.#slave, TCGETS, out(termios));
+    return termios.join(" ");
+  }
+
+  /** Changes the window's size. */
+  resize(rows: number, columns: number): void {
+    call(self, "ioctl", this.#master, TIOCSWINSZ, new Uint8Array(new Uint16Array([rows, columns, 0, 0]).buffer));
+  }
+
+  /** Types. */
+  type(keys: string): void {
+    write(this.#master, new TextEncoder().encode(keys));
+  }
+
+  /** Reads what there is. */
+  read(timeout = 0): void {
+    const buffer = new Uint8Array(4096);
+    while (poll([{ fd: this.#master, events: POLL.IN }], timeout)[0]! & POLL.IN) {
+      const n = self.raw("read", this.#master, out(buffer), buffer.length);
+      if (n <= 0) return;
+      this.text += new TextDecoder().decode(buffer.subarray(0, n));
+      timeout = 0;
+    }
+  }
+
+  /** Waits until something is printed after what was there at the last such call; fails after some seconds. */
+  async expect(pattern: RegExp, seconds = 20): Promise<RegExpExecArray> {
+    const end = Date.now() + seconds * 1000;
+    for (;;) {
+      this.read(20);
+      const match = pattern.exec(this.text.slice(this.#seen));
+      if (match) {
+        this.#seen += match.index + match[0].length;
+        return match;
+      }
+      if (Date.now() > end) {
+        throw new Error(`not printed: ${pattern}; but: ${JSON.stringify(this.text.slice(this.#seen))}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+  #seen = 0;
+
+  /** Waits for the program's end. */
+  async end(seconds = 20): Promise<WaitStatus> {
+    const limit = Date.now() + seconds * 1000;
+    while (!this.#status) {
+      this.read(20);
+      if (poll([{ fd: this.#child.pidfd, events: POLL.IN }], 0)[0]) this.#status = waitChild(this.#child.pid);
+      else if (Date.now() > limit) throw new Error(`still running after ${seconds} s: ${JSON.stringify(this.text)}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    this.read();
+    return this.#status;
+  }
+
+  /** Ends the program if it has not ended, and lets go of the terminal. */
+  [Symbol.dispose](): void {
+    if (!this.#status) {
+      self.raw("kill", this.#child.pid, 9);
+      waitChild(this.#child.pid);
+    }
+    this.#child.close();
+    this.#slave.close();
+    this.#master.close();
+  }
+}
