@@ -162,7 +162,7 @@ enum operation {
   OP_SYSCALL = 0,  // make syscall `nr`
   OP_CLONE = 1,    // arg[0]: clone flags; the received fd is the new agent's socket; answers the pid, with a pidfd if asked
   OP_REAP = 2,     // from now on wait for children; arg[0]: the pid to report on; arg[1]: fd of the "children" file or -1
-  OP_TTY = 3,      // at the end restore this terminal; received fd: tty; arg[0]: its foreground group; payload: termios
+  OP_TTY = 3,      // at the end restore this terminal; received fd: tty; arg[0]: our group; arg[1]: the shell's; payload: termios
 };
 
 enum request_flags {
@@ -224,7 +224,7 @@ static struct {
 
 static struct {
   i32 socket, sigchld, children, tty;
-  i32 main_pid, tty_group;
+  i32 main_pid, tty_group, shell_group;
   u8 termios[TERMIOS_SIZE];
 } self;
 
@@ -289,20 +289,25 @@ static void kill_children(void) {
   }
 }
 
-// Gives the terminal back as it was, unless somebody else owns it by now: if the foreground group is alive and is not
-// the one we left there, a shell has already taken over, and its settings are not ours to touch.
-static void restore_terminal(void) {
+// The foreground process group, or 0 if the shell that has started us is in the foreground: then it has taken over, and
+// its settings are not ours to touch.
+static i32 foreground(void) {
   i32 group = 0;
-  if (self.tty < 0) return;
-  SYS3(__NR_ioctl, self.tty, TIOCGPGRP_, ADDRESS(&group));
-  if (group > 0 && group != self.tty_group && SYS2(__NR_kill, -group, 0) != -ESRCH_) return;
-  SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
-  SYS3(__NR_ioctl, self.tty, TIOCSPGRP_, ADDRESS(&self.tty_group));
+  if (self.tty < 0 || SYS3(__NR_ioctl, self.tty, TIOCGPGRP_, ADDRESS(&group)) || group <= 0) return 0;
+  return group == self.shell_group && group != self.tty_group ? 0 : group;
 }
 
+// Gives the terminal back as it was. The settings at once, since a shell that waits for us hears of our end right after
+// this agent does; again, with the foreground, when nobody is left who could change them; but not if the foreground is
+// that of another living group, neither ours nor one that we have just ended.
 _Noreturn static void finish(void) {
+  if (foreground()) SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
   kill_children();
-  restore_terminal();
+  i32 group = foreground();
+  if (group && (group == self.tty_group || SYS2(__NR_kill, -group, 0) == -ESRCH_)) {
+    SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
+    SYS3(__NR_ioctl, self.tty, TIOCSPGRP_, ADDRESS(&self.tty_group));
+  }
   leave(0);
 }
 
@@ -400,8 +405,10 @@ static void serve_one(void) {
           result = -EINVAL_;
           break;
         }
+        close_fd(&self.tty);
         self.tty = fds[0];
         self.tty_group = (i32)r->arg[0];
+        self.shell_group = (i32)r->arg[1];
         memcpy(self.termios, packet.payload, TERMIOS_SIZE);
         break;
       default:

@@ -228,13 +228,14 @@ export class Agent implements Task, Disposable {
    * Makes the agent restore a terminal when it comes to its end.
    *
    * @param tty The terminal.
-   * @param group Its foreground process group by now, to be made so again.
+   * @param group The process group to put in the foreground again.
+   * @param shell The process group of whoever has started us; once it is in the foreground, nothing is restored.
    * @param termios Its settings by now: `struct termios` of the kernel, 36 bytes.
    * @throws {SysError} If it cannot.
    * @throws {AgentGoneError} If the agent has gone.
    */
-  restoreAtEnd(tty: Fd, group: number, termios: Uint8Array): void {
-    const m = { ...marshal([group]), fds: [tty], payload: termios };
+  restoreAtEnd(tty: Fd, group: number, shell: number, termios: Uint8Array): void {
+    const m = { ...marshal([group, shell]), fds: [tty], payload: termios };
     check("ioctl", this.#exchange({ operation: Operation.TTY, flags: KEEP_FDS }, m).result);
   }
 

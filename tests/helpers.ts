@@ -49,9 +49,11 @@ export function asUser(argv: string[]): string[] {
 
 /** A Deno.Command for a command line. */
 export function command(argv: string[], how: How = {}, options: Deno.CommandOptions = {}): Deno.Command {
-  const [program, ...args] = how.user ? asUser(argv) : argv;
+  const variables = Object.entries(how.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  const cleared = how.env ? ["/usr/bin/env", "-i", ...variables, ...argv] : argv;
+  const [program, ...args] = how.user ? asUser(cleared) : cleared;
   const cwd = how.cwd ?? (how.user ? "/" : ROOT);
-  return new Deno.Command(program!, { args, cwd, ...how.env && { env: how.env, clearEnv: true }, ...options });
+  return new Deno.Command(program!, { args, cwd, ...options });
 }
 
 /** Runs a command line to its end. */

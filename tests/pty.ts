@@ -3,7 +3,7 @@
 import { Agent } from "../ffi/agent.ts";
 import { O, POLL } from "../ffi/consts.ts";
 import { Fd } from "../ffi/fd.ts";
-import { exec, open, poll, waitChild, type WaitStatus, write } from "../ffi/sys.ts";
+import { decodeWaitStatus, exec, open, poll, sendSignal, waitChild, type WaitStatus, write } from "../ffi/sys.ts";
 import { call, out, self } from "../ffi/task.ts";
 
 const TIOCSPTLCK = 0x40045431;
@@ -11,18 +11,24 @@ const TIOCGPTN = 0x80045430;
 const TIOCSCTTY = 0x540e;
 const TIOCSWINSZ = 0x5414;
 const TIOCGPGRP = 0x540f;
+const TIOCSPGRP = 0x5410;
 const TCGETS = 0x5401;
 
-/** A terminal, and the session leader on it. */
+/**
+ * A terminal, and a program that is the foreground job on it.
+ *
+ * The session's leader is an agent, which unlike a shell leaves the terminal as the program left it.
+ */
 export class Pty implements Disposable {
   #master: Fd;
   #slave: Fd;
+  #leader: Agent;
   #child: Agent;
   #status: WaitStatus | null = null;
   /** All that has been printed. */
   text = "";
 
-  /** Starts a program on a new terminal, as the leader of its session. */
+  /** Starts a program on a new terminal. */
   constructor(argv: string[], env: Record<string, string> = {}) {
     this.#master = open(self, "/dev/ptmx", O.RDWR | O.NOCTTY);
     const number = new Int32Array(1);
@@ -30,10 +36,14 @@ export class Pty implements Disposable {
     call(self, "ioctl", this.#master, TIOCGPTN, out(new Uint8Array(number.buffer)));
     this.#slave = open(self, `/dev/pts/${number[0]}`, O.RDWR | O.NOCTTY);
     this.resize(24, 80);
-    this.#child = Agent.spawn();
-    call(this.#child, "setsid");
-    for (const fd of [0, 1, 2]) call(this.#child, "dup3", this.#slave, fd, 0);
-    call(this.#child, "ioctl", 0, TIOCSCTTY, 0);
+    this.#leader = Agent.spawn();
+    call(this.#leader, "setsid");
+    for (const fd of [0, 1, 2]) call(this.#leader, "dup3", this.#slave, fd, 0);
+    call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
+    this.#child = this.#leader.clone();
+    this.#leader.reap(this.#child.pid, -1);
+    call(this.#child, "setpgid", 0, 0);
+    call(this.#leader, "ioctl", 0, TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
     call(this.#child, "rt_sigaction", 13, new Uint8Array(32), null, 8);
     call(this.#child, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
     const variables = Object.entries({
@@ -110,8 +120,10 @@ export class Pty implements Disposable {
     const limit = Date.now() + seconds * 1000;
     while (!this.#status) {
       this.read(20);
-      if (poll([{ fd: this.#child.pidfd, events: POLL.IN }], 0)[0]) this.#status = waitChild(this.#child.pid);
-      else if (Date.now() > limit) throw new Error(`still running after ${seconds} s: ${JSON.stringify(this.text)}`);
+      if (poll([{ fd: this.#leader.socket, events: POLL.IN }], 0)[0]) {
+        const status = decodeWaitStatus(this.#leader.nextEvent()!.status);
+        if (status.code !== null || status.signal !== null) this.#status = status;
+      } else if (Date.now() > limit) throw new Error(`still running after ${seconds} s: ${JSON.stringify(this.text)}`);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     this.read();
@@ -120,11 +132,10 @@ export class Pty implements Disposable {
 
   /** Ends the program if it has not ended, and lets go of the terminal. */
   [Symbol.dispose](): void {
-    if (!this.#status) {
-      self.raw("kill", this.#child.pid, 9);
-      waitChild(this.#child.pid);
-    }
+    if (!this.#status) sendSignal(this.#child.pidfd, 9);
     this.#child.close();
+    this.#leader.close();
+    waitChild(this.#leader.pid);
     this.#slave.close();
     this.#master.close();
   }

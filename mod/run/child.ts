@@ -18,7 +18,7 @@ import { call, self } from "../../ffi/task.ts";
 import { type NamespaceId, namespaceIds } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { execCommand, prepareCommand } from "./command.ts";
-import { type Enclosure, makeEnclosure } from "./enclosure.ts";
+import { type Enclosure, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -37,9 +37,6 @@ export type ChildState =
   | { readonly kind: "continued" }
   /** An agent was killed, and the command with it. */
   | { readonly kind: "lost" };
-
-/** Milliseconds for what was killed to go away. */
-const END_TIMEOUT = 5000;
 
 /** A command in its own namespaces; see {@linkcode startChild}. */
 export class Child implements Disposable {
@@ -151,7 +148,7 @@ export class Child implements Disposable {
   /** Replaces the terminal settings that are restored if we are killed. */
   restoreAtEnd(terminal: Terminal, settings: Uint8Array): void {
     const { guard } = this.#enclosure;
-    if (guard && !guard.gone) guard.restoreAtEnd(terminal.tty, terminal.group, settings);
+    if (guard && !guard.gone) guard.restoreAtEnd(terminal.tty, terminal.group, terminal.shell, settings);
   }
 
   /** Ends everything in the namespaces by force, and waits for it. */

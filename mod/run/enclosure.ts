@@ -14,10 +14,10 @@
 // is killed, the other one ends all that the command has started.
 
 import { Agent } from "../../ffi/agent.ts";
-import { F, IOCTL, MS, O, PR, SOCKET } from "../../ffi/consts.ts";
+import { F, IOCTL, MS, O, POLL, PR, SOCKET } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
-import { mount, open, waitChild, write } from "../../ffi/sys.ts";
+import { mount, open, poll, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { attempt, type Explain } from "../errors.ts";
 import { applyMaps } from "../idmap/apply.ts";
@@ -26,6 +26,8 @@ import { namespaceFlag } from "../namespaces/types.ts";
 import type { RunPlan } from "./plan.ts";
 
 const IFF_UP = 1;
+/** Milliseconds for what was killed to go away. */
+export const END_TIMEOUT = 5000;
 
 /** Namespaces that have been made, and the agents that look after them. */
 export class Enclosure implements Disposable {
@@ -48,9 +50,14 @@ export class Enclosure implements Disposable {
   close(): void {
     if (this.#reaped) return;
     this.#reaped = true;
-    this.agent.close();
-    this.guard?.close();
-    waitChild((this.guard ?? this.agent).pid);
+    const { agent, guard } = this;
+    agent.socket.close();
+    guard?.socket.close();
+    // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside.
+    if (!agent.pidfd.closed) poll([{ fd: agent.pidfd, events: POLL.IN }], END_TIMEOUT);
+    waitChild((guard ?? agent).pid);
+    agent.close();
+    guard?.close();
   }
 
   /** Ends everything inside. */

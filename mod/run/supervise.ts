@@ -52,13 +52,23 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
 
 /** Passes a signal on, unless the command has had it from the kernel itself, being in the same process group. */
 function forward(child: Child, { signal, code }: SignalRecord, shared: boolean, terminal: Terminal | null): void {
-  if (signal === SIGNAL.CONT && terminal?.jobControl) terminal.giveTo(child.pid);
   if (code > 0 && shared) return;
+  if (terminal?.jobControl && (code > 0 || signal === SIGNAL.CONT)) {
+    // We are in the foreground ourselves: a shell does not tell a running job that it was brought back there.
+    terminal.giveTo(child.pid);
+    if (code > 0) return void self.raw("kill", -child.pid, signal);
+  }
   child.kill(signal);
 }
 
 /** The command has stopped: give the terminal back, stop likewise, and let it go on when we do. */
 function stopWith(child: Child, signals: SignalPipe, terminal: Terminal, signal: number): void {
+  const wantsTerminal = signal === SIGNAL.TTIN || signal === SIGNAL.TTOU;
+  if (terminal.jobControl && wantsTerminal && terminal.foreground === terminal.group) {
+    terminal.giveTo(child.pid);
+    self.raw("kill", -child.pid, SIGNAL.CONT);
+    return;
+  }
   if (terminal.jobControl) terminal.takeBack();
   // SIGSTOP would stop us where nobody is there to let us go on; the others do not, in an orphaned process group.
   const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;

@@ -23,6 +23,8 @@ export class Terminal implements Disposable {
   readonly tty: Fd;
   /** Penne's own process group. */
   readonly group: number;
+  /** Process group of whoever has started penne; 0 if it is in another pid namespace. */
+  readonly shell: number;
   /** Whether the command is to be a foreground job of its own. */
   readonly jobControl: boolean;
   /** The settings at the start. */
@@ -32,6 +34,7 @@ export class Terminal implements Disposable {
   private constructor(tty: Fd, jobControl: boolean) {
     this.tty = tty;
     this.group = call(self, "getpgid", 0);
+    this.shell = Math.max(0, self.raw("getpgid", call(self, "getppid")));
     this.jobControl = jobControl;
     this.settings = this.#get();
     // Taking the foreground from the background must not stop us.

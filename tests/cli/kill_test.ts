@@ -1,0 +1,144 @@
+// Nothing is left when penne, or an agent, is killed at a random moment.
+//
+// Some 40 tries a variant; PENNE_KILLS=300 makes it 300.
+
+import { assertEquals } from "@std/assert";
+import { command, isAgent, penne, type Process, processes, test, until } from "../helpers.ts";
+import { Pty } from "../pty.ts";
+
+const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 40);
+const AT_ONCE = 10;
+/** Milliseconds from the start within which all of set-up, the command's start and its run lie. */
+const WINDOW = 120;
+
+/** Whatever could stay behind. */
+function traces(): { mounts: string; files: string[]; namespaces: Set<string> } {
+  const files = ["/tmp", "/run", "/dev/shm", "/var/tmp"].flatMap((directory) => {
+    try {
+      return [...Deno.readDirSync(directory)].map(({ name }) => `${directory}/${name}`);
+    } catch {
+      return [];
+    }
+  });
+  const namespaces = new Set<string>();
+  for (const { pid } of processes()) {
+    for (const type of ["user", "mnt", "pid", "ipc", "uts", "net"]) {
+      try {
+        namespaces.add(Deno.readLinkSync(`/proc/${pid}/ns/${type}`));
+      } catch {
+        // It has ended, or is not ours to look at.
+      }
+    }
+  }
+  return { mounts: Deno.readTextFileSync("/proc/self/mountinfo"), files, namespaces };
+}
+
+/** Processes that descend from a pid, or carry a marker among their arguments. */
+function remaining(marker: string): Process[] {
+  return processes().filter((p) => p.pid !== Deno.pid && p.cmdline.some((word) => word.includes(marker)));
+}
+
+const VARIANTS: [string, string[]][] = [
+  ["the default namespaces", []],
+  ["a net namespace alone", Deno.uid() === 0 ? ["--unshare", "net"] : ["--unshare", "user,net"]],
+  ["--no-init", ["--no-init"]],
+];
+
+async function settle(before: ReturnType<typeof traces>, agents: Set<number>, marker: string): Promise<number> {
+  const start = Date.now();
+  const left = () => [...remaining(marker), ...processes().filter((p) => isAgent(p) && !agents.has(p.pid))];
+  await until(`all is gone: ${JSON.stringify(left().slice(0, 3))}`, () => left().length === 0, 5);
+  const took = Date.now() - start;
+  const after = traces();
+  assertEquals(after.mounts, before.mounts);
+  assertEquals(
+    after.files.filter((file) => !before.files.includes(file) && !/penne-test-|deno-|\/tmp\/[0-9a-f]{16}/.test(file)),
+    [],
+  );
+  return took;
+}
+
+for (const [what, options] of VARIANTS) {
+  for (const victim of ["penne", "an agent"]) {
+    test(`nothing is left when ${victim} is killed at a random moment, with ${what}`, {}, async (t) => {
+      const before = traces();
+      const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+      let [done, slowest, hits] = [0, 0, 0];
+      while (done < TRIES) {
+        const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+        const script = `sleep ${marker} & (sleep ${marker} &) ; setsid sleep ${marker} & sleep ${marker}`;
+        await Promise.all(Array.from({ length: Math.min(AT_ONCE, TRIES - done) }, async () => {
+          const argv = [penne(), "run", ...options, "--", "sh", "-c", script];
+          const child = command(argv, {}, { stdin: "null", stdout: "null", stderr: "null" }).spawn();
+          await new Promise((resolve) => setTimeout(resolve, Math.random() * WINDOW));
+          if (victim === "penne") {
+            child.kill("SIGKILL");
+          } else {
+            const mine = () => {
+              const all = processes();
+              const first = all.filter((p) => isAgent(p) && p.ppid === child.pid);
+              return [...first, ...all.filter((p) => isAgent(p) && first.some(({ pid }) => pid === p.ppid))];
+            };
+            await until("there is an agent", () => mine().length > 0);
+            const all = mine();
+            const chosen = all[Math.floor(Math.random() * all.length)];
+            if (chosen) {
+              hits++;
+              Deno.kill(chosen.pid, "SIGKILL");
+            }
+          }
+          const status = await child.status;
+          if (victim === "penne") hits += status.signal === "SIGKILL" ? 1 : 0;
+          else assertEquals([125, 137].includes(status.code), true, `penne exited with ${status.code}`);
+        }));
+        done += AT_ONCE;
+        slowest = Math.max(slowest, await settle(before, agents, marker));
+      }
+      assertEquals(hits > 0, true);
+      await t.step(`${hits} of ${TRIES} were killed; the last trace was gone after ${slowest} ms`, () => {});
+    });
+  }
+}
+
+for (const victim of ["penne", "an agent"]) {
+  test(`the terminal is back when ${victim} is killed at a random moment`, {}, async () => {
+    const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    for (let i = 0; i < Math.ceil(TRIES / 4); i++) {
+      const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+      // A session leader that stays, so that there is somebody to give the terminal back to.
+      const script = `trap : INT; echo "GROUP $(ps -o pgid= -p $$)"; ${penne()} run -- sh -c ` +
+        `'stty raw -echo; sleep ${marker} & sleep ${marker}'; echo OVER; sleep 20`;
+      using pty = new Pty(["/bin/sh", "-mc", script]);
+      const settings = pty.settings;
+      await pty.expect(/GROUP\s+(\d+)/);
+      await until("penne runs", () => processes().some((p) => p.ppid === pty.pid && p.cmdline[1] === "run"));
+      const running = processes().find((p) => p.ppid === pty.pid && p.cmdline[1] === "run")!;
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 2 * WINDOW));
+      if (victim === "penne") {
+        Deno.kill(running.pid, "SIGKILL");
+      } else {
+        const mine = () => processes().filter((p) => isAgent(p) && !agents.has(p.pid) && p.ppid === running.pid);
+        await until("there is an agent", () => mine().length > 0);
+        Deno.kill(mine()[0]!.pid, "SIGKILL");
+      }
+      await pty.expect(/OVER/);
+      await until("the settings are back", () => pty.settings === settings, 5);
+      const alive = (group: number) => group === pty.pid || processes().some(({ pid }) => pid === group);
+      await until("the foreground is a living group's", () => alive(pty.foreground), 5);
+      await until("all is gone", () => remaining(marker).every(({ pid }) => pid === pty.pid), 5);
+    }
+  });
+}
+
+test("the next run works after an agent was killed", {}, async () => {
+  const child = command([penne(), "run", "--", "sleep", "100"], {}, { stderr: "piped", stdin: "null" }).spawn();
+  await until("there is an agent", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  Deno.kill(processes().find((p) => isAgent(p) && p.ppid === child.pid)!.pid, "SIGKILL");
+  const { code, stderr } = await child.output();
+  assertEquals(code, 137);
+  assertEquals(
+    new TextDecoder().decode(stderr),
+    "penne: the agent that looked after the command was killed, and the command with it\n",
+  );
+});

@@ -1,0 +1,160 @@
+// What a person at a terminal sees: job control, window sizes, settings.
+
+import { assertEquals, assertMatch } from "@std/assert";
+import { penne, processes, test, until } from "../helpers.ts";
+import { Pty } from "../pty.ts";
+
+const BASH = { programs: ["bash", "stty"] };
+
+/** An interactive shell without anybody's start-up files. */
+const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
+
+test("an interactive bash inside has job control, and Ctrl-C stops only the foreground job", BASH, async () => {
+  using pty = new Pty([penne(), "run", "--", ...SHELL]);
+  const settings = pty.settings;
+  await pty.expect(/READY> /);
+  pty.type("sleep 1000 &\n");
+  await pty.expect(/\[1\] \d+/);
+  pty.type("sleep 2000\n");
+  await until("sleep runs", () => processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 2000"));
+  pty.type("\x03");
+  await pty.expect(/\^C/);
+  await pty.expect(/READY> /);
+  pty.type("jobs\n");
+  await pty.expect(/Running +sleep 1000/);
+  pty.type("sleep 3000\n");
+  await until("sleep runs", () => processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 3000"));
+  pty.type("\x1a");
+  await pty.expect(/Stopped +sleep 3000/);
+  pty.type("fg\n");
+  await pty.expect(/sleep 3000\r\n/);
+  pty.type("\x03");
+  await pty.expect(/READY> /);
+  pty.type("exit 3\n");
+  assertEquals((await pty.end()).code, 3);
+  assertEquals(pty.settings, settings);
+  assertEquals(pty.foreground, pty.pid);
+  assertEquals(processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 1000"), false);
+});
+
+test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on with both", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type("stty -a | md5sum\n");
+  const before = (await pty.expect(/([0-9a-f]{32}) /))[1];
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- sh -c 'echo UP; sleep 1000; echo WOKEN'\n`);
+  const states = () => processes().filter(({ cmdline }) => cmdline[0] === "sleep" && cmdline[1] === "1000");
+  await pty.expect(/\r\nUP/);
+  await until("sleep runs", () => states().length === 1);
+  pty.type("\x1a");
+  await pty.expect(/Stopped/);
+  await pty.expect(/READY> /);
+  assertEquals(states().length, 1);
+  assertMatch(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`), /State:\tT/);
+  pty.type("fg\n");
+  await until("the command goes on", () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)));
+  pty.type("\x1a");
+  await pty.expect(/Stopped/);
+  pty.type("bg\n");
+  await pty.expect(/READY> /);
+  await until(
+    "it goes on in the background",
+    () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)),
+  );
+  pty.type("fg\n");
+  await pty.expect(/run -- sh/);
+  pty.type("\x03");
+  await pty.expect(/READY> /);
+  pty.type("echo code $?\n");
+  await pty.expect(/code 130/);
+  pty.type("stty -a | md5sum\n");
+  assertEquals((await pty.expect(/([0-9a-f]{32}) /))[1], before);
+  pty.type("exit\n");
+  await pty.end();
+});
+
+test("changes of the window's size arrive", BASH, async () => {
+  using pty = new Pty([
+    penne(),
+    "run",
+    "--",
+    "bash",
+    "-c",
+    `trap 'stty size' WINCH; echo UP; while :; do sleep 0.05; done`,
+  ]);
+  await pty.expect(/UP/);
+  pty.resize(33, 111);
+  await pty.expect(/33 111/);
+  pty.resize(44, 99);
+  await pty.expect(/44 99/);
+});
+
+test("settings and foreground are back when the shell inside is killed", BASH, async () => {
+  for (const how of ["kill -9 $$", "stty raw -echo; kill -9 $$"]) {
+    using pty = new Pty([penne(), "run", "--", ...SHELL]);
+    const settings = pty.settings;
+    await pty.expect(/READY> /);
+    pty.type(`${how}\n`);
+    assertEquals((await pty.end()).code, 137);
+    assertEquals(pty.settings, settings);
+    assertEquals(pty.foreground, pty.pid);
+  }
+});
+
+test("what a successful command sets on the terminal stays set", BASH, async () => {
+  using pty = new Pty(["/bin/sh", "-c", `${penne()} run -- stty -echo; stty -a`]);
+  await pty.expect(/ -echo /);
+  await pty.end();
+});
+
+test("in a pipeline and in a script nobody loses the terminal", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- echo through | sh -c 'cat; read line </dev/tty; echo "got $line"'\n`);
+  await pty.expect(/\r\nthrough/);
+  pty.type("words\n");
+  await pty.expect(/got words/);
+  await pty.expect(/READY> /);
+  pty.type(`sh -c '${penne()} run -- sh -c "echo UP; sleep 1000"; echo after $?'\n`);
+  await pty.expect(/\r\nUP/);
+  pty.type("\x03");
+  await pty.expect(/READY> /);
+  assertEquals(processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 1000"), false);
+  pty.type("exit\n");
+  await pty.end();
+});
+
+test("--new-session takes the controlling terminal away, and Ctrl-C is passed on", BASH, async () => {
+  using pty = new Pty([
+    penne(),
+    "run",
+    "--new-session",
+    "--",
+    "sh",
+    "-c",
+    `(: </dev/tty) 2>&1; echo UP; exec sleep 1000`,
+  ]);
+  await pty.expect(/No such device or address/);
+  await pty.expect(/UP/);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  pty.type("\x03");
+  assertEquals((await pty.end()).code, 130);
+});
+
+test("a penne in the background of a shell is stopped when its command reads the terminal", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- sh -c 'read line; echo "got $line"' &\n`);
+  await pty.expect(/\[1\]/);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  pty.type("\n");
+  await pty.expect(/Stopped/);
+  pty.type("fg\n");
+  await pty.expect(/run -- sh/);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  pty.type("text\n");
+  await pty.expect(/got text/);
+  pty.type("exit\n");
+  await pty.end();
+});
