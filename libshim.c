@@ -55,6 +55,7 @@ enum {
   SFD_NONBLOCK_ = 04000,
   F_SETFD_ = 2,
   FD_CLOEXEC_ = 1,
+  TCGETS_ = 0x5401,
   TCSETS_ = 0x5402,
   TIOCGPGRP_ = 0x540f,
   TIOCSPGRP_ = 0x5410,
@@ -297,16 +298,27 @@ static i32 foreground(void) {
   return group == self.shell_group && group != self.tty_group ? 0 : group;
 }
 
+// Restores the settings if they have changed. They are read before the foreground: if that is still ours afterwards, it
+// is not a shell that has changed them.
+static i32 restore_settings(void) {
+  u8 now[TERMIOS_SIZE];
+  i64 error = SYS3(__NR_ioctl, self.tty, TCGETS_, ADDRESS(now));
+  i32 group = foreground(), differ = 0;
+  for (int i = 0; i < TERMIOS_SIZE; i++) differ |= now[i] ^ self.termios[i];
+  if (group && !error && differ) SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
+  return group;
+}
+
 // Gives the terminal back as it was. The settings at once, since a shell that waits for us hears of our end right after
 // this agent does; again, with the foreground, when nobody is left who could change them; but not if the foreground is
 // that of another living group, neither ours nor one that we have just ended.
 _Noreturn static void finish(void) {
-  if (foreground()) SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
+  restore_settings();
   kill_children();
   i32 group = foreground();
   if (group && (group == self.tty_group || SYS2(__NR_kill, -group, 0) == -ESRCH_)) {
-    SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
-    SYS3(__NR_ioctl, self.tty, TIOCSPGRP_, ADDRESS(&self.tty_group));
+    restore_settings();
+    if (group != self.tty_group) SYS3(__NR_ioctl, self.tty, TIOCSPGRP_, ADDRESS(&self.tty_group));
   }
   leave(0);
 }

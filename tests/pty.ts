@@ -1,7 +1,7 @@
 // A pseudo-terminal with a program on it, for tests of what a person at a terminal sees.
 
 import { Agent } from "../ffi/agent.ts";
-import { O, POLL } from "../ffi/consts.ts";
+import { AT_FDCWD, O, POLL, PR } from "../ffi/consts.ts";
 import { Fd } from "../ffi/fd.ts";
 import { decodeWaitStatus, exec, open, poll, sendSignal, waitChild, type WaitStatus, write } from "../ffi/sys.ts";
 import { call, out, self } from "../ffi/task.ts";
@@ -41,7 +41,10 @@ export class Pty implements Disposable {
     for (const fd of [0, 1, 2]) call(this.#leader, "dup3", this.#slave, fd, 0);
     call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
     this.#child = this.#leader.clone();
-    this.#leader.reap(this.#child.pid, -1);
+    // Whatever a failing test leaves running ends with the leader.
+    call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    const children = new TextEncoder().encode("/proc/thread-self/children\0");
+    this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
     call(this.#child, "setpgid", 0, 0);
     call(this.#leader, "ioctl", 0, TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
     call(this.#child, "rt_sigaction", 13, new Uint8Array(32), null, 8);

@@ -104,10 +104,15 @@ export class Terminal implements Disposable {
    * @param settings Whether to restore the settings too.
    */
   restore(settings: boolean): void {
+    // The settings are read before the foreground: if that is still ours afterwards, no shell has changed them. What is
+    // right already is not set again, since a shell might take over in between.
+    const now = this.#get();
     const group = this.foreground;
     if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -ESRCH) return;
-    if (settings) self.raw("ioctl", this.tty, IOCTL.TCSETS, this.settings);
-    this.#setForeground(this.group);
+    if (settings && now.some((byte, i) => byte !== this.settings[i])) {
+      self.raw("ioctl", this.tty, IOCTL.TCSETS, this.settings);
+    }
+    if (group !== this.group) this.#setForeground(this.group);
   }
 
   /** Lets go of the terminal. */

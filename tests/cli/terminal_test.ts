@@ -6,6 +6,11 @@ import { Pty } from "../pty.ts";
 
 const BASH = { programs: ["bash", "stty"] };
 
+/** Whether `sleep SECONDS` is running, so that a key typed now finds it there. */
+function sleeps(seconds: number): boolean {
+  return processes().some(({ cmdline }) => cmdline.join(" ") === `sleep ${seconds}`);
+}
+
 /** An interactive shell without anybody's start-up files. */
 const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
 
@@ -16,14 +21,14 @@ test("an interactive bash inside has job control, and Ctrl-C stops only the fore
   pty.type("sleep 1000 &\n");
   await pty.expect(/\[1\] \d+/);
   pty.type("sleep 2000\n");
-  await until("sleep runs", () => processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 2000"));
+  await until("sleep runs", () => sleeps(2000));
   pty.type("\x03");
   await pty.expect(/\^C/);
   await pty.expect(/READY> /);
   pty.type("jobs\n");
   await pty.expect(/Running +sleep 1000/);
   pty.type("sleep 3000\n");
-  await until("sleep runs", () => processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 3000"));
+  await until("sleep runs", () => sleeps(3000));
   pty.type("\x1a");
   await pty.expect(/Stopped +sleep 3000/);
   pty.type("fg\n");
@@ -34,7 +39,7 @@ test("an interactive bash inside has job control, and Ctrl-C stops only the fore
   assertEquals((await pty.end()).code, 3);
   assertEquals(pty.settings, settings);
   assertEquals(pty.foreground, pty.pid);
-  assertEquals(processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 1000"), false);
+  assertEquals(sleeps(1000), false);
 });
 
 test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on with both", BASH, async () => {
@@ -43,8 +48,8 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on wi
   pty.type("stty -a | md5sum\n");
   const before = (await pty.expect(/([0-9a-f]{32}) /))[1];
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sh -c 'echo UP; sleep 1000; echo WOKEN'\n`);
-  const states = () => processes().filter(({ cmdline }) => cmdline[0] === "sleep" && cmdline[1] === "1000");
+  pty.type(`${penne()} run -- sh -c 'echo UP; sleep 6000; echo WOKEN'\n`);
+  const states = () => processes().filter(({ cmdline }) => cmdline.join(" ") === "sleep 6000");
   await pty.expect(/\r\nUP/);
   await until("sleep runs", () => states().length === 1);
   pty.type("\x1a");
@@ -86,6 +91,7 @@ test("changes of the window's size arrive", BASH, async () => {
   await pty.expect(/UP/);
   pty.resize(33, 111);
   await pty.expect(/33 111/);
+  await new Promise((resolve) => setTimeout(resolve, 200)); // for bash to leave its trap
   pty.resize(44, 99);
   await pty.expect(/44 99/);
 });
@@ -116,11 +122,12 @@ test("in a pipeline and in a script nobody loses the terminal", BASH, async () =
   pty.type("words\n");
   await pty.expect(/got words/);
   await pty.expect(/READY> /);
-  pty.type(`sh -c '${penne()} run -- sh -c "echo UP; sleep 1000"; echo after $?'\n`);
+  pty.type(`sh -c '${penne()} run -- sh -c "echo UP; sleep 4000"; echo after $?'\n`);
   await pty.expect(/\r\nUP/);
+  await until("sleep runs", () => sleeps(4000));
   pty.type("\x03");
   await pty.expect(/READY> /);
-  assertEquals(processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 1000"), false);
+  await until("all has ended", () => !sleeps(4000));
   pty.type("exit\n");
   await pty.end();
 });
