@@ -140,11 +140,11 @@ test("--new-session takes the controlling terminal away, and Ctrl-C is passed on
     "--",
     "sh",
     "-c",
-    `(: </dev/tty) 2>&1; echo UP; exec sleep 1000`,
+    `(: </dev/tty) 2>&1; echo UP; exec sleep 5000`,
   ]);
   await pty.expect(/No such device or address/);
   await pty.expect(/UP/);
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await until("sleep runs", () => sleeps(5000));
   pty.type("\x03");
   assertEquals((await pty.end()).code, 130);
 });

@@ -1,0 +1,105 @@
+// Going to the background with the compiled binary.
+
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { command, penne, processes, run, sh, test, until } from "../helpers.ts";
+
+/** The pid that a pid file holds. */
+async function pidIn(file: string): Promise<number> {
+  return Number((await Deno.readTextFile(file)).trim());
+}
+
+function alive(pid: number): boolean {
+  return processes().some((p) => p.pid === pid);
+}
+
+test(
+  "the starting process ends with 0 once ready, and a reader of its output sees the end while the rest lives on",
+  {},
+  async () => {
+    const file = `${await Deno.makeTempDir()}/pid`;
+    const argv = [penne(), "run", "--background", "--pid-file", file, "--", "sleep", "100"];
+    const child = command(argv, {}, { stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
+    const output = await child.output(); // resolves at the end of both pipes
+    assertEquals([output.code, output.stdout.length, output.stderr.length], [0, 0, 0]);
+    const pid = await pidIn(file);
+    assertEquals(alive(pid), true);
+    for (const fd of [0, 1, 2]) assertEquals(Deno.readLinkSync(`/proc/${pid}/fd/${fd}`), "/dev/null");
+    const sleeping = processes().filter(({ cmdline }) => cmdline.join(" ") === "sleep 100");
+    assertEquals(sleeping.length >= 1, true);
+    Deno.kill(pid, "SIGTERM");
+    await until("it has ended", () => !alive(pid));
+    await until("the pid file is gone", () => !Array.from(Deno.readDirSync(file.replace(/\/pid$/, ""))).length);
+    await Deno.remove(file.replace(/\/pid$/, ""));
+  },
+);
+
+test("fifty go to the background, and all are there and end when told", {}, async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const files = Array.from({ length: 50 }, (_, i) => `${directory}/${i}`);
+    for (let at = 0; at < files.length; at += 10) {
+      await Promise.all(
+        files.slice(at, at + 10).map(async (file) => {
+          assertEquals((await run(["--background", "--pid-file", file, "--", "sleep", "100"])).code, 0);
+        }),
+      );
+    }
+    const pids = await Promise.all(files.map(pidIn));
+    assertEquals(pids.filter((pid) => !alive(pid)), []);
+    for (const pid of pids) Deno.kill(pid, "SIGTERM");
+    await until("all have ended", () => !pids.some(alive));
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+test(
+  "the runtime survives garbage collections, timers and dynamic imports in the background, 50 of 50",
+  {},
+  async () => {
+    // The hidden self-test goes to the background, does these things there, and only then says that it is ready.
+    const results: number[] = [];
+    for (let i = 0; i < 50; i++) results.push((await sh([penne(), "__self-test"])).code);
+    assertEquals(results, Array(50).fill(0));
+  },
+);
+
+test("a failure in the background is the starting process's own, message and exit code", {}, async () => {
+  for (const [argv, code, text] of [[["no-such-command"], 127, "ENOENT"], [["/etc/passwd"], 126, "EACCES"]] as const) {
+    const result = await run(["--background", "--", ...argv]);
+    assertEquals(result.code, code);
+    assertStringIncludes(result.stderr, text);
+  }
+  const result = await run(["--background", "--chdir", "/no/such", "--", "true"]);
+  assertEquals(result.code, 125);
+  assertStringIncludes(result.stderr, "penne: cannot change to the directory");
+});
+
+test("output to files goes there from the background too, and status is told", {}, async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const script =
+      `exec "$0" run --background --status-fd 5 -- sh -c 'echo out; echo err >&2; exit 4' >"$1/out" 2>&1 5>"$1/status"`;
+    assertEquals((await sh(["bash", "-c", script, penne(), directory])).code, 0);
+    const status = () => Deno.readTextFileSync(`${directory}/status`).trim().split("\n");
+    await until("the end was told", () => status().length === 3);
+    assertEquals(JSON.parse(status()[2]!), { event: "exit", code: 4, signal: null });
+    assertEquals(await Deno.readTextFile(`${directory}/out`), "out\nerr\n");
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+test("nothing is left when the starting process is killed before it is ready", {}, async () => {
+  const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+  for (let i = 0; i < 10; i++) {
+    const argv = [penne(), "run", "--background", "--", "sh", "-c", `sleep 0.5; exec sleep ${marker}`];
+    const child = command(argv, {}, { stdin: "null", stdout: "null", stderr: "null" }).spawn();
+    await new Promise((resolve) => setTimeout(resolve, i * 4));
+    child.kill("SIGKILL");
+    await child.status;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const left = processes().filter((p) => p.cmdline.some((word) => word.includes(marker)));
+  assertEquals(left, []);
+});

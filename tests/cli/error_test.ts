@@ -1,0 +1,130 @@
+// Errors of the compiled binary name their cause, and leave nothing behind.
+
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { command, isAgent, penne, processes, run, sh, test } from "../helpers.ts";
+
+/** Runs a script as root of a user namespace of its own, with a pid namespace and /proc. */
+function inside(script: string, ...args: string[]) {
+  return sh(["unshare", "-Urpmf", "--mount-proc", "sh", "-c", script, penne(), ...args]);
+}
+
+test("user.max_user_namespaces=0 is named, with the remedy", { programs: ["unshare"] }, async () => {
+  const result = await inside(`echo 0 > /proc/sys/user/max_user_namespaces; "$0" run -- echo ran; echo "code $?"`);
+  assertEquals(result.stdout, "code 125\n");
+  assertStringIncludes(
+    result.stderr,
+    "penne: cannot create namespaces (user, mnt, pid, ipc, uts, net): No space left on device (ENOSPC)",
+  );
+  assertStringIncludes(result.stderr, "hint: user.max_user_namespaces is 0");
+});
+
+test("a limit on another kind of namespace is named too", { programs: ["unshare"] }, async () => {
+  const result = await inside(`echo 0 > /proc/sys/user/max_net_namespaces; "$0" run -- echo ran; echo "code $?"`);
+  assertEquals(result.stdout, "code 125\n");
+  assertStringIncludes(result.stderr, "hint: user.max_net_namespaces is 0");
+});
+
+test(
+  "where a memfd may not be executed penne says so and works all the same",
+  { root: true, programs: ["unshare"] },
+  async () => {
+    const script = `echo 2 > /proc/sys/vm/memfd_noexec || exit 99; "$0" run "$@"; echo "code $?"`;
+    for (const options of [[], ["--no-init"], ["--unshare", "user,net"], ["--map", "self"]]) {
+      const result = await sh([
+        "unshare",
+        "-pmf",
+        "--mount-proc",
+        "sh",
+        "-c",
+        script,
+        penne(),
+        ...options,
+        "--",
+        "sh",
+        "-c",
+        "echo ran; exit 7",
+      ]);
+      assertEquals(result.stdout, "ran\ncode 7\n", result.stderr);
+      assertMatch(
+        result.stderr,
+        /^penne: warning: executing a memfd is not allowed here \(EACCES; see vm.memfd_noexec\)/,
+      );
+    }
+    const kill =
+      `echo 2 > /proc/sys/vm/memfd_noexec; "$0" run -- sleep 100 & sleep 0.5; kill -9 $!; sleep 0.5; ps -eo args= | grep -c '^sleep 100'`;
+    assertEquals((await sh(["unshare", "-pmf", "--mount-proc", "sh", "-c", kill, penne()])).stdout, "0\n");
+  },
+);
+
+test("without privilege and without a user namespace the hint is to add one", { user: true }, async () => {
+  const result = await run(["--unshare", "net", "--", "echo", "ran"], { user: true });
+  assertEquals([result.code, result.stdout], [125, ""]);
+  assertStringIncludes(result.stderr, "penne: cannot create namespaces (net): Operation not permitted (EPERM)");
+  assertStringIncludes(
+    result.stderr,
+    "hint: without privilege these namespaces need a user namespace too: --unshare user,net",
+  );
+});
+
+test("a /proc that is partly hidden is named as the cause", { root: true, programs: ["unshare"] }, async () => {
+  const script =
+    `mount -t tmpfs none /proc/sys/kernel 2>/dev/null || mount -t tmpfs none /proc/tty; "$0" run -- echo ran; echo "code $?"`;
+  const result = await sh(["unshare", "-m", "sh", "-c", script, penne()]);
+  assertEquals(result.stdout, "code 125\n");
+  assertStringIncludes(result.stderr, "penne: cannot mount /proc: Operation not permitted (EPERM)");
+  assertStringIncludes(result.stderr, "hint: inside a container whose /proc is partly hidden");
+});
+
+test("errors are JSON lines with --log-format json, and go to a file with --log-file", {}, async () => {
+  const json = await run(["--log-format", "json", "--", "no-such-command"]);
+  const record = JSON.parse(json.stderr);
+  assertEquals([json.code, record.level], [127, "error"]);
+  assertStringIncludes(record.msg, 'cannot run "no-such-command"');
+  const file = await Deno.makeTempFile();
+  const quiet = await run(["--log-file", file, "--", "no-such-command"]);
+  assertEquals([quiet.code, quiet.stderr], [127, ""]);
+  assertStringIncludes(await Deno.readTextFile(file), "ENOENT");
+  await Deno.remove(file);
+  const nowhere = await run(["--log-file", "/no/such/file", "--", "echo", "ran"]);
+  assertEquals([nowhere.code, nowhere.stdout], [125, ""]);
+  assertStringIncludes(nowhere.stderr, 'penne: cannot open the log file "/no/such/file"');
+});
+
+test("a pid file that cannot be written fails before the command runs", {}, async () => {
+  const result = await run(["--pid-file", "/no/such/directory/pid", "--", "echo", "ran"]);
+  assertEquals([result.code, result.stdout], [125, ""]);
+  assertStringIncludes(result.stderr, 'penne: cannot write the pid file "/no/such/directory/pid"');
+});
+
+test("a failing set-up leaves no process behind", {}, async () => {
+  const before = processes().filter(isAgent).length;
+  for (const args of [["--chdir", "/no/such"], ["--monotonic", "-99999999999"], ["--pid-file", "/no/such/x"]]) {
+    assertEquals((await run([...args, "--", "true"])).code, 125);
+    assertEquals((await run([...args, "--unshare", "user,net", "--", "true"])).code, 125);
+  }
+  assertEquals(processes().filter(isAgent).length, before);
+});
+
+test("an output that nobody reads is no error of penne's", {}, async () => {
+  const script = `{ "$0" run -- sh -c 'sleep 0.2; echo late; echo "still $?" >&2'; echo "code $?" >&2; } | true`;
+  const { stderr } = await sh(["bash", "-c", script, penne()]);
+  assertStringIncludes(stderr, "code ");
+  assertEquals(stderr.includes("internal error"), false);
+  assertEquals((await sh(["bash", "-c", `"$0" run --help | head -1`, penne()])).code, 0);
+});
+
+test("closed standard descriptors are no trouble", {}, async () => {
+  assertEquals((await sh(["bash", "-c", `"$0" run -- sh -c 'exit 3' <&- >&- 2>&-; echo $?`, penne()])).stdout, "3\n");
+});
+
+test("two hundred at once all succeed", {}, async () => {
+  const all = Array.from(
+    { length: 200 },
+    () => command([penne(), "run", "--", "true"], {}, { stdin: "null", stdout: "null", stderr: "piped" }).output(),
+  );
+  const results = await Promise.all(all);
+  const failed = results.filter(({ success }) => !success).map(({ code, stderr }) =>
+    `${code}: ${new TextDecoder().decode(stderr)}`
+  );
+  assertEquals(failed, []);
+});
