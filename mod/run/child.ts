@@ -140,6 +140,7 @@ export class Child implements Disposable {
 
   /** Ends the command with its kill signal, in time or by force, and then everything in its namespaces. */
   end(): void {
+    if (this.pidfd.closed) return;
     this.kill(this.#killSignal);
     if (this.#killSignal !== SIGNAL.KILL) poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
     this.close();
@@ -245,7 +246,7 @@ function startIn(
     return child;
   } catch (error) {
     terminal?.restore(true);
-    command.socket.close();
+    command.close();
     throw error;
   }
 }

@@ -1,0 +1,200 @@
+// The agent: syscalls elsewhere, its clones, and its end.
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Agent, AgentGoneError } from "../../ffi/agent.ts";
+import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { cString, text } from "../../ffi/memory.ts";
+import { decodeWaitStatus, exec, open, pipe, poll, read, readBytes, waitChild, write } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { processes, until } from "../helpers.ts";
+
+/** Our open descriptors. */
+function descriptors(): string[] {
+  return Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => name).sort();
+}
+
+/** Runs a test body and fails if it leaks a descriptor or a child. */
+function clean(body: () => void | Promise<void>): () => Promise<void> {
+  return async () => {
+    using _warm = Agent.spawn();
+    const before = descriptors();
+    await body();
+    assertEquals(descriptors(), before);
+  };
+}
+
+function end(agent: Agent): void {
+  agent.close();
+  waitChild(agent.pid);
+}
+
+Deno.test(
+  "an agent has stdin, stdout, stderr, its socket, and nothing else",
+  clean(() => {
+    using _pipe = pipe()[0];
+    const agent = Agent.spawn();
+    call(agent, "getpid"); // descriptors are closed on exec only after the clone has returned here
+    const held = Array.from(Deno.readDirSync(`/proc/${agent.pid}/fd`), ({ name }) => name);
+    assertEquals(held.length, 4);
+    assertEquals(["0", "1", "2"].every((fd) => held.includes(fd)), true);
+    assertEquals(readBytes(self, `/proc/${agent.pid}/environ`).length, 0);
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent answers with the kernel's results and errors",
+  clean(() => {
+    const agent = Agent.spawn();
+    assertEquals(call(agent, "getpid"), agent.pid);
+    assertThrows(() => call(agent, "openat", AT_FDCWD, cString("/no/such"), 0), SysError, "ENOENT");
+    const name = new Uint8Array(390);
+    call(agent, "uname", out(name));
+    assertEquals(text(name), "Linux");
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent takes and gives descriptors",
+  clean(() => {
+    const agent = Agent.spawn();
+    const [reader, writer] = pipe();
+    assertEquals(call(agent, "write", writer, cString("hello"), 5), 5);
+    const buffer = new Uint8Array(8);
+    assertEquals(read(reader, buffer), 5);
+    {
+      using status = agent.open("openat", AT_FDCWD, cString("/proc/self/status"), O.RDONLY | O.CLOEXEC);
+      read(status, new Uint8Array(1));
+      using direct = open(agent, "/proc/self/comm", O.RDONLY);
+      const comm = new Uint8Array(64);
+      read(direct, comm);
+    }
+    // Nothing of either stays in the agent.
+    assertEquals(Array.from(Deno.readDirSync(`/proc/${agent.pid}/fd`)).length, 4);
+    reader.close();
+    writer.close();
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent takes arguments larger than a packet",
+  clean(() => {
+    const agent = Agent.spawn();
+    const [reader, writer] = pipe();
+    const words = Array.from({ length: 30_000 }, (_, i) => `word${i}`);
+    call(agent, "dup3", writer, 1, 0);
+    writer.close();
+    call(agent, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
+    assertEquals(exec(agent, "/bin/sh", ["sh", "-c", 'echo "$# $1 ${30000}"', "sh", ...words], []), null);
+    const buffer = new Uint8Array(64);
+    assertEquals(text(buffer.subarray(0, read(reader, buffer))), "30000 word0 word29999\n");
+    reader.close();
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent refuses requests that point outside of themselves",
+  clean(() => {
+    const agent = Agent.spawn();
+    for (const [at, value] of [[68, 1 << 20], [72, 1 << 20], [76, 1 << 20], [80, 1 << 20], [0, 77]] as const) {
+      const request = new Uint8Array(96);
+      new DataView(request.buffer).setUint32(at, value, true);
+      write(agent.socket, request);
+      const answer = new Uint8Array(64);
+      read(agent.socket, answer);
+      assertEquals(new DataView(answer.buffer).getBigInt64(8, true), -22n);
+    }
+    write(agent.socket, new Uint8Array(5));
+    const answer = new Uint8Array(64);
+    read(agent.socket, answer);
+    assertEquals(new DataView(answer.buffer).getBigInt64(8, true), -22n);
+    assertEquals(call(agent, "getpid"), agent.pid);
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "a clone is a child of its agent, and its end is reported",
+  clean(() => {
+    const agent = Agent.spawn();
+    const clone = agent.clone();
+    assertEquals(call(clone, "getppid"), agent.pid);
+    agent.reap(clone.pid, -1);
+    assertThrows(() => call(clone, "exit_group", 9), AgentGoneError);
+    const event = agent.nextEvent()!;
+    assertEquals([event.pid, decodeWaitStatus(event.status).code], [clone.pid, 9]);
+    clone.close();
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "a clone that ended before anybody asked is reported too",
+  clean(() => {
+    const agent = Agent.spawn();
+    const clone = agent.clone();
+    assertThrows(() => call(clone, "exit_group", 3), AgentGoneError);
+    poll([{ fd: clone.pidfd, events: POLL.IN }], 5000);
+    agent.reap(clone.pid, -1);
+    assertEquals(decodeWaitStatus(agent.nextEvent()!.status).code, 3);
+    clone.close();
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent ends with its socket, and all its descendants with it",
+  clean(async () => {
+    const agent = Agent.spawn();
+    call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    const clone = agent.clone();
+    agent.reap(clone.pid, call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.CLOEXEC));
+    call(clone, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
+    const script = "setsid sh -c 'sleep 7654 & sleep 7654' & (sleep 7654 &) ; exec sleep 7654";
+    assertEquals(exec(clone, "/bin/sh", ["sh", "-c", script], [cString("PATH=/usr/bin:/bin").subarray(0, -1)]), null);
+    clone.close();
+    const sleeping = () => processes().filter(({ cmdline }) => cmdline[1] === "7654").length;
+    await until("four are asleep", () => sleeping() === 4);
+    end(agent);
+    await until("none is left", () => sleeping() === 0);
+  }),
+);
+
+Deno.test(
+  "a killed agent is noticed",
+  clean(() => {
+    const agent = Agent.spawn();
+    Deno.kill(agent.pid, "SIGKILL");
+    assertThrows(() => {
+      for (let i = 0; i < 1000; i++) call(agent, "getpid");
+    }, AgentGoneError);
+    assertEquals([agent.gone, agent.nextEvent()], [true, null]);
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent in new namespaces has every capability there before its ids are mapped",
+  clean(() => {
+    const agent = Agent.spawn(CLONE.NEWUSER | CLONE.NEWUTS | CLONE.NEWPID);
+    assertEquals(call(agent, "getpid"), 1);
+    assertEquals(call(agent, "getuid"), 65534);
+    call(agent, "sethostname", cString("box"), 3);
+    assert(readBytes(self, `/proc/${agent.pid}/status`).length > 0);
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "an agent's image is a sealed memfd",
+  clean(() => {
+    const agent = Agent.spawn();
+    assertEquals(Deno.readLinkSync(`/proc/${agent.pid}/exe`).startsWith("/memfd:penne-agent"), true);
+    assertThrows(() => open(self, `/proc/${agent.pid}/exe`, O.RDWR), SysError, "ETXTBSY");
+    end(agent);
+  }),
+);

@@ -1,0 +1,113 @@
+// Typed syscalls, descriptors and errors.
+
+import { assertEquals, assertThrows } from "@std/assert";
+import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/consts.ts";
+import { errno, errnoName, errnoText, SysError } from "../../ffi/errno.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import { syscallNumber } from "../../ffi/syscalls.ts";
+import {
+  decodeWaitStatus,
+  open,
+  openPid,
+  pidOf,
+  pipe,
+  poll,
+  pollAsync,
+  readBytes,
+  sendSignal,
+  SignalPipe,
+  stat,
+  write,
+} from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+
+Deno.test("an Fd is closed once, and not used afterwards", () => {
+  const [reader, writer] = pipe();
+  const number = reader.number;
+  reader.close();
+  const reuse = open(self, "/dev/null", O.RDONLY); // gets the same number
+  assertEquals(reuse.number, number);
+  reader.close();
+  assertEquals(stat(self, reuse).mode >> 12, 0o2); // still open: a character device
+  assertThrows(() => reader.number, TypeError, "has been closed");
+  assertEquals(new Fd(reuse.release()).number, number);
+  new Fd(number).close();
+  writer.close();
+});
+
+Deno.test("errors have the kernel's numbers, names and texts", () => {
+  const error = assertThrows(() => open(self, "/no/such", O.RDONLY), SysError);
+  assertEquals([error.syscall, error.errno, error.code], ["openat", 2, "ENOENT"]);
+  assertEquals(error.message, "openat: No such file or directory (ENOENT)");
+  assertEquals([errno("EXDEV"), errnoName(18), errnoName(4000), errnoText(1)], [
+    18,
+    "EXDEV",
+    "E4000",
+    "Operation not permitted",
+  ]);
+  assertThrows(() => errno("ENOSUCH"), TypeError);
+});
+
+Deno.test("failing syscalls of Deno's own do not disturb results", () => {
+  for (let i = 0; i < 2000; i++) {
+    assertEquals(self.raw("openat", AT_FDCWD, cString("/no/such"), 0), -2);
+    assertThrows(() => Deno.statSync("/etc/passwd/x"));
+    assertEquals(self.raw("close", -1), -9);
+  }
+});
+
+Deno.test("readBytes() reads files of any size, also those of no size", () => {
+  assertEquals(readBytes(self, "/proc/self/maps").length > 4096, true);
+  const file = Deno.makeTempFileSync();
+  const data = crypto.getRandomValues(new Uint8Array(60_000));
+  Deno.writeFileSync(file, data);
+  assertEquals(readBytes(self, file), data);
+  Deno.removeSync(file);
+});
+
+Deno.test("a SignalPipe tells which signal came, from whom, and leaves ignored ones ignored", () => {
+  using signals = new SignalPipe();
+  signals.catch(SIGNAL.USR2);
+  call(self, "kill", Deno.pid, SIGNAL.USR2);
+  assertEquals(poll([{ fd: signals.reader, events: POLL.IN }], 2000), [POLL.IN]);
+  const [record] = signals.take();
+  assertEquals([record?.signal, record?.pid], [SIGNAL.USR2, Deno.pid]);
+  assertEquals(record!.code <= 0, true);
+  assertEquals(signals.take(), []);
+  signals.catch(SIGNAL.PIPE); // ignored by Rust
+  call(self, "kill", Deno.pid, SIGNAL.PIPE);
+  assertEquals(signals.take(), []);
+});
+
+Deno.test("pollAsync() lets the event loop go on", async () => {
+  const [reader, writer] = pipe();
+  let ticks = 0;
+  const timer = setInterval(() => ++ticks === 5 && write(writer, new Uint8Array(1)), 2);
+  assertEquals(await pollAsync([{ fd: reader, events: POLL.IN }]), [POLL.IN]);
+  clearInterval(timer);
+  assertEquals(ticks >= 5, true);
+  reader.close();
+  writer.close();
+});
+
+Deno.test("a pidfd refers to a process beyond its end", async () => {
+  const child = new Deno.Command("sleep", { args: ["100"] }).spawn();
+  using pidfd = openPid(child.pid);
+  assertEquals(pidOf(pidfd), child.pid);
+  assertEquals([sendSignal(pidfd, 0), sendSignal(pidfd, SIGNAL.KILL)], [true, true]);
+  await child.status;
+  assertEquals([sendSignal(pidfd, 0), pidOf(pidfd)], [false, -1]);
+});
+
+Deno.test("decodeWaitStatus() covers every kind of status", () => {
+  assertEquals(decodeWaitStatus(0xff00), { code: 255, signal: null, stopped: null, continued: false });
+  assertEquals(decodeWaitStatus(0x8b), { code: null, signal: 11, stopped: null, continued: false });
+  assertEquals(decodeWaitStatus(0x137f), { code: null, signal: null, stopped: 19, continued: false });
+  assertEquals(decodeWaitStatus(0xffff), { code: null, signal: null, stopped: null, continued: true });
+});
+
+Deno.test("numbers of syscalls are those of this machine", () => {
+  assertEquals(call(self, "getpid"), Deno.pid);
+  assertEquals(syscallNumber("getpid"), Deno.build.arch === "aarch64" ? 172 : 39);
+});

@@ -1,0 +1,26 @@
+// What penne was called with, and the users of the host.
+
+import { assertEquals } from "@std/assert";
+import { caller, environment, variable } from "../../mod/host/caller.ts";
+import { parsePasswd } from "../../mod/host/passwd.ts";
+
+Deno.test("environment() is ours, entry by entry", () => {
+  const entries = environment();
+  assertEquals(variable(entries, "PATH"), Deno.env.get("PATH"));
+  assertEquals(variable(entries, "NO_SUCH_VARIABLE"), undefined);
+});
+
+Deno.test("caller() has our ids and capabilities", () => {
+  const status = Deno.readTextFileSync("/proc/thread-self/status");
+  const field = (name: string) => BigInt(`0x${new RegExp(`^${name}:\\s*(\\w+)`, "m").exec(status)![1]}`);
+  const { uid, gid, capabilities, blocked } = caller();
+  assertEquals([uid, gid], [Deno.uid(), Deno.gid()]);
+  assertEquals([capabilities, blocked], [field("CapEff"), field("SigBlk")]);
+});
+
+Deno.test("parsePasswd() finds by id, and is not misled by broken lines", () => {
+  const text = "broken\n::5:::\nroot:x:0:0:root:/root:/bin/bash\na:x:1000:1000::/home/a:\n";
+  assertEquals(parsePasswd(text, 0), { name: "root", uid: 0, home: "/root", shell: "/bin/bash" });
+  assertEquals(parsePasswd(text, 1000)?.shell, "");
+  assertEquals([parsePasswd(text, 5), parsePasswd(text, 7)], [null, null]);
+});

@@ -1,0 +1,91 @@
+// spawn() and run() from a Deno program that is not penne.
+
+import { assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { ExecError, PenneError, run, spawn } from "../../mod/mod.ts";
+import { ROOT, sh, test } from "../helpers.ts";
+
+/** Descriptors and children that this process has. */
+function belongings(): { fds: number; children: string } {
+  return {
+    fds: Array.from(Deno.readDirSync("/proc/self/fd")).length,
+    children: Deno.readTextFileSync(`/proc/self/task/${Deno.pid}/children`),
+  };
+}
+
+Deno.test("run() gives code and signal, and leaves nothing in this process", async () => {
+  await run({ command: ["true"] });
+  const before = belongings();
+  assertEquals(await run({ command: ["sh", "-c", "exit 42"] }), { code: 42, signal: null });
+  assertEquals(await run({ command: ["sh", "-c", "kill -15 $$"] }), { code: null, signal: 15 });
+  assertEquals(await run({ command: ["true"], unshare: ["user", "net"] }), { code: 0, signal: null });
+  assertEquals(await run({ command: ["true"], init: false }), { code: 0, signal: null });
+  assertThrows(() => spawn({ command: ["/no/such"] }), ExecError);
+  assertThrows(() => spawn({ command: ["true"], chdir: "/no/such" }), PenneError);
+  assertThrows(
+    () => spawn({ command: ["true"], unshare: ["user", "net"], init: false, chdir: "/no/such" }),
+    PenneError,
+  );
+  assertEquals(belongings(), before);
+});
+
+Deno.test("spawn() does not block the event loop, and several run side by side", async () => {
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 5);
+  const children = [1, 2, 3].map((code) => spawn({ command: ["sh", "-c", `sleep 0.3; exit ${code}`] }));
+  const codes = await Promise.all(children.map((child) => child.status));
+  clearInterval(timer);
+  assertEquals(codes.map(({ code }) => code), [1, 2, 3]);
+  assertEquals(ticks > 10, true);
+});
+
+Deno.test("spawn() tells pid and namespaces, passes signals on, and ends with `using`", async () => {
+  let pid: number;
+  {
+    using child = spawn({ command: ["sleep", "100"] });
+    pid = child.pid;
+    assertEquals(`net:[${child.namespaces.net?.inum}]`, Deno.readLinkSync(`/proc/${pid}/ns/net`));
+    assertMatch(child.namespaces.net?.id ?? "1", /^\d+$/);
+  }
+  assertThrows(() => Deno.statSync(`/proc/${pid}`), Deno.errors.NotFound);
+  using other = spawn({ command: ["sleep", "100"] });
+  other.kill("USR1");
+  assertEquals(await other.status, { code: null, signal: 10 });
+  other.kill();
+});
+
+Deno.test("end() gives the command its kill signal first", async () => {
+  using child = spawn({
+    command: ["sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.02; done"],
+    killSignal: "TERM",
+  });
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const status = child.status;
+  child.kill("TERM");
+  assertEquals(await status, { code: 6, signal: null });
+  child.end();
+});
+
+Deno.test("wrong options are refused before anything is made", async () => {
+  for (const options of [{ hostname: "" }, { uid: 5 }, { net: "host", unshare: ["net"] }, { command: [""] }] as const) {
+    const error = assertThrows(() => spawn(options), PenneError);
+    assertEquals(error.usage, true);
+    await error.hints();
+  }
+});
+
+test("a program elsewhere needs nothing but the modules, with --allow-ffi alone", {}, async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(
+      `${directory}/program.ts`,
+      `import { run } from "${new URL(`file://${ROOT}mod/mod.ts`)}";
+       const { code } = await run({ command: ["sh", "-c", "exit $(($(id -u) + 11))"] });
+       Deno.exit(code!);`,
+    );
+    const args = ["run", "--quiet", "--no-lock", "--allow-ffi", `--config=${ROOT}deno.json`, `${directory}/program.ts`];
+    const result = await sh([Deno.execPath(), ...args], { cwd: directory });
+    assertEquals([result.code, result.stderr], [11, ""]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
