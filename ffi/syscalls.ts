@@ -1,7 +1,7 @@
 // Syscall numbers by name, for each architecture (from the kernel's asm/unistd.h).
 
-// Each entry is [x86_64, aarch64]. Only calls that exist on both are listed: openat, not open.
-const NUMBERS = {
+/** Numbers as [x86_64, aarch64]; only calls that exist on both are listed: openat, not open. */
+export const NUMBERS = {
   accept4: [288, 242],
   bind: [49, 200],
   bpf: [321, 280],

@@ -21,7 +21,7 @@ export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.t
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
-export type { SignalName } from "../ffi/consts.ts";
-export type { SyscallName } from "../ffi/syscalls.ts";
+export { SIGNAL, type SignalName } from "../ffi/consts.ts";
+export { NUMBERS as SYSCALL_NUMBERS, type SyscallName } from "../ffi/syscalls.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
 export { VERSION } from "./version.ts";

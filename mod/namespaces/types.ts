@@ -12,10 +12,10 @@ const TYPES = {
   net: { flag: CLONE.NEWNET, file: "net" },
   cgroup: { flag: CLONE.NEWCGROUP, file: "cgroup" },
   time: { flag: CLONE.NEWTIME, file: "time_for_children" },
-} as const;
+} as const satisfies Record<NamespaceType, { flag: number; file: string }>;
 
 /** A kind of namespace. */
-export type NamespaceType = keyof typeof TYPES;
+export type NamespaceType = "user" | "mnt" | "pid" | "ipc" | "uts" | "net" | "cgroup" | "time";
 
 /** Every kind of namespace. */
 export const NAMESPACE_TYPES: readonly NamespaceType[] = Object.keys(TYPES) as NamespaceType[];

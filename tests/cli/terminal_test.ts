@@ -61,6 +61,7 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on wi
   await until("the command goes on", () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)));
   pty.type("\x1a");
   await pty.expect(/Stopped/);
+  await pty.expect(/READY> /);
   pty.type("bg\n");
   await pty.expect(/READY> /);
   await until(
