@@ -2,7 +2,7 @@
 
 import { Agent } from "../ffi/agent.ts";
 import { AT_FDCWD, O, POLL, PR } from "../ffi/consts.ts";
-import { Fd } from "../ffi/fd.ts";
+import type { Fd } from "../ffi/fd.ts";
 import { decodeWaitStatus, exec, open, poll, sendSignal, waitChild, type WaitStatus, write } from "../ffi/sys.ts";
 import { call, out, self } from "../ffi/task.ts";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // first.c: the command whose first instruction is timed. Reads the clock, writes it to stdout, exits.
 //
-// Without a libc, whose own start would come before the first instruction (some 0.3 ms for a dynamic one).
+// Without a libc, whose own start would come before the first instruction that is ours.
 
 #include <asm/unistd.h>
 

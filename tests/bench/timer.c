@@ -3,13 +3,13 @@
 //
 //   timer SECONDS PROGRAM [ARGUMENT...]
 //
-// Prints "FIRST OUTPUT END STATUS": nanoseconds from right before the execve of PROGRAM, -1 for what there was none of, and
-// its exit code (128+N for signal N). FIRST is what PROGRAM itself read from the clock, if its first output is a struct
-// timespec (first.c). Exits with 1 after a message if PROGRAM could not be executed.
+// Prints "FIRST OUTPUT END STATUS": nanoseconds from right before the execve of PROGRAM, -1 for what there was none of,
+// and its exit code (128+N for signal N). FIRST is what PROGRAM itself read from the clock, if its first output is a
+// struct timespec (first.c). Exits with 1 and a message if PROGRAM could not be executed or had to be killed.
 //
-// PROGRAM gets a session of its own, and nothing of it is left afterwards, daemons included: this process is a subreaper,
-// and kills what arrives. After SECONDS, or when it is asked to end, it kills PROGRAM too, and says so. So whoever has
-// started it can count on both its end and theirs.
+// PROGRAM gets a session of its own, and nothing of it is left afterwards, daemons included: this process is a
+// subreaper, and kills what arrives. After SECONDS, or when it is asked to end, it kills PROGRAM too, and says so. So
+// whoever has started it can count on both its end and theirs.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -63,7 +63,10 @@ int main(int argc, char **argv) {
   static volatile int error;
   int out[2];
   sigset_t ends, before;
-  require(argc > 2 && atoi(argv[1]) > 0, "usage: timer SECONDS PROGRAM [ARGUMENT...]");
+  if (argc < 3 || atoi(argv[1]) <= 0) {
+    fputs("usage: timer SECONDS PROGRAM [ARGUMENT...]\n", stderr);
+    return 2;
+  }
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   sigemptyset(&ends);
   sigaddset(&ends, SIGTERM);

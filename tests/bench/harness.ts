@@ -1,0 +1,291 @@
+// Measures contestants side by side: interleaved rounds, quartiles, and tables of them.
+//
+// Theory of operation. What else a machine does changes by the minute, so contestants are not measured one after the
+// other but in turn, A B C A B C, in one run: whatever disturbs one disturbs all, and the ratio of their medians holds
+// when the figures themselves do not. The first rounds only warm up (page cache, JIT), and are thrown away. A
+// contestant that fails, or is not done in time, is out of the race from then on, with the reason in its row; the
+// others go on.
+
+/** One figure that is taken of every contestant. */
+export interface Metric {
+  /** Key in a {@linkcode Sample}. */
+  readonly name: string;
+  /** What it is, for the head of its table. */
+  readonly title: string;
+  /** Its unit; ms by default. */
+  readonly unit?: string;
+  /** Digits after the decimal point; 2 by default. */
+  readonly digits?: number;
+}
+
+/** What one measurement has given, by the metric's name; a contestant may lack some. */
+export type Sample = Readonly<Record<string, number>>;
+
+/** Something to measure. */
+export interface Contestant {
+  /** Its name in the tables. */
+  readonly name: string;
+  /**
+   * Measures it once.
+   *
+   * When the signal is aborted, its time is over: it then must end what it has started.
+   *
+   * @throws {Error} If it is not installed or does not work; the message becomes the reason in its row.
+   */
+  measure(signal: AbortSignal): Sample | Promise<Sample>;
+}
+
+/** Contestants that are compared with each other, all set up. */
+export interface Contest extends AsyncDisposable {
+  /** Under what conditions, a line each. */
+  readonly conditions: readonly string[];
+  /** What is measured. */
+  readonly metrics: readonly Metric[];
+  /** Those who take part, in their order. */
+  readonly contestants: readonly Contestant[];
+  /** Name of the one that the ratios refer to. */
+  readonly baseline: string;
+  /** Rounds that are thrown away; 3 by default. */
+  readonly warmUp?: number;
+  /** Milliseconds between two measurements, for the kernel to clean up after the one before; none by default. */
+  readonly pause?: number;
+  /** Figures that were taken once, and not in rounds. */
+  readonly facts?: Readonly<Record<string, number>>;
+  /**
+   * Draws the conclusions.
+   *
+   * @param outcome What was measured.
+   * @returns Lines to print below the tables.
+   */
+  conclude(outcome: Outcome): readonly string[];
+}
+
+/** A contest that can be asked for by name. */
+export interface Group {
+  /** What it is about. */
+  readonly title: string;
+  /** Sets it up. */
+  readonly open: () => Promise<Contest>;
+}
+
+/** How a contestant has done. */
+export interface Result {
+  /** Its name. */
+  readonly name: string;
+  /** Why it is out of the race, if it is. */
+  readonly unavailable: string | null;
+  /** All figures in the order they were taken, by the metric's name; none if it is out. */
+  readonly figures: Readonly<Record<string, readonly number[]>>;
+}
+
+/** What is told of a series of figures. */
+export interface Summary {
+  /** The least. */
+  readonly min: number;
+  /** A quarter of them is not above. */
+  readonly lower: number;
+  /** Half of them is not above. */
+  readonly median: number;
+  /** Three quarters of them are not above. */
+  readonly upper: number;
+}
+
+/** Milliseconds that one measurement may take. */
+const TIME_LIMIT = 5000;
+/** Milliseconds beyond it for a contestant to tidy up. */
+const GRACE = 1000;
+
+/**
+ * The least and the quartiles of a series, interpolated between neighbours.
+ *
+ * @example
+ * ```ts
+ * import { summarise } from "./harness.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(summarise([5, 1, 2, 4, 3]), { min: 1, lower: 2, median: 3, upper: 4 });
+ * assertEquals(summarise([1, 2])?.median, 1.5);
+ * assertEquals(summarise([]), null);
+ * ```
+ *
+ * @param figures The series, in any order.
+ * @returns The summary, or null if the series is empty.
+ */
+export function summarise(figures: readonly number[]): Summary | null {
+  if (figures.length === 0) return null;
+  const sorted = figures.toSorted((a, b) => a - b);
+  const at = (part: number) => {
+    const place = part * (sorted.length - 1);
+    const below = sorted[Math.floor(place)]!;
+    return below + (sorted[Math.ceil(place)]! - below) * (place % 1);
+  };
+  return { min: sorted[0]!, lower: at(0.25), median: at(0.5), upper: at(0.75) };
+}
+
+/** What a contest has given. */
+export class Outcome {
+  /** The contestants in their order. */
+  readonly results: readonly Result[];
+
+  /** @param results The contestants in their order. */
+  constructor(results: readonly Result[]) {
+    this.results = results;
+  }
+
+  /**
+   * The median of one figure.
+   *
+   * @param contestant Whose.
+   * @param metric Which.
+   * @returns The median, or null if there is none.
+   */
+  median(contestant: string, metric: string): number | null {
+    return this.#summary(contestant, metric)?.median ?? null;
+  }
+
+  /**
+   * The least of one figure: what there is without any disturbance.
+   *
+   * @param contestant Whose.
+   * @param metric Which.
+   * @returns The least, or null if there is none.
+   */
+  min(contestant: string, metric: string): number | null {
+    return this.#summary(contestant, metric)?.min ?? null;
+  }
+
+  /**
+   * How far one contestant is above another one.
+   *
+   * @param contestant The one.
+   * @param other The other one.
+   * @param metric Which figure.
+   * @param of Whether to compare the medians, or the least figures.
+   * @returns The difference, or null if one of them has none.
+   */
+  above(contestant: string, other: string, metric: string, of: "median" | "min" = "median"): number | null {
+    const [a, b] = [this[of](contestant, metric), this[of](other, metric)];
+    return a === null || b === null ? null : a - b;
+  }
+
+  #summary(contestant: string, metric: string): Summary | null {
+    return summarise(this.results.find(({ name }) => name === contestant)?.figures[metric] ?? []);
+  }
+}
+
+/** Waits until a promise is settled, or the time is over; answers whether it was in time. */
+async function settled(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  let stop = () => {};
+  const late = new Promise<boolean>((resolve) => {
+    const timer = setTimeout(() => resolve(false), milliseconds);
+    stop = () => clearTimeout(timer);
+  });
+  try {
+    return await Promise.race([promise.then(() => true, () => true), late]);
+  } finally {
+    stop();
+  }
+}
+
+/** Measures once, within the time limit. */
+async function measureOnce(contestant: Contestant): Promise<Sample> {
+  const controller = new AbortController();
+  const measuring = (async () => await contestant.measure(controller.signal))();
+  if (await settled(measuring, TIME_LIMIT)) return await measuring;
+  controller.abort();
+  // What it still has to tidy up must not disturb the next one; nor may it hang there.
+  await settled(measuring, GRACE);
+  throw new Error(`no result within ${TIME_LIMIT / 1000} s`);
+}
+
+/**
+ * Lets the contestants of a contest compete, in turn.
+ *
+ * @param contest The contest.
+ * @param rounds How many measurements to take of each.
+ * @returns What was measured.
+ */
+export async function compete(contest: Contest, rounds: number): Promise<Outcome> {
+  const { contestants, warmUp = 3, pause = 0 } = contest;
+  const entries = contestants.map((contestant) => ({
+    contestant,
+    unavailable: null as string | null,
+    figures: {} as Record<string, number[]>,
+  }));
+  for (let round = -warmUp; round < rounds; round++) {
+    for (const entry of entries) {
+      if (entry.unavailable !== null) continue;
+      try {
+        const sample = await measureOnce(entry.contestant);
+        if (round < 0) continue;
+        for (const [metric, figure] of Object.entries(sample)) (entry.figures[metric] ??= []).push(figure);
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error);
+        entry.unavailable = round < 1 ? reason : `${reason} (after ${round} rounds)`;
+        entry.figures = {};
+      } finally {
+        if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+      }
+    }
+  }
+  return new Outcome(
+    entries.map(({ contestant: { name }, unavailable, figures }) => ({ name, unavailable, figures })),
+  );
+}
+
+/**
+ * Aligns rows of words: the first column to the left, the others to the right.
+ *
+ * @example
+ * ```ts
+ * import { align } from "./harness.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(align([["what", "ms"], ["a", "10.5"]]), ["what    ms", "a     10.5"]);
+ * ```
+ *
+ * @param rows The rows; a single word after the first is a remark, which takes the rest of its line.
+ * @returns A line for each row.
+ */
+export function align(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((word, i) => {
+      const remark = i === 1 && row.length === 2 && rows.some(({ length }) => length > 2);
+      if (!remark) widths[i] = Math.max(widths[i] ?? 0, word.length);
+    });
+  }
+  return rows.map((row) =>
+    row.map((word, i) => i === 0 ? word.padEnd(widths[0]!) : word.padStart(widths[i] ?? 0)).join("  ")
+  );
+}
+
+/**
+ * The table of one metric.
+ *
+ * @param contest The contest.
+ * @param metric The metric.
+ * @param outcome What was measured.
+ * @returns Its lines.
+ */
+export function table(contest: Contest, metric: Metric, outcome: Outcome): string[] {
+  const { unit = "ms", digits = 2 } = metric;
+  const reference = outcome.median(contest.baseline, metric.name);
+  const head = [
+    `${metric.title}, ${unit}`,
+    "min",
+    "lower quartile",
+    "median",
+    "upper quartile",
+    `median ÷ ${contest.baseline}`,
+  ];
+  const rows = outcome.results.map(({ name, unavailable, figures }) => {
+    if (unavailable !== null) return [name, `not available: ${unavailable}`];
+    const summary = summarise(figures[metric.name] ?? []);
+    if (!summary) return [name, "-"];
+    const { min, lower, median, upper } = summary;
+    const ratio = reference ? (median / reference).toFixed(2) : "-";
+    return [name, ...[min, lower, median, upper].map((figure) => figure.toFixed(digits)), ratio];
+  });
+  return align([head, ...rows]);
+}

@@ -1,0 +1,104 @@
+// Measures penne beside its peers: `deno task bench [--rounds N] [--json FILE] [GROUP...]`.
+//
+// Figures depend on the machine, and on its mood; what to look at are the ratios and differences. Needs a C compiler;
+// peers that are not installed are left out. Run as root it measures programs that are for anybody as the test user.
+
+import { parseArgs } from "@std/cli/parse-args";
+import { compete, type Group, type Outcome, table } from "./harness.ts";
+
+const GROUPS: Readonly<Record<string, Group>> = {
+  startup: {
+    title: "From the start of a program to its command's first instruction, and to the end",
+    open: async () => await (await import("./startup.ts")).openStartup(),
+  },
+  agent: {
+    title: "Memory of an agent, and its start in new namespaces",
+    open: async () => await (await import("./agent.ts")).openAgent(),
+  },
+};
+
+const DEFAULT_ROUNDS = 30;
+
+const USAGE = [
+  "usage: deno task bench [--rounds N] [--json FILE] [GROUP...]",
+  "",
+  `  --rounds N   measurements of each contestant (${DEFAULT_ROUNDS})`,
+  "  --json FILE  write all figures to FILE too",
+  "",
+  "Groups, all by default:",
+  ...Object.entries(GROUPS).map(([name, { title }]) => `  ${name.padEnd(11)}  ${title}`),
+];
+
+/** Refuses the command line. */
+function refuse(problem: string): never {
+  console.error([`bench: ${problem}`, ...USAGE].join("\n"));
+  Deno.exit(2);
+}
+
+/** What ran where: figures mean nothing without it. */
+function machine(): Record<string, string | number> {
+  return {
+    date: new Date().toISOString(),
+    kernel: Deno.osRelease(),
+    architecture: Deno.build.arch,
+    processors: navigator.hardwareConcurrency,
+    load: Deno.loadavg()[0]!.toFixed(2), // above a few tenths, somebody else is at work
+    deno: Deno.version.deno,
+  };
+}
+
+/** What the JSON file has of a group. */
+function record(name: string, facts: Readonly<Record<string, number>>, outcome: Outcome, lines: readonly string[]) {
+  return { group: name, facts, contestants: outcome.results, conclusions: lines };
+}
+
+async function runGroup(name: string, group: Group, rounds: number): Promise<ReturnType<typeof record>> {
+  await using contest = await group.open();
+  console.log([`${name}: ${group.title}`, ...contest.conditions.map((line) => `  ${line}`), ""].join("\n"));
+  const outcome = await compete(contest, rounds);
+  for (const metric of contest.metrics) console.log([...table(contest, metric, outcome), ""].join("\n"));
+  const lines = contest.conclude(outcome);
+  console.log([...lines, ""].join("\n"));
+  return record(name, contest.facts ?? {}, outcome, lines);
+}
+
+async function main(): Promise<number> {
+  const known = ["rounds", "json", "help"];
+  const options = parseArgs(Deno.args, { string: ["rounds", "json"], boolean: ["help"] });
+  const { json, rounds: wanted = `${DEFAULT_ROUNDS}` } = options;
+  if (options.help) {
+    console.log(USAGE.join("\n"));
+    return 0;
+  }
+  const unknown = Object.keys(options).find((name) => name !== "_" && !known.includes(name));
+  if (unknown !== undefined) refuse(`there is no option ${unknown}`);
+  if (!/^[1-9]\d{0,4}$/.test(`${wanted}`)) refuse(`"${wanted}" is no number of rounds`);
+  const names = options._.length ? options._.map(String) : Object.keys(GROUPS);
+  const stranger = names.find((name) => !Object.hasOwn(GROUPS, name));
+  if (stranger !== undefined) refuse(`there is no group "${stranger}"`);
+
+  const rounds = Number(wanted);
+  const about = machine();
+  const words = Object.entries(about).map(([name, value]) => `${name} ${value}`);
+  console.log(`${[...words, `${rounds} rounds`].join(", ")}\n`);
+  const groups: ReturnType<typeof record>[] = [];
+  let failed = false;
+  for (const name of names) {
+    try {
+      groups.push(await runGroup(name, GROUPS[name]!, rounds));
+    } catch (error) {
+      // One group that cannot be set up does not take the others with it.
+      console.error(`bench: ${name}: ${error instanceof Error ? error.message : error}`);
+      failed = true;
+    }
+  }
+  if (typeof json === "string") {
+    await Deno.writeTextFile(json, `${JSON.stringify({ machine: about, rounds, groups }, null, 2)}\n`);
+  }
+  return failed ? 1 : 0;
+}
+
+// Interrupted, it still tidies up (at "unload"); the timer by itself ends what it has started.
+for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => Deno.exit(130));
+
+Deno.exit(await main());
