@@ -56,6 +56,8 @@ enum {
   F_SETFD_ = 2,
   FD_CLOEXEC_ = 1,
   TCGETS_ = 0x5401,
+  ICANON_ = 2,
+  OPOST_ = 1,
   TCSETS_ = 0x5402,
   TIOCGPGRP_ = 0x540f,
   TIOCSPGRP_ = 0x5410,
@@ -226,7 +228,7 @@ static struct {
 static struct {
   i32 socket, sigchld, children, tty;
   i32 main_pid, tty_group, shell_group;
-  u8 termios[TERMIOS_SIZE];
+  u32 termios[TERMIOS_SIZE / 4];
 } self;
 
 static void close_fd(i32 *fd) {
@@ -299,14 +301,14 @@ static i32 foreground(void) {
 }
 
 // Restores the settings if they have changed. They are read before the foreground: if that is still ours afterwards, it
-// is not a shell that has changed them.
-static i32 restore_settings(void) {
-  u8 now[TERMIOS_SIZE];
-  i64 error = SYS3(__NR_ioctl, self.tty, TCGETS_, ADDRESS(now));
-  i32 group = foreground(), differ = 0;
-  for (int i = 0; i < TERMIOS_SIZE; i++) differ |= now[i] ^ self.termios[i];
-  if (group && !error && differ) SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
-  return group;
+// is not a shell that has changed them. If a shell is there already, settings that no line editor makes (those have
+// ICANON off and OPOST on) are the command's all the same: not every shell restores them.
+static void restore_settings(void) {
+  u32 now[TERMIOS_SIZE / 4], differ = 0;  // {c_iflag, c_oflag, c_cflag, c_lflag, ...}
+  if (self.tty < 0 || SYS3(__NR_ioctl, self.tty, TCGETS_, ADDRESS(now))) return;
+  for (int i = 0; i < TERMIOS_SIZE / 4; i++) differ |= now[i] ^ self.termios[i];
+  int editing = !(now[3] & ICANON_) && now[1] & OPOST_;
+  if (differ && (foreground() || !editing)) SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
 }
 
 // Gives the terminal back as it was. The settings at once, since a shell that waits for us hears of our end right after
