@@ -165,7 +165,8 @@ enum operation {
   OP_SYSCALL = 0,  // make syscall `nr`
   OP_CLONE = 1,    // arg[0]: clone flags; the received fd is the new agent's socket; answers the pid, with a pidfd if asked
   OP_REAP = 2,     // from now on wait for children; arg[0]: the pid to report on; arg[1]: fd of the "children" file or -1
-  OP_TTY = 3,      // at the end restore this terminal; received fd: tty; arg[0]: our group; arg[1]: the shell's; payload: termios
+  OP_TTY = 3,      // at the end restore this terminal; received fd: tty (none: leave it alone); arg[0]: our group; arg[1]:
+                   // the shell's; payload: termios
 };
 
 enum request_flags {
@@ -300,9 +301,9 @@ static i32 foreground(void) {
   return group == self.shell_group && group != self.tty_group ? 0 : group;
 }
 
-// Restores the settings if they have changed. They are read before the foreground: if that is still ours afterwards, it
-// is not a shell that has changed them. If a shell is there already, settings that no line editor makes (those have
-// ICANON off and OPOST on) are the command's all the same: not every shell restores them.
+// Restores the settings if they have changed. They are read before the foreground: if that is still the command's
+// afterwards, it is not a shell that has changed them. If the shell is there already, settings that no line editor makes
+// (those have ICANON off and OPOST on) are the command's all the same: not every shell restores them.
 static void restore_settings(void) {
   u32 now[TERMIOS_SIZE / 4], differ = 0;  // {c_iflag, c_oflag, c_cflag, c_lflag, ...}
   if (self.tty < 0 || SYS3(__NR_ioctl, self.tty, TCGETS_, ADDRESS(now))) return;
@@ -311,7 +312,7 @@ static void restore_settings(void) {
   if (differ && (foreground() || !editing)) SYS3(__NR_ioctl, self.tty, TCSETS_, ADDRESS(self.termios));
 }
 
-// Gives the terminal back as it was. The settings at once, since a shell that waits for us hears of our end right after
+// Gives the terminal back as it was; we are only told of one while the command has its foreground. The settings at once, since a shell that waits for us hears of our end right after
 // this agent does; again, with the foreground, when nobody is left who could change them; but not if the foreground is
 // that of another living group, neither ours nor one that we have just ended.
 _Noreturn static void finish(void) {
@@ -415,11 +416,12 @@ static void serve_one(void) {
         break;
       }
       case OP_TTY:
+        close_fd(&self.tty);
+        if (count == 0) break;
         if (count != 1 || length != TERMIOS_SIZE) {
           result = -EINVAL_;
           break;
         }
-        close_fd(&self.tty);
         self.tty = fds[0];
         self.tty_group = (i32)r->arg[0];
         self.shell_group = (i32)r->arg[1];
@@ -438,6 +440,8 @@ static void serve_one(void) {
 }
 
 _Noreturn static void agent(i32 socket) {
+  u64 action[4] = {0};  // a caller that ignores SIGCHLD would have our children waited for by the kernel
+  SYS4(__NR_rt_sigaction, SIGCHLD_, ADDRESS(action), 0, 8);
   self.socket = socket;
   self.sigchld = self.children = self.tty = -1;
   for (;;) {

@@ -7,7 +7,7 @@
 
 import { check, SysError } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { address, cString } from "./memory.ts";
+import { address, cString, keepAlive } from "./memory.ts";
 import { shim, ShimFunction } from "./shim.ts";
 import { type SyscallName, syscallNumber } from "./syscalls.ts";
 import { type Arg, call, out, self, type Task } from "./task.ts";
@@ -33,10 +33,13 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
+const MSG_CTRUNC = 8;
+const EMFILE = 24;
 const CLONE_PIDFD = 0x1000;
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
 const EINTR = 4;
+const SIGCHLD = 17;
 
 /** The agent at the other end has died. */
 export class AgentGoneError extends Error {
@@ -91,6 +94,24 @@ function socketPair(): [Fd, Fd] {
   return [new Fd(pair[0]!), new Fd(pair[1]!)];
 }
 
+let childrenIgnored: boolean | undefined;
+
+/**
+ * Sees to it that children can be waited for: a caller that ignores SIGCHLD hands that on.
+ *
+ * @returns Whether SIGCHLD was ignored; it has its default action from now on.
+ * @throws {SysError} If that cannot be set.
+ */
+export function waitForChildren(): boolean {
+  if (childrenIgnored === undefined) {
+    const action = new BigUint64Array(4);
+    call(self, "rt_sigaction", SIGCHLD, null, out(new Uint8Array(action.buffer)), 8);
+    childrenIgnored = action[0] === 1n;
+    if (childrenIgnored) call(self, "rt_sigaction", SIGCHLD, new Uint8Array(32), null, 8);
+  }
+  return childrenIgnored;
+}
+
 /** How {@linkcode Agent.spawn} got its process. */
 export type SpawnMethod = "exec" | "fork";
 
@@ -142,6 +163,7 @@ export class Agent implements Task, Disposable {
    * @throws {SysError} If the clone fails.
    */
   static spawn(flags = 0): Agent {
+    waitForChildren();
     const [ours, theirs] = socketPair();
     using _theirs = theirs;
     try {
@@ -161,7 +183,9 @@ export class Agent implements Task, Disposable {
       view.setInt32(36, shim().image, true);
       const attempt = (method: SpawnMethod): number => {
         view.setInt32(40, method === "exec" ? 0 : 1, true);
-        return check("clone", Number(shim().call(ShimFunction.SPAWN, address(spawn), 0n, 0n, 0n, 0n, 0n)));
+        const pid = shim().call(ShimFunction.SPAWN, address(spawn), 0n, 0n, 0n, 0n, 0n);
+        keepAlive([spawn, stack, argv, name, number]);
+        return check("clone", Number(pid));
       };
       if (!shim().executable) execRefused ??= new SysError("execveat", 13);
       let pid = attempt(execRefused ? "fork" : "exec");
@@ -237,6 +261,15 @@ export class Agent implements Task, Disposable {
   restoreAtEnd(tty: Fd, group: number, shell: number, termios: Uint8Array): void {
     const m = { ...marshal([group, shell]), fds: [tty], payload: termios };
     check("ioctl", this.#exchange({ operation: Operation.TTY, flags: KEEP_FDS }, m).result);
+  }
+
+  /**
+   * Makes the agent leave the terminal alone when it comes to its end.
+   *
+   * @throws {AgentGoneError} If the agent has gone.
+   */
+  leaveTerminal(): void {
+    check("ioctl", this.#exchange({ operation: Operation.TTY }, marshal([])).result);
   }
 
   /**
@@ -335,6 +368,7 @@ export class Agent implements Task, Disposable {
     }
     prepare(packet, length);
     const result = retry("sendmsg", this.socket, message, MSG_NOSIGNAL);
+    keepAlive(packet);
     if (result === -32 || result === -104) this.#goneNow(); // EPIPE, ECONNRESET
     check("sendmsg", result);
   }
@@ -344,6 +378,7 @@ export class Agent implements Task, Disposable {
     const result = retry("recvmsg", this.socket, message, MSG_CMSG_CLOEXEC);
     if (result === 0 || result === -104) this.#goneNow();
     check("recvmsg", result);
+    if (header.getUint32(48, true) & MSG_CTRUNC) throw new SysError("recvmsg", EMFILE);
     const answer = decodeAnswer(inbox.slice(0, result));
     const fd = header.getBigUint64(40, true) >= 20n ? new Fd(new DataView(control.buffer).getInt32(16, true)) : null;
     return { answer, fd };

@@ -46,6 +46,18 @@ export function text(bytes: Uint8Array): string {
   return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
+let kept: unknown;
+
+/**
+ * Keeps memory referenced up to this call, for a syscall that was given its address alone.
+ *
+ * @param memory Views, or anything that refers to them.
+ */
+export function keepAlive(memory: unknown): void {
+  kept = memory;
+  kept = undefined;
+}
+
 /**
  * The address of the first byte of a view; 0 for an empty one.
  *

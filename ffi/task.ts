@@ -2,7 +2,7 @@
 
 import { check } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { address } from "./memory.ts";
+import { address, keepAlive } from "./memory.ts";
 import { shim } from "./shim.ts";
 import { type SyscallName, syscallNumber } from "./syscalls.ts";
 
@@ -98,7 +98,9 @@ class Self implements Task {
       return address(arg);
     };
     const nr = BigInt(syscallNumber(name));
-    return Number(shim().call(nr, word(0), word(1), word(2), word(3), word(4), word(5)));
+    const result = shim().call(nr, word(0), word(1), word(2), word(3), word(4), word(5));
+    keepAlive([args, keep]);
+    return Number(result);
   }
 
   open(name: SyscallName, ...args: Arg[]): Fd {

@@ -21,6 +21,8 @@ const FALLBACK_PACKAGE = {
   file: "vlt",
   integrity: "sha512-eQvsTLNKsoA/sH80Nn1iEKu+Lh24kmbB97dDjhn34py23Xc6+/uI48UNG2k/TQFIcVf7Sckwnrk80L00Hx1eXA==",
 };
+/** SHA-256 of the runtime in it. */
+const RUNTIME_SHA256 = "9209c6262bb6fe821ad676e4ed2a59bad5a6625ae69b261a1e3f035053c556e4";
 /** The trailer of a program made by `deno compile` 2.4: {u32 magic, u32 hash of the section's name, u64 payload length}. */
 const TRAILER = { size: 16, magic: 0x501e };
 
@@ -65,6 +67,10 @@ async function newestSource(): Promise<number> {
   return newest;
 }
 
+function hex(bytes: ArrayBuffer): string {
+  return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 function cacheDirectory(): string {
   const base = Deno.env.get("XDG_CACHE_HOME") ||
     `${Deno.env.get("HOME") || fail("neither XDG_CACHE_HOME nor HOME is set")}/.cache`;
@@ -86,7 +92,8 @@ async function fallbackRuntime(): Promise<string> {
   const { name, version, file, integrity } = FALLBACK_PACKAGE;
   const directory = cacheDirectory();
   const path = `${directory}/denort-${FALLBACK_VERSION}-${Deno.build.arch}`;
-  if (await Deno.stat(path).catch(() => null)) return path;
+  const cached = await Deno.readFile(path).catch(() => null);
+  if (cached && hex(await crypto.subtle.digest("SHA-256", cached)) === RUNTIME_SHA256) return path;
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
   const work = await Deno.makeTempDir({ dir: directory });
   try {
@@ -107,14 +114,18 @@ async function fallbackRuntime(): Promise<string> {
       fail(`${file} is no program made by deno compile ${FALLBACK_VERSION}`);
     }
     const payload = Number(trailer.getBigUint64(8, true));
-    await writeWhole(path, program.subarray(0, program.length - TRAILER.size - payload), 0o755);
+    const runtime = program.subarray(0, program.length - TRAILER.size - payload);
+    const found = hex(await crypto.subtle.digest("SHA-256", runtime));
+    if (found !== RUNTIME_SHA256) fail(`the runtime in ${file} is not what it should be: its SHA-256 is ${found}`);
+    await writeWhole(path, runtime, 0o755);
     return path;
   } finally {
     await Deno.remove(work, { recursive: true });
   }
 }
 
-const output = Deno.args.includes("--output") ? Deno.args[Deno.args.indexOf("--output") + 1]! : `${root}dist/penne`;
+const named = Deno.args.includes("--output") ? Deno.args[Deno.args.indexOf("--output") + 1]! : `${root}dist/penne`;
+const output = named.startsWith("/") ? named : `${Deno.cwd()}/${named}`;
 const existing = await Deno.stat(output).catch(() => null);
 if (Deno.args.includes("--if-changed") && existing?.mtime && existing.mtime.getTime() > await newestSource()) {
   Deno.exit(0);

@@ -1,5 +1,6 @@
 // Runs a command: parses its options, sets the log up, and turns errors into messages and exit codes.
 
+import { SysError } from "../../ffi/errno.ts";
 import { PenneError } from "../errors.ts";
 import { log, LOG_LEVELS, setUpLog } from "../log/log.ts";
 import { type CommandSpec, type ParsedOptions, parseOptions } from "./options.ts";
@@ -35,6 +36,11 @@ function applyLogOptions(options: ParsedOptions): void {
  * @returns The exit code.
  */
 export async function explainError(error: unknown, failure: number): Promise<number> {
+  if (error instanceof SysError) {
+    log().error(`cannot go on: ${error.syscall} has failed: ${error.reason} (${error.code})`);
+    log().debug(error.stack ?? "");
+    return failure;
+  }
   if (!(error instanceof PenneError)) {
     log().error(`internal error: ${error instanceof Error ? error.message : error}`);
     if (error instanceof Error) log().debug(error.stack ?? "");

@@ -79,6 +79,7 @@ function runOptions(options: ParsedOptions): RunOptions {
     noNewPrivs: options.has("no-new-privs"),
     ...optional("monotonic", numberOption(options, "monotonic", -(2 ** 40), 2 ** 40)),
     ...optional("boottime", numberOption(options, "boottime", -(2 ** 40), 2 ** 40)),
+    onWarning: (message) => log().warn(message),
     ...optional("killSignal", killSignal === undefined ? undefined : parseSignal(killSignal)),
   };
 }
@@ -104,6 +105,9 @@ export function start(args: string[]): Promise<number> {
 /** Runs the command; the result is the exit code. */
 function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
   const wanted = runOptions(options);
+  if (options.get("ready-fd") !== undefined && options.get("ready-fd") === options.get("status-fd")) {
+    throw new PenneError("use one descriptor for both --ready-fd and --status-fd", { usage: true });
+  }
   const link = options.get("background-link");
   if (link !== undefined) return runBehind(options, wanted, link);
   if (!options.has("background")) return runHere(options, wanted, null);
@@ -168,7 +172,6 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
     report.exit(code, status.signal);
     return code;
   } catch (error) {
-    if (!(error instanceof PenneError)) throw error;
     report.exit(error instanceof ExecError ? error.exitCode : FAILURE, null);
     throw error;
   }

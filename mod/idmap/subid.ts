@@ -3,6 +3,7 @@
 import { SysError } from "../../ffi/errno.ts";
 import { readText } from "../../ffi/sys.ts";
 import { self } from "../../ffi/task.ts";
+import { attempt } from "../errors.ts";
 
 /** A range of subordinate ids. */
 export interface SubIdRange {
@@ -50,15 +51,17 @@ export function parseSubIds(text: string, uid: number, name: string | null): Sub
  * @param uid The user's id.
  * @param name The user's name, if there is one.
  * @returns The ranges; none if the file is missing.
- * @throws {SysError} If the file is there and cannot be read.
+ * @throws {PenneError} If the file is there and cannot be read.
  */
 export function subIds(kind: "user" | "group", uid: number, name: string | null): SubIdRange[] {
-  try {
-    return parseSubIds(readText(self, subIdFile(kind)), uid, name);
-  } catch (error) {
-    if (error instanceof SysError && error.code === "ENOENT") return [];
-    throw error;
-  }
+  return attempt(`read ${subIdFile(kind)}`, () => {
+    try {
+      return parseSubIds(readText(self, subIdFile(kind)), uid, name);
+    } catch (error) {
+      if (error instanceof SysError && error.code === "ENOENT") return [];
+      throw error;
+    }
+  });
 }
 
 /**

@@ -1,6 +1,6 @@
 // A command that runs in its own namespaces: starting it, telling what becomes of it, and ending it.
 
-import type { Agent } from "../../ffi/agent.ts";
+import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
 import { O, POLL, SIGNAL, type SignalName } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
@@ -8,7 +8,6 @@ import {
   decodeWaitStatus,
   pidOf,
   poll,
-  pollAsync,
   type PollEntry,
   sendSignal,
   setAffinity,
@@ -17,10 +16,12 @@ import {
 import { call, self } from "../../ffi/task.ts";
 import { type NamespaceId, namespaceIds } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
+import { PenneError } from "../errors.ts";
 import { execCommand, prepareCommand } from "./command.ts";
 import { type Enclosure, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
 import type { Terminal } from "./terminal.ts";
+import { waitReadable } from "./waiter.ts";
 
 /** How a command ended. */
 export interface ExitStatus {
@@ -38,13 +39,18 @@ export type ChildState =
   /** An agent was killed, and the command with it. */
   | { readonly kind: "lost" };
 
+/** The end of a command that was not told of. */
+const KILLED: ExitStatus = { code: null, signal: SIGNAL.KILL };
+
 /** A command in its own namespaces; see {@linkcode startChild}. */
 export class Child implements Disposable {
   /** Refers to the command even after its end. */
   readonly pidfd: Fd;
   /** Identity of the namespaces made, if it was asked for. */
   readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
-  #pid: number | null = null;
+  #pid = 0;
+  #final: ExitStatus | null = null;
+  #cancel: (() => void) | null = null;
   #enclosure: Enclosure;
   #reporter: Agent;
   #killSignal: number;
@@ -69,9 +75,17 @@ export class Child implements Disposable {
     this.#killSignal = SIGNAL[details.killSignal];
   }
 
-  /** The command's pid as this process sees it. */
+  /**
+   * The command's pid as this process sees it; the same also after its end, if it was asked for before.
+   *
+   * @throws {PenneError} If it cannot be known, since the command has ended or is not in our /proc.
+   */
   get pid(): number {
-    this.#pid ??= pidOf(this.pidfd);
+    if (this.#pid === 0) {
+      const pid = pidOf(this.pidfd);
+      if (pid <= 0) throw new PenneError("tell the command's pid: it is not in /proc");
+      this.#pid = pid;
+    }
     return this.#pid;
   }
 
@@ -118,14 +132,19 @@ export class Child implements Disposable {
   }
 
   async #wait(): Promise<ExitStatus> {
-    for (;;) {
+    while (!this.#final) {
       const state = this.next();
-      if (state?.kind === "exited" || state?.kind === "lost") {
-        this.close();
-        return state.kind === "exited" ? state.status : { code: null, signal: SIGNAL.KILL };
+      if (state?.kind === "exited") this.#final = state.status;
+      else if (state?.kind === "lost") this.#final = KILLED;
+      else if (!state) {
+        const { readable, cancel } = waitReadable(this.pollEntries.map(({ fd }) => fd));
+        this.#cancel = cancel;
+        await readable;
+        this.#cancel = null;
       }
-      if (!state) await pollAsync(this.pollEntries);
     }
+    this.close();
+    return this.#final;
   }
 
   /**
@@ -138,23 +157,50 @@ export class Child implements Disposable {
     if (!this.pidfd.closed) sendSignal(this.pidfd, typeof signal === "number" ? signal : SIGNAL[signal]);
   }
 
-  /** Ends the command with its kill signal, in time or by force, and then everything in its namespaces. */
-  end(): void {
-    if (this.pidfd.closed) return;
-    this.kill(this.#killSignal);
-    if (this.#killSignal !== SIGNAL.KILL) poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
-    this.close();
+  /**
+   * Ends the command with its kill signal, in time or by force, and then everything in its namespaces.
+   *
+   * @returns How the command ended.
+   */
+  end(): ExitStatus {
+    if (!this.pidfd.closed) {
+      this.kill(this.#killSignal);
+      if (!poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT)[0]) this.kill(SIGNAL.KILL);
+      // Its end is seen on the pidfd before the agent has told of it.
+      const deadline = Date.now() + END_TIMEOUT;
+      while (!this.#final && Date.now() < deadline) {
+        const state = this.next();
+        if (state?.kind === "exited") this.#final = state.status;
+        else if (state?.kind === "lost") break;
+        else if (!state) poll(this.pollEntries, END_TIMEOUT);
+      }
+      this.close();
+    }
+    return this.#final ?? KILLED;
   }
 
-  /** Replaces the terminal settings that are restored if we are killed. */
-  restoreAtEnd(terminal: Terminal, settings: Uint8Array): void {
+  /**
+   * Tells the guard what to do with the terminal if we are killed: restore it, if the command holds it now.
+   *
+   * @param terminal The terminal.
+   * @param settings The settings to restore.
+   */
+  guardTerminal(terminal: Terminal, settings: Uint8Array = terminal.settings): void {
     const { guard } = this.#enclosure;
-    if (guard && !guard.gone) guard.restoreAtEnd(terminal.tty, terminal.group, terminal.shell, settings);
+    if (!guard || guard.gone) return;
+    try {
+      if (terminal.held) guard.restoreAtEnd(terminal.tty, terminal.group, terminal.shell, settings);
+      else guard.leaveTerminal();
+    } catch (error) {
+      if (!(error instanceof AgentGoneError)) throw error; // killed; `next` will tell
+    }
   }
 
   /** Ends everything in the namespaces by force, and waits for it. */
   close(): void {
     if (this.pidfd.closed) return;
+    this.#final ??= KILLED;
+    this.#cancel?.();
     // Without an agent to do it (it may have been killed) this is what ends the command.
     sendSignal(this.pidfd, SIGNAL.KILL);
     poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
@@ -230,7 +276,8 @@ function startIn(
     }
     const details = { namespaces, killSignal: plan.options.killSignal ?? "KILL" } as const;
     const child = new Child(enclosure, ownInit ? guard! : agent, command, details);
-    if (terminal) child.restoreAtEnd(terminal, terminal.settings);
+    if (terminal) child.guardTerminal(terminal);
+    if (identify) child.pid; // while it is sure to be there
     if (terminal?.jobControl) {
       call(command, "setpgid", 0, 0);
       terminal.giveTo(child.pid);

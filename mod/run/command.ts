@@ -5,7 +5,7 @@
 // ids, since it is the command that must be allowed to be there; the signal mask last, since from then on a signal that
 // is pending acts.
 
-import type { Agent } from "../../ffi/agent.ts";
+import { type Agent, waitForChildren } from "../../ffi/agent.ts";
 import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
 import { type Affinity, exec, setAffinity } from "../../ffi/sys.ts";
 import { SysError } from "../../ffi/errno.ts";
@@ -101,6 +101,10 @@ export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | 
   }
   if (affinity) setAffinity(task, affinity);
   call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  if (waitForChildren()) {
+    const ignore = new BigUint64Array([1n, 0n, 0n, 0n]); // SIG_IGN, as the caller had it
+    call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);
+  }
   const mask = new Uint8Array(new BigUint64Array([caller.blocked]).buffer);
   call(task, "rt_sigprocmask", 2, mask, null, 8); // SIG_SETMASK
 }

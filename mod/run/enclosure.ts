@@ -2,10 +2,13 @@
 //
 // Theory of operation, the order being what matters:
 //  1. The agent is cloned with all new namespaces at once, so that the user namespace owns the others.
-//  2. The id maps are written while the agent is dumpable, then it takes ids that exist inside, if it must.
-//  3. Offsets of a time namespace are set before any process is in it: the agent only unshares it for its children.
+//  2. The id maps are written while the agent is dumpable.
+//  3. Offsets of a time namespace are set before any process is in it: the agent only unshares it for its children. Then the
+//     agent takes ids that exist inside, if it must; that makes it non-dumpable, and its own /proc files another's.
 //  4. Mount propagation is made private before anything is mounted, so that nothing leaks out.
-//  5. The agent becomes non-dumpable: whatever is started inside can then neither trace it nor look into /proc/1.
+//  5. The agent becomes non-dumpable: what runs inside without CAP_SYS_PTRACE can neither trace it nor look into /proc/1.
+//     Who has that capability inside can (the agent was executed there), so what an agent answers is data, not truth: it
+//     is bounds-checked, and holds nothing that the namespaces' own root may not have.
 //
 // A *guard* is a second agent, outside of all new namespaces and the parent of the first one. It is there when somebody
 // outside must survive us: to give the terminal back (PID 1 of a pid namespace cannot name a process group outside), to
@@ -14,18 +17,21 @@
 // is killed, the other one ends all that the command has started.
 
 import { Agent } from "../../ffi/agent.ts";
-import { F, IOCTL, MS, O, POLL, PR, SOCKET } from "../../ffi/consts.ts";
+import { F, IOCTL, MS, O, POLL, PR, SIGNAL, SOCKET } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
-import { mount, open, poll, waitChild, write } from "../../ffi/sys.ts";
+import { mount, open, pidOf, poll, readLink, readText, sendSignal, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
-import { attempt, type Explain } from "../errors.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { attempt, type Explain, PenneError } from "../errors.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import type { IdRange } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
 import type { RunPlan } from "./plan.ts";
 
 const IFF_UP = 1;
+/** Greatest group id of net.ipv4.ping_group_range. */
+const PING_GROUP_MAX = 2 ** 31 - 1;
 /** Milliseconds for what was killed to go away. */
 export const END_TIMEOUT = 5000;
 
@@ -53,8 +59,11 @@ export class Enclosure implements Disposable {
     const { agent, guard } = this;
     agent.socket.close();
     guard?.socket.close();
-    // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside.
-    if (!agent.pidfd.closed) poll([{ fd: agent.pidfd, events: POLL.IN }], END_TIMEOUT);
+    // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
+    // was stopped does not end by itself.
+    for (const { pidfd } of [agent, ...guard ? [guard] : []]) {
+      if (!pidfd.closed && !poll([{ fd: pidfd, events: POLL.IN }], END_TIMEOUT)[0]) sendSignal(pidfd, SIGNAL.KILL);
+    }
     waitChild((guard ?? agent).pid);
     agent.close();
     guard?.close();
@@ -82,11 +91,36 @@ function bringUpLoopback(agent: Agent): void {
  * The kernel compares ids as the initial namespace has them, and takes the numbers as the *writer* has them. Written from
  * outside, one range from the lowest to the highest covers any map.
  */
-function allowPing(agent: Agent, groups: readonly IdRange[]): void {
+function allowPing(agent: Agent, groups: readonly IdRange[], warn: (message: string) => void): void {
   const low = Math.min(...groups.map(({ outside }) => outside));
   const high = Math.max(...groups.map(({ outside, count }) => outside + count - 1));
-  using file = open(agent, "/proc/sys/net/ipv4/ping_group_range", O.WRONLY);
-  write(file, new TextEncoder().encode(`${low} ${high}\n`));
+  try {
+    using file = open(agent, "/proc/sys/net/ipv4/ping_group_range", O.WRONLY);
+    write(file, new TextEncoder().encode(`${Math.min(low, PING_GROUP_MAX)} ${Math.min(high, PING_GROUP_MAX)}\n`));
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    warn(`cannot allow ping sockets: ${error.reason} (${error.code})`);
+  }
+}
+
+/** The groups of our own user namespace, as ranges to be allowed in our own terms. */
+function ownGroups(): IdRange[] {
+  const lines = readText(self, "/proc/self/gid_map").trim().split("\n").map((line) =>
+    line.trim().split(/\s+/).map(Number)
+  );
+  // Sorted as the kernel compares them; only the ends matter, and only if they are in order here too.
+  lines.sort((a, b) => a[1]! - b[1]!);
+  return lines.map(([inside, , count]) => ({ inside: inside!, outside: inside!, count: count! }));
+}
+
+/** The agent's pid as /proc has it, which may be that of another pid namespace than ours. */
+function procPid(agent: Agent): number {
+  if (readLink(self, "/proc/self") === `${call(self, "getpid")}`) return agent.pid;
+  const pid = pidOf(agent.pidfd);
+  if (pid > 0) return pid;
+  throw new PenneError("find the new process in /proc: it is of another pid namespace", {
+    hints: ["mount a /proc of this pid namespace"],
+  });
 }
 
 /** Makes a time namespace for the agent's children. */
@@ -115,11 +149,9 @@ function becomeMapped(agent: Agent, { become, maps }: RunPlan): void {
 
 function setUp(agent: Agent, plan: RunPlan): void {
   const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
-  if (plan.maps) {
-    applyMaps(plan.maps, agent.pid);
-    if (plan.become.uid !== null || plan.become.gid !== null) becomeMapped(agent, plan);
-  }
+  if (plan.maps) applyMaps(plan.maps, procPid(agent));
   if (has("time")) makeTimeNamespace(agent, plan.options);
+  if (plan.become.uid !== null || plan.become.gid !== null) becomeMapped(agent, plan);
   if (has("mnt")) {
     attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE));
     if (has("pid")) {
@@ -139,8 +171,8 @@ function setUp(agent: Agent, plan: RunPlan): void {
   }
   if (has("net")) {
     attempt("bring up loopback", () => bringUpLoopback(agent));
-    const groups = plan.maps ? plan.maps.groups?.ranges ?? [] : [{ inside: 0, outside: 0, count: 2 ** 31 - 1 }];
-    if (groups.length) attempt("allow ping sockets", () => allowPing(agent, groups));
+    const groups = plan.maps ? plan.maps.groups?.ranges ?? [] : ownGroups();
+    if (groups.length) allowPing(agent, groups, plan.options.onWarning ?? (() => {}));
   }
   call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
 }
@@ -197,7 +229,10 @@ export function makeEnclosure(plan: RunPlan, watchTerminal: boolean): Enclosure 
     call(guard, "prctl", PR.SET_NAME, cString("penne-guard"), 0, 0, 0);
     call(guard, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     placeKeptFds(guard, keepFds);
+    // A group of its own, so that who kills penne's whole group leaves somebody to clean up; the others stay in it.
+    call(guard, "setpgid", 0, 0);
     agent = attempt(what, () => guard.clone(flags), explain);
+    guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
   } catch (error) {
     guard.close();
     waitChild(guard.pid);

@@ -20,8 +20,8 @@ export interface ChildProcess extends Disposable {
   readonly status: Promise<ExitStatus>;
   /** Sends it a signal, TERM by default; once it has ended, nothing. */
   kill(signal?: SignalName | number): void;
-  /** Ends it with its kill signal, in time or by force, and then everything in its namespaces. */
-  end(): void;
+  /** Ends it with its kill signal, in time or by force, and then everything in its namespaces; tells how it ended. */
+  end(): ExitStatus;
 }
 
 /**

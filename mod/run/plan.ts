@@ -50,6 +50,8 @@ export interface RunOptions {
   readonly boottime?: number;
   /** Signal for the command when penne has to end it; KILL by default. */
   readonly killSignal?: SignalName;
+  /** Told of what could not be done and is not worth failing for. */
+  readonly onWarning?: (message: string) => void;
 }
 
 /** What is to be executed. */
@@ -176,7 +178,7 @@ export function planRun(options: RunOptions): RunPlan {
   }
   const env = planEnvironment(options, environment);
   return {
-    options,
+    options: { ...options, keepFds: [...new Set(options.keepFds ?? [])] },
     caller: who,
     namespaces,
     maps,

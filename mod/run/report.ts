@@ -1,7 +1,6 @@
 // Tells others how a run goes: readiness, status lines and the pid file.
 
 import { AT_FDCWD, O, SIGNAL } from "../../ffi/consts.ts";
-import { check } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import { open, readText, write } from "../../ffi/sys.ts";
@@ -23,13 +22,18 @@ export interface ReporterOptions {
 /** Writes a file that is there as a whole or not at all. */
 function writeWhole(path: string, text: string): void {
   const temporary = `${path}.${call(self, "getpid")}`;
-  {
-    using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
-    write(file, new TextEncoder().encode(text));
+  const unlink = () => self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
+  unlink(); // left by one that had our pid and was killed right here
+  try {
+    {
+      using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
+      write(file, new TextEncoder().encode(text));
+    }
+    call(self, "renameat2", AT_FDCWD, cString(temporary), AT_FDCWD, cString(path), 0);
+  } catch (error) {
+    unlink();
+    throw error;
   }
-  const result = self.raw("renameat2", AT_FDCWD, cString(temporary), AT_FDCWD, cString(path), 0);
-  if (result < 0) self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
-  check("renameat2", result);
 }
 
 /** Tells others how a run goes. */
@@ -75,7 +79,7 @@ export class Reporter {
     this.#event({ event: "ready" });
     if (!ready) return;
     this.#tell(ready, "ready\n");
-    ready.close();
+    if (ready.number > 2) ready.close();
   }
 
   /**

@@ -31,19 +31,18 @@ export interface Supervision {
  */
 export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
   const { signals, terminal, parent } = supervision;
-  const shared = !supervision.newSession && !terminal?.jobControl;
   const waitFor = [...child.pollEntries, { fd: signals.reader, events: POLL.IN }];
   if (parent) waitFor.push({ fd: parent, events: POLL.IN });
   try {
     for (;;) {
       for (let state: ChildState | null; (state = child.next());) {
-        if (state.kind === "exited") return finish(child, supervision, state.status);
-        if (state.kind === "lost") return finish(child, supervision, null);
+        if (state.kind === "exited") return finish(child, terminal, state.status);
+        if (state.kind === "lost") return finish(child, terminal, null);
         if (state.kind === "stopped" && terminal) stopWith(child, signals, terminal, state.signal);
       }
-      poll(waitFor);
-      for (const record of signals.take()) forward(child, record, shared, terminal);
-      if (parent && poll([{ fd: parent, events: POLL.IN }], 0)[0]) child.end();
+      const events = poll(waitFor);
+      for (const record of signals.take()) forward(child, record, supervision);
+      if (parent && events.at(-1)) return finish(child, terminal, child.end());
     }
   } finally {
     child.close();
@@ -51,44 +50,63 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
 }
 
 /** Passes a signal on, unless the command has had it from the kernel itself, being in the same process group. */
-function forward(child: Child, { signal, code }: SignalRecord, shared: boolean, terminal: Terminal | null): void {
-  if (code > 0 && shared) return;
-  if (terminal?.jobControl && (code > 0 || signal === SIGNAL.CONT)) {
+function forward(child: Child, { signal, code }: SignalRecord, { terminal, newSession }: Supervision): void {
+  const fromKernel = code > 0;
+  const jobControl = terminal?.jobControl ?? false;
+  if (fromKernel && jobControl && terminal) {
     // We are in the foreground ourselves: a shell does not tell a running job that it was brought back there.
-    terminal.giveTo(child.pid);
-    if (code > 0) return void self.raw("kill", -child.pid, signal);
+    giveTerminal(child, terminal);
+    self.raw("kill", -child.pid, signal);
+    return;
   }
-  child.kill(signal);
+  if (signal === SIGNAL.CONT && jobControl && terminal) giveTerminal(child, terminal);
+  // A hangup is told to the session's leader alone, not to its group.
+  const toLeader = signal === SIGNAL.HUP || signal === SIGNAL.CONT;
+  const leader = toLeader && call(self, "getsid", 0) === call(self, "getpid");
+  if (fromKernel && !newSession && !leader) return;
+  // In a session of its own the command's group is orphaned, where the kernel drops Ctrl-Z.
+  child.kill(fromKernel && newSession && signal === SIGNAL.TSTP ? SIGNAL.STOP : signal);
+}
+
+/** Lets the command have the foreground, if it is ours to give. */
+function giveTerminal(child: Child, terminal: Terminal): void {
+  terminal.giveTo(child.pid);
+  child.guardTerminal(terminal);
 }
 
 /** The command has stopped: give the terminal back, stop likewise, and let it go on when we do. */
 function stopWith(child: Child, signals: SignalPipe, terminal: Terminal, signal: number): void {
+  const { jobControl } = terminal;
   const wantsTerminal = signal === SIGNAL.TTIN || signal === SIGNAL.TTOU;
-  if (terminal.jobControl && wantsTerminal && terminal.foreground === terminal.group) {
-    terminal.giveTo(child.pid);
+  if (jobControl && wantsTerminal && terminal.foreground === terminal.group) {
+    giveTerminal(child, terminal);
     self.raw("kill", -child.pid, SIGNAL.CONT);
     return;
   }
-  if (terminal.jobControl) terminal.takeBack();
+  if (jobControl) {
+    terminal.takeBack();
+    child.guardTerminal(terminal);
+  }
   // SIGSTOP would stop us where nobody is there to let us go on; the others do not, in an orphaned process group.
   const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
   signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
-  if (terminal.jobControl) {
-    terminal.giveTo(child.pid);
+  if (jobControl) {
+    giveTerminal(child, terminal);
     self.raw("kill", -child.pid, SIGNAL.CONT);
   }
   child.kill(SIGNAL.CONT);
 }
 
+/** Gives the terminal back, and lets the namespaces go. */
 function finish(
   child: Child,
-  { terminal }: Supervision,
+  terminal: Terminal | null,
   status: ExitStatus | null,
 ): ExitStatus & { readonly lost: boolean } {
   if (terminal) {
     // A command that succeeds may have set the terminal on purpose, as stty does.
     const settings = status?.code !== 0;
-    if (status && !settings) child.restoreAtEnd(terminal, terminal.currentSettings);
+    if (status && !settings) child.guardTerminal(terminal, terminal.currentSettings);
     child.close();
     terminal.restore(settings);
   }

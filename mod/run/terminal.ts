@@ -2,9 +2,12 @@
 //
 // Theory of operation. Where penne is a shell's job of its own, on a terminal for both input and output, it acts as a
 // shell does: the command gets a process group, and that group the foreground. Ctrl-C and Ctrl-Z then reach the command
-// alone, and when it stops penne stops too, so that the shell notices. In a pipeline or a script penne shares its process
-// group with others who need the terminal as well; then the command stays in that group, and the terminal's signals reach
-// everybody by themselves.
+// alone, and when it stops penne stops too, so that the shell notices. In a script penne shares its process group with the
+// others in it; then the command stays in that group, and the terminal's signals reach everybody by themselves. In a
+// pipeline the terminal is somebody else's as much as ours, and is left alone.
+//
+// The terminal is given back only by who *holds* it: from when the command was in the foreground until it is not any more.
+// A job that runs in the background, or was stopped, has nothing to give back, and must not touch what is another's.
 
 import { AT_FDCWD, IOCTL, O } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
@@ -30,6 +33,7 @@ export class Terminal implements Disposable {
   /** The settings at the start. */
   readonly settings: Uint8Array;
   #commandSettings: Uint8Array | null = null;
+  #held: boolean;
 
   private constructor(tty: Fd, jobControl: boolean) {
     this.tty = tty;
@@ -37,6 +41,7 @@ export class Terminal implements Disposable {
     this.shell = Math.max(0, self.raw("getpgid", call(self, "getppid")));
     this.jobControl = jobControl;
     this.settings = this.#get();
+    this.#held = this.foreground === this.group;
     // Taking the foreground from the background must not stop us.
     call(self, "rt_sigprocmask", SIG_BLOCK, new Uint8Array(new BigUint64Array([SIGTTOU_BIT]).buffer), null, 8);
   }
@@ -45,15 +50,16 @@ export class Terminal implements Disposable {
    * The controlling terminal of this process.
    *
    * @param newSession Whether the command will have none.
-   * @returns It, or null if there is none.
+   * @returns It, or null if there is none, or if it is not both our input and our output.
    */
   static open(newSession: boolean): Terminal | null {
+    const ours = (fd: number) => self.raw("ioctl", fd, IOCTL.TIOCGPGRP, out(new Uint8Array(4))) === 0;
+    if (!ours(0) || !ours(1)) return null;
     const number = self.raw("openat", AT_FDCWD, cString("/dev/tty"), O.RDWR | O.NOCTTY | O.CLOEXEC, 0);
     if (number < 0) return null;
     const tty = new Fd(number);
-    const ours = (fd: number) => self.raw("ioctl", fd, IOCTL.TIOCGPGRP, out(new Uint8Array(4))) === 0;
     const leader = call(self, "getpgid", 0) === call(self, "getpid");
-    return new Terminal(tty, !newSession && leader && ours(0) && ours(1));
+    return new Terminal(tty, !newSession && leader);
   }
 
   #get(): Uint8Array {
@@ -78,32 +84,42 @@ export class Terminal implements Disposable {
     self.raw("ioctl", this.tty, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([group]).buffer));
   }
 
+  /** Whether the command has the foreground as far as we know, so that it is ours to take back. */
+  get held(): boolean {
+    return this.#held;
+  }
+
   /**
    * Gives the foreground to the command, if it is penne's to give.
    *
    * @param group The command's process group.
    */
   giveTo(group: number): void {
-    if (this.foreground !== this.group) return;
+    const foreground = this.foreground;
+    if (foreground === this.shell) this.#held = false;
+    if (foreground !== this.group) return;
     if (this.#commandSettings) self.raw("ioctl", this.tty, IOCTL.TCSETSW, this.#commandSettings);
     this.#commandSettings = null;
     this.#setForeground(group);
+    this.#held = true;
   }
 
   /** Takes the foreground back while the command is stopped; what it has set on the terminal comes again with `giveTo`. */
   takeBack(): void {
+    if (!this.#held || this.foreground === this.shell) return;
     this.#commandSettings = this.#get();
     self.raw("ioctl", this.tty, IOCTL.TCSETSW, this.settings);
     this.#setForeground(this.group);
+    this.#held = false;
   }
 
   /**
-   * Makes penne's group the foreground again, unless somebody else has taken over: a group that is alive, and not ours nor
-   * the command's, is a shell's, and then its settings are not ours to touch either.
+   * Makes penne's group the foreground again, if the command holds it.
    *
    * @param settings Whether to restore the settings too.
    */
   restore(settings: boolean): void {
+    if (!this.#held) return;
     // The settings are read before the foreground: if that is still ours afterwards, no shell has changed them. What is
     // right already is not set again, since a shell might take over in between.
     const now = this.#get();

@@ -1,7 +1,7 @@
 // Errors of the compiled binary name their cause, and leave nothing behind.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, isAgent, penne, processes, run, sh, test } from "../helpers.ts";
+import { command, isAgent, penne, processes, run, sh, test, until } from "../helpers.ts";
 
 /** Runs a script as root of a user namespace of its own, with a pid namespace and /proc. */
 function inside(script: string, ...args: string[]) {
@@ -127,4 +127,75 @@ test("two hundred at once all succeed", {}, async () => {
     `${code}: ${new TextDecoder().decode(stderr)}`
   );
   assertEquals(failed, []);
+});
+
+test("a caller that ignores SIGCHLD is no trouble, and the command finds it ignored", {}, async () => {
+  for (const options of ["", "--no-init", "--unshare user,net"]) {
+    const script = `trap '' CHLD; exec "$0" run ${options} -- sh -c 'grep SigIgn /proc/self/status; exit 5'`;
+    const { code, stdout } = await sh(["bash", "-c", script, penne()]);
+    assertEquals(code, 5);
+    const ignored = BigInt(`0x${stdout.trim().split(/\s+/)[1]}`);
+    // bash itself never ignores SIGCHLD, so ask for it another way.
+    assertEquals(ignored & 0x1000n, 0n);
+  }
+  const python =
+    `import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])`;
+  const perl = `$SIG{CHLD}='IGNORE'; exec @ARGV`;
+  const argv = [penne(), "run", "--", "sh", "-c", "grep SigIgn /proc/$$/status; exit 5"];
+  const result = await sh(["perl", "-e", perl, ...argv]).catch(() => sh(["python3", "-c", python, ...argv]));
+  assertEquals(result.code, 5);
+  assertEquals(BigInt(`0x${result.stdout.trim().split(/\s+/)[1]}`) & 0x10000n, 0x10000n);
+});
+
+test(
+  "SIGKILL to penne's whole process group leaves nothing, even of a command that has left the group",
+  {},
+  async () => {
+    for (const options of [[], ["--unshare", "user,net"], ["--no-init"]]) {
+      const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+      const argv = [
+        "timeout",
+        "-s",
+        "KILL",
+        "0.5",
+        penne(),
+        "run",
+        ...options,
+        "--",
+        "sh",
+        "-c",
+        `setsid sleep ${marker} & sleep ${marker}`,
+      ];
+      await sh(["setsid", "-w", ...argv]);
+      await until("all is gone", () => !processes().some(({ cmdline }) => cmdline.includes(marker)), 5);
+    }
+  },
+);
+
+test("without a user namespace of its own penne works inside one", {}, async () => {
+  assertEquals((await run(["--", penne(), "run", "--unshare", "net", "--", "sh", "-c", "exit 6"])).code, 6);
+  assertEquals((await run(["--", penne(), "run", "--unshare", "net,mnt,pid", "--", "sh", "-c", "exit 6"])).code, 6);
+});
+
+test("a /proc of another pid namespace is no trouble", { root: true, programs: ["unshare"] }, async () => {
+  const { code, stdout, stderr } = await sh(["unshare", "-pf", penne(), "run", "--", "sh", "-c", "id -u; exit 4"]);
+  assertEquals([code, stdout, stderr], [4, "0\n", ""]);
+});
+
+test("clock offsets work where the own id is not mapped", { root: true }, async () => {
+  const options = ["--map-users", "5:100000:10", "--map-groups", "5:100000:10", "--monotonic", "5"];
+  assertEquals((await run([...options, "--", "/bin/sh", "-c", "exit 3"])).code, 3);
+});
+
+test("a descriptor kept twice is kept once", {}, async () => {
+  const script = `exec 5</dev/null; exec "$0" run --keep-fd 5 --keep-fd 5 -- sh -c 'exit 3'`;
+  assertEquals((await sh(["bash", "-c", script, penne()])).code, 3);
+});
+
+test("too few descriptors is an error that says so", {}, async () => {
+  for (const limit of [17, 19, 21, 23]) {
+    const { code, stderr } = await sh(["bash", "-c", `ulimit -n ${limit}; exec "$0" run -- sh -c 'exit 3'`, penne()]);
+    if (code !== 3) assertMatch(stderr, /penne: cannot .*EMFILE/);
+    assertEquals([3, 125].includes(code), true, `${limit}: ${code} ${stderr}`);
+  }
 });

@@ -215,7 +215,10 @@ test("--die-with-parent ends the command when the caller ends", {}, async () => 
   const marker = `1000.${Math.floor(Math.random() * 1e9)}`;
   const script =
     `"$0" run --die-with-parent -- sleep ${marker} & while ! pgrep -f "^sleep ${marker}"; do sleep 0.02; done`;
-  await sh(["sh", "-c", script, penne()]);
+  const directory = await Deno.makeTempDir();
+  await sh(["sh", "-c", script.replace("--die-with-parent", `--pid-file ${directory}/pid --die-with-parent`), penne()]);
+  await until("the pid file is gone", () => Array.from(Deno.readDirSync(directory)).length === 0);
+  await Deno.remove(directory);
   await until("the command has ended", () => !processes().some((p) => p.cmdline.includes(marker)));
 });
 

@@ -166,3 +166,87 @@ test("a penne in the background of a shell is stopped when its command reads the
   pty.type("exit\n");
   await pty.end();
 });
+
+/** A program that has the terminal in raw mode, tells so, and then what it has become after some time. */
+const RAW = (seconds: number) =>
+  `sh -c 'stty raw -echo </dev/tty; printf RAW; sleep ${seconds}; stty -a </dev/tty | grep -o "[-]*icanon"; stty sane </dev/tty'`;
+
+test("a job in the background does not touch the settings of the program in the foreground", BASH, async () => {
+  for (const job of ["sleep 0.6; exit 3", "sleep 0.6; kill -9 $$", "kill -STOP $$"]) {
+    using pty = new Pty(SHELL);
+    await pty.expect(/READY> /);
+    pty.type(`${penne()} run -- sh -c '${job}' &\n`);
+    await pty.expect(/\[1\]/);
+    pty.type(`${RAW(1.5)}\n`);
+    await pty.expect(/RAW/);
+    await pty.expect(/-icanon/);
+    await pty.expect(/READY> /);
+    pty.type("kill -9 %1; exit\n");
+    await pty.end();
+  }
+});
+
+test("a killed job in the background does not touch the settings either", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- sleep 7000 &\n`);
+  await pty.expect(/\[1\]/);
+  await until("sleep runs", () => sleeps(7000));
+  pty.type(`(sleep 0.5; kill -9 %1) & ${RAW(1.5)}\n`);
+  await pty.expect(/RAW/);
+  await pty.expect(/-icanon/);
+  await pty.expect(/READY> /);
+  pty.type("exit\n");
+  await pty.end();
+});
+
+test("in a pipeline the terminal is the neighbour's", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- sh -c 'sleep 0.6; exit 3' | ${RAW(1.5)}\n`);
+  await pty.expect(/RAW/);
+  await pty.expect(/-icanon/);
+  await pty.expect(/READY> /);
+  pty.type("exit\n");
+  await pty.end();
+});
+
+test("a job that stops in the background leaves the shell its terminal", BASH, async () => {
+  for (const shell of [SHELL, ["/bin/dash", "-i"]]) {
+    using pty = new Pty(shell);
+    await pty.expect(/READY> /);
+    pty.type(`${penne()} run -- cat &\n`);
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    pty.type("echo still he''re\n");
+    await pty.expect(/still here/);
+    pty.type("kill %1; kill -CONT %1; exit\n");
+    pty.type("exit\n");
+    await pty.end();
+  }
+});
+
+test("a hangup of the terminal ends a penne that leads the session", BASH, async () => {
+  const script = `exec setsid -c ${penne()} run -- sleep 8000 >/dev/null`;
+  const pty = new Pty(["/bin/sh", "-c", script]);
+  await until("sleep runs", () => sleeps(8000));
+  pty[Symbol.dispose]();
+  await until("it has ended", () => !sleeps(8000));
+});
+
+test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run --new-session -- sleep 9000\n`);
+  await until("sleep runs", () => sleeps(9000));
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  pty.type("\x1a");
+  await pty.expect(/Stopped/);
+  await pty.expect(/READY> /);
+  pty.type("fg\n");
+  await pty.expect(/run --new-session/);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  pty.type("\x03");
+  await pty.expect(/READY> /);
+  pty.type("exit\n");
+  await pty.end();
+});

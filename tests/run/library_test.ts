@@ -13,19 +13,52 @@ function belongings(): { fds: number; children: string } {
 }
 
 Deno.test("run() gives code and signal, and leaves nothing in this process", async () => {
-  await run({ command: ["true"] });
+  const all = async () => {
+    assertEquals(await run({ command: ["sh", "-c", "exit 42"] }), { code: 42, signal: null });
+    assertEquals(await run({ command: ["sh", "-c", "kill -15 $$"] }), { code: null, signal: 15 });
+    assertEquals(await run({ command: ["true"], unshare: ["user", "net"] }), { code: 0, signal: null });
+    assertEquals(await run({ command: ["true"], init: false }), { code: 0, signal: null });
+    assertThrows(() => spawn({ command: ["/no/such"] }), ExecError);
+    assertThrows(() => spawn({ command: ["true"], chdir: "/no/such" }), PenneError);
+    const alone = { command: ["true"], unshare: ["user", "net"], init: false, chdir: "/no/such" } as const;
+    assertThrows(() => spawn(alone), PenneError);
+  };
+  await all(); // whatever the runtime opens once, it has opened by then
   const before = belongings();
-  assertEquals(await run({ command: ["sh", "-c", "exit 42"] }), { code: 42, signal: null });
-  assertEquals(await run({ command: ["sh", "-c", "kill -15 $$"] }), { code: null, signal: 15 });
-  assertEquals(await run({ command: ["true"], unshare: ["user", "net"] }), { code: 0, signal: null });
-  assertEquals(await run({ command: ["true"], init: false }), { code: 0, signal: null });
-  assertThrows(() => spawn({ command: ["/no/such"] }), ExecError);
-  assertThrows(() => spawn({ command: ["true"], chdir: "/no/such" }), PenneError);
-  assertThrows(
-    () => spawn({ command: ["true"], unshare: ["user", "net"], init: false, chdir: "/no/such" }),
-    PenneError,
-  );
-  assertEquals(belongings(), before);
+  for (let i = 0; i < 5; i++) await all();
+  const after = belongings();
+  assertEquals(after.children, before.children);
+  assertEquals(after.fds - before.fds < 5, true, `${before.fds} descriptors became ${after.fds}`);
+});
+
+Deno.test("status is settled by end() and by the end of a block, and told again afterwards", async () => {
+  const ended = spawn({ command: ["sleep", "100"] });
+  const status = ended.status;
+  assertEquals(ended.end(), { code: null, signal: 9 });
+  assertEquals([await status, await ended.status], Array(2).fill({ code: null, signal: 9 }));
+  let pending: Promise<unknown>;
+  {
+    using child = spawn({ command: ["sleep", "100"], init: false });
+    pending = child.status;
+  }
+  assertEquals(await pending, { code: null, signal: 9 });
+});
+
+Deno.test("a child's pid is known after its end too", async () => {
+  const child = spawn({ command: ["true"] });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const { pid } = child;
+  assertEquals(pid > 1, true);
+  await child.status;
+  assertEquals(child.pid, pid);
+});
+
+Deno.test("forty children do not keep the program from its own file I/O", async () => {
+  const children = Array.from({ length: 40 }, () => spawn({ command: ["sleep", "1000"] }));
+  const all = Promise.all(children.map((child) => child.status));
+  await Deno.readTextFile("/etc/passwd"); // would wait for the children's ends if each held a thread
+  children.forEach((child) => child.kill("TERM"));
+  assertEquals((await all).every(({ signal }) => signal === 15), true);
 });
 
 Deno.test("spawn() does not block the event loop, and several run side by side", async () => {
@@ -82,7 +115,7 @@ test("a program elsewhere needs nothing but the modules, with --allow-ffi alone"
        const { code } = await run({ command: ["sh", "-c", "exit $(($(id -u) + 11))"] });
        Deno.exit(code!);`,
     );
-    const args = ["run", "--quiet", "--no-lock", "--allow-ffi", `--config=${ROOT}deno.json`, `${directory}/program.ts`];
+    const args = ["run", "--quiet", "--no-lock", "--no-config", "--allow-ffi", `${directory}/program.ts`];
     const result = await sh([Deno.execPath(), ...args], { cwd: directory });
     assertEquals([result.code, result.stderr], [11, ""]);
   } finally {
