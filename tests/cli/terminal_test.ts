@@ -181,7 +181,8 @@ test("a job in the background does not touch the settings of the program in the 
     await pty.expect(/RAW/);
     await pty.expect(/-icanon/);
     await pty.expect(/READY> /);
-    pty.type("kill -9 %1; exit\n");
+    pty.type("kill -9 %1; sleep 0.2; exit\n");
+    pty.type("exit\n");
     await pty.end();
   }
 });
