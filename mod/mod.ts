@@ -22,6 +22,5 @@ export type { MapMode, MapRequest } from "./idmap/plan.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/consts.ts";
-export { NUMBERS as SYSCALL_NUMBERS, type SyscallName } from "../ffi/syscalls.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
 export { VERSION } from "./version.ts";

@@ -150,7 +150,7 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
   const newSession = wanted.newSession ?? false;
   using parent = options.has("die-with-parent") ? openParent() : null;
   using terminal = Terminal.open(newSession);
-  using signals = new SignalPipe();
+  const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
   try {
     using child = startChild(plan, {
       terminal,

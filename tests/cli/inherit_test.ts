@@ -148,23 +148,27 @@ test("an unprivileged command cannot look into or trace the agent", { user: true
   assertEquals(stdout.split("\n").filter((line) => line === "0"), []);
 });
 
-test("inside are PID 2, the wanted host name, loopback, private mounts and a fresh /proc", {}, async () => {
-  const script = `echo $$; hostname; cat /sys/class/net/lo/flags 2>/dev/null | head -1; ls -d /proc/[0-9]* | wc -l
+test(
+  "inside are PID 2, the wanted host name, loopback, private mounts and a fresh /proc",
+  { programs: ["hostname"] },
+  async () => {
+    const script = `echo $$; hostname; cat /sys/class/net/lo/flags 2>/dev/null | head -1; ls -d /proc/[0-9]* | wc -l
     grep -c 'shared:\\|master:' /proc/self/mountinfo; cat /proc/sys/net/ipv4/ping_group_range`;
-  const { stdout } = await run(["--hostname", "box", "--", "sh", "-c", script]);
-  const [pid, hostname, , count, shared, ping] = stdout.trim().split("\n");
-  assertEquals([pid, hostname, shared, ping], ["2", "box", "0", "0\t0"]);
-  assertEquals(Number(count) <= 5, true);
-  const up = await run(["--", "sh", "-c", "ping -c1 -w1 127.0.0.1 >/dev/null 2>&1 || cat < /dev/tcp/127.0.0.1/1"]);
-  assertEquals(up.stderr.includes("unreachable"), false);
-});
+    const { stdout } = await run(["--hostname", "box", "--", "sh", "-c", script]);
+    const [pid, hostname, , count, shared, ping] = stdout.trim().split("\n");
+    assertEquals([pid, hostname, shared, ping], ["2", "box", "0", "0\t0"]);
+    assertEquals(Number(count) <= 5, true);
+    const up = await run(["--", "sh", "-c", "ping -c1 -w1 127.0.0.1 >/dev/null 2>&1 || cat < /dev/tcp/127.0.0.1/1"]);
+    assertEquals(up.stderr.includes("unreachable"), false);
+  },
+);
 
 test("--no-init makes the command PID 1, and zombies are its own", {}, async () => {
   assertEquals((await run(["--no-init", "--", "sh", "-c", "echo $$; exit 9"])).stdout, "1\n");
   assertEquals((await run(["--no-init", "--", "sh", "-c", "exit 9"])).code, 9);
 });
 
-test("the init reaps orphans", {}, async () => {
+test("the init reaps orphans", { programs: ["ps"] }, async () => {
   const script = "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 0.4; ps -eo stat= | grep -c Z";
   assertEquals((await run(["--", "sh", "-c", script])).stdout, "0\n");
 });
@@ -211,7 +215,7 @@ test("--status-fd tells of the start, readiness and the end, with true namespace
   }
 });
 
-test("--die-with-parent ends the command when the caller ends", {}, async () => {
+test("--die-with-parent ends the command when the caller ends", { programs: ["pgrep"] }, async () => {
   const marker = `1000.${Math.floor(Math.random() * 1e9)}`;
   const script =
     `"$0" run --die-with-parent -- sleep ${marker} & while ! pgrep -f "^sleep ${marker}"; do sleep 0.02; done`;

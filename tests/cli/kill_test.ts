@@ -105,11 +105,11 @@ for (const victim of ["penne", "an agent"]) {
     for (let i = 0; i < Math.ceil(TRIES / 4); i++) {
       const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
       // A session leader that stays, so that there is somebody to give the terminal back to.
-      const script = `trap : INT; echo "GROUP $(ps -o pgid= -p $$)"; ${penne()} run -- sh -c ` +
+      const script = `trap : INT; echo READY; ${penne()} run -- sh -c ` +
         `'stty raw -echo; sleep ${marker} & sleep ${marker}'; echo OVER; sleep 20`;
       using pty = new Pty(["/bin/sh", "-mc", script]);
       const settings = pty.settings;
-      await pty.expect(/GROUP\s+(\d+)/);
+      await pty.expect(/READY/);
       await until("penne runs", () => processes().some((p) => p.ppid === pty.pid && p.cmdline[1] === "run"));
       const running = processes().find((p) => p.ppid === pty.pid && p.cmdline[1] === "run")!;
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 2 * WINDOW));
