@@ -15,6 +15,11 @@ function setting(path: string): string | null {
   }
 }
 
+/** Whether our root directory is no mount point, as after chroot(2). */
+function isChrooted(): boolean {
+  return !readText(self, "/proc/self/mountinfo").split("\n").some((line) => line.split(" ")[4] === "/");
+}
+
 /**
  * Why namespaces could not be made.
  *
@@ -42,6 +47,9 @@ export function explainNamespaces(error: SysError, types: readonly NamespaceType
   if (error.code === "EPERM" || error.code === "EACCES") {
     if (!types.includes("user") && effectiveCapabilities() === 0n) {
       hints.push(`without privilege these namespaces need a user namespace too: --unshare user,${types.join(",")}`);
+    }
+    if (types.includes("user") && isChrooted()) {
+      hints.push("the kernel makes no user namespace for who is in a chroot: use pivot_root(2) instead of chroot(2)");
     }
     if (setting("kernel/unprivileged_userns_clone") === "0") {
       hints.push("kernel.unprivileged_userns_clone is 0 (as root: sysctl -w kernel.unprivileged_userns_clone=1)");

@@ -66,6 +66,22 @@ test("without privilege and without a user namespace the hint is to add one", { 
   );
 });
 
+test("a chroot is named as the cause", { root: true, programs: ["unshare", "chroot"] }, async () => {
+  const script = `cd "$1"; for name in /*; do
+      if [ -L "$name" ]; then cp -P "$name" ".$name"; elif [ -d "$name" ] && [ "$name" != /var ]; then mkdir ".$name"; mount --rbind "$name" ".$name"; fi
+    done; chroot . "$0" run -- echo ran; echo "code $?"`;
+  const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
+  try {
+    const result = await sh(["unshare", "-m", "sh", "-c", script, penne(), directory]);
+    assertEquals(result.stdout, "code 125\n", result.stderr);
+    assertStringIncludes(result.stderr, "hint: the kernel makes no user namespace for who is in a chroot");
+  } finally {
+    // Not recursively: should a mount have stayed, nothing behind it must go.
+    for (const { name } of Array.from(Deno.readDirSync(directory))) await Deno.remove(`${directory}/${name}`);
+    await Deno.remove(directory);
+  }
+});
+
 test("a /proc that is partly hidden is named as the cause", { root: true, programs: ["unshare"] }, async () => {
   const script =
     `mount -t tmpfs none /proc/sys/kernel 2>/dev/null || mount -t tmpfs none /proc/tty; "$0" run -- echo ran; echo "code $?"`;
