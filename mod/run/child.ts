@@ -1,7 +1,7 @@
 // A command that runs in its own namespaces: starting it, telling what becomes of it, and ending it.
 
 import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { O, POLL, SIGNAL, type SignalName } from "../../ffi/consts.ts";
+import { AT_FDCWD, O, POLL, SIGNAL, type SignalName } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import {
@@ -225,9 +225,11 @@ export interface StartOptions {
 }
 
 /** Has an agent wait for its child, and end what is left of its descendants with itself. */
-function makeReaper(agent: Agent, pid: number): void {
-  const flags = O.RDONLY | O.CLOEXEC;
-  agent.reap(pid, agent.raw("openat", -100, cString("/proc/thread-self/children"), flags));
+function makeReaper(agent: Agent, pid: number, isInit: boolean): void {
+  const path = cString("/proc/thread-self/children");
+  // PID 1 need not look for them: they end with it.
+  const children = isInit ? -1 : call(agent, "openat", AT_FDCWD, path, O.RDONLY | O.CLOEXEC);
+  agent.reap(pid, children);
 }
 
 /**
@@ -267,11 +269,11 @@ function startIn(
   const command = ownInit ? agent : agent.clone();
   try {
     if (!ownInit) {
-      makeReaper(agent, command.pid);
+      makeReaper(agent, command.pid, plan.namespaces.includes("pid"));
       for (const number of plan.options.keepFds ?? []) call(agent, "close", number);
     }
     if (guard) {
-      makeReaper(guard, agent.pid);
+      makeReaper(guard, agent.pid, false);
       for (const number of plan.options.keepFds ?? []) call(guard, "close", number);
     }
     const details = { namespaces, killSignal: plan.options.killSignal ?? "KILL" } as const;

@@ -17,7 +17,7 @@
 // is killed, the other one ends all that the command has started.
 
 import { Agent } from "../../ffi/agent.ts";
-import { F, IOCTL, MS, O, POLL, PR, SIGNAL, SOCKET } from "../../ffi/consts.ts";
+import { AT_FDCWD, F, IOCTL, MS, O, POLL, PR, SIGNAL, SOCKET } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import { mount, open, pidOf, poll, readLink, readText, sendSignal, waitChild, write } from "../../ffi/sys.ts";
@@ -130,7 +130,7 @@ function makeTimeNamespace(agent: Agent, { monotonic = 0, boottime = 0 }: RunPla
   attempt("set the clocks' offsets", () => {
     const text = new TextEncoder().encode(`monotonic ${monotonic} 0\nboottime ${boottime} 0\n`);
     // The agent's own: only who is in the namespace's owner may write it.
-    const fd = call(agent, "openat", -100, cString("/proc/self/timens_offsets"), O.WRONLY | O.CLOEXEC);
+    const fd = call(agent, "openat", AT_FDCWD, cString("/proc/self/timens_offsets"), O.WRONLY | O.CLOEXEC);
     call(agent, "write", fd, text, text.length);
     call(agent, "close", fd);
   }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);

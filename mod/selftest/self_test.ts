@@ -1,7 +1,7 @@
 // Hidden self-test of a compiled binary: every assumption about Deno's runtime is a check here, not a belief.
 
 import { Agent } from "../../ffi/agent.ts";
-import { F, SIGNAL } from "../../ffi/consts.ts";
+import { AT_FDCWD, F, SIGNAL } from "../../ffi/consts.ts";
 import { poll, readBytes, readLink, readText, SignalPipe } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import { say } from "../cli/output.ts";
@@ -28,7 +28,7 @@ function checkAgent(): void {
     readLink(self, `/proc/${agent.pid}/exe`).startsWith("/memfd:penne-agent"),
     "the agent is not run from the memfd",
   );
-  using image = agent.open("openat", -100, new TextEncoder().encode("/proc/self/exe\0"), 0o2000000);
+  using image = agent.open("openat", AT_FDCWD, new TextEncoder().encode("/proc/self/exe\0"), 0o2000000);
   must((call(self, "fcntl", image, F.GET_SEALS) & 0xf) === 0xf, "the agent's image is not sealed");
 }
 
@@ -54,7 +54,7 @@ function duplicates(target: string): number {
   for (let fd = 0; fd < 256; fd++) {
     const buffer = new Uint8Array(256);
     const path = new TextEncoder().encode(`/proc/self/fd/${fd}\0`);
-    const n = self.raw("readlinkat", -100, path, out(buffer), buffer.length);
+    const n = self.raw("readlinkat", AT_FDCWD, path, out(buffer), buffer.length);
     if (n > 0 && new TextDecoder().decode(buffer.subarray(0, n)) === target) count++;
   }
   return count;
