@@ -46,7 +46,7 @@ export function text(bytes: Uint8Array): string {
   return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
-let kept: unknown;
+const held: { memory: unknown } = { memory: undefined };
 
 /**
  * Keeps memory referenced up to this call, for a syscall that was given its address alone.
@@ -54,8 +54,8 @@ let kept: unknown;
  * @param memory Views, or anything that refers to them.
  */
 export function keepAlive(memory: unknown): void {
-  kept = memory;
-  kept = undefined;
+  held.memory = memory;
+  held.memory = undefined;
 }
 
 /**
