@@ -1,5 +1,6 @@
 // The agent: syscalls elsewhere, its clones, and its end.
 
+import "../preload.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Agent, AgentGoneError } from "../../ffi/agent.ts";
 import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/consts.ts";

@@ -1,5 +1,6 @@
 // Typed syscalls, descriptors and errors.
 
+import "../preload.ts";
 import { assertEquals, assertThrows } from "@std/assert";
 import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/consts.ts";
 import { errno, errnoName, errnoText, SysError } from "../../ffi/errno.ts";

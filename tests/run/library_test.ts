@@ -1,5 +1,6 @@
 // spawn() and run() from a Deno program that is not penne.
 
+import "../preload.ts";
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { ExecError, PenneError, run, spawn } from "../../mod/mod.ts";
 import { ROOT, sh, test } from "../helpers.ts";
