@@ -93,7 +93,10 @@ export const RUN_SPEC: CommandSpec = {
   ],
   examples: [
     ["penne run", "a shell as root in namespaces of its own"],
-    ["penne run --map auto -- apt-get download hello", "with all your subordinate ids"],
+    [
+      "penne run --map auto --net=host -- apt-get download hello",
+      "with all your subordinate ids, and the host's network",
+    ],
     ["penne run --unshare net -- make test", "without network, as yourself (as root)"],
     ["penne run --net=host --hostname build -- make", "with the host's network"],
   ],

@@ -71,12 +71,15 @@ export class Reporter {
    * @throws {PenneError} If the pid file cannot be written.
    */
   ready(child: Child): void {
-    const pid = call(self, "getpid");
-    const { pidFile, ready } = this.#options;
-    if (pidFile !== null) attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${pid}\n`));
+    const { pidFile, ready, status } = this.#options;
+    if (pidFile !== null) {
+      attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${call(self, "getpid")}\n`));
+    }
     this.#started = true;
-    this.#event({ event: "started", pid, child: child.pid, namespaces: child.namespaces });
-    this.#event({ event: "ready" });
+    if (status) {
+      this.#event({ event: "started", pid: call(self, "getpid"), child: child.pid, namespaces: child.namespaces });
+      this.#event({ event: "ready" });
+    }
     if (!ready) return;
     this.#tell(ready, "ready\n");
     if (ready.number > 2) ready.close();
