@@ -165,6 +165,7 @@ enum operation {
   OP_SYSCALL = 0,  // make syscall `nr`
   OP_CLONE = 1,    // arg[0]: clone flags; the received fd is the new agent's socket; answers the pid, with a pidfd if asked
   OP_REAP = 2,     // from now on wait for children; arg[0]: the pid to report on; arg[1]: fd of the "children" file or -1
+  OP_EXEC = 4,     // execve(arg[0], arg[1], arg[2]) with signal mask arg[3]; answers only if it fails, all blocked again
   OP_TTY = 3,      // at the end restore this terminal; received fd: tty (none: leave it alone); arg[0]: our group; arg[1]:
                    // the shell's; payload: termios
 };
@@ -413,6 +414,13 @@ static void serve_one(void) {
         if (self.sigchld < 0)
           self.sigchld = (i32)SYS4(__NR_signalfd4, -1, ADDRESS(&mask), sizeof mask, SFD_CLOEXEC_ | SFD_NONBLOCK_);
         result = self.sigchld < 0 ? self.sigchld : 0;
+        break;
+      }
+      case OP_EXEC: {
+        u64 mask = (u64)r->arg[3];
+        SYS4(__NR_rt_sigprocmask, SIG_SETMASK_, ADDRESS(&mask), 0, sizeof mask);
+        result = SYS3(__NR_execve, r->arg[0], r->arg[1], r->arg[2]);
+        block_signals(0);
         break;
       }
       case OP_TTY:

@@ -236,6 +236,28 @@ export class Agent implements Task, Disposable {
   }
 
   /**
+   * Executes a program in place of the agent, execve(2).
+   *
+   * The signal mask is set in the same step: a signal that has been pending then acts on what is about to be the program,
+   * not on an agent that still owes answers. It may even end it before the execve, which is told of as that program's end.
+   *
+   * @param args Path, arguments and environment, as of execve(2).
+   * @param mask Blocked signals of the program, bit n-1 for signal n.
+   * @param waiting Called before waiting for the answer, which a signal that stops the agent could delay for ever.
+   * @returns Null if the program has taken the agent's place, else a negative error number; all signals are blocked then.
+   */
+  execute(args: readonly [Arg, Arg, Arg], mask: bigint, waiting: () => void = () => {}): number | null {
+    let m = marshal([...args, mask]);
+    if (m.payload.length + 4 * m.relocs.length > PAYLOAD_MAX) m = this.#upload(m);
+    try {
+      return this.#exchange({ operation: Operation.EXEC }, m, waiting).result;
+    } catch (error) {
+      if (error instanceof AgentGoneError) return null; // its socket closes on exec
+      throw error;
+    }
+  }
+
+  /**
    * Makes the agent wait for its children (and whatever is re-parented to it) and report on one of them.
    *
    * @param pid The child to report on, as the agent sees it; 0 for none.
@@ -342,8 +364,9 @@ export class Agent implements Task, Disposable {
     return { ...m, args, pointers: 0, payload: new Uint8Array(0), relocs: [] };
   }
 
-  #exchange(head: RequestHead, m: Marshalled): { result: number; fd: Fd | null } {
+  #exchange(head: RequestHead, m: Marshalled, waiting?: () => void): { result: number; fd: Fd | null } {
     this.#send(encodeRequest(head, m), m.fds);
+    waiting?.();
     for (;;) {
       const { answer, fd } = this.#receive();
       if (answer.kind === "child") {

@@ -1,6 +1,6 @@
 // Typed syscalls: what the manual page of each says, with an exception in place of errno.
 
-import { type Agent, AgentGoneError } from "./agent.ts";
+import type { Agent } from "./agent.ts";
 import { AT_FDCWD, O } from "./consts.ts";
 import { check, SysError } from "./errno.ts";
 import { Fd } from "./fd.ts";
@@ -488,6 +488,14 @@ export function stat(task: Task, file: string | Fd): Stat {
   return { mode: view.getUint16(28, true), uid: view.getUint32(20, true), ino: view.getBigUint64(32, true) };
 }
 
+/** How to execute a program. */
+export interface ExecOptions {
+  /** Blocked signals of the program, bit n-1 for signal n; none by default. */
+  readonly mask?: bigint;
+  /** Called before waiting for the answer. */
+  readonly waiting?: () => void;
+}
+
 /**
  * Executes a program in place of an agent, execve(2).
  *
@@ -495,24 +503,17 @@ export function stat(task: Task, file: string | Fd): Stat {
  * @param path The program.
  * @param argv Its arguments, the first being its name.
  * @param environment Its environment, `NAME=value`.
- * @returns Null if the program runs, else the error.
+ * @param options Signal mask, and what to do while waiting.
+ * @returns Null if the program runs (or was ended by a signal right away), else the error.
  */
 export function exec(
   agent: Agent,
   path: string | Uint8Array,
   argv: readonly (string | Uint8Array)[],
   environment: readonly Uint8Array[],
+  { mask = 0n, waiting }: ExecOptions = {},
 ): SysError | null {
-  try {
-    const result = agent.raw(
-      "execve",
-      cString(path),
-      pointers(argv.map(cString)),
-      pointers(environment.map(cString)),
-    );
-    return new SysError("execve", -result);
-  } catch (error) {
-    if (error instanceof AgentGoneError) return null; // its socket closes on exec
-    throw error;
-  }
+  const args = [cString(path), pointers(argv.map(cString)), pointers(environment.map(cString))] as const;
+  const result = agent.execute(args, mask, waiting);
+  return result === null ? null : new SysError("execve", -result);
 }

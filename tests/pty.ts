@@ -28,8 +28,8 @@ export class Pty implements Disposable {
   /** All that has been printed. */
   text = "";
 
-  /** Starts a program on a new terminal. */
-  constructor(argv: string[], env: Record<string, string> = {}) {
+  /** Starts a program on a new terminal; orphans are adopted by the session's leader, unless told not to be. */
+  constructor(argv: string[], { env = {}, adopt = true }: { env?: Record<string, string>; adopt?: boolean } = {}) {
     this.#master = open(self, "/dev/ptmx", O.RDWR | O.NOCTTY);
     const number = new Int32Array(1);
     call(self, "ioctl", this.#master, TIOCSPTLCK, new Uint8Array(4));
@@ -42,13 +42,12 @@ export class Pty implements Disposable {
     call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
     this.#child = this.#leader.clone();
     // Whatever a failing test leaves running ends with the leader.
-    call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    if (adopt) call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const children = new TextEncoder().encode("/proc/thread-self/children\0");
     this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
     call(this.#child, "setpgid", 0, 0);
     call(this.#leader, "ioctl", 0, TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
     call(this.#child, "rt_sigaction", 13, new Uint8Array(32), null, 8);
-    call(this.#child, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
     const variables = Object.entries({
       PATH: Deno.env.get("PATH")!,
       TERM: "dumb",

@@ -105,7 +105,8 @@ export function start(args: string[]): Promise<number> {
 /** Runs the command; the result is the exit code. */
 function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
   const wanted = runOptions(options);
-  if (options.get("ready-fd") !== undefined && options.get("ready-fd") === options.get("status-fd")) {
+  const [ready, status] = ["ready-fd", "status-fd"].map((name) => fdOptions(options, name)[0]);
+  if (ready !== undefined && ready === status) {
     throw new PenneError("use one descriptor for both --ready-fd and --status-fd", { usage: true });
   }
   const link = options.get("background-link");
@@ -113,6 +114,11 @@ function main(options: ParsedOptions, args: readonly string[]): number | Promise
   if (!options.has("background")) return runHere(options, wanted, null);
   if (options.has("die-with-parent")) {
     throw new PenneError("use --background with --die-with-parent: the process in the background has no such parent", {
+      usage: true,
+    });
+  }
+  if ((ready ?? 3) <= 2 || (status ?? 3) <= 2) {
+    throw new PenneError("use --ready-fd or --status-fd with 0, 1 or 2 in the background: those are /dev/null there", {
       usage: true,
     });
   }

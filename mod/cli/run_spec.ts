@@ -59,7 +59,11 @@ export const RUN_SPEC: CommandSpec = {
           help: "COMMAND gets your descriptor N, which it would not otherwise",
         },
         { name: "new-session", help: "A session of its own, without a controlling terminal" },
-        { name: "no-init", help: "COMMAND itself is PID 1, instead of an init that reaps orphans" },
+        {
+          name: "no-init",
+          help:
+            "COMMAND itself is PID 1, instead of an init that reaps orphans; signals it does not handle do nothing to it",
+        },
       ],
     },
     {

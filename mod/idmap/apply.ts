@@ -6,10 +6,10 @@
 // also be done before the process inside changes its ids.
 
 import { Agent } from "../../ffi/agent.ts";
-import { O } from "../../ffi/consts.ts";
+import { O, POLL } from "../../ffi/consts.ts";
 import type { SysError } from "../../ffi/errno.ts";
 import { cString } from "../../ffi/memory.ts";
-import { exec, open, pipe, read, stat, waitChild, write } from "../../ffi/sys.ts";
+import { exec, open, pipe, poll, read, readText, stat, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { environment, variable } from "../host/caller.ts";
@@ -52,7 +52,6 @@ function runTool(tool: string, pid: number, map: IdMap): void {
     call(helper, "dup3", end, 2, 0);
     const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
     call(helper, "rt_sigaction", 13, new Uint8Array(32), null, 8); // SIGPIPE, which Rust ignores
-    call(helper, "rt_sigprocmask", 2, new Uint8Array(8), null, 8);
     for (const directory of (variable(environment(), "PATH") || DEFAULT_PATH).split(":")) {
       path = `${directory || "."}/${tool}`;
       error = exec(helper, path, [tool, pid, ...ranges].map(String), []);
@@ -64,15 +63,24 @@ function runTool(tool: string, pid: number, map: IdMap): void {
     waitChild(helper.pid);
     throw new PenneError(`run ${tool}, which is needed to map these ids without privilege`, {
       cause: error,
-      hints: ["install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"],
+      hints: error.code !== "ENOENT"
+        ? []
+        : ["install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"],
     });
   }
+  // Its end is what counts: something it has started may hold the pipe for longer.
+  const status = waitChild(helper.pid);
   const buffer = new Uint8Array(4096);
   let length = 0;
-  for (let n; length < buffer.length && (n = read(output, buffer.subarray(length))) > 0;) length += n;
+  while (length < buffer.length && poll([{ fd: output, events: POLL.IN }], 0)[0]! & POLL.IN) {
+    length += read(output, buffer.subarray(length));
+  }
   output.close();
-  const status = waitChild(helper.pid);
-  if (status.code === 0) return;
+  if (status.code === 0) {
+    const file = `/proc/${pid}/${tool === "newuidmap" ? "uid_map" : "gid_map"}`;
+    if (readText(self, file) !== "") return;
+    throw new PenneError(`${what}: it exited with 0 and has written no map`, { hints: toolHints(tool, path) });
+  }
   const said = new TextDecoder().decode(buffer.subarray(0, length)).trim().split("\n")[0];
   const how = status.signal === null ? `it exited with ${status.code}` : `it was killed by signal ${status.signal}`;
   throw new PenneError(`${what}: ${how}${said ? ` (${said.replace(/^newuidmap: |^newgidmap: /, "")})` : ""}`, {

@@ -83,6 +83,14 @@ export function rangeText({ inside, outside, count }: IdRange): string {
  */
 export function checkRanges(kind: "user" | "group", ranges: readonly IdRange[]): void {
   const bad = (reason: string) => new PenneError(`map ${kind} ids: ${reason}`, { usage: true });
+  if (ranges.length === 0) throw bad("there is no range");
+  for (const range of ranges) {
+    const { inside, outside, count } = range;
+    const whole = [inside, outside, count].every((n) => Number.isInteger(n) && n >= 0);
+    if (!whole || count < 1 || inside + count > ID_LIMIT || outside + count > ID_LIMIT) {
+      throw bad(`${rangeText(range)} is no range of 32-bit ids`);
+    }
+  }
   for (const side of ["inside", "outside"] as const) {
     const found = overlap(ranges, side);
     if (found) throw bad(`${found.map(rangeText).join(" and ")} overlap ${side}`);

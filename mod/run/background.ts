@@ -15,6 +15,7 @@ import { exec, open, pipe, read, readBytes, readLink, stat, waitChild, write } f
 import { call, self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { caller, environment } from "../host/caller.ts";
+import { ignoreChildrenAgain } from "./command.ts";
 import { placeKeptFds } from "./enclosure.ts";
 
 /** Hidden option that tells the second process of its descriptors. */
@@ -64,10 +65,10 @@ export function startInBackground(command: string, args: readonly string[], keep
       });
       call(agent, "setsid");
       call(agent, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);
-      call(agent, "rt_sigprocmask", 2, new Uint8Array(new BigUint64Array([caller().blocked]).buffer), null, 8);
+      ignoreChildrenAgain(agent);
       const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
       const program = readLink(self, "/proc/self/exe");
-      const error = exec(agent, program, argv, environment());
+      const error = exec(agent, program, argv, environment(), { mask: caller().blocked });
       if (error) {
         agent.close();
         waitChild(agent.pid);

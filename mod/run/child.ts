@@ -51,6 +51,7 @@ export class Child implements Disposable {
   #pid = 0;
   #final: ExitStatus | null = null;
   #cancel: (() => void) | null = null;
+  #deferred: ChildState[] = [];
   #enclosure: Enclosure;
   #reporter: Agent;
   #killSignal: number;
@@ -89,6 +90,26 @@ export class Child implements Disposable {
     return this.#pid;
   }
 
+  /**
+   * Waits until what is about to be the command has answered or become it; if it is stopped before that, lets it go on.
+   *
+   * @param command What is about to be the command.
+   * @param stops Gets the signals that have stopped it.
+   */
+  waitForAnswer(command: Agent, stops: number[]): void {
+    const entries = [{ fd: command.socket, events: POLL.IN }, ...this.pollEntries];
+    while (!poll(entries)[0]) {
+      const state = this.next();
+      if (state?.kind === "stopped") {
+        stops.push(state.signal);
+        this.kill(SIGNAL.CONT);
+      } else if (state && state.kind !== "continued") {
+        this.#deferred.push(state);
+        return; // it has ended, and its socket with it
+      }
+    }
+  }
+
   /** What to poll for a change of state. */
   get pollEntries(): PollEntry[] {
     const agents = [this.#reporter, this.#enclosure.guard].filter((agent, i, all) => agent && all.indexOf(agent) === i);
@@ -101,6 +122,8 @@ export class Child implements Disposable {
    * @returns It, or null.
    */
   next(): ChildState | null {
+    const deferred = this.#deferred.shift();
+    if (deferred) return deferred;
     const { guard } = this.#enclosure;
     const readable = (agent: Agent) => agent.hasEvent || poll([{ fd: agent.socket, events: POLL.IN }], 0)[0] !== 0;
     while (readable(this.#reporter)) {
@@ -245,7 +268,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
   const affinity = stayOnProcessor();
   try {
     const terminal = options.terminal ?? null;
-    const enclosure = makeEnclosure(plan, terminal !== null);
+    const enclosure = makeEnclosure(plan, terminal);
     try {
       return startIn(enclosure, plan, options, affinity);
     } catch (error) {
@@ -290,8 +313,11 @@ function startIn(
       if (guard) setAffinity(guard, affinity);
     }
     beforeExec?.(child);
-    execCommand(command, plan);
+    const stops: number[] = [];
+    execCommand(command, plan, () => child.waitForAnswer(command, stops));
     command.socket.close();
+    // A stop that came too early is done over, for somebody to follow it.
+    for (const signal of stops) child.kill(signal);
     return child;
   } catch (error) {
     terminal?.restore(true);

@@ -2,8 +2,9 @@
 //
 // Theory of operation, the order being what matters: the session or process group first, since the terminal is given away
 // by group; ids before capabilities, since a change of uid takes capabilities away; the working directory with the final
-// ids, since it is the command that must be allowed to be there; the signal mask last, since from then on a signal that
-// is pending acts.
+// ids, since it is the command that must be allowed to be there; the signal mask in one
+// step with the execve itself, since from then on a signal that is pending acts, and an agent must not be gone or stopped
+// while it owes an answer.
 
 import { type Agent, waitForChildren } from "../../ffi/agent.ts";
 import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
@@ -85,7 +86,7 @@ function setIds(task: Agent, plan: RunPlan): void {
  * @throws {PenneError} If a step fails.
  */
 export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | null): void {
-  const { options, caller } = plan;
+  const { options } = plan;
   if (options.newSession) call(task, "setsid");
   if (!Deno.build.standalone) {
     const { hard } = openFilesLimit();
@@ -101,20 +102,27 @@ export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | 
   }
   if (affinity) setAffinity(task, affinity);
   call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
-  if (waitForChildren()) {
-    const ignore = new BigUint64Array([1n, 0n, 0n, 0n]); // SIG_IGN, as the caller had it
-    call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);
-  }
-  const mask = new Uint8Array(new BigUint64Array([caller.blocked]).buffer);
-  call(task, "rt_sigprocmask", 2, mask, null, 8); // SIG_SETMASK
+  ignoreChildrenAgain(task);
+}
+
+/**
+ * Ignores SIGCHLD in an agent if the caller does.
+ *
+ * @param task The agent.
+ */
+export function ignoreChildrenAgain(task: Agent): void {
+  if (!waitForChildren()) return;
+  const ignore = new BigUint64Array([1n, 0n, 0n, 0n]); // SIG_IGN
+  call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);
 }
 
 /** A script without a #! line is the shell's, as execvp(3) has it. */
-function execOrShell(task: Agent, path: string, plan: RunPlan): SysError | null {
+function execOrShell(task: Agent, path: string, plan: RunPlan, waiting: () => void): SysError | null {
   const { argv } = plan.program;
-  const error = exec(task, path, argv, plan.environment);
+  const options = { mask: plan.caller.blocked, waiting };
+  const error = exec(task, path, argv, plan.environment, options);
   if (error?.code !== "ENOEXEC") return error;
-  return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment);
+  return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment, options);
 }
 
 function exists(task: Agent, path: string): boolean {
@@ -143,19 +151,20 @@ function refuse(task: Agent, file: string, path: string, error: SysError): ExecE
  *
  * @param task The prepared agent; it is the command afterwards.
  * @param plan What was asked for.
+ * @param waiting Called before waiting for the answer to each try.
  * @throws {ExecError} If there is no such command, or it cannot be executed.
  */
-export function execCommand(task: Agent, plan: RunPlan): void {
+export function execCommand(task: Agent, plan: RunPlan, waiting: () => void): void {
   const { file } = plan.program;
   if (file.includes("/")) {
-    const error = execOrShell(task, file, plan);
+    const error = execOrShell(task, file, plan, waiting);
     if (error) throw refuse(task, file, file, error);
     return;
   }
   let refused: ExecError | null = null;
   for (const directory of (variable(plan.environment, "PATH") ?? DEFAULT_PATH).split(":")) {
     const path = directory ? `${directory}/${file}` : file;
-    const error = execOrShell(task, path, plan);
+    const error = execOrShell(task, path, plan, waiting);
     if (error === null) return;
     const refusal = refuse(task, file, path, error);
     if (refusal.exitCode === 126) refused ??= refusal;

@@ -28,6 +28,7 @@ import { applyMaps } from "../idmap/apply.ts";
 import type { IdRange } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
 import type { RunPlan } from "./plan.ts";
+import type { Terminal } from "./terminal.ts";
 
 const IFF_UP = 1;
 /** Greatest group id of net.ipv4.ping_group_range. */
@@ -205,14 +206,14 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
  * Makes the namespaces of a plan and sets them up.
  *
  * @param plan What to make.
- * @param watchTerminal Whether somebody must stay outside to give the terminal back.
+ * @param terminal The terminal that somebody outside must give back, if there is one.
  * @returns The namespaces; nothing has been started in them yet.
  * @throws {PenneError} If it fails; nothing is left then.
  */
-export function makeEnclosure(plan: RunPlan, watchTerminal: boolean): Enclosure {
+export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosure {
   const { namespaces, options } = plan;
   const isolatedPids = namespaces.includes("pid");
-  const needsGuard = watchTerminal || !isolatedPids || options.init === false;
+  const needsGuard = terminal !== null || !isolatedPids || options.init === false;
   // A time namespace is entered by children only, so it is unshared later.
   const flags = namespaces.filter((type) => type !== "time").reduce((set, type) => set | namespaceFlag(type), 0);
   const what = `create namespaces (${namespaces.join(", ")})`;
@@ -229,10 +230,14 @@ export function makeEnclosure(plan: RunPlan, watchTerminal: boolean): Enclosure 
     call(guard, "prctl", PR.SET_NAME, cString("penne-guard"), 0, 0, 0);
     call(guard, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     placeKeptFds(guard, keepFds);
-    // A group of its own, so that who kills penne's whole group leaves somebody to clean up; the others stay in it.
-    call(guard, "setpgid", 0, 0);
+    // A group of its own, so that who kills penne's whole group leaves somebody to clean up. Then a command that stays in
+    // penne's group must be put back there, which has a price: with a parent in another group of the session penne's
+    // group never counts as orphaned, and the kernel does not end it when its shell dies while it is stopped. So that is
+    // done only where no pid namespace ends everything anyway.
+    const jobControl = terminal?.jobControl ?? false;
+    if (jobControl || !isolatedPids) call(guard, "setpgid", 0, 0);
     agent = attempt(what, () => guard.clone(flags), explain);
-    guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
+    if (!jobControl && !isolatedPids) guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
   } catch (error) {
     guard.close();
     waitChild(guard.pid);

@@ -1,13 +1,13 @@
 // Turns what was asked of `run` into a plan, and refuses what cannot work, before anything is made.
 
-import type { SignalName } from "../../ffi/consts.ts";
+import { SIGNAL, type SignalName } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
 import { type Caller, caller, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";
 import { type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, type IdRange, toInside } from "../idmap/ranges.ts";
 import { subIds } from "../idmap/subid.ts";
-import { DEFAULT_NAMESPACES, type NamespaceType } from "../namespaces/types.ts";
+import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 
 /** What network the namespaces get: none but loopback, or the host's own. */
 export type NetMode = "none" | "host";
@@ -121,6 +121,23 @@ function planNamespaces(options: RunOptions): NamespaceType[] {
   return [...types];
 }
 
+/** What the types rule out, for callers without types. */
+function checkWords(options: RunOptions): void {
+  const one = (what: string, value: unknown, known: readonly string[]) => {
+    if (value !== undefined && !known.includes(value as string)) {
+      throw usage(`use "${value}" for ${what}: it is not one of ${known.join(", ")}`);
+    }
+  };
+  for (const type of options.unshare ?? []) one("unshare", type, NAMESPACE_TYPES);
+  one("net", options.net, ["none", "host"]);
+  one("map.mode", options.map?.mode, ["root", "self", "auto", "none"]);
+  one("map.setgroups", options.map?.setgroups, ["allow", "deny"]);
+  one("killSignal", options.killSignal, Object.keys(SIGNAL));
+  for (const fd of options.keepFds ?? []) {
+    if (!Number.isInteger(fd) || fd < 3) throw usage(`keep descriptor ${fd}: it is not one above 2`);
+  }
+}
+
 function checkNumbers(options: RunOptions): void {
   const { hostname } = options;
   if (hostname !== undefined && (!/^[^\0]+$/.test(hostname) || new TextEncoder().encode(hostname).length > 64)) {
@@ -157,6 +174,7 @@ function becomeId(ranges: readonly IdRange[] | undefined, own: number): number |
  * @throws {PenneError} If it cannot be done; `usage` tells that it never could.
  */
 export function planRun(options: RunOptions): RunPlan {
+  checkWords(options);
   checkNumbers(options);
   const namespaces = planNamespaces(options);
   const who = caller();

@@ -5,7 +5,7 @@ import type { Fd } from "../../ffi/fd.ts";
 import { poll, type SignalPipe, type SignalRecord } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import type { Child, ChildState, ExitStatus } from "./child.ts";
-import type { Terminal } from "./terminal.ts";
+import { isOrphaned, type Terminal } from "./terminal.ts";
 
 /** Signals that are passed on to the command. */
 export const FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT", "TSTP"] as const;
@@ -38,7 +38,7 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
       for (let state: ChildState | null; (state = child.next());) {
         if (state.kind === "exited") return finish(child, terminal, state.status);
         if (state.kind === "lost") return finish(child, terminal, null);
-        if (state.kind === "stopped" && terminal) stopWith(child, signals, terminal, state.signal);
+        if (state.kind === "stopped") stopWith(child, state.signal, supervision);
       }
       const events = poll(waitFor);
       for (const record of signals.take()) forward(child, record, supervision);
@@ -75,23 +75,26 @@ function giveTerminal(child: Child, terminal: Terminal): void {
 }
 
 /** The command has stopped: give the terminal back, stop likewise, and let it go on when we do. */
-function stopWith(child: Child, signals: SignalPipe, terminal: Terminal, signal: number): void {
-  const { jobControl } = terminal;
+function stopWith(child: Child, signal: number, supervision: Supervision): void {
+  const { signals, terminal } = supervision;
+  const job = terminal?.jobControl ? terminal : null;
   const wantsTerminal = signal === SIGNAL.TTIN || signal === SIGNAL.TTOU;
-  if (jobControl && wantsTerminal && terminal.foreground === terminal.group) {
-    giveTerminal(child, terminal);
-    self.raw("kill", -child.pid, SIGNAL.CONT);
-    return;
+  if (isOrphaned()) {
+    // Nobody would let us go on. The kernel drops the terminal's stops then; whoever sends SIGSTOP to the command may
+    // well send SIGCONT too. A command that wants a terminal we do not have would only stop again.
+    if (signal === SIGNAL.STOP || (wantsTerminal && job?.foreground !== job?.group)) return;
+  } else if (!job || !wantsTerminal || job.foreground !== job.group) {
+    if (job) {
+      job.takeBack();
+      child.guardTerminal(job);
+    }
+    const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
+    signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
+    // What came with the SIGCONT, such as the TERM of a shell's `kill %1`, is first.
+    for (const record of signals.take()) forward(child, record, supervision);
   }
-  if (jobControl) {
-    terminal.takeBack();
-    child.guardTerminal(terminal);
-  }
-  // SIGSTOP would stop us where nobody is there to let us go on; the others do not, in an orphaned process group.
-  const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
-  signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
-  if (jobControl) {
-    giveTerminal(child, terminal);
+  if (job) {
+    giveTerminal(child, job);
     self.raw("kill", -child.pid, SIGNAL.CONT);
   }
   child.kill(SIGNAL.CONT);

@@ -12,6 +12,7 @@
 import { AT_FDCWD, IOCTL, O } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
+import { readText } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 
 /** `struct termios` of the kernel, bytes. */
@@ -135,4 +136,24 @@ export class Terminal implements Disposable {
   [Symbol.dispose](): void {
     this.tty.close();
   }
+}
+
+/**
+ * Whether a stop would last for ever, since nobody is there to let us go on: our process group is orphaned, setpgid(2).
+ *
+ * The kernel would tell by ignoring the stop, but counts our own agents, too, as somebody.
+ *
+ * @returns Whether it is; also if we have no controlling terminal, and so are nobody's job.
+ */
+export function isOrphaned(): boolean {
+  const number = self.raw("openat", AT_FDCWD, cString("/dev/tty"), O.RDWR | O.NOCTTY | O.CLOEXEC, 0);
+  if (number < 0) return true;
+  new Fd(number).close();
+  const [group, session] = [call(self, "getpgid", 0), call(self, "getsid", 0)];
+  let parent = call(self, "getppid");
+  while (parent > 1 && self.raw("getsid", parent) === session) {
+    if (self.raw("getpgid", parent) !== group) return false;
+    parent = Number(/^\d+ \(.*\) \S (\d+)/s.exec(readText(self, `/proc/${parent}/stat`))?.[1] ?? 0);
+  }
+  return true;
 }

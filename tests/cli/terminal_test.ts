@@ -251,3 +251,89 @@ test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
   pty.type("exit\n");
   await pty.end();
 });
+
+test("where nobody could let penne go on Ctrl-Z is dropped, as for any program", BASH, async () => {
+  const script = `exec setsid -c ${penne()} run -- sh -c 'echo UP; while read x; do echo "got $x"; done'`;
+  using pty = new Pty(["/bin/sh", "-c", script]);
+  await pty.expect(/UP/);
+  pty.type("\x1a");
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  pty.type("word\n");
+  await pty.expect(/got word/);
+});
+
+test("a stopped penne ends when its shell is killed", BASH, async () => {
+  using pty = new Pty(["/bin/sh", "-c", `${SHELL.join(" ")}; exit`], { adopt: false });
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- sleep 9100\n`);
+  await until("sleep runs", () => sleeps(9100));
+  pty.type("\x1a");
+  await pty.expect(/Stopped/);
+  const shell = processes().find(({ ppid, cmdline }) => ppid === pty.pid && cmdline[0] === "/bin/bash")!;
+  Deno.kill(shell.pid, "SIGKILL");
+  await until("all has ended", () => !sleeps(9100));
+});
+
+test("in a pipeline Ctrl-Z stops all of it, and fg goes on", BASH, async () => {
+  for (const line of [`${penne()} run -- sleep 9200 | cat`, `echo | ${penne()} run -- sleep 9200`]) {
+    using pty = new Pty(SHELL);
+    await pty.expect(/READY> /);
+    pty.type(`${line}\n`);
+    await until("sleep runs", () => sleeps(9200));
+    pty.type("\x1a");
+    await pty.expect(/Stopped/);
+    await pty.expect(/READY> /);
+    pty.type("fg\n");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    pty.type("\x03");
+    await pty.expect(/READY> /);
+    await until("all has ended", () => !sleeps(9200));
+    pty.type("exit\n");
+    await pty.end();
+  }
+});
+
+test("kill %1 ends a stopped job", BASH, async () => {
+  using pty = new Pty(SHELL);
+  await pty.expect(/READY> /);
+  pty.type(`${penne()} run -- sh -c 'echo UP; exec cat'\n`);
+  await pty.expect(/\r\nUP/);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  pty.type("\x1a");
+  await pty.expect(/Stopped/);
+  await pty.expect(/READY> /);
+  pty.type("kill %1; sleep 1; jobs; echo done\n");
+  const [text] = await pty.expect(/[^]*\r\ndone/);
+  assertEquals(text.includes("Stopped   "), false, text);
+  pty.type("exit\n");
+  await pty.end();
+});
+
+test("signals at any moment of the start do what they do to any program", BASH, async () => {
+  for (const [key, expected] of [["\x03", 130], ["\x1c", 131]] as const) {
+    for (let i = 0; i < 25; i++) {
+      using pty = new Pty([penne(), "run", "--", "sleep", "9300"]);
+      await new Promise((resolve) => setTimeout(resolve, 15 + i * 4));
+      pty.type(key);
+      const { code, signal } = await pty.end();
+      // Before penne catches signals it is itself what is ended.
+      assertEquals(code === expected || signal === expected - 128, true, `${code} ${signal} ${pty.text}`);
+    }
+  }
+  for (let i = 0; i < 25; i++) {
+    using pty = new Pty(SHELL);
+    await pty.expect(/READY> /);
+    pty.type(`${penne()} run -- sleep 9400\n`);
+    await new Promise((resolve) => setTimeout(resolve, 15 + i * 4));
+    pty.type("\x1a");
+    await pty.expect(/Stopped/);
+    await pty.expect(/READY> /);
+    pty.type("fg\n");
+    await until("sleep runs", () => sleeps(9400));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    pty.type("\x03");
+    await pty.expect(/READY> /);
+    pty.type("exit\n");
+    await pty.end();
+  }
+});
