@@ -86,6 +86,8 @@ test("penne run exits with 2 for each wrong command line, and does nothing", {},
     [["--log-level", "loud"], "not one of"],
     [["--background", "--die-with-parent", "--", "true"], "no such parent"],
     [["--", ""], "name is empty"],
+    [["--background", "--ready-fd", "1", "--", "true"], "/dev/null there"],
+    [["--ready-fd", "01", "--status-fd", "1", "--", "true"], "one descriptor for both"],
   ];
   for (const [args, text] of wrong) {
     await t.step(args.join(" ").slice(0, 60), async () => {
@@ -144,4 +146,14 @@ test("penne run is killed by SIGKILL as any program", {}, async () => {
   await new Promise((resolve) => setTimeout(resolve, 200));
   child.kill("SIGKILL");
   assertEquals((await child.status).signal, "SIGKILL");
+});
+
+test("TERM to the whole group at any moment of the start is the command's or penne's end", {}, async () => {
+  for (let i = 0; i < 40; i++) {
+    const argv = ["timeout", "-s", "TERM", `${0.01 + i * 0.002}`, penne(), "run", "--", "sleep", "100"];
+    // timeout(1) sends it to its whole group, and answers 124, or 128+N if it was ended that way itself.
+    const { code, signal, stderr } = await sh(["setsid", "-w", ...argv]);
+    assertEquals(stderr, "");
+    assertEquals([124, 143].includes(code) || signal === "SIGTERM", true, `${code} ${signal}`);
+  }
 });

@@ -100,7 +100,7 @@ test("a failing newuidmap is a failure: killed, exit code, missing, not setuid",
       ["killed by a signal", "#!/bin/sh\nkill -9 $$\n", /newuidmap: it was killed by signal 9/, /hint: /],
       ["exits with 1", "#!/bin/sh\necho 'no way' >&2\nexit 1\n", /newuidmap: it exited with 1 \(no way\)/, /hint: /],
       ["is missing", null, /cannot run newuidmap.*\(ENOENT\)/, /hint: install it/],
-      ["claims success and does nothing", "#!/bin/sh\nexit 0\n", /cannot/, /./],
+      ["is no program", "no program\n", /newuidmap/, /hint: |ENOEXEC/],
     ];
     for (const [what, script, message, hint] of cases) {
       await t.step(what, async () => {
@@ -113,6 +113,21 @@ test("a failing newuidmap is a failure: killed, exit code, missing, not setuid",
         assertMatch(result.stderr, hint);
       });
     }
+    await t.step("leaves a child behind that holds its output", async () => {
+      const script = "#!/bin/sh\n/bin/sleep 3 &\nexit 1\n";
+      await Deno.writeTextFile(`${directory}/newuidmap`, script, { mode: 0o755 });
+      const result = await run(["--map", "auto", "--", "/bin/echo", "ran"], { env: { PATH: directory }, user: true });
+      assertEquals([result.code, result.stdout], [125, ""]);
+    });
+    await t.step("writes no map, nor does newgidmap", async () => {
+      for (const tool of ["newuidmap", "newgidmap"]) {
+        await Deno.writeTextFile(`${directory}/${tool}`, "#!/bin/sh\nexit 0\n", { mode: 0o755 });
+      }
+      const result = await run(["--map", "auto", "--", "/bin/echo", "ran"], { env: { PATH: directory }, user: true });
+      assertEquals([result.code, result.stdout], [125, ""]);
+      assertStringIncludes(result.stderr, "newuidmap: it exited with 0 and has written no map");
+      await Deno.remove(`${directory}/newgidmap`);
+    });
     await t.step("has lost its set-user-id bit", async () => {
       await Deno.copyFile("/usr/bin/newuidmap", `${directory}/newuidmap`);
       await Deno.chmod(`${directory}/newuidmap`, 0o755);

@@ -2,7 +2,7 @@
 
 import "../preload.ts";
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { ExecError, PenneError, run, spawn } from "../../mod/mod.ts";
+import { ExecError, PenneError, run, type RunOptions, spawn } from "../../mod/mod.ts";
 import { ROOT, sh, test } from "../helpers.ts";
 
 /** Descriptors and children that this process has. */
@@ -100,7 +100,21 @@ Deno.test("end() gives the command its kill signal first", async () => {
 });
 
 Deno.test("wrong options are refused before anything is made", async () => {
-  for (const options of [{ hostname: "" }, { uid: 5 }, { net: "host", unshare: ["net"] }, { command: [""] }] as const) {
+  const wrong = [
+    { hostname: "" },
+    { uid: 5 },
+    { net: "host", unshare: ["net"] },
+    { command: [""] },
+    { map: { users: [] } },
+    { map: { users: [{ inside: 0, outside: 0, count: 0 }] } },
+    { map: { users: [{ inside: 0.5, outside: 0, count: 1 }] } },
+    { map: { mode: "x" } },
+    { unshare: ["foo"] },
+    { keepFds: [-1] },
+    { net: "tap" },
+    { killSignal: "FOO" },
+  ] as RunOptions[];
+  for (const options of wrong) {
     const error = assertThrows(() => spawn(options), PenneError);
     assertEquals(error.usage, true);
     await error.hints();
