@@ -35,18 +35,36 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
   if (parent) waitFor.push({ fd: parent, events: POLL.IN });
   try {
     for (;;) {
+      let stopped: number | null = null;
       for (let state: ChildState | null; (state = child.next());) {
         if (state.kind === "exited") return finish(child, terminal, state.status);
         if (state.kind === "lost") return finish(child, terminal, null);
-        if (state.kind === "stopped") stopWith(child, state.signal, supervision);
+        // Only where it is by now counts: it may have gone on, or ended, since.
+        stopped = state.kind === "stopped" ? state.signal : null;
+      }
+      if (stopped !== null) {
+        stopWith(child, stopped, supervision);
+        continue;
       }
       const events = poll(waitFor);
-      for (const record of signals.take()) forward(child, record, supervision);
+      forwardAll(child, supervision);
       if (parent && events.at(-1)) return finish(child, terminal, child.end());
     }
   } finally {
     child.close();
   }
+}
+
+/**
+ * Passes on what signals have come.
+ *
+ * CONT is last: pending signals reach their handlers in the reverse order, and a command that went on before it got the
+ * TERM of a shell's `kill %1` could stop again.
+ */
+function forwardAll(child: Child, supervision: Supervision): void {
+  const records = supervision.signals.take();
+  const last = (record: SignalRecord) => record.signal === SIGNAL.CONT ? 1 : 0;
+  for (const record of records.sort((a, b) => last(a) - last(b))) forward(child, record, supervision);
 }
 
 /** Passes a signal on, unless the command has had it from the kernel itself, being in the same process group. */
@@ -90,8 +108,7 @@ function stopWith(child: Child, signal: number, supervision: Supervision): void 
     }
     const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
     signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
-    // What came with the SIGCONT, such as the TERM of a shell's `kill %1`, is first.
-    for (const record of signals.take()) forward(child, record, supervision);
+    forwardAll(child, supervision);
   }
   if (job) {
     giveTerminal(child, job);
