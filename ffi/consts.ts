@@ -11,7 +11,6 @@ export const O = {
   CREAT: 0o100,
   EXCL: 0o200,
   NOCTTY: 0o400,
-  TRUNC: 0o1000,
   APPEND: 0o2000,
   NONBLOCK: 0o4000,
   CLOEXEC: 0o2000000,
@@ -52,7 +51,6 @@ export const IOCTL = {
   TCSETSW: 0x5403,
   TIOCGPGRP: 0x540f,
   TIOCSPGRP: 0x5410,
-  TIOCGSID: 0x5429,
   SIOCSIFFLAGS: 0x8914,
   /** ioctl_nsfs(2), Linux 6.18: the 64-bit id of a namespace. */
   NS_GET_ID: 0x8008b70d,
@@ -68,7 +66,7 @@ export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, GET_SEALS: 1034, FD_CLOEXEC: 1 
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
 
 /** Numbers of capabilities(7). */
-export const CAP = { SETGID: 6, SETUID: 7, SYS_ADMIN: 21, SETFCAP: 31 } as const;
+export const CAP = { SETGID: 6, SETUID: 7 } as const;
 
 /** Resource of prlimit(2). */
 export const RLIMIT_NOFILE = 7;

@@ -138,10 +138,10 @@ const ERRNOS = `
 133 EHWPOISON Memory page has hardware error
 `;
 
-/** Finds the line whose number or name is given. */
-function find(key: string): { number: number; name: string; text: string } | undefined {
-  const match = new RegExp(`^(?:(${key}) (\\w+)|(\\d+) (${key})) (.+)$`, "m").exec(ERRNOS);
-  return match ? { number: Number(match[1] ?? match[3]), name: (match[2] ?? match[4])!, text: match[5]! } : undefined;
+/** Name and text of a number. */
+function find(errno: number): { name: string; text: string } | undefined {
+  const match = new RegExp(`^${errno} (\\w+) (.+)$`, "m").exec(ERRNOS);
+  return match ? { name: match[1]!, text: match[2]! } : undefined;
 }
 
 /**
@@ -159,7 +159,7 @@ function find(key: string): { number: number; name: string; text: string } | und
  * @returns The name; `E<number>` for a number that has none.
  */
 export function errnoName(errno: number): string {
-  return find(`${errno}`)?.name ?? `E${errno}`;
+  return find(errno)?.name ?? `E${errno}`;
 }
 
 /**
@@ -177,28 +177,7 @@ export function errnoName(errno: number): string {
  * @returns The text.
  */
 export function errnoText(errno: number): string {
-  return find(`${errno}`)?.text ?? `Unknown error ${errno}`;
-}
-
-/**
- * The number of a named error.
- *
- * @example
- * ```ts
- * import { errno } from "./errno.ts";
- * import { assertEquals } from "@std/assert";
- *
- * assertEquals(errno("EACCES"), 13);
- * ```
- *
- * @param name The name, as errno(3) has it.
- * @returns The positive number.
- * @throws {TypeError} If there is no such name.
- */
-export function errno(name: string): number {
-  const found = /^E\w+$/.test(name) ? find(name) : undefined;
-  if (!found) throw new TypeError(`Unknown error name "${name}"`);
-  return found.number;
+  return find(errno)?.text ?? `Unknown error ${errno}`;
 }
 
 /**
