@@ -11,8 +11,6 @@
 //   --fallback     do not try the official way
 //   --output FILE  another place for the result
 
-import { Buffer } from "node:buffer";
-
 const root = new URL("..", import.meta.url).pathname;
 const FALLBACK_VERSION = "2.4.2";
 const FALLBACK_PACKAGE = {
@@ -102,7 +100,7 @@ async function fallbackRuntime(): Promise<string> {
     if (problem) fail(`cannot fetch ${name}@${version}: ${problem}`);
     const [archive] = [...Deno.readDirSync(work)].filter((entry) => entry.name.endsWith(".tgz"));
     const bytes = await Deno.readFile(`${work}/${archive!.name}`);
-    const digest = Buffer.from(await crypto.subtle.digest("SHA-512", bytes)).toString("base64");
+    const digest = btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest("SHA-512", bytes))));
     if (`sha512-${digest}` !== integrity) {
       fail(`${name}@${version} is not what it should be: its digest is sha512-${digest}`);
     }
