@@ -157,6 +157,12 @@ test(
       assertEquals(result.code, 0);
       assertEquals(BigInt(`0x${result.stdout.trim().split(/\s+/)[1]}`) & 0x10000n, 0x10000n);
     }
+    const file = await Deno.makeTempFile();
+    const argv = [penne(), "run", "--background", "--", "grep", "SigIgn", "/proc/self/status"];
+    await sh(["perl", "-e", "open(STDOUT, '>', shift); " + perl, file, ...argv]);
+    await until("it was told in the background", () => Deno.readTextFileSync(file).endsWith("\n"));
+    assertEquals(BigInt(`0x${(await Deno.readTextFile(file)).trim().split(/\s+/)[1]}`) & 0x10000n, 0x10000n);
+    await Deno.remove(file);
   },
 );
 

@@ -1,6 +1,6 @@
 // Which ids are mapped, and by whose permission.
 
-import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/errors.ts";
 import { type MapRequest, planMaps } from "../../mod/idmap/plan.ts";
 import { parseRange } from "../../mod/idmap/ranges.ts";
@@ -49,7 +49,6 @@ Deno.test("planMaps() says what is missing for auto, and how to add it", async (
   const error = assertThrows(() => plan({ mode: "auto" }, SOMEBODY, { users: [], groups: [] }), PenneError);
   assertEquals(error.message, "cannot map user ids: /etc/subuid grants no subordinate ids to alice");
   assertEquals((await error.hints()).length, 2);
-  await assertRejects(() => Promise.reject(error), PenneError);
 });
 
 Deno.test("planMaps() refuses setgroups where the kernel would", () => {
