@@ -9,12 +9,16 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
   run: ["Run a command in namespaces of its own", () => import("./mod/cli/run.ts")],
+  nsexec: ["Speak runc's bootstrap protocol", () => import("./mod/cli/nsexec.ts")],
 };
 
 async function start(args: readonly string[]): Promise<number> {
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]![1]()).start(rest);
   if (word === "__self-test") return (await import("./mod/selftest/self_test.ts")).start(rest);
+  // Only then does the name count: to find it out takes as long as all the rest.
+  const code = await (await import("./mod/cli/name.ts")).start();
+  if (code !== null) return code;
   const summaries = Object.entries(COMMANDS).map(([name, [summary]]) => [name, summary] as const);
   return (await import("./mod/cli/top_level.ts")).start(word, rest, summaries);
 }

@@ -496,6 +496,9 @@ export interface ExecOptions {
   readonly waiting?: () => void;
 }
 
+/** What can become a program: an agent, or something like it. */
+export type Executor = Pick<Agent, "execute">;
+
 /**
  * Executes a program in place of an agent, execve(2).
  *
@@ -507,7 +510,7 @@ export interface ExecOptions {
  * @returns Null if the program runs (or was ended by a signal right away), else the error.
  */
 export function exec(
-  agent: Agent,
+  agent: Executor,
   path: string | Uint8Array,
   argv: readonly (string | Uint8Array)[],
   environment: readonly Uint8Array[],

@@ -8,10 +8,10 @@
 
 import { type Agent, waitForChildren } from "../../ffi/agent.ts";
 import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
-import { type Affinity, exec, setAffinity } from "../../ffi/sys.ts";
+import { type Affinity, exec, type Executor, setAffinity } from "../../ffi/sys.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { cString } from "../../ffi/memory.ts";
-import { call, out } from "../../ffi/task.ts";
+import { call, out, type Task } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { openFilesLimit, variable } from "../host/caller.ts";
 import type { RunPlan } from "./plan.ts";
@@ -88,17 +88,27 @@ function setIds(task: Agent, plan: RunPlan): void {
 export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | null): void {
   const { options } = plan;
   if (options.newSession) call(task, "setsid");
-  if (!Deno.build.standalone) {
-    const { hard } = openFilesLimit();
-    const limit = new BigUint64Array([hard < OPEN_FILES ? hard : OPEN_FILES, hard]);
-    call(task, "prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
-  }
+  undoRuntime(task, affinity);
   setIds(task, plan);
   attempt("set capabilities", () => setCapabilities(task, options.keepCaps ?? false));
   if (options.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const { chdir } = options;
   if (chdir !== undefined) {
     attempt(`change to the directory "${chdir}"`, () => call(task, "chdir", cString(chdir)));
+  }
+}
+
+/**
+ * Undoes what Deno's runtime, and penne, have done to what a program inherits.
+ *
+ * @param task What is about to become the program.
+ * @param affinity The processors that the program may run on; null if the task's own are right.
+ */
+export function undoRuntime(task: Task, affinity: Affinity | null): void {
+  if (!Deno.build.standalone) {
+    const { hard } = openFilesLimit();
+    const limit = new BigUint64Array([hard < OPEN_FILES ? hard : OPEN_FILES, hard]);
+    call(task, "prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
   }
   if (affinity) setAffinity(task, affinity);
   call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
@@ -110,14 +120,17 @@ export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | 
  *
  * @param task The agent.
  */
-export function ignoreChildrenAgain(task: Agent): void {
+export function ignoreChildrenAgain(task: Task): void {
   if (!waitForChildren()) return;
   const ignore = new BigUint64Array([1n, 0n, 0n, 0n]); // SIG_IGN
   call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);
 }
 
+/** What a command is executed with. */
+export type CommandPlan = Pick<RunPlan, "program" | "environment" | "caller">;
+
 /** A script without a #! line is the shell's, as execvp(3) has it. */
-function execOrShell(task: Agent, path: string, plan: RunPlan, waiting: () => void): SysError | null {
+function execOrShell(task: Executor, path: string, plan: CommandPlan, waiting: () => void): SysError | null {
   const { argv } = plan.program;
   const options = { mask: plan.caller.blocked, waiting };
   const error = exec(task, path, argv, plan.environment, options);
@@ -125,11 +138,11 @@ function execOrShell(task: Agent, path: string, plan: RunPlan, waiting: () => vo
   return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment, options);
 }
 
-function exists(task: Agent, path: string): boolean {
+function exists(task: Task, path: string): boolean {
   return task.raw("faccessat", AT_FDCWD, cString(path), 0) === 0;
 }
 
-function refuse(task: Agent, file: string, path: string, error: SysError): ExecError {
+function refuse(task: Task, file: string, path: string, error: SysError): ExecError {
   if (error.code === "ENOENT" && exists(task, path)) {
     return new ExecError(file, 126, error, [
       `${path} is there, but its interpreter or loader is not (see its #! line)`,
@@ -154,7 +167,7 @@ function refuse(task: Agent, file: string, path: string, error: SysError): ExecE
  * @param waiting Called before waiting for the answer to each try.
  * @throws {ExecError} If there is no such command, or it cannot be executed.
  */
-export function execCommand(task: Agent, plan: RunPlan, waiting: () => void): void {
+export function execCommand(task: Task & Executor, plan: CommandPlan, waiting: () => void): void {
   const { file } = plan.program;
   if (file.includes("/")) {
     const error = execOrShell(task, file, plan, waiting);

@@ -1,0 +1,262 @@
+// Drives a bootstrap as runc does: makes the pipes, starts the program, sends the message, and waits for all three stages.
+//
+// The program is executed by an agent, so it is a child of this process, and the stages that it makes its siblings are
+// children of this process too, to be waited for here.
+
+import { Agent } from "../../ffi/agent.ts";
+import { F, O, POLL } from "../../ffi/consts.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import { exec, open, pipe, poll, read, waitChild, type WaitStatus } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { TEST_USER } from "../helpers.ts";
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_NOSIGNAL = 0x4000;
+
+/** Numbers of the pipes in the program that is started. */
+export const INIT_PIPE = 3;
+export const LOG_PIPE = 4;
+
+/** How to start the program. */
+export interface StartOptions {
+  /** The program and its arguments. */
+  readonly argv: readonly string[];
+  /** Its name, if that is not the first word of `argv`. */
+  readonly name?: string;
+  /** More variables. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether there is a pipe for the log; if not, it is what is said on stderr that counts. */
+  readonly log?: boolean;
+  /** Whether to be the test user. */
+  readonly user?: boolean;
+  /** Whether the program may write to stderr as we do, rather than to where {@linkcode Bootstrap.stderr} reads it. */
+  readonly variables?: boolean;
+  /** More descriptors for the program: its number, and ours. */
+  readonly fds?: readonly (readonly [number, Fd])[];
+}
+
+/** A line of the log. */
+export interface LogLine {
+  level: string;
+  /** `nsexec`, `nsexec-0`, `nsexec-1` or `nsexec-2`. */
+  stage: string;
+  pid: number;
+  text: string;
+}
+
+/** Takes the log apart, without what runc's Go part has to say; a line of another shape is a failure. */
+export function parseLog(text: string): LogLine[] {
+  return text.split("\n").filter((line) => line && !line.includes('","msg":"')).map((line) => {
+    const found = /^\{"level":"(\w+)", "msg": "(nsexec(?:-\d)?)\[(\d+)\]: (.*)"\}$/.exec(line);
+    if (!found) throw new Error(`no line of the log: ${line}`);
+    return { level: found[1]!, stage: found[2]!, pid: Number(found[3]), text: JSON.parse(`"${found[4]}"`) };
+  });
+}
+
+function ids(user: string): { uid: number; gid: number } {
+  const line = Deno.readTextFileSync("/etc/passwd").split("\n").find((l) => l.startsWith(`${user}:`))!;
+  const [, , uid, gid] = line.split(":");
+  return { uid: Number(uid), gid: Number(gid) };
+}
+
+/** A bootstrap under way. */
+export class Bootstrap implements Disposable {
+  /** Pid of stage 0. */
+  readonly pid: number;
+  /** Our end of the init pipe. */
+  readonly pipe: Fd;
+  /** All that has come through the init pipe. */
+  readonly received: number[] = [];
+  /** Whether the init pipe has come to its end. */
+  ended = false;
+  #log: Fd;
+  #stderr: Fd;
+  #logText = "";
+  #errorText = "";
+  #statuses = new Map<number, WaitStatus>();
+
+  private constructor(pid: number, pipe: Fd, log: Fd, stderr: Fd) {
+    this.pid = pid;
+    this.pipe = pipe;
+    this.#log = log;
+    this.#stderr = stderr;
+  }
+
+  /** Starts the program, with the pipes. */
+  static start({ argv, name, env = {}, log = true, user, variables = true, fds = [] }: StartOptions): Bootstrap {
+    const pair = new Int32Array(2);
+    call(self, "socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
+    const ours = new Fd(pair[0]!);
+    using theirs = new Fd(pair[1]!);
+    const [logReader, logWriter] = pipe();
+    const [errorReader, errorWriter] = pipe();
+    using _logWriter = logWriter;
+    using _errorWriter = errorWriter;
+    const agent = Agent.spawn();
+    const place = (fd: Fd, number: number) => {
+      const got = call(agent, "fcntl", fd, F.DUPFD, 64);
+      call(agent, "dup3", got, number, 0);
+      call(agent, "close", got);
+    };
+    using nothing = open(self, "/dev/null", O.RDWR);
+    place(nothing, 0);
+    place(nothing, 1);
+    place(errorWriter, 2);
+    place(theirs, INIT_PIPE);
+    if (log) place(logWriter, LOG_PIPE);
+    for (const [number, fd] of fds) place(fd, number);
+    if (user && Deno.uid() === 0) {
+      const { uid, gid } = ids(TEST_USER);
+      call(agent, "setgroups", 0, null);
+      call(agent, "setresgid", gid, gid, gid);
+      call(agent, "setresuid", uid, uid, uid);
+    }
+    call(agent, "rt_sigaction", 13, new Uint8Array(32), null, 8);
+    const variablesOf = {
+      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+      ...variables && { _LIBCONTAINER_INITPIPE: `${INIT_PIPE}` },
+      ...variables && log && { _LIBCONTAINER_LOGPIPE: `${LOG_PIPE}` },
+      ...env,
+    };
+    const entries = Object.entries(variablesOf).map(([key, value]) => new TextEncoder().encode(`${key}=${value}`));
+    const error = exec(agent, argv[0]!, [name ?? argv[0]!, ...argv.slice(1)], entries);
+    agent.close();
+    if (error) throw error;
+    return new Bootstrap(agent.pid, ours, logReader, errorReader);
+  }
+
+  /** Sends bytes; that nobody is there to read them is not an error. */
+  send(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const n = self.raw("sendto", this.pipe, bytes.subarray(at), bytes.length - at, MSG_NOSIGNAL, null, 0);
+      if (n <= 0) return;
+      at += n;
+    }
+  }
+
+  /** Says that nothing more will be sent. */
+  endInput(): void {
+    self.raw("shutdown", this.pipe, 1);
+  }
+
+  /** Takes what is there; waits for up to some milliseconds for something to be. Answers whether anything was. */
+  pump(milliseconds: number): boolean {
+    const sources = [this.pipe, this.#log, this.#stderr];
+    const open = sources.filter((fd) => !fd.closed && !(fd === this.pipe && this.ended));
+    if (open.length === 0) return false;
+    const events = poll(open.map((fd) => ({ fd, events: POLL.IN })), milliseconds);
+    const buffer = new Uint8Array(65536);
+    let any = false;
+    open.forEach((fd, i) => {
+      if (!events[i]) return;
+      any = true;
+      let n = 0;
+      try {
+        n = read(fd, buffer);
+      } catch {
+        n = 0; // ECONNRESET: it has left something unread
+      }
+      if (fd === this.pipe) {
+        if (n === 0) this.ended = true;
+        for (const byte of buffer.subarray(0, n)) this.received.push(byte);
+      } else {
+        const text = new TextDecoder().decode(buffer.subarray(0, n));
+        if (fd === this.#log) this.#logText += text;
+        else this.#errorText += text;
+        if (n === 0) fd.close();
+      }
+    });
+    return any;
+  }
+
+  /** Waits for a condition on what has come; answers whether it holds in time. */
+  until(condition: () => boolean, milliseconds = 5000): boolean {
+    const end = Date.now() + milliseconds;
+    while (!condition()) {
+      const left = end - Date.now();
+      if (left <= 0) return false;
+      if (!this.pump(Math.min(left, 20)) && this.ended) poll([], 5);
+    }
+    return true;
+  }
+
+  /** What has come through the init pipe, as text. */
+  get text(): string {
+    return new TextDecoder().decode(new Uint8Array(this.received));
+  }
+
+  /** The line with the pids, once it is there. */
+  get pids(): { stage1: number; stage2: number } | null {
+    const found = /\{"stage1_pid":(\d+),"stage2_pid":(\d+)\}\n/.exec(this.text);
+    return found ? { stage1: Number(found[1]), stage2: Number(found[2]) } : null;
+  }
+
+  /** The log so far. */
+  get log(): LogLine[] {
+    return parseLog(this.#logText);
+  }
+
+  /** What was said on stderr so far. */
+  get stderr(): string {
+    return this.#errorText;
+  }
+
+  /** The children of this process that have not been waited for and are not known otherwise. */
+  static children(): number[] {
+    const words = Deno.readTextFileSync("/proc/thread-self/children").match(/\d+/g) ?? [];
+    return words.map(Number);
+  }
+
+  /** How a child has ended; waits for up to some milliseconds, then kills it and fails. */
+  wait(pid: number, milliseconds = 5000): WaitStatus {
+    const known = this.#statuses.get(pid);
+    if (known) return known;
+    const status = new Int32Array(1);
+    const end = Date.now() + milliseconds;
+    for (;;) {
+      const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 1, null);
+      if (n < 0) throw new Error(`process ${pid} is no child of ours`);
+      if (n === pid) break;
+      if (Date.now() > end) {
+        self.raw("kill", pid, 9);
+        waitChild(pid);
+        throw new Error(`process ${pid} has not ended within ${milliseconds} ms`);
+      }
+      if (!this.pump(5)) poll([], 2);
+    }
+    const low = status[0]! & 0x7f;
+    const result = { code: low ? null : status[0]! >> 8 & 0xff, signal: low || null, stopped: null, continued: false };
+    this.#statuses.set(pid, result);
+    return result;
+  }
+
+  /** Ends whatever is left. */
+  [Symbol.dispose](): void {
+    const { pids } = this;
+    for (const pid of [this.pid, ...pids ? [pids.stage1, pids.stage2] : []]) {
+      if (this.#statuses.has(pid)) continue;
+      self.raw("kill", pid, 9);
+      try {
+        this.wait(pid);
+      } catch {
+        // It has been waited for, or was none of ours.
+      }
+    }
+    this.pipe.close();
+    this.#log.close();
+    this.#stderr.close();
+  }
+}
+
+/** The text of a link, or what is the matter with it. */
+export function link(path: string): string {
+  try {
+    return Deno.readLinkSync(path);
+  } catch (error) {
+    return (error as Error).name;
+  }
+}
+void cString;
