@@ -227,9 +227,10 @@ function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[]
     // Without waiting: a FIFO would have us wait for ever.
     const flags = O.RDONLY | O.CLOEXEC | O.NONBLOCK;
     const fd = stage.call(`failed to open ${path}`, "openat", AT_FDCWD, cString(bytes), flags);
-    if (isNamespaceType(type)) return { type, path, fd, flag: namespaceFlag(type) };
-    if (dialect === "1.2") stage.bail(`unknown namespace type ${type}`);
-    return { type, path, fd, flag: 0 }; // any type
+    // Before 1.2 there were no time namespaces, and whatever is unknown may be of any type.
+    const known = isNamespaceType(type) && (dialect === "1.2" || type !== "time");
+    if (!known && dialect === "1.2") stage.bail(`unknown namespace type ${type}`);
+    return { type, path, fd, flag: known ? namespaceFlag(type) : 0 };
   });
 }
 
@@ -363,22 +364,23 @@ function sendMountSources(
     "failed to get container mount namespace",
     () => open(self, `/proc/${stage1.agent.pid}/ns/mnt`, O.RDONLY),
   );
-  using helper = stage0.attempt("failed to get container mount namespace", () => Agent.spawn());
+  const helper = stage0.attempt("failed to setns to container mntns", () => Agent.spawn());
   try {
-    call(helper, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
-    stage0.attempt("failed to setns to container mntns", () => call(helper, "setns", namespace, CLONE.NEWNS));
+    stage0.attempt("failed to setns to container mntns", () => {
+      call(helper, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+      call(helper, "setns", namespace, CLONE.NEWNS);
+    });
     for (const [i, path] of paths.entries()) {
-      const source = stage0.attempt(
+      using source = stage0.attempt(
         `failed to open mount source ${byteString(path)}`,
         () => helper.open("openat", AT_FDCWD, cString(path), O.PATH | O.CLOEXEC),
       );
-      using fd = source;
       const number = numbers[i];
-      if (number === undefined) stage0.bail(`mount source ${byteString(path)} has no fd in _LIBCONTAINER_MOUNT_FDS`);
-      stage1.call(`cannot dup3 fd ${fd.number} to ${number}`, "dup3", fd, number, 0);
+      if (number === undefined) stage0.bail(`no fd in _LIBCONTAINER_MOUNT_FDS for mount source ${byteString(path)}`);
+      stage1.call(`cannot dup3 fd ${source.number} to ${number}`, "dup3", source, number, 0);
     }
   } finally {
-    helper.socket.close();
+    helper.close();
     waitChild(helper.pid);
   }
   if (numbers.length > paths.length) stage1.bail(`no mount source for fd ${numbers[paths.length]}`);
@@ -424,7 +426,11 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
     stage1.say(
       newer ? "waiting stage-0 to complete the mapping of user namespace" : "request stage-0 to map user namespace",
     );
-    waited(stage1, "read(SYNC_USERMAP_ACK)", () => mapIds(stage0, stage1.agent.pid, request));
+    waiting(
+      stage1,
+      "failed to sync with parent: read(SYNC_USERMAP_ACK)",
+      () => mapIds(stage0, stage1.agent.pid, request),
+    );
     if (namespaces) {
       stage1.say("re-set process as non-dumpable");
       stage1.call("failed to re-set process as non-dumpable", "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
@@ -441,21 +447,25 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
     stage0.say("stage-1 requested timens offsets to be configured");
     const file = `/proc/${stage1.agent.pid}/timens_offsets`;
     stage0.say(`update ${file} to '${byteString(timeOffsets)}'`);
-    waited(stage1, "read(SYNC_TIMEOFFSETS_ACK)", () => {
+    waiting(stage1, "failed to sync with parent: read(SYNC_TIMEOFFSETS_ACK)", () => {
       stage0.attempt(`failed to update ${file}`, () => writeFile(file, timeOffsets));
     });
   }
-  if (mountSources) sendMountSources(stage0, stage1, mountSources, environment);
+  if (mountSources) {
+    waiting(stage1, "failed to receive fd from unix socket", () => {
+      sendMountSources(stage0, stage1, mountSources, environment);
+    });
+  }
   stage1.say("spawn stage-2");
   return stage1.attempt("unable to spawn stage-2", () => asking(1, () => stage1.agent.clone(CLONE.PARENT)));
 }
 
-/** Does what stage 1 waits for; if it fails, stage 1 has waited in vain, and says so too. */
-function waited(stage1: Stage, word: string, body: () => void): void {
+/** Does in stage 0 what stage 1 waits for; if that fails stage 1 has waited in vain, and says so too. */
+function waiting(stage1: Stage, text: string, body: () => void): void {
   try {
     body();
   } catch (error) {
-    if (error instanceof Failure) stage1.complain(`failed to sync with parent: ${word}`);
+    if (error instanceof Failure && error.stage === 0) stage1.complain(text);
     throw error;
   }
 }

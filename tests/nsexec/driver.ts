@@ -6,7 +6,6 @@
 import { Agent } from "../../ffi/agent.ts";
 import { F, O, POLL } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
 import { exec, open, pipe, poll, read, waitChild, type WaitStatus } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import { TEST_USER } from "../helpers.ts";
@@ -56,8 +55,9 @@ export function parseLog(text: string): LogLine[] {
   });
 }
 
-function ids(user: string): { uid: number; gid: number } {
-  const line = Deno.readTextFileSync("/etc/passwd").split("\n").find((l) => l.startsWith(`${user}:`))!;
+/** The test user's ids. */
+export function userIds(): { uid: number; gid: number } {
+  const line = Deno.readTextFileSync("/etc/passwd").split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
   const [, , uid, gid] = line.split(":");
   return { uid: Number(uid), gid: Number(gid) };
 }
@@ -109,7 +109,7 @@ export class Bootstrap implements Disposable {
     if (log) place(logWriter, LOG_PIPE);
     for (const [number, fd] of fds) place(fd, number);
     if (user && Deno.uid() === 0) {
-      const { uid, gid } = ids(TEST_USER);
+      const { uid, gid } = userIds();
       call(agent, "setgroups", 0, null);
       call(agent, "setresgid", gid, gid, gid);
       call(agent, "setresuid", uid, uid, uid);
@@ -259,4 +259,3 @@ export function link(path: string): string {
     return (error as Error).name;
   }
 }
-void cString;
