@@ -295,6 +295,7 @@ function unshare(stage: Stage, flags: number, what: string, said = what): void {
 /** Has a program write a map: its arguments are the process and all numbers of the map. */
 function runMappingTool(stage0: Party, path: Uint8Array, pid: number, map: string): boolean {
   using helper = Agent.spawn();
+  call(helper, "prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
   call(helper, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
   const error = exec(helper, path, [path, `${pid}`, ...map.split(/[ \n]+/).filter(Boolean)].map(toBytes), []);
   if (error) {
@@ -529,6 +530,8 @@ function runStages(context: Context, stage0: Party, become: Become | null): void
     stage0.attempt("failed to sync with runc: write(pid-JSON)", () => {
       write(context.pipe, new TextEncoder().encode(encodePids(pids)));
     });
+    // Whoever asks hears of a stage 1 that has been killed meanwhile.
+    stage1.call("failed to sync with parent: read(SYNC_RECVPID_ACK)", "getpid");
     stage1.say("signal completion to stage-0");
     stage1.say("<~ nsexec stage-1");
     endStage(stage1.agent, 0);

@@ -8,12 +8,14 @@ import { F, O, POLL } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { exec, open, pipe, poll, read, waitChild, type WaitStatus } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
-import { TEST_USER } from "../helpers.ts";
+import { isAgent, type Process, processes, TEST_USER } from "../helpers.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_NOSIGNAL = 0x4000;
+const O_DIRECT = 0o40000;
+const F_SETPIPE_SZ = 1031;
 
 /** Numbers of the pipes in the program that is started. */
 export const INIT_PIPE = 3;
@@ -31,8 +33,8 @@ export interface StartOptions {
   readonly log?: boolean;
   /** Whether to be the test user. */
   readonly user?: boolean;
-  /** Whether the program may write to stderr as we do, rather than to where {@linkcode Bootstrap.stderr} reads it. */
-  readonly variables?: boolean;
+  /** Whether the program, after each line of its log, waits until the line before is taken by {@linkcode Bootstrap.step}. */
+  readonly stepwise?: boolean;
   /** More descriptors for the program: its number, and ours. */
   readonly fds?: readonly (readonly [number, Fd])[];
 }
@@ -78,7 +80,10 @@ export class Bootstrap implements Disposable {
   #errorText = "";
   #statuses = new Map<number, WaitStatus>();
 
-  private constructor(pid: number, pipe: Fd, log: Fd, stderr: Fd) {
+  #stepwise: boolean;
+
+  private constructor(pid: number, pipe: Fd, log: Fd, stderr: Fd, stepwise: boolean) {
+    this.#stepwise = stepwise;
     this.pid = pid;
     this.pipe = pipe;
     this.#log = log;
@@ -86,12 +91,14 @@ export class Bootstrap implements Disposable {
   }
 
   /** Starts the program, with the pipes. */
-  static start({ argv, name, env = {}, log = true, user, variables = true, fds = [] }: StartOptions): Bootstrap {
+  static start({ argv, name, env = {}, log = true, user, stepwise, fds = [] }: StartOptions): Bootstrap {
     const pair = new Int32Array(2);
     call(self, "socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
     const ours = new Fd(pair[0]!);
     using theirs = new Fd(pair[1]!);
-    const [logReader, logWriter] = pipe();
+    const [logReader, logWriter] = pipe(stepwise ? O_DIRECT : 0);
+    // In packet mode each line takes a page, and there is room for one.
+    if (stepwise) call(self, "fcntl", logWriter, F_SETPIPE_SZ, 4096);
     const [errorReader, errorWriter] = pipe();
     using _logWriter = logWriter;
     using _errorWriter = errorWriter;
@@ -117,15 +124,15 @@ export class Bootstrap implements Disposable {
     call(agent, "rt_sigaction", 13, new Uint8Array(32), null, 8);
     const variablesOf = {
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-      ...variables && { _LIBCONTAINER_INITPIPE: `${INIT_PIPE}` },
-      ...variables && log && { _LIBCONTAINER_LOGPIPE: `${LOG_PIPE}` },
+      _LIBCONTAINER_INITPIPE: `${INIT_PIPE}`,
+      ...log && { _LIBCONTAINER_LOGPIPE: `${LOG_PIPE}` },
       ...env,
     };
     const entries = Object.entries(variablesOf).map(([key, value]) => new TextEncoder().encode(`${key}=${value}`));
     const error = exec(agent, argv[0]!, [name ?? argv[0]!, ...argv.slice(1)], entries);
     agent.close();
     if (error) throw error;
-    return new Bootstrap(agent.pid, ours, logReader, errorReader);
+    return new Bootstrap(agent.pid, ours, logReader, errorReader, stepwise ?? false);
   }
 
   /** Sends bytes; that nobody is there to read them is not an error. */
@@ -144,7 +151,7 @@ export class Bootstrap implements Disposable {
 
   /** Takes what is there; waits for up to some milliseconds for something to be. Answers whether anything was. */
   pump(milliseconds: number): boolean {
-    const sources = [this.pipe, this.#log, this.#stderr];
+    const sources = [this.pipe, this.#stderr, ...this.#stepwise ? [] : [this.#log]];
     const open = sources.filter((fd) => !fd.closed && !(fd === this.pipe && this.ended));
     if (open.length === 0) return false;
     const events = poll(open.map((fd) => ({ fd, events: POLL.IN })), milliseconds);
@@ -170,6 +177,28 @@ export class Bootstrap implements Disposable {
       }
     });
     return any;
+  }
+
+  /** Takes one line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
+  step(): LogLine | null {
+    const buffer = new Uint8Array(4096);
+    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000)[0]) throw new Error("there is no line in the log");
+    const n = read(this.#log, buffer);
+    const line = new TextDecoder().decode(buffer.subarray(0, n));
+    this.#logText += line;
+    return parseLog(line)[0] ?? null;
+  }
+
+  /** Waits until the program, line by line, has come to where it waits for the next one to be taken. */
+  settle(): void {
+    poll([{ fd: this.#log, events: POLL.IN }], 5000);
+    const waits = () => Deno.readTextFileSync(`/proc/${this.pid}/wchan`).includes("pipe_write");
+    if (!this.until(waits, 1000)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
+  }
+
+  /** Lets the program go on without being asked line by line. */
+  go(): void {
+    this.#stepwise = false;
   }
 
   /** Waits for a condition on what has come; answers whether it holds in time. */
@@ -202,12 +231,6 @@ export class Bootstrap implements Disposable {
   /** What was said on stderr so far. */
   get stderr(): string {
     return this.#errorText;
-  }
-
-  /** The children of this process that have not been waited for and are not known otherwise. */
-  static children(): number[] {
-    const words = Deno.readTextFileSync("/proc/thread-self/children").match(/\d+/g) ?? [];
-    return words.map(Number);
   }
 
   /** How a child has ended; waits for up to some milliseconds, then kills it and fails. */
@@ -258,4 +281,17 @@ export function link(path: string): string {
   } catch (error) {
     return (error as Error).name;
   }
+}
+
+/** Stages that are still there: children of ours, or nobody's, that run as agents. */
+export function leftovers(): Process[] {
+  const own = (process: Process) => {
+    if (![1, Deno.pid].includes(process.ppid) || !isAgent(process)) return false;
+    try {
+      return Deno.readTextFileSync(`/proc/${process.pid}/comm`).startsWith("runc:[");
+    } catch {
+      return false;
+    }
+  };
+  return processes().filter(own);
 }
