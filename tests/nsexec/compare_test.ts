@@ -10,8 +10,8 @@ import { type Attribute, type Dialect, encodeBootstrap } from "../../mod/nsexec/
 import { O } from "../../ffi/consts.ts";
 import { open } from "../../ffi/sys.ts";
 import { self } from "../../ffi/task.ts";
-import { penne, test, TEST_USER } from "../helpers.ts";
-import { Bootstrap, link, type LogLine, userIds } from "./driver.ts";
+import { penne, test } from "../helpers.ts";
+import { Bootstrap, link, type LogLine, subordinateIds, userIds } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -268,12 +268,6 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
   ];
 }
 
-/** First subordinate id of the test user. */
-function subordinate(): number {
-  const line = Deno.readTextFileSync("/etc/subuid").split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
-  return Number(line.split(":")[1]);
-}
-
 const PROGRAM: Readonly<Record<"1.1" | "1.2", string>> = {
   "1.1": "/usr/sbin/runc",
   "1.2": "/usr/local/bin/runc-newer",
@@ -288,7 +282,7 @@ for (const [dialect, program] of Object.entries(PROGRAM) as ["1.1" | "1.2", stri
       using home = new Home(ALL);
       using other = new Home(["net"]);
       const { uid } = userIds();
-      const all = cases(home, other, uid, subordinate()).filter(({ only }) => !only || only === dialect);
+      const all = cases(home, other, uid, subordinateIds("uid")).filter(({ only }) => !only || only === dialect);
       assert(all.length >= 20);
       for (const one of all) {
         await t.step(one.name, () => {

@@ -64,6 +64,12 @@ export function userIds(): { uid: number; gid: number } {
   return { uid: Number(uid), gid: Number(gid) };
 }
 
+/** The test user's first subordinate id. */
+export function subordinateIds(kind: "uid" | "gid"): number {
+  const line = Deno.readTextFileSync(`/etc/sub${kind}`).split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
+  return Number(line.split(":")[1]);
+}
+
 /** A bootstrap under way. */
 export class Bootstrap implements Disposable {
   /** Pid of stage 0. */
@@ -223,6 +229,19 @@ export class Bootstrap implements Disposable {
     return found ? { stage1: Number(found[1]), stage2: Number(found[2]) } : null;
   }
 
+  /** Pid of a stage as we see it, from what has come through the pipes so far. */
+  stagePid(stage: number): number | null {
+    if (stage === 0) return this.pid;
+    const { pids } = this;
+    if (pids) return stage === 1 ? pids.stage1 : pids.stage2;
+    if (stage === 1) return this.log.find((line) => line.stage === "nsexec-1")?.pid ?? null;
+    for (const { text } of this.log) {
+      const found = /^request stage-0 to forward stage-2 pid \((\d+)\)$/.exec(text);
+      if (found) return Number(found[1]);
+    }
+    return null;
+  }
+
   /** The log so far. */
   get log(): LogLine[] {
     return parseLog(this.#logText);
@@ -258,9 +277,11 @@ export class Bootstrap implements Disposable {
 
   /** Ends whatever is left. */
   [Symbol.dispose](): void {
-    const { pids } = this;
-    for (const pid of [this.pid, ...pids ? [pids.stage1, pids.stage2] : []]) {
-      if (this.#statuses.has(pid)) continue;
+    this.go();
+    if (!this.#statuses.has(this.pid)) self.raw("kill", this.pid, 9);
+    while (this.pump(20)) continue;
+    for (const pid of [0, 1, 2].map((stage) => this.stagePid(stage))) {
+      if (pid === null || this.#statuses.has(pid)) continue;
       self.raw("kill", pid, 9);
       try {
         this.wait(pid);

@@ -45,17 +45,6 @@ function walk(run: Bootstrap, steps: number): LogLine[] {
   return lines;
 }
 
-/** Pid of a stage that there is by now, as we see it. */
-function pidOf(run: Bootstrap, lines: readonly LogLine[], stage: number): number | null {
-  if (stage === 0) return run.pid;
-  if (stage === 1) return lines.find((line) => line.stage === "nsexec-1")?.pid ?? null;
-  for (const { text } of lines) {
-    const found = /^request stage-0 to forward stage-2 pid \((\d+)\)$/.exec(text);
-    if (found) return Number(found[1]);
-  }
-  return null;
-}
-
 /** The line after which a stage's part is over: stage 1 has been asked for the last time, stage 2 becomes the command. */
 const OVER: Readonly<Record<number, string>> = {
   0: "<= nsexec container setup",
@@ -76,7 +65,7 @@ for (const dialect of DIALECTS) {
       for (let steps = 1; steps < all.length; steps++) {
         using run = start(dialect, true);
         const lines = walk(run, steps);
-        const pid = pidOf(run, lines, victim);
+        const pid = run.stagePid(victim);
         if (pid === null) continue; // it is not there yet
         if (lines.some(({ text }) => text === OVER[victim])) break;
         run.settle();
@@ -97,7 +86,7 @@ for (const dialect of DIALECTS) {
         }
         // The caller hears of the others: by the pids that it was told, or by whatever its child has said.
         for (const stage of [1, 2]) {
-          const child = pidOf(run, run.log, stage);
+          const child = run.stagePid(stage);
           if (child === null) continue;
           const { code, signal } = run.wait(child, 1000);
           if (stage === victim) assertEquals(signal, 9, where);
