@@ -35,6 +35,19 @@ export function byteString(bytes: Uint8Array): string {
 }
 
 /**
+ * The bytes that text stands for, see {@linkcode byteString}.
+ *
+ * @param text Characters U+0000 to U+00FF.
+ * @returns A byte for each.
+ */
+export function fromByteString(text: string): Uint8Array {
+  // Most text is ASCII, and there are many lines before the program has warmed up: this way takes a tenth of the time.
+  // deno-lint-ignore no-control-regex
+  if (/^[\x00-\x7f]*$/.test(text)) return new TextEncoder().encode(text);
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+/**
  * A line of the log.
  *
  * @example
@@ -59,7 +72,7 @@ export function logLine(level: BootstrapLogLevel, origin: Origin, pid: number, t
   const escaped = text.replace(/["\\\x00-\x1f\x7f]/g, (c) => {
     return ESCAPES[c] ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
-  return Uint8Array.from(`{"level":"${level}", "msg": "${origin}[${pid}]: ${escaped}"}\n`, (c) => c.charCodeAt(0));
+  return fromByteString(`{"level":"${level}", "msg": "${origin}[${pid}]: ${escaped}"}\n`);
 }
 
 /** Writes lines of the log. */
@@ -87,7 +100,7 @@ export class BootstrapLog {
   write(level: BootstrapLogLevel, origin: Origin, pid: number, text: string): void {
     try {
       if (this.#pipe === null) {
-        if (level === "fatal") write(2, Uint8Array.from(`FATAL: ${text}\n`, (c) => c.charCodeAt(0)));
+        if (level === "fatal") write(2, fromByteString(`FATAL: ${text}\n`));
       } else if (LEVELS[level] <= this.#level) write(this.#pipe, logLine(level, origin, pid, text));
     } catch {
       // There is nowhere to tell that there is nowhere to tell.

@@ -27,7 +27,7 @@ import type { SyscallName } from "../../ffi/syscalls.ts";
 import { type Arg, call, out, self, type Task } from "../../ffi/task.ts";
 import type { EnvironmentEntry } from "../host/caller.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
-import { BootstrapLog, byteString, type Origin } from "./log.ts";
+import { BootstrapLog, byteString, fromByteString, type Origin } from "./log.ts";
 import {
   type AttributeName,
   bootstrapLength,
@@ -223,10 +223,9 @@ function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[]
     const colon = word.indexOf(":");
     if (colon < 0) stage.bail(`failed to parse ${word}`);
     const [type, path] = [word.slice(0, colon), word.slice(colon + 1)];
-    const bytes = Uint8Array.from(path, (c) => c.charCodeAt(0));
     // Without waiting: a FIFO would have us wait for ever.
     const flags = O.RDONLY | O.CLOEXEC | O.NONBLOCK;
-    const fd = stage.call(`failed to open ${path}`, "openat", AT_FDCWD, cString(bytes), flags);
+    const fd = stage.call(`failed to open ${path}`, "openat", AT_FDCWD, cString(fromByteString(path)), flags);
     // Before 1.2 there were no time namespaces, and whatever is unknown may be of any type.
     const known = isNamespaceType(type) && (dialect === "1.2" || type !== "time");
     if (!known && dialect === "1.2") stage.bail(`unknown namespace type ${type}`);
@@ -297,16 +296,13 @@ function runMappingTool(stage0: Party, path: Uint8Array, pid: number, map: strin
   using helper = Agent.spawn();
   call(helper, "prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
   call(helper, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
-  const error = exec(helper, path, [path, `${pid}`, ...map.split(/[ \n]+/).filter(Boolean)].map(toBytes), []);
+  const error = exec(helper, path, [path, `${pid}`, ...map.split(/[ \n]+/).filter(Boolean).map(fromByteString)], []);
   if (error) {
     stage0.complain("failed to execv", error);
     helper.socket.close();
   }
   return waitChild(helper.pid).code === 0 && !error; // killed by a signal is failed
 }
-
-const toBytes = (word: string | Uint8Array) =>
-  typeof word === "string" ? Uint8Array.from(word, (c) => c.charCodeAt(0)) : word;
 
 /** Writes one of the maps of stage 1's user namespace; if that is not permitted, has the tool do it. */
 function writeMap(

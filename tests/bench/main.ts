@@ -15,6 +15,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Memory of an agent, and its start in new namespaces",
     open: async () => await (await import("./agent.ts")).openAgent(),
   },
+  nsexec: {
+    title: "A bootstrap by runc's protocol",
+    open: async () => await (await import("./nsexec.ts")).openNsexec(),
+  },
 };
 
 const DEFAULT_ROUNDS = 30;

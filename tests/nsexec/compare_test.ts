@@ -110,12 +110,9 @@ function describe(pid: number, home: Home | null): Record<string, unknown> {
 
 /** Sends one message, and sees what becomes of it. */
 function observe(argv: string[], dialect: Dialect, { message, user, env = {}, end }: Case, home: Home | null): Outcome {
-  // What runc's Go part asks for, so that its stage 2 waits for more from the pipe.
-  const go = { _LIBCONTAINER_LOGLEVEL: "5", _LIBCONTAINER_INITTYPE: "standard" };
   using nothing = open(self, "/dev/null", O.RDWR);
-  const fds = [[6, nothing], [10, nothing], [11, nothing]] as const;
-  const numbers = { _LIBCONTAINER_FIFOFD: "6", _LIBCONTAINER_SYNCPIPE: "6" };
-  using run = Bootstrap.start({ argv, user: user ?? false, env: { ...go, ...numbers, ...env }, fds });
+  const fds = [[10, nothing], [11, nothing]] as const; // where mount sources go
+  using run = Bootstrap.start({ argv, user: user ?? false, env, fds, runc: true });
   run.send(message instanceof Uint8Array ? message : encodeBootstrap({ flags: 1, attributes: message }, dialect));
   if (end) run.endInput();
   const stage0 = run.wait(run.pid);

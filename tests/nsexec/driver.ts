@@ -35,6 +35,8 @@ export interface StartOptions {
   readonly user?: boolean;
   /** Whether the program, after each line of its log, waits until the line before is taken by {@linkcode Bootstrap.step}. */
   readonly stepwise?: boolean;
+  /** Whether to give what the Go part of runc asks for, so that its stage 2 then waits for more from the pipe. */
+  readonly runc?: boolean;
   /** More descriptors for the program: its number, and ours. */
   readonly fds?: readonly (readonly [number, Fd])[];
 }
@@ -97,7 +99,7 @@ export class Bootstrap implements Disposable {
   }
 
   /** Starts the program, with the pipes. */
-  static start({ argv, name, env = {}, log = true, user, stepwise, fds = [] }: StartOptions): Bootstrap {
+  static start({ argv, name, env = {}, log = true, user, stepwise, runc, fds = [] }: StartOptions): Bootstrap {
     const pair = new Int32Array(2);
     call(self, "socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
     const ours = new Fd(pair[0]!);
@@ -121,6 +123,7 @@ export class Bootstrap implements Disposable {
     place(theirs, INIT_PIPE);
     if (log) place(logWriter, LOG_PIPE);
     for (const [number, fd] of fds) place(fd, number);
+    if (runc) place(nothing, 6);
     if (user && Deno.uid() === 0) {
       const { uid, gid } = userIds();
       call(agent, "setgroups", 0, null);
@@ -132,6 +135,12 @@ export class Bootstrap implements Disposable {
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
       _LIBCONTAINER_INITPIPE: `${INIT_PIPE}`,
       ...log && { _LIBCONTAINER_LOGPIPE: `${LOG_PIPE}` },
+      ...runc && {
+        _LIBCONTAINER_LOGLEVEL: "5",
+        _LIBCONTAINER_INITTYPE: "standard",
+        _LIBCONTAINER_FIFOFD: "6",
+        _LIBCONTAINER_SYNCPIPE: "6",
+      },
       ...env,
     };
     const entries = Object.entries(variablesOf).map(([key, value]) => new TextEncoder().encode(`${key}=${value}`));
