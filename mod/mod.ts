@@ -21,7 +21,6 @@ export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.t
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
 export {
   type Attribute,
-  type AttributeName,
   bootstrapLength,
   type BootstrapMessage,
   BootstrapMessageError,
@@ -31,6 +30,9 @@ export {
   type Dialect,
   encodeBootstrap,
   encodePids,
+  type ListAttribute,
+  type NumberAttribute,
+  type TextAttribute,
 } from "./nsexec/message.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";

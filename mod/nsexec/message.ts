@@ -20,8 +20,38 @@ const NLMSG_ERROR = 2;
 const ATTRIBUTE_HEADER = 4;
 const ATTRIBUTE_MAX = 0xffff;
 
-// What the data of an attribute is: a number (u32), text with a NUL at its end, or several of those.
-const ATTRIBUTES = {
+/** An attribute that is a number of 32 bits. */
+export interface NumberAttribute {
+  /** `cloneFlags`: namespaces to make, CLONE_NEW* of clone(2). `setgroup`, `rootless`: 0 or 1. */
+  readonly name: "cloneFlags" | "setgroup" | "rootless";
+  /** The number. */
+  readonly value: number;
+}
+
+/** An attribute that is text. */
+export interface TextAttribute {
+  /**
+   * - `namespaces`: namespaces to join, `type:path` with commas in between.
+   * - `uidMap`, `gidMap`: lines of `inside outside count`. `uidMapPath`, `gidMapPath`: newuidmap(1), newgidmap(1).
+   * - `oomScoreAdj`: what goes into /proc/self/oom_score_adj. `timeOffsets`: into /proc/PID/timens_offsets (1.2).
+   */
+  readonly name: "namespaces" | "uidMap" | "gidMap" | "oomScoreAdj" | "uidMapPath" | "gidMapPath" | "timeOffsets";
+  /** Its bytes without the NUL at the end: a path need not be UTF-8. */
+  readonly value: Uint8Array;
+}
+
+/** An attribute that is a list of texts. */
+export interface ListAttribute {
+  /** Paths to be opened in the new mount namespace; empty where none is needed (1.1). */
+  readonly name: "mountSources";
+  /** The bytes of each without the NUL at its end. */
+  readonly value: readonly Uint8Array[];
+}
+
+/** An attribute of a bootstrap message. */
+export type Attribute = NumberAttribute | TextAttribute | ListAttribute;
+
+const ATTRIBUTES: Readonly<Record<Attribute["name"], { type: number; kind: Kind; dialect?: Dialect }>> = {
   cloneFlags: { type: 27281, kind: "number" },
   namespaces: { type: 27282, kind: "text" },
   uidMap: { type: 27283, kind: "text" },
@@ -34,30 +64,9 @@ const ATTRIBUTES = {
   // One number, two meanings.
   mountSources: { type: 27290, kind: "list", dialect: "1.1" },
   timeOffsets: { type: 27290, kind: "text", dialect: "1.2" },
-} as const satisfies Record<string, { type: number; kind: "number" | "text" | "list"; dialect?: Dialect }>;
+};
 
-type Table = typeof ATTRIBUTES;
-
-/** Name of an attribute. */
-export type AttributeName = keyof Table;
-
-type NameOf<K extends string> = { [N in AttributeName]: Table[N]["kind"] extends K ? N : never }[AttributeName];
-
-/**
- * An attribute.
- *
- * - `cloneFlags`: namespaces to make, CLONE_NEW* of clone(2). `setgroup`, `rootless`: 0 or 1.
- * - `namespaces`: namespaces to join, `type:path` with commas in between.
- * - `uidMap`, `gidMap`: lines of `inside outside count`. `uidMapPath`, `gidMapPath`: newuidmap(1), newgidmap(1).
- * - `oomScoreAdj`: what goes into /proc/self/oom_score_adj. `timeOffsets`: into /proc/PID/timens_offsets (1.2).
- * - `mountSources`: paths to be opened in the new mount namespace; empty where none is needed (1.1).
- *
- * Text is bytes without the NUL: a path need not be UTF-8.
- */
-export type Attribute =
-  | { readonly name: NameOf<"number">; readonly value: number }
-  | { readonly name: NameOf<"text">; readonly value: Uint8Array }
-  | { readonly name: NameOf<"list">; readonly value: readonly Uint8Array[] };
+type Kind = "number" | "text" | "list";
 
 /** A bootstrap message. */
 export interface BootstrapMessage {
@@ -81,9 +90,9 @@ function fail(what: string): never {
   throw new BootstrapMessageError(what);
 }
 
-function attributeName(type: number, dialect: Dialect): AttributeName | null {
+function attributeName(type: number, dialect: Dialect): Attribute["name"] | null {
   for (const [name, entry] of Object.entries(ATTRIBUTES)) {
-    if (entry.type === type && (!("dialect" in entry) || entry.dialect === dialect)) return name as AttributeName;
+    if (entry.type === type && (entry.dialect ?? dialect) === dialect) return name as Attribute["name"];
   }
   return null;
 }
@@ -103,7 +112,7 @@ function joinBytes(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   return result;
 }
 
-function terminated(name: AttributeName, text: Uint8Array): Uint8Array {
+function terminated(name: Attribute["name"], text: Uint8Array): Uint8Array {
   if (text.includes(0)) throw new RangeError(`Attribute ${name} has a NUL inside`);
   return joinBytes([text, new Uint8Array(1)]);
 }
@@ -206,17 +215,17 @@ export function bootstrapLength(header: Uint8Array): number {
   return length;
 }
 
-function decodeData(name: AttributeName, where: string, data: Uint8Array): Attribute {
+function decodeData(name: Attribute["name"], where: string, data: Uint8Array): Attribute {
   const { kind } = ATTRIBUTES[name];
   if (kind === "number") {
     if (data.length !== 4) fail(`${where} has ${data.length} bytes of data, not 4`);
-    return { name: name as NameOf<"number">, value: viewOf(data).getUint32(0, true) };
+    return { name: name as NumberAttribute["name"], value: viewOf(data).getUint32(0, true) };
   }
-  if (kind === "list" && data.length === 0) return { name: name as NameOf<"list">, value: [] };
+  if (kind === "list" && data.length === 0) return { name: name as ListAttribute["name"], value: [] };
   if (data.at(-1) !== 0) fail(`${where} does not end with a NUL`);
   if (kind === "text") {
     if (data.indexOf(0) !== data.length - 1) fail(`${where} has a NUL inside`);
-    return { name: name as NameOf<"text">, value: data.slice(0, -1) };
+    return { name: name as TextAttribute["name"], value: data.slice(0, -1) };
   }
   const value: Uint8Array[] = [];
   for (let at = 0; at < data.length;) {
@@ -224,7 +233,7 @@ function decodeData(name: AttributeName, where: string, data: Uint8Array): Attri
     value.push(data.slice(at, end));
     at = end + 1;
   }
-  return { name: name as NameOf<"list">, value };
+  return { name: name as ListAttribute["name"], value };
 }
 
 /**

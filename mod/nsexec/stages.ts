@@ -29,7 +29,7 @@ import type { EnvironmentEntry } from "../host/caller.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
 import { BootstrapLog, byteString, fromByteString, type Origin } from "./log.ts";
 import {
-  type AttributeName,
+  type Attribute,
   bootstrapLength,
   BootstrapMessageError,
   decodeBootstrap,
@@ -41,6 +41,9 @@ import { initPipe, logSettings, mountFds, SettingError } from "./settings.ts";
 
 /** What the caller sends in the dialect `seed` once stage 2 is in its cgroup. */
 const CREATE_CGROUP_NAMESPACE = 0x80;
+
+const ESRCH = 3;
+const EINVAL = 22;
 
 /** How often an unshare(2) is tried that older kernels refuse for no good reason. */
 const UNSHARE_TRIES = 5;
@@ -178,9 +181,9 @@ function receive(pipe: Fd, dialect: Dialect): Request {
   const payload = readFully(pipe, bytes.length - HEADER_SIZE);
   bytes.set(payload, HEADER_SIZE);
   const { attributes } = decodeBootstrap(bytes.subarray(0, HEADER_SIZE + payload.length), dialect);
-  const find = (name: AttributeName) => attributes.find((attribute) => attribute.name === name)?.value;
-  const number = (name: AttributeName) => find(name) as number | undefined ?? 0;
-  const text = (name: AttributeName) => find(name) as Uint8Array | undefined ?? null;
+  const find = (name: Attribute["name"]) => attributes.find((attribute) => attribute.name === name)?.value;
+  const number = (name: Attribute["name"]) => find(name) as number | undefined ?? 0;
+  const text = (name: Attribute["name"]) => find(name) as Uint8Array | undefined ?? null;
   return {
     cloneFlags: number("cloneFlags"),
     // The readers of these two take the first byte alone.
@@ -197,9 +200,19 @@ function receive(pipe: Fd, dialect: Dialect): Request {
   };
 }
 
-function writeFile(path: string, data: Uint8Array): void {
-  using fd = open(self, path, O.RDWR);
-  write(fd, data);
+/** Opens a file of stage 1's in /proc, and makes sure that it is stage 1's: once it has gone the pid may be another's. */
+function openOfStage1(stage1: Stage, name: string, flags: number): Fd {
+  const file = open(self, `/proc/${stage1.agent.pid}/${name}`, flags);
+  if (self.raw("pidfd_send_signal", stage1.agent.pidfd, 0, null, 0) === -ESRCH) {
+    file.close();
+    throw new Failure(1);
+  }
+  return file;
+}
+
+function writeOfStage1(stage1: Stage, name: string, data: Uint8Array): void {
+  using file = openOfStage1(stage1, name, O.RDWR);
+  write(file, data);
 }
 
 /** A namespace to be joined; its descriptor is stage 1's, or -1 once it has been used. */
@@ -286,7 +299,7 @@ function unshare(stage: Stage, flags: number, what: string, said = what): void {
   let result = 0;
   for (let tries = 0; tries < UNSHARE_TRIES; tries++) {
     result = stage.task.raw("unshare", flags);
-    if (result !== -22) break; // EINVAL: before Linux 4.3 also when somebody just looked at our /proc files
+    if (result !== -EINVAL) break; // before Linux 4.3 also when somebody just looked at our /proc files
   }
   if (result < 0) stage.bail(`failed to unshare ${what}`, new SysError("unshare", -result));
 }
@@ -307,17 +320,18 @@ function runMappingTool(stage0: Party, path: Uint8Array, pid: number, map: strin
 /** Writes one of the maps of stage 1's user namespace; if that is not permitted, has the tool do it. */
 function writeMap(
   stage0: Party,
-  pid: number,
+  stage1: Stage,
   kind: "uid" | "gid",
   map: Uint8Array | null,
   tool: Uint8Array | null,
 ): void {
+  const { pid } = stage1.agent;
   if (map === null || map.length === 0) return;
   const text = byteString(map);
   const file = `/proc/${pid}/${kind}_map`;
   stage0.say(`update ${file} to '${text}'`);
   try {
-    writeFile(file, map);
+    writeOfStage1(stage1, `${kind}_map`, map);
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
     if (error.code !== "EPERM") stage0.bail(`failed to update ${file}`, error);
@@ -332,20 +346,20 @@ function writeMap(
 }
 
 /** Maps the ids of the user namespace that stage 1 is in. */
-function mapIds(stage0: Party, pid: number, request: Request): void {
+function mapIds(stage0: Party, stage1: Stage, request: Request): void {
   stage0.say("stage-1 requested userns mappings");
   if (request.rootless && !request.setgroup) {
-    const file = `/proc/${pid}/setgroups`;
+    const file = `/proc/${stage1.agent.pid}/setgroups`;
     try {
-      writeFile(file, new TextEncoder().encode("deny"));
+      writeOfStage1(stage1, "setgroups", new TextEncoder().encode("deny"));
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       // Before Linux 3.19 there was no such file.
       if (error.code !== "ENOENT") stage0.bail(`failed to write 'deny' to ${file}`, error);
     }
   }
-  writeMap(stage0, pid, "uid", request.uidMap, request.uidMapPath);
-  writeMap(stage0, pid, "gid", request.gidMap, request.gidMapPath);
+  writeMap(stage0, stage1, "uid", request.uidMap, request.uidMapPath);
+  writeMap(stage0, stage1, "gid", request.gidMap, request.gidMapPath);
 }
 
 /** Opens mount sources as stage 0 in stage 1's mount namespace, and puts them where stage 2 expects them. */
@@ -359,7 +373,7 @@ function sendMountSources(
   const paths = sources.filter(({ length }) => length > 0);
   using namespace = stage0.attempt(
     "failed to get container mount namespace",
-    () => open(self, `/proc/${stage1.agent.pid}/ns/mnt`, O.RDONLY),
+    () => openOfStage1(stage1, "ns/mnt", O.RDONLY),
   );
   const helper = stage0.attempt("failed to setns to container mntns", () => Agent.spawn());
   try {
@@ -426,7 +440,7 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
     waiting(
       stage1,
       "failed to sync with parent: read(SYNC_USERMAP_ACK)",
-      () => mapIds(stage0, stage1.agent.pid, request),
+      () => mapIds(stage0, stage1, request),
     );
     if (namespaces) {
       stage1.say("re-set process as non-dumpable");
@@ -445,7 +459,7 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
     const file = `/proc/${stage1.agent.pid}/timens_offsets`;
     stage0.say(`update ${file} to '${byteString(timeOffsets)}'`);
     waiting(stage1, "failed to sync with parent: read(SYNC_TIMEOFFSETS_ACK)", () => {
-      stage0.attempt(`failed to update ${file}`, () => writeFile(file, timeOffsets));
+      stage0.attempt(`failed to update ${file}`, () => writeOfStage1(stage1, "timens_offsets", timeOffsets));
     });
   }
   if (mountSources) {
@@ -588,7 +602,10 @@ export function bootstrap({ dialect, environment, become }: BootstrapOptions): 0
     if (oomScoreAdj?.length) {
       stage0.say(`update /proc/self/oom_score_adj to '${byteString(oomScoreAdj)}'`);
       const file = "/proc/self/oom_score_adj";
-      stage0.attempt(`failed to update ${file}`, () => writeFile(file, oomScoreAdj));
+      stage0.attempt(`failed to update ${file}`, () => {
+        using own = open(self, file, O.RDWR);
+        write(own, oomScoreAdj);
+      });
     }
     if (namespaces) {
       stage0.say("set process as non-dumpable");

@@ -6,7 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
-import { type Attribute, type Dialect, encodeBootstrap } from "../../mod/nsexec/message.ts";
+import { type Attribute, type Dialect, encodeBootstrap, type TextAttribute } from "../../mod/nsexec/message.ts";
 import { O } from "../../ffi/consts.ts";
 import { open } from "../../ffi/sys.ts";
 import { self } from "../../ffi/task.ts";
@@ -16,8 +16,7 @@ import { Home } from "./namespaces.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-type TextName = "namespaces" | "uidMap" | "gidMap" | "oomScoreAdj" | "uidMapPath" | "gidMapPath" | "timeOffsets";
-const text = (name: TextName, value: string): Attribute => ({ name, value: bytes(value) });
+const text = (name: TextAttribute["name"], value: string): Attribute => ({ name, value: bytes(value) });
 const flags = (value: number): Attribute => ({ name: "cloneFlags", value });
 const rootless = (value: number): Attribute => ({ name: "rootless", value });
 const setgroup: Attribute = { name: "setgroup", value: 1 };
@@ -171,6 +170,7 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
       name: "a map that the kernel refuses",
       message: [flags(NEW.user), ...idMaps("0 0 1\n0 5 1\n"), rootless(0)],
     },
+    { name: "a user namespace without maps", message: [flags(NEW.user), rootless(0)] },
     { name: "maps without id 0", message: [flags(NEW.user), ...idMaps("5 5 1\n"), rootless(0)] },
     // A time namespace is seen by children only, so the home of it is another process.
     ...ALL.map((type) => ({ name: `join ${type}`, message: [text("namespaces", home.list([type])), rootless(0)] })),

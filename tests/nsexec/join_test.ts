@@ -2,14 +2,19 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
-import { type Attribute, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
+import {
+  type Attribute,
+  type Dialect,
+  DIALECTS,
+  encodeBootstrap,
+  type TextAttribute,
+} from "../../mod/nsexec/message.ts";
 import { command, penne, test } from "../helpers.ts";
 import { Bootstrap, leftovers, link, type StartOptions, subordinateIds, userIds } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
-type TextName = Exclude<Attribute["name"], "cloneFlags" | "setgroup" | "rootless" | "mountSources">;
-const text = (name: TextName, value: string): Attribute => ({ name, value: bytes(value) });
+const text = (name: TextAttribute["name"], value: string): Attribute => ({ name, value: bytes(value) });
 const NEWUSER: Attribute = { name: "cloneFlags", value: 0x10000000 };
 const ROOTLESS: Attribute = { name: "rootless", value: 1 };
 const SETGROUP: Attribute = { name: "setgroup", value: 1 };
