@@ -3,10 +3,10 @@
 import { self, type Task } from "../../ffi/task.ts";
 import type { Executor } from "../../ffi/sys.ts";
 import { PenneError } from "../errors.ts";
-import { caller, environment } from "../host/caller.ts";
-import { DIALECTS } from "../nsexec/message.ts";
+import { caller, environment, type EnvironmentEntry } from "../host/caller.ts";
+import { type Dialect, DIALECTS } from "../nsexec/message.ts";
 import { dialectVariable, isBootstrap } from "../nsexec/settings.ts";
-import { bootstrap } from "../nsexec/stages.ts";
+import { bootstrap } from "../nsexec/bootstrap.ts";
 import { type CommandPlan, execCommand, undoRuntime } from "../run/command.ts";
 import { runCommand } from "./command.ts";
 import { NSEXEC_SPEC } from "./nsexec_spec.ts";
@@ -26,16 +26,20 @@ export function start(args: string[]): Promise<number> {
   return runCommand({ SPEC: NSEXEC_SPEC, FAILURE, main }, args);
 }
 
+/** The dialect that the option asks for, or else the variable. */
+function chosenDialect(options: ParsedOptions, variables: readonly EnvironmentEntry[]): Dialect {
+  const option = wordOption(options, "dialect", DIALECTS);
+  const name = dialectVariable(variables);
+  if (option !== undefined || name === undefined) return option ?? "1.2";
+  const dialect = DIALECTS.find((known) => known === name);
+  if (dialect !== undefined) return dialect;
+  throw new PenneError(`use PENNE_NSEXEC_DIALECT="${name}": it is not one of ${DIALECTS.join(", ")}`, { usage: true });
+}
+
 /** Does the bootstrap if one is asked for, else runs the command at once; the result is the exit code. */
 function main(options: ParsedOptions): number {
   const variables = environment();
-  const asked = dialectVariable(variables);
-  const dialect = wordOption(options, "dialect", DIALECTS) ?? DIALECTS.find((known) => known === asked) ?? "1.2";
-  if (asked !== undefined && !options.get("dialect") && dialect !== asked) {
-    throw new PenneError(`use PENNE_NSEXEC_DIALECT="${asked}": it is not one of ${DIALECTS.join(", ")}`, {
-      usage: true,
-    });
-  }
+  const dialect = chosenDialect(options, variables);
   const [file, ...args] = options.rest;
   const plan: CommandPlan | null = file === undefined
     ? null

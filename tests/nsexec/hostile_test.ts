@@ -149,6 +149,9 @@ test("the stages have what the caller has passed on, and nothing else; so has th
   let stage2 = 0;
   for (;;) {
     const line = run.step()!;
+    if (line.text === "spawn stage-2") {
+      assertMatch(Deno.readTextFileSync(`/proc/${line.pid}/comm`), /^runc:\[1:CHILD\]$/m);
+    }
     if (line.text !== "signalling stage-2 to run") continue;
     stage2 = run.stagePid(2)!;
     // Beside them its own socket, and stage 0's.

@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { self } from "../../ffi/task.ts";
 import { type Attribute, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
-import { penne, test } from "../helpers.ts";
+import { penne, processes, sh, test } from "../helpers.ts";
 import { Bootstrap, leftovers, type LogLine } from "./driver.ts";
 
 const text = (value: string) => new TextEncoder().encode(value);
@@ -100,3 +100,65 @@ for (const dialect of DIALECTS) {
     });
   }
 }
+
+test("a stage is killed while the mapping tool hangs, and the tool goes away too", { user: true }, async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    await Deno.chmod(directory, 0o755);
+    const tool = `${directory}/newuidmap`;
+    await Deno.writeTextFile(tool, `#!/bin/sh\nexec sleep 1000\n`);
+    await Deno.chmod(tool, 0o755);
+    for (const victim of [0, 1]) {
+      const argv = [penne(), "nsexec"];
+      using run = Bootstrap.start({ argv, user: true });
+      const attributes: Attribute[] = [
+        { name: "cloneFlags", value: 0x10000000 },
+        { name: "uidMapPath", value: text(tool) },
+        { name: "uidMap", value: text("0 0 1\n") },
+        { name: "rootless", value: 1 },
+      ];
+      run.send(encodeBootstrap({ attributes }, "1.2"));
+      const hangs = () => processes().find(({ ppid, cmdline }) => ppid === run.pid && cmdline[0] === "sleep");
+      assert(run.until(() => hangs() !== undefined));
+      const { pid } = hangs()!;
+      self.raw("kill", run.stagePid(victim)!, 9);
+      assertEquals(run.wait(run.pid, 1000)[victim === 0 ? "signal" : "code"], victim === 0 ? 9 : 1);
+      run.wait(run.stagePid(1)!, 1000);
+      assert(run.until(() => !processes().some((process) => process.pid === pid), 1000));
+      assertEquals(leftovers(), []);
+    }
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+test("the caller goes away before the answer, and so do all stages", {}, () => {
+  for (const dialect of DIALECTS) {
+    using run = Bootstrap.start({ argv: [penne(), "nsexec", "--dialect", dialect], stepwise: true });
+    run.send(encodeBootstrap({ attributes: [{ name: "oomScoreAdj", value: text("100") }] }, dialect));
+    while (run.step()!.text !== "spawn stage-1") continue;
+    run.pipe.close();
+    run.go();
+    assertEquals(run.wait(run.pid, 1000).code, 1);
+    while (run.pump(20)) continue;
+    assertEquals(run.log.filter(({ level }) => level === "fatal").map((line) => `${line.stage}: ${line.text}`), [
+      "nsexec-0: failed to sync with runc: write(pid-JSON): Broken pipe",
+    ]);
+    for (const stage of [1, 2]) assertEquals(run.wait(run.stagePid(stage)!, 1000).code, 1);
+    assertEquals(leftovers(), []);
+  }
+});
+
+test("where memfds may not be executed there is no bootstrap", { root: true, programs: ["unshare"] }, async () => {
+  const script = `echo 2 >/proc/sys/vm/memfd_noexec && _LIBCONTAINER_INITPIPE=0 exec ${penne()} nsexec -- true`;
+  const { code, stderr } = await sh(["unshare", "-pf", "--mount-proc", "sh", "-c", script]);
+  assertEquals([code, stderr], [1, "FATAL: could not ensure we are a cloned binary: Permission denied\n"]);
+});
+
+test("PID 1 of a pid namespace has no siblings, and says so", { root: true, programs: ["unshare"] }, async () => {
+  const message = Array.from(encodeBootstrap({ attributes: [] }, "1.2"), (byte) => `\\0${byte.toString(8)}`).join("");
+  const script =
+    `printf '%b' '${message}' | _LIBCONTAINER_INITPIPE=0 unshare -pf --mount-proc ${penne()} nsexec -- true`;
+  const { code, stderr } = await sh(["sh", "-c", script]);
+  assertEquals([code, stderr], [1, "FATAL: unable to spawn stage-1: Invalid argument\n"]);
+});
