@@ -22,11 +22,12 @@ export const NSEXEC_SPEC: CommandSpec = {
     },
   ],
   exitCodes: [
-    ["0", "done; COMMAND runs, and is the caller's child"],
+    ["0", "done; COMMAND runs, as the caller's child"],
     ["1", "the bootstrap failed; the log says why"],
-    ["126", "without _LIBCONTAINER_INITPIPE: COMMAND was found and cannot be executed"],
-    ["127", "without _LIBCONTAINER_INITPIPE: COMMAND was not found"],
     ["2", "the command line is wrong; nothing was done"],
+    ["0-255", "without _LIBCONTAINER_INITPIPE: COMMAND's own"],
+    ["127", "without _LIBCONTAINER_INITPIPE: COMMAND was not found"],
+    ["126", "without _LIBCONTAINER_INITPIPE: COMMAND was found and cannot be executed"],
   ],
   examples: [
     ["penne nsexec -- /init", "what a container runtime starts, with _LIBCONTAINER_INITPIPE set"],

@@ -168,7 +168,7 @@ function runStage2({ dialect, pipe, request }: Context, stage2: Stage): void {
       if (word === undefined) stage2.bail("read synchronisation value failed");
       if (word !== CREATE_CGROUP_NAMESPACE) stage2.bail("received unknown synchronisation value");
     }
-    unshare(stage2, CLONE.NEWCGROUP, "cgroup namespace");
+    unshare(stage2, CLONE.NEWCGROUP, "cgroup namespace", dialect === "seed" ? null : undefined);
   }
   stage2.say("signal completion to stage-0");
   stage2.say("<= nsexec container setup");

@@ -174,10 +174,10 @@ export function writeStageFile(stage: Stage, name: string, data: Uint8Array): vo
  * @param stage Who makes them.
  * @param flags CLONE_NEW*.
  * @param what What they are called if they cannot be made.
- * @param said What they are called before that.
+ * @param said What they are called before that; null to say nothing.
  */
-export function unshare(stage: Stage, flags: number, what: string, said = what): void {
-  stage.say(`unshare ${said}`);
+export function unshare(stage: Stage, flags: number, what: string, said: string | null = what): void {
+  if (said !== null) stage.say(`unshare ${said}`);
   let result = 0;
   for (let tries = 0; tries < UNSHARE_TRIES; tries++) {
     result = stage.task.raw("unshare", flags);

@@ -281,6 +281,7 @@ export class Bootstrap implements Disposable {
     const low = status[0]! & 0x7f;
     const result = { code: low ? null : status[0]! >> 8 & 0xff, signal: low || null, stopped: null, continued: false };
     this.#statuses.set(pid, result);
+    while (this.pump(0)) continue; // what it has said last
     return result;
   }
 

@@ -1,9 +1,9 @@
 // Messages that are none: one fatal line, exit code 1, at once, and nothing left.
 
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { type BootstrapMessage, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
 import { penne, test } from "../helpers.ts";
-import { Bootstrap, leftovers, type StartOptions } from "./driver.ts";
+import { Bootstrap, leftovers, link, type StartOptions } from "./driver.ts";
 
 const MESSAGE: BootstrapMessage = {
   flags: 1,
@@ -149,3 +149,41 @@ test("the log level limits what is logged", {}, () => {
     assertEquals(run.stderr, "");
   }
 });
+
+test(
+  "in the oldest dialect the cgroup namespace is made after the byte for it, and at no other byte",
+  { root: true },
+  () => {
+    const message = encodeBootstrap({ attributes: [{ name: "cloneFlags", value: 0x2000000 }] }, "seed");
+    const start = () => {
+      const run = Bootstrap.start({ argv: argv("seed") });
+      run.send(message);
+      assert(run.until(() => run.log.some(({ text }) => text === "signalling stage-2 to run")));
+      return run;
+    };
+    const own = link("/proc/self/ns/cgroup");
+    {
+      using run = start();
+      const stage2 = run.pids!.stage2;
+      assertEquals(link(`/proc/${stage2}/ns/cgroup`), own);
+      run.send(new Uint8Array([0x80]));
+      assertEquals(run.wait(run.pid).code, 0);
+      assertNotEquals(link(`/proc/${stage2}/ns/cgroup`), own);
+    }
+    for (
+      const [bytes, text] of [
+        [[0x81], "received unknown synchronisation value"],
+        [[], "read synchronisation value failed"],
+      ] as const
+    ) {
+      using run = start();
+      run.send(new Uint8Array(bytes));
+      run.endInput();
+      assertEquals(run.wait(run.pid, 1000).code, 1);
+      const fatal = run.log.filter(({ level }) => level === "fatal").map((line) => `${line.stage}: ${line.text}`);
+      assertEquals(fatal, [`nsexec-2: ${text}`, "nsexec-0: failed to sync with child: next state"]);
+      assertEquals([1, 2].map((stage) => run.wait(run.stagePid(stage)!, 1000).code), [0, 1]);
+      assertEquals(leftovers(), []);
+    }
+  },
+);
