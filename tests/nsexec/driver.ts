@@ -8,6 +8,7 @@ import { F, O, POLL } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { exec, open, pipe, poll, read, waitChild, type WaitStatus } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
+import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
 import { isAgent, type Process, processes, TEST_USER } from "../helpers.ts";
 
 const AF_UNIX = 1;
@@ -87,7 +88,6 @@ export class Bootstrap implements Disposable {
   #logText = "";
   #errorText = "";
   #statuses = new Map<number, WaitStatus>();
-
   #stepwise: boolean;
 
   private constructor(pid: number, pipe: Fd, log: Fd, stderr: Fd, stepwise: boolean) {
@@ -233,9 +233,9 @@ export class Bootstrap implements Disposable {
   }
 
   /** The line with the pids, once it is there. */
-  get pids(): { stage1: number; stage2: number } | null {
-    const found = /\{"stage1_pid":(\d+),"stage2_pid":(\d+)\}\n/.exec(this.text);
-    return found ? { stage1: Number(found[1]), stage2: Number(found[2]) } : null;
+  get pids(): BootstrapPids | null {
+    const [line] = /\{.*\n/.exec(this.text) ?? [];
+    return line === undefined ? null : decodePids(line);
   }
 
   /** Pid of a stage as we see it, from what has come through the pipes so far. */
