@@ -17,13 +17,13 @@
 // is killed, the other one ends all that the command has started.
 
 import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, F, IOCTL, MS, O, POLL, PR, SIGNAL, SOCKET } from "../../ffi/consts.ts";
-import { Fd } from "../../ffi/fd.ts";
+import { AT_FDCWD, IOCTL, MS, O, POLL, PR, SIGNAL, SOCKET } from "../../ffi/consts.ts";
 import { cString } from "../../ffi/memory.ts";
 import { mount, open, pidOf, poll, readLink, readText, sendSignal, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { attempt, type Explain, PenneError } from "../errors.ts";
+import { placeKeptFds } from "../background/inherit.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import type { IdRange } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
@@ -176,30 +176,6 @@ function setUp(agent: Agent, plan: RunPlan): void {
     if (groups.length) allowPing(agent, groups, plan.options.onWarning ?? (() => {}));
   }
   call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
-}
-
-/**
- * Gives an agent descriptors of ours under the same numbers.
- *
- * @param agent An agent that was spawned, not cloned: only then none of the numbers is that of its socket.
- * @param keepFds The numbers.
- * @throws {PenneError} If one is not open.
- */
-export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
-  for (const number of keepFds) {
-    const ours = new Fd(number);
-    try {
-      attempt(`keep descriptor ${number}`, () => {
-        const got = call(agent, "fcntl", ours, F.DUPFD, number);
-        if (got === number) return;
-        // The duplicate that came over the socket had that very number; it is free by now.
-        call(agent, "dup3", got, number, 0);
-        call(agent, "close", got);
-      });
-    } finally {
-      ours.release();
-    }
-  }
 }
 
 /**
