@@ -51,7 +51,6 @@ export const IOCTL = {
   TCSETSW: 0x5403,
   TIOCGPGRP: 0x540f,
   TIOCSPGRP: 0x5410,
-  SIOCSIFFLAGS: 0x8914,
   /** ioctl_nsfs(2): the user namespace that owns one. */
   NS_GET_USERNS: 0xb701,
   /** Kind of a namespace, CLONE_NEW*. */
@@ -61,9 +60,6 @@ export const IOCTL = {
   /** Linux 6.18: the 64-bit id of a namespace. */
   NS_GET_ID: 0x8008b70d,
 } as const;
-
-/** Socket families and types of socket(2). */
-export const SOCKET = { AF_INET: 2, DGRAM: 2, CLOEXEC: 0o2000000 } as const;
 
 /** Commands of fcntl(2). */
 export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, DUPFD_CLOEXEC: 1030, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;

@@ -3,7 +3,7 @@
 import { type Agent, waitForChildren } from "../../ffi/agent.ts";
 import { F, SIGNAL } from "../../ffi/consts.ts";
 import { Fd } from "../../ffi/fd.ts";
-import { call } from "../../ffi/task.ts";
+import { call, type Task } from "../../ffi/task.ts";
 import { attempt } from "../errors.ts";
 
 /**
@@ -31,11 +31,11 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
 }
 
 /**
- * Ignores SIGCHLD in an agent if the caller does.
+ * Ignores SIGCHLD in what is about to become a program if the caller does.
  *
- * @param task The agent.
+ * @param task An agent, or this process.
  */
-export function ignoreChildrenAgain(task: Agent): void {
+export function ignoreChildrenAgain(task: Task): void {
   if (!waitForChildren()) return;
   const ignore = new BigUint64Array([1n, 0n, 0n, 0n]); // SIG_IGN
   call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);

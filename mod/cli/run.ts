@@ -16,6 +16,7 @@ import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
 import { explainError, runCommand } from "./command.ts";
 import { checkReportFds, openReporter } from "./fds.ts";
+import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
 import type { ParsedOptions } from "./options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
 import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
@@ -45,11 +46,10 @@ function runOptions(options: ParsedOptions): RunOptions {
   const optional = <K extends string, V>(key: K, value: V | undefined) =>
     (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
   const net = wordOption(options, "net", ["none", "host", "tap"]);
-  if (net === "tap") {
-    throw new PenneError("use --net=tap: it is not available in this version yet", {
-      usage: true,
-      hints: ["--net=none (the default) gives loopback alone, --net=host shares the host's network"],
-    });
+  const network = networkRequest(options);
+  const needless = net === "tap" ? null : NETWORK_OPTIONS.find(({ name }) => options.has(name) || options.get(name));
+  if (needless) {
+    throw new PenneError(`use --${needless.name} without a network`, { usage: true, hints: ["add --net=tap"] });
   }
   const unshare = options.get("unshare");
   const killSignal = options.get("kill-signal");
@@ -63,6 +63,7 @@ function runOptions(options: ParsedOptions): RunOptions {
     command: options.rest,
     ...optional("unshare", unshare === undefined ? undefined : parseNamespaces(unshare)),
     ...optional("net", net),
+    network,
     map,
     ...optional("hostname", options.get("hostname")),
     ...optional("chdir", options.get("chdir")),

@@ -11,16 +11,17 @@
 //  5. The gateways are made known as neighbours, so that the first packet need not wait for an answer.
 
 import { SysError } from "../../ffi/errno.ts";
-import { AF_INET6, isLinkLocal6, sameBytes } from "../address/ip.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { AF_INET, AF_INET6, formatIp, isLinkLocal6, sameBytes } from "../address/ip.ts";
 import { linkLocalOf } from "../address/mac.ts";
 import { attempt } from "../errors.ts";
 import { addAddress, type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
-import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type Link, setLink } from "../netlink/link.ts";
+import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type Link, type LinkChange, setLink } from "../netlink/link.ts";
 import { setNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import type { FamilyConfig } from "../tap/link.ts";
-import { formatIp } from "../address/ip.ts";
+import type { FamilyConfig, TapLink } from "../tap/link.ts";
+import { TXQUEUELEN } from "../tap/tap.ts";
 import { readFamily } from "./host.ts";
 import { type FamilyPlan, type NetworkPlan, showRoute } from "./plan.ts";
 
@@ -38,6 +39,37 @@ export interface Applied {
   readonly families: ReadonlyMap<number, FamilyConfig>;
   /** What could not be done as planned. */
   readonly warnings: readonly string[];
+}
+
+/** A tap in a namespace, and what could not be done for it. */
+export interface Connection {
+  /** The tap. */
+  readonly link: TapLink;
+  /** A sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * A tap together with what has become of its plan.
+ *
+ * @param tap The descriptor.
+ * @param applied What has become of the plan.
+ * @returns Both.
+ */
+export function connectionOf(tap: Fd, { link, families, warnings }: Applied): Connection {
+  const { name, mac, mtu } = link;
+  const [ipv4 = null, ipv6 = null] = [AF_INET, AF_INET6].map((family) => families.get(family));
+  return { link: { tap, name, mac, mtu, ipv4, ipv6 }, warnings };
+}
+
+/**
+ * What a plan changes of a new interface before it is up.
+ *
+ * @param plan The plan.
+ * @returns The changes.
+ */
+export function linkChange({ mac, mtu }: NetworkPlan): Omit<LinkChange, "index"> {
+  return { txqueuelen: TXQUEUELEN, ...mac && { mac }, ...mtu && { mtu } };
 }
 
 /**

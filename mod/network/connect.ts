@@ -14,14 +14,12 @@ import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import { waitChild } from "../../ffi/sys.ts";
 import { call } from "../../ffi/task.ts";
-import { AF_INET, AF_INET6 } from "../address/ip.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 import { decodeLink, getLink, setLink } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
-import type { TapLink } from "../tap/link.ts";
-import { makeTap, TXQUEUELEN } from "../tap/tap.ts";
-import { applyNetwork, bringUpLoopback } from "./apply.ts";
+import { makeTap } from "../tap/tap.ts";
+import { applyNetwork, bringUpLoopback, type Connection, connectionOf, linkChange } from "./apply.ts";
 import type { NetworkPlan } from "./plan.ts";
 
 /** A network namespace to connect. */
@@ -32,14 +30,6 @@ export interface NetnsTarget {
   readonly netns: Fd;
   /** The user namespace that owns it, and its inode number; null if that is our own. */
   readonly owner: { readonly fd: Fd; readonly inum: number; readonly uid: number } | null;
-}
-
-/** A tap in a namespace, and what could not be done for it. */
-export interface Connection {
-  /** The tap. */
-  readonly link: TapLink;
-  /** A sentence each. */
-  readonly warnings: readonly string[];
 }
 
 /** An agent in a scratch network namespace of one user namespace. */
@@ -108,20 +98,12 @@ export class Connector implements Disposable {
       attempt(`move the interface "${plan.ifname}" into ${label}`, () => {
         using outside = new NetlinkSocket(agent);
         const { index } = decodeLink(outside.get(getLink(plan.ifname)));
-        outside.request(setLink({
-          index,
-          netns: netns.number,
-          txqueuelen: TXQUEUELEN,
-          ...plan.mac && { mac: plan.mac },
-          ...plan.mtu && { mtu: plan.mtu },
-        }));
+        outside.request(setLink({ index, netns: netns.number, ...linkChange(plan) }));
       }, ({ code }) => code === "EEXIST" ? ["it has an interface of that name: --ns-ifname gives another one"] : []);
       const applied = applyNetwork(socket, plan);
       // Last, since it alone would stay if something failed.
       bringUpLoopback(socket);
-      const { name, mac, mtu } = applied.link;
-      const [ipv4 = null, ipv6 = null] = [AF_INET, AF_INET6].map((family) => applied.families.get(family));
-      return { link: { tap, name, mac, mtu, ipv4, ipv6 }, warnings: applied.warnings };
+      return connectionOf(tap, applied);
     } catch (error) {
       tap.close();
       throw error;

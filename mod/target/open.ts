@@ -71,17 +71,25 @@ function openDescriptor(label: string, number: number): Fd {
   }
 }
 
+/**
+ * The kind of a namespace, ioctl_nsfs(2).
+ *
+ * @param label How it was named.
+ * @param fd The file.
+ * @returns CLONE_NEW*.
+ * @throws {PenneError} If it is no namespace.
+ */
+export function namespaceTypeOf(label: string, fd: Fd): number {
+  const type = self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE);
+  if (type > 0) return type;
+  throw new PenneError(`use ${label}: it is not a namespace`, {
+    hints: ["a name that was just made has nothing mounted on it: penne wait NAME --for present waits for that"],
+  });
+}
+
 /** Refuses what is no network namespace, or our own. */
 function checkKind(label: string, netns: Fd): void {
-  let type: number;
-  try {
-    type = call(self, "ioctl", netns, IOCTL.NS_GET_NSTYPE);
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-    throw new PenneError(`use ${label}: it is not a namespace`, {
-      hints: ["a name that was just made has nothing mounted on it: penne wait NAME --for present waits for that"],
-    });
-  }
+  const type = namespaceTypeOf(label, netns);
   if (type !== CLONE.NEWNET) {
     const kind = NAMESPACE_TYPES.find((name) => namespaceFlag(name) === type) ?? "other";
     throw new PenneError(`use ${label}: it is not a net namespace but a ${kind} namespace`);
@@ -109,20 +117,34 @@ function openOwner(label: string, netns: Fd): OpenTarget["owner"] {
 }
 
 /**
- * Opens what a target names.
+ * Opens the file that a target names, whatever it is.
+ *
+ * @param target The target.
+ * @returns The file; if it is a namespace, it lives as long as that is open.
+ * @throws {PenneError} If it cannot be opened.
+ */
+export function openNamespace(target: Target): Fd {
+  const label = `"${target.text}"`;
+  switch (target.kind) {
+    case "pid":
+      return openOfProcess(target.pid);
+    case "fd":
+      return openDescriptor(label, target.fd);
+    case "path":
+      return openPath(label, target.path);
+  }
+}
+
+/**
+ * Opens the network namespace that a target names.
  *
  * @param target The target.
  * @returns The namespace; as long as it is open, it lives.
  * @throws {PenneError} If it cannot be opened, or is no other network namespace than our own.
  */
 export function openTarget(target: Target): OpenTarget {
-  const { text } = target;
-  const label = `"${text}"`;
-  const netns = target.kind === "pid"
-    ? openOfProcess(target.pid)
-    : target.kind === "fd"
-    ? openDescriptor(label, target.fd)
-    : openPath(label, target.path);
+  const label = `"${target.text}"`;
+  const netns = openNamespace(target);
   try {
     checkKind(label, netns);
     const owner = openOwner(label, netns);
@@ -140,6 +162,21 @@ export function openTarget(target: Target): OpenTarget {
     netns.close();
     throw error;
   }
+}
+
+/**
+ * Lets go of every inherited descriptor of what targets name that are descriptors.
+ *
+ * @param targets The targets.
+ */
+export function forgetTargets(targets: readonly Target[]): void {
+  const inums = new Set<number>();
+  for (const target of targets) {
+    if (target.kind !== "fd") continue;
+    using fd = openNamespace(target);
+    inums.add(Number(stat(self, fd).ino));
+  }
+  if (inums.size) forgetDescriptors(inums);
 }
 
 /**
