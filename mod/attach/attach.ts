@@ -127,7 +127,8 @@ export class Attachments implements Disposable {
       served = { target: target.text, netns: opened.id, link, parsed: target, watch, tap: null };
       const entry = served;
       this.#served.add(entry);
-      entry.tap = this.#reactor.watch(link.tap, 0, (events) => {
+      // The kernel tells of the end as of something to read, so that is asked for; as an edge, since nobody reads frames.
+      entry.tap = this.#reactor.watch(link.tap, EPOLL.IN | EPOLL.ET, (events) => {
         if (events & (EPOLL.ERR | EPOLL.HUP)) this.#detach(entry, this.#tapCause(entry));
       });
       return entry;
