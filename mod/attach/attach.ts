@@ -34,13 +34,14 @@ export interface Attached {
   readonly target: string;
   /** The namespace. */
   readonly netns: NamespaceId;
-  /** Its tap. */
-  readonly link: TapLink;
+  /** Name of its interface inside. */
+  readonly interface: string;
 }
 
 /** What there is of a namespace that is served. */
 interface Served extends Attached {
   readonly parsed: Target;
+  readonly link: TapLink;
   watch: Watch | null;
   tap: Watched | null;
 }
@@ -124,7 +125,7 @@ export class Attachments implements Disposable {
     try {
       const { link, warnings } = connector.connect(opened, plan);
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
-      served = { target: target.text, netns: opened.id, link, parsed: target, watch, tap: null };
+      served = { target: target.text, netns: opened.id, interface: link.name, link, parsed: target, watch, tap: null };
       const entry = served;
       this.#served.add(entry);
       // The kernel tells of the end as of something to read, so that is asked for; as an edge, since nobody reads frames.

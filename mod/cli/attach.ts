@@ -68,8 +68,8 @@ async function attachBehind(
   }
 }
 
-function describe({ target, netns, link }: Attached): Record<string, unknown> {
-  return { target, namespaces: { net: netns }, interface: link.name };
+function describe({ target, netns, interface: name }: Attached): Record<string, unknown> {
+  return { target, namespaces: { net: netns }, interface: name };
 }
 
 /** Serves the targets to their end. */

@@ -131,8 +131,13 @@ export class Reactor implements Disposable {
     return due;
   }
 
-  /** Milliseconds up to the next timer, at most `limit`; negative: for ever. */
-  #timeout(limit: number): number {
+  /**
+   * How long {@linkcode Reactor.turn} may wait.
+   *
+   * @param limit Milliseconds at most; negative: for ever.
+   * @returns Milliseconds up to the next timer; negative: for ever.
+   */
+  timeout(limit = -1): number {
     while (this.#timers[0]?.action === null) this.#timers.shift();
     const next = this.#timers[0];
     if (!next) return limit;
@@ -147,7 +152,7 @@ export class Reactor implements Disposable {
    */
   turn(timeout = -1): void {
     const epoll = this.#epoll;
-    const n = epoll.wait(this.#timeout(timeout));
+    const n = epoll.wait(this.timeout(timeout));
     for (let i = 0; i < n; i++) {
       const slot = this.#slots[epoll.low(i)]!;
       if (slot.generation === epoll.high(i)) slot.handler?.(epoll.events(i));
