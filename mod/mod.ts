@@ -28,6 +28,7 @@ export {
   type Attached,
   type Attachment,
   type AttachOptions,
+  type Cause,
   type DetachCause,
   type NetworkRequest,
   type PrefixedAddress,

@@ -5,6 +5,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
+export type { Cause } from "../target/watch.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
 
 /** Namespaces that have been given their network. */

@@ -130,12 +130,12 @@ async function runBehind(options: ParsedOptions, wanted: RunOptions, value: stri
 
 /** Runs the command as a child of this process. */
 function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => void) | null): number {
-  const report = openReporter(options);
   const plan = planRun(wanted);
   const newSession = wanted.newSession ?? false;
   using parent = options.has("die-with-parent") ? openParent() : null;
   using terminal = Terminal.open(newSession);
   const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
+  const report = openReporter(options);
   try {
     using child = startChild(plan, {
       terminal,

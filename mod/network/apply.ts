@@ -76,15 +76,15 @@ export function linkChange({ mac, mtu }: NetworkPlan): Omit<LinkChange, "index">
  * Brings loopback up.
  *
  * @param socket In the namespace.
- * @returns Whether it was down.
+ * @returns Takes it down again, if it was down.
  * @throws {PenneError} If it fails.
  */
-export function bringUpLoopback(socket: NetlinkSocket): boolean {
+export function bringUpLoopback(socket: NetlinkSocket): () => void {
   return attempt("bring up loopback", () => {
     const { index, flags } = decodeLink(socket.get(getLink("lo")));
-    if (flags & IFF.UP) return false;
+    if (flags & IFF.UP) return () => {};
     socket.request(setLink({ index, up: true }));
-    return true;
+    return () => socket.request(setLink({ index, up: false }));
   });
 }
 
@@ -184,7 +184,7 @@ function configOf({ addresses, routes }: FamilyPlan, mac: Uint8Array): FamilyCon
 }
 
 /**
- * Configures an interface, and loopback, in a namespace.
+ * Configures an interface in a namespace.
  *
  * @param socket In the namespace.
  * @param plan What to configure.
