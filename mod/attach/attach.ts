@@ -127,7 +127,8 @@ export class Attachments implements Disposable {
       served = { target: target.text, netns: opened.id, link, parsed: target, watch, tap: null };
       const entry = served;
       this.#served.add(entry);
-      entry.tap = this.#reactor.watch(link.tap, 0, (events) => {
+      // The kernel tells of the end as it tells of a frame: who waits for errors alone is not woken. PRI is, and is never set.
+      entry.tap = this.#reactor.watch(link.tap, EPOLL.PRI, (events) => {
         if (events & (EPOLL.ERR | EPOLL.HUP)) this.#detach(entry, this.#tapCause(entry));
       });
       return entry;
