@@ -170,8 +170,8 @@ export class Attachments implements Disposable {
 
   /** Tells when a tap has gone. */
   #watchTap(tap: Fd, onGone: () => void): Watched {
-    // The kernel tells of the end as of something to read, so that is asked for; as an edge, since nobody reads frames.
-    return this.#reactor.watch(tap, EPOLL.IN | EPOLL.ET, (events) => {
+    // The kernel tells of the end as it tells of a frame: who waits for errors alone is not woken. PRI is, and is never set.
+    return this.#reactor.watch(tap, EPOLL.PRI, (events) => {
       if (events & (EPOLL.ERR | EPOLL.HUP)) onGone();
     });
   }
