@@ -111,6 +111,7 @@ export class Attachments implements Disposable {
       targets.forEach((target, i) => added.push(this.#connect(target, opened[i]!, plan, connector)));
       // Last of all: what is up stays up when we go, while taps go with us.
       for (const { socket } of added) undo.push(bringUpLoopback(socket));
+      this.#watcher?.check();
       const gone = added.find(({ served }) => !this.#served.has(served));
       if (gone) throw new PenneError(`attach "${gone.served.target}": it has gone meanwhile`);
     } catch (error) {
