@@ -38,4 +38,16 @@ export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/consts.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
+export {
+  attach,
+  type Attached,
+  type Attachment,
+  type AttachOptions,
+  type Cause,
+  type DetachCause,
+  type NetworkRequest,
+  type PrefixedAddress,
+} from "./attach/mod.ts";
+export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
+export { formatIp, parseIp } from "./address/ip.ts";
 export { VERSION } from "./version.ts";

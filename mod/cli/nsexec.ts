@@ -1,13 +1,12 @@
 // `penne nsexec`: from the command line and the environment to the exit code.
 
-import { self, type Task } from "../../ffi/task.ts";
-import type { Executor } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
 import { PenneError } from "../errors.ts";
 import { caller, environment, type EnvironmentEntry } from "../host/caller.ts";
 import { type Dialect, DIALECTS } from "../nsexec/message.ts";
 import { dialectVariable, isBootstrap } from "../nsexec/settings.ts";
 import { bootstrap } from "../nsexec/bootstrap.ts";
-import { type CommandPlan, execCommand, undoRuntime } from "../run/command.ts";
+import { execCommand, type Execution, undoRuntime } from "../run/command.ts";
 import { runCommand } from "./command.ts";
 import { NSEXEC_SPEC } from "./nsexec_spec.ts";
 import type { ParsedOptions } from "./options.ts";
@@ -41,7 +40,7 @@ function main(options: ParsedOptions): number {
   const variables = environment();
   const dialect = chosenDialect(options, variables);
   const [file, ...args] = options.rest;
-  const plan: CommandPlan | null = file === undefined
+  const plan: Execution | null = file === undefined
     ? null
     : { program: { file, argv: [file, ...args] }, environment: variables, caller: caller() };
   if (isBootstrap(variables)) {
@@ -51,7 +50,7 @@ function main(options: ParsedOptions): number {
       become: plan && ((agent, affinity) => {
         undoRuntime(agent, affinity);
         try {
-          execCommand(agent, plan, () => {});
+          execCommand(agent, plan);
           return null;
         } catch (error) {
           if (error instanceof PenneError) return error.message;
@@ -65,12 +64,7 @@ function main(options: ParsedOptions): number {
       usage: true,
     });
   }
-  const itself: Task & Executor = {
-    raw: (name, ...args) => self.raw(name, ...args),
-    open: (name, ...args) => self.open(name, ...args),
-    execute: (args) => self.raw("execve", ...args), // the signal mask is still the caller's
-  };
-  undoRuntime(itself, null);
-  execCommand(itself, plan, () => {});
+  undoRuntime(self, null);
+  execCommand(self, plan);
   throw new Error("execve has returned");
 }

@@ -15,6 +15,18 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Memory of an agent, and its start in new namespaces",
     open: async () => await (await import("./agent.ts")).openAgent(),
   },
+  ready: {
+    title: "From the start of a program until a namespace's network is usable",
+    open: async () => await (await import("./ready.ts")).openReady(),
+  },
+  leave: {
+    title: "From the command that takes a namespace's name or process away until its server has ended",
+    open: async () => await (await import("./leave.ts")).openLeave(),
+  },
+  memory: {
+    title: "Memory of a process that serves namespaces, and of each further one",
+    open: async () => await (await import("./memory.ts")).openMemory(),
+  },
   nsexec: {
     title: "A bootstrap by runc's protocol",
     open: async () => await (await import("./nsexec.ts")).openNsexec(),

@@ -217,7 +217,7 @@ export class Bootstrap implements Disposable {
   }
 
   /** Waits for a condition on what has come; answers whether it holds in time. */
-  until(condition: () => boolean, milliseconds = 5000): boolean {
+  until(condition: () => unknown, milliseconds = 5000): boolean {
     const end = Date.now() + milliseconds;
     while (!condition()) {
       const left = end - Date.now();

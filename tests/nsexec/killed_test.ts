@@ -119,7 +119,7 @@ test("a stage is killed while the mapping tool hangs, and the tool goes away too
       ];
       run.send(encodeBootstrap({ attributes }, "1.2"));
       const hangs = () => processes().find(({ ppid, cmdline }) => ppid === run.pid && cmdline[0] === "sleep");
-      assert(run.until(() => hangs() !== undefined));
+      assert(run.until(() => run.stagePid(1) && hangs()));
       const { pid } = hangs()!;
       self.raw("kill", run.stagePid(victim)!, 9);
       assertEquals(run.wait(run.pid, 1000)[victim === 0 ? "signal" : "code"], victim === 0 ? 9 : 1);

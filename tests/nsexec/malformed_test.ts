@@ -158,7 +158,7 @@ test(
     const start = () => {
       const run = Bootstrap.start({ argv: argv("seed") });
       run.send(message);
-      assert(run.until(() => run.log.some(({ text }) => text === "signalling stage-2 to run")));
+      assert(run.until(() => run.pids && run.log.some(({ text }) => text === "signalling stage-2 to run")));
       return run;
     };
     const own = link("/proc/self/ns/cgroup");

@@ -1,0 +1,55 @@
+import { assert, assertEquals } from "@std/assert";
+import { EPOLL } from "../../ffi/epoll.ts";
+import { pipe, write } from "../../ffi/sys.ts";
+import { Reactor } from "../../mod/reactor/reactor.ts";
+
+Deno.test("A handler that was removed by another one of the same turn is not called", () => {
+  using reactor = new Reactor();
+  const ends = [pipe(), pipe()];
+  const called: number[] = [];
+  const watched = ends.map(([reader], i) =>
+    reactor.watch(reader, EPOLL.IN, () => {
+      called.push(i);
+      watched[1 - i]!.remove();
+    })
+  );
+  for (const [, writer] of ends) write(writer, new Uint8Array(1));
+  reactor.turn(1000);
+  assertEquals(called.length, 1);
+  reactor.turn(0);
+  assertEquals(new Set(called).size, 1);
+  for (const fd of ends.flat()) fd.close();
+});
+
+Deno.test("A slot that is used again does not get its predecessor's events", () => {
+  using reactor = new Reactor();
+  const [a, b, c] = [pipe(), pipe(), pipe()];
+  const called: string[] = [];
+  const second = reactor.watch(b[0], EPOLL.IN, () => called.push("b"));
+  reactor.watch(a[0], EPOLL.IN, () => {
+    called.push("a");
+    second.remove();
+    reactor.watch(c[0], EPOLL.IN, () => called.push("c")); // takes b's slot
+  });
+  // The kernel reports in the order in which they became readable.
+  write(a[1], new Uint8Array(1));
+  write(b[1], new Uint8Array(1));
+  reactor.turn(1000);
+  assertEquals(called, ["a"]);
+  for (const fd of [a, b, c].flat()) fd.close();
+});
+
+Deno.test("Timers run in the order of their times, and not when cancelled", () => {
+  using reactor = new Reactor();
+  const order: string[] = [];
+  reactor.after(20, () => {
+    order.push("late");
+    reactor.stop();
+  });
+  reactor.after(1, () => order.push("early"));
+  reactor.after(2, () => order.push("never")).cancel();
+  const start = performance.now();
+  reactor.run();
+  assertEquals(order, ["early", "late"]);
+  assert(performance.now() - start >= 19);
+});
