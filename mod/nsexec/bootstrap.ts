@@ -223,7 +223,7 @@ function runStages(context: Context, stage0: Party, become: Become | null): void
     stage0.say("signalling stage-2 to run");
     runStage2(context, stage2);
     const problem = become && asking(2, () => become(stage2.agent, affinity));
-    if (problem) stage2.bail(problem);
+    if (problem) stage2.bail(byteString(new TextEncoder().encode(problem)));
     if (!become) endStage(stage2.agent, 0);
     stage0.say("stage-2 complete");
     stage0.say("<- stage-2 synchronisation loop");

@@ -112,11 +112,11 @@ test("--dialect goes before the variable", {}, () => {
 });
 
 test("a command that cannot be executed is the bootstrap's failure, and stage 2 goes away", {}, () => {
-  const { codes, run } = whole({ argv: [penne(), "nsexec", "--", "no-such-program"] });
+  const { codes, run } = whole({ argv: [penne(), "nsexec", "--", "no-such-prögram"] });
   using _run = run;
   assertEquals(codes, [1, 0, 1]);
   assertEquals(run.log.filter(({ level }) => level === "fatal").map(({ stage, text }) => `${stage}: ${text}`), [
-    'nsexec-2: cannot run "no-such-program": No such file or directory (ENOENT)',
+    'nsexec-2: cannot run "no-such-prögram": No such file or directory (ENOENT)',
     "nsexec-0: failed to sync with child: next state",
   ]);
   assertEquals(leftovers(), []);
