@@ -1,0 +1,102 @@
+// ICMP errors for the namespace: what went wrong outside, in the form that its kernel understands (RFC 792, RFC 4443).
+
+import { E, type Words } from "../../ffi/net.ts";
+import { finish, sum } from "../packet/checksum.ts";
+import { IPV4, IPV6, PROTOCOL } from "../packet/packet.ts";
+import type { Flow } from "./flows.ts";
+import { TX } from "./memory.ts";
+import { type Path, TX_IP } from "./path.ts";
+import { words } from "./rules.ts";
+
+/** Type and code of an ICMP error. */
+export interface Problem {
+  /** Type. */
+  readonly type: number;
+  /** Code. */
+  readonly code: number;
+}
+
+const UNREACHABLE4 = 3;
+const UNREACHABLE6 = 1;
+
+/** What an error of a socket is in ICMP. */
+export function problemOf(family: number, error: number): Problem {
+  if (family === 4) {
+    if (error === E.NETUNREACH || error === E.NETDOWN) return { type: UNREACHABLE4, code: 0 };
+    if (error === E.CONNREFUSED) return { type: UNREACHABLE4, code: 3 };
+    if (error === E.ACCES || error === E.PERM) return { type: UNREACHABLE4, code: 13 };
+    return { type: UNREACHABLE4, code: 1 };
+  }
+  if (error === E.NETUNREACH || error === E.NETDOWN) return { type: UNREACHABLE6, code: 0 };
+  if (error === E.CONNREFUSED) return { type: UNREACHABLE6, code: 4 };
+  if (error === E.ACCES || error === E.PERM) return { type: UNREACHABLE6, code: 1 };
+  return { type: UNREACHABLE6, code: 3 };
+}
+
+/** Who tells of what is wrong on this side: the gateway, or if there is none, the destination itself. */
+function teller(path: Path, to: Words): Words {
+  const gateway = to.family === 4 ? path.link.ipv4?.gateway : path.link.ipv6?.gateway;
+  return gateway ? words(gateway) : to;
+}
+
+/**
+ * Tells the namespace that a flow's packet did not get where it was to go.
+ *
+ * The packet's beginning is made up from the flow: its addresses, ports, and eight bytes of its transport header.
+ *
+ * @param path The namespace.
+ * @param flow The flow.
+ * @param problem What is wrong.
+ * @param word Third word of the transport header: TCP's sequence number, UDP's length and checksum.
+ * @param info Second word of the ICMP header: an MTU, for the problems that have one.
+ * @param from Who tells of it; by default the gateway.
+ */
+export function sendProblem(path: Path, flow: Flow, problem: Problem, word: number, info = 0, from?: Words): void {
+  const { view } = TX;
+  const inside: Words = { family: flow.family, w0: flow.s0, w1: flow.s1, w2: flow.s2, w3: flow.s3 };
+  const outside: Words = { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 };
+  const source = from ?? teller(path, outside);
+  if (flow.family === 4) {
+    const length = 8 + IPV4 + 8;
+    const t = path.ip(source, inside, PROTOCOL.ICMP, length);
+    view.setInt32(t, problem.type << 24 | problem.code << 16);
+    view.setInt32(t + 4, info);
+    const o = t + 8;
+    view.setInt32(o, 0x45000000 | IPV4 + 8);
+    view.setInt32(o + 4, 0x4000);
+    view.setInt32(o + 8, 64 << 24 | flow.protocol << 16);
+    view.setInt32(o + 12, inside.w3);
+    view.setInt32(o + 16, outside.w3);
+    view.setUint16(o + 10, finish(sum(view, o, IPV4, 0)));
+    view.setInt32(o + IPV4, flow.ports);
+    view.setInt32(o + IPV4 + 4, word);
+    view.setUint16(t + 2, finish(sum(view, t, length, 0)));
+    path.write(t + length);
+    return;
+  }
+  const length = 8 + IPV6 + 8;
+  const t = path.ip(source, inside, PROTOCOL.ICMPV6, length);
+  view.setInt32(t, problem.type << 24 | problem.code << 16);
+  view.setInt32(t + 4, info);
+  const o = t + 8;
+  view.setInt32(o, 0x60000000);
+  view.setInt32(o + 4, 8 << 16 | flow.protocol << 8 | 64);
+  for (const [i, w] of [inside.w0, inside.w1, inside.w2, inside.w3].entries()) view.setInt32(o + 8 + 4 * i, w);
+  for (const [i, w] of [outside.w0, outside.w1, outside.w2, outside.w3].entries()) view.setInt32(o + 24 + 4 * i, w);
+  view.setInt32(o + IPV6, flow.ports);
+  view.setInt32(o + IPV6 + 4, word);
+  view.setUint16(t + 2, finish(sum(view, t, length, path.pseudo(source, inside, PROTOCOL.ICMPV6, length))));
+  path.write(t + length);
+}
+
+/**
+ * Tells the namespace that a flow's destination cannot be reached.
+ *
+ * @param path The namespace.
+ * @param flow The flow.
+ * @param error Why, as a negative error number.
+ * @param word As for {@linkcode sendProblem}.
+ */
+export function sendUnreachable(path: Path, flow: Flow, error: number, word: number): void {
+  sendProblem(path, flow, problemOf(flow.family, error), word);
+}

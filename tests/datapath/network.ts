@@ -1,0 +1,168 @@
+// A small network for tests: a "peer", a "host" beside it, and guests that only penne connects with the host.
+
+import { ROOT } from "../helpers.ts";
+import type { Request, TextFamily } from "./driver.ts";
+import type { TextOptions } from "./options.ts";
+
+/** How the network is to be. */
+export interface Plan {
+  /** MTU of the guests' interface. */
+  mtu?: number;
+  /** Number of guests. */
+  guests?: number;
+  /** Whether guests have the host's own addresses, as a copying of addresses gives them. */
+  copy?: boolean;
+  /** What is reached. */
+  options?: TextOptions;
+  /** Open files that penne may have. */
+  files?: number;
+}
+
+/** Addresses. */
+export const HOST4 = "198.51.100.1";
+export const PEER4 = "198.51.100.2";
+export const HOST6 = "2001:db8:1::1";
+export const PEER6 = "2001:db8:1::2";
+export const GUEST4: TextFamily = { address: "10.77.0.2", prefix: 24, gateway: "10.77.0.1" };
+export const GUEST6: TextFamily = { address: "fd77::2", prefix: 64, gateway: "fd77::1" };
+
+let serial = 0;
+
+/** Runs a command; answers its standard output. */
+export async function must(argv: string[]): Promise<string> {
+  const [program, ...args] = argv;
+  const { success, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null" }).output();
+  const text = new TextDecoder();
+  if (!success) throw new Error(`${argv.join(" ")}: ${text.decode(stderr)}${text.decode(stdout)}`);
+  return text.decode(stdout);
+}
+
+/** A command line in a namespace. */
+export function within(netns: string, argv: string[]): string[] {
+  return ["ip", "netns", "exec", netns, ...argv];
+}
+
+/** The network; disposing of it ends everything in it. */
+export class Network implements AsyncDisposable {
+  readonly host: string;
+  readonly peer: string;
+  readonly guests: string[];
+  #children: Deno.ChildProcess[] = [];
+  #server: Deno.ChildProcess | undefined;
+  #lines: ReadableStreamDefaultReader<string> | undefined;
+  #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
+
+  constructor(readonly plan: Plan) {
+    const prefix = `pdp${Deno.pid}x${serial++}`;
+    this.host = `${prefix}h`;
+    this.peer = `${prefix}p`;
+    this.guests = Array.from({ length: plan.guests ?? 1 }, (_, i) => `${prefix}g${i}`);
+  }
+
+  /** The first guest. */
+  get guest(): string {
+    return this.guests[0]!;
+  }
+
+  async make(): Promise<void> {
+    const { host, peer } = this;
+    for (const netns of [host, peer, ...this.guests]) await must(["ip", "netns", "add", netns]);
+    await must(["ip", "-n", host, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", peer]);
+    const ends = [[host, HOST4, HOST6, PEER4, PEER6], [peer, PEER4, PEER6, HOST4, HOST6]] as const;
+    for (const [netns, a4, a6, gateway4, gateway6] of ends) {
+      await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+      await must(["ip", "-n", netns, "link", "set", "veth0", "up"]);
+      await must(["ip", "-n", netns, "addr", "add", `${a4}/24`, "dev", "veth0"]);
+      await must(["ip", "-n", netns, "addr", "add", `${a6}/64`, "dev", "veth0", "nodad"]);
+      await must(["ip", "-n", netns, "route", "add", "default", "via", gateway4]);
+      await must(["ip", "-n", netns, "route", "add", "default", "via", gateway6]);
+    }
+    await must(within(host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
+  }
+
+  /** Starts penne on the host. */
+  async serve(): Promise<void> {
+    const { plan } = this;
+    const copy = plan.copy ?? false;
+    const request: Request = {
+      guests: this.guests,
+      mtu: plan.mtu ?? 65520,
+      ipv4: copy ? { address: HOST4, prefix: 24, gateway: PEER4 } : GUEST4,
+      ipv6: copy ? { address: HOST6, prefix: 64, gateway: PEER6 } : GUEST6,
+      options: plan.options ?? {},
+    };
+    const limit = plan.files === undefined ? [] : ["prlimit", `--nofile=${plan.files}:${plan.files}`];
+    const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", `${ROOT}tests/datapath/driver.ts`];
+    const [program, ...args] = within(this.host, [...limit, ...deno, JSON.stringify(request)]);
+    const child = new Deno.Command(program!, { args, stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
+    this.#server = child;
+    this.#writer = child.stdin.getWriter();
+    this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const { value } = await this.#lines.read();
+    if (!value?.startsWith("ready")) throw new Error(`the driver says ${value}`);
+  }
+
+  /** Process id of penne. */
+  get pid(): number {
+    return this.#server!.pid;
+  }
+
+  /** What penne has counted, for each guest. */
+  async counters(): Promise<Record<string, number>[]> {
+    await this.#writer!.write(new TextEncoder().encode("?\n"));
+    const { value } = await this.#lines!.read();
+    return JSON.parse(value!);
+  }
+
+  /** Starts a program in a namespace; it ends with the network. */
+  spawn(netns: string, argv: string[], options: Deno.CommandOptions = {}): Deno.ChildProcess {
+    const [program, ...args] = within(netns, argv);
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "null", stderr: "null", ...options }).spawn();
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Runs a program in a namespace to its end. */
+  async run(netns: string, argv: string[], options: Deno.CommandOptions = {}): Promise<
+    { code: number; stdout: string; stderr: string }
+  > {
+    const [program, ...args] = within(netns, argv);
+    const { code, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null", ...options }).output();
+    const text = new TextDecoder();
+    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#children) {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+      await child.status;
+    }
+    try {
+      await this.#writer?.close();
+    } catch {
+      // It has ended by itself.
+    }
+    await this.#lines?.cancel();
+    await this.#server?.status;
+    for (const netns of [...this.guests, this.peer, this.host]) {
+      await new Deno.Command("ip", { args: ["netns", "del", netns], stderr: "null" }).output();
+    }
+  }
+}
+
+/** Makes the network and starts penne in it. */
+export async function openPath(plan: Plan = {}): Promise<Network> {
+  const network = new Network(plan);
+  try {
+    await network.make();
+    await network.serve();
+    return network;
+  } catch (error) {
+    await network[Symbol.asyncDispose]();
+    throw error;
+  }
+}
