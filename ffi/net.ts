@@ -92,6 +92,7 @@ const NR = {
   shutdown: syscallNumber("shutdown"),
   read: syscallNumber("read"),
   write: syscallNumber("write"),
+  writev: syscallNumber("writev"),
   sendto: syscallNumber("sendto"),
   recvfrom: syscallNumber("recvfrom"),
   sendmsg: syscallNumber("sendmsg"),
@@ -243,6 +244,11 @@ export function writeAt(fd: number, at: number, length: number): number {
   return q(NR.write, fd, at, length, 0, 0, 0);
 }
 
+/** writev(2) of an array of `struct iovec` at an address. */
+export function writeParts(fd: number, at: number, count: number): number {
+  return q(NR.writev, fd, at, count, 0, 0, 0);
+}
+
 /** send(2) from an address. */
 export function sendAt(s: number, at: number, length: number, flags: number): number {
   return q(NR.sendto, s, at, length, flags, 0, 0);
@@ -271,4 +277,133 @@ export function sendMessages(s: number, at: number, count: number, flags: number
 /** recvmmsg(2) to an array of `struct mmsghdr` at an address. */
 export function receiveMessages(s: number, at: number, count: number, flags: number): number {
   return q(NR.recvmmsg, s, at, count, flags, 0, 0);
+}
+
+/** Bytes of `struct iovec`: {void *base, size_t length}. */
+export const IOVEC = 16;
+/** Bytes of `struct msghdr`, and of `struct mmsghdr`, which ends with the length of what was received. */
+export const MSGHDR = 56;
+/** See {@linkcode MSGHDR}. */
+export const MMSGHDR = 64;
+/** Offsets in `struct msghdr`. */
+export const MSGHDR_AT = {
+  name: 0,
+  nameLength: 8,
+  iov: 16,
+  iovLength: 24,
+  control: 32,
+  controlLength: 40,
+  flags: 48,
+  /** In `struct mmsghdr`. */
+  received: 56,
+} as const;
+
+/** Writes an address as the kernel has it in memory. */
+export function writePointer(view: DataView, at: number, address: number): void {
+  view.setUint32(at, address % 0x1_0000_0000, true);
+  view.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true);
+}
+
+/** Writes a `struct iovec`. */
+export function writeIovec(view: DataView, at: number, base: number, length: number): void {
+  writePointer(view, at, base);
+  view.setUint32(at + 8, length, true);
+  view.setUint32(at + 12, 0, true);
+}
+
+/** What a socket's error queue has told of, `struct sock_extended_err` of recverr(7). */
+export interface QueuedError {
+  /** Positive error number. */
+  errno: number;
+  /** 1: this machine, 2: ICMP, 3: ICMPv6. */
+  origin: number;
+  type: number;
+  code: number;
+  /** An MTU, where the error has one. */
+  info: number;
+  /** Who has sent the ICMP message; family 0 if nobody has. */
+  from: Words;
+  /** Bytes of what the message was about, as far as the queue has it, from {@linkcode ERROR_DATA} on. */
+  length: number;
+}
+
+const ERROR_SIZE = 1024;
+/** Memory of {@linkcode takeError}: `struct msghdr`, `struct iovec`, control data, then data. */
+const errorBlock = new Block(MSGHDR + IOVEC + 256 + ERROR_SIZE);
+const ERROR_CONTROL = MSGHDR + IOVEC;
+/** Where the data of the last queued error is. */
+export const ERROR_DATA: { readonly view: DataView; readonly at: number } = {
+  view: errorBlock.view,
+  at: ERROR_CONTROL + 256,
+};
+const queued: QueuedError = {
+  errno: 0,
+  origin: 0,
+  type: 0,
+  code: 0,
+  info: 0,
+  from: { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 },
+  length: 0,
+};
+
+/**
+ * Takes one error from a socket's error queue.
+ *
+ * @param s The socket, with IP_RECVERR or IPV6_RECVERR.
+ * @returns The error, valid until the next call; null if there is none.
+ */
+export function takeError(s: number): QueuedError | null {
+  const { view, at } = errorBlock;
+  view.setUint32(MSGHDR_AT.nameLength, 0, true);
+  writeIovec(view, MSGHDR, at + ERROR_DATA.at, ERROR_SIZE);
+  writePointer(view, MSGHDR_AT.iov, at + MSGHDR);
+  view.setUint32(MSGHDR_AT.iovLength, 1, true);
+  writePointer(view, MSGHDR_AT.control, at + ERROR_CONTROL);
+  view.setUint32(MSGHDR_AT.controlLength, 256, true);
+  const n = q(NR.recvmsg, s, at, MSG.ERRQUEUE | MSG.DONTWAIT, 0, 0, 0);
+  if (n < 0) return null;
+  queued.length = n;
+  queued.errno = 0;
+  const end = ERROR_CONTROL + view.getUint32(MSGHDR_AT.controlLength, true);
+  for (let c = ERROR_CONTROL; c + 16 <= end;) {
+    const size = view.getUint32(c, true);
+    if (size < 16) break;
+    const level = view.getInt32(c + 8, true);
+    const type = view.getInt32(c + 12, true);
+    if ((level === IPPROTO.IP && type === IP.RECVERR) || (level === IPPROTO.IPV6 && type === IPV6.RECVERR)) {
+      const e = c + 16;
+      queued.errno = view.getUint32(e, true);
+      queued.origin = view.getUint8(e + 4);
+      queued.type = view.getUint8(e + 5);
+      queued.code = view.getUint8(e + 6);
+      queued.info = view.getUint32(e + 8, true);
+      readSockaddr(view, e + 16, queued.from);
+    }
+    c += size + 7 & ~7;
+  }
+  return queued;
+}
+
+/**
+ * Reads a socket address.
+ *
+ * @param view Where from.
+ * @param at Offset in it.
+ * @param address Set to the address; its family to 0 if it is another kind of address.
+ * @returns The port.
+ */
+export function readSockaddr(view: DataView, at: number, address: Words): number {
+  const family = view.getUint16(at, true);
+  address.family = family === AF.INET ? 4 : family === AF.INET6 ? 6 : 0;
+  if (address.family === 4) {
+    address.w0 = address.w1 = 0;
+    address.w2 = 0xffff;
+    address.w3 = view.getInt32(at + 4);
+  } else if (address.family === 6) {
+    address.w0 = view.getInt32(at + 8);
+    address.w1 = view.getInt32(at + 12);
+    address.w2 = view.getInt32(at + 16);
+    address.w3 = view.getInt32(at + 20);
+  }
+  return view.getUint16(at + 2);
 }

@@ -132,7 +132,17 @@ export class Path {
 
   /** Sends the first `length` bytes of TX into the namespace. */
   write(length: number): void {
-    if (writeAt(this.tap, TX.at, length) < 0) this.counters.refused++;
+    this.wrote(writeAt(this.tap, TX.at, length));
+  }
+
+  /** Sends a frame from elsewhere in memory into the namespace. */
+  writeFrom(at: number, length: number): void {
+    this.wrote(writeAt(this.tap, at, length));
+  }
+
+  /** Notes how a write to the tap went. */
+  wrote(result: number): void {
+    if (result < 0) this.counters.refused++;
     else this.counters.sent++;
   }
 }

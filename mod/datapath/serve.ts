@@ -9,7 +9,11 @@ import { answerArp } from "./arp.ts";
 import { FRAME_MAX, RX } from "./memory.ts";
 import { type Counters, Path } from "./path.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
+import { Icmp } from "./icmp.ts";
+import { answerNeighbour } from "./ndp.ts";
 import { Tcp } from "./tcp.ts";
+import { Udp } from "./udp.ts";
+import { refuseFragment } from "./unreachable.ts";
 
 /** How a namespace is served. */
 export interface DatapathOptions extends RuleOptions {
@@ -53,6 +57,8 @@ export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptio
 class Server implements Datapath {
   readonly #path: Path;
   readonly #tcp: Tcp;
+  readonly #udp: Udp;
+  readonly #icmp: Icmp;
   readonly #watched: Watched;
   readonly #packet = new Packet();
   readonly #onDead: (() => void) | undefined;
@@ -64,6 +70,8 @@ class Server implements Datapath {
     this.#onDead = options.onDead;
     this.#path = new Path(reactor, link, options.mac ?? MAC, new Rules(options));
     this.#tcp = new Tcp(this.#path);
+    this.#udp = new Udp(this.#path);
+    this.#icmp = new Icmp(this.#path);
     this.#watched = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
   }
 
@@ -78,30 +86,51 @@ class Server implements Datapath {
   #readable(events: number): void {
     const path = this.#path;
     let bytes = 0;
+    let at = 0;
     for (let frames = 0; frames < BATCH_FRAMES && bytes < BATCH_BYTES; frames++) {
-      const n = readAt(path.tap, RX.at, FRAME_MAX);
+      const n = readAt(path.tap, RX.at + at, FRAME_MAX);
       if (n <= 0) {
         if (n !== E.AGAIN && n !== E.INTR) return this.#dead();
         break;
       }
       bytes += n;
-      this.#frame(0, n);
+      // A datagram waits for others of its flow; anything else is done with.
+      if (this.#frame(at, n)) {
+        at += n + 7 & ~7;
+        if (at + FRAME_MAX <= RX.bytes.length) continue;
+        this.#udp.flush();
+      } else if (at > 0) this.#udp.flush();
+      at = 0;
     }
+    this.#udp.flush();
     this.#tcp.finishBatch();
     if (events & EPOLL.ERR && bytes === 0) return this.#dead();
     if (this.#timer === null && path.table.size > 0) this.#timer = this.#reactor.after(TICK, this.#tick);
   }
 
-  #frame(at: number, length: number): void {
+  /** Handles a frame; answers whether its memory is still needed. */
+  #frame(at: number, length: number): boolean {
     const path = this.#path;
     const p = this.#packet;
     path.counters.received++;
     const kind = parse(RX.view, at, length, p);
     if (kind === KIND.IP) {
       path.learn(RX.view, p.link);
-      if (p.protocol === PROTOCOL.TCP) return this.#tcp.input(p);
-    } else if (kind === KIND.ARP) return answerArp(path, p.network, p.end);
+      if (p.protocol === PROTOCOL.TCP) {
+        this.#tcp.input(p);
+        return false;
+      }
+      if (p.protocol === PROTOCOL.UDP) return this.#udp.input(p);
+      if (p.protocol === PROTOCOL.ICMP && p.family === 4 || p.protocol === PROTOCOL.ICMPV6 && p.family === 6) {
+        if (p.family === 4 || !answerNeighbour(path, p)) this.#icmp.input(p);
+        return false;
+      }
+    } else if (kind === KIND.ARP) {
+      answerArp(path, p.network, p.end);
+      return false;
+    } else if (kind === KIND.FRAGMENT) refuseFragment(path, p);
     path.counters.dropped++;
+    return false;
   }
 
   readonly #tick = () => {

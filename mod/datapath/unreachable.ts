@@ -2,11 +2,11 @@
 
 import { E, type Words } from "../../ffi/net.ts";
 import { finish, sum } from "../packet/checksum.ts";
-import { IPV4, IPV6, PROTOCOL } from "../packet/packet.ts";
+import { IPV4, IPV6, type Packet, PROTOCOL } from "../packet/packet.ts";
 import type { Flow } from "./flows.ts";
-import { TX } from "./memory.ts";
-import { type Path, TX_IP } from "./path.ts";
-import { words } from "./rules.ts";
+import { RX, TX } from "./memory.ts";
+import type { Path } from "./path.ts";
+import { isGroup, isHostOnly, words } from "./rules.ts";
 
 /** Type and code of an ICMP error. */
 export interface Problem {
@@ -18,6 +18,8 @@ export interface Problem {
 
 const UNREACHABLE4 = 3;
 const UNREACHABLE6 = 1;
+/** Bytes of a packet that an ICMPv6 error quotes: as many as fit the least MTU, RFC 4443 section 3.1. */
+const QUOTE6_MAX = 1280 - IPV6 - 8;
 
 /** What an error of a socket is in ICMP. */
 export function problemOf(family: number, error: number): Problem {
@@ -99,4 +101,30 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
  */
 export function sendUnreachable(path: Path, flow: Flow, error: number, word: number): void {
   sendProblem(path, flow, problemOf(flow.family, error), word);
+}
+
+/**
+ * Tells the sender of a fragment that none are taken; of each packet only the first fragment is answered.
+ *
+ * @param path The namespace.
+ * @param p The fragment, in RX.
+ */
+export function refuseFragment(path: Path, p: Packet): void {
+  const { view } = RX;
+  const first = p.family === 4
+    ? (view.getUint16(p.network + 6) & 0x1fff) === 0
+    : (view.getUint16(p.transport - 6) & 0xfff8) === 0;
+  const inside: Words = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
+  const outside: Words = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
+  if (!first || isGroup(outside) || isGroup(inside) || isHostOnly(inside)) return;
+  const { type, code } = problemOf(p.family, E.ACCES);
+  const quoted = Math.min(p.end - p.network, p.family === 4 ? p.transport - p.network + 8 : QUOTE6_MAX);
+  const length = 8 + quoted;
+  const t = path.ip(teller(path, outside), inside, p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6, length);
+  TX.view.setInt32(t, type << 24 | code << 16);
+  TX.view.setInt32(t + 4, 0);
+  TX.bytes.set(RX.bytes.subarray(p.network, p.network + quoted), t + 8);
+  const start = p.family === 4 ? 0 : path.pseudo(teller(path, outside), inside, PROTOCOL.ICMPV6, length);
+  TX.view.setUint16(t + 2, finish(sum(TX.view, t, length, start)));
+  path.write(t + length);
 }

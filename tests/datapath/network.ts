@@ -117,7 +117,8 @@ export class Network implements AsyncDisposable {
   /** Starts a program in a namespace; it ends with the network. */
   spawn(netns: string, argv: string[], options: Deno.CommandOptions = {}): Deno.ChildProcess {
     const [program, ...args] = within(netns, argv);
-    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "null", stderr: "null", ...options }).spawn();
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "null", stderr: "null", ...options })
+      .spawn();
     this.#children.push(child);
     return child;
   }

@@ -29,7 +29,15 @@ export function parseAddress(text: string): Uint8Array {
 
 /** The options themselves. */
 export function toOptions(text: TextOptions): DatapathOptions {
-  const { exclude, dnsHost: _dnsHost, resolvConf: _resolvConf, outboundInterface4, outboundInterface6, flowsMax, ...lists } = text;
+  const {
+    exclude,
+    dnsHost: _dnsHost,
+    resolvConf: _resolvConf,
+    outboundInterface4,
+    outboundInterface6,
+    flowsMax,
+    ...lists
+  } = text;
   const addresses = Object.fromEntries(
     Object.entries(lists).map(([name, list]) => [name, (list as string[]).map(parseAddress)]),
   );
