@@ -9,6 +9,8 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
   run: ["Run a command in namespaces of its own", () => import("./mod/cli/run.ts")],
+  wait: ["Wait until namespaces or processes are there, or have gone", () => import("./mod/cli/wait.ts")],
+  attach: ["Give existing network namespaces their network", () => import("./mod/cli/attach.ts")],
 };
 
 async function start(args: readonly string[]): Promise<number> {

@@ -51,22 +51,24 @@ export const IOCTL = {
   TCSETSW: 0x5403,
   TIOCGPGRP: 0x540f,
   TIOCSPGRP: 0x5410,
-  SIOCSIFFLAGS: 0x8914,
-  /** ioctl_nsfs(2), Linux 6.18: the 64-bit id of a namespace. */
+  /** ioctl_nsfs(2): the user namespace that owns one. */
+  NS_GET_USERNS: 0xb701,
+  /** Kind of a namespace, CLONE_NEW*. */
+  NS_GET_NSTYPE: 0xb703,
+  /** Owner of a user namespace. */
+  NS_GET_OWNER_UID: 0xb704,
+  /** Linux 6.18: the 64-bit id of a namespace. */
   NS_GET_ID: 0x8008b70d,
 } as const;
 
-/** Socket families and types of socket(2). */
-export const SOCKET = { AF_INET: 2, DGRAM: 2, CLOEXEC: 0o2000000 } as const;
-
 /** Commands of fcntl(2). */
-export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
+export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, DUPFD_CLOEXEC: 1030, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
 
 /** Events of poll(2). */
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
 
 /** Numbers of capabilities(7). */
-export const CAP = { SETGID: 6, SETUID: 7 } as const;
+export const CAP = { SETGID: 6, SETUID: 7, NET_ADMIN: 12, SYS_ADMIN: 21 } as const;
 
 /** Resource of prlimit(2). */
 export const RLIMIT_NOFILE = 7;

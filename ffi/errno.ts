@@ -208,15 +208,17 @@ export class SysError extends Error {
   /**
    * Names the call and its error.
    *
-   * @param syscall The kernel's name of the call.
+   * @param syscall The kernel's name of the call, or of the request.
    * @param errno The positive error number.
+   * @param detail What else the kernel has said.
    */
-  constructor(syscall: string, errno: number) {
-    super(`${syscall}: ${errnoText(errno)} (${errnoName(errno)})`);
+  constructor(syscall: string, errno: number, detail?: string) {
+    const reason = detail ? `${errnoText(errno)}: ${detail}` : errnoText(errno);
+    super(`${syscall}: ${reason} (${errnoName(errno)})`);
     this.syscall = syscall;
     this.errno = errno;
     this.code = errnoName(errno);
-    this.reason = errnoText(errno);
+    this.reason = reason;
   }
 }
 

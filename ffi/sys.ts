@@ -1,6 +1,6 @@
 // Typed syscalls: what the manual page of each says, with an exception in place of errno.
 
-import type { Agent } from "./agent.ts";
+import { Agent } from "./agent.ts";
 import { AT_FDCWD, O } from "./consts.ts";
 import { check, SysError } from "./errno.ts";
 import { Fd } from "./fd.ts";
@@ -10,6 +10,7 @@ import { syscallNumber } from "./syscalls.ts";
 import { call, out, pointers, self, type Task } from "./task.ts";
 
 const EINTR = 4;
+const SIG_SETMASK = 2;
 
 /**
  * Opens a file, openat(2); in an agent, the file as the agent's namespaces have it.
@@ -497,9 +498,9 @@ export interface ExecOptions {
 }
 
 /**
- * Executes a program in place of an agent, execve(2).
+ * Executes a program in place of an agent, or of this process, execve(2).
  *
- * @param agent The agent; it has gone afterwards, unless there was an error.
+ * @param task The agent; it has gone afterwards, unless there was an error.
  * @param path The program.
  * @param argv Its arguments, the first being its name.
  * @param environment Its environment, `NAME=value`.
@@ -507,13 +508,17 @@ export interface ExecOptions {
  * @returns Null if the program runs (or was ended by a signal right away), else the error.
  */
 export function exec(
-  agent: Agent,
+  task: Task,
   path: string | Uint8Array,
   argv: readonly (string | Uint8Array)[],
   environment: readonly Uint8Array[],
   { mask = 0n, waiting }: ExecOptions = {},
 ): SysError | null {
   const args = [cString(path), pointers(argv.map(cString)), pointers(environment.map(cString))] as const;
-  const result = agent.execute(args, mask, waiting);
-  return result === null ? null : new SysError("execve", -result);
+  if (task instanceof Agent) {
+    const result = task.execute(args, mask, waiting);
+    return result === null ? null : new SysError("execve", -result);
+  }
+  call(task, "rt_sigprocmask", SIG_SETMASK, new Uint8Array(new BigUint64Array([mask]).buffer), null, 8);
+  return new SysError("execve", -task.raw("execve", ...args));
 }

@@ -1,23 +1,22 @@
 // `penne run`: from the command line to the exit code.
 
-import { Fd } from "../../ffi/fd.ts";
 import { SignalPipe } from "../../ffi/sys.ts";
 import { Agent } from "../../ffi/agent.ts";
-import { self } from "../../ffi/task.ts";
-import { F, SIGNAL } from "../../ffi/consts.ts";
+import { SIGNAL } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
 import type { MapRequest } from "../idmap/plan.ts";
 import { parseRange } from "../idmap/ranges.ts";
 import { log, logTo } from "../log/log.ts";
-import { BackgroundLink, startInBackground } from "../run/background.ts";
+import { BackgroundLink, startInBackground } from "../background/background.ts";
 import { startChild } from "../run/child.ts";
 import { ExecError } from "../run/command.ts";
 import { planRun, type RunOptions } from "../run/plan.ts";
 import { openParent } from "../run/parent.ts";
-import { Reporter } from "../run/report.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
 import { explainError, runCommand } from "./command.ts";
+import { checkReportFds, openReporter } from "./fds.ts";
+import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
 import type { ParsedOptions } from "./options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
 import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
@@ -47,11 +46,10 @@ function runOptions(options: ParsedOptions): RunOptions {
   const optional = <K extends string, V>(key: K, value: V | undefined) =>
     (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
   const net = wordOption(options, "net", ["none", "host", "tap"]);
-  if (net === "tap") {
-    throw new PenneError("use --net=tap: it is not available in this version yet", {
-      usage: true,
-      hints: ["--net=none (the default) gives loopback alone, --net=host shares the host's network"],
-    });
+  const network = networkRequest(options);
+  const needless = net === "tap" ? null : NETWORK_OPTIONS.find(({ name }) => options.has(name) || options.get(name));
+  if (needless) {
+    throw new PenneError(`use --${needless.name} without a network`, { usage: true, hints: ["add --net=tap"] });
   }
   const unshare = options.get("unshare");
   const killSignal = options.get("kill-signal");
@@ -65,6 +63,7 @@ function runOptions(options: ParsedOptions): RunOptions {
     command: options.rest,
     ...optional("unshare", unshare === undefined ? undefined : parseNamespaces(unshare)),
     ...optional("net", net),
+    network,
     map,
     ...optional("hostname", options.get("hostname")),
     ...optional("chdir", options.get("chdir")),
@@ -84,14 +83,6 @@ function runOptions(options: ParsedOptions): RunOptions {
   };
 }
 
-/** Descriptors for penne itself, which the command does not get. */
-function ownFd(options: ParsedOptions, name: string): Fd | null {
-  const [number] = fdOptions(options, name);
-  if (number === undefined) return null;
-  if (number > 2) self.raw("fcntl", number, F.SETFD, F.FD_CLOEXEC);
-  return new Fd(number);
-}
-
 /**
  * `penne run`.
  *
@@ -105,20 +96,12 @@ export function start(args: string[]): Promise<number> {
 /** Runs the command; the result is the exit code. */
 function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
   const wanted = runOptions(options);
-  const [ready, status] = ["ready-fd", "status-fd"].map((name) => fdOptions(options, name)[0]);
-  if (ready !== undefined && ready === status) {
-    throw new PenneError("use one descriptor for both --ready-fd and --status-fd", { usage: true });
-  }
+  checkReportFds(options);
   const link = options.get("background-link");
   if (link !== undefined) return runBehind(options, wanted, link);
   if (!options.has("background")) return runHere(options, wanted, null);
   if (options.has("die-with-parent")) {
     throw new PenneError("use --background with --die-with-parent: the process in the background has no such parent", {
-      usage: true,
-    });
-  }
-  if ((ready ?? 3) <= 2 || (status ?? 3) <= 2) {
-    throw new PenneError("use --ready-fd or --status-fd with 0, 1 or 2 in the background: those are /dev/null there", {
       usage: true,
     });
   }
@@ -147,11 +130,7 @@ async function runBehind(options: ParsedOptions, wanted: RunOptions, value: stri
 
 /** Runs the command as a child of this process. */
 function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => void) | null): number {
-  const report = new Reporter({
-    ready: ownFd(options, "ready-fd"),
-    status: ownFd(options, "status-fd"),
-    pidFile: options.get("pid-file") ?? null,
-  });
+  const report = openReporter(options);
   const plan = planRun(wanted);
   const newSession = wanted.newSession ?? false;
   using parent = options.has("die-with-parent") ? openParent() : null;
@@ -163,7 +142,7 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
       identify: report.wantsStatus,
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);
-        report.ready(starting);
+        report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
       },
     });
     started?.();

@@ -1,5 +1,6 @@
 // The option table of `penne run`.
 
+import { NETWORK_OPTIONS } from "./network_options.ts";
 import type { CommandSpec } from "./options.ts";
 
 /** What `penne run` accepts. */
@@ -21,13 +22,14 @@ export const RUN_SPEC: CommandSpec = {
         {
           name: "net",
           value: "MODE",
-          help: "Network: none (default; loopback alone), host (no net namespace), tap (not available yet)",
+          help: "Network: none (default; loopback alone), host (no net namespace), tap (an interface like the host's)",
         },
         { name: "hostname", value: "NAME", help: "Host name inside" },
         { name: "monotonic", value: "SECONDS", help: "Offset of the monotonic clock inside; makes a time namespace" },
         { name: "boottime", value: "SECONDS", help: "Offset of the boot-time clock inside; makes a time namespace" },
       ],
     },
+    { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
     {
       title: "Users and groups",
       options: [

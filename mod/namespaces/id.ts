@@ -1,6 +1,7 @@
 // What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
 
 import { IOCTL, O } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
 import { open, stat } from "../../ffi/sys.ts";
 import { out, self, type Task } from "../../ffi/task.ts";
 import { namespaceFile, type NamespaceType } from "./types.ts";
@@ -11,6 +12,19 @@ export interface NamespaceId {
   readonly inum: number;
   /** Id as a decimal string, never used again; null before Linux 6.18. */
   readonly id: string | null;
+}
+
+/**
+ * Identifies an open namespace.
+ *
+ * @param fd The namespace.
+ * @returns Its identity.
+ * @throws {SysError} If it cannot be told.
+ */
+export function namespaceIdOf(fd: Fd): NamespaceId {
+  const id = new BigUint64Array(1);
+  const known = self.raw("ioctl", fd, IOCTL.NS_GET_ID, out(new Uint8Array(id.buffer))) === 0;
+  return { inum: Number(stat(self, fd).ino), id: known ? `${id[0]}` : null };
 }
 
 /**
@@ -38,9 +52,7 @@ export function namespaceIds(
   const ids: Partial<Record<NamespaceType, NamespaceId>> = {};
   for (const type of types) {
     using fd = open(task, `/proc/self/ns/${namespaceFile(type)}`, O.RDONLY);
-    const id = new BigUint64Array(1);
-    const known = self.raw("ioctl", fd, IOCTL.NS_GET_ID, out(new Uint8Array(id.buffer))) === 0;
-    ids[type] = { inum: Number(stat(self, fd).ino), id: known ? `${id[0]}` : null };
+    ids[type] = namespaceIdOf(fd);
   }
   return ids;
 }

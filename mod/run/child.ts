@@ -21,7 +21,7 @@ import { execCommand, prepareCommand } from "./command.ts";
 import { type Enclosure, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
 import type { Terminal } from "./terminal.ts";
-import { waitReadable } from "./waiter.ts";
+import { waitReadable } from "../reactor/waiter.ts";
 
 /** How a command ended. */
 export interface ExitStatus {

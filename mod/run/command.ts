@@ -6,14 +6,15 @@
 // step with the execve itself, since from then on a signal that is pending acts, and an agent must not be gone or stopped
 // while it owes an answer.
 
-import { type Agent, waitForChildren } from "../../ffi/agent.ts";
+import type { Agent } from "../../ffi/agent.ts";
 import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
 import { type Affinity, exec, setAffinity } from "../../ffi/sys.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { cString } from "../../ffi/memory.ts";
-import { call, out } from "../../ffi/task.ts";
+import { call, out, type Task } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { openFilesLimit, variable } from "../host/caller.ts";
+import { ignoreChildrenAgain } from "../background/inherit.ts";
 import type { RunPlan } from "./plan.ts";
 
 /** Where commands are looked for if the environment has no PATH. */
@@ -105,31 +106,23 @@ export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | 
   ignoreChildrenAgain(task);
 }
 
-/**
- * Ignores SIGCHLD in an agent if the caller does.
- *
- * @param task The agent.
- */
-export function ignoreChildrenAgain(task: Agent): void {
-  if (!waitForChildren()) return;
-  const ignore = new BigUint64Array([1n, 0n, 0n, 0n]); // SIG_IGN
-  call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);
-}
+/** What is to be executed, by whom. */
+export type Execution = Pick<RunPlan, "program" | "environment" | "caller">;
 
 /** A script without a #! line is the shell's, as execvp(3) has it. */
-function execOrShell(task: Agent, path: string, plan: RunPlan, waiting: () => void): SysError | null {
+function execOrShell(task: Task, path: string, plan: Execution, waiting?: () => void): SysError | null {
   const { argv } = plan.program;
-  const options = { mask: plan.caller.blocked, waiting };
+  const options = { mask: plan.caller.blocked, ...waiting && { waiting } };
   const error = exec(task, path, argv, plan.environment, options);
   if (error?.code !== "ENOEXEC") return error;
   return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment, options);
 }
 
-function exists(task: Agent, path: string): boolean {
+function exists(task: Task, path: string): boolean {
   return task.raw("faccessat", AT_FDCWD, cString(path), 0) === 0;
 }
 
-function refuse(task: Agent, file: string, path: string, error: SysError): ExecError {
+function refuse(task: Task, file: string, path: string, error: SysError): ExecError {
   if (error.code === "ENOENT" && exists(task, path)) {
     return new ExecError(file, 126, error, [
       `${path} is there, but its interpreter or loader is not (see its #! line)`,
@@ -149,12 +142,12 @@ function refuse(task: Agent, file: string, path: string, error: SysError): ExecE
  *
  * A name without a slash is looked for in the command's PATH, inside, as execvp(3) does.
  *
- * @param task The prepared agent; it is the command afterwards.
- * @param plan What was asked for.
+ * @param task The prepared agent, or this process; it is the command afterwards.
+ * @param plan What to execute.
  * @param waiting Called before waiting for the answer to each try.
  * @throws {ExecError} If there is no such command, or it cannot be executed.
  */
-export function execCommand(task: Agent, plan: RunPlan, waiting: () => void): void {
+export function execCommand(task: Task, plan: Execution, waiting?: () => void): void {
   const { file } = plan.program;
   if (file.includes("/")) {
     const error = execOrShell(task, file, plan, waiting);

@@ -17,20 +17,23 @@
 // is killed, the other one ends all that the command has started.
 
 import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, F, IOCTL, MS, O, POLL, PR, SIGNAL, SOCKET } from "../../ffi/consts.ts";
-import { Fd } from "../../ffi/fd.ts";
+import { AT_FDCWD, MS, O, POLL, PR, SIGNAL } from "../../ffi/consts.ts";
 import { cString } from "../../ffi/memory.ts";
 import { mount, open, pidOf, poll, readLink, readText, sendSignal, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { attempt, type Explain, PenneError } from "../errors.ts";
+import { placeKeptFds } from "../background/inherit.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import type { IdRange } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
+import { bringUpLoopback } from "../network/apply.ts";
+import { connectInside } from "../network/inside.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
+import type { TapLink } from "../tap/link.ts";
 import type { RunPlan } from "./plan.ts";
 import type { Terminal } from "./terminal.ts";
 
-const IFF_UP = 1;
 /** Greatest group id of net.ipv4.ping_group_range. */
 const PING_GROUP_MAX = 2 ** 31 - 1;
 /** Milliseconds for what was killed to go away. */
@@ -42,6 +45,8 @@ export class Enclosure implements Disposable {
   readonly guard: Agent | null;
   /** The agent in the namespaces. */
   readonly agent: Agent;
+  /** The tap of the net namespace, if it has one. */
+  link: TapLink | null = null;
   #reaped = false;
 
   /**
@@ -58,6 +63,7 @@ export class Enclosure implements Disposable {
     if (this.#reaped) return;
     this.#reaped = true;
     const { agent, guard } = this;
+    this.link?.tap.close();
     agent.socket.close();
     guard?.socket.close();
     // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
@@ -76,14 +82,17 @@ export class Enclosure implements Disposable {
   }
 }
 
-/** Brings the loopback interface of the agent's net namespace up. */
-function bringUpLoopback(agent: Agent): void {
-  // A socket belongs to the namespace it was opened in, whoever uses it.
-  using socket = agent.open("socket", SOCKET.AF_INET, SOCKET.DGRAM | SOCKET.CLOEXEC, 0);
-  const request = new Uint8Array(40); // struct ifreq
-  request.set(cString("lo"));
-  new DataView(request.buffer).setInt16(16, IFF_UP, true);
-  call(self, "ioctl", socket, IOCTL.SIOCSIFFLAGS, request);
+/** Gives the agent's net namespace loopback, and its tap if it is to have one. */
+function setUpNetwork(agent: Agent, { network, options }: RunPlan): TapLink | null {
+  const warn = options.onWarning ?? (() => {});
+  {
+    using socket = new NetlinkSocket(agent);
+    bringUpLoopback(socket);
+  }
+  if (!network) return null;
+  const { link, warnings } = connectInside(agent, network);
+  for (const warning of [...network.warnings, ...warnings]) warn(warning);
+  return link;
 }
 
 /**
@@ -148,7 +157,8 @@ function becomeMapped(agent: Agent, { become, maps }: RunPlan): void {
   });
 }
 
-function setUp(agent: Agent, plan: RunPlan): void {
+function setUp(enclosure: Enclosure, plan: RunPlan): void {
+  const { agent } = enclosure;
   const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
   if (plan.maps) applyMaps(plan.maps, procPid(agent));
   if (has("time")) makeTimeNamespace(agent, plan.options);
@@ -171,35 +181,11 @@ function setUp(agent: Agent, plan: RunPlan): void {
     attempt("set the host name", () => call(agent, "sethostname", name, name.length));
   }
   if (has("net")) {
-    attempt("bring up loopback", () => bringUpLoopback(agent));
+    enclosure.link = setUpNetwork(agent, plan);
     const groups = plan.maps ? plan.maps.groups?.ranges ?? [] : ownGroups();
     if (groups.length) allowPing(agent, groups, plan.options.onWarning ?? (() => {}));
   }
   call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
-}
-
-/**
- * Gives an agent descriptors of ours under the same numbers.
- *
- * @param agent An agent that was spawned, not cloned: only then none of the numbers is that of its socket.
- * @param keepFds The numbers.
- * @throws {PenneError} If one is not open.
- */
-export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
-  for (const number of keepFds) {
-    const ours = new Fd(number);
-    try {
-      attempt(`keep descriptor ${number}`, () => {
-        const got = call(agent, "fcntl", ours, F.DUPFD, number);
-        if (got === number) return;
-        // The duplicate that came over the socket had that very number; it is free by now.
-        call(agent, "dup3", got, number, 0);
-        call(agent, "close", got);
-      });
-    } finally {
-      ours.release();
-    }
-  }
 }
 
 /**
@@ -251,7 +237,7 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
 function finishEnclosure(enclosure: Enclosure, plan: RunPlan, first: (enclosure: Enclosure) => void): Enclosure {
   try {
     first(enclosure);
-    setUp(enclosure.agent, plan);
+    setUp(enclosure, plan);
     call(enclosure.agent, "prctl", PR.SET_NAME, cString("penne-agent"), 0, 0, 0);
     if (enclosure.guard) call(enclosure.guard, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
     return enclosure;

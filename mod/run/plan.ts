@@ -1,16 +1,18 @@
 // Turns what was asked of `run` into a plan, and refuses what cannot work, before anything is made.
 
 import { SIGNAL, type SignalName } from "../../ffi/consts.ts";
-import { PenneError } from "../errors.ts";
+import { attempt, PenneError } from "../errors.ts";
 import { type Caller, caller, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";
 import { type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, type IdRange, toInside } from "../idmap/ranges.ts";
 import { subIds } from "../idmap/subid.ts";
+import { readNetwork } from "../network/host.ts";
+import { type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 
-/** What network the namespaces get: none but loopback, or the host's own. */
-export type NetMode = "none" | "host";
+/** What network the namespaces get: none but loopback, the host's own, or one of their own through a tap. */
+export type NetMode = "none" | "host" | "tap";
 
 /** What to run, and in what; every property has the meaning and default of the option of `penne run` of that name. */
 export interface RunOptions {
@@ -18,8 +20,10 @@ export interface RunOptions {
   readonly command?: readonly string[];
   /** Namespaces to make: user, mnt, pid, ipc, uts and net by default. */
   readonly unshare?: readonly NamespaceType[];
-  /** Network: `none` makes a net namespace with loopback alone, `host` makes none. */
+  /** Network: `none` makes a net namespace with loopback alone, `tap` one with a network, `host` makes none. */
   readonly net?: NetMode;
+  /** What network `net: "tap"` gives. */
+  readonly network?: NetworkRequest;
   /** Which ids the user namespace maps. */
   readonly map?: MapRequest;
   /** Host name inside. */
@@ -74,6 +78,8 @@ export interface RunPlan {
   readonly maps: MapPlan | null;
   /** Ids that the first process inside must take since the caller's own are not mapped. */
   readonly become: { readonly uid: number | null; readonly gid: number | null };
+  /** What network the net namespace gets beside loopback; null for none. */
+  readonly network: NetworkPlan | null;
   /** Environment of the command. */
   readonly environment: readonly EnvironmentEntry[];
   /** The command. */
@@ -109,7 +115,7 @@ function planProgram(command: readonly string[], env: readonly EnvironmentEntry[
 
 function planNamespaces(options: RunOptions): NamespaceType[] {
   const types = new Set(options.unshare ?? DEFAULT_NAMESPACES);
-  if (options.net === "none") types.add("net");
+  if (options.net === "none" || options.net === "tap") types.add("net");
   if (options.net === "host") {
     if (options.unshare?.includes("net")) throw usage("use the host's network in a new net namespace: choose one");
     types.delete("net");
@@ -129,7 +135,7 @@ function checkWords(options: RunOptions): void {
     }
   };
   for (const type of options.unshare ?? []) one("unshare", type, NAMESPACE_TYPES);
-  one("net", options.net, ["none", "host"]);
+  one("net", options.net, ["none", "host", "tap"]);
   one("map.mode", options.map?.mode, ["root", "self", "auto", "none"]);
   one("map.setgroups", options.map?.setgroups, ["allow", "deny"]);
   one("killSignal", options.killSignal, Object.keys(SIGNAL));
@@ -195,12 +201,16 @@ export function planRun(options: RunOptions): RunPlan {
     throw usage("map ids without a user namespace of its own", ["add user to --unshare"]);
   }
   const env = planEnvironment(options, environment);
+  const network = options.net === "tap"
+    ? attempt("look at the host's network", () => planNetwork(options.network ?? {}, readNetwork()))
+    : null;
   return {
     options: { ...options, keepFds: [...new Set(options.keepFds ?? [])] },
     caller: who,
     namespaces,
     maps,
     become: { uid: becomeId(maps?.users?.ranges, who.uid), gid: becomeId(maps?.groups?.ranges, who.gid) },
+    network,
     environment: env,
     program: planProgram(options.command ?? [], env, who.uid),
   };

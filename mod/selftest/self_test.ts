@@ -5,7 +5,7 @@ import { AT_FDCWD, F, SIGNAL } from "../../ffi/consts.ts";
 import { poll, readBytes, readLink, readText, SignalPipe } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import { say } from "../cli/output.ts";
-import { BackgroundLink, LINK_OPTION, startInBackground } from "../run/background.ts";
+import { BackgroundLink, LINK_OPTION, startInBackground } from "../background/background.ts";
 
 function must(holds: boolean, what: string): void {
   if (!holds) throw new Error(what);

@@ -1,4 +1,4 @@
-// Tells others how a run goes: readiness, status lines and the pid file.
+// Tells others how a command of penne's goes: readiness, status lines and the pid file.
 
 import { AT_FDCWD, O, SIGNAL } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
@@ -7,11 +7,10 @@ import { open, readText, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { attempt } from "../errors.ts";
 import { log } from "../log/log.ts";
-import type { Child } from "./child.ts";
 
 /** Whom to tell. */
 export interface ReporterOptions {
-  /** Gets a line when the command is about to start, and is closed. */
+  /** Gets a line when all is ready, and is closed. */
   readonly ready: Fd | null;
   /** Gets JSON lines. */
   readonly status: Fd | null;
@@ -36,7 +35,7 @@ function writeWhole(path: string, text: string): void {
   }
 }
 
-/** Tells others how a run goes. */
+/** Tells others how a command of penne's goes. */
 export class Reporter {
   #options: ReporterOptions;
   #started = false;
@@ -60,25 +59,30 @@ export class Reporter {
     }
   }
 
-  #event(event: Record<string, unknown>): void {
+  /**
+   * Something has happened.
+   *
+   * @param event A status line.
+   */
+  event(event: Record<string, unknown>): void {
     if (this.#options.status) this.#tell(this.#options.status, `${JSON.stringify(event)}\n`);
   }
 
   /**
-   * All is set up, and the command is about to start.
+   * All is set up: the network is usable, or the command is about to start.
    *
-   * @param child The command.
+   * @param started Tells what the status line for the start has beside the pid; called only if somebody reads it.
    * @throws {PenneError} If the pid file cannot be written.
    */
-  ready(child: Child): void {
+  ready(started: () => Record<string, unknown>): void {
     const { pidFile, ready, status } = this.#options;
     if (pidFile !== null) {
       attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${call(self, "getpid")}\n`));
     }
     this.#started = true;
     if (status) {
-      this.#event({ event: "started", pid: call(self, "getpid"), child: child.pid, namespaces: child.namespaces });
-      this.#event({ event: "ready" });
+      this.event({ event: "started", pid: call(self, "getpid"), ...started() });
+      this.event({ event: "ready" });
     }
     if (!ready) return;
     this.#tell(ready, "ready\n");
@@ -93,7 +97,7 @@ export class Reporter {
    */
   exit(code: number, signal: number | null): void {
     const name = Object.entries(SIGNAL).find(([, number]) => number === signal)?.[0] ?? null;
-    this.#event({ event: "exit", code, signal: name });
+    this.event({ event: "exit", code, signal: name });
     const { pidFile } = this.#options;
     if (pidFile === null || !this.#started) return;
     try {

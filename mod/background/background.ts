@@ -15,8 +15,7 @@ import { exec, open, pipe, read, readBytes, readLink, stat, waitChild, write } f
 import { call, self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { caller, environment } from "../host/caller.ts";
-import { ignoreChildrenAgain } from "./command.ts";
-import { placeKeptFds } from "./enclosure.ts";
+import { ignoreChildrenAgain, placeKeptFds } from "./inherit.ts";
 
 /** Hidden option that tells the second process of its descriptors. */
 export const LINK_OPTION = "background-link";

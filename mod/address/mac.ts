@@ -1,0 +1,59 @@
+// Ethernet (MAC) addresses between text and bytes.
+
+/**
+ * A MAC address from text: six hexadecimal bytes with colons in between.
+ *
+ * @example
+ * ```ts
+ * import { parseMac } from "./mac.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parseMac("02:00:00:00:00:01"), new Uint8Array([2, 0, 0, 0, 0, 1]));
+ * assertEquals(parseMac("2:0"), null);
+ * ```
+ *
+ * @param text The text.
+ * @returns 6 bytes, or null if it is no MAC address.
+ */
+export function parseMac(text: string): Uint8Array | null {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return null;
+  return Uint8Array.from(text.split(":"), (byte) => parseInt(byte, 16));
+}
+
+/**
+ * The text of a MAC address.
+ *
+ * @example
+ * ```ts
+ * import { formatMac } from "./mac.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(formatMac(new Uint8Array([2, 0, 0, 0, 0, 0xff])), "02:00:00:00:00:ff");
+ * ```
+ *
+ * @param mac Its bytes.
+ * @returns The text.
+ */
+export function formatMac(mac: Uint8Array): string {
+  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
+/**
+ * The interface identifier that an IPv6 link-local address is made of, RFC 4291 appendix A.
+ *
+ * @example
+ * ```ts
+ * import { linkLocalOf } from "./mac.ts";
+ * import { formatIp } from "./ip.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(formatIp(linkLocalOf(new Uint8Array([2, 0, 0, 0, 0, 1]))), "fe80::ff:fe00:1");
+ * ```
+ *
+ * @param mac 6 bytes.
+ * @returns The link-local address, 16 bytes.
+ */
+export function linkLocalOf(mac: Uint8Array): Uint8Array {
+  const [a, b, c, d, e, f] = mac;
+  return Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a! ^ 2, b!, c!, 0xff, 0xfe, d!, e!, f!);
+}

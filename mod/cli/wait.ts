@@ -1,0 +1,98 @@
+// `penne wait`: from the command line to the exit code.
+
+import { SIGNAL } from "../../ffi/consts.ts";
+import { self } from "../../ffi/task.ts";
+import { ignoreChildrenAgain } from "../background/inherit.ts";
+import { PenneError } from "../errors.ts";
+import { caller, environment } from "../host/caller.ts";
+import { Reactor } from "../reactor/reactor.ts";
+import { execCommand } from "../run/command.ts";
+import { forgetTargets } from "../target/open.ts";
+import { parseTarget } from "../target/target.ts";
+import { Waiting } from "../wait/wait.ts";
+import { runCommand } from "./command.ts";
+import { openReporter } from "./fds.ts";
+import type { ParsedOptions } from "./options.ts";
+import { wordOption } from "./values.ts";
+import { WAIT_SPEC } from "./wait_spec.ts";
+
+const FAILURE = 1;
+const TIMED_OUT = 124;
+
+/**
+ * `penne wait`.
+ *
+ * @param args What follows the command's name.
+ * @returns The exit code.
+ */
+export function start(args: string[]): Promise<number> {
+  const { words, hook } = splitHook(args);
+  return runCommand({ SPEC: WAIT_SPEC, FAILURE, main: (options) => main(options, hook) }, words);
+}
+
+/** Takes the hook off: what follows the first `--`. Options may stand after targets here. */
+function splitHook(args: readonly string[]): { words: string[]; hook: readonly string[] | null } {
+  const at = args.indexOf("--");
+  return { words: arrange(at < 0 ? args : args.slice(0, at)), hook: at < 0 ? null : args.slice(at + 1) };
+}
+
+/** Puts options before targets, as `wait NAME --for gone` has them behind. */
+function arrange(words: readonly string[]): string[] {
+  const takesValue = new Set(
+    WAIT_SPEC.groups.flatMap(({ options }) => options.flatMap((o) => o.value ? [`--${o.name}`] : [])),
+  );
+  for (const name of ["--log-level", "--log-format", "--log-file", "--log-size"]) takesValue.add(name);
+  const [options, targets]: [string[], string[]] = [[], []];
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!;
+    if (!word.startsWith("-")) targets.push(word);
+    else {
+      options.push(word);
+      if (takesValue.has(word) && i + 1 < words.length) options.push(words[++i]!);
+    }
+  }
+  return [...options, ...targets];
+}
+
+function timeoutOf(options: ParsedOptions): number | null {
+  const value = options.get("timeout");
+  if (value === undefined) return null;
+  const seconds = /^\d{1,9}(\.\d{1,9})?$/.test(value) ? Number(value) : NaN;
+  if (Number.isNaN(seconds)) {
+    throw new PenneError(`use --timeout "${value}": it is no number of seconds`, { usage: true });
+  }
+  return seconds * 1000;
+}
+
+/** Waits; the result is the exit code. */
+function main(options: ParsedOptions, hook: readonly string[] | null): number {
+  const state = wordOption(options, "for", ["present", "gone"] as const);
+  if (!state) throw new PenneError("wait without --for", { usage: true, hints: ["--for present, or --for gone"] });
+  if (options.rest.length === 0) {
+    throw new PenneError("wait: no TARGET was given", {
+      usage: true,
+      hints: ["a TARGET is a PID, a name of ip netns, a path or fd:N"],
+    });
+  }
+  if (hook?.length === 0) throw new PenneError("wait: there is no HOOK after --", { usage: true });
+  const targets = options.rest.map(parseTarget);
+  const timeout = timeoutOf(options);
+  const report = openReporter(options);
+  using reactor = new Reactor();
+  {
+    using waiting = new Waiting(reactor, targets, state, () => reactor.stop());
+    // Ours would keep alive what is waited for.
+    forgetTargets(targets);
+    report.ready(() => ({}));
+    if (timeout !== null) reactor.after(timeout, () => reactor.stop());
+    if (!waiting.done) reactor.run();
+    if (!waiting.done) return TIMED_OUT;
+  }
+  if (!hook) return 0;
+  // In penne's place, so that signals and the exit code are the hook's own affair.
+  self.raw("rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  ignoreChildrenAgain(self);
+  const [file] = hook;
+  execCommand(self, { program: { file: file!, argv: hook }, environment: environment(), caller: caller() });
+  return FAILURE; // not reached
+}

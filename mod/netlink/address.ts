@@ -1,0 +1,134 @@
+// IP addresses of interfaces in rtnetlink(7): a pure codec.
+
+import type { Family } from "../address/ip.ts";
+import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32 } from "./message.ts";
+import type { Request } from "./socket.ts";
+
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+const RTM_GETADDR = 22;
+/** Size of `struct ifaddrmsg`. */
+const IFADDR = 8;
+const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, FLAGS: 8, RT_PRIORITY: 9 } as const;
+
+/** Flags of an address. */
+export const IFA_F = {
+  NODAD: 2,
+  DADFAILED: 8,
+  DEPRECATED: 0x20,
+  TENTATIVE: 0x40,
+  PERMANENT: 0x80,
+  NOPREFIXROUTE: 0x200,
+} as const;
+
+/** Where an address or a route is valid, rtnetlink(7). */
+export const RT_SCOPE = { UNIVERSE: 0, LINK: 253, HOST: 254 } as const;
+
+/** An address of an interface. */
+export interface Address {
+  /** AF_INET or AF_INET6. */
+  readonly family: Family;
+  /** Index of the interface. */
+  readonly index: number;
+  /** The address itself. */
+  readonly local: Uint8Array;
+  /** The other end of a point-to-point link, else null. */
+  readonly peer: Uint8Array | null;
+  /** Length of the prefix, bits; on a point-to-point link the peer's. */
+  readonly prefix: number;
+  /** RT_SCOPE.*. */
+  readonly scope: number;
+  /** IFA_F.*. */
+  readonly flags: number;
+  /** Broadcast address, or null. */
+  readonly broadcast: Uint8Array | null;
+  /** Metric of its prefix route, or null for the kernel's choice. */
+  readonly metric: number | null;
+}
+
+/**
+ * Asks for the addresses of a family.
+ *
+ * @param family AF_INET or AF_INET6.
+ * @returns The request.
+ */
+export function dumpAddresses(family: Family): Request {
+  const payload = new Uint8Array(IFADDR);
+  payload[0] = family;
+  return { name: "RTM_GETADDR", type: RTM_GETADDR, payload };
+}
+
+function encode({ family, index, local, peer, prefix, scope, flags, broadcast, metric }: Address): Uint8Array {
+  const fixed = Uint8Array.of(family, prefix, flags & 0xff, scope, 0, 0, 0, 0);
+  new DataView(fixed.buffer).setUint32(4, index, true);
+  const attributes: Attribute[] = [[IFA.LOCAL, local], [IFA.ADDRESS, peer ?? local], [IFA.FLAGS, u32(flags)]];
+  if (broadcast) attributes.push([IFA.BROADCAST, broadcast]);
+  if (metric !== null) attributes.push([IFA.RT_PRIORITY, u32(metric)]);
+  return concat(fixed, encodeAttributes(attributes));
+}
+
+/**
+ * Gives an interface an address, for good.
+ *
+ * @param address It.
+ * @returns The request; it fails with EEXIST if the interface has it.
+ */
+export function addAddress(address: Address): Request {
+  return { name: "RTM_NEWADDR", type: RTM_NEWADDR, payload: encode(address), flags: NLM_F.CREATE | NLM_F.EXCL };
+}
+
+/**
+ * Takes an address off an interface.
+ *
+ * @param address It.
+ * @returns The request.
+ */
+export function deleteAddress(address: Address): Request {
+  return { name: "RTM_DELADDR", type: RTM_DELADDR, payload: encode(address) };
+}
+
+/**
+ * Takes an RTM_NEWADDR apart.
+ *
+ * @example
+ * ```ts
+ * import { addAddress, type Address, decodeAddress } from "./address.ts";
+ * import { AF_INET, parseIp } from "../address/ip.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const address: Address = {
+ *   family: AF_INET,
+ *   index: 2,
+ *   local: parseIp("192.0.2.1")!,
+ *   peer: null,
+ *   prefix: 24,
+ *   scope: 0,
+ *   flags: 0x80,
+ *   broadcast: parseIp("192.0.2.255"),
+ *   metric: 100,
+ * };
+ * assertEquals(decodeAddress(addAddress(address).payload), address);
+ * ```
+ *
+ * @param payload Of the message.
+ * @returns The address.
+ * @throws {RangeError} If it is truncated.
+ */
+export function decodeAddress(payload: Uint8Array): Address {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const attributes = decodeAttributes(payload.subarray(IFADDR));
+  // IPv6 has LOCAL only with a peer; IPv4 always has it, and ADDRESS is the peer, or the same.
+  const address = attributes.get(IFA.ADDRESS) ?? new Uint8Array();
+  const local = attributes.get(IFA.LOCAL) ?? address;
+  return {
+    family: payload[0] as Family,
+    index: view.getUint32(4, true),
+    local,
+    peer: local.every((byte, i) => byte === address[i]) ? null : address,
+    prefix: payload[1]!,
+    scope: payload[3]!,
+    flags: readU32(attributes.get(IFA.FLAGS)) ?? payload[2]!,
+    broadcast: attributes.get(IFA.BROADCAST) ?? null,
+    metric: readU32(attributes.get(IFA.RT_PRIORITY)) ?? null,
+  };
+}

@@ -1,0 +1,114 @@
+// Network interfaces in rtnetlink(7): a pure codec.
+
+import { cString, text } from "../../ffi/memory.ts";
+import { AF_INET6 } from "../address/ip.ts";
+import { type Attribute, concat, decodeAttributes, encodeAttributes, nested, readU32, u32, u8 } from "./message.ts";
+import type { Request } from "./socket.ts";
+
+const RTM_GETLINK = 18;
+const RTM_SETLINK = 19;
+/** Size of `struct ifinfomsg`. */
+const IFINFO = 16;
+const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, TXQLEN: 13, AF_SPEC: 26, NET_NS_FD: 28 } as const;
+const IFLA_INET6_ADDR_GEN_MODE = 8;
+
+/** Flags of an interface, netdevice(7). */
+export const IFF = { UP: 1, LOOPBACK: 8, POINTOPOINT: 0x10, NOARP: 0x80 } as const;
+
+/** How the kernel makes an interface's IPv6 link-local address. */
+export const ADDR_GEN_MODE = { EUI64: 0, NONE: 1 } as const;
+
+/** An interface. */
+export interface Link {
+  /** Its index in its namespace. */
+  readonly index: number;
+  /** Its name. */
+  readonly name: string;
+  /** IFF_*. */
+  readonly flags: number;
+  /** Its hardware address; empty if it has none. */
+  readonly mac: Uint8Array;
+  /** Its MTU, bytes. */
+  readonly mtu: number;
+}
+
+/** What to change of an interface. */
+export interface LinkChange {
+  /** Which one. */
+  readonly index: number;
+  /** Whether it is to be up. */
+  readonly up?: boolean;
+  /** MAC address, 6 bytes. */
+  readonly mac?: Uint8Array;
+  /** MTU, bytes. */
+  readonly mtu?: number;
+  /** Length of its transmit queue, packets. */
+  readonly txqueuelen?: number;
+  /** ADDR_GEN_MODE.*. */
+  readonly addrGenMode?: number;
+  /** Number of the sender's descriptor of the network namespace to move it to. */
+  readonly netns?: number;
+}
+
+function header(index: number, flags: number, change: number): Uint8Array {
+  const bytes = new Uint8Array(IFINFO);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(4, index, true);
+  view.setUint32(8, flags, true);
+  view.setUint32(12, change, true);
+  return bytes;
+}
+
+/** Asks for all interfaces. */
+export function dumpLinks(): Request {
+  return { name: "RTM_GETLINK", type: RTM_GETLINK, payload: header(0, 0, 0) };
+}
+
+/**
+ * Changes an interface; a move to another namespace comes first, then all else happens there.
+ *
+ * @param change What to change.
+ * @returns The request.
+ */
+export function setLink({ index, up, mac, mtu, txqueuelen, addrGenMode, netns }: LinkChange): Request {
+  const attributes: Attribute[] = [];
+  if (netns !== undefined) attributes.push([IFLA.NET_NS_FD, u32(netns)]);
+  if (mac) attributes.push([IFLA.ADDRESS, mac]);
+  if (mtu !== undefined) attributes.push([IFLA.MTU, u32(mtu)]);
+  if (txqueuelen !== undefined) attributes.push([IFLA.TXQLEN, u32(txqueuelen)]);
+  if (addrGenMode !== undefined) {
+    attributes.push(nested(IFLA.AF_SPEC, [nested(AF_INET6, [[IFLA_INET6_ADDR_GEN_MODE, u8(addrGenMode)]])]));
+  }
+  const fixed = header(index, up ? IFF.UP : 0, up === undefined ? 0 : IFF.UP);
+  return { name: "RTM_SETLINK", type: RTM_SETLINK, payload: concat(fixed, encodeAttributes(attributes)) };
+}
+
+/**
+ * Asks for one interface by name.
+ *
+ * @param name The name.
+ * @returns The request; it fails with ENODEV if there is none.
+ */
+export function getLink(name: string): Request {
+  const payload = concat(header(0, 0, 0), encodeAttributes([[IFLA.IFNAME, cString(name)]]));
+  return { name: "RTM_GETLINK", type: RTM_GETLINK, payload };
+}
+
+/**
+ * Takes an RTM_NEWLINK apart.
+ *
+ * @param payload Of the message.
+ * @returns The interface.
+ * @throws {RangeError} If it is truncated.
+ */
+export function decodeLink(payload: Uint8Array): Link {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const attributes = decodeAttributes(payload.subarray(IFINFO));
+  return {
+    index: view.getInt32(4, true),
+    flags: view.getUint32(8, true),
+    name: text(attributes.get(IFLA.IFNAME) ?? new Uint8Array()),
+    mac: attributes.get(IFLA.ADDRESS) ?? new Uint8Array(),
+    mtu: readU32(attributes.get(IFLA.MTU)) ?? 0,
+  };
+}

@@ -1,0 +1,247 @@
+// Routes in rtnetlink(7): a pure codec.
+
+import type { Family } from "../address/ip.ts";
+import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32 } from "./message.ts";
+import type { Request } from "./socket.ts";
+
+const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
+const RTM_GETROUTE = 26;
+/** Size of `struct rtmsg`, and of `struct rtnexthop`. */
+const RTMSG = 12;
+const RTNEXTHOP = 8;
+const RTA = {
+  DST: 1,
+  SRC: 2,
+  OIF: 4,
+  GATEWAY: 5,
+  PRIORITY: 6,
+  PREFSRC: 7,
+  METRICS: 8,
+  MULTIPATH: 9,
+  FLOW: 11,
+  TABLE: 15,
+  VIA: 18,
+  PREF: 20,
+  ENCAP: 22,
+} as const;
+
+/** The main routing table. */
+export const RT_TABLE_MAIN = 254;
+/** Kinds of routes. */
+export const RTN = { UNICAST: 1 } as const;
+/** Who has made a route. */
+export const RTPROT = { KERNEL: 2, BOOT: 3 } as const;
+/** Flags of a next hop. */
+export const RTNH_F = { DEAD: 1, ONLINK: 4, LINKDOWN: 16 } as const;
+
+/** One way of a route. */
+export interface NextHop {
+  /** Index of the interface. */
+  readonly index: number;
+  /** The gateway, of either family; null if the destination is on the link. */
+  readonly gateway: Uint8Array | null;
+  /** RTNH_F.*. */
+  readonly flags: number;
+  /** How much of the traffic goes this way, 1 to 256. */
+  readonly weight: number;
+}
+
+/** A route. */
+export interface Route {
+  /** AF_INET or AF_INET6. */
+  readonly family: Family;
+  /** Destination; null for the default route. */
+  readonly destination: Uint8Array | null;
+  /** Length of the destination's prefix, bits. */
+  readonly prefix: number;
+  /** Type of service. */
+  readonly tos: number;
+  /** Routing table. */
+  readonly table: number;
+  /** RTPROT.*. */
+  readonly protocol: number;
+  /** RT_SCOPE.*. */
+  readonly scope: number;
+  /** RTN.*. */
+  readonly type: number;
+  /** Metric of the route itself: the lowest wins. */
+  readonly priority: number | null;
+  /** Source address to prefer, or null. */
+  readonly source: Uint8Array | null;
+  /** The ways, at least one. */
+  readonly hops: readonly NextHop[];
+  /** RTA_METRICS as it is: MTU, window and such. */
+  readonly metrics: Uint8Array | null;
+  /** Router preference of RFC 4191, or null. */
+  readonly preference: number | null;
+  /** What cannot be expressed here, or null. */
+  readonly odd: string | null;
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/**
+ * Asks for the routes of a family in the main table.
+ *
+ * @param family AF_INET or AF_INET6.
+ * @returns The request; a kernel before Linux 4.20 answers with those of all tables.
+ */
+export function dumpRoutes(family: Family): Request {
+  const payload = new Uint8Array(RTMSG);
+  payload[0] = family;
+  payload[4] = RT_TABLE_MAIN;
+  return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload };
+}
+
+/** The gateway as an attribute: of the route's family, or (RTA_VIA) with a family of its own. */
+function gatewayAttribute(family: Family, gateway: Uint8Array): Attribute {
+  const own = gateway.length === (family === 2 ? 4 : 16);
+  if (own) return [RTA.GATEWAY, gateway];
+  return [RTA.VIA, concat(Uint8Array.of(gateway.length === 4 ? 2 : 10, 0), gateway)];
+}
+
+function encodeHop(family: Family, { index, gateway, flags, weight }: NextHop): Uint8Array {
+  const attributes = gateway ? encodeAttributes([gatewayAttribute(family, gateway)]) : new Uint8Array();
+  const fixed = new Uint8Array(RTNEXTHOP);
+  const view = viewOf(fixed);
+  view.setUint16(0, RTNEXTHOP + attributes.length, true);
+  fixed[2] = flags;
+  fixed[3] = weight - 1;
+  view.setInt32(4, index, true);
+  return concat(fixed, attributes);
+}
+
+function encode(route: Route): Uint8Array {
+  const { family, destination, prefix, tos, table, protocol, scope, type, hops } = route;
+  const fixed = Uint8Array.of(family, prefix, 0, tos, table < 256 ? table : 0, protocol, scope, type, 0, 0, 0, 0);
+  const attributes: Attribute[] = [[RTA.TABLE, u32(table)]];
+  if (destination) attributes.push([RTA.DST, destination]);
+  if (route.priority !== null) attributes.push([RTA.PRIORITY, u32(route.priority)]);
+  if (route.source) attributes.push([RTA.PREFSRC, route.source]);
+  if (route.metrics) attributes.push([RTA.METRICS, route.metrics]);
+  if (route.preference !== null) attributes.push([RTA.PREF, Uint8Array.of(route.preference)]);
+  const [only] = hops;
+  if (hops.length === 1 && only) {
+    viewOf(fixed).setUint32(8, only.flags, true);
+    attributes.push([RTA.OIF, u32(only.index)]);
+    if (only.gateway) attributes.push(gatewayAttribute(family, only.gateway));
+  } else {
+    attributes.push([RTA.MULTIPATH, concat(...hops.map((hop) => encodeHop(family, hop)))]);
+  }
+  return concat(fixed, encodeAttributes(attributes));
+}
+
+/**
+ * Adds a route.
+ *
+ * @param route It.
+ * @returns The request; it fails with EEXIST if there is such a route.
+ */
+export function addRoute(route: Route): Request {
+  return { name: "RTM_NEWROUTE", type: RTM_NEWROUTE, payload: encode(route), flags: NLM_F.CREATE | NLM_F.EXCL };
+}
+
+/**
+ * Deletes a route.
+ *
+ * @param route It.
+ * @returns The request; it fails with ESRCH if there is no such route.
+ */
+export function deleteRoute(route: Route): Request {
+  return { name: "RTM_DELROUTE", type: RTM_DELROUTE, payload: encode(route) };
+}
+
+function decodeGateway(attributes: Map<number, Uint8Array>): Uint8Array | null {
+  return attributes.get(RTA.GATEWAY) ?? attributes.get(RTA.VIA)?.subarray(2) ?? null;
+}
+
+function decodeHops(bytes: Uint8Array): { hops: NextHop[]; odd: string | null } {
+  const view = viewOf(bytes);
+  const hops: NextHop[] = [];
+  let odd: string | null = null;
+  for (let at = 0; at + RTNEXTHOP <= bytes.length;) {
+    const length = view.getUint16(at, true);
+    if (length < RTNEXTHOP || at + length > bytes.length) throw new RangeError("Cannot decode a truncated next hop");
+    const attributes = decodeAttributes(bytes.subarray(at + RTNEXTHOP, at + length));
+    odd ??= oddity(attributes);
+    hops.push({
+      index: view.getInt32(at + 4, true),
+      gateway: decodeGateway(attributes),
+      flags: bytes[at + 2]!,
+      weight: bytes[at + 3]! + 1,
+    });
+    at += length + 3 & ~3;
+  }
+  return { hops, odd };
+}
+
+/** What a route has that {@linkcode Route} cannot express. */
+function oddity(attributes: Map<number, Uint8Array>): string | null {
+  if (attributes.has(RTA.ENCAP)) return "it has an encapsulation";
+  if (attributes.has(RTA.SRC)) return "it depends on the source address";
+  return attributes.has(RTA.FLOW) ? "it has a realm" : null;
+}
+
+/**
+ * Takes an RTM_NEWROUTE apart.
+ *
+ * @example
+ * ```ts
+ * import { addRoute, decodeRoute, type Route } from "./route.ts";
+ * import { AF_INET, parseIp } from "../address/ip.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const hop = (gateway: string) => ({ index: 2, gateway: parseIp(gateway), flags: 0, weight: 1 });
+ * const route: Route = {
+ *   family: AF_INET,
+ *   destination: null,
+ *   prefix: 0,
+ *   tos: 0,
+ *   table: 254,
+ *   protocol: 3,
+ *   scope: 0,
+ *   type: 1,
+ *   priority: 100,
+ *   source: null,
+ *   hops: [hop("192.0.2.1"), hop("2001:db8::1")],
+ *   metrics: null,
+ *   preference: null,
+ *   odd: null,
+ * };
+ * assertEquals(decodeRoute(addRoute(route).payload), route);
+ * ```
+ *
+ * @param payload Of the message.
+ * @returns The route.
+ * @throws {RangeError} If it is truncated.
+ */
+export function decodeRoute(payload: Uint8Array): Route {
+  const attributes = decodeAttributes(payload.subarray(RTMSG));
+  const multipath = attributes.get(RTA.MULTIPATH);
+  const { hops, odd } = multipath ? decodeHops(multipath) : { hops: [], odd: null };
+  const index = readU32(attributes.get(RTA.OIF));
+  if (!multipath && index !== undefined) {
+    const flags = viewOf(payload).getUint32(8, true);
+    hops.push({ index, gateway: decodeGateway(attributes), flags: flags & 0xff, weight: 1 });
+  }
+  const prefix = payload[1]!;
+  return {
+    family: payload[0] as Family,
+    destination: prefix === 0 ? null : attributes.get(RTA.DST) ?? null,
+    prefix,
+    tos: payload[3]!,
+    table: readU32(attributes.get(RTA.TABLE)) ?? payload[4]!,
+    protocol: payload[5]!,
+    scope: payload[6]!,
+    type: payload[7]!,
+    priority: readU32(attributes.get(RTA.PRIORITY)) ?? null,
+    source: attributes.get(RTA.PREFSRC) ?? null,
+    hops,
+    metrics: attributes.get(RTA.METRICS) ?? null,
+    preference: attributes.get(RTA.PREF)?.[0] ?? null,
+    odd: odd ?? oddity(attributes),
+  };
+}

@@ -1,0 +1,156 @@
+// A routing netlink socket: requests with the kernel's extended ACK in their errors, and dumps.
+
+import { check, SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { call, out, self, type Task } from "../../ffi/task.ts";
+import { decodeAcknowledgement, decodeMessages, encodeMessage, NLM_F, NLMSG } from "./message.ts";
+
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const NETLINK_ROUTE = 0;
+const SOL_NETLINK = 270;
+const NETLINK_CAP_ACK = 10;
+const NETLINK_EXT_ACK = 11;
+const NETLINK_GET_STRICT_CHK = 12;
+const EINTR = 4;
+/** The kernel fills dumps up to what it has seen us receive, at most 32 KiB. */
+const BUFFER = 65536;
+/** Times a dump is begun anew because what it tells of has changed meanwhile. */
+const TRIES = 16;
+
+/** A request: what to do, and its payload. */
+export interface Request {
+  /** Name of the type, for errors. */
+  readonly name: string;
+  /** RTM_*. */
+  readonly type: number;
+  /** Fixed part and attributes. */
+  readonly payload: Uint8Array;
+  /** NLM_F_* beside REQUEST and ACK. */
+  readonly flags?: number;
+}
+
+/**
+ * A socket of rtnetlink(7) in a task's network namespace.
+ *
+ * The namespace is that of the opening, whoever uses the socket then; and as long as the socket is open, it lives.
+ *
+ * @example
+ * ```ts
+ * import { NetlinkSocket } from "./socket.ts";
+ * import { decodeLink, dumpLinks } from "./link.ts";
+ * import { self } from "../../ffi/task.ts";
+ * import { assert } from "@std/assert";
+ *
+ * using socket = new NetlinkSocket(self);
+ * assert(socket.dump(dumpLinks()).map(decodeLink).some(({ name }) => name === "lo"));
+ * ```
+ */
+export class NetlinkSocket implements Disposable {
+  #fd: Fd;
+  #seq = 0;
+  #buffer = new Uint8Array(BUFFER);
+
+  /**
+   * @param task Who opens it, in its network namespace.
+   * @throws {SysError} If it cannot be opened.
+   */
+  constructor(task: Task) {
+    this.#fd = task.open("socket", AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    const one = new Uint8Array(new Uint32Array([1]).buffer);
+    // Older kernels lack some: then there is less to read in errors, or more to filter in dumps.
+    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
+      self.raw("setsockopt", this.#fd, SOL_NETLINK, option, one, one.length);
+    }
+  }
+
+  #send({ type, payload }: Request, flags: number): number {
+    const seq = ++this.#seq;
+    const bytes = encodeMessage({ type, flags: flags | NLM_F.REQUEST, seq, payload });
+    call(self, "sendto", this.#fd, bytes, bytes.length, 0, null, 0);
+    return seq;
+  }
+
+  #receive(): ReturnType<typeof decodeMessages> {
+    for (;;) {
+      const n = self.raw("recvfrom", this.#fd, out(this.#buffer), BUFFER, 0, null, null);
+      if (n !== -EINTR) return decodeMessages(this.#buffer.slice(0, check("recvfrom", n)));
+    }
+  }
+
+  /**
+   * Has something done, and waits until it is.
+   *
+   * @param request What.
+   * @throws {SysError} If it is refused; its reason has the kernel's explanation.
+   */
+  request(request: Request): void {
+    const seq = this.#send(request, NLM_F.ACK | (request.flags ?? 0));
+    for (;;) {
+      for (const message of this.#receive()) {
+        if (message.seq !== seq || message.type !== NLMSG.ERROR) continue;
+        const { errno, text } = decodeAcknowledgement(message);
+        if (errno) throw new SysError(request.name, errno, text ?? undefined);
+        return;
+      }
+    }
+  }
+
+  /**
+   * Asks for one thing.
+   *
+   * @param request Which.
+   * @returns Payload of the answer.
+   * @throws {SysError} If it is refused, or if there is no such thing.
+   */
+  get(request: Request): Uint8Array {
+    const seq = this.#send(request, 0);
+    for (;;) {
+      for (const message of this.#receive()) {
+        if (message.seq !== seq) continue;
+        if (message.type !== NLMSG.ERROR) return message.payload;
+        const { errno, text } = decodeAcknowledgement(message);
+        throw new SysError(request.name, errno, text ?? undefined);
+      }
+    }
+  }
+
+  /**
+   * Asks for a list.
+   *
+   * @param request What of.
+   * @returns Payloads of the answers.
+   * @throws {SysError} If it is refused, or if it keeps changing while it is read (EAGAIN).
+   */
+  dump(request: Request): Uint8Array[] {
+    for (let i = 0; i < TRIES; i++) {
+      const payloads = this.#dumpOnce(request);
+      if (payloads) return payloads;
+    }
+    throw new SysError(request.name, 11, "it keeps changing");
+  }
+
+  #dumpOnce(request: Request): Uint8Array[] | null {
+    const seq = this.#send(request, NLM_F.DUMP);
+    const payloads: Uint8Array[] = [];
+    let interrupted = false;
+    for (;;) {
+      for (const message of this.#receive()) {
+        if (message.seq !== seq) continue;
+        if (message.flags & NLM_F.DUMP_INTR) interrupted = true;
+        if (message.type === NLMSG.ERROR) {
+          const { errno, text } = decodeAcknowledgement(message);
+          throw new SysError(request.name, errno, text ?? undefined);
+        }
+        if (message.type === NLMSG.DONE) return interrupted ? null : payloads;
+        payloads.push(message.payload);
+      }
+    }
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    this.#fd.close();
+  }
+}

@@ -1,0 +1,244 @@
+// Carries a network plan out in a namespace, from outside, over a netlink socket that was opened inside.
+//
+// Theory of operation, the order being what matters:
+//  1. The kernel is kept from making a link-local address when the interface comes up, because it would probe for
+//     duplicates (DAD) for a second, during which nothing can use it. It is set by hand, without DAD, and then the kernel's
+//     own way is switched on again, for the day somebody takes the interface down and up.
+//  2. Addresses before routes: a route's preferred source must exist. Each address brings its prefix route with it.
+//  3. Routes whose gateways are found through others come later; what does not fit yet is tried again as long as
+//     anything else does.
+//  4. Prefix routes that the host does not have are deleted last, when nothing depends on them any more.
+//  5. The gateways are made known as neighbours, so that the first packet need not wait for an answer.
+
+import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { AF_INET, AF_INET6, formatIp, isLinkLocal6, sameBytes } from "../address/ip.ts";
+import { linkLocalOf } from "../address/mac.ts";
+import { attempt } from "../errors.ts";
+import { addAddress, type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
+import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type Link, type LinkChange, setLink } from "../netlink/link.ts";
+import { setNeighbour } from "../netlink/neighbour.ts";
+import { addRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import type { FamilyConfig, TapLink } from "../tap/link.ts";
+import { TXQUEUELEN } from "../tap/tap.ts";
+import { readFamily } from "./host.ts";
+import { type FamilyPlan, type NetworkPlan, showRoute } from "./plan.ts";
+
+/** The MAC address of everybody that a namespace sees, ours: locally administered, and the same in every namespace. */
+export const PEER_MAC: Uint8Array = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
+
+/** Errors of a route that another route can mend. */
+const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
+
+/** What has become of a plan. */
+export interface Applied {
+  /** The interface as it is now. */
+  readonly link: Link;
+  /** The families that are on. */
+  readonly families: ReadonlyMap<number, FamilyConfig>;
+  /** What could not be done as planned. */
+  readonly warnings: readonly string[];
+}
+
+/** A tap in a namespace, and what could not be done for it. */
+export interface Connection {
+  /** The tap. */
+  readonly link: TapLink;
+  /** A sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * A tap together with what has become of its plan.
+ *
+ * @param tap The descriptor.
+ * @param applied What has become of the plan.
+ * @returns Both.
+ */
+export function connectionOf(tap: Fd, { link, families, warnings }: Applied): Connection {
+  const { name, mac, mtu } = link;
+  const [ipv4 = null, ipv6 = null] = [AF_INET, AF_INET6].map((family) => families.get(family));
+  return { link: { tap, name, mac, mtu, ipv4, ipv6 }, warnings };
+}
+
+/**
+ * What a plan changes of a new interface before it is up.
+ *
+ * @param plan The plan.
+ * @returns The changes.
+ */
+export function linkChange({ mac, mtu }: NetworkPlan): Omit<LinkChange, "index"> {
+  return { txqueuelen: TXQUEUELEN, ...mac && { mac }, ...mtu && { mtu } };
+}
+
+/**
+ * Brings loopback up.
+ *
+ * @param socket In the namespace.
+ * @returns Whether it was down.
+ * @throws {PenneError} If it fails.
+ */
+export function bringUpLoopback(socket: NetlinkSocket): boolean {
+  return attempt("bring up loopback", () => {
+    const { index, flags } = decodeLink(socket.get(getLink("lo")));
+    if (flags & IFF.UP) return false;
+    socket.request(setLink({ index, up: true }));
+    return true;
+  });
+}
+
+/** Adds what is not there yet; false if it was there. */
+function addOnce(add: () => void): boolean {
+  try {
+    add();
+    return true;
+  } catch (error) {
+    if (error instanceof SysError && error.code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function addAddresses(socket: NetlinkSocket, index: number, addresses: readonly Address[]): void {
+  for (const address of addresses) {
+    const shown = `${formatIp(address.local)}/${address.prefix}`;
+    attempt(`add the address ${shown}`, () => addOnce(() => socket.request(addAddress({ ...address, index }))));
+  }
+}
+
+function inside(route: Route, index: number): Route {
+  return { ...route, hops: route.hops.map((hop) => ({ ...hop, index })) };
+}
+
+/** Adds routes in whichever order works; what never does becomes a warning. */
+function addRoutes(
+  socket: NetlinkSocket,
+  index: number,
+  routes: readonly Route[],
+  warn: (message: string) => void,
+): void {
+  let waiting = routes;
+  for (;;) {
+    const failed: { route: Route; error: SysError }[] = [];
+    for (const route of waiting) {
+      try {
+        addOnce(() => socket.request(addRoute(inside(route, index))));
+      } catch (error) {
+        if (!(error instanceof SysError)) throw error;
+        failed.push({ route, error });
+      }
+    }
+    const again = failed.filter(({ error }) => NOT_YET.includes(error.code));
+    if (failed.length === waiting.length || again.length === 0) {
+      for (const { route, error } of failed) {
+        warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
+      }
+      return;
+    }
+    for (const { route, error } of failed) {
+      if (!NOT_YET.includes(error.code)) {
+        warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
+      }
+    }
+    waiting = again.map(({ route }) => route);
+  }
+}
+
+/** Whether two routes lead to the same place with the same metric. */
+function sameDestination(a: Route, b: Route): boolean {
+  const destinations = a.destination === null || b.destination === null
+    ? a.destination === b.destination
+    : sameBytes(a.destination, b.destination);
+  return destinations && a.prefix === b.prefix && (a.priority ?? 0) === (b.priority ?? 0);
+}
+
+/** Deletes the kernel's routes for prefixes that the host has no such route for. */
+function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, routes, template }: FamilyPlan): void {
+  if (template === null) return;
+  for (const route of readFamily(socket, family).routes) {
+    if (route.protocol !== RTPROT.KERNEL || route.hops.some((hop) => hop.index !== index)) continue;
+    if (family === AF_INET6 && route.destination && isLinkLocal6(route.destination)) continue;
+    if (!routes.some((planned) => sameDestination(planned, route))) socket.request(deleteRoute(route));
+  }
+}
+
+function linkLocalAddress(mac: Uint8Array): Address {
+  return {
+    family: AF_INET6,
+    index: 0,
+    local: linkLocalOf(mac),
+    peer: null,
+    prefix: 64,
+    scope: RT_SCOPE.LINK,
+    flags: IFA_F.PERMANENT | IFA_F.NODAD,
+    broadcast: null,
+    metric: null,
+  };
+}
+
+/** What of a family the data path needs to know. */
+function configOf({ addresses, routes }: FamilyPlan, mac: Uint8Array): FamilyConfig {
+  const { local, prefix } = addresses[0] ?? linkLocalAddress(mac);
+  const gateway = routes.find((route) => route.prefix === 0)?.hops[0]?.gateway ?? null;
+  return { address: local, prefix, gateway };
+}
+
+/**
+ * Configures an interface, and loopback, in a namespace.
+ *
+ * @param socket In the namespace.
+ * @param plan What to configure.
+ * @returns The interface, the families that are on, and what could not be done.
+ * @throws {PenneError} If it fails.
+ */
+export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied {
+  const link = attempt("look at the new interface", () => decodeLink(socket.get(getLink(plan.ifname))));
+  const { index } = link;
+  const families = new Map<number, FamilyConfig>();
+  const warnings: string[] = [];
+  const warn = (message: string) => warnings.push(message);
+  if (!plan.configure) {
+    for (const family of plan.families) families.set(family.family, configOf(family, link.mac));
+    return { link, families, warnings };
+  }
+  attempt(`bring up the interface "${plan.ifname}"`, () => {
+    // Where the kernel has no IPv6 it does not know this setting either.
+    addressGeneration(socket, index, ADDR_GEN_MODE.NONE);
+    socket.request(setLink({ index, up: true }));
+  });
+  for (const family of plan.families) {
+    const isIpv6 = family.family === AF_INET6;
+    try {
+      const addresses = isIpv6 ? [linkLocalAddress(link.mac), ...family.addresses] : family.addresses;
+      addAddresses(socket, index, addresses);
+    } catch (error) {
+      // net.ipv6.conf.*.disable_ipv6 in the namespace: its owner's wish.
+      if (!isIpv6 || (error as { code?: string }).code !== "EACCES") throw error;
+      warn("IPv6 is off: it is disabled in the namespace (net.ipv6.conf.default.disable_ipv6)");
+      continue;
+    }
+    if (isIpv6) addressGeneration(socket, index, ADDR_GEN_MODE.EUI64);
+    addRoutes(socket, index, family.routes, warn);
+    deleteExtraRoutes(socket, index, family);
+    families.set(family.family, configOf(family, link.mac));
+    for (const { hops } of family.routes) {
+      for (const { gateway } of hops) {
+        // Not worth failing for: the kernel can find it out by itself.
+        if (gateway) ignoreRefusal(() => socket.request(setNeighbour(index, gateway, PEER_MAC)));
+      }
+    }
+  }
+  return { link, families, warnings };
+}
+
+function ignoreRefusal(body: () => void): void {
+  try {
+    body();
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+  }
+}
+
+function addressGeneration(socket: NetlinkSocket, index: number, mode: number): void {
+  ignoreRefusal(() => socket.request(setLink({ index, addrGenMode: mode })));
+}

@@ -1,0 +1,144 @@
+// Connects a network namespace that exists already: gives it a tap, from outside.
+//
+// Theory of operation. A tap that is *opened* in a namespace keeps it alive as long as its descriptor is open, and so
+// does a socket. Nothing here may: the namespace is to die with its last user, and the tap then reports it. So an agent
+// joins the user namespace that owns the target, makes a scratch network namespace there, opens the tap in *that* and moves
+// the interface over. The one socket that is opened in the target is closed when the configuration is done.
+//
+// The agent is not dumpable before it joins: in the other user namespace somebody may have CAP_SYS_PTRACE.
+
+import { Agent } from "../../ffi/agent.ts";
+import { AT_FDCWD, CAP, CLONE, O, PR } from "../../ffi/consts.ts";
+import type { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import { waitChild } from "../../ffi/sys.ts";
+import { call } from "../../ffi/task.ts";
+import { attempt, PenneError } from "../errors.ts";
+import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
+import { decodeLink, getLink, setLink } from "../netlink/link.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
+import { makeTap } from "../tap/tap.ts";
+import { applyNetwork, bringUpLoopback, type Connection, connectionOf, linkChange } from "./apply.ts";
+import type { NetworkPlan } from "./plan.ts";
+
+/** A network namespace to connect. */
+export interface NetnsTarget {
+  /** How it was named, for messages. */
+  readonly label: string;
+  /** The namespace itself; only for the time of the call. */
+  readonly netns: Fd;
+  /** The user namespace that owns it, and its inode number; null if that is our own. */
+  readonly owner: { readonly fd: Fd; readonly inum: number; readonly uid: number } | null;
+}
+
+/** An agent in a scratch network namespace of one user namespace. */
+interface Maker {
+  readonly agent: Agent;
+  /** The agent's descriptor of the scratch namespace. */
+  readonly scratch: number;
+}
+
+/**
+ * Makes taps for namespaces; those of one user namespace share the agent, and the scratch namespace that the taps keep.
+ */
+export class Connector implements Disposable {
+  #makers = new Map<number, Maker>();
+
+  #maker({ owner, label }: NetnsTarget): Maker {
+    const key = owner?.inum ?? 0;
+    const known = this.#makers.get(key);
+    if (known) return known;
+    const capabilities = effectiveCapabilities();
+    if (!owner && !(hasCapability(capabilities, CAP.SYS_ADMIN) && hasCapability(capabilities, CAP.NET_ADMIN))) {
+      throw new PenneError(`configure ${label}: Operation not permitted (EPERM)`, {
+        hints: [
+          "it belongs to the same user namespace as you, where you have no privileges: run penne as root, or make the " +
+          "namespace in a user namespace of your own (unshare --user --net, penne run)",
+        ],
+      });
+    }
+    const agent = attempt("start an agent", () => Agent.spawn());
+    try {
+      call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+      if (owner) {
+        attempt(
+          `join the user namespace that owns ${label}`,
+          () => call(agent, "setns", owner.fd, CLONE.NEWUSER),
+          () => [`it belongs to user ${owner.uid}: run penne as that user, or as root`],
+        );
+      }
+      attempt("create a scratch network namespace", () => call(agent, "unshare", CLONE.NEWNET), explainLimit);
+      const scratch = call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/ns/net"), O.RDONLY | O.CLOEXEC);
+      const maker = { agent, scratch };
+      this.#makers.set(key, maker);
+      return maker;
+    } catch (error) {
+      endAgent(agent);
+      throw error;
+    }
+  }
+
+  /**
+   * Gives a namespace its tap, configured and usable.
+   *
+   * @param target The namespace.
+   * @param plan What it gets.
+   * @returns The tap.
+   * @throws {PenneError} If it fails; the namespace is as before then.
+   */
+  connect(target: NetnsTarget, plan: NetworkPlan): Connection {
+    const { agent, scratch } = this.#maker(target);
+    const { label, netns } = target;
+    // What is made here goes with its descriptor, so this is also the way back.
+    const tap = makeTap(agent, plan.ifname);
+    try {
+      const socket = this.#socketIn(target, agent, scratch);
+      using _socket = socket;
+      attempt(`move the interface "${plan.ifname}" into ${label}`, () => {
+        using outside = new NetlinkSocket(agent);
+        const { index } = decodeLink(outside.get(getLink(plan.ifname)));
+        outside.request(setLink({ index, netns: netns.number, ...linkChange(plan) }));
+      }, ({ code }) => code === "EEXIST" ? ["it has an interface of that name: --ns-ifname gives another one"] : []);
+      const applied = applyNetwork(socket, plan);
+      // Last, since it alone would stay if something failed.
+      bringUpLoopback(socket);
+      return connectionOf(tap, applied);
+    } catch (error) {
+      tap.close();
+      throw error;
+    }
+  }
+
+  /** A netlink socket in the target, which the agent leaves again at once. */
+  #socketIn({ label, netns }: NetnsTarget, agent: Agent, scratch: number): NetlinkSocket {
+    attempt(
+      `enter ${label}`,
+      () => call(agent, "setns", netns, CLONE.NEWNET),
+      ({ code }) =>
+        code === "EPERM"
+          ? ["that needs CAP_SYS_ADMIN in the user namespace that owns it: run penne as its owner, or as root"]
+          : [],
+    );
+    try {
+      return new NetlinkSocket(agent);
+    } finally {
+      call(agent, "setns", scratch, CLONE.NEWNET);
+    }
+  }
+
+  /** Ends the agents. */
+  [Symbol.dispose](): void {
+    for (const { agent } of this.#makers.values()) endAgent(agent);
+    this.#makers.clear();
+  }
+}
+
+function explainLimit({ code }: SysError): string[] {
+  return code === "ENOSPC" ? ["a limit is reached: see user.max_net_namespaces"] : [];
+}
+
+function endAgent(agent: Agent): void {
+  agent.close();
+  waitChild(agent.pid);
+}

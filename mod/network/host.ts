@@ -1,0 +1,83 @@
+// The network of a namespace as it is: interfaces, addresses and routes.
+
+import { SysError } from "../../ffi/errno.ts";
+import { self, type Task } from "../../ffi/task.ts";
+import { AF_INET, AF_INET6, type Family } from "../address/ip.ts";
+import { type Address, decodeAddress, dumpAddresses } from "../netlink/address.ts";
+import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
+import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
+
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0o2000000;
+
+/** What one family has. */
+export interface FamilyNetwork {
+  /** Addresses of all interfaces. */
+  readonly addresses: readonly Address[];
+  /** Routes of the main table, in the kernel's order. */
+  readonly routes: readonly Route[];
+}
+
+/** A network. */
+export interface Network {
+  /** Its interfaces. */
+  readonly links: readonly Link[];
+  /** IPv4; null if the kernel has none. */
+  readonly ipv4: FamilyNetwork | null;
+  /** IPv6; null if the kernel has none. */
+  readonly ipv6: FamilyNetwork | null;
+}
+
+/** Whether sockets of a family can be made. */
+function hasFamily(family: Family): boolean {
+  try {
+    self.open("socket", family, SOCK_DGRAM | SOCK_CLOEXEC, 0).close();
+    return true;
+  } catch (error) {
+    if (error instanceof SysError && error.code === "EAFNOSUPPORT") return false;
+    throw error;
+  }
+}
+
+/**
+ * Reads addresses and routes of a family.
+ *
+ * @param socket In the namespace.
+ * @param family AF_INET or AF_INET6.
+ * @returns They.
+ * @throws {SysError} If they cannot be read.
+ */
+export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork {
+  return {
+    addresses: socket.dump(dumpAddresses(family)).map(decodeAddress),
+    // An older kernel does not filter, and IPv6 lists clones of routes among them with another family's number.
+    routes: socket.dump(dumpRoutes(family)).map(decodeRoute).filter((route) =>
+      route.table === RT_TABLE_MAIN && route.family === family
+    ),
+  };
+}
+
+/**
+ * Reads the network of a task's namespace.
+ *
+ * @example
+ * ```ts
+ * import { readNetwork } from "./host.ts";
+ * import { assert } from "@std/assert";
+ *
+ * assert(readNetwork().links.some(({ name }) => name === "lo"));
+ * ```
+ *
+ * @param task Whose; this process by default.
+ * @returns It.
+ * @throws {SysError} If it cannot be read.
+ */
+export function readNetwork(task: Task = self): Network {
+  using socket = new NetlinkSocket(task);
+  return {
+    links: socket.dump(dumpLinks()).map(decodeLink),
+    ipv4: hasFamily(AF_INET) ? readFamily(socket, AF_INET) : null,
+    ipv6: hasFamily(AF_INET6) ? readFamily(socket, AF_INET6) : null,
+  };
+}

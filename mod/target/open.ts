@@ -1,0 +1,223 @@
+// Opens the network namespace that a target names, and tells what it is and whose.
+
+import { CLONE, F, IOCTL, O, POLL } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { open, openPid, poll, stat } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { attempt, PenneError } from "../errors.ts";
+import { type NamespaceId, namespaceIdOf } from "../namespaces/id.ts";
+import { NAMESPACE_TYPES, namespaceFlag } from "../namespaces/types.ts";
+import type { NetnsTarget } from "../network/connect.ts";
+import type { Target } from "./target.ts";
+
+/** An opened namespace. */
+export interface OpenTarget extends NetnsTarget, Disposable {
+  /** Its identity. */
+  readonly id: NamespaceId;
+}
+
+/** The owner of a process, by /proc; null if it has gone. */
+function processOwner(pid: number): number | null {
+  try {
+    return stat(self, `/proc/${pid}`).uid;
+  } catch (error) {
+    if (error instanceof SysError) return null;
+    throw error;
+  }
+}
+
+function explainPid({ code }: SysError, pid: number): string[] {
+  if (code === "ENOENT" || code === "ESRCH") {
+    return [`there is no process ${pid}; was a name meant? netns:${pid} is one`];
+  }
+  if (code !== "EACCES" && code !== "EPERM") return [];
+  const owner = processOwner(pid);
+  return [
+    owner === call(self, "geteuid")
+      ? `process ${pid} has privileges that you lack, or has made itself undumpable: run penne as root`
+      : `process ${pid} belongs to user ${owner}: run penne as that user, or as root`,
+  ];
+}
+
+/** A process's namespace; the pidfd tells that it is still that very process. */
+function openOfProcess(pid: number): Fd {
+  const what = `open the network namespace of process ${pid}`;
+  using pidfd = attempt(what, () => openPid(pid), (error) => explainPid(error, pid));
+  const netns = attempt(what, () => open(self, `/proc/${pid}/ns/net`, O.RDONLY), (error) => explainPid(error, pid));
+  if (poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) {
+    netns.close();
+    throw new PenneError(`${what}: it has just ended`);
+  }
+  return netns;
+}
+
+function openPath(label: string, path: string): Fd {
+  return attempt(`open ${label}`, () => open(self, path, O.RDONLY), ({ code }) => {
+    if (code === "ENOENT") return path.startsWith("/run/netns/") ? ["ip netns list shows the names there are"] : [];
+    return code === "EACCES" ? ["nothing is mounted on it yet, or it is not yours to open"] : [];
+  });
+}
+
+/** A duplicate of an inherited descriptor. */
+function openDescriptor(label: string, number: number): Fd {
+  const inherited = new Fd(number);
+  try {
+    return attempt(`use ${label}`, () => self.open("fcntl", inherited, F.DUPFD_CLOEXEC, 3), () => [
+      `the caller has not passed on an open descriptor of that number (in a shell: penne … ${number}</run/netns/NAME)`,
+    ]);
+  } finally {
+    inherited.release();
+  }
+}
+
+/**
+ * The kind of a namespace, ioctl_nsfs(2).
+ *
+ * @param label How it was named.
+ * @param fd The file.
+ * @returns CLONE_NEW*.
+ * @throws {PenneError} If it is no namespace.
+ */
+export function namespaceTypeOf(label: string, fd: Fd): number {
+  const type = self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE);
+  if (type > 0) return type;
+  throw new PenneError(`use ${label}: it is not a namespace`, {
+    hints: ["a name that was just made has nothing mounted on it: penne wait NAME --for present waits for that"],
+  });
+}
+
+/** Refuses what is no network namespace, or our own. */
+function checkKind(label: string, netns: Fd): void {
+  const type = namespaceTypeOf(label, netns);
+  if (type !== CLONE.NEWNET) {
+    const kind = NAMESPACE_TYPES.find((name) => namespaceFlag(name) === type) ?? "other";
+    throw new PenneError(`use ${label}: it is not a net namespace but a ${kind} namespace`);
+  }
+  if (stat(self, netns).ino === stat(self, "/proc/thread-self/ns/net").ino) {
+    throw new PenneError(`use ${label}: it is the network namespace that penne itself runs in`);
+  }
+}
+
+/** The user namespace that owns a namespace; null if it is our own. */
+function openOwner(label: string, netns: Fd): OpenTarget["owner"] {
+  const fd = attempt(
+    `find the owner of ${label}`,
+    () => self.open("ioctl", netns, IOCTL.NS_GET_USERNS),
+    () => ["it belongs to a user namespace that is not below yours: run penne where that namespace was made"],
+  );
+  const inum = Number(stat(self, fd).ino);
+  if (BigInt(inum) === stat(self, "/proc/thread-self/ns/user").ino) {
+    fd.close();
+    return null;
+  }
+  const uid = new Uint32Array(1);
+  self.raw("ioctl", fd, IOCTL.NS_GET_OWNER_UID, out(new Uint8Array(uid.buffer)));
+  return { fd, inum, uid: uid[0]! };
+}
+
+/**
+ * Opens the file that a target names, whatever it is.
+ *
+ * @param target The target.
+ * @returns The file; if it is a namespace, it lives as long as that is open.
+ * @throws {PenneError} If it cannot be opened.
+ */
+export function openNamespace(target: Target): Fd {
+  const label = `"${target.text}"`;
+  switch (target.kind) {
+    case "pid":
+      return openOfProcess(target.pid);
+    case "fd":
+      return openDescriptor(label, target.fd);
+    case "path":
+      return openPath(label, target.path);
+  }
+}
+
+/**
+ * Opens the network namespace that a target names.
+ *
+ * @param target The target.
+ * @returns The namespace; as long as it is open, it lives.
+ * @throws {PenneError} If it cannot be opened, or is no other network namespace than our own.
+ */
+export function openTarget(target: Target): OpenTarget {
+  const label = `"${target.text}"`;
+  const netns = openNamespace(target);
+  try {
+    checkKind(label, netns);
+    const owner = openOwner(label, netns);
+    return {
+      label,
+      netns,
+      owner,
+      id: namespaceIdOf(netns),
+      [Symbol.dispose]() {
+        netns.close();
+        owner?.fd.close();
+      },
+    };
+  } catch (error) {
+    netns.close();
+    throw error;
+  }
+}
+
+/**
+ * Lets go of every inherited descriptor of what targets name that are descriptors.
+ *
+ * @param targets The targets.
+ */
+export function forgetTargets(targets: readonly Target[]): void {
+  const inums = new Set<number>();
+  for (const target of targets) {
+    if (target.kind !== "fd") continue;
+    using fd = openNamespace(target);
+    inums.add(Number(stat(self, fd).ino));
+  }
+  if (inums.size) forgetDescriptors(inums);
+}
+
+/**
+ * Lets go of every inherited descriptor of a namespace, so that none of ours keeps it alive.
+ *
+ * The runtime has duplicates of stdin, stdout and stderr, which are among them.
+ *
+ * @param inums Inode numbers of the namespaces.
+ */
+export function forgetDescriptors(inums: ReadonlySet<number>): void {
+  using nothing = open(self, "/dev/null", O.RDWR);
+  const NSFS_MAGIC = 0x6e736673n;
+  for (const number of openNumbers()) {
+    const fd = new Fd(number);
+    try {
+      const words = new BigUint64Array(15); // struct statfs
+      if (self.raw("fstatfs", fd, out(new Uint8Array(words.buffer))) < 0 || words[0] !== NSFS_MAGIC) continue;
+      if (!inums.has(Number(stat(self, fd).ino))) continue;
+      if (number <= 2) call(self, "dup3", nothing, number, 0);
+      else fd.close();
+    } finally {
+      if (!fd.closed) fd.release();
+    }
+  }
+}
+
+/** Numbers of our open descriptors. */
+function openNumbers(): number[] {
+  const O_DIRECTORY = 0o200000;
+  using directory = open(self, "/proc/self/fd", O.RDONLY | O_DIRECTORY);
+  const numbers: number[] = [];
+  const buffer = new Uint8Array(32768);
+  const view = new DataView(buffer.buffer);
+  for (;;) {
+    const n = call(self, "getdents64", directory, out(buffer), buffer.length);
+    if (n === 0) break;
+    for (let at = 0; at < n; at += view.getUint16(at + 16, true)) {
+      const end = buffer.indexOf(0, at + 19);
+      const name = new TextDecoder().decode(buffer.subarray(at + 19, end));
+      if (/^\d+$/.test(name)) numbers.push(Number(name));
+    }
+  }
+  return numbers.filter((number) => number !== directory.number);
+}

@@ -1,0 +1,151 @@
+// Network namespaces for tests: a "host" joined by a veth pair to a "peer", and namespaces to attach to.
+
+import { asUser, type How, penne, type Result, sh, until } from "./helpers.ts";
+
+let counter = 0;
+
+/** Runs a command line to its end, and fails the test if that fails. */
+export async function must(argv: string[], how: How = {}): Promise<string> {
+  const { code, stdout, stderr } = await sh(argv, how);
+  if (code !== 0) throw new Error(`${argv.join(" ")}: exit ${code}: ${stderr}`);
+  return stdout;
+}
+
+/** A process that was started in the background, and is ended with the test. */
+export interface Daemon {
+  readonly child: Deno.ChildProcess;
+  /** What it has said on stdout so far. */
+  readonly output: () => string;
+  /** What it has said on stderr so far. */
+  readonly errors: () => string;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<Deno.CommandStatus>;
+}
+
+/** Namespaces, and processes in them, that go at the end of a test. */
+export class NetLab implements AsyncDisposable {
+  #names: string[] = [];
+  #daemons: Daemon[] = [];
+  #cleanups: (() => void | Promise<void>)[] = [];
+  /** Name of the namespace that plays the host. */
+  host = "";
+  /** Name of the namespace at the other end of the host's first uplink. */
+  peer = "";
+
+  /** A host and a peer, joined by `up0` and `down0`; loopback is up in both. */
+  static async open(): Promise<NetLab> {
+    const lab = new NetLab();
+    try {
+      lab.host = await lab.netns("host");
+      lab.peer = await lab.netns("peer");
+      await lab.ip(lab.host, "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", lab.peer);
+      for (const [netns, device] of [[lab.host, "up0"], [lab.peer, "down0"]] as const) {
+        await lab.ip(netns, "link", "set", "lo", "up");
+        await lab.ip(netns, "link", "set", device, "up");
+      }
+      return lab;
+    } catch (error) {
+      await lab[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Makes a named network namespace; the whole name is the result. */
+  async netns(label: string): Promise<string> {
+    const name = `penne-${Deno.pid}-${++counter}-${label}`;
+    await must(["ip", "netns", "add", name]);
+    this.#names.push(name);
+    return name;
+  }
+
+  /** Runs `ip` in a namespace. */
+  async ip(netns: string, ...args: string[]): Promise<string> {
+    return await must(["ip", "-n", netns, ...args]);
+  }
+
+  /** What `ip -j` says in a namespace. */
+  // deno-lint-ignore no-explicit-any -- as iproute2 has it
+  async json(netns: string, ...args: string[]): Promise<any[]> {
+    const text = await must(["ip", "-n", netns, "-j", ...args]);
+    return text.trim() ? JSON.parse(text) : [];
+  }
+
+  /** Gives the host the usual: an address of each family, and default routes by the peer. */
+  async usual(): Promise<void> {
+    const { host, peer } = this;
+    for (const [netns, device, last] of [[host, "up0", 2], [peer, "down0", 1]] as const) {
+      await this.ip(netns, "addr", "add", `192.0.2.${last}/24`, "dev", device);
+      await this.ip(netns, "addr", "add", `2001:db8::${last}/64`, "dev", device, "nodad");
+    }
+    await this.ip(host, "route", "add", "default", "via", "192.0.2.1");
+    await this.ip(host, "route", "add", "default", "via", "2001:db8::1");
+  }
+
+  /** A command line in a namespace, in our mount namespace. */
+  in(netns: string, argv: string[]): string[] {
+    return ["nsenter", `--net=/run/netns/${netns}`, "--", ...argv];
+  }
+
+  /** Runs a command line in a namespace to its end. */
+  async run(netns: string, argv: string[], how: How = {}): Promise<Result> {
+    return await sh(this.in(netns, how.user ? asUser(argv) : argv), { ...how, user: false });
+  }
+
+  /** Starts a command line in the background. */
+  start(argv: string[], options: Deno.CommandOptions = {}): Daemon {
+    const [program, ...args] = argv;
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "piped", ...options })
+      .spawn();
+    const read = (stream: "stdout" | "stderr") => {
+      if (options[stream] && options[stream] !== "piped") return { text: "", done: Promise.resolve() };
+      const state = { text: "", done: Promise.resolve() };
+      state.done = (async () => {
+        const decoder = new TextDecoder();
+        for await (const chunk of child[stream]) state.text += decoder.decode(chunk, { stream: true });
+      })();
+      return state;
+    };
+    const [out, err] = [read("stdout"), read("stderr")];
+    const ended = (async () => {
+      const status = await child.status;
+      await Promise.all([out.done, err.done]);
+      return status;
+    })();
+    const daemon = { child, output: () => out.text, errors: () => err.text, ended };
+    this.#daemons.push(daemon);
+    return daemon;
+  }
+
+  /** Starts `penne attach` on the host, and waits until it is ready. */
+  async attach(args: string[], { user = false, netns = this.host } = {}): Promise<Daemon> {
+    const argv = [penne(), "attach", "--status-fd", "1", ...args];
+    const daemon = this.start(this.in(netns, user ? asUser(argv) : argv), { cwd: "/" });
+    let over = false;
+    daemon.ended.then(() => over = true);
+    await until("penne is ready", () => over || daemon.output().includes('"event":"ready"'));
+    if (over) throw new Error(`penne ${args.join(" ")} has ended: ${daemon.errors()}`);
+    return daemon;
+  }
+
+  /** Does something at the end. */
+  defer(cleanup: () => void | Promise<void>): void {
+    this.#cleanups.push(cleanup);
+  }
+
+  /** Ends the processes, then removes the namespaces. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { child } of this.#daemons) {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended.
+      }
+    }
+    await Promise.all(this.#daemons.map(({ ended }) => ended));
+    for (const cleanup of this.#cleanups.reverse()) await cleanup();
+    for (const name of this.#names) {
+      await sh(["ip", "netns", "del", name]);
+      await Deno.remove(`/run/netns/${name}`).catch(() => {});
+    }
+  }
+}
