@@ -33,12 +33,20 @@ export interface Prefix {
   readonly bits: number;
 }
 
+/** A name server of the host's. */
+export interface Resolver {
+  /** 4 or 16 bytes. */
+  readonly address: Uint8Array;
+  /** Index of the interface that a link-local address is on, or 0. */
+  readonly scope: number;
+}
+
 /** What is reached, and how. Addresses are 4 or 16 bytes; each may be given for both families. */
 export interface RuleOptions {
-  /** Addresses inside whose port 53 is the host's resolver. */
+  /** Addresses inside whose ports 53 (DNS) and 853 (DNS over TLS) are the host's resolver. */
   readonly dnsForward?: readonly Uint8Array[];
   /** The host's resolvers, asked anew for each flow. */
-  readonly resolvers?: () => readonly Uint8Array[];
+  readonly resolvers?: () => readonly Resolver[];
   /** Addresses inside that stand for the host's loopback, 127.0.0.1 and ::1; nothing of it is reached otherwise. */
   readonly mapHostLoopback?: readonly Uint8Array[];
   /** Addresses inside that stand for the host's own address (`hostAddress`). */
@@ -62,6 +70,7 @@ export interface RuleOptions {
 /** Flows of a namespace at the same time, by default. */
 const FLOWS_MAX = 65536;
 const DNS_PORT = 53;
+const DNS_TLS_PORT = 853;
 
 /** An address of 4 or 16 bytes as words. */
 export function words(address: Uint8Array): Words {
@@ -134,7 +143,7 @@ export class Rules {
   readonly #host: Words[];
   readonly #exclude: { address: Words; bits: number }[];
   readonly #outbound: Words[];
-  readonly #resolvers: () => readonly Uint8Array[];
+  readonly #resolvers: () => readonly Resolver[];
   readonly #device4: string;
   readonly #device6: string;
   readonly #scope: number;
@@ -168,10 +177,13 @@ export class Rules {
   target(p: Packet, protocol: number, port: number): Target | null {
     const to: Words = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
     const same = (other: Words) => sameWords(to, other);
-    if (port === DNS_PORT && protocol !== PROTOCOL.ICMP && protocol !== PROTOCOL.ICMPV6 && this.#dns.some(same)) {
-      const all = this.#resolvers().map(words);
-      const resolver = all.find(({ family }) => family === p.family) ?? all[0];
-      return resolver ? this.#at(resolver, port) : null;
+    const ported = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
+    if (ported && (port === DNS_PORT || port === DNS_TLS_PORT) && this.#dns.some(same)) {
+      // One of the same family if there is any; but the family makes no difference to a question.
+      const all = this.#resolvers();
+      const size = p.family === 4 ? 4 : 16;
+      const resolver = all.find(({ address }) => address.length === size) ?? all[0];
+      return resolver ? { ...words(resolver.address), port, scope: resolver.scope } : null;
     }
     if (this.#loopback.some(same)) return this.#at(LOOPBACK[p.family]!, port);
     if (this.#guest.some(same)) {

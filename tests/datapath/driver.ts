@@ -10,6 +10,7 @@ import { open, read, waitChild, write } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import { type Datapath, serveTap } from "../../mod/datapath/serve.ts";
 import { parseAddress, type TextOptions, toOptions } from "./options.ts";
+import { HostResolver } from "../../mod/host/resolver.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 import type { FamilyConfig, TapLink } from "../../mod/tap/link.ts";
 
@@ -81,6 +82,9 @@ if (import.meta.main) {
   const request: Request = JSON.parse(Deno.args[0]!);
   using reactor = new Reactor();
   const paths: Datapath[] = [];
+  const { resolvConf } = request.options;
+  const resolver = resolvConf === undefined ? null : new HostResolver(reactor, resolvConf);
+  const resolvers = () => (resolver?.conf.nameservers ?? []).map(({ address }) => ({ address, scope: 0 }));
   for (const guest of request.guests) {
     const { tap, mac } = makeTap(guest);
     configure(guest, request);
@@ -93,7 +97,9 @@ if (import.meta.main) {
       ipv6: family(request.ipv6),
     };
     const options = toOptions(request.options);
-    paths.push(serveTap(reactor, link, { ...options, onDead: () => write(1, new TextEncoder().encode("dead\n")) }));
+    paths.push(
+      serveTap(reactor, link, { ...options, resolvers, onDead: () => write(1, new TextEncoder().encode("dead\n")) }),
+    );
   }
   write(1, new TextEncoder().encode("ready\n"));
   const input = new Fd(0);
