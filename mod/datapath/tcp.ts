@@ -68,6 +68,12 @@ const WINDOW_SHIFT = 7;
 const WINDOW_MAX = 0xffff << WINDOW_SHIFT;
 /** Received bytes after which an acknowledgement does not wait for the end of the batch. */
 const ACK_EVERY = 128 * 1024;
+/** Received bytes after which the room in the socket is asked for again, if the window is wide. */
+const ASK_EVERY = 32 * 1024;
+/** Exchanges in a row from which on acknowledgements wait for the answer, how long, and how much is at most waiting. */
+const PING_PONG = 3;
+const ACK_DELAY = 2;
+const ACK_DELAY_BYTES = 4096;
 /** Frames of one flow before others get their turn. */
 const PUMP_FRAMES = 8;
 /** Duplicate acknowledgements that stand for a loss, RFC 5681. */
@@ -106,6 +112,7 @@ export class Tcp {
   readonly touched: TcpFlow[] = [];
   #ready: TcpFlow[] = [];
   #others: TcpFlow[] = [];
+  #late: TcpFlow[] = [];
   readonly #go = () => this.#pumpReady();
   #scheduled = false;
 
@@ -227,6 +234,19 @@ export class Tcp {
     this.path.reactor.soon(this.#go);
   }
 
+  /** Has a flow acknowledge in a moment, unless something goes to the namespace before. */
+  acknowledgeLater(flow: TcpFlow): void {
+    flow.waiting = true;
+    this.#late.push(flow);
+    if (this.#late.length === 1) this.path.reactor.after(ACK_DELAY, this.#acknowledgeLate);
+  }
+
+  readonly #acknowledgeLate = () => {
+    const late = this.#late;
+    this.#late = [];
+    for (const flow of late) flow.answerLate();
+  };
+
   #pumpReady(): void {
     this.#scheduled = false;
     const ready = this.#ready;
@@ -307,6 +327,18 @@ export class TcpFlow extends Flow {
   timedAt = 0;
   smoothed = 0;
   keepalive = false;
+
+  /** Next sequence number expected when the room in the socket was asked for last. */
+  #askedAt = 0;
+  /** Exchanges of question and answer in a row: an acknowledgement then waits for the answer. */
+  pingPong = 0;
+  /** Whether something has come that was not answered since, and when. */
+  #asked = false;
+  #askedSince = 0;
+  /** Whether the acknowledgement that is due waits for an answer to go with. */
+  waiting = false;
+  /** Whether the other side has closed: what is peeked at ends. */
+  #ending = false;
 
   // Sums over those parts of headers that never change.
   readonly #ipSum: number;
@@ -412,6 +444,8 @@ export class TcpFlow extends Flow {
     }
     const left = distance(this.rcvNext, this.rcvEdge);
     // A window that is still wide is worth no question to the kernel.
+    if (left > HOLD && distance(this.#askedAt, this.rcvNext) < ASK_EVERY) return left;
+    this.#askedAt = this.rcvNext;
     const held = this.held.length;
     const extra = heldBytes() > HOLD_PRESSURE ? 0 : HOLD;
     const room = held > 0 ? 0 : Math.max(0, sendRoom(this.s));
@@ -462,6 +496,7 @@ export class TcpFlow extends Flow {
       const error = getOption(this.s, SOL_SOCKET, SO.ERROR);
       if (error !== 0) return this.failed(-error);
     }
+    if (events & (EPOLL.RDHUP | EPOLL.HUP)) this.#ending = true;
     if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();
     if (this.state === OPEN && events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
       this.readable = true;
@@ -470,10 +505,13 @@ export class TcpFlow extends Flow {
   };
 
   #connected(events: number): void {
-    const error = getOption(this.s, SOL_SOCKET, SO.ERROR);
-    if (error !== 0) return this.failed(-error);
+    if (events & (EPOLL.ERR | EPOLL.HUP)) {
+      const error = getOption(this.s, SOL_SOCKET, SO.ERROR);
+      if (error !== 0) return this.failed(-error);
+    }
     if (!(events & EPOLL.OUT)) return;
     this.state = SYN_ACKED;
+    if (events & EPOLL.RDHUP) this.#ending = true;
     if (events & (EPOLL.IN | EPOLL.RDHUP)) this.readable = true;
     this.#sendSynAck();
     this.sndNext = this.sndMax = this.sndUnacked + 1 | 0;
@@ -631,6 +669,9 @@ export class TcpFlow extends Flow {
   #data(seq: number, at: number, length: number, fin: boolean): void {
     this.touch();
     this.ackDue = true;
+    if (length > ACK_DELAY_BYTES || this.#asked) this.pingPong = 0;
+    this.#asked = true;
+    this.#askedSince = this.path.reactor.now;
     const known = distance(seq, this.rcvNext);
     if (known < 0 || known > length || this.finReceived) return; // a gap before it, or all of it is known
     let size = length - known;
@@ -708,7 +749,25 @@ export class TcpFlow extends Flow {
     if (!this.#discard()) return;
     if (this.finAcked && this.#done()) return;
     this.pump();
-    if (this.ackDue && this.state === OPEN) this.acknowledge();
+    if (!this.ackDue || this.state !== OPEN) return;
+    if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES && !this.finReceived) {
+      if (!this.waiting) this.tcp.acknowledgeLater(this);
+    } else this.acknowledge();
+  }
+
+  /** Notes that data goes to the namespace, and with it an acknowledgement. */
+  #answered(): void {
+    if (this.#asked) this.pingPong++;
+    this.#asked = false;
+  }
+
+  /** Acknowledges what has waited for an answer in vain. */
+  answerLate(): void {
+    this.waiting = false;
+    if (!this.ackDue || this.state !== OPEN) return;
+    if (this.path.reactor.now - this.#askedSince < ACK_DELAY) return this.tcp.acknowledgeLater(this);
+    this.pingPong = 0;
+    this.acknowledge();
   }
 
   /** Takes acknowledged bytes out of the socket; answers whether the flow is still there. */
@@ -749,8 +808,13 @@ export class TcpFlow extends Flow {
             this.timedSeq = this.sndNext;
           }
         }
+        if (frames === 0 && n < ACK_DELAY_BYTES && flight === 0) this.#answered();
         this.segment(n < max ? FLAG.ACK | FLAG.PSH : FLAG.ACK, next, n);
         this.#arm();
+        if (n < max && !this.#ending) { // the next byte, or the end, is told of
+          this.readable = false;
+          return;
+        }
       } else if (n === 0) {
         this.finSent = true;
         this.finNumbered = true;
