@@ -28,6 +28,15 @@ export const GUEST6: TextFamily = { address: "fd77::2", prefix: 64, gateway: "fd
 
 let serial = 0;
 
+/** Waits until a condition holds; fails after some seconds. */
+export async function until(what: string, condition: () => Promise<boolean>, seconds = 10): Promise<void> {
+  const end = Date.now() + seconds * 1000;
+  while (!await condition()) {
+    if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 /** Runs a command; answers its standard output. */
 export async function must(argv: string[]): Promise<string> {
   const [program, ...args] = argv;
@@ -133,8 +142,9 @@ export class Network implements AsyncDisposable {
     return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.#children) {
+  /** Ends the programs that were started. */
+  async stop(): Promise<void> {
+    for (const child of this.#children.splice(0)) {
       try {
         child.kill("SIGKILL");
       } catch {
@@ -142,6 +152,21 @@ export class Network implements AsyncDisposable {
       }
       await child.status;
     }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Children of theirs too: whoever is in a namespace of ours.
+    for (const netns of [...this.guests, this.peer]) {
+      const { stdout } = await new Deno.Command("ip", { args: ["netns", "pids", netns], stderr: "null" }).output();
+      for (const pid of new TextDecoder().decode(stdout).split("\n").filter(Boolean)) {
+        try {
+          Deno.kill(Number(pid), "SIGKILL");
+        } catch {
+          // It has ended by itself.
+        }
+      }
+    }
+    await this.stop();
     try {
       await this.#writer?.close();
     } catch {
