@@ -91,6 +91,8 @@ const RTO_MAX = 60_000;
 /** Times a segment is sent again before the connection is given up; a SYN-ACK. */
 const RETRIES = 12;
 const SYN_RETRIES = 5;
+/** Time after the first SYN in which the second one is awaited; the ones after it take up to twice as long each. */
+const SYN_PATIENCE = 4000;
 /** Idle time after which each side is asked whether it is still there, and the time between questions. */
 const KEEPALIVE_IDLE = 7_200_000;
 const KEEPALIVE_INTERVAL = 75_000;
@@ -319,6 +321,7 @@ export class TcpFlow extends Flow {
   dueAt = 0;
   rto = RTO_FIRST;
   tries = 0;
+  readonly #begunAt: number;
   /** When something was last heard of the namespace. */
   heardAt: number;
   probes = 0;
@@ -373,7 +376,7 @@ export class TcpFlow extends Flow {
     this.rcvShift = windowShift < 0 ? 0 : WINDOW_SHIFT;
     this.sndWindow = view.getUint16(t + 14);
     this.sndUnacked = this.sndNext = this.sndMax = this.path.rules.initialSequence(this);
-    this.heardAt = this.path.reactor.now;
+    this.heardAt = this.#begunAt = this.path.reactor.now;
     this.#ipSum = 0x4500 + 0x4000 + 0x4006 + half(p.s3) + half(p.d3);
     this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.TCP +
       (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
@@ -852,7 +855,12 @@ export class TcpFlow extends Flow {
   }
 
   override tick(now: number): void {
-    if (this.state === CONNECTING || this.state === GONE) return;
+    if (this.state === GONE) return;
+    if (this.state === CONNECTING) {
+      // A namespace that has not repeated its SYN in time has given up; nothing else would tell.
+      if (now - this.heardAt > SYN_PATIENCE + 2.5 * (this.heardAt - this.#begunAt)) this.abort();
+      return;
+    }
     if (this.dueAt !== 0) {
       if (now < this.dueAt) return;
       this.dueAt = 0;

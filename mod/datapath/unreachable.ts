@@ -35,6 +35,12 @@ export function problemOf(family: number, error: number): Problem {
   return { type: UNREACHABLE6, code: 3 };
 }
 
+/** First word of the transport header of what the namespace has sent. */
+function firstWord({ protocol, ports }: Flow): number {
+  if (protocol === PROTOCOL.ICMP) return 8 << 24; // an echo request
+  return protocol === PROTOCOL.ICMPV6 ? 128 << 24 : ports;
+}
+
 /** Who tells of what is wrong on this side: the gateway, or if there is none, the destination itself. */
 function teller(path: Path, to: Words): Words {
   const gateway = to.family === 4 ? path.link.ipv4?.gateway : path.link.ipv6?.gateway;
@@ -70,7 +76,7 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
     view.setInt32(o + 12, inside.w3);
     view.setInt32(o + 16, outside.w3);
     view.setUint16(o + 10, finish(sum(view, o, IPV4, 0)));
-    view.setInt32(o + IPV4, flow.ports);
+    view.setInt32(o + IPV4, firstWord(flow));
     view.setInt32(o + IPV4 + 4, word);
     view.setUint16(t + 2, finish(sum(view, t, length, 0)));
     path.write(t + length);
@@ -85,7 +91,7 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
   view.setInt32(o + 4, 8 << 16 | flow.protocol << 8 | 64);
   for (const [i, w] of [inside.w0, inside.w1, inside.w2, inside.w3].entries()) view.setInt32(o + 8 + 4 * i, w);
   for (const [i, w] of [outside.w0, outside.w1, outside.w2, outside.w3].entries()) view.setInt32(o + 24 + 4 * i, w);
-  view.setInt32(o + IPV6, flow.ports);
+  view.setInt32(o + IPV6, firstWord(flow));
   view.setInt32(o + IPV6 + 4, word);
   view.setUint16(t + 2, finish(sum(view, t, length, path.pseudo(source, inside, PROTOCOL.ICMPV6, length))));
   path.write(t + length);

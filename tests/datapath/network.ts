@@ -142,6 +142,11 @@ export class Network implements AsyncDisposable {
     return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
   }
 
+  /** Runs a program in a namespace, which must succeed. */
+  must(netns: string, argv: string[]): Promise<string> {
+    return must(within(netns, argv));
+  }
+
   /** Ends the programs that were started. */
   async stop(): Promise<void> {
     for (const child of this.#children.splice(0)) {
@@ -191,4 +196,12 @@ export async function openPath(plan: Plan = {}): Promise<Network> {
     await network[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Waits until somebody listens on a port in a namespace. */
+export async function listening(network: Network, netns: string, port: number, udp = false): Promise<void> {
+  await until(`somebody listens on ${port}`, async () => {
+    const { stdout } = await network.run(netns, ["ss", "-Hln", udp ? "-u" : "-t", `sport = :${port}`]);
+    return stdout.trim() !== "";
+  });
 }

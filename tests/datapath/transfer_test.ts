@@ -3,17 +3,9 @@
 import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../helpers.ts";
-import { GUEST4, GUEST6, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+import { GUEST4, GUEST6, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "sha256sum", "nginx", "curl"] };
-
-/** Waits until somebody listens on a port in a namespace. */
-async function listening(network: Network, netns: string, port: number, udp = false): Promise<void> {
-  await until(`somebody listens on ${port}`, async () => {
-    const { stdout } = await network.run(netns, ["ss", "-Hln", udp ? "-u" : "-t", `sport = :${port}`]);
-    return stdout.trim() !== "";
-  });
-}
 
 /** A shell command that writes `blocks` times the file. */
 function source(file: string, blocks: number): string {
