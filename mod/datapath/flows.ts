@@ -1,6 +1,7 @@
 // The table of a namespace's flows, by protocol, addresses and ports.
 
 import type { Packet } from "../packet/packet.ts";
+import { flowEnded } from "./tidy.ts";
 
 /** What the flows of every protocol have in common. */
 export abstract class Flow {
@@ -155,6 +156,7 @@ export class FlowTable {
       last.place = flow.place;
     }
     flow.place = -1;
+    flowEnded();
     if (this.#buckets.length > 64 && this.list.length * 16 < this.#buckets.length) {
       this.#resize(this.#buckets.length / 4);
     }

@@ -12,6 +12,7 @@ import { type RuleOptions, Rules } from "./rules.ts";
 import { Icmp } from "./icmp.ts";
 import { answerNeighbour } from "./ndp.ts";
 import { Tcp } from "./tcp.ts";
+import { tidyLater } from "./tidy.ts";
 import { Udp } from "./udp.ts";
 import { refuseFragment } from "./unreachable.ts";
 
@@ -138,8 +139,11 @@ class Server implements Datapath {
     const { now } = this.#reactor;
     // From the end: a flow that removes itself is replaced by the last one.
     for (let i = list.length - 1; i >= 0; i--) list[i]?.tick(now);
+    if (list.length === 0) tidyLater(this.#reactor, this.#quiet);
     this.#timer = list.length > 0 && !this.#path.closed ? this.#reactor.after(TICK, this.#tick) : null;
   };
+
+  readonly #quiet = () => this.#path.table.size === 0;
 
   #dead(): void {
     if (this.#path.closed) return;

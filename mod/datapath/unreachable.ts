@@ -64,13 +64,15 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
   const inside: Words = { family: flow.family, w0: flow.s0, w1: flow.s1, w2: flow.s2, w3: flow.s3 };
   const outside: Words = { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 };
   const source = from ?? teller(path, outside);
+  // How long the packet was, where the header tells.
+  const quoted = flow.protocol === PROTOCOL.UDP ? word >>> 16 : 20;
   if (flow.family === 4) {
     const length = 8 + IPV4 + 8;
     const t = path.ip(source, inside, PROTOCOL.ICMP, length);
     view.setInt32(t, problem.type << 24 | problem.code << 16);
     view.setInt32(t + 4, info);
     const o = t + 8;
-    view.setInt32(o, 0x45000000 | IPV4 + 8);
+    view.setInt32(o, 0x45000000 | IPV4 + quoted);
     view.setInt32(o + 4, 0x4000);
     view.setInt32(o + 8, 64 << 24 | flow.protocol << 16);
     view.setInt32(o + 12, inside.w3);
@@ -88,7 +90,7 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
   view.setInt32(t + 4, info);
   const o = t + 8;
   view.setInt32(o, 0x60000000);
-  view.setInt32(o + 4, 8 << 16 | flow.protocol << 8 | 64);
+  view.setInt32(o + 4, quoted << 16 | flow.protocol << 8 | 64);
   for (const [i, w] of [inside.w0, inside.w1, inside.w2, inside.w3].entries()) view.setInt32(o + 8 + 4 * i, w);
   for (const [i, w] of [outside.w0, outside.w1, outside.w2, outside.w3].entries()) view.setInt32(o + 24 + 4 * i, w);
   view.setInt32(o + IPV6, firstWord(flow));

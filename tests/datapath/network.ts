@@ -14,6 +14,8 @@ export interface Plan {
   copy?: boolean;
   /** What is reached. */
   options?: TextOptions;
+  /** Flags of V8, as the program is compiled with by default. */
+  v8?: string;
   /** Open files that penne may have. */
   files?: number;
 }
@@ -101,7 +103,8 @@ export class Network implements AsyncDisposable {
       options: plan.options ?? {},
     };
     const limit = plan.files === undefined ? [] : ["prlimit", `--nofile=${plan.files}:${plan.files}`];
-    const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", `${ROOT}tests/datapath/driver.ts`];
+    const v8 = `--v8-flags=${plan.v8 ?? "--single-threaded,--max-semi-space-size=1,--expose-gc"}`;
+    const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", v8, `${ROOT}tests/datapath/driver.ts`];
     const [program, ...args] = within(this.host, [...limit, ...deno, JSON.stringify(request)]);
     const child = new Deno.Command(program!, { args, stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
     this.#server = child;
