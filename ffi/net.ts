@@ -259,6 +259,38 @@ export function receiveAt(s: number, at: number, length: number, flags: number):
   return q(NR.recvfrom, s, at, length, flags, 0, 0);
 }
 
+const SCRAP_SIZE = 64 * 1024;
+const PARTS_MAX = 64;
+let scrap: Block | undefined;
+/** `struct msghdr` and `struct iovec`s of {@linkcode peekBehind}. */
+let behind: Block | undefined;
+
+/**
+ * Peeks at what a stream socket has behind some bytes, for kernels without SO_PEEK_OFF on TCP; those bytes are copied too.
+ *
+ * @param s The socket.
+ * @param skip How many bytes to leave out, up to some 4 MB.
+ * @param at Address to copy to.
+ * @param length How many at most.
+ * @returns How many; EAGAIN if there is nothing behind, 0 at the end of the stream if `skip` is 0.
+ */
+export function peekBehind(s: number, skip: number, at: number, length: number): number {
+  if (skip === 0) return receiveAt(s, at, length, MSG.PEEK | MSG.DONTWAIT);
+  scrap ??= new Block(SCRAP_SIZE);
+  behind ??= new Block(MSGHDR + IOVEC * (PARTS_MAX + 1));
+  const { view } = behind;
+  let parts = 0;
+  for (let left = skip; left > 0 && parts < PARTS_MAX; left -= SCRAP_SIZE) {
+    writeIovec(view, MSGHDR + IOVEC * parts++, scrap.at, Math.min(left, SCRAP_SIZE));
+  }
+  writeIovec(view, MSGHDR + IOVEC * parts++, at, length);
+  writePointer(view, MSGHDR_AT.iov, behind.at + MSGHDR);
+  view.setUint32(MSGHDR_AT.iovLength, parts, true);
+  const n = q(NR.recvmsg, s, behind.at, MSG.PEEK | MSG.DONTWAIT, 0, 0, 0);
+  if (n < 0) return n;
+  return n > skip ? n - skip : E.AGAIN;
+}
+
 /** sendmsg(2) of a `struct msghdr` at an address. */
 export function sendMessage(s: number, at: number, flags: number): number {
   return q(NR.sendmsg, s, at, flags, 0, 0, 0);

@@ -65,6 +65,8 @@ export interface RuleOptions {
   readonly scope?: number;
   /** Flows of the namespace at the same time. */
   readonly flowsMax?: number;
+  /** Whether to rely on SO_PEEK_OFF of TCP sockets; by default where the kernel has it. */
+  readonly peekOffset?: boolean;
 }
 
 /** Flows of a namespace at the same time, by default. */
@@ -163,7 +165,7 @@ export class Rules {
     this.#device4 = options.outboundInterface4 ?? "";
     this.#device6 = options.outboundInterface6 ?? "";
     this.#scope = options.scope ?? 0;
-    this.peekOffset = peekOffsetWorks();
+    this.peekOffset = options.peekOffset ?? peekOffsetWorks();
   }
 
   /**

@@ -24,6 +24,7 @@ import {
   getOption,
   IPPROTO,
   MSG,
+  peekBehind,
   receiveAt,
   resetOnClose,
   sendAt,
@@ -76,6 +77,10 @@ const ACK_DELAY = 2;
 const ACK_DELAY_BYTES = 4096;
 /** Frames of one flow before others get their turn. */
 const PUMP_FRAMES = 8;
+/** Segments of one flow that are kept while something before them is missing. */
+const EARLY_MAX = 64;
+/** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
+const FLIGHT_PEEKED = 256 * 1024;
 /** Duplicate acknowledgements that stand for a loss, RFC 5681. */
 const DUPLICATES = 3;
 /** Longest TCP payload in one frame. */
@@ -288,6 +293,8 @@ export class TcpFlow extends Flow {
   finReceived = false;
   shutDown = false;
   readonly held = new Held();
+  /** Segments that have come before what precedes them. */
+  #early: { seq: number; bytes: Uint8Array; fin: boolean }[] | null = null;
 
   // From the host to the namespace.
   /** First byte that is not acknowledged: what the socket has first, but for `discardable`. */
@@ -313,6 +320,9 @@ export class TcpFlow extends Flow {
   finNumbered = false;
   finAcked = false;
   duplicates = 0;
+  /** Whether a loss is being made good, and what must be acknowledged for that to be over. */
+  recovering = false;
+  recover = 0;
   /** Bytes that may be on the way at once: less than the window only after a loss. */
   congestion = NO_LIMIT;
 
@@ -654,9 +664,19 @@ export class TcpFlow extends Flow {
       this.dueAt = 0;
       if (distance(ack, this.sndMax) > 0) this.#arm();
       this.touch();
+      if (this.recovering) {
+        if (distance(this.recover, ack) >= 0) this.recovering = false;
+        else this.#resendFirst(); // there is another gap
+      }
     } else if (window !== before) this.touch();
     else if (length === 0 && !(flags & FLAG.FIN) && distance(this.sndUnacked, this.sndMax) > 0) {
-      if (++this.duplicates === DUPLICATES) this.#resend(false);
+      if (++this.duplicates === DUPLICATES && !this.recovering) {
+        const flight = distance(this.sndUnacked, this.sndMax);
+        this.congestion = Math.max(2 * this.payloadMax, Math.min(flight, this.congestion) >> 1);
+        this.recovering = true;
+        this.recover = this.sndMax;
+        this.#resendFirst();
+      }
     }
     if (this.readable || distance(this.sndNext, this.sndMax) > 0) this.touch();
   }
@@ -676,7 +696,8 @@ export class TcpFlow extends Flow {
     this.#asked = true;
     this.#askedSince = this.path.reactor.now;
     const known = distance(seq, this.rcvNext);
-    if (known < 0 || known > length || this.finReceived) return; // a gap before it, or all of it is known
+    if (known > length || this.finReceived) return; // all of it is known
+    if (known < 0) return this.#beyondGap(seq, at, length, fin);
     let size = length - known;
     // Beyond what was offered it is not ours to take.
     const room = distance(this.rcvNext, this.rcvEdge);
@@ -701,11 +722,57 @@ export class TcpFlow extends Flow {
       }
       this.rcvNext = this.rcvNext + taken | 0;
     }
-    if (fin && whole) {
-      this.rcvNext = this.rcvNext + 1 | 0;
-      this.finReceived = true;
-      this.#shutDown();
-    } else if (distance(this.rcvAcked, this.rcvNext) >= ACK_EVERY) this.acknowledge();
+    if (fin && whole) this.#finish();
+    else if (this.#early !== null) this.#fillGap();
+    else if (distance(this.rcvAcked, this.rcvNext) >= ACK_EVERY) this.acknowledge();
+  }
+
+  /** Takes the namespace's FIN, as all before it is there. */
+  #finish(): void {
+    this.rcvNext = this.rcvNext + 1 | 0;
+    this.finReceived = true;
+    this.#early = null;
+    this.#shutDown();
+  }
+
+  /** Keeps a segment that has come too early, and asks for what is missing: a tap loses nothing, but what is behind it may. */
+  #beyondGap(seq: number, at: number, length: number, fin: boolean): void {
+    const early = this.#early ??= [];
+    const inside = distance(seq, this.rcvEdge) >= length;
+    if (inside && early.length < EARLY_MAX && heldBytes() < HOLD_PRESSURE && !early.some((one) => one.seq === seq)) {
+      early.push({ seq, bytes: RX.bytes.slice(at, at + length), fin });
+    }
+    // As many duplicates as the segments in this frame would have caused, so that it is sent again at once.
+    const count = Math.min(DUPLICATES, Math.max(1, Math.ceil(length / this.mss)));
+    for (let i = 0; i < count; i++) this.acknowledge();
+  }
+
+  /** Takes of the early segments what has become due. */
+  #fillGap(): void {
+    const early = this.#early!;
+    for (let i = 0; i < early.length;) {
+      const { seq, bytes, fin } = early[i]!;
+      const known = distance(seq, this.rcvNext);
+      if (known < 0) {
+        i++;
+        continue;
+      }
+      if (known < bytes.length || known === bytes.length && fin) {
+        const size = bytes.length - known;
+        const kept = this.held.push(bytes, known, size);
+        this.rcvNext = this.rcvNext + kept | 0;
+        if (kept < size) break;
+        if (fin) {
+          this.#finish();
+          break;
+        }
+      }
+      early.splice(i, 1);
+      i = 0; // what came before it may have become due now
+    }
+    if (early.length === 0) this.#early = null;
+    if (this.held.length > 0) this.#flush();
+    else if (this.state === OPEN) this.acknowledge();
   }
 
   /** What has really happened when sending failed: EPIPE hides a reset. */
@@ -786,11 +853,25 @@ export class TcpFlow extends Flow {
     return true;
   }
 
+  /** Peeks at what the socket has behind the first `offset` bytes that are not acknowledged; 0 at the end of the stream. */
+  #peek(offset: number, at: number, length: number): number {
+    if (this.path.rules.peekOffset) return receiveAt(this.s, at, length, PEEK);
+    const n = peekBehind(this.s, offset + this.discardable, at, length);
+    // Nothing behind what we have sent already: for the moment, or at all.
+    return n === E.AGAIN && this.#ending ? 0 : n;
+  }
+
+  /** Sets from where the socket is peeked at. */
+  #peekFrom(offset: number): void {
+    if (this.path.rules.peekOffset) setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, offset);
+  }
+
   /** Sends to the namespace what the socket has and the windows allow. */
   pump(): void {
     if (this.state !== OPEN || !this.readable || this.finSent) return;
     const payload = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
-    const window = Math.min(this.sndWindow, this.congestion);
+    const { peekOffset } = this.path.rules;
+    const window = Math.min(this.sndWindow, this.congestion, peekOffset ? NO_LIMIT : FLIGHT_PEEKED);
     for (let frames = 0; frames < PUMP_FRAMES; frames++) {
       const flight = distance(this.sndUnacked, this.sndNext);
       const room = window - flight;
@@ -800,7 +881,7 @@ export class TcpFlow extends Flow {
         return;
       }
       const max = Math.min(room, this.payloadMax);
-      const n = receiveAt(this.s, TX.at + payload, max, PEEK);
+      const n = this.#peek(flight, TX.at + payload, max);
       if (n > 0) {
         const next = this.sndNext;
         this.sndNext = next + n | 0;
@@ -834,18 +915,35 @@ export class TcpFlow extends Flow {
     this.tcp.later(this);
   }
 
-  /** Sends again from the first byte that is not acknowledged. */
-  #resend(timeout: boolean): void {
+  /** Sends all again from the first byte that is not acknowledged, after a time-out: slowly at first. */
+  #resend(): void {
     if (!this.#discard()) return;
     this.path.counters.retransmitted++;
-    const flight = distance(this.sndUnacked, this.sndMax);
-    this.congestion = timeout ? this.payloadMax : Math.max(2 * this.payloadMax, Math.min(flight, this.congestion) >> 1);
+    this.congestion = this.payloadMax;
+    this.recovering = false;
     this.timedAt = 0;
     this.sndNext = this.sndUnacked;
     this.finSent = false;
-    setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, 0);
+    this.#peekFrom(0);
     this.readable = true;
     this.pump();
+  }
+
+  /** Sends one frame again from the first byte that is not acknowledged, RFC 6582: what is behind it may have arrived. */
+  #resendFirst(): void {
+    if (!this.#discard()) return;
+    this.path.counters.retransmitted++;
+    this.timedAt = 0;
+    const flight = distance(this.sndUnacked, this.sndNext) - (this.finSent ? 1 : 0);
+    if (flight <= 0) {
+      if (this.finSent) this.segment(FLAG.ACK | FLAG.FIN, this.sndUnacked, 0);
+      return;
+    }
+    const payload = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    this.#peekFrom(0);
+    const n = this.#peek(0, TX.at + payload, Math.min(flight, this.payloadMax));
+    this.#peekFrom(flight);
+    if (n > 0) this.segment(FLAG.ACK | FLAG.PSH, this.sndUnacked, n);
   }
 
   #mirrorKeepalive(): void {
@@ -877,7 +975,7 @@ export class TcpFlow extends Flow {
           this.#sendReset();
           return this.abort();
         }
-        if (this.sndWindow > 0 || this.finSent) this.#resend(true);
+        if (this.sndWindow > 0 || this.finSent) this.#resend();
         else this.#probe();
       } else if (this.readable && !this.finSent) {
         this.tries = 0; // it answers, or keepalive ends it

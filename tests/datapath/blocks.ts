@@ -44,15 +44,16 @@ if (mode === "serve") {
   const socket = Deno.listenDatagram({ transport: "udp", hostname: local, port: 0 });
   const to = { transport: "udp", hostname: address!, port: Number(port) } as const;
   const ask = async (question: Uint8Array, matches: (answer: Uint8Array) => boolean): Promise<Uint8Array> => {
-    for (let tries = 0; tries < 20; tries++) {
-      await socket.send(question, to);
-      const timer = setTimeout(() => socket.send(question, to).catch(() => {}), 500);
+    const end = Date.now() + 20_000;
+    await socket.send(question, to);
+    while (Date.now() < end) {
+      const timer = setInterval(() => socket.send(question, to).catch(() => {}), 500);
       try {
         const [answer, from] = await socket.receive() as [Uint8Array, Deno.NetAddr];
         if (from.hostname !== address || from.port !== to.port) throw new Error(`an answer from ${from.hostname}`);
-        if (matches(answer)) return answer;
+        if (matches(answer)) return answer; // others are late, or repeated
       } finally {
-        clearTimeout(timer);
+        clearInterval(timer);
       }
     }
     throw new Error("no answer");

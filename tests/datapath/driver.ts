@@ -22,6 +22,8 @@ export interface Request {
   ipv4: TextFamily | null;
   ipv6: TextFamily | null;
   options: TextOptions;
+  /** Whether addresses are configured on the tap; not if it is behind a relay. */
+  configure: boolean;
 }
 
 /** One family of a guest. */
@@ -70,7 +72,7 @@ function configure(guest: string, request: Request): void {
   const inside = (...args: string[]) => ip("-n", guest, ...args);
   inside("link", "set", "lo", "up");
   inside("link", "set", "tap0", "mtu", `${request.mtu}`, "txqueuelen", "10000", "up");
-  for (const config of [request.ipv4, request.ipv6]) {
+  for (const config of request.configure ? [request.ipv4, request.ipv6] : []) {
     if (!config) continue;
     const nodad = config.address.includes(":") ? ["nodad"] : [];
     inside("addr", "add", `${config.address}/${config.prefix}`, "dev", "tap0", ...nodad);

@@ -14,6 +14,11 @@ export interface Plan {
   copy?: boolean;
   /** What is reached. */
   options?: TextOptions;
+  /**
+   * A relay that loses, repeats, reorders and delays: between the namespace and penne ("inside"), or between the host and
+   * the peer ("outside").
+   */
+  relay?: { where: "inside" | "outside"; delay: number; jitter: number; loss: number; repeat: number };
   /** Flags of V8, as the program is compiled with by default. */
   v8?: string;
   /** Open files that penne may have. */
@@ -70,15 +75,58 @@ export class Network implements AsyncDisposable {
     this.guests = Array.from({ length: plan.guests ?? 1 }, (_, i) => `${prefix}g${i}`);
   }
 
-  /** The first guest. */
+  /** The first guest; behind a relay inside, the one that is behind it. */
   get guest(): string {
-    return this.guests[0]!;
+    return this.plan.relay?.where === "inside" ? this.#middle : this.guests[0]!;
+  }
+
+  /** What is in the middle: the relay outside, or the guest behind the relay. */
+  get #middle(): string {
+    return `${this.host}m`;
+  }
+
+  /** Starts the relay between two interfaces of a namespace. */
+  async #relay(netns: string, a: string, b: string): Promise<void> {
+    const script = `${ROOT}tests/datapath/relay.ts`;
+    const flags = ["run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded"];
+    const argv = [Deno.execPath(), ...flags, script, a, b, JSON.stringify(this.plan.relay)];
+    const child = this.spawn(netns, argv, { stdout: "piped", stderr: "inherit" });
+    const reader = child.stdout.getReader();
+    await reader.read();
+    reader.cancel();
+  }
+
+  /** Puts a guest behind a relay: the namespace with the tap becomes the relay's. */
+  async #behindRelay(): Promise<void> {
+    const relay = this.guests[0]!;
+    const guest = this.#middle;
+    await must(["ip", "netns", "add", guest]);
+    await must(["ip", "-n", relay, "link", "add", "in0", "type", "veth", "peer", "name", "eth0", "netns", guest]);
+    await this.must(relay, ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
+    await must(["ip", "-n", relay, "link", "set", "in0", "mtu", `${this.plan.mtu ?? 65520}`, "up"]);
+    const inside = (...args: string[]) => must(["ip", "-n", guest, ...args]);
+    await inside("link", "set", "lo", "up");
+    await inside("link", "set", "eth0", "mtu", `${this.plan.mtu ?? 65520}`, "up");
+    for (const { address, prefix, gateway } of [GUEST4, GUEST6]) {
+      const nodad = address.includes(":") ? ["nodad"] : [];
+      await inside("addr", "add", `${address}/${prefix}`, "dev", "eth0", ...nodad);
+      await inside("route", "add", "default", "via", gateway, "dev", "eth0");
+    }
   }
 
   async make(): Promise<void> {
     const { host, peer } = this;
     for (const netns of [host, peer, ...this.guests]) await must(["ip", "netns", "add", netns]);
-    await must(["ip", "-n", host, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", peer]);
+    if (this.plan.relay?.where === "outside") {
+      const middle = this.#middle;
+      await must(["ip", "netns", "add", middle]);
+      await this.must(middle, ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
+      await must(["ip", "-n", host, "link", "add", "veth0", "type", "veth", "peer", "name", "left0", "netns", middle]);
+      await must(["ip", "-n", peer, "link", "add", "veth0", "type", "veth", "peer", "name", "right0", "netns", middle]);
+      for (const name of ["left0", "right0"]) await must(["ip", "-n", middle, "link", "set", name, "up"]);
+    } else {
+      await must(["ip", "-n", host, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", peer]);
+    }
     const ends = [[host, HOST4, HOST6, PEER4, PEER6], [peer, PEER4, PEER6, HOST4, HOST6]] as const;
     for (const [netns, a4, a6, gateway4, gateway6] of ends) {
       await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
@@ -101,7 +149,9 @@ export class Network implements AsyncDisposable {
       ipv4: copy ? { address: HOST4, prefix: 24, gateway: PEER4 } : GUEST4,
       ipv6: copy ? { address: HOST6, prefix: 64, gateway: PEER6 } : GUEST6,
       options: plan.options ?? {},
+      configure: plan.relay?.where !== "inside",
     };
+    if (plan.relay?.where === "inside") await this.#behindRelay();
     const limit = plan.files === undefined ? [] : ["prlimit", `--nofile=${plan.files}:${plan.files}`];
     const v8 = `--v8-flags=${plan.v8 ?? "--single-threaded,--max-semi-space-size=1,--expose-gc"}`;
     const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", v8, `${ROOT}tests/datapath/driver.ts`];
@@ -112,6 +162,8 @@ export class Network implements AsyncDisposable {
     this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
     const { value } = await this.#lines.read();
     if (!value?.startsWith("ready")) throw new Error(`the driver says ${value}`);
+    if (plan.relay?.where === "inside") await this.#relay(this.guests[0]!, "tap0", "in0");
+    if (plan.relay?.where === "outside") await this.#relay(this.#middle, "left0", "right0");
   }
 
   /** Process id of penne. */
@@ -150,9 +202,11 @@ export class Network implements AsyncDisposable {
     return must(within(netns, argv));
   }
 
-  /** Ends the programs that were started. */
-  async stop(): Promise<void> {
-    for (const child of this.#children.splice(0)) {
+  /** Ends the programs that were started, or one of them. */
+  async stop(only?: Deno.ChildProcess): Promise<void> {
+    const children = only ? [only] : this.#children;
+    this.#children = this.#children.filter((child) => !children.includes(child));
+    for (const child of children) {
       try {
         child.kill("SIGKILL");
       } catch {
@@ -164,7 +218,8 @@ export class Network implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // Children of theirs too: whoever is in a namespace of ours.
-    for (const netns of [...this.guests, this.peer]) {
+    const middle = this.plan.relay ? [this.#middle] : [];
+    for (const netns of [...middle, ...this.guests, this.peer]) {
       const { stdout } = await new Deno.Command("ip", { args: ["netns", "pids", netns], stderr: "null" }).output();
       for (const pid of new TextDecoder().decode(stdout).split("\n").filter(Boolean)) {
         try {
@@ -182,7 +237,7 @@ export class Network implements AsyncDisposable {
     }
     await this.#lines?.cancel();
     await this.#server?.status;
-    for (const netns of [...this.guests, this.peer, this.host]) {
+    for (const netns of [...middle, ...this.guests, this.peer, this.host]) {
       await new Deno.Command("ip", { args: ["netns", "del", netns], stderr: "null" }).output();
     }
   }

@@ -15,6 +15,7 @@ export interface TextOptions {
   outboundInterface4?: string;
   outboundInterface6?: string;
   flowsMax?: number;
+  peekOffset?: boolean;
 }
 
 /** An address as bytes. */
@@ -36,6 +37,7 @@ export function toOptions(text: TextOptions): DatapathOptions {
     outboundInterface4,
     outboundInterface6,
     flowsMax,
+    peekOffset,
     ...lists
   } = text;
   const addresses = Object.fromEntries(
@@ -46,6 +48,7 @@ export function toOptions(text: TextOptions): DatapathOptions {
     ...outboundInterface4 === undefined ? {} : { outboundInterface4 },
     ...outboundInterface6 === undefined ? {} : { outboundInterface6 },
     ...flowsMax === undefined ? {} : { flowsMax },
+    ...peekOffset === undefined ? {} : { peekOffset },
     exclude: (exclude ?? []).map((prefix) => {
       const [address, bits] = prefix.split("/");
       return { address: parseAddress(address!), bits: Number(bits) };
