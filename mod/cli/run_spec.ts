@@ -2,6 +2,7 @@
 
 import { NETWORK_OPTIONS } from "./network_options.ts";
 import type { CommandSpec } from "./options.ts";
+import { NAME_OPTIONS, REACH_OPTIONS } from "./reach_options.ts";
 
 /** What `penne run` accepts. */
 export const RUN_SPEC: CommandSpec = {
@@ -30,6 +31,7 @@ export const RUN_SPEC: CommandSpec = {
       ],
     },
     { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
+    { title: "What is reached (--net=tap)", options: [...NAME_OPTIONS, ...REACH_OPTIONS] },
     {
       title: "Users and groups",
       options: [

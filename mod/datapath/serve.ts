@@ -19,7 +19,7 @@ import { refuseFragment } from "./unreachable.ts";
 /** How a namespace is served. */
 export interface DatapathOptions extends RuleOptions {
   /** MAC address of our side of the tap, 6 bytes. */
-  readonly mac?: Uint8Array;
+  readonly mac: Uint8Array;
   /** Called once when the tap is gone, and the namespace with it. */
   readonly onDead?: () => void;
 }
@@ -34,8 +34,6 @@ export interface Datapath extends Disposable {
   close(): void;
 }
 
-/** Our side's address by default: locally administered. */
-const MAC = new Uint8Array([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55]);
 /** Frames, and bytes, taken from one tap before others get their turn. */
 const BATCH_FRAMES = 64;
 const BATCH_BYTES = 2 << 20;
@@ -51,7 +49,7 @@ const TICK = 100;
  * @returns The way to end that.
  * @throws {SysError} If the tap cannot be waited for.
  */
-export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptions = {}): Datapath {
+export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptions): Datapath {
   return new Server(reactor, link, options);
 }
 
@@ -69,7 +67,7 @@ class Server implements Datapath {
   constructor(reactor: Reactor, link: TapLink, options: DatapathOptions) {
     this.#reactor = reactor;
     this.#onDead = options.onDead;
-    this.#path = new Path(reactor, link, options.mac ?? MAC, new Rules(options));
+    this.#path = new Path(reactor, link, options.mac, new Rules(options));
     this.#tcp = new Tcp(this.#path);
     this.#udp = new Udp(this.#path);
     this.#icmp = new Icmp(this.#path);

@@ -1,0 +1,122 @@
+// Whoever serves taps: on a reactor of ours.
+
+import { type Datapath, type DatapathOptions, serveTap } from "../datapath/serve.ts";
+import { openFilesLimit } from "../host/caller.ts";
+import { HostResolver } from "../host/resolver.ts";
+import type { NameServer, ResolvConf } from "../host/resolv_conf.ts";
+import type { NetworkPlan } from "../network/plan.ts";
+import type { ReachRequest } from "../network/reach.ts";
+import { decodeLink, getLink } from "../netlink/link.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
+import { RLIMIT_NOFILE } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { self } from "../../ffi/task.ts";
+import type { Reactor } from "../reactor/reactor.ts";
+import type { TapLink } from "../tap/link.ts";
+
+/** Whoever serves taps. */
+export interface TapServer extends Disposable {
+  /**
+   * Serves a tap from now on; the descriptor stays the caller's.
+   *
+   * @param link The tap.
+   * @param plan What its namespace was given.
+   * @param onDead Called once when the tap is gone.
+   * @returns Ends that.
+   */
+  serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void;
+}
+
+/** Index of an interface of the host's, or 0. */
+function interfaceIndex(name: string): number {
+  if (name === "") return 0;
+  try {
+    using socket = new NetlinkSocket(self);
+    return decodeLink(socket.get(getLink(name))).index;
+  } catch (error) {
+    if (error instanceof SysError) return 0;
+    throw error;
+  }
+}
+
+/** Allows as many open files as may be: each flow has one. */
+function raiseFileLimit(): void {
+  const { soft, hard } = openFilesLimit();
+  if (soft === hard) return;
+  const limit = new BigUint64Array([hard, hard]);
+  self.raw("prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
+}
+
+/** Serves taps on a reactor. */
+export class ReactorServer implements TapServer {
+  #reactor: Reactor;
+  #reach: ReachRequest;
+  #resolver: HostResolver | null = null;
+  #onWarning: (message: string) => void;
+  #onResolver: ((conf: ResolvConf) => void) | undefined;
+
+  /**
+   * @param reactor The loop.
+   * @param reach What the namespaces reach.
+   * @param onWarning Told of what could not be done and is not worth failing for.
+   * @param onResolver Told when the host's resolver configuration has changed.
+   */
+  constructor(
+    reactor: Reactor,
+    reach: ReachRequest,
+    onWarning: (message: string) => void = () => {},
+    onResolver?: (conf: ResolvConf) => void,
+  ) {
+    this.#reactor = reactor;
+    this.#reach = reach;
+    this.#onWarning = onWarning;
+    this.#onResolver = onResolver;
+  }
+
+  /** The host's name servers: those that were given, or those of /etc/resolv.conf as it is now. */
+  #resolvers(): () => readonly { address: Uint8Array; scope: number }[] {
+    const { dnsHost } = this.#reach;
+    if (dnsHost?.length) {
+      const given = dnsHost.map((address) => ({ address, scope: 0 }));
+      return () => given;
+    }
+    const resolver = this.#resolver ??= new HostResolver(this.#reactor, {
+      onWarning: this.#onWarning,
+      onChange: ({ conf }) => this.#onResolver?.(conf),
+    });
+    let [from, servers]: [readonly NameServer[], { address: Uint8Array; scope: number }[]] = [[], []];
+    return () => {
+      const { nameservers } = resolver.conf;
+      if (nameservers !== from) {
+        from = nameservers;
+        servers = nameservers.map(({ address, zone }) => ({ address, scope: interfaceIndex(zone) }));
+      }
+      return servers;
+    };
+  }
+
+  serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void {
+    raiseFileLimit();
+    const reach = this.#reach;
+    const { outside } = plan;
+    const options: DatapathOptions = {
+      ...reach.dnsForward?.length && { dnsForward: reach.dnsForward, resolvers: this.#resolvers() },
+      ...reach.mapHostLoopback && { mapHostLoopback: reach.mapHostLoopback },
+      ...reach.mapGuestAddress && { mapGuestAddress: reach.mapGuestAddress, hostAddress: outside.addresses },
+      ...reach.exclude && { exclude: reach.exclude.map(({ address, prefix }) => ({ address, bits: prefix })) },
+      ...reach.outbound && { outbound: reach.outbound },
+      ...reach.outboundInterfaces?.[4] !== undefined && { outboundInterface4: reach.outboundInterfaces[4] },
+      ...reach.outboundInterfaces?.[6] !== undefined && { outboundInterface6: reach.outboundInterfaces[6] },
+      mac: plan.peerMac,
+      scope: outside.index,
+      onDead,
+    };
+    const path: Datapath = serveTap(this.#reactor, link, options);
+    return () => path.close();
+  }
+
+  /** Follows the host's resolver no longer. */
+  [Symbol.dispose](): void {
+    this.#resolver?.[Symbol.dispose]();
+  }
+}
