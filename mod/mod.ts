@@ -19,6 +19,21 @@ export { SysError } from "../ffi/errno.ts";
 export { PenneError, type PenneErrorOptions } from "./errors.ts";
 export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.ts";
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
+export {
+  type Attribute,
+  bootstrapLength,
+  type BootstrapMessage,
+  BootstrapMessageError,
+  type BootstrapPids,
+  decodeBootstrap,
+  decodePids,
+  type Dialect,
+  encodeBootstrap,
+  encodePids,
+  type ListAttribute,
+  type NumberAttribute,
+  type TextAttribute,
+} from "./nsexec/message.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/consts.ts";

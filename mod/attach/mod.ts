@@ -47,7 +47,7 @@ export interface Attachment extends Disposable {
 export function attach(targets: readonly string[], options: AttachOptions = {}): Attachment {
   const parsed = checkAttach(targets, options);
   const reactor = new Reactor();
-  const { promise, resolve } = Promise.withResolvers<void>();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
   const onDetach = (attached: Attached, cause: DetachCause) => {
     options.onDetach?.(attached, cause);
     if (attachments.served.length === 0) close();
@@ -70,11 +70,15 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
   };
   try {
     attachments.add(parsed);
+    attachments.keep();
   } catch (error) {
     close();
     throw error;
   }
-  stop = pump(reactor);
+  stop = pump(reactor, (error) => {
+    close();
+    reject(error);
+  });
   return {
     get served() {
       return attachments.served;

@@ -44,7 +44,7 @@ function main(options: ParsedOptions, args: readonly string[]): number | Promise
   const link = options.get("background-link");
   if (link !== undefined) return attachBehind(options, targets, wanted, link);
   if (!options.has("background")) return attachHere(options, targets, wanted, () => {});
-  const own = targets.flatMap((target) => target.kind === "fd" && target.fd > 2 ? [target.fd] : []);
+  const own = targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []);
   const reports = ["ready-fd", "status-fd"].flatMap((name) => fdOptions(options, name));
   return startInBackground("attach", args, [...new Set([...own, ...reports])]);
 }
@@ -101,7 +101,8 @@ function attachHere(
   try {
     // Before anything is made: a signal in the middle is dealt with at the end of it.
     for (const name of [...END_SIGNALS, ...FATAL_SIGNALS]) signals.catch(SIGNAL[name]);
-    attachments.add(targets);
+    let pending: number | null = null;
+    attachments.add(targets, () => (pending ??= signals.take().at(-1)?.signal ?? null) !== null);
     forgetDescriptors(new Set(attachments.served.map(({ netns }) => netns.inum)));
     using _caught = reactor.watch(signals.reader, EPOLL.IN, () => {
       signal = signals.take().at(-1)?.signal ?? 0;
@@ -109,6 +110,7 @@ function attachHere(
     });
     report.ready(() => ({ targets: attachments.served.map(describe) }));
     ready();
+    attachments.keep();
     if (attachments.served.length > 0 || !wanted.quit) reactor.run();
     exitCode = failed ? FAILURE : 0;
   } finally {

@@ -19,7 +19,7 @@ import {
 } from "../address/ip.ts";
 import { PenneError } from "../errors.ts";
 import { type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
-import type { Link } from "../netlink/link.ts";
+import { IFF, type Link } from "../netlink/link.ts";
 import { type NextHop, type Route, RT_TABLE_MAIN, RTN, RTNH_F, RTPROT } from "../netlink/route.ts";
 import type { FamilyNetwork, Network } from "./host.ts";
 
@@ -140,6 +140,11 @@ function classPrefix(address: Uint8Array): number {
   return address[0]! < 128 ? 8 : address[0]! < 192 ? 16 : 24;
 }
 
+/** Whether a name can be that of an interface; "%" the kernel would take as a pattern. */
+function isName(name: string): boolean {
+  return /^[^\s/:%\0\ufffd]{1,15}$/.test(name) && new TextEncoder().encode(name).length <= 15 && !/^\.\.?$/.test(name);
+}
+
 /** What was asked for, checked against itself. */
 interface Checked {
   readonly addresses: { [F in Family]?: { readonly address: Uint8Array; readonly prefix: number } };
@@ -163,11 +168,9 @@ export function checkRequest(request: NetworkRequest): Checked {
     throw usage(`use the MTU ${mtu} with IPv6 alone: that needs at least ${MTU_MIN_IPV6} bytes`);
   }
   for (const name of [nsIfname, request.interface]) {
-    // %: the kernel would take it as a pattern.
-    if (name !== undefined && (!/^[^\s/:%\0]{1,15}$/.test(name) || new TextEncoder().encode(name).length > 15)) {
+    if (name !== undefined && !isName(name)) {
       throw usage(`use "${name}" as the name of an interface: it has 1 to 15 bytes, no space, "/", ":" or "%"`);
     }
-    if (name === "." || name === "..") throw usage(`use "${name}" as the name of an interface`);
   }
   if (nsIfname === "lo") throw usage(`use "lo" as the name of the interface inside: loopback has it`);
   for (const mac of [nsMac, request.mac]) {
@@ -218,7 +221,8 @@ function heaviest(hops: readonly NextHop[]): NextHop {
 /** The interface that a family's traffic leaves by; null if there is none. */
 function templateIndex({ routes }: FamilyNetwork, loopback: readonly number[]): number | null {
   const usable = routes.filter((route) =>
-    route.type === RTN.UNICAST && !isLinkLocalRoute(route) && route.hops.some((hop) => !loopback.includes(hop.index))
+    route.type === RTN.UNICAST && route.tos === 0 && !isLinkLocalRoute(route) &&
+    route.hops.some((hop) => !loopback.includes(hop.index))
   );
   const defaults = usable.filter(isDefault);
   const [first] = defaults.length ? defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0)) : usable;
@@ -249,6 +253,9 @@ function copyRoutes(
   const copies: Route[] = [];
   for (const route of routes) {
     const hops = route.hops.filter((hop) => hop.index === index);
+    if (route.type === RTN.UNICAST && route.hops.length === 0 && route.odd) {
+      warn(`the route ${showRoute(route)} is left out: ${route.odd}`);
+    }
     if (route.type !== RTN.UNICAST || hops.length === 0 || isLinkLocalRoute(route) && route.family === AF_INET6) {
       continue;
     }
@@ -397,7 +404,10 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
       hints: [names.length ? `there are ${names.join(", ")}` : "there is none but loopback"],
     });
   }
-  const loopback = host.links.filter(({ flags }) => flags & 8).map(({ index }) => index);
+  if (named && named.flags & IFF.LOOPBACK) {
+    throw usage(`use the interface "${named.name}": it is loopback, which every namespace has`);
+  }
+  const loopback = host.links.filter(({ flags }) => flags & IFF.LOOPBACK).map(({ index }) => index);
   const families: FamilyPlan[] = [];
   for (const [family, network] of [[AF_INET, host.ipv4], [AF_INET6, host.ipv6]] as const) {
     if (request.version !== undefined && FAMILY[request.version] !== family) continue;
@@ -425,7 +435,8 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
     return network && link ? copyAddresses(network, link.index).slice(0, 1).map(({ local }) => local) : [];
   };
   return {
-    ifname: request.nsIfname ?? template ?? DEFAULT_IFNAME,
+    // The host's may be one that only the kernel accepts: of bytes that are no UTF-8, for example.
+    ifname: request.nsIfname ?? (template && isName(template) ? template : DEFAULT_IFNAME),
     mtu,
     mac: request.nsMac ?? null,
     peerMac: request.mac ?? PEER_MAC,

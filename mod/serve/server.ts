@@ -1,14 +1,13 @@
 // Whoever serves taps: on a reactor of ours.
 
 import { type Datapath, type DatapathOptions, serveTap } from "../datapath/serve.ts";
-import { openFilesLimit } from "../host/caller.ts";
+import { raiseOpenFilesLimit } from "../host/caller.ts";
 import { HostResolver } from "../host/resolver.ts";
 import type { NameServer, ResolvConf } from "../host/resolv_conf.ts";
 import type { NetworkPlan } from "../network/plan.ts";
 import type { ReachRequest } from "../network/reach.ts";
 import { decodeLink, getLink } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
-import { RLIMIT_NOFILE } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { self } from "../../ffi/task.ts";
 import type { Reactor } from "../reactor/reactor.ts";
@@ -37,14 +36,6 @@ function interfaceIndex(name: string): number {
     if (error instanceof SysError) return 0;
     throw error;
   }
-}
-
-/** Allows as many open files as may be: each flow has one. */
-function raiseFileLimit(): void {
-  const { soft, hard } = openFilesLimit();
-  if (soft === hard) return;
-  const limit = new BigUint64Array([hard, hard]);
-  self.raw("prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
 }
 
 /** Serves taps on a reactor. */
@@ -96,7 +87,7 @@ export class ReactorServer implements TapServer {
   }
 
   serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void {
-    raiseFileLimit();
+    raiseOpenFilesLimit(); // each flow has one
     const reach = this.#reach;
     const { outside } = plan;
     const options: DatapathOptions = {

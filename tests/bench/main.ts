@@ -27,6 +27,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Memory of a process that serves namespaces, and of each further one",
     open: async () => await (await import("./memory.ts")).openMemory(),
   },
+  nsexec: {
+    title: "A bootstrap by runc's protocol",
+    open: async () => await (await import("./nsexec.ts")).openNsexec(),
+  },
 };
 
 const DEFAULT_ROUNDS = 30;
