@@ -655,7 +655,10 @@ export class TcpFlow extends Flow {
         if (this.finAcked) this.finSent = true;
       }
       this.duplicates = 0;
-      this.tries = 0;
+      if (this.tries > 0) {
+        this.tries = 0;
+        this.#setTimeout();
+      }
       if (this.timedAt !== 0 && distance(this.timedSeq, ack) >= 0) this.#measured();
       if (this.congestion < NO_LIMIT) {
         this.congestion += Math.min(bytes, this.payloadMax);
@@ -670,8 +673,10 @@ export class TcpFlow extends Flow {
       }
     } else if (window !== before) this.touch();
     else if (length === 0 && !(flags & FLAG.FIN) && distance(this.sndUnacked, this.sndMax) > 0) {
-      if (++this.duplicates === DUPLICATES && !this.recovering) {
-        const flight = distance(this.sndUnacked, this.sndMax);
+      // With few frames on the way there cannot be as many duplicates, RFC 5827.
+      const flight = distance(this.sndUnacked, this.sndMax);
+      const enough = Math.min(DUPLICATES, Math.max(1, Math.ceil(flight / this.payloadMax) - 1));
+      if (++this.duplicates === enough && !this.recovering) {
         this.congestion = Math.max(2 * this.payloadMax, Math.min(flight, this.congestion) >> 1);
         this.recovering = true;
         this.recover = this.sndMax;
@@ -685,7 +690,11 @@ export class TcpFlow extends Flow {
     const took = this.path.reactor.now - this.timedAt;
     this.timedAt = 0;
     this.smoothed = this.smoothed === 0 ? took : this.smoothed * 0.875 + took * 0.125;
-    this.rto = Math.min(RTO_MAX, Math.max(RTO_MIN, this.smoothed * 3));
+    this.#setTimeout();
+  }
+
+  #setTimeout(): void {
+    this.rto = this.smoothed === 0 ? RTO_FIRST : Math.min(RTO_MAX, Math.max(RTO_MIN, this.smoothed * 3));
   }
 
   /** Takes data from the namespace, and its FIN. */
