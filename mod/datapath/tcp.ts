@@ -79,6 +79,8 @@ const ACK_DELAY_BYTES = 4096;
 const PUMP_FRAMES = 8;
 /** Segments of one flow that are kept while something before them is missing. */
 const EARLY_MAX = 64;
+/** Blocks in a selective acknowledgement. */
+const SACK_BLOCKS = 3;
 /** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
 const FLIGHT_PEEKED = 256 * 1024;
 /** Duplicate acknowledgements that stand for a loss, RFC 5681. */
@@ -293,6 +295,8 @@ export class TcpFlow extends Flow {
   finReceived = false;
   shutDown = false;
   readonly held = new Held();
+  /** Whether the namespace understands what came early (selective acknowledgements). */
+  readonly #sack: boolean;
   /** Segments that have come before what precedes them. */
   #early: { seq: number; bytes: Uint8Array; fin: boolean }[] | null = null;
 
@@ -378,10 +382,11 @@ export class TcpFlow extends Flow {
     this.rcvNext = this.isn + 1 | 0;
     this.rcvAcked = this.rcvNext;
     this.rcvEdge = this.rcvNext;
-    const { mss, windowShift } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
+    const { mss, windowShift, sack } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
     const ip = p.family === 4 ? IPV4 : IPV6;
     this.mss = Math.min(mss, this.path.mtu - ip - TCP_HEADER);
     this.payloadMax = Math.floor((p.family === 4 ? PAYLOAD_MAX : PAYLOAD_MAX_6) / this.mss) * this.mss;
+    this.#sack = sack;
     this.sndShift = Math.max(0, windowShift);
     this.rcvShift = windowShift < 0 ? 0 : WINDOW_SHIFT;
     this.sndWindow = view.getUint16(t + 14);
@@ -474,7 +479,43 @@ export class TcpFlow extends Flow {
   }
 
   acknowledge(): void {
-    this.segment(FLAG.ACK, this.sndNext, 0);
+    this.segment(FLAG.ACK, this.sndNext, 0, this.#early !== null && this.#sack ? this.#writeSack(this.#early) : 0);
+  }
+
+  /** Writes a SACK option for what has come early, the latest first (RFC 2018); answers its length with padding. */
+  #writeSack(early: readonly { seq: number; bytes: Uint8Array }[]): number {
+    const { view } = TX;
+    const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    let blocks = 0;
+    for (let i = early.length - 1; i >= 0 && blocks < SACK_BLOCKS; i--) {
+      let from = early[i]!.seq;
+      let to = from + early[i]!.bytes.length | 0;
+      if (from === to) continue; // a FIN alone
+      // What borders on it is one block with it.
+      for (let grown = true; grown;) {
+        grown = false;
+        for (const { seq, bytes } of early) {
+          const end = seq + bytes.length | 0;
+          if (distance(seq, from) > 0 && distance(from, end) >= 0) {
+            from = seq;
+            grown = true;
+          }
+          if (distance(seq, to) >= 0 && distance(to, end) > 0) {
+            to = end;
+            grown = true;
+          }
+        }
+      }
+      let known = false;
+      for (let k = 0; k < blocks; k++) known ||= view.getInt32(t + 4 + 8 * k) === from;
+      if (known) continue;
+      view.setInt32(t + 4 + 8 * blocks, from);
+      view.setInt32(t + 8 + 8 * blocks, to);
+      blocks++;
+    }
+    if (blocks === 0) return 0;
+    view.setInt32(t, 1 << 24 | 1 << 16 | 5 << 8 | 2 + 8 * blocks);
+    return 4 + 8 * blocks;
   }
 
   #sendSynAck(): void {
@@ -486,6 +527,10 @@ export class TcpFlow extends Flow {
     if (this.rcvShift > 0) {
       view.setInt32(t + 4, 1 << 24 | 3 << 16 | 3 << 8 | WINDOW_SHIFT);
       options = 8;
+    }
+    if (this.#sack) {
+      view.setInt32(t + options, 1 << 24 | 1 << 16 | 4 << 8 | 2);
+      options += 4;
     }
     this.segment(FLAG.SYN | FLAG.ACK, this.sndUnacked, 0, options);
   }
