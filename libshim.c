@@ -475,7 +475,7 @@ __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The library.
 
-enum spawn_how { SPAWN_EXEC = 0, SPAWN_FORK = 1 };
+enum spawn_how { SPAWN_EXEC = 0, SPAWN_FORK = 1, SPAWN_INHERIT = 2 };  // the last one: exec, with all that is inheritable
 
 struct spawn {
   u64 flags;       // namespaces (and CLONE_PARENT) of the agent
@@ -516,7 +516,7 @@ static void spawn_exec(void *argument) {
   struct spawn *s = argument;
   u64 environment = 0;
   if (s->flags & CLONE_NEWUSER_) keep_capabilities();
-  close_others(s->socket, s->image);
+  if (s->how != SPAWN_INHERIT) close_others(s->socket, s->image);
   SYS3(__NR_fcntl, s->socket, F_SETFD_, 0);
   s->error = SYS5(__NR_execveat, s->image, ADDRESS(""), s->argv, ADDRESS(&environment), AT_EMPTY_PATH_);
   leave(127);
@@ -565,7 +565,7 @@ static i64 spawn(struct spawn *s) {
   s->error = 0;
   s->pidfd = -1;
   block_signals(&mask);
-  if (s->how == SPAWN_EXEC) {
+  if (s->how != SPAWN_FORK) {
     pid = clone_call(s->flags | CLONE_VM_ | CLONE_VFORK_ | CLONE_PIDFD_ | SIGCHLD_, top, &s->pidfd, spawn_exec, s);
   } else {
     pid = clone_call(CLONE_VM_ | CLONE_VFORK_ | SIGCHLD_, top, 0, spawn_fork, s);

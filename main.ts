@@ -11,12 +11,16 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   run: ["Run a command in namespaces of its own", () => import("./mod/cli/run.ts")],
   wait: ["Wait until namespaces or processes are there, or have gone", () => import("./mod/cli/wait.ts")],
   attach: ["Give existing network namespaces their network", () => import("./mod/cli/attach.ts")],
+  nsexec: ["Speak runc's bootstrap protocol", () => import("./mod/cli/nsexec.ts")],
 };
 
 async function start(args: readonly string[]): Promise<number> {
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]![1]()).start(rest);
   if (word === "__self-test") return (await import("./mod/selftest/self_test.ts")).start(rest);
+  // Only then does the name count: to find it out takes as long as all the rest.
+  const code = await (await import("./mod/cli/name.ts")).start();
+  if (code !== null) return code;
   const summaries = Object.entries(COMMANDS).map(([name, [summary]]) => [name, summary] as const);
   return (await import("./mod/cli/top_level.ts")).start(word, rest, summaries);
 }

@@ -5,6 +5,7 @@
 // PR_SET_PDEATHSIG, which is bound to a thread and lost when ids change. An agent never acts by itself: at the end of file
 // it ends its children, restores the terminal if it was given one, and exits.
 
+import { CLONE } from "./consts.ts";
 import { check, SysError } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { address, cString, keepAlive } from "./memory.ts";
@@ -112,8 +113,14 @@ export function waitForChildren(): boolean {
   return childrenIgnored;
 }
 
-/** How {@linkcode Agent.spawn} got its process. */
-export type SpawnMethod = "exec" | "fork";
+/** How {@linkcode Agent.spawn} got its process; mirrors `enum spawn_how` in libshim.c. */
+const SpawnMethod = { EXEC: 0, FORK: 1, INHERIT: 2 } as const;
+
+/** How to start an agent. */
+export interface SpawnOptions {
+  /** Whether it gets all descriptors that this program's caller has passed on, under the same numbers. */
+  readonly inherit?: boolean;
+}
 
 // Once an exec of the memfd was refused it will be refused again.
 let execRefused: SysError | undefined;
@@ -159,10 +166,12 @@ export class Agent implements Task, Disposable {
    * main thread only.
    *
    * @param flags CLONE_NEW* and CLONE_PARENT, see clone(2).
+   * @param options What else it gets.
    * @returns The agent.
-   * @throws {SysError} If the clone fails.
+   * @throws {SysError} If the clone fails; with CLONE_PARENT or `inherit` also if agents cannot be executed here, since a
+   * fork is no substitute then.
    */
-  static spawn(flags = 0): Agent {
+  static spawn(flags = 0, { inherit = false }: SpawnOptions = {}): Agent {
     waitForChildren();
     const [ours, theirs] = socketPair();
     using _theirs = theirs;
@@ -181,20 +190,23 @@ export class Agent implements Task, Disposable {
       view.setBigUint64(24, address(new Uint8Array(argv.buffer)), true);
       view.setInt32(32, theirs.number, true);
       view.setInt32(36, shim().image, true);
-      const attempt = (method: SpawnMethod): number => {
-        view.setInt32(40, method === "exec" ? 0 : 1, true);
+      const attempt = (method: number): number => {
+        view.setInt32(40, method, true);
         const pid = shim().call(ShimFunction.SPAWN, address(spawn), 0n, 0n, 0n, 0n, 0n);
         keepAlive([spawn, stack, argv, name, number]);
         return check("clone", Number(pid));
       };
       if (!shim().executable) execRefused ??= new SysError("execveat", 13);
-      let pid = attempt(execRefused ? "fork" : "exec");
+      const onlyExec = inherit || (flags & CLONE.PARENT) !== 0;
+      if (execRefused && onlyExec) throw execRefused;
+      let pid = attempt(execRefused ? SpawnMethod.FORK : inherit ? SpawnMethod.INHERIT : SpawnMethod.EXEC);
       const error = Number(view.getBigInt64(48, true));
       if (!execRefused && error < 0) {
         execRefused = new SysError("execveat", -error);
         new Fd(view.getInt32(44, true)).close();
         retry("wait4", pid, null, 0, null);
-        pid = attempt("fork");
+        if (onlyExec) throw execRefused;
+        pid = attempt(SpawnMethod.FORK);
       }
       return new Agent(pid, new Fd(view.getInt32(44, true)), ours);
     } catch (error) {

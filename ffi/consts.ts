@@ -14,11 +14,13 @@ export const O = {
   APPEND: 0o2000,
   NONBLOCK: 0o4000,
   CLOEXEC: 0o2000000,
+  PATH: 0o10000000,
 } as const;
 
-/** Namespace flags of clone(2), unshare(2) and setns(2). */
+/** Flags of clone(2); those for namespaces also of unshare(2) and setns(2). */
 export const CLONE = {
   NEWTIME: 0x80,
+  PARENT: 0x8000,
   NEWNS: 0x20000,
   NEWCGROUP: 0x2000000,
   NEWUTS: 0x4000000,

@@ -41,6 +41,8 @@ const MFD_ALLOW_SEALING = 2;
 const MFD_NOEXEC_SEAL = 8;
 const MFD_EXEC = 16;
 const F_ADD_SEALS = 1033n;
+const F_GET_SEALS = 1034n;
+const F_SEAL_EXEC = 0x20n;
 const F_SEAL_ALL = 1n | 2n | 4n | 8n; // SEAL, SHRINK, GROW, WRITE
 
 // The same on one of Deno's pool threads: for waiting only, since nothing of a process may be changed from there.
@@ -72,13 +74,13 @@ function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
     const nr = BigInt(syscallNumber("memfd_create"));
     return Number(syscall(nr, address(name), BigInt(MFD_CLOEXEC | MFD_ALLOW_SEALING | flags), 0n));
   };
-  let executable = true;
   let fd = create(MFD_EXEC); // Linux 6.3
-  if (fd < 0) fd = create(0);
-  if (fd < 0) {
-    executable = false;
-    fd = create(MFD_NOEXEC_SEAL); // vm.memfd_noexec=2 refuses the others
-  }
+  const asked = fd >= 0;
+  if (!asked) fd = create(0);
+  if (fd < 0) fd = create(MFD_NOEXEC_SEAL);
+  // With vm.memfd_noexec=2 that is what one gets, asked for or not.
+  const seals = asked ? 0n : syscall(BigInt(syscallNumber("fcntl")), BigInt(fd), F_GET_SEALS, 0n);
+  const executable = (BigInt(seals) & F_SEAL_EXEC) === 0n;
   if (fd < 0) throw new Error("Cannot load the shim: memfd_create failed");
   const written = syscall(BigInt(syscallNumber("write")), BigInt(fd), address(elf), BigInt(elf.length));
   if (Number(written) !== elf.length) throw new Error("Cannot load the shim: write to the memfd failed");

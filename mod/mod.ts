@@ -19,8 +19,35 @@ export { SysError } from "../ffi/errno.ts";
 export { PenneError, type PenneErrorOptions } from "./errors.ts";
 export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.ts";
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
+export {
+  type Attribute,
+  bootstrapLength,
+  type BootstrapMessage,
+  BootstrapMessageError,
+  type BootstrapPids,
+  decodeBootstrap,
+  decodePids,
+  type Dialect,
+  encodeBootstrap,
+  encodePids,
+  type ListAttribute,
+  type NumberAttribute,
+  type TextAttribute,
+} from "./nsexec/message.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/consts.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
+export {
+  attach,
+  type Attached,
+  type Attachment,
+  type AttachOptions,
+  type Cause,
+  type DetachCause,
+  type NetworkRequest,
+  type PrefixedAddress,
+} from "./attach/mod.ts";
+export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
+export { formatIp, parseIp } from "./address/ip.ts";
 export { VERSION } from "./version.ts";

@@ -2,16 +2,19 @@
 
 import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
 import { setAffinity, stat, stayOnProcessor } from "../../ffi/sys.ts";
 import { self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { bringUpLoopback } from "../network/apply.ts";
 import { Connector } from "../network/connect.ts";
 import { readNetwork } from "../network/host.ts";
 import { checkRequest, type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
 import type { Reactor, Watched } from "../reactor/reactor.ts";
 import type { TapLink } from "../tap/link.ts";
-import { openTarget } from "../target/open.ts";
+import { type OpenTarget, openTarget } from "../target/open.ts";
 import { parseTarget, type Target } from "../target/target.ts";
 import { type Cause, findName, TargetWatcher, type Watch } from "../target/watch.ts";
 
@@ -34,15 +37,16 @@ export interface Attached {
   readonly target: string;
   /** The namespace. */
   readonly netns: NamespaceId;
-  /** Its tap. */
-  readonly link: TapLink;
+  /** Name of its interface inside. */
+  readonly interface: string;
 }
 
 /** What there is of a namespace that is served. */
 interface Served extends Attached {
   readonly parsed: Target;
-  watch: Watch | null;
-  tap: Watched | null;
+  readonly link: TapLink;
+  readonly watch: Watch | null;
+  readonly tap: Watched;
 }
 
 /**
@@ -96,24 +100,47 @@ export class Attachments implements Disposable {
    */
   add(targets: readonly Target[]): void {
     const affinity = stayOnProcessor();
-    const added: Served[] = [];
+    const opened: OpenTarget[] = [];
+    const added: { served: Served; socket: NetlinkSocket }[] = [];
+    const undo: (() => void)[] = [];
     try {
+      for (const target of targets) opened.push(this.#open(target, opened));
       using connector = new Connector();
       const plan = attempt("look at the host's network", () => planNetwork(this.#options, readNetwork()));
       for (const warning of plan.warnings) this.#options.onWarning?.(warning);
-      for (const target of targets) added.push(this.#connect(target, plan, connector));
+      targets.forEach((target, i) => added.push(this.#connect(target, opened[i]!, plan, connector)));
+      // Last of all: what is up stays up when we go, while taps go with us.
+      for (const { socket } of added) undo.push(bringUpLoopback(socket));
+      this.#watcher?.check();
+      const gone = added.find(({ served }) => !this.#served.has(served));
+      if (gone) throw new PenneError(`attach "${gone.served.target}": it has gone meanwhile`);
     } catch (error) {
-      for (const served of added) this.#release(served);
+      for (const takeDown of undo) takeDown();
+      for (const { served } of added) this.#release(served);
       throw error;
     } finally {
+      for (const { socket } of added) socket[Symbol.dispose]();
+      for (const target of opened) target[Symbol.dispose]();
       if (affinity) setAffinity(self, affinity);
     }
   }
 
-  #connect(target: Target, plan: NetworkPlan, connector: Connector): Served {
-    using opened = openTarget(target);
-    const twin = [...this.#served].find(({ netns }) => netns.inum === opened.id.inum);
-    if (twin) throw new PenneError(`attach ${opened.label}: it is the same namespace as "${twin.target}"`);
+  /** Opens a target, unless it is one of those that are open or served. */
+  #open(target: Target, opened: readonly OpenTarget[]): OpenTarget {
+    const one = openTarget(target);
+    const twin = opened.find(({ id }) => id.inum === one.id.inum)?.label ??
+      this.served.find(({ netns }) => netns.inum === one.id.inum)?.target;
+    if (twin === undefined) return one;
+    one[Symbol.dispose]();
+    throw new PenneError(`attach ${one.label}: it is the same namespace as ${twin}`);
+  }
+
+  #connect(
+    target: Target,
+    opened: OpenTarget,
+    plan: NetworkPlan,
+    connector: Connector,
+  ): { served: Served; socket: NetlinkSocket } {
     let gone: DetachCause | null = null;
     let served: Served | null = null;
     // The watch is there before the namespace is touched, so nothing that happens meanwhile is missed.
@@ -122,21 +149,32 @@ export class Attachments implements Disposable {
       if (served) this.#detach(served, cause);
     });
     try {
-      const { link, warnings } = connector.connect(opened, plan);
+      const { link, warnings, socket } = connector.connect(opened, plan);
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
-      served = { target: target.text, netns: opened.id, link, parsed: target, watch, tap: null };
-      const entry = served;
+      const entry = served = {
+        target: target.text,
+        netns: opened.id,
+        interface: link.name,
+        link,
+        parsed: target,
+        watch,
+        tap: this.#watchTap(link.tap, () => this.#detach(entry, this.#tapCause(entry))),
+      };
       this.#served.add(entry);
-      entry.tap = this.#reactor.watch(link.tap, 0, (events) => {
-        if (events & (EPOLL.ERR | EPOLL.HUP)) this.#detach(entry, this.#tapCause(entry));
-      });
-      return entry;
+      return { served: entry, socket };
     } catch (error) {
       watch?.cancel();
-      if (served) this.#release(served);
       if (gone) throw new PenneError(`attach ${opened.label}: it has gone meanwhile (${gone})`);
       throw error;
     }
+  }
+
+  /** Tells when a tap has gone. */
+  #watchTap(tap: Fd, onGone: () => void): Watched {
+    // The kernel tells of the end as it tells of a frame: who waits for errors alone is not woken. PRI is, and is never set.
+    return this.#reactor.watch(tap, EPOLL.PRI, (events) => {
+      if (events & (EPOLL.ERR | EPOLL.HUP)) onGone();
+    });
   }
 
   /** Watches what a target is named by. */
@@ -171,7 +209,7 @@ export class Attachments implements Disposable {
   #release(served: Served): void {
     this.#served.delete(served);
     served.watch?.cancel();
-    served.tap?.remove();
+    served.tap.remove();
     served.link.tap.close();
   }
 

@@ -68,8 +68,8 @@ async function attachBehind(
   }
 }
 
-function describe({ target, netns, link }: Attached): Record<string, unknown> {
-  return { target, namespaces: { net: netns }, interface: link.name };
+function describe({ target, netns, interface: name }: Attached): Record<string, unknown> {
+  return { target, namespaces: { net: netns }, interface: name };
 }
 
 /** Serves the targets to their end. */
@@ -79,7 +79,6 @@ function attachHere(
   wanted: AttachOptions,
   ready: () => void,
 ): number {
-  const report = openReporter(options);
   using reactor = new Reactor();
   using signals = new SignalPipe();
   let [failed, signal] = [false, 0];
@@ -93,6 +92,7 @@ function attachHere(
     if (attachments.served.length === 0 && wanted.quit) reactor.stop();
   };
   using attachments = new Attachments(reactor, { ...wanted, onDetach, onWarning: (message) => log().warn(message) });
+  const report = openReporter(options);
   let exitCode = FAILURE;
   try {
     // Before anything is made: a signal in the middle is dealt with at the end of it.

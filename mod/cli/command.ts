@@ -5,7 +5,7 @@ import { PenneError } from "../errors.ts";
 import { log, LOG_LEVELS, setUpLog } from "../log/log.ts";
 import { type CommandSpec, type ParsedOptions, parseOptions } from "./options.ts";
 import { say } from "./output.ts";
-import { wordOption } from "./values.ts";
+import { numberOption, wordOption } from "./values.ts";
 
 /** What a command's module exports. */
 export interface CommandModule {
@@ -21,11 +21,17 @@ export interface CommandModule {
 export const USAGE = 2;
 
 function applyLogOptions(options: ParsedOptions): void {
-  if (!["log-level", "log-format", "log-file"].some((name) => options.get(name) !== undefined)) return;
+  if (!["log-level", "log-format", "log-file", "log-size"].some((name) => options.get(name) !== undefined)) return;
   const level = wordOption(options, "log-level", LOG_LEVELS);
   const format = wordOption(options, "log-format", ["text", "json"]);
   const file = options.get("log-file");
-  setUpLog({ ...level && { level }, ...format && { format }, ...file !== undefined && { file } });
+  const size = numberOption(options, "log-size", 1024, Number.MAX_SAFE_INTEGER);
+  setUpLog({
+    ...level && { level },
+    ...format && { format },
+    ...file !== undefined && { file },
+    ...size !== undefined && { size },
+  });
 }
 
 /**

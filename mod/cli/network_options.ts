@@ -1,6 +1,6 @@
 // The options that say what network a namespace gets, the same for every command that gives one.
 
-import { AF_INET, AF_INET6, type Family, familyOf, parseIp } from "../address/ip.ts";
+import { AF_INET6, familyOf, parseIp } from "../address/ip.ts";
 import { parseMac } from "../address/mac.ts";
 import { PenneError } from "../errors.ts";
 import { MTU_MAX, type NetworkRequest, type PrefixedAddress } from "../network/plan.ts";
@@ -96,14 +96,14 @@ function parseGateway(value: string): Uint8Array {
   return address;
 }
 
-function family(options: ParsedOptions): Family | undefined {
+function version(options: ParsedOptions): 4 | 6 | undefined {
   if (options.has("ipv4-only") && options.has("ipv6-only")) {
     throw new PenneError("use -4 with -6: each allows one family alone", {
       usage: true,
       hints: ["both are on without"],
     });
   }
-  return options.has("ipv4-only") ? AF_INET : options.has("ipv6-only") ? AF_INET6 : undefined;
+  return options.has("ipv4-only") ? 4 : options.has("ipv6-only") ? 6 : undefined;
 }
 
 /**
@@ -120,14 +120,14 @@ export function networkRequest(options: ParsedOptions): NetworkRequest {
   const mac = options.get("ns-mac-addr");
   const nsMac = mac === undefined ? null : parseMac(mac);
   if (mac !== undefined && !nsMac) throw bad("ns-mac-addr", mac, "it is no MAC address, such as 02:00:00:00:00:01");
-  const only = family(options);
+  const only = version(options);
   const [mask, mtu] = [options.get("netmask"), numberOption(options, "mtu", 0, MTU_MAX)];
   const [template, nsIfname] = [options.get("interface"), options.get("ns-ifname")];
   return {
     configure: !options.has("no-config-net"),
     addresses: options.all("address").map(parseAddress),
     gateways: options.all("gateway").map(parseGateway),
-    ...only && { family: only },
+    ...only && { version: only },
     ...template !== undefined && { interface: template },
     ...nsIfname !== undefined && { nsIfname },
     ...nsMac && { nsMac },

@@ -40,6 +40,11 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: "log-level", value: "LEVEL", help: "Least severity to log: debug, info, warning (default), error" },
   { name: "log-format", value: "FORMAT", help: "How to log: text (default) or json" },
   { name: "log-file", value: "FILE", help: "Append the log to FILE instead of stderr" },
+  {
+    name: "log-size",
+    value: "BYTES",
+    help: "Drop the older half of FILE when it would become larger (default: 1048576)",
+  },
 ];
 
 /** A parsed command line. */

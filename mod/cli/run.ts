@@ -10,6 +10,7 @@ import { log, logTo } from "../log/log.ts";
 import { BackgroundLink, startInBackground } from "../background/background.ts";
 import { startChild } from "../run/child.ts";
 import { ExecError } from "../run/command.ts";
+import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions } from "../run/plan.ts";
 import { openParent } from "../run/parent.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
@@ -130,12 +131,13 @@ async function runBehind(options: ParsedOptions, wanted: RunOptions, value: stri
 
 /** Runs the command as a child of this process. */
 function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => void) | null): number {
-  const report = openReporter(options);
   const plan = planRun(wanted);
   const newSession = wanted.newSession ?? false;
   using parent = options.has("die-with-parent") ? openParent() : null;
   using terminal = Terminal.open(newSession);
+  using reactor = new Reactor();
   const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
+  const report = openReporter(options);
   try {
     using child = startChild(plan, {
       terminal,
@@ -151,7 +153,7 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
         `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
       );
     }
-    const status = supervise(child, { signals, terminal, newSession, parent });
+    const status = supervise(child, { reactor, signals, terminal, newSession, parent });
     if (status.lost) log().error("the agent that looked after the command was killed, and the command with it");
     const code = status.code ?? 128 + status.signal!;
     report.exit(code, status.signal);

@@ -12,7 +12,7 @@ import { parseTarget } from "../target/target.ts";
 import { Waiting } from "../wait/wait.ts";
 import { runCommand } from "./command.ts";
 import { openReporter } from "./fds.ts";
-import type { ParsedOptions } from "./options.ts";
+import { allOptions, type ParsedOptions } from "./options.ts";
 import { wordOption } from "./values.ts";
 import { WAIT_SPEC } from "./wait_spec.ts";
 
@@ -38,10 +38,7 @@ function splitHook(args: readonly string[]): { words: string[]; hook: readonly s
 
 /** Puts options before targets, as `wait NAME --for gone` has them behind. */
 function arrange(words: readonly string[]): string[] {
-  const takesValue = new Set(
-    WAIT_SPEC.groups.flatMap(({ options }) => options.flatMap((o) => o.value ? [`--${o.name}`] : [])),
-  );
-  for (const name of ["--log-level", "--log-format", "--log-file", "--log-size"]) takesValue.add(name);
+  const takesValue = new Set(allOptions(WAIT_SPEC).flatMap(({ name, value }) => value ? [`--${name}`] : []));
   const [options, targets]: [string[], string[]] = [[], []];
   for (let i = 0; i < words.length; i++) {
     const word = words[i]!;

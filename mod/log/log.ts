@@ -1,11 +1,10 @@
 // Penne's log: to stderr or a file, as text or JSON lines.
 
 import { BaseHandler, getLogger, type Logger, type LogRecord, setup } from "@std/log";
-import { O } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { open, write } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { write } from "../../ffi/sys.ts";
 import { attempt } from "../errors.ts";
+import { LogFile } from "./log_file.ts";
 
 /** Least severity that is logged. */
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
@@ -20,6 +19,8 @@ export interface LogOptions {
   readonly format?: "text" | "json";
   /** A file to append to, in place of stderr. */
   readonly file?: string;
+  /** Bytes the file may have; 1 MiB by default. */
+  readonly size?: number;
 }
 
 const STD_NAMES = { debug: "DEBUG", info: "INFO", warning: "WARN", error: "ERROR" } as const;
@@ -32,18 +33,25 @@ function textLine(record: LogRecord): string {
   return record.levelName === "ERROR" ? `penne: ${record.msg}` : `penne: ${levelName(record)}: ${record.msg}`;
 }
 
+/** A file is read later than it is written. */
+function fileLine(record: LogRecord): string {
+  return `${record.datetime.toISOString()} ${textLine(record)}`;
+}
+
 function jsonLine(record: LogRecord): string {
   return JSON.stringify({ time: record.datetime.toISOString(), level: levelName(record), msg: record.msg });
 }
 
 let isSetUp = false;
 
-let target: Fd | number = 2;
+let target: Fd | LogFile | number = 2;
 
 class FdHandler extends BaseHandler {
   override log(msg: string): void {
     try {
-      write(target, new TextEncoder().encode(`${msg}\n`));
+      const line = new TextEncoder().encode(`${msg}\n`);
+      if (target instanceof LogFile) target.append(line);
+      else write(target, line);
     } catch {
       // There is nowhere to tell that there is nowhere to tell.
     }
@@ -57,13 +65,17 @@ class FdHandler extends BaseHandler {
  * @throws {PenneError} If the file cannot be opened.
  */
 export function setUpLog(options: LogOptions = {}): void {
-  const { level = "warning", format = "text", file } = options;
+  const { level = "warning", format = "text", file, size } = options;
   if (file !== undefined) {
-    target = attempt(`open the log file "${file}"`, () => open(self, file, O.WRONLY | O.CREAT | O.APPEND, 0o600));
+    target = attempt(`open the log file "${file}"`, () => new LogFile(file, size));
   }
   isSetUp = true;
   setup({
-    handlers: { fd: new FdHandler("DEBUG", { formatter: format === "json" ? jsonLine : textLine }) },
+    handlers: {
+      fd: new FdHandler("DEBUG", {
+        formatter: format === "json" ? jsonLine : file === undefined ? textLine : fileLine,
+      }),
+    },
     loggers: { penne: { level: STD_NAMES[level], handlers: ["fd"] } },
   });
 }

@@ -16,6 +16,8 @@ const NETLINK_GET_STRICT_CHK = 12;
 const EINTR = 4;
 /** The kernel fills dumps up to what it has seen us receive, at most 32 KiB. */
 const BUFFER = 65536;
+/** What arrives is copied from here at once, so that one is enough for all sockets. */
+const inbox = new Uint8Array(BUFFER);
 /** Times a dump is begun anew because what it tells of has changed meanwhile. */
 const TRIES = 16;
 
@@ -50,7 +52,6 @@ export interface Request {
 export class NetlinkSocket implements Disposable {
   #fd: Fd;
   #seq = 0;
-  #buffer = new Uint8Array(BUFFER);
 
   /**
    * @param task Who opens it, in its network namespace.
@@ -74,8 +75,8 @@ export class NetlinkSocket implements Disposable {
 
   #receive(): ReturnType<typeof decodeMessages> {
     for (;;) {
-      const n = self.raw("recvfrom", this.#fd, out(this.#buffer), BUFFER, 0, null, null);
-      if (n !== -EINTR) return decodeMessages(this.#buffer.slice(0, check("recvfrom", n)));
+      const n = self.raw("recvfrom", this.#fd, out(inbox), BUFFER, 0, null, null);
+      if (n !== -EINTR) return decodeMessages(inbox.slice(0, check("recvfrom", n)));
     }
   }
 

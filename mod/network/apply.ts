@@ -76,15 +76,15 @@ export function linkChange({ mac, mtu }: NetworkPlan): Omit<LinkChange, "index">
  * Brings loopback up.
  *
  * @param socket In the namespace.
- * @returns Whether it was down.
+ * @returns Takes it down again, if it was down.
  * @throws {PenneError} If it fails.
  */
-export function bringUpLoopback(socket: NetlinkSocket): boolean {
+export function bringUpLoopback(socket: NetlinkSocket): () => void {
   return attempt("bring up loopback", () => {
     const { index, flags } = decodeLink(socket.get(getLink("lo")));
-    if (flags & IFF.UP) return false;
+    if (flags & IFF.UP) return () => {};
     socket.request(setLink({ index, up: true }));
-    return true;
+    return () => socket.request(setLink({ index, up: false }));
   });
 }
 
@@ -184,7 +184,7 @@ function configOf({ addresses, routes }: FamilyPlan, mac: Uint8Array): FamilyCon
 }
 
 /**
- * Configures an interface, and loopback, in a namespace.
+ * Configures an interface in a namespace.
  *
  * @param socket In the namespace.
  * @param plan What to configure.
@@ -206,7 +206,7 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied 
     addressGeneration(socket, index, ADDR_GEN_MODE.NONE);
     socket.request(setLink({ index, up: true }));
   });
-  for (const family of plan.families) {
+  const usable = plan.families.filter((family) => {
     const isIpv6 = family.family === AF_INET6;
     try {
       const addresses = isIpv6 ? [linkLocalAddress(link.mac), ...family.addresses] : family.addresses;
@@ -215,10 +215,14 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied 
       // net.ipv6.conf.*.disable_ipv6 in the namespace: its owner's wish.
       if (!isIpv6 || (error as { code?: string }).code !== "EACCES") throw error;
       warn("IPv6 is off: it is disabled in the namespace (net.ipv6.conf.default.disable_ipv6)");
-      continue;
+      return false;
     }
     if (isIpv6) addressGeneration(socket, index, ADDR_GEN_MODE.EUI64);
-    addRoutes(socket, index, family.routes, warn);
+    return true;
+  });
+  // Of both families together: an IPv4 route may lead by an IPv6 gateway.
+  addRoutes(socket, index, usable.flatMap(({ routes }) => routes), warn);
+  for (const family of usable) {
     deleteExtraRoutes(socket, index, family);
     families.set(family.family, configOf(family, link.mac));
     for (const { hops } of family.routes) {

@@ -19,7 +19,7 @@ import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 import { decodeLink, getLink, setLink } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
 import { makeTap } from "../tap/tap.ts";
-import { applyNetwork, bringUpLoopback, type Connection, connectionOf, linkChange } from "./apply.ts";
+import { applyNetwork, type Connection, connectionOf, linkChange } from "./apply.ts";
 import type { NetworkPlan } from "./plan.ts";
 
 /** A network namespace to connect. */
@@ -80,31 +80,29 @@ export class Connector implements Disposable {
   }
 
   /**
-   * Gives a namespace its tap, configured and usable.
+   * Gives a namespace its tap, configured and usable; all but loopback.
    *
    * @param target The namespace.
    * @param plan What it gets.
-   * @returns The tap.
+   * @returns The tap, and a socket in the namespace, to be closed.
    * @throws {PenneError} If it fails; the namespace is as before then.
    */
-  connect(target: NetnsTarget, plan: NetworkPlan): Connection {
+  connect(target: NetnsTarget, plan: NetworkPlan): Connection & { readonly socket: NetlinkSocket } {
     const { agent, scratch } = this.#maker(target);
     const { label, netns } = target;
     // What is made here goes with its descriptor, so this is also the way back.
     const tap = makeTap(agent, plan.ifname);
+    let socket: NetlinkSocket | null = null;
     try {
-      const socket = this.#socketIn(target, agent, scratch);
-      using _socket = socket;
+      socket = this.#socketIn(target, agent, scratch);
       attempt(`move the interface "${plan.ifname}" into ${label}`, () => {
         using outside = new NetlinkSocket(agent);
         const { index } = decodeLink(outside.get(getLink(plan.ifname)));
         outside.request(setLink({ index, netns: netns.number, ...linkChange(plan) }));
       }, ({ code }) => code === "EEXIST" ? ["it has an interface of that name: --ns-ifname gives another one"] : []);
-      const applied = applyNetwork(socket, plan);
-      // Last, since it alone would stay if something failed.
-      bringUpLoopback(socket);
-      return connectionOf(tap, applied);
+      return { ...connectionOf(tap, applyNetwork(socket, plan)), socket };
     } catch (error) {
+      socket?.[Symbol.dispose]();
       tap.close();
       throw error;
     }

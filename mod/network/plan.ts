@@ -33,8 +33,8 @@ export interface PrefixedAddress {
 
 /** What network is asked for; every property has the meaning and default of the option of that name. */
 export interface NetworkRequest {
-  /** Only this family: `-4`, `-6`. */
-  readonly family?: Family;
+  /** Only this version of IP: `-4`, `-6`. */
+  readonly version?: 4 | 6;
   /** Whether to configure anything: `--config-net`; true by default. */
   readonly configure?: boolean;
   /** Template interface: `--interface`. */
@@ -99,6 +99,7 @@ function usage(what: string, hints: readonly string[] = []): PenneError {
   return new PenneError(what, { usage: true, hints });
 }
 
+const FAMILY = { 4: AF_INET, 6: AF_INET6 } as const;
 const FAMILY_NAME = { [AF_INET]: "IPv4", [AF_INET6]: "IPv6" } as const;
 
 /** One of a list a family, or an error. */
@@ -138,11 +139,12 @@ interface Checked {
  * @throws {PenneError} A usage error.
  */
 export function checkRequest(request: NetworkRequest): Checked {
-  const { family, mtu = DEFAULT_MTU, nsIfname, nsMac, netmask } = request;
+  const { version, mtu = DEFAULT_MTU, nsIfname, nsMac, netmask } = request;
+  const family = version && FAMILY[version];
   if (mtu !== 0 && !(Number.isInteger(mtu) && mtu >= MTU_MIN && mtu <= MTU_MAX)) {
     throw usage(`use the MTU ${mtu}: it is 0 (as the kernel has it) or ${MTU_MIN} to ${MTU_MAX} bytes`);
   }
-  if (family === AF_INET6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
+  if (version === 6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
     throw usage(`use the MTU ${mtu} with IPv6 alone: that needs at least ${MTU_MIN_IPV6} bytes`);
   }
   for (const name of [nsIfname, request.interface]) {
@@ -365,9 +367,9 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
   const loopback = host.links.filter(({ flags }) => flags & 8).map(({ index }) => index);
   const families: FamilyPlan[] = [];
   for (const [family, network] of [[AF_INET, host.ipv4], [AF_INET6, host.ipv6]] as const) {
-    if (request.family !== undefined && request.family !== family) continue;
+    if (request.version !== undefined && FAMILY[request.version] !== family) continue;
     if (!network) {
-      if (request.family === family) throw new PenneError(`use ${FAMILY_NAME[family]}: the kernel has none`);
+      if (request.version !== undefined) throw new PenneError(`use ${FAMILY_NAME[family]}: the kernel has none`);
       continue;
     }
     if (family === AF_INET6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {

@@ -146,8 +146,14 @@ export class Reactor implements Disposable {
     this.#soon.push(action);
   }
 
-  /** Milliseconds up to the next timer, at most `limit`; negative: for ever. */
-  #timeout(limit: number): number {
+  /**
+   * How long {@linkcode Reactor.turn} may wait.
+   *
+   * @param limit Milliseconds at most; negative: for ever.
+   * @returns Milliseconds up to the next timer, 0 if something is to be done at once; negative: for ever.
+   */
+  timeout(limit = -1): number {
+    if (this.#soon.length > 0) return 0;
     while (this.#timers[0]?.action === null) this.#timers.shift();
     const next = this.#timers[0];
     if (!next) return limit;
@@ -163,7 +169,7 @@ export class Reactor implements Disposable {
   turn(timeout = -1): void {
     const epoll = this.#epoll;
     const left = this.#soon;
-    const n = epoll.wait(left.length > 0 ? 0 : this.#timeout(timeout));
+    const n = epoll.wait(this.timeout(timeout));
     this.now = performance.now();
     for (let i = 0; i < n; i++) {
       const slot = this.#slots[epoll.low(i)]!;

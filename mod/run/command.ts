@@ -89,17 +89,27 @@ function setIds(task: Agent, plan: RunPlan): void {
 export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | null): void {
   const { options } = plan;
   if (options.newSession) call(task, "setsid");
-  if (!Deno.build.standalone) {
-    const { hard } = openFilesLimit();
-    const limit = new BigUint64Array([hard < OPEN_FILES ? hard : OPEN_FILES, hard]);
-    call(task, "prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
-  }
+  undoRuntime(task, affinity);
   setIds(task, plan);
   attempt("set capabilities", () => setCapabilities(task, options.keepCaps ?? false));
   if (options.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const { chdir } = options;
   if (chdir !== undefined) {
     attempt(`change to the directory "${chdir}"`, () => call(task, "chdir", cString(chdir)));
+  }
+}
+
+/**
+ * Undoes what Deno's runtime, and penne, have done to what a program inherits.
+ *
+ * @param task What is about to become the program.
+ * @param affinity The processors that the program may run on; null if the task's own are right.
+ */
+export function undoRuntime(task: Task, affinity: Affinity | null): void {
+  if (!Deno.build.standalone) {
+    const { hard } = openFilesLimit();
+    const limit = new BigUint64Array([hard < OPEN_FILES ? hard : OPEN_FILES, hard]);
+    call(task, "prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
   }
   if (affinity) setAffinity(task, affinity);
   call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program

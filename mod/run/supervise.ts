@@ -1,9 +1,11 @@
 // Stays with a command until its end: passes signals on, follows its stops, and gives the terminal back.
 
-import { POLL, SIGNAL } from "../../ffi/consts.ts";
+import { SIGNAL } from "../../ffi/consts.ts";
+import { EPOLL } from "../../ffi/epoll.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { poll, type SignalPipe, type SignalRecord } from "../../ffi/sys.ts";
+import type { SignalPipe, SignalRecord } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
+import type { Reactor } from "../reactor/reactor.ts";
 import type { Child, ChildState, ExitStatus } from "./child.ts";
 import { isOrphaned, type Terminal } from "./terminal.ts";
 
@@ -12,6 +14,8 @@ export const FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH",
 
 /** What a command is supervised with. */
 export interface Supervision {
+  /** The loop, which may have others to serve meanwhile. */
+  readonly reactor: Reactor;
   /** Where signals come in; those of {@linkcode FORWARDED} should be caught. */
   readonly signals: SignalPipe;
   /** The controlling terminal, if there is one. */
@@ -30,9 +34,18 @@ export interface Supervision {
  * @returns How it ended; `lost` if an agent was killed, and the command with it.
  */
 export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
-  const { signals, terminal, parent } = supervision;
-  const waitFor = [...child.pollEntries, { fd: signals.reader, events: POLL.IN }];
-  if (parent) waitFor.push({ fd: parent, events: POLL.IN });
+  const { reactor, signals, terminal, parent } = supervision;
+  let [woken, orphaned] = [false, false];
+  const wake = () => woken = true;
+  const watched = [...child.pollEntries.map(({ fd }) => fd), signals.reader].map((fd) =>
+    reactor.watch(fd, EPOLL.IN, wake)
+  );
+  if (parent) {
+    watched.push(reactor.watch(parent, EPOLL.IN, () => {
+      orphaned = true;
+      wake();
+    }));
+  }
   try {
     for (;;) {
       let stopped: number | null = null;
@@ -46,11 +59,12 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
         stopWith(child, stopped, supervision);
         continue;
       }
-      const events = poll(waitFor);
+      for (woken = false; !woken;) reactor.turn();
       forwardAll(child, supervision);
-      if (parent && events.at(-1)) return finish(child, terminal, child.end());
+      if (orphaned) return finish(child, terminal, child.end());
     }
   } finally {
+    for (const one of watched) one.remove();
     child.close();
   }
 }

@@ -18,31 +18,52 @@ export interface ReporterOptions {
   readonly pidFile: string | null;
 }
 
-/** Writes a file that is there as a whole or not at all. */
-function writeWhole(path: string, text: string): void {
-  const temporary = `${path}.${call(self, "getpid")}`;
-  const unlink = () => self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
-  unlink(); // left by one that had our pid and was killed right here
-  try {
-    {
-      using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
-      write(file, new TextEncoder().encode(text));
-    }
-    call(self, "renameat2", AT_FDCWD, cString(temporary), AT_FDCWD, cString(path), 0);
-  } catch (error) {
-    unlink();
-    throw error;
+/** A file with our pid, under another name until it is to be there. */
+class PidFile {
+  #path: string;
+  #temporary: string;
+
+  /** Writes it. */
+  constructor(path: string) {
+    this.#path = path;
+    this.#temporary = `${path}.${call(self, "getpid")}`;
+    this.remove(); // left by one that had our pid and was killed right here
+    attempt(`write the pid file "${path}"`, () => {
+      try {
+        using file = open(self, this.#temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
+        write(file, new TextEncoder().encode(`${call(self, "getpid")}\n`));
+      } catch (error) {
+        this.remove();
+        throw error;
+      }
+    });
+  }
+
+  /** Gives it its name: it is there as a whole or not at all. */
+  show(): void {
+    const [from, to] = [cString(this.#temporary), cString(this.#path)];
+    attempt(`write the pid file "${this.#path}"`, () => call(self, "renameat2", AT_FDCWD, from, AT_FDCWD, to, 0));
+  }
+
+  /** Removes it if it has not got its name yet. */
+  remove(): void {
+    self.raw("unlinkat", AT_FDCWD, cString(this.#temporary), 0);
   }
 }
 
 /** Tells others how a command of penne's goes. */
 export class Reporter {
   #options: ReporterOptions;
+  #pidFile: PidFile | null;
   #started = false;
 
-  /** @param options Whom to tell. */
+  /**
+   * @param options Whom to tell.
+   * @throws {PenneError} If the pid file cannot be written.
+   */
   constructor(options: ReporterOptions) {
     this.#options = options;
+    this.#pidFile = options.pidFile === null ? null : new PidFile(options.pidFile);
   }
 
   /** Whether somebody reads status lines. */
@@ -75,10 +96,8 @@ export class Reporter {
    * @throws {PenneError} If the pid file cannot be written.
    */
   ready(started: () => Record<string, unknown>): void {
-    const { pidFile, ready, status } = this.#options;
-    if (pidFile !== null) {
-      attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${call(self, "getpid")}\n`));
-    }
+    const { ready, status } = this.#options;
+    this.#pidFile?.show();
     this.#started = true;
     if (status) {
       this.event({ event: "started", pid: call(self, "getpid"), ...started() });
@@ -99,7 +118,11 @@ export class Reporter {
     const name = Object.entries(SIGNAL).find(([, number]) => number === signal)?.[0] ?? null;
     this.event({ event: "exit", code, signal: name });
     const { pidFile } = this.#options;
-    if (pidFile === null || !this.#started) return;
+    if (pidFile === null) return;
+    if (!this.#started) {
+      this.#pidFile?.remove();
+      return;
+    }
     try {
       // Somebody else's by now, if another penne was given the same name.
       if (readText(self, pidFile).trim() === `${call(self, "getpid")}`) {

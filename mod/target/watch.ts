@@ -112,6 +112,7 @@ interface NameWatch {
 export class TargetWatcher implements Disposable {
   #reactor: Reactor;
   #names = new Set<NameWatch>();
+  #unchecked: NameWatch[] = [];
   /** Who listens, by inotify's number of the directory. */
   #listeners = new Map<number, Set<Listener>>();
   #inotify: Inotify | null = null;
@@ -143,8 +144,8 @@ export class TargetWatcher implements Disposable {
   /**
    * Tells when a name is gone.
    *
-   * @param found The name as it was found.
-   * @param onGone Called once; also right away, if it has gone since it was found.
+   * @param found The name as it was found; whether it is still there is for {@linkcode TargetWatcher.check} to find out.
+   * @param onGone Called once.
    * @returns The way to call it off.
    */
   watchName(found: FoundName, onGone: (cause: Cause) => void): Watch {
@@ -160,9 +161,13 @@ export class TargetWatcher implements Disposable {
         this.#watchDirectory(watch, above, null);
       }
     } else this.#goBlind();
-    // What has happened before the watches were there.
-    this.#checkNames([watch]);
+    this.#unchecked.push(watch);
     return { cancel: () => this.#forget(watch) };
+  }
+
+  /** Looks what has happened to names between their being found and their being watched; once for any number of them. */
+  check(): void {
+    this.#checkNames(this.#unchecked.splice(0));
   }
 
   /**

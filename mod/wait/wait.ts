@@ -55,6 +55,7 @@ export class Waiting implements Disposable {
         if (this.#pending.has(pending)) pending.watch = watch;
         else watch?.cancel();
       }
+      this.#watcher.check();
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

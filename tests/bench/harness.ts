@@ -49,6 +49,10 @@ export interface Contest extends AsyncDisposable {
   readonly warmUp?: number;
   /** Milliseconds between two measurements, for the kernel to clean up after the one before; none by default. */
   readonly pause?: number;
+  /** Milliseconds that one measurement may take; 5000 by default. */
+  readonly timeLimit?: number;
+  /** Rounds at most, for what takes long and hardly varies. */
+  readonly mostRounds?: number;
   /** Figures that were taken once, and not in rounds. */
   readonly facts?: Readonly<Record<string, number>>;
   /**
@@ -90,7 +94,7 @@ export interface Summary {
   readonly upper: number;
 }
 
-/** Milliseconds that one measurement may take. */
+/** Milliseconds that one measurement may take, by default. */
 const TIME_LIMIT = 5000;
 /** Milliseconds beyond it for a contestant to tidy up. */
 const GRACE = 1000;
@@ -188,35 +192,35 @@ async function settled(promise: Promise<unknown>, milliseconds: number): Promise
 }
 
 /** Measures once, within the time limit. */
-async function measureOnce(contestant: Contestant): Promise<Sample> {
+async function measureOnce(contestant: Contestant, limit: number): Promise<Sample> {
   const controller = new AbortController();
   const measuring = (async () => await contestant.measure(controller.signal))();
-  if (await settled(measuring, TIME_LIMIT)) return await measuring;
+  if (await settled(measuring, limit)) return await measuring;
   controller.abort();
   // What it still has to tidy up must not disturb the next one; nor may it hang there.
   await settled(measuring, GRACE);
-  throw new Error(`no result within ${TIME_LIMIT / 1000} s`);
+  throw new Error(`no result within ${limit / 1000} s`);
 }
 
 /**
  * Lets the contestants of a contest compete, in turn.
  *
  * @param contest The contest.
- * @param rounds How many measurements to take of each.
+ * @param rounds How many measurements to take of each, as far as the contest allows.
  * @returns What was measured.
  */
 export async function compete(contest: Contest, rounds: number): Promise<Outcome> {
-  const { contestants, warmUp = 3, pause = 0 } = contest;
+  const { contestants, warmUp = 3, pause = 0, timeLimit = TIME_LIMIT, mostRounds = rounds } = contest;
   const entries = contestants.map((contestant) => ({
     contestant,
     unavailable: null as string | null,
     figures: {} as Record<string, number[]>,
   }));
-  for (let round = -warmUp; round < rounds; round++) {
+  for (let round = -warmUp; round < Math.min(rounds, mostRounds); round++) {
     for (const entry of entries) {
       if (entry.unavailable !== null) continue;
       try {
-        const sample = await measureOnce(entry.contestant);
+        const sample = await measureOnce(entry.contestant, timeLimit);
         if (round < 0) continue;
         for (const [metric, figure] of Object.entries(sample)) (entry.figures[metric] ??= []).push(figure);
       } catch (error) {

@@ -23,6 +23,22 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "The data path at MTU 1500 beside pasta and slirp4netns",
     open: async () => await (await import("./network.ts")).openNetwork(1500),
   },
+  ready: {
+    title: "From the start of a program until a namespace's network is usable",
+    open: async () => await (await import("./ready.ts")).openReady(),
+  },
+  leave: {
+    title: "From the command that takes a namespace's name or process away until its server has ended",
+    open: async () => await (await import("./leave.ts")).openLeave(),
+  },
+  memory: {
+    title: "Memory of a process that serves namespaces, and of each further one",
+    open: async () => await (await import("./memory.ts")).openMemory(),
+  },
+  nsexec: {
+    title: "A bootstrap by runc's protocol",
+    open: async () => await (await import("./nsexec.ts")).openNsexec(),
+  },
 };
 
 const DEFAULT_ROUNDS = 30;

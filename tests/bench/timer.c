@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // timer.c: starts a program and takes the time to its first instruction, its first output and its end.
 //
-//   timer SECONDS PROGRAM [ARGUMENT...]
+//   timer [-o] SECONDS PROGRAM [ARGUMENT...]
 //
-// Prints "FIRST OUTPUT END STATUS": nanoseconds from right before the execve of PROGRAM, -1 for what there was none of,
+// With -o a PROGRAM that would stay is asked to end (SIGTERM) by its first output. Prints "FIRST OUTPUT END STATUS": nanoseconds from right before the execve of PROGRAM, -1 for what there was none of,
 // and its exit code (128+N for signal N). FIRST is what PROGRAM itself read from the clock, if its first output is a
 // struct timespec (first.c). Exits with 1 and a message if PROGRAM could not be executed or had to be killed.
 //
@@ -61,10 +61,13 @@ int main(int argc, char **argv) {
   // Shared with the child of vfork, which runs on this very stack.
   static volatile long long start;
   static volatile int error;
+  static char **words;
   int out[2];
   sigset_t ends, before;
-  if (argc < 3 || atoi(argv[1]) <= 0) {
-    fputs("usage: timer SECONDS PROGRAM [ARGUMENT...]\n", stderr);
+  const int ask = argc > 1 && strcmp(argv[1], "-o") == 0;
+  words = argv + ask; // "timer" or "-o"; SECONDS; PROGRAM
+  if (argc - ask < 3 || atoi(words[1]) <= 0) {
+    fputs("usage: timer [-o] SECONDS PROGRAM [ARGUMENT...]\n", stderr);
     return 2;
   }
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -83,7 +86,7 @@ int main(int argc, char **argv) {
     dup2(out[1], 1);
     sigprocmask(SIG_SETMASK, &before, NULL);
     start = now();
-    execvp(argv[2], argv + 2);
+    execvp(words[2], words + 2);
     error = errno;
     _exit(127);
   }
@@ -91,13 +94,13 @@ int main(int argc, char **argv) {
   if (error) {
     waitpid(pid, NULL, 0);
     errno = error;
-    require(0, argv[2]);
+    require(0, words[2]);
   }
 
   int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
   require(pidfd >= 0, "pidfd_open");
   struct pollfd wait[] = {{pidfd, POLLIN, 0}, {asked, POLLIN, 0}, {out[0], POLLIN, 0}};
-  long long first = -1, output = -1, end = 0, deadline = start + atoi(argv[1]) * 1000000000LL;
+  long long first = -1, output = -1, end = 0, deadline = start + atoi(words[1]) * 1000000000LL;
   do {
     long long left = deadline - now();
     int ready = left > 0 ? poll(wait, 3, (int)(left / 1000000) + 1) : 0;
@@ -117,6 +120,7 @@ int main(int argc, char **argv) {
         output = at - start;
         memcpy(&t, data, sizeof t);
         if (n == sizeof t) first = t.tv_sec * 1000000000LL + t.tv_nsec - start;
+        if (ask) kill(pid, SIGTERM);
       }
       if (n <= 0) wait[2].fd = -1;
     }

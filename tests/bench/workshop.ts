@@ -24,13 +24,26 @@ export interface Timing {
   readonly end: number;
 }
 
-/** The last line of what a program has said: with most programs the one with the reason. */
-function lastLine(bytes: Uint8Array): string {
-  return decoder.decode(bytes).trim().split("\n").at(-1) ?? "";
+/**
+ * The last line of what a program has said: with most programs the one with the reason.
+ *
+ * @param said What it has said.
+ * @returns The line, or nothing if it has said nothing.
+ */
+export function lastLine(said: Uint8Array | string): string {
+  const text = typeof said === "string" ? said : decoder.decode(said);
+  return text.trim().split("\n").at(-1) ?? "";
 }
 
-/** Runs a program to its end; what it says on stderr is the error's message. */
-async function runTool(argv: readonly string[], options: Deno.CommandOptions = {}): Promise<Uint8Array> {
+/**
+ * Runs a program to its end.
+ *
+ * @param argv The program and its arguments.
+ * @param options How.
+ * @returns What it has said on stdout.
+ * @throws {Error} If it is not installed or fails; what it says on stderr is the message.
+ */
+export async function runTool(argv: readonly string[], options: Deno.CommandOptions = {}): Promise<Uint8Array> {
   const [program, ...args] = argv;
   let output;
   try {
@@ -60,8 +73,10 @@ export function signalChild(child: Deno.ChildProcess, signal: Deno.Signal): void
 export class Workshop implements Disposable {
   /** The directory. */
   readonly directory: string;
+  #deferred: (() => void)[] = [];
   #remove = () => {
     globalThis.removeEventListener("unload", this.#remove);
+    for (const cleanup of this.#deferred.splice(0).reverse()) cleanup();
     Deno.removeSync(this.directory, { recursive: true });
   };
 
@@ -70,6 +85,15 @@ export class Workshop implements Disposable {
     this.directory = Deno.makeTempDirSync({ prefix: "penne-bench-" });
     Deno.chmodSync(this.directory, 0o755);
     globalThis.addEventListener("unload", this.#remove);
+  }
+
+  /**
+   * Does something before the directory is removed, also when the bench is interrupted.
+   *
+   * @param cleanup What.
+   */
+  defer(cleanup: () => void): void {
+    this.#deferred.push(cleanup);
   }
 
   /**
@@ -91,7 +115,8 @@ export class Workshop implements Disposable {
   /**
    * Copies a program here.
    *
-   * Everything that is compared goes this way, for the same layout in the page cache.
+   * Everything that is compared goes this way, for the same layout in the page cache, where no page waits to be written:
+   * such a page counts as dirty memory of whoever executes it.
    *
    * @param source The program.
    * @param name Its name here.
@@ -101,6 +126,8 @@ export class Workshop implements Disposable {
     const path = `${this.directory}/${name}`;
     Deno.copyFileSync(source, path);
     Deno.chmodSync(path, 0o755);
+    using file = Deno.openSync(path);
+    file.syncSync();
     return path;
   }
 
@@ -190,12 +217,24 @@ export async function anybody(): Promise<Identity> {
 }
 
 /**
+ * The environment of what is measured: the same few variables for all, and whoever starts the bench; a home that is not
+ * there to be written to.
+ *
+ * @param identity As whom it is measured.
+ * @returns The whole environment.
+ */
+export function plainEnvironment(identity: Identity): Record<string, string> {
+  return { PATH: identity.path, HOME: "/nonexistent", LANG: "C" };
+}
+
+/**
  * Starts a program under the timer and waits for its end.
  *
  * @param timer The compiled timer.c.
  * @param argv The program and its arguments.
  * @param identity As whom.
  * @param signal When aborted, the program is killed, with all that it has started.
+ * @param how With `untilOutput` a program that would stay is asked to end by its first output.
  * @returns What was measured.
  * @throws {Error} If the program cannot be executed, fails, or is killed.
  */
@@ -204,14 +243,13 @@ export async function time(
   argv: readonly string[],
   identity: Identity,
   signal: AbortSignal,
+  { untilOutput = false } = {},
 ): Promise<Timing> {
-  const [program, ...args] = identity.as([timer, `${TIMER_LIMIT}`, ...argv]);
-  // The same few variables for all, and whoever starts the bench; a home that is not there to be written to.
-  const env = { PATH: identity.path, HOME: "/nonexistent", LANG: "C" };
+  const [program, ...args] = identity.as([timer, ...(untilOutput ? ["-o"] : []), `${TIMER_LIMIT}`, ...argv]);
   const child = new Deno.Command(program!, {
     args,
     cwd: "/",
-    env,
+    env: plainEnvironment(identity),
     clearEnv: true,
     stdin: "null",
     stdout: "piped",

@@ -4,6 +4,7 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/errors.ts";
 import { commandHelp } from "../../mod/cli/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options.ts";
+import { NSEXEC_SPEC } from "../../mod/cli/nsexec_spec.ts";
 import { RUN_SPEC } from "../../mod/cli/run_spec.ts";
 
 const SPEC: CommandSpec = {
@@ -72,17 +73,19 @@ Deno.test("parseOptions() refuses what the table does not have", () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-Deno.test("the help of run tells of every option and exit code, within the width", () => {
-  const help = commandHelp(RUN_SPEC);
-  for (const { name, help: text } of allOptions(RUN_SPEC)) {
-    if (text !== null) assertStringIncludes(help, `--${name}`);
-    else assertEquals(help.includes(`--${name}`), false);
-  }
-  for (const [code] of RUN_SPEC.exitCodes) assertStringIncludes(help, `  ${code} `);
-  assertEquals(help.split("\n").filter((line) => line.length > 100), []);
-});
+for (const spec of [RUN_SPEC, NSEXEC_SPEC]) {
+  Deno.test(`the help of ${spec.name} tells of every option and exit code, within the width`, () => {
+    const help = commandHelp(spec);
+    for (const { name, help: text } of allOptions(spec)) {
+      if (text !== null) assertStringIncludes(help, `--${name}`);
+      else assertEquals(help.includes(`--${name}`), false);
+    }
+    for (const [code] of spec.exitCodes) assertStringIncludes(help, `  ${code} `);
+    assertEquals(help.split("\n").filter((line) => line.length > 100), []);
+  });
 
-Deno.test("option names are unique, and short ones too", () => {
-  const names = allOptions(RUN_SPEC).flatMap(({ name, short }) => [name, ...short ? [short] : []]);
-  assertEquals(new Set(names).size, names.length);
-});
+  Deno.test(`option names of ${spec.name} are unique, and short ones too`, () => {
+    const names = allOptions(spec).flatMap(({ name, short }) => [name, ...short ? [short] : []]);
+    assertEquals(new Set(names).size, names.length);
+  });
+}

@@ -111,7 +111,7 @@ Deno.test("wrong options are refused before anything is made", async () => {
     { map: { mode: "x" } },
     { unshare: ["foo"] },
     { keepFds: [-1] },
-    { net: "tap" },
+    { net: "tun" },
     { killSignal: "FOO" },
   ] as RunOptions[];
   for (const options of wrong) {

@@ -1,0 +1,19 @@
+// What penne is when it is called by another name.
+
+import { readBytes } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
+import { environment } from "../host/caller.ts";
+import { isBootstrap } from "../nsexec/settings.ts";
+
+/**
+ * Does what the name asks for under which the program was started.
+ *
+ * `nsenter-*`, with a bootstrap asked for in the environment: the bootstrap, and nothing after it.
+ *
+ * @returns The exit code; null if the name asks for nothing.
+ */
+export async function start(): Promise<number | null> {
+  const [name] = new TextDecoder().decode(readBytes(self, "/proc/self/cmdline")).split("\0");
+  if (/(^|\/)nsenter-[^/]*$/.test(name!) && isBootstrap(environment())) return (await import("./nsexec.ts")).start([]);
+  return null;
+}

@@ -1,0 +1,101 @@
+// Joining namespaces by their paths.
+
+import { AT_FDCWD, O } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { cString } from "../../ffi/memory.ts";
+import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
+import { byteString, fromByteString } from "./log.ts";
+import type { Dialect } from "./message.ts";
+import type { Stage } from "./stage.ts";
+
+/** A namespace to be joined; its descriptor is stage 1's, or -1 once it has been used. */
+interface Target {
+  readonly type: string;
+  readonly flag: number;
+  readonly path: string;
+  fd: number;
+}
+
+const hex = (flag: number) => flag === 0 ? "0" : `0x${flag.toString(16)}`;
+
+/** In the order in which those that could not be joined are told. */
+const TOLD = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] as const;
+
+/** Opens all namespaces before the first one is joined: afterwards the paths may be other files, or out of reach. */
+function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[] {
+  const words = byteString(list).split(",").filter(Boolean);
+  if (words.length === 0) stage.bail("ns paths are empty");
+  return words.map((word) => {
+    const colon = word.indexOf(":");
+    if (colon < 0) stage.bail(`failed to parse ${word}`);
+    const [type, path] = [word.slice(0, colon), word.slice(colon + 1)];
+    // Without waiting: a FIFO would have us wait for ever.
+    const flags = O.RDONLY | O.CLOEXEC | O.NONBLOCK;
+    const fd = stage.call(`failed to open ${path}`, "openat", AT_FDCWD, cString(fromByteString(path)), flags);
+    // Before 1.2 there were no time namespaces, and whatever is unknown may be of any type.
+    const known = isNamespaceType(type) && (dialect === "1.2" || type !== "time");
+    if (!known && dialect === "1.2") stage.bail(`unknown namespace type ${type}`);
+    return { type, path, fd, flag: known ? namespaceFlag(type) : 0 };
+  });
+}
+
+function closeTarget(stage: Stage, target: Target): void {
+  stage.task.raw("close", target.fd);
+  target.fd = -1;
+}
+
+/** Joins namespaces in the order in which they are listed. */
+function joinInOrder(stage: Stage, targets: readonly Target[]): void {
+  for (const target of targets) {
+    const { type, path, flag, fd } = target;
+    stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path})`);
+    stage.call(`failed to setns into ${type} namespace`, "setns", fd, flag);
+    closeTarget(stage, target);
+  }
+}
+
+/**
+ * Joins namespaces in two goes, around the user namespace.
+ *
+ * What the caller's own privileges suffice for comes first, since they are lost with the user namespace; then what takes
+ * the privileges that are gained with it.
+ */
+function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
+  const go = (wanted: (target: Target) => boolean) => {
+    for (const target of targets.filter((t) => t.fd >= 0 && wanted(t))) {
+      const { type, path, flag, fd } = target;
+      const result = stage.task.raw("setns", fd, flag);
+      const error = result < 0 ? new SysError("setns", -result) : null;
+      stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path}): ${error?.reason ?? "Success"}`);
+      if (error?.code === "EPERM") continue;
+      if (error) stage.bail(`failed to setns into ${type} namespace`, error);
+      if (type === "user") stage.call("failed to become root in user namespace", "setresuid", 0, 0, 0);
+      closeTarget(stage, target);
+    }
+  };
+  go(({ type }) => type !== "user");
+  go(({ type }) => type === "user");
+  go(({ type }) => type !== "user");
+  const left = targets.filter(({ fd }) => fd >= 0);
+  if (left.length === 0) return;
+  const denied = new SysError("setns", 1);
+  for (const { type, path, flag } of left) {
+    stage.complain(`failed to setns(${hex(flag)}) into ${type} namespace (with path ${path})`, denied);
+  }
+  const types = TOLD.filter((name) => left.some(({ type }) => type === name));
+  stage.bail(`failed to join {${types.join(", ")}} namespaces`, denied);
+}
+
+/**
+ * Has stage 1 join namespaces.
+ *
+ * @param stage Stage 1; it is non-dumpable.
+ * @param list The namespaces, `type:path` with commas in between.
+ * @param dialect How the protocol is spoken.
+ * @throws {Failure} If it fails.
+ */
+export function joinNamespaces(stage: Stage, list: Uint8Array, dialect: Dialect): void {
+  const targets = openTargets(stage, list, dialect);
+  if (dialect === "1.2") joinAroundUser(stage, targets);
+  else joinInOrder(stage, targets);
+}

@@ -1,0 +1,83 @@
+// The id maps of the user namespace that a bootstrap makes: written by stage 0, or by the programs for that.
+
+import { Agent } from "../../ffi/agent.ts";
+import { POLL, PR, SIGNAL } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { exec, poll, waitChild } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { byteString, fromByteString } from "./log.ts";
+import type { BootstrapRequest } from "./request.ts";
+import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
+
+/** Has a program write a map: its arguments are the process and all numbers of the map. */
+function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: string): boolean {
+  using helper = Agent.spawn();
+  call(helper, "prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
+  call(helper, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  const error = exec(helper, path, [
+    path,
+    `${stage1.agent.pid}`,
+    ...map.split(/[ \n]+/).filter(Boolean).map(fromByteString),
+  ], []);
+  if (error) {
+    stage0.complain("failed to execv", error);
+    helper.socket.close();
+  }
+  const [stage1Gone] = poll([{ fd: stage1.agent.pidfd, events: POLL.IN }, { fd: helper.pidfd, events: POLL.IN }]);
+  if (stage1Gone) self.raw("pidfd_send_signal", helper.pidfd, SIGNAL.KILL, null, 0);
+  const { code } = waitChild(helper.pid);
+  if (stage1Gone) throw new Failure(1);
+  return code === 0 && !error; // killed by a signal is failed
+}
+
+/** Writes one of the maps of stage 1's user namespace; if that is not permitted, has the tool do it. */
+function writeMap(
+  stage0: Party,
+  stage1: Stage,
+  kind: "uid" | "gid",
+  map: Uint8Array | null,
+  tool: Uint8Array | null,
+): void {
+  const { pid } = stage1.agent;
+  if (map === null || map.length === 0) return;
+  const text = byteString(map);
+  const file = `/proc/${pid}/${kind}_map`;
+  stage0.say(`update ${file} to '${text}'`);
+  try {
+    writeStageFile(stage1, `${kind}_map`, map);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    if (error.code !== "EPERM") stage0.bail(`failed to update ${file}`, error);
+    stage0.say(`update ${file} got -EPERM (trying ${tool?.length ? byteString(tool) : "(null)"})`);
+    if (!tool?.length) stage0.bail("mapping tool not present", error);
+    const done = stage0.attempt(
+      `failed to use new${kind} map on ${pid}`,
+      () => runMappingTool(stage0, stage1, tool, text),
+    );
+    if (!done) stage0.bail(`failed to use new${kind} map on ${pid}`);
+  }
+}
+
+/**
+ * Maps the ids of the user namespace that stage 1 is in.
+ *
+ * @param stage0 Stage 0.
+ * @param stage1 Stage 1; it is dumpable.
+ * @param request What is asked for.
+ * @throws {Failure} If it fails.
+ */
+export function mapIds(stage0: Party, stage1: Stage, request: BootstrapRequest): void {
+  stage0.say("stage-1 requested userns mappings");
+  if (request.rootless && !request.setgroup) {
+    const file = `/proc/${stage1.agent.pid}/setgroups`;
+    try {
+      writeStageFile(stage1, "setgroups", new TextEncoder().encode("deny"));
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      // Before Linux 3.19 there was no such file.
+      if (error.code !== "ENOENT") stage0.bail(`failed to write 'deny' to ${file}`, error);
+    }
+  }
+  writeMap(stage0, stage1, "uid", request.uidMap, request.uidMapPath);
+  writeMap(stage0, stage1, "gid", request.gidMap, request.gidMapPath);
+}

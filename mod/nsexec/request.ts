@@ -1,0 +1,90 @@
+// What is asked for: from the init pipe to a bootstrap's request.
+
+import { POLL } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { poll, read } from "../../ffi/sys.ts";
+import { type Attribute, bootstrapLength, decodeBootstrap, type Dialect, HEADER_SIZE } from "./message.ts";
+
+/** What a message asks for. */
+export interface BootstrapRequest {
+  /** Namespaces to make, CLONE_NEW*. */
+  readonly cloneFlags: number;
+  /** Whether setgroups(2) is to work in the new user namespace. */
+  readonly setgroup: boolean;
+  /** Whether the caller has no privilege. */
+  readonly rootless: boolean;
+  /** Namespaces to join. */
+  readonly namespaces: Uint8Array | null;
+  /** Maps of the new user namespace. */
+  readonly uidMap: Uint8Array | null;
+  readonly gidMap: Uint8Array | null;
+  /** The programs that write the maps if stage 0 may not. */
+  readonly uidMapPath: Uint8Array | null;
+  readonly gidMapPath: Uint8Array | null;
+  /** What goes into the file of that name. */
+  readonly oomScoreAdj: Uint8Array | null;
+  /** What goes into timens_offsets. */
+  readonly timeOffsets: Uint8Array | null;
+  /** Paths to be opened in the new mount namespace. */
+  readonly mountSources: readonly Uint8Array[] | null;
+}
+
+/**
+ * Reads some bytes, waiting for them.
+ *
+ * @param fd Where from.
+ * @param length How many.
+ * @returns The bytes; fewer only at the end of file.
+ * @throws {SysError} If it fails.
+ */
+export function readFully(fd: Fd, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  while (at < length) {
+    if (!poll([{ fd, events: POLL.IN }])[0]) continue;
+    try {
+      const n = read(fd, bytes.subarray(at));
+      if (n === 0) break;
+      at += n;
+    } catch (error) {
+      if (!(error instanceof SysError) || error.code !== "EAGAIN") throw error;
+    }
+  }
+  return bytes.subarray(0, at);
+}
+
+/**
+ * Takes the message from the pipe, and not a byte more: what follows is for somebody else.
+ *
+ * @param pipe The pipe.
+ * @param dialect How the protocol is spoken.
+ * @returns What the message asks for.
+ * @throws {BootstrapMessageError} If there is no message, or it is malformed.
+ * @throws {SysError} If the pipe cannot be read.
+ */
+export function receiveRequest(pipe: Fd, dialect: Dialect): BootstrapRequest {
+  const header = readFully(pipe, HEADER_SIZE);
+  const bytes = new Uint8Array(bootstrapLength(header));
+  bytes.set(header);
+  const payload = readFully(pipe, bytes.length - HEADER_SIZE);
+  bytes.set(payload, HEADER_SIZE);
+  const { attributes } = decodeBootstrap(bytes.subarray(0, HEADER_SIZE + payload.length), dialect);
+  const find = (name: Attribute["name"]) => attributes.find((attribute) => attribute.name === name)?.value;
+  const number = (name: Attribute["name"]) => find(name) as number | undefined ?? 0;
+  const text = (name: Attribute["name"]) => find(name) as Uint8Array | undefined ?? null;
+  return {
+    cloneFlags: number("cloneFlags"),
+    // The readers of these two take the first byte alone.
+    setgroup: (number("setgroup") & 0xff) !== 0,
+    rootless: (number("rootless") & 0xff) !== 0,
+    namespaces: text("namespaces"),
+    uidMap: text("uidMap"),
+    gidMap: text("gidMap"),
+    uidMapPath: text("uidMapPath"),
+    gidMapPath: text("gidMapPath"),
+    oomScoreAdj: text("oomScoreAdj"),
+    timeOffsets: text("timeOffsets"),
+    mountSources: find("mountSources") as readonly Uint8Array[] | undefined ?? null,
+  };
+}

@@ -1,0 +1,185 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { AF_INET, AF_INET6, formatIp, inPrefix, parseIp } from "../../mod/address/ip.ts";
+import { PenneError } from "../../mod/errors.ts";
+import type { Address } from "../../mod/netlink/address.ts";
+import type { NextHop, Route } from "../../mod/netlink/route.ts";
+import type { Network } from "../../mod/network/host.ts";
+import { checkRequest, planNetwork } from "../../mod/network/plan.ts";
+
+const ip = (text: string) => parseIp(text)!;
+
+function address(index: number, local: string, prefix: number): Address {
+  return {
+    family: local.includes(":") ? AF_INET6 : AF_INET,
+    index,
+    local: ip(local),
+    peer: null,
+    prefix,
+    scope: 0,
+    flags: 0x80,
+    broadcast: null,
+    metric: null,
+  };
+}
+
+function route(hops: Partial<NextHop>[], details: Partial<Route> = {}): Route {
+  return {
+    family: AF_INET,
+    destination: null,
+    prefix: 0,
+    tos: 0,
+    table: 254,
+    protocol: 3,
+    scope: 0,
+    type: 1,
+    priority: null,
+    source: null,
+    hops: hops.map((hop) => ({ index: 2, gateway: null, flags: 0, weight: 1, ...hop })),
+    metrics: null,
+    preference: null,
+    odd: null,
+    ...details,
+  };
+}
+
+function host(addresses: Address[], routes: Route[]): Network {
+  const links = ["lo", "eth0", "eth1"].map((name, i) => ({
+    index: i + 1,
+    name,
+    flags: i === 0 ? 9 : 1,
+    mac: new Uint8Array(6),
+    mtu: 1500,
+  }));
+  return { links, ipv4: { addresses, routes }, ipv6: null };
+}
+
+Deno.test("The template is where the default route with the lowest metric leads", () => {
+  const network = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
+    route([{ index: 2, gateway: ip("192.0.2.1") }], { priority: 100 }),
+    route([{ index: 3, gateway: ip("198.51.100.1") }], { priority: 50 }),
+  ]);
+  const plan = planNetwork({}, network);
+  assertEquals([plan.ifname, plan.families[0]?.template], ["eth1", "eth1"]);
+  assertEquals(planNetwork({ interface: "eth0" }, network).ifname, "eth0");
+});
+
+Deno.test("Of several ways the heaviest one counts, and ways through other interfaces are left out with a warning", () => {
+  const network = host([address(3, "198.51.100.2", 24)], [
+    route([{ index: 2, gateway: ip("192.0.2.1") }, { index: 3, gateway: ip("198.51.100.1"), weight: 5 }]),
+  ]);
+  const plan = planNetwork({}, network);
+  assertEquals(plan.families[0]?.template, "eth1");
+  assertEquals(plan.families[0]?.routes[0]?.hops.map(({ gateway }) => formatIp(gateway!)), ["198.51.100.1"]);
+  assertEquals(plan.warnings.length, 1);
+});
+
+Deno.test("Routes through loopback, and to link-local addresses alone, make no template", () => {
+  const network = host([], [
+    route([{ index: 1 }]),
+    route([{ index: 2 }], { destination: ip("169.254.0.0"), prefix: 16 }),
+  ]);
+  const plan = planNetwork({}, network);
+  assertEquals([plan.ifname, plan.families[0]?.template], ["tap0", null]);
+  assertEquals(formatIp(plan.families[0]!.routes[0]!.hops[0]!.gateway!), "169.254.2.2");
+});
+
+Deno.test("A preferred source that is not copied is not preferred", () => {
+  const network = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
+    route([{ gateway: ip("192.0.2.1") }], { source: ip("198.51.100.2") }),
+    route([{}], { destination: ip("10.0.0.0"), prefix: 8, source: ip("192.0.2.2") }),
+  ]);
+  const sources = planNetwork({}, network).families[0]!.routes.map(({ source }) => source && formatIp(source));
+  assertEquals(sources, ["192.0.2.2", null]);
+});
+
+Deno.test("A gateway that is in no prefix is said to be on the link", () => {
+  const flags = (gateway: string) =>
+    planNetwork({ addresses: [{ address: ip("10.0.0.5"), prefix: 24 }], gateways: [ip(gateway)] }, host([], []))
+      .families[0]!.routes[0]!.hops[0]!.flags;
+  assertEquals([flags("10.0.0.1"), flags("10.0.1.1")], [0, 4]);
+});
+
+Deno.test("A broadcast address follows from the prefix, but for the shortest ones", () => {
+  const broadcast = (prefix: number) => {
+    const request = { addresses: [{ address: ip("10.1.2.3"), prefix }] };
+    const found = planNetwork(request, host([], [])).families[0]!.addresses[0]!.broadcast;
+    return found && formatIp(found);
+  };
+  assertEquals([8, 20, 24, 30, 31, 32].map(broadcast), [
+    "10.255.255.255",
+    "10.1.15.255",
+    "10.1.2.255",
+    "10.1.2.3",
+    null,
+    null,
+  ]);
+});
+
+Deno.test("What contradicts itself is refused as a usage error", () => {
+  const addresses = [{ address: ip("10.0.0.5"), prefix: 24 }];
+  for (
+    const request of [
+      { mtu: 67 },
+      { mtu: 65522 },
+      { mtu: 1500.5 },
+      { version: 6 as const, mtu: 1000 },
+      { version: 6 as const, addresses },
+      { addresses: [...addresses, ...addresses] },
+      { addresses, netmask: 24 },
+      { netmask: 24 },
+      { addresses, gateways: [ip("10.0.0.5")] },
+      { gateways: [ip("0.0.0.0")] },
+      { addresses: [{ address: ip("::ffff:10.0.0.1"), prefix: 64 }] },
+      { nsIfname: "" },
+      { nsIfname: ".." },
+      { nsIfname: "ümlaut-of-16-by" },
+      { nsMac: new Uint8Array(6) },
+    ]
+  ) {
+    const error = assertThrows(() => checkRequest(request), PenneError);
+    assertEquals(error.usage, true, JSON.stringify(request));
+  }
+});
+
+Deno.test("IP addresses as text: what is one and what is not", () => {
+  for (
+    const text of ["0.0.0.0", "255.255.255.255", "::", "::1", "1::", "fe80::1", "1:2:3:4:5:6:7:8", "::ffff:192.0.2.1"]
+  ) {
+    assertEquals(formatIp(ip(text)), text);
+  }
+  assertEquals(formatIp(ip("2001:DB8:0:0:0:0:2:1")), "2001:db8::2:1");
+  assertEquals(formatIp(ip("2001:db8:0:1:1:1:1:1")), "2001:db8:0:1:1:1:1:1", "one zero is not shortened");
+  assertEquals(formatIp(ip("2001:0:0:1:0:0:0:1")), "2001:0:0:1::1");
+  assertEquals(formatIp(ip("64:ff9b::192.0.2.33")), "64:ff9b::c000:221");
+  for (
+    const text of [
+      ...["", "1.2.3", "1.2.3.4.5", "256.1.1.1", "01.2.3.4", "1.2.3.4 ", "0x1.2.3.4", "1.2.3.-4", "a.b.c.d"],
+      ...[
+        ":",
+        ":::",
+        "1::2::3",
+        "1:2:3:4:5:6:7",
+        "1:2:3:4:5:6:7:8:9",
+        "12345::",
+        "::g",
+        "::1%eth0",
+        "[::1]",
+        "1.2.3.4::",
+      ],
+      ...["1:2:3:4:5:6:7::8", "::1.2.3", "::1.2.3.4:5"],
+    ]
+  ) assertEquals(parseIp(text), null, text);
+});
+
+Deno.test("Prefixes are compared bit by bit", () => {
+  const cases: [string, string, number, boolean][] = [
+    ["10.0.0.1", "10.0.0.2", 30, true],
+    ["10.0.0.1", "10.0.0.4", 30, false],
+    ["10.0.0.1", "11.0.0.0", 7, true],
+    ["1.2.3.4", "9.9.9.9", 0, true],
+    ["2001:db8::1", "2001:db8::2", 126, true],
+    ["2001:db8::1", "2001:db8::2", 127, false],
+    ["10.0.0.1", "::", 0, false],
+  ];
+  for (const [a, b, bits, expected] of cases) assertEquals(inPrefix(ip(a), ip(b), bits), expected, `${a} ${b}/${bits}`);
+});

@@ -1,0 +1,328 @@
+// Drives a bootstrap as runc does: makes the pipes, starts the program, sends the message, and waits for all three stages.
+//
+// The program is executed by an agent, so it is a child of this process, and the stages that it makes its siblings are
+// children of this process too, to be waited for here.
+
+import { Agent } from "../../ffi/agent.ts";
+import { F, O, POLL } from "../../ffi/consts.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { exec, open, pipe, poll, read, waitChild, type WaitStatus } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
+import { isAgent, type Process, processes, TEST_USER } from "../helpers.ts";
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const MSG_NOSIGNAL = 0x4000;
+const O_DIRECT = 0o40000;
+const F_SETPIPE_SZ = 1031;
+
+/** Numbers of the pipes in the program that is started. */
+export const INIT_PIPE = 3;
+export const LOG_PIPE = 4;
+
+/** How to start the program. */
+export interface StartOptions {
+  /** The program and its arguments. */
+  readonly argv: readonly string[];
+  /** Its name, if that is not the first word of `argv`. */
+  readonly name?: string;
+  /** More variables. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether there is a pipe for the log; if not, it is what is said on stderr that counts. */
+  readonly log?: boolean;
+  /** Whether to be the test user. */
+  readonly user?: boolean;
+  /** Whether the program, after each line of its log, waits until the line before is taken by {@linkcode Bootstrap.step}. */
+  readonly stepwise?: boolean;
+  /** Whether to give what the Go part of runc asks for, so that its stage 2 then waits for more from the pipe. */
+  readonly runc?: boolean;
+  /** More descriptors for the program: its number, and ours. */
+  readonly fds?: readonly (readonly [number, Fd])[];
+}
+
+/** A line of the log. */
+export interface LogLine {
+  level: string;
+  /** `nsexec`, `nsexec-0`, `nsexec-1` or `nsexec-2`. */
+  stage: string;
+  pid: number;
+  text: string;
+}
+
+/** Takes the log apart, without what runc's Go part has to say; a line of another shape is a failure. */
+export function parseLog(text: string): LogLine[] {
+  return text.split("\n").filter((line) => line && !line.includes('","msg":"')).map((line) => {
+    const found = /^\{"level":"(\w+)", "msg": "(nsexec(?:-\d)?)\[(\d+)\]: (.*)"\}$/.exec(line);
+    if (!found) throw new Error(`no line of the log: ${line}`);
+    return { level: found[1]!, stage: found[2]!, pid: Number(found[3]), text: JSON.parse(`"${found[4]}"`) };
+  });
+}
+
+/** The test user's ids. */
+export function userIds(): { uid: number; gid: number } {
+  const line = Deno.readTextFileSync("/etc/passwd").split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
+  const [, , uid, gid] = line.split(":");
+  return { uid: Number(uid), gid: Number(gid) };
+}
+
+/** The test user's first subordinate id. */
+export function subordinateIds(kind: "uid" | "gid"): number {
+  const line = Deno.readTextFileSync(`/etc/sub${kind}`).split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
+  return Number(line.split(":")[1]);
+}
+
+/** A bootstrap under way. */
+export class Bootstrap implements Disposable {
+  /** Pid of stage 0. */
+  readonly pid: number;
+  /** Our end of the init pipe. */
+  readonly pipe: Fd;
+  /** All that has come through the init pipe. */
+  readonly received: number[] = [];
+  /** Whether the init pipe has come to its end. */
+  ended = false;
+  #log: Fd;
+  #stderr: Fd;
+  #logText = "";
+  #errorText = "";
+  #statuses = new Map<number, WaitStatus>();
+  #stepwise: boolean;
+
+  private constructor(pid: number, pipe: Fd, log: Fd, stderr: Fd, stepwise: boolean) {
+    this.#stepwise = stepwise;
+    this.pid = pid;
+    this.pipe = pipe;
+    this.#log = log;
+    this.#stderr = stderr;
+  }
+
+  /** Starts the program, with the pipes. */
+  static start({ argv, name, env = {}, log = true, user, stepwise, runc, fds = [] }: StartOptions): Bootstrap {
+    const pair = new Int32Array(2);
+    call(self, "socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
+    const ours = new Fd(pair[0]!);
+    using theirs = new Fd(pair[1]!);
+    const [logReader, logWriter] = pipe(stepwise ? O_DIRECT : 0);
+    // In packet mode each line takes a page, and there is room for one.
+    if (stepwise) call(self, "fcntl", logWriter, F_SETPIPE_SZ, 4096);
+    const [errorReader, errorWriter] = pipe();
+    using _logWriter = logWriter;
+    using _errorWriter = errorWriter;
+    const agent = Agent.spawn();
+    const place = (fd: Fd, number: number) => {
+      const got = call(agent, "fcntl", fd, F.DUPFD, 64);
+      call(agent, "dup3", got, number, 0);
+      call(agent, "close", got);
+    };
+    using nothing = open(self, "/dev/null", O.RDWR);
+    place(nothing, 0);
+    place(nothing, 1);
+    place(errorWriter, 2);
+    place(theirs, INIT_PIPE);
+    if (log) place(logWriter, LOG_PIPE);
+    for (const [number, fd] of fds) place(fd, number);
+    if (runc) place(nothing, 6);
+    if (user && Deno.uid() === 0) {
+      const { uid, gid } = userIds();
+      call(agent, "setgroups", 0, null);
+      call(agent, "setresgid", gid, gid, gid);
+      call(agent, "setresuid", uid, uid, uid);
+    }
+    call(agent, "rt_sigaction", 13, new Uint8Array(32), null, 8);
+    const variablesOf = {
+      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+      _LIBCONTAINER_INITPIPE: `${INIT_PIPE}`,
+      ...log && { _LIBCONTAINER_LOGPIPE: `${LOG_PIPE}` },
+      ...runc && {
+        _LIBCONTAINER_LOGLEVEL: "5",
+        _LIBCONTAINER_INITTYPE: "standard",
+        _LIBCONTAINER_FIFOFD: "6",
+        _LIBCONTAINER_SYNCPIPE: "6",
+      },
+      ...env,
+    };
+    const entries = Object.entries(variablesOf).map(([key, value]) => new TextEncoder().encode(`${key}=${value}`));
+    const error = exec(agent, argv[0]!, [name ?? argv[0]!, ...argv.slice(1)], entries);
+    agent.close();
+    if (error) throw error;
+    return new Bootstrap(agent.pid, ours, logReader, errorReader, stepwise ?? false);
+  }
+
+  /** Sends bytes; that nobody is there to read them is not an error. */
+  send(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const n = self.raw("sendto", this.pipe, bytes.subarray(at), bytes.length - at, MSG_NOSIGNAL, null, 0);
+      if (n <= 0) return;
+      at += n;
+    }
+  }
+
+  /** Says that nothing more will be sent. */
+  endInput(): void {
+    self.raw("shutdown", this.pipe, 1);
+  }
+
+  /** Takes what is there; waits for up to some milliseconds for something to be. Answers whether anything was. */
+  pump(milliseconds: number): boolean {
+    const sources = [this.pipe, this.#stderr, ...this.#stepwise ? [] : [this.#log]];
+    const open = sources.filter((fd) => !fd.closed && !(fd === this.pipe && this.ended));
+    if (open.length === 0) return false;
+    const events = poll(open.map((fd) => ({ fd, events: POLL.IN })), milliseconds);
+    const buffer = new Uint8Array(65536);
+    let any = false;
+    open.forEach((fd, i) => {
+      if (!events[i]) return;
+      any = true;
+      let n = 0;
+      try {
+        n = read(fd, buffer);
+      } catch {
+        n = 0; // ECONNRESET: it has left something unread
+      }
+      if (fd === this.pipe) {
+        if (n === 0) this.ended = true;
+        for (const byte of buffer.subarray(0, n)) this.received.push(byte);
+      } else {
+        const text = new TextDecoder().decode(buffer.subarray(0, n));
+        if (fd === this.#log) this.#logText += text;
+        else this.#errorText += text;
+        if (n === 0) fd.close();
+      }
+    });
+    return any;
+  }
+
+  /** Takes one line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
+  step(): LogLine | null {
+    const buffer = new Uint8Array(4096);
+    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000)[0]) throw new Error("there is no line in the log");
+    const n = read(this.#log, buffer);
+    const line = new TextDecoder().decode(buffer.subarray(0, n));
+    this.#logText += line;
+    return parseLog(line)[0] ?? null;
+  }
+
+  /** Waits until the program, line by line, has come to where it waits for the next one to be taken. */
+  settle(): void {
+    poll([{ fd: this.#log, events: POLL.IN }], 5000);
+    const waits = () => Deno.readTextFileSync(`/proc/${this.pid}/wchan`).includes("pipe_write");
+    if (!this.until(waits, 1000)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
+  }
+
+  /** Lets the program go on without being asked line by line. */
+  go(): void {
+    this.#stepwise = false;
+  }
+
+  /** Waits for a condition on what has come; answers whether it holds in time. */
+  until(condition: () => unknown, milliseconds = 5000): boolean {
+    const end = Date.now() + milliseconds;
+    while (!condition()) {
+      const left = end - Date.now();
+      if (left <= 0) return false;
+      if (!this.pump(Math.min(left, 20)) && this.ended) poll([], 5);
+    }
+    return true;
+  }
+
+  /** What has come through the init pipe, as text. */
+  get text(): string {
+    return new TextDecoder().decode(new Uint8Array(this.received));
+  }
+
+  /** The line with the pids, once it is there. */
+  get pids(): BootstrapPids | null {
+    const [line] = /\{.*\n/.exec(this.text) ?? [];
+    return line === undefined ? null : decodePids(line);
+  }
+
+  /** Pid of a stage as we see it, from what has come through the pipes so far. */
+  stagePid(stage: number): number | null {
+    if (stage === 0) return this.pid;
+    const { pids } = this;
+    if (pids) return stage === 1 ? pids.stage1 : pids.stage2;
+    if (stage === 1) return this.log.find((line) => line.stage === "nsexec-1")?.pid ?? null;
+    for (const { text } of this.log) {
+      const found = /^request stage-0 to forward stage-2 pid \((\d+)\)$/.exec(text);
+      if (found) return Number(found[1]);
+    }
+    return null;
+  }
+
+  /** The log so far. */
+  get log(): LogLine[] {
+    return parseLog(this.#logText);
+  }
+
+  /** What was said on stderr so far. */
+  get stderr(): string {
+    return this.#errorText;
+  }
+
+  /** How a child has ended; waits for up to some milliseconds, then kills it and fails. */
+  wait(pid: number, milliseconds = 5000): WaitStatus {
+    const known = this.#statuses.get(pid);
+    if (known) return known;
+    const status = new Int32Array(1);
+    const end = Date.now() + milliseconds;
+    for (;;) {
+      const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 1, null);
+      if (n < 0) throw new Error(`process ${pid} is no child of ours`);
+      if (n === pid) break;
+      if (Date.now() > end) {
+        self.raw("kill", pid, 9);
+        waitChild(pid);
+        throw new Error(`process ${pid} has not ended within ${milliseconds} ms`);
+      }
+      if (!this.pump(5)) poll([], 2);
+    }
+    const low = status[0]! & 0x7f;
+    const result = { code: low ? null : status[0]! >> 8 & 0xff, signal: low || null, stopped: null, continued: false };
+    this.#statuses.set(pid, result);
+    while (this.pump(0)) continue; // what it has said last
+    return result;
+  }
+
+  /** Ends whatever is left. */
+  [Symbol.dispose](): void {
+    this.go();
+    if (!this.#statuses.has(this.pid)) self.raw("kill", this.pid, 9);
+    while (this.pump(20)) continue;
+    for (const pid of [0, 1, 2].map((stage) => this.stagePid(stage))) {
+      if (pid === null || this.#statuses.has(pid)) continue;
+      self.raw("kill", pid, 9);
+      try {
+        this.wait(pid);
+      } catch {
+        // It has been waited for, or was none of ours.
+      }
+    }
+    this.pipe.close();
+    this.#log.close();
+    this.#stderr.close();
+  }
+}
+
+/** The text of a link, or what is the matter with it. */
+export function link(path: string): string {
+  try {
+    return Deno.readLinkSync(path);
+  } catch (error) {
+    return (error as Error).name;
+  }
+}
+
+/** Stages that are still there: children of ours, or nobody's, that run as agents. */
+export function leftovers(): Process[] {
+  const own = (process: Process) => {
+    if (![1, Deno.pid].includes(process.ppid) || !isAgent(process)) return false;
+    try {
+      return Deno.readTextFileSync(`/proc/${process.pid}/comm`).startsWith("runc:[");
+    } catch {
+      return false;
+    }
+  };
+  return processes().filter(own);
+}
