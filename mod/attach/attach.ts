@@ -1,10 +1,10 @@
 // Gives network namespaces their network, and leaves each one at the right moment.
 
-import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
 import { setAffinity, stat, stayOnProcessor } from "../../ffi/sys.ts";
 import { self } from "../../ffi/task.ts";
+import type { RuleOptions } from "../datapath/rules.ts";
+import { type Datapath, serveTap } from "../datapath/serve.ts";
 import { attempt, PenneError } from "../errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -12,7 +12,7 @@ import { bringUpLoopback } from "../network/apply.ts";
 import { Connector } from "../network/connect.ts";
 import { readNetwork } from "../network/host.ts";
 import { checkRequest, type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
-import type { Reactor, Watched } from "../reactor/reactor.ts";
+import type { Reactor } from "../reactor/reactor.ts";
 import type { TapLink } from "../tap/link.ts";
 import { type OpenTarget, openTarget } from "../target/open.ts";
 import { parseTarget, type Target } from "../target/target.ts";
@@ -25,6 +25,8 @@ export type DetachCause = Cause | "interface removed";
 export interface AttachOptions extends NetworkRequest {
   /** Whether to leave when a target's name or process goes; true by default. At its own end a namespace is always left. */
   readonly quit?: boolean;
+  /** What is reached from inside, and how. */
+  readonly reach?: RuleOptions;
   /** Told of what could not be done and is not worth failing for. */
   readonly onWarning?: (message: string) => void;
   /** Told when a namespace is no longer served. */
@@ -46,7 +48,7 @@ interface Served extends Attached {
   readonly parsed: Target;
   readonly link: TapLink;
   readonly watch: Watch | null;
-  readonly tap: Watched;
+  readonly path: Datapath;
 }
 
 /**
@@ -158,7 +160,10 @@ export class Attachments implements Disposable {
         link,
         parsed: target,
         watch,
-        tap: this.#watchTap(link.tap, () => this.#detach(entry, this.#tapCause(entry))),
+        path: serveTap(this.#reactor, link, {
+          ...this.#options.reach,
+          onDead: () => this.#detach(entry, this.#tapCause(entry)),
+        }),
       };
       this.#served.add(entry);
       return { served: entry, socket };
@@ -167,14 +172,6 @@ export class Attachments implements Disposable {
       if (gone) throw new PenneError(`attach ${opened.label}: it has gone meanwhile (${gone})`);
       throw error;
     }
-  }
-
-  /** Tells when a tap has gone. */
-  #watchTap(tap: Fd, onGone: () => void): Watched {
-    // The kernel tells of the end as it tells of a frame: who waits for errors alone is not woken. PRI is, and is never set.
-    return this.#reactor.watch(tap, EPOLL.PRI, (events) => {
-      if (events & (EPOLL.ERR | EPOLL.HUP)) onGone();
-    });
   }
 
   /** Watches what a target is named by. */
@@ -209,7 +206,7 @@ export class Attachments implements Disposable {
   #release(served: Served): void {
     this.#served.delete(served);
     served.watch?.cancel();
-    served.tap.remove();
+    served.path.close();
     served.link.tap.close();
   }
 

@@ -6,6 +6,7 @@ import { KIND, Packet, parse, PROTOCOL } from "../packet/packet.ts";
 import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
 import type { TapLink } from "../tap/link.ts";
 import { answerArp } from "./arp.ts";
+import { raiseFileLimit } from "./limit.ts";
 import { FRAME_MAX, RX } from "./memory.ts";
 import { type Counters, Path } from "./path.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
@@ -52,6 +53,7 @@ const TICK = 100;
  * @throws {SysError} If the tap cannot be waited for.
  */
 export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptions = {}): Datapath {
+  raiseFileLimit();
   return new Server(reactor, link, options);
 }
 

@@ -189,11 +189,8 @@ export class Tcp {
     const { view } = RX;
     const port = view.getUint16(p.transport + 2);
     const target = path.rules.target(p, PROTOCOL.TCP, port);
-    if (target === null) {
-      // Not a word would have it try for minutes.
-      if (path.rules.silent) return;
-      return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
-    }
+    // Not a word would have it try for minutes.
+    if (target === null) return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
     if (path.table.size >= path.rules.flowsMax) return this.#limit(p);
     const s = socket(target.family, SOCK.STREAM);
     if (s < 0) return this.#limit(p);
