@@ -6,6 +6,7 @@ import {
   bindToDevice,
   E,
   IPPROTO,
+  IPV6,
   setOption,
   SO,
   SOCK,
@@ -135,8 +136,6 @@ function inPrefix(a: Words, { address, bits }: { address: Words; bits: number })
 /** Decides for a namespace. */
 export class Rules {
   readonly flowsMax: number;
-  /** Whether what is not reached gets no answer. */
-  readonly silent = false;
   /** Whether TCP sockets remember how far they were peeked at. */
   readonly peekOffset: boolean;
   readonly #dns: Words[];
@@ -211,7 +210,7 @@ export class Rules {
    * @returns 0, or a negative error number.
    */
   prepare(s: number, target: Target, port = 0): number {
-    if (target.family === 6) setOption(s, IPPROTO.IPV6, 26, 1);
+    if (target.family === 6) setOption(s, IPPROTO.IPV6, IPV6.V6ONLY, 1);
     if (isHostOnly(target)) return 0; // the host's loopback has neither
     const device = target.family === 4 ? this.#device4 : this.#device6;
     if (device !== "") {

@@ -6,6 +6,7 @@ import { KIND, Packet, parse, PROTOCOL } from "../packet/packet.ts";
 import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
 import type { TapLink } from "../tap/link.ts";
 import { answerArp } from "./arp.ts";
+import { raiseOpenFilesLimit } from "../host/caller.ts";
 import { FRAME_MAX, RX } from "./memory.ts";
 import { type Counters, Path } from "./path.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
@@ -50,6 +51,7 @@ const TICK = 100;
  * @throws {SysError} If the tap cannot be waited for.
  */
 export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptions): Datapath {
+  raiseOpenFilesLimit(); // each flow has one
   return new Server(reactor, link, options);
 }
 

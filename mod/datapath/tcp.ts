@@ -79,6 +79,8 @@ const ACK_DELAY_BYTES = 4096;
 const PUMP_FRAMES = 8;
 /** Segments of one flow that are kept while something before them is missing. */
 const EARLY_MAX = 64;
+/** Blocks in a selective acknowledgement. */
+const SACK_BLOCKS = 3;
 /** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
 const FLIGHT_PEEKED = 256 * 1024;
 /** Duplicate acknowledgements that stand for a loss, RFC 5681. */
@@ -187,11 +189,8 @@ export class Tcp {
     const { view } = RX;
     const port = view.getUint16(p.transport + 2);
     const target = path.rules.target(p, PROTOCOL.TCP, port);
-    if (target === null) {
-      // Not a word would have it try for minutes.
-      if (path.rules.silent) return;
-      return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
-    }
+    // Not a word would have it try for minutes.
+    if (target === null) return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
     if (path.table.size >= path.rules.flowsMax) return this.#limit(p);
     const s = socket(target.family, SOCK.STREAM);
     if (s < 0) return this.#limit(p);
@@ -293,6 +292,8 @@ export class TcpFlow extends Flow {
   finReceived = false;
   shutDown = false;
   readonly held = new Held();
+  /** Whether the namespace understands what came early (selective acknowledgements). */
+  readonly #sack: boolean;
   /** Segments that have come before what precedes them. */
   #early: { seq: number; bytes: Uint8Array; fin: boolean }[] | null = null;
 
@@ -378,10 +379,11 @@ export class TcpFlow extends Flow {
     this.rcvNext = this.isn + 1 | 0;
     this.rcvAcked = this.rcvNext;
     this.rcvEdge = this.rcvNext;
-    const { mss, windowShift } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
+    const { mss, windowShift, sack } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
     const ip = p.family === 4 ? IPV4 : IPV6;
     this.mss = Math.min(mss, this.path.mtu - ip - TCP_HEADER);
     this.payloadMax = Math.floor((p.family === 4 ? PAYLOAD_MAX : PAYLOAD_MAX_6) / this.mss) * this.mss;
+    this.#sack = sack;
     this.sndShift = Math.max(0, windowShift);
     this.rcvShift = windowShift < 0 ? 0 : WINDOW_SHIFT;
     this.sndWindow = view.getUint16(t + 14);
@@ -474,7 +476,43 @@ export class TcpFlow extends Flow {
   }
 
   acknowledge(): void {
-    this.segment(FLAG.ACK, this.sndNext, 0);
+    this.segment(FLAG.ACK, this.sndNext, 0, this.#early !== null && this.#sack ? this.#writeSack(this.#early) : 0);
+  }
+
+  /** Writes a SACK option for what has come early, the latest first (RFC 2018); answers its length with padding. */
+  #writeSack(early: readonly { seq: number; bytes: Uint8Array }[]): number {
+    const { view } = TX;
+    const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    let blocks = 0;
+    for (let i = early.length - 1; i >= 0 && blocks < SACK_BLOCKS; i--) {
+      let from = early[i]!.seq;
+      let to = from + early[i]!.bytes.length | 0;
+      if (from === to) continue; // a FIN alone
+      // What borders on it is one block with it.
+      for (let grown = true; grown;) {
+        grown = false;
+        for (const { seq, bytes } of early) {
+          const end = seq + bytes.length | 0;
+          if (distance(seq, from) > 0 && distance(from, end) >= 0) {
+            from = seq;
+            grown = true;
+          }
+          if (distance(seq, to) >= 0 && distance(to, end) > 0) {
+            to = end;
+            grown = true;
+          }
+        }
+      }
+      let known = false;
+      for (let k = 0; k < blocks; k++) known ||= view.getInt32(t + 4 + 8 * k) === from;
+      if (known) continue;
+      view.setInt32(t + 4 + 8 * blocks, from);
+      view.setInt32(t + 8 + 8 * blocks, to);
+      blocks++;
+    }
+    if (blocks === 0) return 0;
+    view.setInt32(t, 1 << 24 | 1 << 16 | 5 << 8 | 2 + 8 * blocks);
+    return 4 + 8 * blocks;
   }
 
   #sendSynAck(): void {
@@ -486,6 +524,10 @@ export class TcpFlow extends Flow {
     if (this.rcvShift > 0) {
       view.setInt32(t + 4, 1 << 24 | 3 << 16 | 3 << 8 | WINDOW_SHIFT);
       options = 8;
+    }
+    if (this.#sack) {
+      view.setInt32(t + options, 1 << 24 | 1 << 16 | 4 << 8 | 2);
+      options += 4;
     }
     this.segment(FLAG.SYN | FLAG.ACK, this.sndUnacked, 0, options);
   }
@@ -655,7 +697,10 @@ export class TcpFlow extends Flow {
         if (this.finAcked) this.finSent = true;
       }
       this.duplicates = 0;
-      this.tries = 0;
+      if (this.tries > 0) {
+        this.tries = 0;
+        this.#setTimeout();
+      }
       if (this.timedAt !== 0 && distance(this.timedSeq, ack) >= 0) this.#measured();
       if (this.congestion < NO_LIMIT) {
         this.congestion += Math.min(bytes, this.payloadMax);
@@ -670,8 +715,10 @@ export class TcpFlow extends Flow {
       }
     } else if (window !== before) this.touch();
     else if (length === 0 && !(flags & FLAG.FIN) && distance(this.sndUnacked, this.sndMax) > 0) {
-      if (++this.duplicates === DUPLICATES && !this.recovering) {
-        const flight = distance(this.sndUnacked, this.sndMax);
+      // With few frames on the way there cannot be as many duplicates, RFC 5827.
+      const flight = distance(this.sndUnacked, this.sndMax);
+      const enough = Math.min(DUPLICATES, Math.max(1, Math.ceil(flight / this.payloadMax) - 1));
+      if (++this.duplicates === enough && !this.recovering) {
         this.congestion = Math.max(2 * this.payloadMax, Math.min(flight, this.congestion) >> 1);
         this.recovering = true;
         this.recover = this.sndMax;
@@ -685,7 +732,11 @@ export class TcpFlow extends Flow {
     const took = this.path.reactor.now - this.timedAt;
     this.timedAt = 0;
     this.smoothed = this.smoothed === 0 ? took : this.smoothed * 0.875 + took * 0.125;
-    this.rto = Math.min(RTO_MAX, Math.max(RTO_MIN, this.smoothed * 3));
+    this.#setTimeout();
+  }
+
+  #setTimeout(): void {
+    this.rto = this.smoothed === 0 ? RTO_FIRST : Math.min(RTO_MAX, Math.max(RTO_MIN, this.smoothed * 3));
   }
 
   /** Takes data from the namespace, and its FIN. */

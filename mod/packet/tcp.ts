@@ -19,6 +19,8 @@ export interface SynOptions {
   mss: number;
   /** Shift of the windows that follow; -1 if windows are not scaled. */
   windowShift: number;
+  /** Whether it understands selective acknowledgements, RFC 2018. */
+  sack: boolean;
 }
 
 /**
@@ -30,8 +32,8 @@ export interface SynOptions {
  * import { assertEquals } from "@std/assert";
  *
  * const view = new DataView(new Uint8Array([2, 4, 5, 0xb4, 1, 3, 3, 7]).buffer);
- * assertEquals(synOptions(view, 0, 8, 4), { mss: 1460, windowShift: 7 });
- * assertEquals(synOptions(view, 0, 0, 4), { mss: 536, windowShift: -1 });
+ * assertEquals(synOptions(view, 0, 8, 4), { mss: 1460, windowShift: 7, sack: false });
+ * assertEquals(synOptions(view, 0, 0, 4), { mss: 536, windowShift: -1, sack: false });
  * ```
  *
  * @param view Memory that holds them.
@@ -41,7 +43,7 @@ export interface SynOptions {
  * @returns What they say; an option that is cut off, and all behind it, is left out.
  */
 export function synOptions(view: DataView, at: number, length: number, family: number): SynOptions {
-  const options: SynOptions = { mss: family === 4 ? MSS_DEFAULT[4] : MSS_DEFAULT[6], windowShift: -1 };
+  const options: SynOptions = { mss: family === 4 ? MSS_DEFAULT[4] : MSS_DEFAULT[6], windowShift: -1, sack: false };
   const end = at + length;
   let i = at;
   while (i < end) {
@@ -56,6 +58,7 @@ export function synOptions(view: DataView, at: number, length: number, family: n
     if (size < 2 || i + size > end) break;
     if (kind === 2 && size === 4) options.mss = Math.max(MSS_MIN, view.getUint16(i + 2));
     if (kind === 3 && size === 3) options.windowShift = Math.min(WINDOW_SHIFT_MAX, view.getUint8(i + 2));
+    if (kind === 4 && size === 2) options.sack = true;
     i += size;
   }
   return options;

@@ -150,7 +150,7 @@ export class Reactor implements Disposable {
    * How long {@linkcode Reactor.turn} may wait.
    *
    * @param limit Milliseconds at most; negative: for ever.
-   * @returns Milliseconds up to the next timer; negative: for ever.
+   * @returns Milliseconds up to the next timer, 0 if something is to be done at once; negative: for ever.
    */
   timeout(limit = -1): number {
     if (this.#soon.length > 0) return 0;

@@ -1,7 +1,6 @@
 // Whoever serves taps: on a reactor of ours.
 
 import { type Datapath, type DatapathOptions, serveTap } from "../datapath/serve.ts";
-import { raiseOpenFilesLimit } from "../host/caller.ts";
 import { HostResolver } from "../host/resolver.ts";
 import type { NameServer, ResolvConf } from "../host/resolv_conf.ts";
 import type { NetworkPlan } from "../network/plan.ts";
@@ -87,7 +86,6 @@ export class ReactorServer implements TapServer {
   }
 
   serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void {
-    raiseOpenFilesLimit(); // each flow has one
     const reach = this.#reach;
     const { outside } = plan;
     const options: DatapathOptions = {
