@@ -29,6 +29,9 @@ import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } fro
 /** Exit code when penne fails before the command has run. */
 const FAILURE = 125;
 
+/** Signals on which nothing that is still on its way is waited for. */
+const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
+
 const ID_MAX = 2 ** 32 - 2;
 
 function ranges(options: ParsedOptions, name: string): Record<string, unknown> {
@@ -50,7 +53,10 @@ function variables(options: ParsedOptions): Record<string, string> {
 function runOptions(options: ParsedOptions): RunOptions {
   const optional = <K extends string, V>(key: K, value: V | undefined) =>
     (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
-  const net = wordOption(options, "net", ["none", "host", "tap"]);
+  const unshare = options.get("unshare");
+  const kinds = unshare === undefined ? undefined : parseNamespaces(unshare);
+  const ownNet = kinds?.includes("net") ?? true;
+  const net = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
   const network = networkRequest(options);
   const needless = net === "tap"
     ? null
@@ -58,9 +64,11 @@ function runOptions(options: ParsedOptions): RunOptions {
       options.has(name) || options.get(name)
     );
   if (needless) {
-    throw new PenneError(`use --${needless.name} without a network`, { usage: true, hints: ["add --net=tap"] });
+    throw new PenneError(`use --${needless.name} without a network`, {
+      usage: true,
+      hints: ["--net=tap gives one"],
+    });
   }
-  const unshare = options.get("unshare");
   const killSignal = options.get("kill-signal");
   const map: MapRequest = {
     ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
@@ -70,7 +78,7 @@ function runOptions(options: ParsedOptions): RunOptions {
   };
   return {
     command: options.rest,
-    ...optional("unshare", unshare === undefined ? undefined : parseNamespaces(unshare)),
+    ...optional("unshare", kinds),
     ...optional("net", net),
     network,
     reach: reachRequest(options),
@@ -160,7 +168,13 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);
         resolvConf = starting.resolvConf;
-        if (starting.link && plan.network) server.serve(starting.link, plan.network, () => {});
+        if (starting.link && plan.network) {
+          const stop = server.serve(starting.link, plan.network, () => {});
+          starting.atEnd(() => {
+            server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
+            stop();
+          });
+        }
         report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
       },
     });

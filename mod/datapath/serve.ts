@@ -12,7 +12,7 @@ import { type Counters, Path } from "./path.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
 import { Icmp } from "./icmp.ts";
 import { answerNeighbour } from "./ndp.ts";
-import { Tcp } from "./tcp.ts";
+import { Tcp, TcpFlow } from "./tcp.ts";
 import { tidyLater } from "./tidy.ts";
 import { Udp } from "./udp.ts";
 import { refuseFragment } from "./unreachable.ts";
@@ -31,6 +31,8 @@ export interface Datapath extends Disposable {
   readonly counters: Readonly<Counters>;
   /** Number of flows. */
   readonly flows: number;
+  /** Number of TCP connections whose data from inside has not all come yet. */
+  readonly unfinished: number;
   /** Ends all flows and serves no more; the tap stays open. */
   close(): void;
 }
@@ -82,6 +84,10 @@ class Server implements Datapath {
 
   get flows(): number {
     return this.#path.table.size;
+  }
+
+  get unfinished(): number {
+    return this.#path.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
   }
 
   #readable(events: number): void {

@@ -116,6 +116,15 @@ export class Child implements Disposable {
     return this.#enclosure.link;
   }
 
+  /**
+   * Has something done at the very end, when all processes have ended and the network is still there.
+   *
+   * @param drain What to do.
+   */
+  atEnd(drain: () => void): void {
+    this.#enclosure.drain = drain;
+  }
+
   /** Its own /etc/resolv.conf, if it has one. */
   get resolvConf(): Fd | null {
     return this.#enclosure.resolvConf;

@@ -52,6 +52,8 @@ export class Enclosure implements Disposable {
   link: TapLink | null = null;
   /** The command's /etc/resolv.conf, if it has its own. */
   resolvConf: Fd | null = null;
+  /** Called when all processes have ended, and the network is still there. */
+  drain: (() => void) | null = null;
   #reaped = false;
 
   /**
@@ -68,8 +70,6 @@ export class Enclosure implements Disposable {
     if (this.#reaped) return;
     this.#reaped = true;
     const { agent, guard } = this;
-    this.link?.tap.close();
-    this.resolvConf?.close();
     agent.socket.close();
     guard?.socket.close();
     // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
@@ -80,6 +80,14 @@ export class Enclosure implements Disposable {
     waitChild((guard ?? agent).pid);
     agent.close();
     guard?.close();
+    this.resolvConf?.close();
+    if (!this.link) return;
+    // The tap keeps the net namespace, which sends on what its processes have left behind.
+    try {
+      this.drain?.();
+    } finally {
+      this.link.tap.close();
+    }
   }
 
   /** Ends everything inside. */

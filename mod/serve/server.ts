@@ -25,6 +25,10 @@ export interface TapServer extends Disposable {
   serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void;
 }
 
+/** Milliseconds without a step forward, and in all, for what has been sent to be handed on. */
+const PATIENCE = 3000;
+const PATIENCE_MAX = 60_000;
+
 /** Index of an interface of the host's, or 0. */
 function interfaceIndex(name: string): number {
   if (name === "") return 0;
@@ -43,6 +47,7 @@ export class ReactorServer implements TapServer {
   #reach: ReachRequest;
   #resolver: HostResolver | null = null;
   #onWarning: (message: string) => void;
+  #paths = new Set<Datapath>();
   #onResolver: ((conf: ResolvConf) => void) | undefined;
 
   /**
@@ -101,7 +106,30 @@ export class ReactorServer implements TapServer {
       onDead,
     };
     const path: Datapath = serveTap(this.#reactor, link, options);
-    return () => path.close();
+    this.#paths.add(path);
+    return () => {
+      this.#paths.delete(path);
+      path.close();
+    };
+  }
+
+  /**
+   * Hands on what was sent before the last process ended: as on any other host, a program may write, close and exit.
+   *
+   * @param interrupted Asked in between whether to give up.
+   */
+  drain(interrupted: () => boolean): void {
+    const start = performance.now();
+    let [steps, last] = [-1, start];
+    for (;;) {
+      const paths = [...this.#paths];
+      if (paths.every(({ unfinished }) => unfinished === 0) || interrupted()) return;
+      const now = performance.now();
+      const received = paths.reduce((sum, { counters }) => sum + counters.received, 0);
+      if (received !== steps) [steps, last] = [received, now];
+      if (now - last > PATIENCE || now - start > PATIENCE_MAX) return;
+      this.#reactor.turn(PATIENCE / 10);
+    }
   }
 
   /** Follows the host's resolver no longer. */
