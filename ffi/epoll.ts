@@ -2,10 +2,9 @@
 
 import { check } from "./errno.ts";
 import type { Fd } from "./fd.ts";
-import { address, keepAlive } from "./memory.ts";
-import { shim } from "./shim.ts";
+import { Block, quick } from "./quick.ts";
 import { syscallNumber } from "./syscalls.ts";
-import { call, self } from "./task.ts";
+import { self } from "./task.ts";
 
 /** Events of epoll_ctl(2). */
 export const EPOLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000, ET: 0x80000000 } as const;
@@ -13,6 +12,8 @@ export const EPOLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000, 
 const EPOLL_CLOEXEC = 0o2000000;
 const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
 const EINTR = 4;
+const NR_EPOLL_CTL = syscallNumber("epoll_ctl");
+const NR_EPOLL_PWAIT = syscallNumber("epoll_pwait");
 /** `struct epoll_event` is packed on x86_64 alone: {u32 events, u64 data}. */
 const EVENT = Deno.build.arch === "x86_64" ? { size: 12, data: 4 } : { size: 16, data: 8 };
 /** Events taken at once. */
@@ -40,23 +41,23 @@ const BATCH = 256;
 export class Epoll implements Disposable {
   /** The instance itself, readable when an event is there. */
   readonly fd: Fd;
-  #one = new DataView(new ArrayBuffer(EVENT.size));
-  #batch = new DataView(new ArrayBuffer(EVENT.size * BATCH));
-  // Kept, since a wait is the most frequent call there is.
-  #wait: readonly [nr: bigint, fd: bigint, events: bigint];
+  #quick = quick();
+  #one = new Block(EVENT.size);
+  #batch = new Block(EVENT.size * BATCH);
+  #number: number;
 
   /** @throws {SysError} If it cannot be made. */
   constructor() {
     this.fd = self.open("epoll_create1", EPOLL_CLOEXEC);
-    const batch = address(new Uint8Array(this.#batch.buffer));
-    this.#wait = [BigInt(syscallNumber("epoll_pwait")), BigInt(this.fd.number), batch];
+    this.#number = this.fd.number;
   }
 
   #control(operation: number, fd: Fd, events: number, low: number, high: number): void {
-    this.#one.setUint32(0, events, true);
-    this.#one.setUint32(EVENT.data, low, true);
-    this.#one.setUint32(EVENT.data + 4, high, true);
-    call(self, "epoll_ctl", this.fd, operation, fd, new Uint8Array(this.#one.buffer));
+    const { view, at } = this.#one;
+    view.setUint32(0, events, true);
+    view.setUint32(EVENT.data, low, true);
+    view.setUint32(EVENT.data + 4, high, true);
+    check("epoll_ctl", this.#quick(NR_EPOLL_CTL, this.#number, operation, fd.number, at, 0, 0));
   }
 
   /**
@@ -103,25 +104,23 @@ export class Epoll implements Disposable {
    * @throws {SysError} If it fails.
    */
   wait(timeout: number): number {
-    const [nr, fd, events] = this.#wait;
-    const n = Number(shim().call(nr, fd, events, BigInt(BATCH), BigInt(timeout), 0n, 0n));
-    keepAlive(this.#batch);
+    const n = this.#quick(NR_EPOLL_PWAIT, this.#number, this.#batch.at, BATCH, timeout, 0, 0);
     return n === -EINTR ? 0 : check("epoll_pwait", n);
   }
 
   /** Events of the i-th descriptor of the last wait. */
   events(i: number): number {
-    return this.#batch.getUint32(i * EVENT.size, true);
+    return this.#batch.view.getUint32(i * EVENT.size, true);
   }
 
   /** What the i-th descriptor of the last wait is known by. */
   low(i: number): number {
-    return this.#batch.getUint32(i * EVENT.size + EVENT.data, true);
+    return this.#batch.view.getUint32(i * EVENT.size + EVENT.data, true);
   }
 
   /** The other half of that. */
   high(i: number): number {
-    return this.#batch.getUint32(i * EVENT.size + EVENT.data + 4, true);
+    return this.#batch.view.getUint32(i * EVENT.size + EVENT.data + 4, true);
   }
 
   /** Closes it. */

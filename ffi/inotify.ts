@@ -7,6 +7,7 @@ import { call, out, self } from "./task.ts";
 
 /** Events, and flags of watches. */
 export const IN = {
+  CLOSE_WRITE: 8,
   MOVED_FROM: 0x40,
   MOVED_TO: 0x80,
   CREATE: 0x100,

@@ -131,6 +131,7 @@ const x86_64 = () => ({
   wait4: 61,
   waitid: 247,
   write: 1,
+  writev: 20,
 });
 
 const aarch64 = (): Record<SyscallName, number> => ({
@@ -261,6 +262,7 @@ const aarch64 = (): Record<SyscallName, number> => ({
   wait4: 260,
   waitid: 95,
   write: 64,
+  writev: 66,
 });
 
 /** Name of a syscall that penne knows on every architecture it supports. */

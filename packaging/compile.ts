@@ -24,8 +24,11 @@ const RUNTIME_SHA256 = "9209c6262bb6fe821ad676e4ed2a59bad5a6625ae69b261a1e3f0350
 /** The trailer of a program made by `deno compile` 2.4: {u32 magic, u32 hash of the section's name, u64 payload length}. */
 const TRAILER = { size: 16, magic: 0x501e };
 
+/** One thread; little room for young garbage, of which a data path makes none; gc() for when it is idle. */
+const V8_FLAGS = "--single-threaded,--max-semi-space-size=1,--expose-gc";
+
 /** Everything but FFI goes through the bridge, so that is the one permission there is to bake in. */
-const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", "--allow-ffi", "--v8-flags=--single-threaded"];
+const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", "--allow-ffi", `--v8-flags=${V8_FLAGS}`];
 
 function fail(message: string): never {
   console.error(`compile: ${message}`);

@@ -1,6 +1,5 @@
 // Gives network namespaces their network, and leaves each one at the right moment.
 
-import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/handle.ts";
@@ -13,8 +12,10 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { Connector } from "../network/connect.ts";
 import { readNetwork } from "../network/host.ts";
+import { checkReach, type ReachRequest } from "../network/reach.ts";
 import { checkRequest, type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
-import type { Reactor, Watched } from "../reactor/reactor.ts";
+import type { Reactor } from "../reactor/reactor.ts";
+import type { TapServer } from "../serve/server.ts";
 import type { TapLink } from "../tap/link.ts";
 import { type OpenTarget, openTarget } from "../target/open.ts";
 import { parseTarget, type Target } from "../target/target.ts";
@@ -23,8 +24,8 @@ import { type Cause, findName, TargetWatcher, type Watch } from "../target/watch
 /** Why a namespace is no longer served. */
 export type DetachCause = Cause | "interface removed";
 
-/** How to attach; what network the namespaces get as in {@linkcode NetworkRequest}. */
-export interface AttachOptions extends NetworkRequest {
+/** How to attach; what network the namespaces get as in {@linkcode NetworkRequest}, what they reach as in {@linkcode ReachRequest}. */
+export interface AttachOptions extends NetworkRequest, ReachRequest {
   /** Whether to leave when a target's name or process goes; true by default. At its own end a namespace is always left. */
   readonly quit?: boolean;
   /** Told of what could not be done and is not worth failing for. */
@@ -49,7 +50,7 @@ interface Served extends Attached {
   /** To ask whether it lives; null before Linux 6.18. */
   readonly handle: NamespaceHandle | null;
   readonly watch: Watch | null;
-  readonly tap: Watched;
+  readonly stop: () => void;
   /** Why it is served no more. */
   cause: DetachCause | null;
 }
@@ -62,7 +63,7 @@ interface Served extends Attached {
  * @returns The targets.
  * @throws {PenneError} A usage error.
  */
-export function checkAttach(words: readonly string[], request: NetworkRequest): Target[] {
+export function checkAttach(words: readonly string[], request: NetworkRequest & ReachRequest): Target[] {
   if (words.length === 0) {
     throw new PenneError("attach: no TARGET was given", {
       usage: true,
@@ -70,6 +71,7 @@ export function checkAttach(words: readonly string[], request: NetworkRequest): 
     });
   }
   checkRequest(request);
+  checkReach(request);
   const targets = words.map(parseTarget);
   const twice = words.find((word, i) => words.indexOf(word) !== i);
   if (twice !== undefined) throw new PenneError(`attach "${twice}" twice`, { usage: true });
@@ -91,6 +93,7 @@ function handleOf(netns: Fd): NamespaceHandle | null {
 export class Attachments implements Disposable {
   #reactor: Reactor;
   #options: AttachOptions;
+  #server: TapServer;
   #watcher: TargetWatcher | null = null;
   #served = new Set<Served>();
   /** What {@linkcode Attachments.add} has done that would stay. */
@@ -98,10 +101,12 @@ export class Attachments implements Disposable {
 
   /**
    * @param reactor The loop.
+   * @param server Whoever serves the taps.
    * @param options How to attach.
    */
-  constructor(reactor: Reactor, options: AttachOptions = {}) {
+  constructor(reactor: Reactor, server: TapServer, options: AttachOptions = {}) {
     this.#reactor = reactor;
+    this.#server = server;
     this.#options = options;
   }
 
@@ -192,7 +197,7 @@ export class Attachments implements Disposable {
         link,
         handle: handleOf(opened.netns),
         watch,
-        tap: this.#watchTap(link.tap, () => this.#detach(entry, this.#tapCause(entry))),
+        stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry))),
         cause: null,
       };
       this.#served.add(entry);
@@ -201,14 +206,6 @@ export class Attachments implements Disposable {
       watch?.cancel();
       throw error;
     }
-  }
-
-  /** Tells when a tap has gone. */
-  #watchTap(tap: Fd, onGone: () => void): Watched {
-    // The kernel tells of the end as it tells of a frame: who waits for errors alone is not woken. PRI is, and is never set.
-    return this.#reactor.watch(tap, EPOLL.PRI, (events) => {
-      if (events & (EPOLL.ERR | EPOLL.HUP)) onGone();
-    });
   }
 
   /** Watches what a target is named by. */
@@ -238,7 +235,7 @@ export class Attachments implements Disposable {
   #release(served: Served): void {
     this.#served.delete(served);
     served.watch?.cancel();
-    served.tap.remove();
+    served.stop();
     served.link.tap.close();
   }
 

@@ -8,12 +8,14 @@ import { type Attached, Attachments, type AttachOptions, checkAttach, type Detac
 import { BackgroundLink, startInBackground } from "../background/background.ts";
 import { log, logTo } from "../log/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { ReactorServer } from "../serve/server.ts";
 import { forgetDescriptors } from "../target/open.ts";
 import type { Target } from "../target/target.ts";
 import { ATTACH_SPEC } from "./attach_spec.ts";
 import { explainError, runCommand } from "./command.ts";
 import { checkReportFds, openReporter } from "./fds.ts";
 import { networkRequest } from "./network_options.ts";
+import { reachRequest } from "./reach_options.ts";
 import type { ParsedOptions } from "./options.ts";
 import { fdOptions } from "./values.ts";
 
@@ -35,7 +37,7 @@ export function start(args: string[]): Promise<number> {
 
 /** Attaches; the result is the exit code. */
 function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
-  const request = networkRequest(options);
+  const request = { ...networkRequest(options), ...reachRequest(options) };
   const targets = checkAttach(options.rest, request);
   checkReportFds(options);
   const wanted: AttachOptions = { ...request, quit: !options.has("no-quit") };
@@ -91,7 +93,9 @@ function attachHere(
     }
     if (attachments.served.length === 0 && wanted.quit) reactor.stop();
   };
-  using attachments = new Attachments(reactor, { ...wanted, onDetach, onWarning: (message) => log().warn(message) });
+  const onWarning = (message: string) => log().warn(message);
+  using server = new ReactorServer(reactor, wanted, onWarning);
+  using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
   const report = openReporter(options);
   let exitCode = FAILURE;
   try {

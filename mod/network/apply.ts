@@ -25,9 +25,6 @@ import { TXQUEUELEN } from "../tap/tap.ts";
 import { readFamily } from "./host.ts";
 import { type FamilyPlan, type NetworkPlan, showRoute } from "./plan.ts";
 
-/** The MAC address of everybody that a namespace sees, ours: locally administered, and the same in every namespace. */
-export const PEER_MAC: Uint8Array = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
-
 /** Errors of a route that another route can mend. */
 const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
 
@@ -253,7 +250,7 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied 
     for (const { hops } of family.routes) {
       for (const { gateway } of hops) {
         // Not worth failing for: the kernel can find it out by itself.
-        if (gateway) ignoreRefusal(() => socket.request(setNeighbour(index, gateway, PEER_MAC)));
+        if (gateway) ignoreRefusal(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
       }
     }
   }

@@ -68,7 +68,12 @@ export class Reactor implements Disposable {
   #slots: Slot[] = [];
   #free: number[] = [];
   #timers: Due[] = [];
+  #soon: (() => void)[] = [];
+  #next: (() => void)[] = [];
   #running = false;
+
+  /** Milliseconds of `performance.now()` when the events being told of were fetched. */
+  now = performance.now();
 
   /** Readable when there is something to do for {@linkcode Reactor.turn}, times apart. */
   get fd(): Fd {
@@ -132,12 +137,23 @@ export class Reactor implements Disposable {
   }
 
   /**
+   * Does something after the events at hand; asked for while doing so, in the next turn, which then does not wait. For
+   * work that is left over so that others get their turn.
+   *
+   * @param action What to do; a function that is kept, rather than a new one each time, costs nothing.
+   */
+  soon(action: () => void): void {
+    this.#soon.push(action);
+  }
+
+  /**
    * How long {@linkcode Reactor.turn} may wait.
    *
    * @param limit Milliseconds at most; negative: for ever.
-   * @returns Milliseconds up to the next timer; negative: for ever.
+   * @returns Milliseconds up to the next timer, 0 if something is to be done at once; negative: for ever.
    */
   timeout(limit = -1): number {
+    if (this.#soon.length > 0) return 0;
     while (this.#timers[0]?.action === null) this.#timers.shift();
     const next = this.#timers[0];
     if (!next) return limit;
@@ -152,13 +168,20 @@ export class Reactor implements Disposable {
    */
   turn(timeout = -1): void {
     const epoll = this.#epoll;
+    const left = this.#soon;
     const n = epoll.wait(this.timeout(timeout));
+    this.now = performance.now();
     for (let i = 0; i < n; i++) {
       const slot = this.#slots[epoll.low(i)]!;
       if (slot.generation === epoll.high(i)) slot.handler?.(epoll.events(i));
     }
-    if (this.#timers.length === 0) return;
-    const now = performance.now();
+    if (left.length > 0) {
+      this.#soon = this.#next;
+      for (let i = 0; i < left.length; i++) left[i]!();
+      left.length = 0;
+      this.#next = left;
+    }
+    const { now } = this;
     while (this.#timers.length && this.#timers[0]!.at <= now) this.#timers.shift()!.action?.();
   }
 

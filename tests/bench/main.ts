@@ -15,6 +15,14 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Memory of an agent, and its start in new namespaces",
     open: async () => await (await import("./agent.ts")).openAgent(),
   },
+  "network-65520": {
+    title: "The data path at MTU 65520 beside pasta and slirp4netns",
+    open: async () => await (await import("./network.ts")).openNetwork(65520),
+  },
+  "network-1500": {
+    title: "The data path at MTU 1500 beside pasta and slirp4netns",
+    open: async () => await (await import("./network.ts")).openNetwork(1500),
+  },
   ready: {
     title: "From the start of a program until a namespace's network is usable",
     open: async () => await (await import("./ready.ts")).openReady(),
@@ -42,7 +50,7 @@ const USAGE = [
   "  --json FILE  write all figures to FILE too",
   "",
   "Groups, all by default:",
-  ...Object.entries(GROUPS).map(([name, { title }]) => `  ${name.padEnd(11)}  ${title}`),
+  ...Object.entries(GROUPS).map(([name, { title }]) => `  ${name.padEnd(13)}  ${title}`),
 ];
 
 /** Refuses the command line. */

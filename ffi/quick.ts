@@ -1,0 +1,66 @@
+// The shim's second entry: syscalls for the hot paths, without an allocation and without an exception.
+//
+// Every number of JavaScript is a double. Handing over doubles, addresses too, costs some nanoseconds a call and makes no
+// BigInt, neither for the arguments nor for the result. An address has at most 52 bits, so a double holds it exactly.
+// The result is a value or a negative error number: who calls this looks at it, there is no `check()` on the way.
+
+import { address } from "./memory.ts";
+import { shim } from "./shim.ts";
+
+const QUICK = {
+  quick: {
+    parameters: [
+      "f64", // double nr
+      "f64", // double a
+      "f64", // double b
+      "f64", // double c
+      "f64", // double d
+      "f64", // double e
+      "f64", // double f
+    ],
+    result: "f64", // value or -errno
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** A raw syscall: number and six arguments; the result is a value or a negative error number. */
+export type Quick = (nr: number, a: number, b: number, c: number, d: number, e: number, f: number) => number;
+
+let bound: Quick | undefined;
+
+/**
+ * The call, bound the first time.
+ *
+ * @example
+ * ```ts
+ * import { quick } from "./quick.ts";
+ * import { syscallNumber } from "./syscalls.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(quick()(syscallNumber("getpid"), 0, 0, 0, 0, 0, 0), Deno.pid);
+ * assertEquals(quick()(syscallNumber("read"), -1, 0, 0, 0, 0, 0), -9); // EBADF
+ * ```
+ *
+ * @returns The call; the same one every time.
+ * @throws {Error} If the shim cannot be loaded.
+ */
+export function quick(): Quick {
+  bound ??= Deno.dlopen(`/proc/self/fd/${shim().image}`, QUICK).symbols.quick;
+  return bound;
+}
+
+/** Memory whose address is known, to be read and written both here and by the kernel; never freed. */
+export class Block {
+  /** The memory. */
+  readonly bytes: Uint8Array;
+  /** The same, for numbers. */
+  readonly view: DataView;
+  /** Address of its first byte. */
+  readonly at: number;
+
+  /** @param size Bytes. */
+  constructor(size: number) {
+    this.bytes = new Uint8Array(size);
+    this.view = new DataView(this.bytes.buffer);
+    this.at = Number(address(this.bytes));
+  }
+}

@@ -1,0 +1,175 @@
+// The table of a namespace's flows, by protocol, addresses and ports.
+
+import type { Packet } from "../packet/packet.ts";
+import { flowEnded } from "./tidy.ts";
+
+/** What the flows of every protocol have in common. */
+export abstract class Flow {
+  /** Next flow in the same chain. */
+  chained: Flow | null = null;
+  /** Hash of the key. */
+  hash = 0;
+  /** Place in {@linkcode FlowTable.list}. */
+  place = -1;
+  /** Protocol number of IP. */
+  protocol = 0;
+  /** 4 or 6. */
+  family = 0;
+  /** The namespace's address: words 0 to 3. */
+  s0 = 0;
+  s1 = 0;
+  s2 = 0;
+  s3 = 0;
+  /** The address it talks to, as it knows it. */
+  d0 = 0;
+  d1 = 0;
+  d2 = 0;
+  d3 = 0;
+  /** Its port and the other side's: `port << 16 | port`. */
+  ports = 0;
+
+  /** Looks after the flow as time goes by; `now` is in milliseconds. */
+  abstract tick(now: number): void;
+  /** Ends it without a word to either side but what the kernel says when a socket is closed. */
+  abstract close(): void;
+}
+
+/** Port inside. */
+export function insidePort(flow: Flow): number {
+  return flow.ports >>> 16;
+}
+
+/** Port outside. */
+export function outsidePort(flow: Flow): number {
+  return flow.ports & 0xffff;
+}
+
+/**
+ * A hash table whose look-up allocates nothing; who is inside cannot choose what collides, as the hash is seeded.
+ *
+ * @example
+ * ```ts
+ * import { Flow, FlowTable } from "./flows.ts";
+ * import { Packet, PROTOCOL } from "../packet/packet.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * class Some extends Flow {
+ *   override tick(): void {}
+ *   override close(): void {}
+ * }
+ * const table = new FlowTable();
+ * const packet = Object.assign(new Packet(), { family: 4, protocol: PROTOCOL.UDP, s3: 1, d3: 2 });
+ * assertEquals(table.find(packet, 5 << 16 | 53), null);
+ * const flow = new Some();
+ * table.add(flow, packet, 5 << 16 | 53);
+ * assertEquals(table.find(packet, 5 << 16 | 53), flow);
+ * table.remove(flow);
+ * assertEquals(table.size, 0);
+ * ```
+ */
+export class FlowTable {
+  /** All flows, in no order. */
+  readonly list: Flow[] = [];
+  #buckets: (Flow | null)[] = new Array(64).fill(null);
+  #seed = crypto.getRandomValues(new Int32Array(1))[0]!;
+
+  /** Number of flows. */
+  get size(): number {
+    return this.list.length;
+  }
+
+  #hash(p: Packet, ports: number): number {
+    let h = this.#seed ^ p.protocol;
+    h = Math.imul(h ^ p.s3, 0x85ebca6b);
+    h = Math.imul(h ^ h >>> 15 ^ p.d3, 0xc2b2ae35);
+    h = Math.imul(h ^ h >>> 13 ^ ports, 0x27d4eb2f);
+    if (p.family === 6) {
+      h = Math.imul(h ^ h >>> 15 ^ p.d0, 0x85ebca6b);
+      h = Math.imul(h ^ h >>> 15 ^ p.d1, 0xc2b2ae35);
+      h = Math.imul(h ^ h >>> 15 ^ p.d2, 0x27d4eb2f);
+      h = Math.imul(h ^ h >>> 15 ^ p.s0 ^ p.s1, 0x85ebca6b);
+      h = Math.imul(h ^ h >>> 15 ^ p.s2, 0xc2b2ae35);
+    }
+    return h ^ h >>> 16;
+  }
+
+  /**
+   * The flow that a packet from inside belongs to.
+   *
+   * @param p The packet.
+   * @param ports Its source port and destination port, `source << 16 | destination`.
+   * @returns The flow, or null.
+   */
+  find(p: Packet, ports: number): Flow | null {
+    const hash = this.#hash(p, ports);
+    let flow = this.#buckets[hash & (this.#buckets.length - 1)]!;
+    while (flow !== null) {
+      if (
+        flow.hash === hash && flow.ports === ports && flow.d3 === p.d3 && flow.s3 === p.s3 &&
+        flow.protocol === p.protocol && flow.family === p.family && flow.d2 === p.d2 && flow.d1 === p.d1 &&
+        flow.d0 === p.d0 && flow.s2 === p.s2 && flow.s1 === p.s1 && flow.s0 === p.s0
+      ) return flow;
+      flow = flow.chained!;
+    }
+    return null;
+  }
+
+  /**
+   * Adds a flow under the key of the packet that begins it.
+   *
+   * @param flow The flow; its key is set.
+   * @param p The packet.
+   * @param ports Its ports as for {@linkcode FlowTable.find}.
+   */
+  add(flow: Flow, p: Packet, ports: number): void {
+    flow.protocol = p.protocol;
+    flow.family = p.family;
+    flow.s0 = p.s0;
+    flow.s1 = p.s1;
+    flow.s2 = p.s2;
+    flow.s3 = p.s3;
+    flow.d0 = p.d0;
+    flow.d1 = p.d1;
+    flow.d2 = p.d2;
+    flow.d3 = p.d3;
+    flow.ports = ports;
+    flow.hash = this.#hash(p, ports);
+    flow.place = this.list.push(flow) - 1;
+    if (this.list.length > this.#buckets.length) this.#resize(this.#buckets.length * 4);
+    else this.#chain(flow);
+  }
+
+  /** Removes a flow; one that is not there stays so. */
+  remove(flow: Flow): void {
+    if (flow.place < 0) return;
+    const slot = flow.hash & (this.#buckets.length - 1);
+    let other = this.#buckets[slot]!;
+    if (other === flow) this.#buckets[slot] = flow.chained;
+    else {
+      while (other.chained !== flow) other = other.chained!;
+      other.chained = flow.chained;
+    }
+    flow.chained = null;
+    const last = this.list.pop()!;
+    if (last !== flow) {
+      this.list[flow.place] = last;
+      last.place = flow.place;
+    }
+    flow.place = -1;
+    flowEnded();
+    if (this.#buckets.length > 64 && this.list.length * 16 < this.#buckets.length) {
+      this.#resize(this.#buckets.length / 4);
+    }
+  }
+
+  #chain(flow: Flow): void {
+    const slot = flow.hash & (this.#buckets.length - 1);
+    flow.chained = this.#buckets[slot]!;
+    this.#buckets[slot] = flow;
+  }
+
+  #resize(size: number): void {
+    this.#buckets = new Array(size).fill(null);
+    for (const flow of this.list) this.#chain(flow);
+  }
+}

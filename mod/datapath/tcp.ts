@@ -1,0 +1,1064 @@
+// TCP: connections from inside, each on a socket of the host's, without a stack of our own.
+//
+// Theory of operation. Every connection of the namespace is a socket here. What the namespace sends goes into the socket,
+// what arrives at the socket goes to the namespace as segments, and between the two there are sequence numbers.
+//
+// Towards the namespace nothing is kept: data is peeked at and sent, and stays in the socket until the namespace has
+// acknowledged it; then it is discarded there. The socket remembers how far we have peeked (SO_PEEK_OFF), so sending again
+// is setting that back. So the namespace's window closes the socket's window, and with it the sender's.
+//
+// Towards the host data is acknowledged once the socket has it. The window that is offered is the room in the socket's
+// send buffer, and some more (HOLD): only a writer who meets a full buffer makes the kernel enlarge it, and only then does
+// the kernel tell when there is room again. What a socket has not taken is held here until it does; it was within the
+// window we had offered, so dropping it would cost a retransmission time-out. While something is held, the window's right
+// edge stays where it is. No window is ever taken back.
+//
+// A frame holds up to 64 kB whatever the MTU is, as the tap does segmentation; so the work is done some ten thousand times a second,
+// and the rest is the kernel's copying.
+//
+// The connection inside is answered only once the one outside is there, and fails as that one does.
+
+import {
+  connect,
+  E,
+  getOption,
+  IPPROTO,
+  MSG,
+  peekBehind,
+  receiveAt,
+  resetOnClose,
+  sendAt,
+  sendRoom,
+  setOption,
+  shutdownWrite,
+  SO,
+  SOCK,
+  socket,
+  SOL_SOCKET,
+  TCP,
+} from "../../ffi/net.ts";
+import { EPOLL } from "../../ffi/epoll.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { finish, fold } from "../packet/checksum.ts";
+import {
+  ETHERTYPE,
+  half,
+  IPV4,
+  IPV6,
+  type Packet,
+  PROTOCOL,
+  transportValid,
+  VNET,
+  VNET_FLAG,
+  VNET_GSO,
+} from "../packet/packet.ts";
+import { distance, FLAG, synOptions, TCP_HEADER } from "../packet/tcp.ts";
+import type { Watched } from "../reactor/reactor.ts";
+import { Flow, outsidePort } from "./flows.ts";
+import { Held, heldBytes } from "./held.ts";
+import { RX, TX } from "./memory.ts";
+import { type Path, TX_IP } from "./path.ts";
+import { sendUnreachable } from "./unreachable.ts";
+
+/** Bytes offered to the namespace beyond the room in the socket. */
+const HOLD = 192 * 1024;
+/** Bytes held by all flows together from which on no more than the room is offered. */
+const HOLD_PRESSURE = 48 << 20;
+/** Shift of the windows we offer: up to 8 MB. */
+const WINDOW_SHIFT = 7;
+const WINDOW_MAX = 0xffff << WINDOW_SHIFT;
+/** Received bytes after which an acknowledgement does not wait for the end of the batch. */
+const ACK_EVERY = 128 * 1024;
+/** Received bytes after which the room in the socket is asked for again, if the window is wide. */
+const ASK_EVERY = 32 * 1024;
+/** Exchanges in a row from which on acknowledgements wait for the answer, how long, and how much is at most waiting. */
+const PING_PONG = 3;
+const ACK_DELAY = 2;
+const ACK_DELAY_BYTES = 4096;
+/** Frames of one flow before others get their turn. */
+const PUMP_FRAMES = 8;
+/** Segments of one flow that are kept while something before them is missing. */
+const EARLY_MAX = 64;
+/** Blocks in a selective acknowledgement. */
+const SACK_BLOCKS = 3;
+/** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
+const FLIGHT_PEEKED = 256 * 1024;
+/** Duplicate acknowledgements that stand for a loss, RFC 5681. */
+const DUPLICATES = 3;
+/** Longest TCP payload in one frame. */
+const PAYLOAD_MAX = 65535 - IPV4 - TCP_HEADER;
+const PAYLOAD_MAX_6 = 65535 - IPV6 - TCP_HEADER;
+/** Congestion window that limits nothing. */
+const NO_LIMIT = 1 << 30;
+
+/** Milliseconds. */
+const RTO_MIN = 300;
+const RTO_FIRST = 1000;
+const RTO_MAX = 60_000;
+/** Times a segment is sent again before the connection is given up; a SYN-ACK. */
+const RETRIES = 12;
+const SYN_RETRIES = 5;
+/** Time after the first SYN in which the second one is awaited; the ones after it take up to twice as long each. */
+const SYN_PATIENCE = 4000;
+/** Idle time after which each side is asked whether it is still there, and the time between questions. */
+const KEEPALIVE_IDLE = 7_200_000;
+const KEEPALIVE_INTERVAL = 75_000;
+const KEEPALIVE_PROBES = 9;
+
+const SEND = MSG.DONTWAIT | MSG.NOSIGNAL;
+const PEEK = MSG.PEEK | MSG.DONTWAIT;
+const DISCARD = MSG.TRUNC | MSG.DONTWAIT;
+const SO_OOBINLINE = 10;
+
+const CONNECTING = 0;
+const SYN_ACKED = 1;
+const OPEN = 2;
+const GONE = 3;
+
+/** What all TCP flows of a namespace share. */
+export class Tcp {
+  /** Flows that this batch of frames had something for. */
+  readonly touched: TcpFlow[] = [];
+  #ready: TcpFlow[] = [];
+  #others: TcpFlow[] = [];
+  #late: TcpFlow[] = [];
+  readonly #go = () => this.#pumpReady();
+  #scheduled = false;
+
+  constructor(readonly path: Path) {}
+
+  /**
+   * Handles a segment from the namespace.
+   *
+   * @param p The packet, in RX.
+   */
+  input(p: Packet): void {
+    const { view } = RX;
+    const t = p.transport;
+    if (p.end - t < TCP_HEADER) return this.#drop();
+    const header = (view.getUint8(t + 12) >> 4) * 4;
+    if (header < TCP_HEADER || t + header > p.end || !transportValid(view, p)) return this.#drop();
+    const ports = view.getInt32(t);
+    const flow = this.path.table.find(p, ports) as TcpFlow | null;
+    if (flow !== null) {
+      flow.input(p, header);
+      return;
+    }
+    const flags = view.getUint8(t + 13);
+    if (flags & FLAG.RST) return;
+    if ((flags & (FLAG.SYN | FLAG.ACK | FLAG.FIN)) === FLAG.SYN) this.open(p, header);
+    else this.#refuse(p, header);
+  }
+
+  #drop(): void {
+    this.path.counters.dropped++;
+  }
+
+  /** Answers a segment that belongs to no connection, RFC 9293 section 3.10.7.1. */
+  #refuse(p: Packet, header: number): void {
+    const { view } = RX;
+    const t = p.transport;
+    const flags = view.getUint8(t + 13);
+    const length = p.end - t - header + (flags & FLAG.SYN ? 1 : 0) + (flags & FLAG.FIN ? 1 : 0);
+    const seq = view.getInt32(t + 4);
+    if (flags & FLAG.ACK) this.#reset(p, view.getInt32(t + 8), 0, FLAG.RST);
+    else this.#reset(p, 0, seq + length | 0, FLAG.RST | FLAG.ACK);
+  }
+
+  #reset(p: Packet, seq: number, ack: number, flags: number): void {
+    const { view } = TX;
+    const from = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
+    const to = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
+    const t = this.path.ip(from, to, PROTOCOL.TCP, TCP_HEADER);
+    view.setUint16(t, RX.view.getUint16(p.transport + 2));
+    view.setUint16(t + 2, RX.view.getUint16(p.transport));
+    view.setInt32(t + 4, seq);
+    view.setInt32(t + 8, ack);
+    view.setInt32(t + 12, 5 << 28 | flags << 16);
+    view.setInt32(t + 16, 0);
+    view.setUint16(t + 16, fold(this.path.pseudo(from, to, PROTOCOL.TCP, TCP_HEADER)));
+    view.setUint8(0, VNET_FLAG.NEEDS_CSUM);
+    view.setUint16(6, t - VNET, true);
+    view.setUint16(8, 16, true);
+    this.path.write(t + TCP_HEADER);
+  }
+
+  /** Begins a connection for a SYN. */
+  open(p: Packet, header: number): void {
+    const { path } = this;
+    const { view } = RX;
+    const port = view.getUint16(p.transport + 2);
+    const target = path.rules.target(p, PROTOCOL.TCP, port);
+    // Not a word would have it try for minutes.
+    if (target === null) return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
+    if (path.table.size >= path.rules.flowsMax) return this.#limit(p);
+    const s = socket(target.family, SOCK.STREAM);
+    if (s < 0) return this.#limit(p);
+    const fd = new Fd(s);
+    if (path.rules.peekOffset) setOption(s, SOL_SOCKET, SO.PEEK_OFF, 0);
+    setOption(s, SOL_SOCKET, SO_OOBINLINE, 1);
+    setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
+    let error = path.rules.prepare(s, target);
+    if (error === 0) {
+      error = connect(s, target, target.port, target.scope);
+      if (error === E.INPROGRESS) error = 0;
+    }
+    const flow = new TcpFlow(this, fd, p, header);
+    if (error < 0) {
+      flow.failed(error);
+      return;
+    }
+    try {
+      flow.watched = path.reactor.watch(fd, EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET, flow.onEvents);
+    } catch {
+      fd.close();
+      return this.#limit(p);
+    }
+    path.counters.flows++;
+    path.table.add(flow, p, view.getInt32(p.transport));
+  }
+
+  #limit(p: Packet): void {
+    this.path.counters.limited++;
+    this.#reset(p, 0, RX.view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
+  }
+
+  /** Does what a batch of frames has left to do: acknowledge, discard, send what windows allow now. */
+  finishBatch(): void {
+    const { touched } = this;
+    for (let i = 0; i < touched.length; i++) touched[i]!.afterBatch();
+    touched.length = 0;
+  }
+
+  /** Has a flow's turn come again after others had theirs. */
+  later(flow: TcpFlow): void {
+    if (flow.queued) return;
+    flow.queued = true;
+    this.#ready.push(flow);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.path.reactor.soon(this.#go);
+  }
+
+  /** Has a flow acknowledge in a moment, unless something goes to the namespace before. */
+  acknowledgeLater(flow: TcpFlow): void {
+    flow.waiting = true;
+    this.#late.push(flow);
+    if (this.#late.length === 1) this.path.reactor.after(ACK_DELAY, this.#acknowledgeLate);
+  }
+
+  readonly #acknowledgeLate = () => {
+    const late = this.#late;
+    this.#late = [];
+    for (const flow of late) flow.answerLate();
+  };
+
+  #pumpReady(): void {
+    this.#scheduled = false;
+    const ready = this.#ready;
+    this.#ready = this.#others;
+    for (let i = 0; i < ready.length; i++) {
+      ready[i]!.queued = false;
+      ready[i]!.pump();
+    }
+    ready.length = 0;
+    this.#others = ready;
+  }
+}
+
+/** One connection. */
+export class TcpFlow extends Flow {
+  readonly path: Path;
+  readonly s: number;
+  watched: Watched | null = null;
+  state = CONNECTING;
+  /** Whether it is in {@linkcode Tcp.touched}. */
+  touched = false;
+  /** Whether its turn comes again. */
+  queued = false;
+
+  // From the namespace to the host.
+  /** The namespace's initial sequence number. */
+  readonly isn: number;
+  /** Next sequence number expected. */
+  rcvNext: number;
+  /** What was acknowledged last. */
+  rcvAcked: number;
+  /** Right edge of the window that was offered. */
+  rcvEdge: number;
+  /** Whether an acknowledgement is due. */
+  ackDue = false;
+  /** Whether the namespace has sent its FIN, and whether the socket was told. */
+  finReceived = false;
+  shutDown = false;
+  readonly held = new Held();
+  /** Whether the namespace understands what came early (selective acknowledgements). */
+  readonly #sack: boolean;
+  /** Segments that have come before what precedes them. */
+  #early: { seq: number; bytes: Uint8Array; fin: boolean }[] | null = null;
+
+  // From the host to the namespace.
+  /** First byte that is not acknowledged: what the socket has first, but for `discardable`. */
+  sndUnacked: number;
+  /** Next byte to be sent. */
+  sndNext: number;
+  /** Behind the last byte that was ever sent. */
+  sndMax: number;
+  /** The namespace's window, in bytes, and the segment it is from. */
+  sndWindow = 0;
+  windowSeq = 0;
+  windowAck = 0;
+  readonly sndShift: number;
+  readonly rcvShift: number;
+  readonly mss: number;
+  readonly payloadMax: number;
+  /** Acknowledged bytes that are still in the socket. */
+  discardable = 0;
+  /** Whether the socket may have something we have not peeked at. */
+  readable = false;
+  /** Whether our FIN is sent (again, after a loss), whether it has its number (before `sndMax`), whether it has arrived. */
+  finSent = false;
+  finNumbered = false;
+  finAcked = false;
+  duplicates = 0;
+  /** Whether a loss is being made good, and what must be acknowledged for that to be over. */
+  recovering = false;
+  recover = 0;
+  /** Bytes that may be on the way at once: less than the window only after a loss. */
+  congestion = NO_LIMIT;
+
+  // Time, in milliseconds.
+  /** When something is due: a retransmission or a probe; 0: nothing is. */
+  dueAt = 0;
+  rto = RTO_FIRST;
+  tries = 0;
+  readonly #begunAt: number;
+  /** When something was last heard of the namespace. */
+  heardAt: number;
+  probes = 0;
+  /** Round trip being measured: the byte that is waited for, and since when. */
+  timedSeq = 0;
+  timedAt = 0;
+  smoothed = 0;
+  keepalive = false;
+
+  /** Next sequence number expected when the room in the socket was asked for last. */
+  #askedAt = 0;
+  /** Exchanges of question and answer in a row: an acknowledgement then waits for the answer. */
+  pingPong = 0;
+  /** Whether something has come that was not answered since, and when. */
+  #asked = false;
+  #askedSince = 0;
+  /** Whether the acknowledgement that is due waits for an answer to go with. */
+  waiting = false;
+  /** Whether the other side has closed: what is peeked at ends. */
+  #ending = false;
+
+  // Sums over those parts of headers that never change.
+  readonly #ipSum: number;
+  readonly #pseudoSum: number;
+
+  constructor(readonly tcp: Tcp, readonly fd: Fd, p: Packet, header: number) {
+    super();
+    const { view } = RX;
+    const t = p.transport;
+    this.path = tcp.path;
+    this.s = fd.number;
+    this.protocol = PROTOCOL.TCP;
+    this.family = p.family;
+    this.s0 = p.s0;
+    this.s1 = p.s1;
+    this.s2 = p.s2;
+    this.s3 = p.s3;
+    this.d0 = p.d0;
+    this.d1 = p.d1;
+    this.d2 = p.d2;
+    this.d3 = p.d3;
+    this.ports = view.getInt32(t);
+    this.isn = view.getInt32(t + 4);
+    this.rcvNext = this.isn + 1 | 0;
+    this.rcvAcked = this.rcvNext;
+    this.rcvEdge = this.rcvNext;
+    const { mss, windowShift, sack } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
+    const ip = p.family === 4 ? IPV4 : IPV6;
+    this.mss = Math.min(mss, this.path.mtu - ip - TCP_HEADER);
+    this.payloadMax = Math.floor((p.family === 4 ? PAYLOAD_MAX : PAYLOAD_MAX_6) / this.mss) * this.mss;
+    this.#sack = sack;
+    this.sndShift = Math.max(0, windowShift);
+    this.rcvShift = windowShift < 0 ? 0 : WINDOW_SHIFT;
+    this.sndWindow = view.getUint16(t + 14);
+    this.sndUnacked = this.sndNext = this.sndMax = this.path.rules.initialSequence(this);
+    this.heardAt = this.#begunAt = this.path.reactor.now;
+    this.#ipSum = 0x4500 + 0x4000 + 0x4006 + half(p.s3) + half(p.d3);
+    this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.TCP +
+      (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
+  }
+
+  /** Writes the headers in TX and sends the segment; its payload is there already. */
+  segment(flags: number, seq: number, length: number, options = 0): void {
+    const { view, bytes } = TX;
+    const { path } = this;
+    const header = TCP_HEADER + options;
+    const ip = TX_IP;
+    let t: number;
+    bytes.set(path.addresses, VNET);
+    if (this.family === 4) {
+      t = ip + IPV4;
+      const total = IPV4 + header + length;
+      view.setUint16(VNET + 12, ETHERTYPE.IPV4);
+      view.setInt32(ip, 0x45000000 | total);
+      view.setInt32(ip + 4, 0x4000);
+      view.setInt32(ip + 8, 0x40060000 | finish(this.#ipSum + total));
+      view.setInt32(ip + 12, this.d3);
+      view.setInt32(ip + 16, this.s3);
+    } else {
+      t = ip + IPV6;
+      view.setUint16(VNET + 12, ETHERTYPE.IPV6);
+      view.setInt32(ip, 0x60000000);
+      view.setInt32(ip + 4, header + length << 16 | PROTOCOL.TCP << 8 | 64);
+      view.setInt32(ip + 8, this.d0);
+      view.setInt32(ip + 12, this.d1);
+      view.setInt32(ip + 16, this.d2);
+      view.setInt32(ip + 20, this.d3);
+      view.setInt32(ip + 24, this.s0);
+      view.setInt32(ip + 28, this.s1);
+      view.setInt32(ip + 32, this.s2);
+      view.setInt32(ip + 36, this.s3);
+    }
+    const window = flags & FLAG.SYN
+      ? Math.min(0xffff, this.#offer())
+      : Math.min(0xffff, this.#offer() >> this.rcvShift);
+    view.setUint16(t, this.ports & 0xffff);
+    view.setUint16(t + 2, this.ports >>> 16);
+    view.setInt32(t + 4, seq);
+    view.setInt32(t + 8, this.rcvNext);
+    view.setInt32(t + 12, header << 26 | flags << 16 | window);
+    view.setInt32(t + 16, fold(this.#pseudoSum + header + length) << 16);
+    // struct virtio_net_hdr: u8 flags, u8 gso_type, u16 hdr_len, u16 gso_size, u16 csum_start, u16 csum_offset
+    if (length > this.mss) {
+      view.setUint16(0, VNET_FLAG.NEEDS_CSUM | (this.family === 4 ? VNET_GSO.TCPV4 : VNET_GSO.TCPV6) << 8, true);
+      view.setUint16(2, t - VNET + header, true);
+      view.setUint16(4, this.mss, true);
+    } else {
+      view.setUint16(0, VNET_FLAG.NEEDS_CSUM, true);
+      view.setInt32(2, 0);
+    }
+    view.setUint16(6, t - VNET, true);
+    view.setUint16(8, 16, true);
+    this.ackDue = false;
+    this.rcvAcked = this.rcvNext;
+    path.write(t + header + length);
+  }
+
+  /** Bytes of window to offer now; moves the right edge. */
+  #offer(): number {
+    if (this.state !== OPEN) {
+      const first = 65535;
+      if (distance(this.rcvEdge, this.rcvNext + first | 0) > 0) this.rcvEdge = this.rcvNext + first | 0;
+      return first;
+    }
+    const left = distance(this.rcvNext, this.rcvEdge);
+    // A window that is still wide is worth no question to the kernel.
+    if (left > HOLD && distance(this.#askedAt, this.rcvNext) < ASK_EVERY) return left;
+    this.#askedAt = this.rcvNext;
+    const held = this.held.length;
+    const extra = heldBytes() > HOLD_PRESSURE ? 0 : HOLD;
+    const room = held > 0 ? 0 : Math.max(0, sendRoom(this.s));
+    const wanted = Math.min(WINDOW_MAX, room + extra - held, this.rcvShift === 0 ? 0xffff : WINDOW_MAX);
+    // Neither backwards nor by a crumb.
+    if (wanted - left >= Math.min(this.mss, 4096)) {
+      // The edge that the scaled value stands for.
+      const scaled = wanted >> this.rcvShift << this.rcvShift;
+      this.rcvEdge = this.rcvNext + scaled | 0;
+      return scaled;
+    }
+    return Math.max(0, left);
+  }
+
+  acknowledge(): void {
+    this.segment(FLAG.ACK, this.sndNext, 0, this.#early !== null && this.#sack ? this.#writeSack(this.#early) : 0);
+  }
+
+  /** Writes a SACK option for what has come early, the latest first (RFC 2018); answers its length with padding. */
+  #writeSack(early: readonly { seq: number; bytes: Uint8Array }[]): number {
+    const { view } = TX;
+    const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    let blocks = 0;
+    for (let i = early.length - 1; i >= 0 && blocks < SACK_BLOCKS; i--) {
+      let from = early[i]!.seq;
+      let to = from + early[i]!.bytes.length | 0;
+      if (from === to) continue; // a FIN alone
+      // What borders on it is one block with it.
+      for (let grown = true; grown;) {
+        grown = false;
+        for (const { seq, bytes } of early) {
+          const end = seq + bytes.length | 0;
+          if (distance(seq, from) > 0 && distance(from, end) >= 0) {
+            from = seq;
+            grown = true;
+          }
+          if (distance(seq, to) >= 0 && distance(to, end) > 0) {
+            to = end;
+            grown = true;
+          }
+        }
+      }
+      let known = false;
+      for (let k = 0; k < blocks; k++) known ||= view.getInt32(t + 4 + 8 * k) === from;
+      if (known) continue;
+      view.setInt32(t + 4 + 8 * blocks, from);
+      view.setInt32(t + 8 + 8 * blocks, to);
+      blocks++;
+    }
+    if (blocks === 0) return 0;
+    view.setInt32(t, 1 << 24 | 1 << 16 | 5 << 8 | 2 + 8 * blocks);
+    return 4 + 8 * blocks;
+  }
+
+  #sendSynAck(): void {
+    const { view } = TX;
+    const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    const ip = this.family === 4 ? IPV4 : IPV6;
+    view.setInt32(t, 2 << 24 | 4 << 16 | this.path.mtu - ip - TCP_HEADER);
+    let options = 4;
+    if (this.rcvShift > 0) {
+      view.setInt32(t + 4, 1 << 24 | 3 << 16 | 3 << 8 | WINDOW_SHIFT);
+      options = 8;
+    }
+    if (this.#sack) {
+      view.setInt32(t + options, 1 << 24 | 1 << 16 | 4 << 8 | 2);
+      options += 4;
+    }
+    this.segment(FLAG.SYN | FLAG.ACK, this.sndUnacked, 0, options);
+  }
+
+  /** Notes that the batch has had something for this flow. */
+  touch(): void {
+    if (this.touched) return;
+    this.touched = true;
+    this.tcp.touched.push(this);
+  }
+
+  /** Arms the timer unless it is armed. */
+  #arm(): void {
+    if (this.dueAt === 0) this.dueAt = this.path.reactor.now + this.rto;
+  }
+
+  readonly onEvents = (events: number): void => {
+    if (this.state === CONNECTING) return this.#connected(events);
+    if (this.state === GONE) return;
+    if (events & EPOLL.ERR) {
+      const error = getOption(this.s, SOL_SOCKET, SO.ERROR);
+      if (error !== 0) return this.failed(-error);
+    }
+    if (events & (EPOLL.RDHUP | EPOLL.HUP)) this.#ending = true;
+    if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();
+    if (this.state === OPEN && events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
+      this.readable = true;
+      this.pump();
+    } else if (events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) this.readable = true;
+  };
+
+  #connected(events: number): void {
+    if (events & (EPOLL.ERR | EPOLL.HUP)) {
+      const error = getOption(this.s, SOL_SOCKET, SO.ERROR);
+      if (error !== 0) return this.failed(-error);
+    }
+    if (!(events & EPOLL.OUT)) return;
+    this.state = SYN_ACKED;
+    if (events & EPOLL.RDHUP) this.#ending = true;
+    if (events & (EPOLL.IN | EPOLL.RDHUP)) this.readable = true;
+    this.#sendSynAck();
+    this.sndNext = this.sndMax = this.sndUnacked + 1 | 0;
+    this.#arm();
+  }
+
+  /**
+   * Ends it since the socket has failed, and tells the namespace why.
+   *
+   * @param error A negative error number.
+   */
+  failed(error: number): void {
+    const connecting = this.state === CONNECTING;
+    if (connecting && error === E.TIMEDOUT) {
+      // Nobody has answered; nobody answers here.
+    } else if (connecting && error !== E.CONNREFUSED && error !== E.CONNRESET) {
+      sendUnreachable(this.path, this, error, this.isn);
+    } else {
+      this.#sendReset();
+    }
+    this.close();
+  }
+
+  #sendReset(): void {
+    this.segment(FLAG.RST | FLAG.ACK, this.state === CONNECTING ? 0 : this.sndNext, 0);
+  }
+
+  override close(): void {
+    if (this.state === GONE) return;
+    this.state = GONE;
+    this.held.clear();
+    this.dueAt = 0;
+    this.fd.close();
+    this.watched?.remove();
+    this.path.table.remove(this);
+  }
+
+  /** Ends it without delivering what is still on the way. */
+  abort(): void {
+    resetOnClose(this.s);
+    this.close();
+  }
+
+  /** Handles a segment from the namespace. */
+  input(p: Packet, header: number): void {
+    const { view } = RX;
+    const t = p.transport;
+    const flags = view.getUint8(t + 13);
+    const seq = view.getInt32(t + 4);
+    const { path } = this;
+    this.heardAt = path.reactor.now;
+    this.probes = 0;
+    if (this.state === CONNECTING) {
+      if (flags & FLAG.RST) {
+        if (seq === this.rcvNext) this.abort();
+      } else if (flags & FLAG.SYN && seq !== this.isn) {
+        // It has given up that one, and begins another.
+        this.abort();
+        if (!(flags & FLAG.ACK)) this.tcp.open(p, header);
+      }
+      return;
+    }
+    if (flags & FLAG.RST) {
+      // RFC 5961 section 3.2: only the exact number ends a connection, others in the window are asked again.
+      if (seq === this.rcvNext) this.abort();
+      else if (distance(this.rcvNext, seq) > 0 && distance(seq, this.rcvEdge) >= 0) this.acknowledge();
+      return;
+    }
+    if (flags & FLAG.SYN) {
+      if (this.state === SYN_ACKED && seq === this.isn && !(flags & FLAG.ACK)) this.#sendSynAck();
+      else this.acknowledge(); // RFC 5961 section 4.2
+      return;
+    }
+    if (!(flags & FLAG.ACK)) return;
+    const ack = view.getInt32(t + 8);
+    const length = p.end - t - header;
+    if (this.state === SYN_ACKED) {
+      if (ack !== this.sndNext) return this.segment(FLAG.RST, ack, 0);
+      this.state = OPEN;
+      this.sndUnacked = ack;
+      this.sndWindow = view.getUint16(t + 14) << this.sndShift;
+      this.windowSeq = seq;
+      this.windowAck = ack;
+      this.dueAt = 0;
+      this.tries = 0;
+      this.rto = RTO_FIRST;
+      this.readable = true;
+      this.touch();
+      // The first offer was a small one.
+      if (length === 0) this.ackDue = false;
+    } else this.#acknowledged(ack, seq, view.getUint16(t + 14) << this.sndShift, length, flags);
+    if (this.state !== OPEN) return;
+    if (length > 0 || flags & FLAG.FIN) this.#data(seq, t + header, length, (flags & FLAG.FIN) !== 0);
+    else if (seq !== this.rcvNext) {
+      // A question whether we are here, or how wide the window is.
+      if (distance(seq, this.rcvNext) === 1) this.#mirrorKeepalive();
+      this.ackDue = true;
+      this.touch();
+    }
+  }
+
+  #acknowledged(ack: number, seq: number, window: number, length: number, flags: number): void {
+    const acked = distance(this.sndUnacked, ack);
+    if (distance(ack, this.sndMax) < 0) { // of what was never sent
+      this.ackDue = true;
+      this.touch();
+      return;
+    }
+    if (acked < 0) return;
+    const before = this.sndWindow;
+    if (
+      distance(this.windowSeq, seq) > 0 || seq === this.windowSeq && distance(this.windowAck, ack) >= 0
+    ) {
+      this.sndWindow = window;
+      this.windowSeq = seq;
+      this.windowAck = ack;
+    }
+    if (acked > 0) {
+      let bytes = acked;
+      if (this.finNumbered && ack === this.sndMax) {
+        bytes--;
+        this.finAcked = true;
+      }
+      this.discardable += bytes;
+      this.sndUnacked = ack;
+      if (distance(this.sndNext, ack) > 0) {
+        this.sndNext = ack;
+        if (this.finAcked) this.finSent = true;
+      }
+      this.duplicates = 0;
+      if (this.tries > 0) {
+        this.tries = 0;
+        this.#setTimeout();
+      }
+      if (this.timedAt !== 0 && distance(this.timedSeq, ack) >= 0) this.#measured();
+      if (this.congestion < NO_LIMIT) {
+        this.congestion += Math.min(bytes, this.payloadMax);
+        if (this.congestion > 4 << 20) this.congestion = NO_LIMIT;
+      }
+      this.dueAt = 0;
+      if (distance(ack, this.sndMax) > 0) this.#arm();
+      this.touch();
+      if (this.recovering) {
+        if (distance(this.recover, ack) >= 0) this.recovering = false;
+        else this.#resendFirst(); // there is another gap
+      }
+    } else if (window !== before) this.touch();
+    else if (length === 0 && !(flags & FLAG.FIN) && distance(this.sndUnacked, this.sndMax) > 0) {
+      // With few frames on the way there cannot be as many duplicates, RFC 5827.
+      const flight = distance(this.sndUnacked, this.sndMax);
+      const enough = Math.min(DUPLICATES, Math.max(1, Math.ceil(flight / this.payloadMax) - 1));
+      if (++this.duplicates === enough && !this.recovering) {
+        this.congestion = Math.max(2 * this.payloadMax, Math.min(flight, this.congestion) >> 1);
+        this.recovering = true;
+        this.recover = this.sndMax;
+        this.#resendFirst();
+      }
+    }
+    if (this.readable || distance(this.sndNext, this.sndMax) > 0) this.touch();
+  }
+
+  #measured(): void {
+    const took = this.path.reactor.now - this.timedAt;
+    this.timedAt = 0;
+    this.smoothed = this.smoothed === 0 ? took : this.smoothed * 0.875 + took * 0.125;
+    this.#setTimeout();
+  }
+
+  #setTimeout(): void {
+    this.rto = this.smoothed === 0 ? RTO_FIRST : Math.min(RTO_MAX, Math.max(RTO_MIN, this.smoothed * 3));
+  }
+
+  /** Takes data from the namespace, and its FIN. */
+  #data(seq: number, at: number, length: number, fin: boolean): void {
+    this.touch();
+    this.ackDue = true;
+    if (length > ACK_DELAY_BYTES || this.#asked) this.pingPong = 0;
+    this.#asked = true;
+    this.#askedSince = this.path.reactor.now;
+    const known = distance(seq, this.rcvNext);
+    if (known > length || this.finReceived) return; // all of it is known
+    if (known < 0) return this.#beyondGap(seq, at, length, fin);
+    let size = length - known;
+    // Beyond what was offered it is not ours to take.
+    const room = distance(this.rcvNext, this.rcvEdge);
+    let whole = true;
+    if (size > room) {
+      size = Math.max(0, room);
+      whole = false;
+    }
+    if (size > 0) {
+      let taken = 0;
+      if (this.held.length === 0) {
+        taken = sendAt(this.s, RX.at + at + known, size, SEND);
+        if (taken < 0) {
+          if (taken !== E.AGAIN && taken !== E.NOBUFS && taken !== E.NOMEM) return this.failed(this.#reason(taken));
+          taken = 0;
+        }
+      }
+      if (taken < size) {
+        const kept = this.held.push(RX.bytes, at + known + taken, size - taken);
+        if (taken + kept < size) whole = false;
+        taken += kept;
+      }
+      this.rcvNext = this.rcvNext + taken | 0;
+    }
+    if (fin && whole) this.#finish();
+    else if (this.#early !== null) this.#fillGap();
+    else if (distance(this.rcvAcked, this.rcvNext) >= ACK_EVERY) this.acknowledge();
+  }
+
+  /** Takes the namespace's FIN, as all before it is there. */
+  #finish(): void {
+    this.rcvNext = this.rcvNext + 1 | 0;
+    this.finReceived = true;
+    this.#early = null;
+    this.#shutDown();
+  }
+
+  /** Keeps a segment that has come too early, and asks for what is missing: a tap loses nothing, but what is behind it may. */
+  #beyondGap(seq: number, at: number, length: number, fin: boolean): void {
+    const early = this.#early ??= [];
+    const inside = distance(seq, this.rcvEdge) >= length;
+    if (inside && early.length < EARLY_MAX && heldBytes() < HOLD_PRESSURE && !early.some((one) => one.seq === seq)) {
+      early.push({ seq, bytes: RX.bytes.slice(at, at + length), fin });
+    }
+    // As many duplicates as the segments in this frame would have caused, so that it is sent again at once.
+    const count = Math.min(DUPLICATES, Math.max(1, Math.ceil(length / this.mss)));
+    for (let i = 0; i < count; i++) this.acknowledge();
+  }
+
+  /** Takes of the early segments what has become due. */
+  #fillGap(): void {
+    const early = this.#early!;
+    for (let i = 0; i < early.length;) {
+      const { seq, bytes, fin } = early[i]!;
+      const known = distance(seq, this.rcvNext);
+      if (known < 0) {
+        i++;
+        continue;
+      }
+      if (known < bytes.length || known === bytes.length && fin) {
+        const size = bytes.length - known;
+        const kept = this.held.push(bytes, known, size);
+        this.rcvNext = this.rcvNext + kept | 0;
+        if (kept < size) break;
+        if (fin) {
+          this.#finish();
+          break;
+        }
+      }
+      early.splice(i, 1);
+      i = 0; // what came before it may have become due now
+    }
+    if (early.length === 0) this.#early = null;
+    if (this.held.length > 0) this.#flush();
+    else if (this.state === OPEN) this.acknowledge();
+  }
+
+  /** What has really happened when sending failed: EPIPE hides a reset. */
+  #reason(error: number): number {
+    const pending = getOption(this.s, SOL_SOCKET, SO.ERROR);
+    return pending > 0 ? -pending : error;
+  }
+
+  /** Hands on the namespace's FIN once all before it has gone. */
+  #shutDown(): void {
+    if (!this.finReceived || this.shutDown || this.held.length > 0) return;
+    this.shutDown = true;
+    shutdownWrite(this.s);
+    this.#done();
+  }
+
+  /** Closes it when both sides have closed. */
+  #done(): boolean {
+    if (!this.shutDown || !this.finAcked) return false;
+    if (this.ackDue) this.acknowledge();
+    this.close();
+    return true;
+  }
+
+  /** Sends what is held, now that there is room, and offers a new window. */
+  #flush(): void {
+    if (this.state !== OPEN) return;
+    if (this.held.length > 0) {
+      const error = this.held.flush(this.s, SEND);
+      if (error < 0 && error !== E.AGAIN && error !== E.NOBUFS && error !== E.NOMEM) {
+        return this.failed(this.#reason(error));
+      }
+      if (this.held.length > 0) return;
+      this.#shutDown();
+      if (this.state !== OPEN) return;
+    }
+    if (!this.finReceived) this.acknowledge();
+  }
+
+  /** What a batch has left to do for this flow. */
+  afterBatch(): void {
+    this.touched = false;
+    if (this.state !== OPEN) return;
+    if (!this.#discard()) return;
+    if (this.finAcked && this.#done()) return;
+    this.pump();
+    if (!this.ackDue || this.state !== OPEN) return;
+    if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES && !this.finReceived) {
+      if (!this.waiting) this.tcp.acknowledgeLater(this);
+    } else this.acknowledge();
+  }
+
+  /** Notes that data goes to the namespace, and with it an acknowledgement. */
+  #answered(): void {
+    if (this.#asked) this.pingPong++;
+    this.#asked = false;
+  }
+
+  /** Acknowledges what has waited for an answer in vain. */
+  answerLate(): void {
+    this.waiting = false;
+    if (!this.ackDue || this.state !== OPEN) return;
+    if (this.path.reactor.now - this.#askedSince < ACK_DELAY) return this.tcp.acknowledgeLater(this);
+    this.pingPong = 0;
+    this.acknowledge();
+  }
+
+  /** Takes acknowledged bytes out of the socket; answers whether the flow is still there. */
+  #discard(): boolean {
+    while (this.discardable > 0) {
+      const n = receiveAt(this.s, 0, this.discardable, DISCARD);
+      if (n <= 0) {
+        this.failed(n === 0 ? E.CONNRESET : n);
+        return false;
+      }
+      this.discardable -= n;
+    }
+    return true;
+  }
+
+  /** Peeks at what the socket has behind the first `offset` bytes that are not acknowledged; 0 at the end of the stream. */
+  #peek(offset: number, at: number, length: number): number {
+    if (this.path.rules.peekOffset) return receiveAt(this.s, at, length, PEEK);
+    const n = peekBehind(this.s, offset + this.discardable, at, length);
+    // Nothing behind what we have sent already: for the moment, or at all.
+    return n === E.AGAIN && this.#ending ? 0 : n;
+  }
+
+  /** Sets from where the socket is peeked at. */
+  #peekFrom(offset: number): void {
+    if (this.path.rules.peekOffset) setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, offset);
+  }
+
+  /** Sends to the namespace what the socket has and the windows allow. */
+  pump(): void {
+    if (this.state !== OPEN || !this.readable || this.finSent) return;
+    const payload = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    const { peekOffset } = this.path.rules;
+    const window = Math.min(this.sndWindow, this.congestion, peekOffset ? NO_LIMIT : FLIGHT_PEEKED);
+    for (let frames = 0; frames < PUMP_FRAMES; frames++) {
+      const flight = distance(this.sndUnacked, this.sndNext);
+      const room = window - flight;
+      // A window that is nearly shut is left until it is wider, or until nothing else is on the way.
+      if (room <= 0 || room < this.mss && flight > 0) {
+        if (flight <= 0) this.#arm(); // to ask how wide it is
+        return;
+      }
+      const max = Math.min(room, this.payloadMax);
+      const n = this.#peek(flight, TX.at + payload, max);
+      if (n > 0) {
+        const next = this.sndNext;
+        this.sndNext = next + n | 0;
+        if (distance(this.sndMax, this.sndNext) > 0) {
+          this.sndMax = this.sndNext;
+          if (this.timedAt === 0) {
+            this.timedAt = this.path.reactor.now;
+            this.timedSeq = this.sndNext;
+          }
+        }
+        if (frames === 0 && n < ACK_DELAY_BYTES && flight === 0) this.#answered();
+        this.segment(n < max ? FLAG.ACK | FLAG.PSH : FLAG.ACK, next, n);
+        this.#arm();
+        if (n < max && !this.#ending) { // the next byte, or the end, is told of
+          this.readable = false;
+          return;
+        }
+      } else if (n === 0) {
+        this.finSent = true;
+        this.finNumbered = true;
+        this.segment(FLAG.ACK | FLAG.FIN, this.sndNext, 0);
+        this.sndNext = this.sndNext + 1 | 0;
+        if (distance(this.sndMax, this.sndNext) > 0) this.sndMax = this.sndNext;
+        this.#arm();
+        return;
+      } else if (n === E.AGAIN) {
+        this.readable = false;
+        return;
+      } else return this.failed(n);
+    }
+    this.tcp.later(this);
+  }
+
+  /** Sends all again from the first byte that is not acknowledged, after a time-out: slowly at first. */
+  #resend(): void {
+    if (!this.#discard()) return;
+    this.path.counters.retransmitted++;
+    this.congestion = this.payloadMax;
+    this.recovering = false;
+    this.timedAt = 0;
+    this.sndNext = this.sndUnacked;
+    this.finSent = false;
+    this.#peekFrom(0);
+    this.readable = true;
+    this.pump();
+  }
+
+  /** Sends one frame again from the first byte that is not acknowledged, RFC 6582: what is behind it may have arrived. */
+  #resendFirst(): void {
+    if (!this.#discard()) return;
+    this.path.counters.retransmitted++;
+    this.timedAt = 0;
+    const flight = distance(this.sndUnacked, this.sndNext) - (this.finSent ? 1 : 0);
+    if (flight <= 0) {
+      if (this.finSent) this.segment(FLAG.ACK | FLAG.FIN, this.sndUnacked, 0);
+      return;
+    }
+    const payload = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
+    this.#peekFrom(0);
+    const n = this.#peek(0, TX.at + payload, Math.min(flight, this.payloadMax));
+    this.#peekFrom(flight);
+    if (n > 0) this.segment(FLAG.ACK | FLAG.PSH, this.sndUnacked, n);
+  }
+
+  #mirrorKeepalive(): void {
+    if (this.keepalive) return;
+    this.keepalive = true;
+    setOption(this.s, SOL_SOCKET, SO.KEEPALIVE, 1);
+  }
+
+  override tick(now: number): void {
+    if (this.state === GONE) return;
+    if (this.state === CONNECTING) {
+      // A namespace that has not repeated its SYN in time has given up; nothing else would tell.
+      if (now - this.heardAt > SYN_PATIENCE + 2.5 * (this.heardAt - this.#begunAt)) this.abort();
+      return;
+    }
+    if (this.dueAt !== 0) {
+      if (now < this.dueAt) return;
+      this.dueAt = 0;
+      this.tries++;
+      this.rto = Math.min(RTO_MAX, this.rto * 2);
+      if (this.state === SYN_ACKED) {
+        if (this.tries > SYN_RETRIES) return this.abort();
+        this.#sendSynAck();
+        this.#arm();
+        return;
+      }
+      if (distance(this.sndUnacked, this.sndMax) > 0) {
+        if (this.tries > RETRIES) {
+          this.#sendReset();
+          return this.abort();
+        }
+        if (this.sndWindow > 0 || this.finSent) this.#resend();
+        else this.#probe();
+      } else if (this.readable && !this.finSent) {
+        this.tries = 0; // it answers, or keepalive ends it
+        this.#probe();
+      } else return;
+      this.#arm();
+      return;
+    }
+    if (this.held.length === 0 && distance(this.rcvNext, this.rcvEdge) < 4096) this.#flush();
+    const idle = now - this.heardAt;
+    if (idle > KEEPALIVE_IDLE + this.probes * KEEPALIVE_INTERVAL) {
+      if (!this.keepalive) this.#mirrorKeepalive();
+      if (++this.probes > KEEPALIVE_PROBES) {
+        this.#sendReset();
+        return this.abort();
+      }
+      this.#probe();
+    }
+  }
+
+  /** Asks the namespace for an acknowledgement, with a number it has acknowledged already. */
+  #probe(): void {
+    this.segment(FLAG.ACK, this.sndUnacked - 1 | 0, 0);
+  }
+
+  /** Whether data from inside is still to come, or to be handed on. */
+  get unfinished(): boolean {
+    return (this.state === OPEN || this.state === SYN_ACKED) && !this.shutDown;
+  }
+
+  /** Port outside. */
+  get port(): number {
+    return outsidePort(this);
+  }
+}

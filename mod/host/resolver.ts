@@ -1,0 +1,143 @@
+// The host's name servers, followed as /etc/resolv.conf changes.
+
+import { EPOLL } from "../../ffi/epoll.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { O } from "../../ffi/consts.ts";
+import { IN, Inotify } from "../../ffi/inotify.ts";
+import { open, read, readLink, readText } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
+import type { Reactor, Watched } from "../reactor/reactor.ts";
+import { parseResolvConf, type ResolvConf } from "./resolv_conf.ts";
+
+/** The file. */
+export const RESOLV_CONF = "/etc/resolv.conf";
+/** No resolv.conf is longer. */
+const SIZE_MAX = 64 * 1024;
+/** Whatever changes a file: written in place, or replaced by another one, as package scripts and daemons do. */
+const EVENTS = IN.CREATE | IN.MOVED_TO | IN.CLOSE_WRITE;
+
+/** The directory and the last part of a path. */
+function split(path: string): [directory: string, name: string] {
+  const slash = path.lastIndexOf("/");
+  return [path.slice(0, slash) || "/", path.slice(slash + 1)];
+}
+
+/**
+ * Reads a resolver configuration.
+ *
+ * @param path The file.
+ * @returns What it says; nothing if there is no such file.
+ * @throws {SysError} If it is there and cannot be read.
+ */
+export function readResolvConf(path: string = RESOLV_CONF): ResolvConf {
+  try {
+    return parseResolvConf(readText(self, path));
+  } catch (error) {
+    if (error instanceof SysError && error.code === "ENOENT") return { nameservers: [], search: [], options: [] };
+    throw error;
+  }
+}
+
+/** Which file to follow, and whom to tell. */
+export interface HostResolverOptions {
+  /** The file; /etc/resolv.conf by default. */
+  readonly path?: string;
+  /** Told once if changes cannot be followed. */
+  readonly onWarning?: (message: string) => void;
+  /** Told when the file has changed. */
+  readonly onChange?: (resolver: HostResolver) => void;
+}
+
+/**
+ * The host's resolver configuration.
+ *
+ * @example
+ * ```ts
+ * import { HostResolver } from "./resolver.ts";
+ * import { Reactor } from "../reactor/reactor.ts";
+ * import { formatIp } from "../address/ip.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const directory = Deno.makeTempDirSync();
+ * Deno.writeTextFileSync(`${directory}/resolv.conf`, "nameserver 192.0.2.1\n");
+ * using reactor = new Reactor();
+ * using resolver = new HostResolver(reactor, { path: `${directory}/resolv.conf` });
+ * Deno.writeTextFileSync(`${directory}/new`, "nameserver 192.0.2.2\n");
+ * Deno.renameSync(`${directory}/new`, `${directory}/resolv.conf`);
+ * reactor.turn(1000);
+ * assertEquals(resolver.conf.nameservers.map(({ address }) => formatIp(address)), ["192.0.2.2"]);
+ * Deno.removeSync(directory, { recursive: true });
+ * ```
+ */
+export class HostResolver implements Disposable {
+  /** What the file says; what it said before, while it cannot be read or names no server. */
+  conf: ResolvConf = { nameservers: [], search: [], options: [] };
+  /** The file. */
+  readonly path: string;
+  readonly #onChange: (resolver: HostResolver) => void;
+  #inotify: Inotify | null = null;
+  #watched: Watched | null = null;
+  /** Names that matter, by the watch of their directory. */
+  #names = new Map<number, Set<string>>();
+
+  /**
+   * Reads the file, and follows it.
+   *
+   * @param reactor The loop that tells of changes.
+   * @param options Which file, and whom to tell.
+   */
+  constructor(reactor: Reactor, options: HostResolverOptions = {}) {
+    const { path = RESOLV_CONF, onWarning = () => {}, onChange = () => {} } = options;
+    this.path = path;
+    this.#onChange = onChange;
+    try {
+      this.#inotify = new Inotify();
+      this.#watched = reactor.watch(this.#inotify.fd, EPOLL.IN, () => this.#changed());
+      this.#watch(path);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      onWarning(`changes of ${path} are not followed: ${error.reason} (${error.code})`);
+    }
+    this.#read();
+  }
+
+  #watch(path: string): void {
+    if (!this.#inotify) return;
+    const [directory, name] = split(path);
+    const wd = this.#inotify.add(directory, EVENTS);
+    const names = this.#names.get(wd);
+    if (names) names.add(name);
+    else this.#names.set(wd, new Set([name]));
+  }
+
+  #changed(): void {
+    const events = this.#inotify!.take();
+    const ours = ({ wd, mask, name }: typeof events[number]) =>
+      (mask & IN.Q_OVERFLOW) !== 0 || (this.#names.get(wd)?.has(name) ?? false);
+    if (!events.some(ours)) return;
+    this.#read();
+    this.#onChange(this);
+  }
+
+  #read(): void {
+    try {
+      using file = open(self, this.path, O.RDONLY);
+      const buffer = new Uint8Array(SIZE_MAX);
+      const length = read(file, buffer);
+      const conf = parseResolvConf(new TextDecoder().decode(buffer.subarray(0, length)));
+      if (conf.nameservers.length > 0) this.conf = conf;
+      // A symbolic link's file is elsewhere, and changes there.
+      const real = readLink(self, `/proc/self/fd/${file.number}`);
+      if (real !== this.path) this.#watch(real);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+    }
+  }
+
+  /** Follows it no longer. */
+  [Symbol.dispose](): void {
+    this.#watched?.remove();
+    this.#inotify?.[Symbol.dispose]();
+    this.#inotify = null;
+  }
+}

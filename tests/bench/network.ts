@@ -1,0 +1,220 @@
+// The data path beside pasta and slirp4netns: throughput, latency, processor time and memory, from a namespace to a peer.
+//
+// All serve a namespace of their own from the same "host", which a veth pair joins with the "peer" that the servers run
+// in; "direct" is from the host itself, and the most there is to have. pasta and slirp4netns are run as the test user, in
+// whose user namespace their network namespaces are, as their users have them.
+
+import { GUEST4, type Network, openPath, PEER4 } from "../datapath/network.ts";
+import { TEST_USER } from "../helpers.ts";
+import { type Contest, type Contestant, type Outcome, type Sample, summarise } from "./harness.ts";
+import { Workshop } from "./workshop.ts";
+
+const PENNE = "penne";
+const PEERS = ["pasta", "slirp4netns"];
+const DIRECT = "direct";
+/** Ports of the servers: one a round, as closed connections keep theirs for a minute. */
+const RR_PORT = 7000;
+const RR_PORTS = 64;
+
+/** What is measured of a contestant. */
+interface Entry {
+  readonly name: string;
+  /** Prefix of a command line that runs inside. */
+  readonly inside: readonly string[];
+  /** The process that serves, if there is one. */
+  readonly pid: number | null;
+}
+
+const asUser = ["setpriv", "--reuid", TEST_USER, "--regid", TEST_USER, "--init-groups", "--inh-caps=-all", "--"];
+
+/** Processor seconds a process has used. */
+function processorTime(pid: number): number {
+  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** Memory that is a process's own, MB. */
+function privateMemory(pid: number): number {
+  const text = Deno.readTextFileSync(`/proc/${pid}/smaps_rollup`);
+  const field = (name: string) => Number(new RegExp(`^${name}: +(\\d+)`, "m").exec(text)![1]);
+  return (field("Private_Clean") + field("Private_Dirty")) / 1024;
+}
+
+/** The process with a given parent in the chain of a child that has executed programs one after the other. */
+async function findProcess(child: Deno.ChildProcess, name: string): Promise<number> {
+  for (let tries = 0; tries < 100; tries++) {
+    try {
+      if (Deno.readTextFileSync(`/proc/${child.pid}/comm`).trim().startsWith(name)) return child.pid;
+    } catch {
+      break;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`${name} has not started`);
+}
+
+/** Starts a peer for a namespace of its own. */
+async function openPeer(network: Network, name: string, mtu: number): Promise<Entry> {
+  const holder = network.spawn(network.host, [...asUser, "unshare", "-Urn", "sleep", "3600"]);
+  await findProcess(holder, "sleep");
+  const argv = name === "pasta"
+    ? [
+      "pasta",
+      "--config-net",
+      "-f",
+      "-m",
+      `${mtu}`,
+      "--no-map-gw",
+      "-t",
+      "none",
+      "-u",
+      "none",
+      "-T",
+      "none",
+      "-U",
+      "none",
+    ]
+    : ["slirp4netns", "-c", "-m", `${mtu}`];
+  const argument = name === "pasta" ? [`${holder.pid}`] : [`${holder.pid}`, "tap0"];
+  const child = network.spawn(network.host, [...asUser, ...argv, ...argument], { cwd: "/" });
+  // pasta is passt under another name, and then its variant for the processor.
+  const pid = await findProcess(child, name === "pasta" ? "passt" : name);
+  const inside = ["nsenter", "-t", `${holder.pid}`, "-U", "-n", "--preserve-credentials", "--"];
+  for (let tries = 0; tries < 200; tries++) {
+    const { success, stdout } = await new Deno.Command(inside[0]!, {
+      args: [...inside.slice(1), "ip", "route", "show", "default"],
+      stderr: "null",
+    }).output();
+    if (success && stdout.length > 0) return { name, inside, pid };
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`${name} gives no network`);
+}
+
+/** Runs a command line inside. */
+async function inside(entry: Entry, argv: readonly string[], signal: AbortSignal): Promise<string> {
+  const [program, ...args] = [...entry.inside, ...argv];
+  const { stdout } = await new Deno.Command(program!, { args, stdin: "null", stderr: "null", signal }).output();
+  return new TextDecoder().decode(stdout);
+}
+
+/** Gbit/s that arrive, and processor seconds for a gigabyte. */
+async function iperf(entry: Entry, signal: AbortSignal, ...options: string[]): Promise<{ rate: number; cost: number }> {
+  const before = entry.pid === null ? 0 : processorTime(entry.pid);
+  const { end } = JSON.parse(await inside(entry, ["iperf3", "-J", "-c", PEER4, "-t", "1", ...options], signal));
+  const used = entry.pid === null ? 0 : processorTime(entry.pid) - before;
+  const udp = options.includes("-u");
+  const bits = udp ? end.sum.bits_per_second * (1 - end.sum.lost_percent / 100) : end.sum_received.bits_per_second;
+  const bytes = udp ? end.sum.bytes * (1 - end.sum.lost_percent / 100) : end.sum_received.bytes;
+  return { rate: bits / 1e9, cost: used / (bytes / 1e9) };
+}
+
+/**
+ * Sets up the contest at one MTU.
+ *
+ * @param mtu The MTU inside.
+ * @returns The contest.
+ */
+export async function openNetwork(mtu: number): Promise<Contest> {
+  const workshop = new Workshop();
+  const rr = await workshop.compile("rr");
+  const network = await openPath({ mtu });
+  const dispose = async () => {
+    await network[Symbol.asyncDispose]();
+    workshop[Symbol.dispose]();
+  };
+  try {
+    network.spawn(network.peer, ["iperf3", "-s"]);
+    for (let i = 0; i < RR_PORTS; i++) network.spawn(network.peer, [rr, "server", `${RR_PORT + i}`]);
+    await network.must(network.host, ["sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535"]);
+    const entries: Entry[] = [
+      { name: PENNE, inside: ["ip", "netns", "exec", network.guest], pid: network.pid },
+      { name: DIRECT, inside: ["ip", "netns", "exec", network.host], pid: null },
+    ];
+    const missing: Contestant[] = [];
+    for (const name of PEERS) {
+      try {
+        entries.push(await openPeer(network, name, mtu));
+      } catch (error) {
+        missing.push({
+          name,
+          measure: () => {
+            throw error;
+          },
+        });
+      }
+    }
+    let round = 0;
+    const measure = async (entry: Entry, signal: AbortSignal): Promise<Sample> => {
+      const port = `${RR_PORT + round++ % RR_PORTS}`;
+      const up = await iperf(entry, signal);
+      const down = await iperf(entry, signal, "-R");
+      const sample: Record<string, number> = { up: up.rate, down: down.rate };
+      sample.rr = Number(await inside(entry, [rr, "rr", PEER4, port, "0.2"], signal));
+      sample.crr = Number(await inside(entry, [rr, "crr", PEER4, port, "0.2"], signal));
+      sample.udp = (await iperf(entry, signal, "-u", "-b", "0", "-l", "1400")).rate;
+      if (entry.pid !== null) {
+        Object.assign(sample, { upCost: up.cost, downCost: down.cost, memory: privateMemory(entry.pid) });
+      }
+      return sample;
+    };
+    return {
+      conditions: [
+        `MTU ${mtu} inside, 1500 outside; ${GUEST4.address} to ${PEER4}; penne from source, the others of Debian`,
+      ],
+      metrics: [
+        { name: "up", title: "TCP from inside", unit: "Gbit/s" },
+        { name: "down", title: "TCP to inside", unit: "Gbit/s" },
+        { name: "udp", title: "UDP from inside, 1400 bytes", unit: "Gbit/s" },
+        { name: "rr", title: "request and response", unit: "µs", digits: 1 },
+        { name: "crr", title: "connection, request and response", unit: "µs", digits: 1 },
+        { name: "upCost", title: "processor time for a GB from inside", unit: "s" },
+        { name: "downCost", title: "processor time for a GB to inside", unit: "s" },
+        { name: "memory", title: "memory of its own", unit: "MB", digits: 1 },
+      ],
+      contestants: [
+        ...entries.map((entry) => ({
+          name: entry.name,
+          measure: (signal: AbortSignal) => measure(entry, signal),
+        })),
+        ...missing,
+      ],
+      baseline: PENNE,
+      warmUp: 1,
+      conclude: (outcome) => conclude(outcome, mtu),
+      [Symbol.asyncDispose]: dispose,
+    };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/** penne against the better of the others, round by round. */
+function conclude(outcome: Outcome, mtu: number): string[] {
+  const figures = (name: string, metric: string) =>
+    outcome.results.find((result) => result.name === name)?.figures[metric] ?? [];
+  const ratios = (metric: string, better: (...figures: number[]) => number) =>
+    figures(PENNE, metric).flatMap((ours, i) => {
+      const theirs = PEERS.map((peer) => figures(peer, metric)[i]).filter((figure) => figure !== undefined);
+      return theirs.length > 0 ? [ours / better(...theirs)] : [];
+    });
+  const goals: [string, string, number, boolean][] = [
+    ["up", "TCP from inside", mtu > 9000 ? 1.1 : 4, true],
+    ["down", "TCP to inside", mtu > 9000 ? 1.3 : 4, true],
+    ["udp", "UDP", 1, true],
+    ["rr", "request and response", 1.2, false],
+    ["crr", "connection, request and response", 1.2, false],
+  ];
+  return goals.map(([metric, title, goal, more]) => {
+    const summary = summarise(ratios(metric, more ? Math.max : Math.min));
+    if (!summary) return `${title}: nobody to compare with`;
+    // The quartile that is to hold is the worse one.
+    const quartile = more ? summary.lower : summary.upper;
+    const met = more ? quartile >= goal : quartile <= goal;
+    return `${title}: ${quartile.toFixed(2)} × the better of the others in three rounds of four (median ${
+      summary.median.toFixed(2)
+    }), goal ${more ? "≥" : "≤"} ${goal}: ${met ? "met" : "missed"}`;
+  });
+}

@@ -1,0 +1,263 @@
+// How connections fail, end and wait: what the application inside is told, and what is left afterwards.
+
+import "../preload.ts";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { test } from "../helpers.ts";
+import { HOST4, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+
+const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
+const TOOL = `${import.meta.dirname}/tool.ts`;
+
+function tool(...args: string[]): string[] {
+  return [Deno.execPath(), "run", "-A", "--quiet", "--no-check", TOOL, ...args];
+}
+
+/** Number of descriptors of penne. */
+function descriptors(network: Network): number {
+  return [...Deno.readDirSync(`/proc/${network.pid}/fd`)].length;
+}
+
+/** Runs a body; afterwards there are as many flows and descriptors as before. */
+async function leavesNothing(network: Network, body: () => Promise<void>): Promise<void> {
+  const before = descriptors(network);
+  await body();
+  await until("no flow is left", async () => (await network.counters())[0]!.open === 0, 20);
+  assertEquals(descriptors(network), before);
+}
+
+/** Random bytes in a file. */
+async function randomFile(size: number): Promise<{ path: string; hash: string } & AsyncDisposable> {
+  const path = await Deno.makeTempFile();
+  const { success } = await new Deno.Command("sh", { args: ["-c", `head -c ${size} /dev/urandom > ${path}`] }).output();
+  assert(success);
+  const { stdout } = await new Deno.Command("sha256sum", { args: [path] }).output();
+  const hash = new TextDecoder().decode(stdout).split(" ")[0]!;
+  return { path, hash, [Symbol.asyncDispose]: () => Deno.remove(path) };
+}
+
+test("a refused connection is refused, an unreachable network unreachable, silence silence", needs, async () => {
+  await using network = await openPath({});
+  const { host, guest } = network;
+  await network.must(host, ["ip", "route", "add", "unreachable", "203.0.113.0/25"]);
+  await network.must(host, ["ip", "route", "add", "prohibit", "203.0.113.128/25"]);
+  await network.must(host, ["ip", "route", "add", "198.18.0.0/24", "via", PEER4]); // where it is dropped
+  await network.must(host, ["ip", "-6", "route", "add", "unreachable", "2001:db8:2::/64"]);
+  const connect = async (address: string) => {
+    const start = performance.now();
+    const target = address.includes(":") ? `TCP6:[${address}]:81` : `TCP4:${address}:81`;
+    const { stderr } = await network.run(guest, ["socat", "-u", "/dev/null", `${target},connect-timeout=3`]);
+    return { stderr, seconds: (performance.now() - start) / 1000 };
+  };
+  await leavesNothing(network, async () => {
+    for (
+      const [address, text] of [
+        [PEER4, /Connection refused/],
+        [PEER6, /Connection refused/],
+        ["203.0.113.1", /No route to host/],
+        ["203.0.113.129", /(No route to host|Permission denied)/],
+        ["2001:db8:2::1", /No route to host/],
+      ] as const
+    ) {
+      const { stderr, seconds } = await connect(address);
+      assertMatch(stderr, text);
+      assert(seconds < 2);
+    }
+    const { stderr, seconds } = await connect("198.18.0.1");
+    assertMatch(stderr, /timed out/);
+    assert(seconds > 2.5);
+  });
+});
+
+test("each side may close first, and still get what the other one has to say", needs, async () => {
+  await using network = await openPath({ mtu: 1500 });
+  await using file = await randomFile(20_000_000);
+  await leavesNothing(network, async () => {
+    // The namespace closes first: what it has sent is answered afterwards.
+    network.spawn(network.peer, [
+      "socat",
+      "-t9",
+      "TCP4-LISTEN:3000,reuseaddr",
+      "SYSTEM:sleep 1; sha256sum; sleep 1; echo end",
+    ]);
+    await listening(network, network.peer, 3000);
+    const first = await network.run(network.guest, ["sh", "-c", `socat -t9 - TCP4:${PEER4}:3000 < ${file.path}`]);
+    assertEquals(first.stdout, `${file.hash}  -\nend\n`);
+    // The peer closes first.
+    const peer = network.spawn(network.peer, [
+      "sh",
+      "-c",
+      `socat -t9 TCP4-LISTEN:3001,reuseaddr - < ${file.path}`,
+    ], { stdout: "piped" });
+    const said = new Response(peer.stdout).text();
+    await listening(network, network.peer, 3001);
+    const command = ["socat", "-t9", `TCP4:${PEER4}:3001`, "SYSTEM:sleep 1; sha256sum; sleep 1; echo end"];
+    await network.run(network.guest, command);
+    assertEquals(await said, `${file.hash}  -\nend\n`);
+  });
+});
+
+test("a reset inside is a reset outside, and the other way round", needs, async () => {
+  await using network = await openPath({});
+  await leavesNothing(network, async () => {
+    for (const [aborting, suffering] of [["abort", "suffer"], ["suffer", "abort"]] as const) {
+      const server = network.spawn(
+        network.peer,
+        tool("serve", aborting === "abort" ? suffering : "abort", PEER4, "3100"),
+        {
+          stdout: "piped",
+        },
+      );
+      const said = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
+      assertEquals((await said.read()).value, "ready\n");
+      const inside = await network.run(network.guest, tool("connect", aborting, PEER4, "3100"));
+      const outside = (await said.read()).value;
+      const [aborted, suffered] = aborting === "abort" ? [inside.stdout, outside] : [outside, inside.stdout];
+      assertEquals([aborted, suffered], ["aborted\n", "ECONNRESET\n"]);
+      await said.cancel();
+      await network.stop();
+    }
+  });
+});
+
+test("a reader that stops for a while loses nothing, on either side, and nobody else waits for it", needs, async () => {
+  await using network = await openPath({});
+  await using file = await randomFile(100_000_000);
+  await leavesNothing(network, async () => {
+    for (const up of [true, false]) {
+      const reader = `socat -u ${up ? "TCP4-LISTEN:3200,reuseaddr" : `TCP4:${PEER4}:3200`} - | (sleep 3; sha256sum)`;
+      const writer = `socat -u - ${up ? `TCP4:${PEER4}:3200` : "TCP4-LISTEN:3200,reuseaddr"} < ${file.path}`;
+      const [server, client] = up ? [reader, writer] : [writer, reader];
+      const listener = network.spawn(network.peer, ["sh", "-c", server], { stdout: "piped" });
+      const served = new Response(listener.stdout).text();
+      await listening(network, network.peer, 3200);
+      const running = network.run(network.guest, ["sh", "-c", client]);
+      // Meanwhile another one is served at once.
+      network.spawn(network.peer, ["socat", "TCP4-LISTEN:3201,reuseaddr", "SYSTEM:echo hello"]);
+      await listening(network, network.peer, 3201);
+      const start = performance.now();
+      const hello = await network.run(network.guest, ["socat", "-u", `TCP4:${PEER4}:3201`, "-"]);
+      assertEquals(hello.stdout, "hello\n");
+      assert(performance.now() - start < 2000);
+      const { stdout } = await running;
+      assertEquals((up ? await served : stdout).split(" ")[0], file.hash);
+    }
+  });
+});
+
+test("tiny windows are slow, not wrong", needs, async () => {
+  await using network = await openPath({});
+  await using file = await randomFile(300_000);
+  await leavesNothing(network, async () => {
+    for (const up of [true, false]) {
+      const reader = `socat -u -b512 ${
+        up ? "TCP4-LISTEN:3300,reuseaddr,rcvbuf=1024" : `TCP4:${PEER4}:3300,rcvbuf=1024`
+      } - | sha256sum`;
+      const writer = `socat -u - ${up ? `TCP4:${PEER4}:3300` : "TCP4-LISTEN:3300,reuseaddr"} < ${file.path}`;
+      const listener = network.spawn(network.peer, ["sh", "-c", up ? reader : writer], { stdout: "piped" });
+      const served = new Response(listener.stdout).text();
+      await listening(network, network.peer, 3300);
+      const { stdout } = await network.run(network.guest, ["sh", "-c", up ? writer : reader]);
+      assertEquals((up ? await served : stdout).split(" ")[0], file.hash);
+    }
+  });
+});
+
+test(
+  "a peer that is away for a while is waited for; one that has vanished is given up as the kernel does",
+  needs,
+  async () => {
+    await using network = await openPath({});
+    await using file = await randomFile(60_000_000);
+    await leavesNothing(network, async () => {
+      const command = `socat -u TCP4-LISTEN:3400,reuseaddr - | sha256sum`;
+      const listener = network.spawn(network.peer, ["sh", "-c", command], { stdout: "piped" });
+      const served = new Response(listener.stdout).text();
+      await listening(network, network.peer, 3400);
+      const rate = `(head -c 20000000 ${file.path}; sleep 1; tail -c 40000000 ${file.path})`;
+      const running = network.run(network.guest, ["sh", "-c", `${rate} | socat -u - TCP4:${PEER4}:3400`]);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await network.must(network.peer, ["ip", "link", "set", "veth0", "down"]);
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await network.must(network.peer, ["ip", "link", "set", "veth0", "up"]);
+      await running;
+      assertEquals((await served).split(" ")[0], file.hash);
+
+      await network.must(network.host, ["sysctl", "-qw", "net.ipv4.tcp_retries2=3"]);
+      network.spawn(network.peer, ["socat", "-u", "TCP4-LISTEN:3401,reuseaddr", "/dev/null"]);
+      await listening(network, network.peer, 3401);
+      const child = network.spawn(network.guest, [
+        "sh",
+        "-c",
+        `(echo a; sleep 0.5; echo b; sleep 20) | socat -u - TCP4:${PEER4}:3401`,
+      ], {
+        stderr: "piped",
+      });
+      const complaint = new Response(child.stderr).text();
+      await until("it is connected", async () => (await network.counters())[0]!.open! > 0);
+      await network.must(network.peer, ["ip", "link", "set", "veth0", "down"]);
+      await until("it is given up", async () => (await network.counters())[0]!.open === 0, 30);
+      await network.stop();
+      assertMatch(await complaint, /^$|Connection reset|timed out|Broken pipe/);
+    });
+  },
+);
+
+test("ping, both families; traceroute, unreachable ports and names of ICMP errors", {
+  root: true,
+  programs: ["ip", "ping", "traceroute", "socat"],
+}, async () => {
+  await using network = await openPath({});
+  const { guest, host, peer } = network;
+  await leavesNothing(network, async () => {
+    for (const address of [PEER4, PEER6]) {
+      for (const size of ["8", "56", "1400", "20000"]) {
+        const { code, stdout } = await network.run(guest, ["ping", "-c2", "-i0.05", "-W2", "-s", size, address]);
+        assertEquals(code, 0);
+        assertMatch(stdout, /2 packets transmitted, 2 received, 0% packet loss/);
+      }
+    }
+    // A router between: "peer" forwards to a network behind it.
+    await network.must(peer, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0"]);
+    await network.must(peer, ["sysctl", "-qw", "net.ipv6.icmp.ratelimit=0"]);
+    await network.must(peer, ["ip", "addr", "add", "198.18.5.1/32", "dev", "lo"]);
+    await network.must(peer, ["ip", "route", "add", "198.18.6.0/24", "via", HOST4]);
+    await network.must(peer, ["ip", "route", "add", "unreachable", "198.18.7.0/24"]);
+    for (const method of [[], ["-I"]]) {
+      const { stdout } = await network.run(guest, ["traceroute", "-n", "-q1", "-w1", "-m3", ...method, "198.18.5.1"]);
+      assertMatch(stdout, /\n 1 +198\.18\.5\.1 /);
+      const far = await network.run(guest, ["traceroute", "-n", "-q1", "-w1", "-m3", ...method, "198.18.6.1"]);
+      assertMatch(far.stdout, new RegExp(`\\n 1 +${PEER4.replaceAll(".", "\\.")} `));
+    }
+    const short = await network.run(guest, ["ping", "-c1", "-W2", "-t1", "198.18.6.1"]);
+    assertMatch(short.stdout, /Time to live exceeded/);
+    // The router tells of that once a second.
+    const none = await network.run(guest, ["ping", "-c4", "-i0.6", "-W1", "198.18.7.1"]);
+    assertMatch(none.stdout, /Destination Host Unreachable/);
+    const six = await network.run(guest, ["traceroute", "-6", "-n", "-q1", "-w1", "-m3", PEER6]);
+    assertMatch(six.stdout, new RegExp(`\\n 1 +${PEER6} `));
+    // A closed UDP port.
+    for (const [family, address] of [["4", PEER4], ["6", `[${PEER6}]`]]) {
+      const command = `(echo a; sleep 0.3; echo b; sleep 0.3) | socat -t1 -T1 - UDP${family}:${address}:9`;
+      const { stderr } = await network.run(guest, ["sh", "-c", command]);
+      assertMatch(stderr, /Connection refused/);
+    }
+    // What is unreachable is worth another try, as on any router; what is prohibited is not.
+    await network.must(host, ["ip", "route", "add", "prohibit", "203.0.113.0/24"]);
+    const { stderr } = await network.run(guest, [
+      "sh",
+      "-c",
+      "(echo a; sleep 0.3; echo b; sleep 0.3) | socat -t1 -T1 - UDP4:203.0.113.1:9",
+    ]);
+    assertMatch(stderr, /No route to host/);
+    await until("flows of datagrams have ended", async () => (await network.counters())[0]!.open === 0, 75);
+  });
+});
+
+test("fragments are refused with an ICMP error", { root: true, programs: ["ip", "ping"] }, async () => {
+  await using network = await openPath({ mtu: 1500 });
+  for (const address of [PEER4, PEER6]) {
+    const { code, stdout } = await network.run(network.guest, ["ping", "-c1", "-W2", "-s", "4000", address]);
+    assertEquals(code, 1);
+    assertMatch(stdout, /(Packet filtered|Administratively prohibited|administratively prohibited)/);
+  }
+});

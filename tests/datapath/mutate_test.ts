@@ -1,0 +1,65 @@
+// Frames that nobody should send, beside a transfer that must not notice.
+
+import "../preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { test } from "../helpers.ts";
+import { listening, openPath, PEER4 } from "./network.ts";
+
+/** How many; a million where somebody asks for it. */
+const FRAMES = Number(Deno.env.get("PENNE_FRAMES") ?? 40_000);
+
+function memory(pid: number): number {
+  return Number(/^Private_Dirty: +(\d+)/m.exec(Deno.readTextFileSync(`/proc/${pid}/smaps_rollup`))![1]);
+}
+
+test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, and a transfer beside them completes`, {
+  root: true,
+  programs: ["ip", "socat", "tcpdump", "sha256sum"],
+}, async () => {
+  await using network = await openPath({ mtu: 1500 });
+  const capture = network.spawn(network.host, [
+    "tcpdump",
+    "-lni",
+    "veth0",
+    "not tcp port 6100 and not arp and not icmp6 and not ip6 multicast",
+  ], { stdout: "piped", stderr: "piped" });
+  const seen = new Response(capture.stdout).text();
+  const errors = capture.stderr.getReader();
+  await errors.read(); // "listening on": from now on
+  const file = await Deno.makeTempFile();
+  try {
+    const { stdout } = await new Deno.Command("sh", {
+      args: ["-c", `head -c 20000000 /dev/urandom > ${file}; sha256sum < ${file}`],
+    }).output();
+    const expected = new TextDecoder().decode(stdout).split(" ")[0];
+    const server = network.spawn(network.peer, ["sh", "-c", "socat -u TCP4-LISTEN:6100,reuseaddr - | sha256sum"], {
+      stdout: "piped",
+    });
+    const served = new Response(server.stdout).text();
+    await listening(network, network.peer, 6100);
+    // Slow enough to last as long as the frames.
+    const pieces = `for i in $(seq 0 99); do dd if=${file} bs=200000 skip=$i count=1 status=none; sleep 0.02; done`;
+    const transfer = network.run(network.guest, ["sh", "-c", `(${pieces}) | socat -u - TCP4:${PEER4}:6100`]);
+    const script = `${import.meta.dirname}/mutate.ts`;
+    const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", script];
+    const mutate = async (count: number, seed: number) => {
+      const { code, stdout, stderr } = await network.run(network.guest, [...deno, `${count}`, `${seed}`]);
+      assertEquals([code, stderr], [0, ""]);
+      assert(Number(stdout) > count / 2); // the kernel itself refuses some
+    };
+    await mutate(FRAMES / 4, 1);
+    const before = memory(network.pid);
+    await mutate(FRAMES, 12345);
+    assert(memory(network.pid) < before * 1.2 + 2000, `memory grew from ${before} to ${memory(network.pid)} kB`);
+    await transfer;
+    assertEquals((await served).split(" ")[0], expected);
+    const [counters] = await network.counters();
+    assert(counters!.dropped! > FRAMES / 4);
+    assertEquals(counters!.flows, 1);
+    await errors.cancel();
+    capture.kill("SIGTERM");
+    assertEquals((await seen).trim(), "");
+  } finally {
+    await Deno.remove(file);
+  }
+});

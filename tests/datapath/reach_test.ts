@@ -1,0 +1,196 @@
+// What of the host is reached, and what is not; names.
+
+import "../preload.ts";
+import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { test } from "../helpers.ts";
+import { GUEST4, GUEST6, HOST4, HOST6, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+
+const needs = { root: true, programs: ["ip", "socat", "ping", "dig", "dnsmasq"] };
+
+/** Has the host answer "host" on TCP and UDP port 4000 of every address, and note every packet that comes by. */
+async function answerOnHost(network: Network): Promise<void> {
+  for (const family of ["4", "6"]) {
+    const only = family === "6" ? ",ipv6only=1" : "";
+    network.spawn(network.host, ["socat", `TCP${family}-LISTEN:4000,fork,reuseaddr${only}`, "SYSTEM:echo host"]);
+    network.spawn(network.host, ["socat", `UDP${family}-LISTEN:4000,fork,reuseaddr${only}`, "SYSTEM:echo host"]);
+  }
+  await listening(network, network.host, 4000);
+  await listening(network, network.host, 4000, true);
+}
+
+/** What an address answers inside on TCP and UDP port 4000. */
+async function ask(network: Network, address: string): Promise<[tcp: string, udp: string]> {
+  const family = address.includes(":") ? "6" : "4";
+  const target = address.includes(":") ? `[${address}]` : address;
+  const tcp = await network.run(network.guest, ["socat", "-u", `TCP${family}:${target}:4000,connect-timeout=1`, "-"]);
+  const command = `echo question | socat -t1.5 -T1.5 - UDP${family}:${target}:4000`;
+  const udp = await network.run(network.guest, ["sh", "-c", command]);
+  return [tcp.stdout.trim(), udp.stdout.trim()];
+}
+
+/** Addresses that are the host itself in some guise. */
+const GUISES = [
+  "127.0.0.1",
+  "127.0.0.53",
+  "127.255.255.254",
+  "0.0.0.0",
+  "0.0.0.1",
+  "::1",
+  "::",
+  "::ffff:127.0.0.1",
+  "::127.0.0.1",
+];
+
+test("nothing of the host's loopback is reached, in no guise, by no protocol", needs, async () => {
+  await using network = await openPath({});
+  const { guest } = network;
+  await answerOnHost(network);
+  // Inside, these lead to the namespace's own loopback; so its kernel is made to send them out.
+  await network.must(guest, [
+    "sysctl",
+    "-qw",
+    "net.ipv4.conf.all.route_localnet=1",
+    "net.ipv4.conf.tap0.route_localnet=1",
+  ]);
+  await network.must(guest, ["ip", "link", "set", "lo", "down"]);
+  await network.must(guest, ["ip", "route", "flush", "table", "local"]);
+  await network.must(guest, ["ip", "-6", "route", "flush", "table", "local"]);
+  await network.must(guest, ["ip", "route", "add", "local", GUEST4.address, "dev", "tap0", "table", "local"]);
+  await network.must(guest, ["ip", "-6", "route", "add", "local", GUEST6.address, "dev", "tap0", "table", "local"]);
+  await network.must(guest, ["ip", "route", "add", "127.0.0.0/8", "via", GUEST4.gateway, "src", GUEST4.address]);
+  await network.must(guest, ["ip", "-6", "route", "add", "::/64", "via", GUEST6.gateway, "src", GUEST6.address]);
+  const before = (await network.counters())[0]!.received!;
+  for (const address of GUISES) {
+    assertEquals([address, ...await ask(network, address)], [address, "", ""]);
+    const { stdout } = await network.run(guest, ["ping", "-c1", "-W1", address]);
+    assertEquals(stdout.includes(" bytes from "), false);
+  }
+  // Whatever the kernel does with the strangest of them, the usual ones must have come to us.
+  assertNotEquals((await network.counters())[0]!.received, before);
+  assertEquals((await network.counters())[0]!.flows, 0);
+  // The host's other addresses are for everybody.
+  assertEquals(await ask(network, HOST4), ["host", "host"]);
+  assertEquals(await ask(network, HOST6), ["host", "host"]);
+});
+
+test("redirects and source routes from inside change nothing", needs, async () => {
+  await using network = await openPath({});
+  await answerOnHost(network);
+  const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/raw.ts`];
+  const { stdout, stderr, code } = await network.run(network.guest, [...script, "redirect"]);
+  assertEquals([code, stderr, stdout], [0, "", "sent\n"]);
+  assertEquals((await network.counters())[0]!.flows, 0);
+  assertEquals(await ask(network, HOST4), ["host", "host"]);
+});
+
+test("the host's loopback is reached by the address that was given for it", needs, async () => {
+  await using network = await openPath({
+    options: { mapHostLoopback: [GUEST4.gateway, GUEST6.gateway], exclude: [`${HOST4}/32`, `${HOST6}/128`] },
+  });
+  for (const [family, address] of [["4", "127.0.0.1"], ["6", "[::1]"]]) {
+    network.spawn(network.host, [
+      "socat",
+      `TCP${family}-LISTEN:4000,fork,reuseaddr,bind=${address}`,
+      "SYSTEM:echo host",
+    ]);
+    network.spawn(network.host, [
+      "socat",
+      `UDP${family}-LISTEN:4000,fork,reuseaddr,bind=${address}`,
+      "SYSTEM:echo host",
+    ]);
+  }
+  await listening(network, network.host, 4000);
+  await listening(network, network.host, 4000, true);
+  assertEquals(await ask(network, GUEST4.gateway), ["host", "host"]);
+  assertEquals(await ask(network, GUEST6.gateway), ["host", "host"]);
+  assertMatch(
+    (await network.run(network.guest, ["ping", "-c1", "-W1", GUEST4.gateway])).stdout,
+    / bytes from 10\.77\.0\.1/,
+  );
+  // And what was excluded is not.
+  assertEquals(await ask(network, HOST4), ["", ""]);
+  assertEquals(await ask(network, HOST6), ["", ""]);
+  const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W1", HOST4]);
+  assertEquals(stdout.includes(" bytes from "), false);
+});
+
+test("the host itself is reached by the address that was given for it", needs, async () => {
+  await using network = await openPath({
+    copy: true,
+    options: { mapGuestAddress: ["169.254.1.2", "fd00:1::2"], hostAddress: [HOST4, HOST6] },
+  });
+  await answerOnHost(network);
+  // Its own address is the namespace's, where nobody answers.
+  assertEquals(await ask(network, HOST4), ["", ""]);
+  assertEquals(await ask(network, "169.254.1.2"), ["host", "host"]);
+  assertEquals(await ask(network, "fd00:1::2"), ["host", "host"]);
+});
+
+test("what is sent leaves by the address and interface that were given", needs, async () => {
+  await using network = await openPath({ options: { outbound: ["198.51.100.11", "2001:db8:1::11"] } });
+  await network.must(network.host, ["ip", "addr", "add", "198.51.100.11/24", "dev", "veth0"]);
+  await network.must(network.host, ["ip", "addr", "add", "2001:db8:1::11/64", "dev", "veth0", "nodad"]);
+  network.spawn(network.peer, ["socat", "TCP4-LISTEN:4000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
+  network.spawn(network.peer, ["socat", "UDP4-LISTEN:4000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
+  network.spawn(network.peer, ["socat", "TCP6-LISTEN:4000,fork,reuseaddr,ipv6only=1", "SYSTEM:echo $SOCAT_PEERADDR"]);
+  network.spawn(network.peer, ["socat", "UDP6-LISTEN:4000,fork,reuseaddr,ipv6only=1", "SYSTEM:echo $SOCAT_PEERADDR"]);
+  await listening(network, network.peer, 4000);
+  await listening(network, network.peer, 4000, true);
+  assertEquals(await ask(network, PEER4), ["198.51.100.11", "198.51.100.11"]);
+  const six = "[2001:0db8:0001:0000:0000:0000:0000:0011]";
+  assertEquals(await ask(network, PEER6), [six, six]);
+});
+
+/** Starts a name server in a namespace that answers `name.example` with an address. */
+async function nameServer(network: Network, netns: string, bind: string, answer: string): Promise<void> {
+  network.spawn(netns, [
+    "dnsmasq",
+    "--keep-in-foreground",
+    "--no-resolv",
+    "--no-hosts",
+    "--bind-interfaces",
+    "--conf-file=/dev/null",
+    "--user=root",
+    "--pid-file=",
+    `--listen-address=${bind}`,
+    `--address=/name.example/${answer}`,
+    "--txt-record=long.example," + Array.from({ length: 12 }, (_, i) => `${i}`.repeat(200)).join(","),
+  ]);
+  await listening(network, netns, 53, true);
+}
+
+test("names are resolved by the host's resolver, over UDP and TCP, and as it changes", needs, async () => {
+  const directory = await Deno.makeTempDir();
+  const file = `${directory}/resolv.conf`;
+  const resolvers = async (...addresses: string[]) => {
+    await Deno.writeTextFile(`${file}.new`, addresses.map((address) => `nameserver ${address}\n`).join(""));
+    await Deno.rename(`${file}.new`, file);
+  };
+  await resolvers(PEER4);
+  await using network = await openPath({
+    options: { dnsForward: [GUEST4.gateway, GUEST6.gateway], resolvConf: file },
+  });
+  try {
+    const dig = async (server: string, ...options: string[]) => {
+      const command = ["dig", "+short", "+time=2", "+tries=2", ...options, `@${server}`];
+      return (await network.run(network.guest, command)).stdout.trim();
+    };
+    await nameServer(network, network.peer, PEER4, "192.0.2.7");
+    await nameServer(network, network.host, "127.0.0.53", "192.0.2.8");
+    for (const server of [GUEST4.gateway, GUEST6.gateway]) { // an IPv6 question goes to an IPv4 resolver too
+      assertEquals(await dig(server, "name.example"), "192.0.2.7");
+      assertEquals(await dig(server, "+tcp", "name.example"), "192.0.2.7");
+      const long = await dig(server, "long.example", "TXT"); // truncated first, and asked again over TCP
+      assertEquals(long.length > 2400, true);
+    }
+    await resolvers("127.0.0.53", PEER4);
+    await until("the other resolver answers", async () => await dig(GUEST4.gateway, "name.example") === "192.0.2.8");
+    assertEquals(await dig(GUEST4.gateway, "+tcp", "name.example"), "192.0.2.8");
+    // Nothing else of where the resolver is can be reached through it.
+    network.spawn(network.host, ["socat", "TCP4-LISTEN:4000,fork,reuseaddr,bind=127.0.0.53", "SYSTEM:echo host"]);
+    await listening(network, network.host, 4000);
+    assertEquals(await ask(network, GUEST4.gateway), ["", ""]);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});

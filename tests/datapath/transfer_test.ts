@@ -1,0 +1,172 @@
+// Real programs and whole files over the data path, both families, both ways.
+
+import "../preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { test } from "../helpers.ts";
+import { GUEST4, GUEST6, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+
+const needs = { root: true, programs: ["ip", "socat", "sha256sum", "nginx", "curl"] };
+
+/** A shell command that writes `blocks` times the file. */
+function source(file: string, blocks: number): string {
+  return `for i in $(seq ${blocks}); do cat ${file}; done`;
+}
+
+/** The SHA-256 that a command prints of its input's copy. */
+async function hash(command: string): Promise<string> {
+  const { stdout } = await new Deno.Command("sh", { args: ["-c", `${command} | sha256sum`] }).output();
+  return new TextDecoder().decode(stdout).split(" ")[0]!;
+}
+
+let port = 20000;
+
+/** Sends from one namespace to the other, where `-u` reads to the end of file; answers what has arrived as SHA-256. */
+async function transfer(network: Network, up: boolean, address: string, produce: string): Promise<string> {
+  const number = port++;
+  const target = address.includes(":") ? `[${address}]` : address;
+  const family = address.includes(":") ? "6" : "4";
+  const listen = `socat ${up ? "-u" : "-U"} TCP${family}-LISTEN:${number},reuseaddr`;
+  const server = up ? `${listen} - | sha256sum` : `(${produce}) | ${listen} -`;
+  const child = network.spawn(network.peer, ["sh", "-c", server], { stdout: "piped" });
+  const served = new Response(child.stdout).text();
+  await listening(network, network.peer, number);
+  const connect = `TCP${family}:${target}:${number}`;
+  const client = up ? `(${produce}) | socat -u - ${connect}` : `socat -u ${connect} - | sha256sum`;
+  const { code, stdout, stderr } = await network.run(network.guest, ["sh", "-c", client]);
+  assertEquals([code, stderr], [0, ""]);
+  await child.status;
+  return (up ? await served : stdout).split(" ")[0]!;
+}
+
+for (const mtu of [65520, 1500]) {
+  test(`files arrive whole over TCP at MTU ${mtu}, both ways, both families`, needs, async () => {
+    await using network = await openPath({ mtu });
+    const small = await Deno.makeTempFile();
+    const large = await Deno.makeTempFile();
+    try {
+      await Deno.writeFile(small, crypto.getRandomValues(new Uint8Array(2048)));
+      const bytes = new Uint8Array(10_000_000);
+      for (let at = 0; at < bytes.length; at += 50_000) crypto.getRandomValues(bytes.subarray(at, at + 50_000));
+      await Deno.writeFile(large, bytes);
+      // 1 GiB takes its time: one family at each MTU.
+      const both = [PEER4, PEER6];
+      const one = [mtu === 1500 ? PEER6 : PEER4];
+      for (const [file, times, addresses] of [[small, 1, both], [large, 1, both], [large, 108, one]] as const) {
+        const produce = source(file, times);
+        const expected = await hash(produce);
+        for (const address of addresses) {
+          for (const up of [true, false]) {
+            assertEquals(await transfer(network, up, address, produce), expected);
+          }
+        }
+      }
+      const [{ refused }] = await network.counters() as [{ refused: number }];
+      assertEquals(refused, 0);
+      await until("all flows have ended", async () => (await network.counters())[0]!.open === 0);
+    } finally {
+      await Deno.remove(small);
+      await Deno.remove(large);
+    }
+  });
+}
+
+test(
+  "datagrams of every size arrive whole, both families, and what is answered comes from who was asked",
+  needs,
+  async () => {
+    await using network = await openPath({ mtu: 65520 });
+    for (const [family, address] of [["4", PEER4], ["6", `[${PEER6}]`]] as const) {
+      network.spawn(network.peer, ["socat", "-b65536", `UDP${family}-LISTEN:7,fork`, "EXEC:cat -"]);
+      await listening(network, network.peer, 7, true);
+      for (const size of [1, 100, 1400, 1473, 2048, 9000, 60000]) {
+        const file = await Deno.makeTempFile();
+        await Deno.writeFile(file, crypto.getRandomValues(new Uint8Array(size)));
+        // A connected socket takes an answer only from the address and port it has asked.
+        const command = `socat -b65536 -t0.4 -T0.4 - UDP${family}:${address}:7 < ${file} | sha256sum`;
+        const { stdout } = await network.run(network.guest, ["sh", "-c", command]);
+        assertEquals([size, stdout.split(" ")[0]], [size, await hash(`cat ${file}`)]);
+        await Deno.remove(file);
+      }
+      await network.stop();
+    }
+  },
+);
+
+test("10 MB of datagrams that are acknowledged one by one arrive whole", needs, async () => {
+  await using network = await openPath({ mtu: 1500 });
+  const script = `${import.meta.dirname}/blocks.ts`;
+  const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--unstable-net", script];
+  for (const [there, here] of [[PEER4, GUEST4.address], [PEER6, GUEST6.address]]) {
+    for (const way of ["up", "down"]) {
+      const server = network.spawn(network.peer, [...deno, "serve", there!, "9000"], { stdout: "piped" });
+      const reader = server.stdout.getReader();
+      assertEquals(new TextDecoder().decode((await reader.read()).value), "ready\n");
+      const { code, stdout, stderr } = await network.run(network.guest, [...deno, way, there!, "9000", "7500", here!]);
+      assertEquals([code, stderr], [0, ""]);
+      const answer = JSON.parse(stdout);
+      assertEquals(answer.sent, answer.received);
+      assertEquals(answer.bytes, 10_500_000);
+      await reader.cancel();
+      await network.stop();
+    }
+  }
+});
+
+test("nginx serves curl, both families, and a connection is used again", needs, async () => {
+  await using network = await openPath({ mtu: 65520 });
+  const directory = await Deno.makeTempDir();
+  await Deno.chmod(directory, 0o755);
+  try {
+    const page = crypto.getRandomValues(new Uint8Array(60_000));
+    await Deno.writeFile(`${directory}/page`, page);
+    const conf = `daemon off; worker_processes 1; pid ${directory}/pid; error_log ${directory}/errors; user root;
+      events { worker_connections 64; }
+      http { access_log off; server { listen 80; listen [::]:80; root ${directory}; } }`;
+    await Deno.writeTextFile(`${directory}/conf`, conf);
+    network.spawn(network.peer, ["nginx", "-c", `${directory}/conf`]);
+    await listening(network, network.peer, 80);
+    for (const host of [PEER4, `[${PEER6}]`]) {
+      const url = `http://${host}/page`;
+      const command = [
+        "curl",
+        "-sS",
+        "-o",
+        `${directory}/a`,
+        "-o",
+        `${directory}/b`,
+        "-w",
+        "%{num_connects}\n",
+        url,
+        url,
+      ];
+      const { stdout, stderr } = await network.run(network.guest, command);
+      assertEquals([stdout, stderr], ["1\n0\n", ""]);
+      assertEquals(await Deno.readFile(`${directory}/a`), page);
+      assertEquals(await Deno.readFile(`${directory}/b`), page);
+    }
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+test("interactive traffic goes to and fro without a wait", needs, async () => {
+  await using network = await openPath({ mtu: 65520 });
+  network.spawn(network.peer, ["socat", "TCP4-LISTEN:2000,fork,reuseaddr", "EXEC:cat"]);
+  await listening(network, network.peer, 2000);
+  const child = network.spawn(network.guest, ["socat", "-", `TCP4:${PEER4}:2000`], { stdin: "piped", stdout: "piped" });
+  const writer = child.stdin.getWriter();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let i = 0; i < 200; i++) {
+    const line = `line ${i}\n`;
+    await writer.write(new TextEncoder().encode(line));
+    while (!text.endsWith(line)) {
+      const { value, done } = await reader.read();
+      assert(!done);
+      text += value;
+    }
+  }
+  await writer.close();
+  await reader.cancel();
+  assertEquals(text, Array.from({ length: 200 }, (_, i) => `line ${i}\n`).join(""));
+});
