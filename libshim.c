@@ -44,6 +44,7 @@ enum {
   WUNTRACED_ = 2,
   WCONTINUED_ = 8,
   CLONE_VM_ = 0x100,
+  CLONE_FILES_ = 0x400,
   CLONE_PIDFD_ = 0x1000,
   CLONE_VFORK_ = 0x4000,
   CLONE_PARENT_ = 0x8000,
@@ -568,7 +569,7 @@ static i64 spawn(struct spawn *s) {
   if (s->how != SPAWN_FORK) {
     pid = clone_call(s->flags | CLONE_VM_ | CLONE_VFORK_ | CLONE_PIDFD_ | SIGCHLD_, top, &s->pidfd, spawn_exec, s);
   } else {
-    pid = clone_call(CLONE_VM_ | CLONE_VFORK_ | SIGCHLD_, top, 0, spawn_fork, s);
+    pid = clone_call(CLONE_VM_ | CLONE_FILES_ | CLONE_VFORK_ | SIGCHLD_, top, 0, spawn_fork, s);  // the pidfd is to be ours
     if (pid > 0) {
       i32 status;
       i64 reaped;

@@ -38,7 +38,7 @@ export function mountResolvConf(agent: Agent, conf: ResolvConf): Fd {
     try {
       const file = open(agent, `${WORKPLACE}/resolv.conf`, O.WRONLY | O.CREAT, 0o644);
       try {
-        call(self, "fchmod", file, 0o644); // whatever our umask is
+        call(agent, "fchmod", file, 0o644); // whatever the umask is; the file is the agent's
         rewriteResolvConf(file, conf);
         mount(agent, `${WORKPLACE}/resolv.conf`, RESOLV_CONF, null, MS_BIND);
         return file;
