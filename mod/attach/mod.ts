@@ -2,7 +2,7 @@
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { ReactorServer } from "../serve/server.ts";
+import { WorkerServer } from "../serve/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
@@ -52,7 +52,7 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
     options.onDetach?.(attached, cause);
     if (attachments.served.length === 0) close();
   };
-  const server = new ReactorServer(reactor, options, options.onWarning);
+  const server = new WorkerServer(options, options.onWarning);
   const attachments = new Attachments(reactor, server, { ...options, onDetach });
   let stop = () => {};
   let open = true;

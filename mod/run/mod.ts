@@ -2,7 +2,8 @@
 
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { type ExitStatus, startChild } from "./child.ts";
+import { type Child, type ExitStatus, startChild } from "./child.ts";
+import { WorkerServer } from "../serve/worker_server.ts";
 import type { SignalName } from "../../ffi/consts.ts";
 import { planRun, type RunOptions } from "./plan.ts";
 
@@ -45,7 +46,52 @@ export interface ChildProcess extends Disposable {
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */
 export function spawn(options: RunOptions): ChildProcess {
-  return startChild(planRun(options), { identify: true });
+  const plan = planRun(options);
+  const { network } = plan;
+  if (!network) return startChild(plan, { identify: true });
+  const server = new WorkerServer(plan.reach, options.onWarning);
+  try {
+    const child = startChild(plan, {
+      identify: true,
+      beforeExec: ({ link }) => {
+        if (link) server.serve(link, network, () => {});
+      },
+    });
+    return withServer(child, server);
+  } catch (error) {
+    server[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** A command whose network ends with it, once what it has sent is on its way. */
+function withServer(child: Child, server: WorkerServer): ChildProcess {
+  let status: Promise<ExitStatus> | null = null;
+  const finish = async () => {
+    const ended = await child.status;
+    await server.drain();
+    server[Symbol.dispose]();
+    return ended;
+  };
+  return {
+    get pid() {
+      return child.pid;
+    },
+    namespaces: child.namespaces,
+    get status() {
+      return status ??= finish();
+    },
+    kill: (signal) => child.kill(signal),
+    end() {
+      const ended = child.end();
+      server[Symbol.dispose]();
+      return ended;
+    },
+    [Symbol.dispose]() {
+      child[Symbol.dispose]();
+      server[Symbol.dispose]();
+    },
+  };
 }
 
 /**

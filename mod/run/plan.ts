@@ -22,7 +22,10 @@ export interface RunOptions {
   readonly command?: readonly string[];
   /** Namespaces to make: user, mnt, pid, ipc, uts and net by default. */
   readonly unshare?: readonly NamespaceType[];
-  /** Network: `none` makes a net namespace with loopback alone, `tap` one with a network, `host` makes none. */
+  /**
+   * Network: `none` makes a net namespace with loopback alone, `tap` one with a network, `host` makes none. Here, other than
+   * for the command `penne run`, a net namespace has none by default: what forwards packets is a Worker.
+   */
   readonly net?: NetMode;
   /** What network `net: "tap"` gives. */
   readonly network?: NetworkRequest;

@@ -22,8 +22,11 @@ export interface TapServer extends Disposable {
    * @param onDead Called once when the tap is gone.
    * @returns Ends that.
    */
-  serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void;
+  serve(link: TapLink, plan: ServedPlan, onDead: () => void): () => void;
 }
+
+/** What of a plan the serving needs. */
+export type ServedPlan = Pick<NetworkPlan, "outside" | "peerMac">;
 
 /** Milliseconds without a step forward, and in all, for what has been sent to be handed on. */
 const PATIENCE = 3000;
@@ -90,7 +93,7 @@ export class ReactorServer implements TapServer {
     };
   }
 
-  serve(link: TapLink, plan: NetworkPlan, onDead: () => void): () => void {
+  serve(link: TapLink, plan: ServedPlan, onDead: () => void): () => void {
     const reach = this.#reach;
     const { outside } = plan;
     const options: DatapathOptions = {
