@@ -36,6 +36,7 @@ const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_CTRUNC = 8;
 const EMFILE = 24;
+const EAGAIN = 11;
 const CLONE_PIDFD = 0x1000;
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
@@ -334,6 +335,18 @@ export class Agent implements Task, Disposable {
     return this.#gone;
   }
 
+  /**
+   * Limits the time for each answer; an agent that does not answer in time is taken for gone.
+   *
+   * @param milliseconds The limit.
+   * @throws {SysError} If it cannot be set.
+   */
+  setDeadline(milliseconds: number): void {
+    const SO_RCVTIMEO = 20;
+    const time = new BigInt64Array([BigInt(Math.trunc(milliseconds / 1000)), BigInt(milliseconds % 1000 * 1000)]);
+    call(self, "setsockopt", this.socket, SOL_SOCKET, SO_RCVTIMEO, new Uint8Array(time.buffer), 16);
+  }
+
   /** Lets go of the agent, which is its end. */
   close(): void {
     this.socket.close();
@@ -411,7 +424,7 @@ export class Agent implements Task, Disposable {
   #receive(): { answer: Answer; fd: Fd | null } {
     const header = prepare(inbox, control.length);
     const result = retry("recvmsg", this.socket, message, MSG_CMSG_CLOEXEC);
-    if (result === 0 || result === -104) this.#goneNow();
+    if (result === 0 || result === -104 || result === -EAGAIN) this.#goneNow();
     check("recvmsg", result);
     if (header.getUint32(48, true) & MSG_CTRUNC) throw new SysError("recvmsg", EMFILE);
     const answer = decodeAnswer(inbox.slice(0, result));

@@ -489,6 +489,20 @@ export function stat(task: Task, file: string | Fd): Stat {
   return { mode: view.getUint16(28, true), uid: view.getUint32(20, true), ino: view.getBigUint64(32, true) };
 }
 
+/** Of statfs(2): the file system of namespaces. */
+const NSFS_MAGIC = 0x6e736673n;
+
+/**
+ * Whether an open file is a namespace, by the file system it is in, fstatfs(2).
+ *
+ * @param fd The file, which may be open with O_PATH.
+ * @returns Whether it is.
+ */
+export function isNamespaceFile(fd: Fd): boolean {
+  const words = new BigUint64Array(15); // struct statfs
+  return self.raw("fstatfs", fd, out(new Uint8Array(words.buffer))) === 0 && words[0] === NSFS_MAGIC;
+}
+
 /** How to execute a program. */
 export interface ExecOptions {
   /** Blocked signals of the program, bit n-1 for signal n; none by default. */

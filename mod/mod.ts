@@ -39,6 +39,7 @@ export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/consts.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
 export {
+  type AddressBlock,
   attach,
   type Attached,
   type Attachment,
@@ -47,6 +48,7 @@ export {
   type DetachCause,
   type NetworkRequest,
   type PrefixedAddress,
+  type ReachRequest,
 } from "./attach/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
 export { formatIp, parseIp } from "./address/ip.ts";

@@ -25,7 +25,9 @@ export interface Daemon {
 /** Namespaces, and processes in them, that go at the end of a test. */
 export class NetLab implements AsyncDisposable {
   #names: string[] = [];
-  #daemons: Daemon[] = [];
+  /** What was started, in order. */
+  readonly daemons: Daemon[] = [];
+  #readers: ReadableStreamDefaultReader<Uint8Array>[] = [];
   #cleanups: (() => void | Promise<void>)[] = [];
   /** Name of the namespace that plays the host. */
   host = "";
@@ -99,9 +101,11 @@ export class NetLab implements AsyncDisposable {
     const read = (stream: "stdout" | "stderr") => {
       if (options[stream] && options[stream] !== "piped") return { text: "", done: Promise.resolve() };
       const state = { text: "", done: Promise.resolve() };
+      const reader = child[stream].getReader();
+      this.#readers.push(reader);
       state.done = (async () => {
         const decoder = new TextDecoder();
-        for await (const chunk of child[stream]) state.text += decoder.decode(chunk, { stream: true });
+        for (let part; !(part = await reader.read()).done;) state.text += decoder.decode(part.value, { stream: true });
       })();
       return state;
     };
@@ -112,7 +116,7 @@ export class NetLab implements AsyncDisposable {
       return status;
     })();
     const daemon = { child, output: () => out.text, errors: () => err.text, ended };
-    this.#daemons.push(daemon);
+    this.daemons.push(daemon);
     return daemon;
   }
 
@@ -134,14 +138,16 @@ export class NetLab implements AsyncDisposable {
 
   /** Ends the processes, then removes the namespaces. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { child } of this.#daemons) {
+    for (const { child } of this.daemons) {
       try {
         child.kill("SIGKILL");
       } catch {
         // It has ended.
       }
     }
-    await Promise.all(this.#daemons.map(({ ended }) => ended));
+    await Promise.all(this.daemons.map(({ child }) => child.status));
+    // What they have started may be there still, and hold their pipes.
+    await Promise.all(this.#readers.map((reader) => reader.cancel()));
     for (const cleanup of this.#cleanups.reverse()) await cleanup();
     for (const name of this.#names) {
       await sh(["ip", "netns", "del", name]);

@@ -2,10 +2,12 @@
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { ReactorServer } from "../serve/server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
 export type { Cause } from "../target/watch.ts";
+export type { AddressBlock, ReachRequest } from "../network/reach.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
 
 /** Namespaces that have been given their network. */
@@ -45,12 +47,13 @@ export interface Attachment extends Disposable {
 export function attach(targets: readonly string[], options: AttachOptions = {}): Attachment {
   const parsed = checkAttach(targets, options);
   const reactor = new Reactor();
-  const { promise, resolve } = Promise.withResolvers<void>();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
   const onDetach = (attached: Attached, cause: DetachCause) => {
     options.onDetach?.(attached, cause);
     if (attachments.served.length === 0) close();
   };
-  const attachments = new Attachments(reactor, { ...options, onDetach });
+  const server = new ReactorServer(reactor, options, options.onWarning);
+  const attachments = new Attachments(reactor, server, { ...options, onDetach });
   let stop = () => {};
   let open = true;
   const close = () => {
@@ -58,6 +61,7 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
     open = false;
     stop();
     attachments[Symbol.dispose]();
+    server[Symbol.dispose]();
     // Not before the event that told of the end has been dealt with.
     queueMicrotask(() => {
       reactor[Symbol.dispose]();
@@ -66,11 +70,15 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
   };
   try {
     attachments.add(parsed);
+    attachments.keep();
   } catch (error) {
     close();
     throw error;
   }
-  stop = pump(reactor);
+  stop = pump(reactor, (error) => {
+    close();
+    reject(error);
+  });
   return {
     get served() {
       return attachments.served;

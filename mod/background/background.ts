@@ -38,7 +38,7 @@ function ownCommand(): Uint8Array[] {
 /**
  * Starts this program once more, in the background, and waits until that one is ready.
  *
- * What the command prints goes to where our stdout and stderr go if that is a file, else nowhere.
+ * What the command prints goes to where our stdout and stderr go if that is a file or among those kept, else nowhere.
  *
  * @param command The command word, such as `run`.
  * @param args What follows it.
@@ -56,11 +56,11 @@ export function startInBackground(command: string, args: readonly string[], keep
     using nothing = open(self, "/dev/null", O.RDWR);
     const standard = [0, 1, 2].map((number) => new Fd(number));
     try {
-      placeKeptFds(agent, keepFds);
+      placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
       const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
       standard.forEach((fd, number) => {
         const file = number > 0 && (stat(self, fd).mode & S_IFMT) === S_IFREG;
-        if (!file) call(agent, "dup3", nothing, number, 0);
+        if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
       });
       call(agent, "setsid");
       call(agent, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);

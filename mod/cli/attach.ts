@@ -8,12 +8,14 @@ import { type Attached, Attachments, type AttachOptions, checkAttach, type Detac
 import { BackgroundLink, startInBackground } from "../background/background.ts";
 import { log, logTo } from "../log/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { ReactorServer } from "../serve/server.ts";
 import { forgetDescriptors } from "../target/open.ts";
 import type { Target } from "../target/target.ts";
 import { ATTACH_SPEC } from "./attach_spec.ts";
 import { explainError, runCommand } from "./command.ts";
 import { checkReportFds, openReporter } from "./fds.ts";
 import { networkRequest } from "./network_options.ts";
+import { reachRequest } from "./reach_options.ts";
 import type { ParsedOptions } from "./options.ts";
 import { fdOptions } from "./values.ts";
 
@@ -35,14 +37,14 @@ export function start(args: string[]): Promise<number> {
 
 /** Attaches; the result is the exit code. */
 function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
-  const request = networkRequest(options);
+  const request = { ...networkRequest(options), ...reachRequest(options) };
   const targets = checkAttach(options.rest, request);
   checkReportFds(options);
   const wanted: AttachOptions = { ...request, quit: !options.has("no-quit") };
   const link = options.get("background-link");
   if (link !== undefined) return attachBehind(options, targets, wanted, link);
   if (!options.has("background")) return attachHere(options, targets, wanted, () => {});
-  const own = targets.flatMap((target) => target.kind === "fd" && target.fd > 2 ? [target.fd] : []);
+  const own = targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []);
   const reports = ["ready-fd", "status-fd"].flatMap((name) => fdOptions(options, name));
   return startInBackground("attach", args, [...new Set([...own, ...reports])]);
 }
@@ -91,13 +93,16 @@ function attachHere(
     }
     if (attachments.served.length === 0 && wanted.quit) reactor.stop();
   };
-  using attachments = new Attachments(reactor, { ...wanted, onDetach, onWarning: (message) => log().warn(message) });
+  const onWarning = (message: string) => log().warn(message);
+  using server = new ReactorServer(reactor, wanted, onWarning);
+  using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
   const report = openReporter(options);
   let exitCode = FAILURE;
   try {
     // Before anything is made: a signal in the middle is dealt with at the end of it.
     for (const name of [...END_SIGNALS, ...FATAL_SIGNALS]) signals.catch(SIGNAL[name]);
-    attachments.add(targets);
+    let pending: number | null = null;
+    attachments.add(targets, () => (pending ??= signals.take().at(-1)?.signal ?? null) !== null);
     forgetDescriptors(new Set(attachments.served.map(({ netns }) => netns.inum)));
     using _caught = reactor.watch(signals.reader, EPOLL.IN, () => {
       signal = signals.take().at(-1)?.signal ?? 0;
@@ -105,6 +110,7 @@ function attachHere(
     });
     report.ready(() => ({ targets: attachments.served.map(describe) }));
     ready();
+    attachments.keep();
     if (attachments.served.length > 0 || !wanted.quit) reactor.run();
     exitCode = failed ? FAILURE : 0;
   } finally {

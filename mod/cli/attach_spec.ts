@@ -2,6 +2,7 @@
 
 import { NETWORK_OPTIONS } from "./network_options.ts";
 import type { CommandSpec } from "./options.ts";
+import { REACH_OPTIONS } from "./reach_options.ts";
 
 /** What `penne attach` accepts. */
 export const ATTACH_SPEC: CommandSpec = {
@@ -11,6 +12,7 @@ export const ATTACH_SPEC: CommandSpec = {
     "Gives existing network namespaces their network, all from one process, and leaves each one when its name or process goes, or at its end. A TARGET is a PID, a name of ip netns, a path or fd:N.",
   groups: [
     { title: "Network", options: NETWORK_OPTIONS },
+    { title: "What is reached", options: REACH_OPTIONS },
     {
       title: "Life and status",
       options: [

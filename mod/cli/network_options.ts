@@ -41,6 +41,7 @@ export const NETWORK_OPTIONS: readonly OptionSpec[] = [
     help: "Name of the interface inside (default: that of the host's, or tap0)",
   },
   { name: "ns-mac-addr", value: "MAC", help: "MAC address inside (default: random)" },
+  { name: "mac-addr", short: "M", value: "MAC", help: "MAC address of everybody else (default: 9a:55:9a:55:9a:55)" },
   { name: "mtu", short: "m", value: "BYTES", help: "MTU inside (default: 65520; 0: the kernel's)" },
 ];
 
@@ -96,6 +97,13 @@ function parseGateway(value: string): Uint8Array {
   return address;
 }
 
+function macOption(options: ParsedOptions, name: string): Uint8Array | null {
+  const value = options.get(name);
+  const mac = value === undefined ? null : parseMac(value);
+  if (value !== undefined && !mac) throw bad(name, value, "it is no MAC address, such as 02:00:00:00:00:01");
+  return mac;
+}
+
 function version(options: ParsedOptions): 4 | 6 | undefined {
   if (options.has("ipv4-only") && options.has("ipv6-only")) {
     throw new PenneError("use -4 with -6: each allows one family alone", {
@@ -117,9 +125,7 @@ export function networkRequest(options: ParsedOptions): NetworkRequest {
   if (options.has("config-net") && options.has("no-config-net")) {
     throw new PenneError("use --config-net with --no-config-net", { usage: true });
   }
-  const mac = options.get("ns-mac-addr");
-  const nsMac = mac === undefined ? null : parseMac(mac);
-  if (mac !== undefined && !nsMac) throw bad("ns-mac-addr", mac, "it is no MAC address, such as 02:00:00:00:00:01");
+  const [nsMac, mac] = ["ns-mac-addr", "mac-addr"].map((name) => macOption(options, name));
   const only = version(options);
   const [mask, mtu] = [options.get("netmask"), numberOption(options, "mtu", 0, MTU_MAX)];
   const [template, nsIfname] = [options.get("interface"), options.get("ns-ifname")];
@@ -131,6 +137,7 @@ export function networkRequest(options: ParsedOptions): NetworkRequest {
     ...template !== undefined && { interface: template },
     ...nsIfname !== undefined && { nsIfname },
     ...nsMac && { nsMac },
+    ...mac && { mac },
     ...mtu !== undefined && { mtu },
     ...mask !== undefined && { netmask: parseNetmask(mask) },
   };

@@ -1,5 +1,6 @@
 // `penne run`: from the command line to the exit code.
 
+import type { Fd } from "../../ffi/fd.ts";
 import { SignalPipe } from "../../ffi/sys.ts";
 import { Agent } from "../../ffi/agent.ts";
 import { SIGNAL } from "../../ffi/consts.ts";
@@ -13,17 +14,23 @@ import { ExecError } from "../run/command.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions } from "../run/plan.ts";
 import { openParent } from "../run/parent.ts";
+import { rewriteResolvConf } from "../run/resolv.ts";
+import { ReactorServer } from "../serve/server.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
 import { explainError, runCommand } from "./command.ts";
 import { checkReportFds, openReporter } from "./fds.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
 import type { ParsedOptions } from "./options.ts";
+import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./reach_options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
 import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
 
 /** Exit code when penne fails before the command has run. */
 const FAILURE = 125;
+
+/** Signals on which nothing that is still on its way is waited for. */
+const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
 
 const ID_MAX = 2 ** 32 - 2;
 
@@ -46,13 +53,22 @@ function variables(options: ParsedOptions): Record<string, string> {
 function runOptions(options: ParsedOptions): RunOptions {
   const optional = <K extends string, V>(key: K, value: V | undefined) =>
     (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
-  const net = wordOption(options, "net", ["none", "host", "tap"]);
-  const network = networkRequest(options);
-  const needless = net === "tap" ? null : NETWORK_OPTIONS.find(({ name }) => options.has(name) || options.get(name));
-  if (needless) {
-    throw new PenneError(`use --${needless.name} without a network`, { usage: true, hints: ["add --net=tap"] });
-  }
   const unshare = options.get("unshare");
+  const kinds = unshare === undefined ? undefined : parseNamespaces(unshare);
+  const ownNet = kinds?.includes("net") ?? true;
+  const net = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
+  const network = networkRequest(options);
+  const needless = net === "tap"
+    ? null
+    : [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS].find(({ name }) =>
+      options.has(name) || options.get(name)
+    );
+  if (needless) {
+    throw new PenneError(`use --${needless.name} without a network`, {
+      usage: true,
+      hints: ["--net=tap gives one"],
+    });
+  }
   const killSignal = options.get("kill-signal");
   const map: MapRequest = {
     ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
@@ -62,9 +78,11 @@ function runOptions(options: ParsedOptions): RunOptions {
   };
   return {
     command: options.rest,
-    ...optional("unshare", unshare === undefined ? undefined : parseNamespaces(unshare)),
+    ...optional("unshare", kinds),
     ...optional("net", net),
     network,
+    reach: reachRequest(options),
+    ...nameRequest(options),
     map,
     ...optional("hostname", options.get("hostname")),
     ...optional("chdir", options.get("chdir")),
@@ -137,6 +155,11 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
   using terminal = Terminal.open(newSession);
   using reactor = new Reactor();
   const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
+  const onWarning = (message: string) => log().warn(message);
+  let resolvConf: Fd | null = null;
+  using server = new ReactorServer(reactor, plan.reach, onWarning, (conf) => {
+    if (resolvConf && plan.resolvConf) rewriteResolvConf(resolvConf, plan.resolvConf(conf));
+  });
   const report = openReporter(options);
   try {
     using child = startChild(plan, {
@@ -144,6 +167,14 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
       identify: report.wantsStatus,
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);
+        resolvConf = starting.resolvConf;
+        if (starting.link && plan.network) {
+          const stop = server.serve(starting.link, plan.network, () => {});
+          starting.atEnd(() => {
+            server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
+            stop();
+          });
+        }
         report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
       },
     });

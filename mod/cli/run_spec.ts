@@ -2,6 +2,7 @@
 
 import { NETWORK_OPTIONS } from "./network_options.ts";
 import type { CommandSpec } from "./options.ts";
+import { NAME_OPTIONS, REACH_OPTIONS } from "./reach_options.ts";
 
 /** What `penne run` accepts. */
 export const RUN_SPEC: CommandSpec = {
@@ -22,7 +23,7 @@ export const RUN_SPEC: CommandSpec = {
         {
           name: "net",
           value: "MODE",
-          help: "Network: none (default; loopback alone), host (no net namespace), tap (an interface like the host's)",
+          help: "Network: tap (default; an interface like the host's), none (loopback alone), host (no net namespace)",
         },
         { name: "hostname", value: "NAME", help: "Host name inside" },
         { name: "monotonic", value: "SECONDS", help: "Offset of the monotonic clock inside; makes a time namespace" },
@@ -30,6 +31,7 @@ export const RUN_SPEC: CommandSpec = {
       ],
     },
     { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
+    { title: "What is reached (--net=tap)", options: [...NAME_OPTIONS, ...REACH_OPTIONS] },
     {
       title: "Users and groups",
       options: [
@@ -103,7 +105,8 @@ export const RUN_SPEC: CommandSpec = {
       "penne run --map auto --net=host -- apt-get download hello",
       "with all your subordinate ids, and the host's network",
     ],
-    ["penne run --unshare net -- make test", "without network, as yourself (as root)"],
-    ["penne run --net=host --hostname build -- make", "with the host's network"],
+    ["penne run --net=none -- make test", "without network"],
+    ["penne run -- curl -O https://example.org/file", "the network works, and names are found, without a privilege"],
+    ["penne run --map-host-loopback 10.0.2.2 -- psql -h 10.0.2.2", "with a door to the host's loopback"],
   ],
 };

@@ -6,13 +6,13 @@ import { KIND, Packet, parse, PROTOCOL } from "../packet/packet.ts";
 import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
 import type { TapLink } from "../tap/link.ts";
 import { answerArp } from "./arp.ts";
-import { raiseFileLimit } from "./limit.ts";
+import { raiseOpenFilesLimit } from "../host/caller.ts";
 import { FRAME_MAX, RX } from "./memory.ts";
 import { type Counters, Path } from "./path.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
 import { Icmp } from "./icmp.ts";
 import { answerNeighbour } from "./ndp.ts";
-import { Tcp } from "./tcp.ts";
+import { Tcp, TcpFlow } from "./tcp.ts";
 import { tidyLater } from "./tidy.ts";
 import { Udp } from "./udp.ts";
 import { refuseFragment } from "./unreachable.ts";
@@ -20,7 +20,7 @@ import { refuseFragment } from "./unreachable.ts";
 /** How a namespace is served. */
 export interface DatapathOptions extends RuleOptions {
   /** MAC address of our side of the tap, 6 bytes. */
-  readonly mac?: Uint8Array;
+  readonly mac: Uint8Array;
   /** Called once when the tap is gone, and the namespace with it. */
   readonly onDead?: () => void;
 }
@@ -31,12 +31,12 @@ export interface Datapath extends Disposable {
   readonly counters: Readonly<Counters>;
   /** Number of flows. */
   readonly flows: number;
+  /** Number of TCP connections whose data from inside has not all come yet. */
+  readonly unfinished: number;
   /** Ends all flows and serves no more; the tap stays open. */
   close(): void;
 }
 
-/** Our side's address by default: locally administered. */
-const MAC = new Uint8Array([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55]);
 /** Frames, and bytes, taken from one tap before others get their turn. */
 const BATCH_FRAMES = 64;
 const BATCH_BYTES = 2 << 20;
@@ -52,8 +52,8 @@ const TICK = 100;
  * @returns The way to end that.
  * @throws {SysError} If the tap cannot be waited for.
  */
-export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptions = {}): Datapath {
-  raiseFileLimit();
+export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptions): Datapath {
+  raiseOpenFilesLimit(); // each flow has one
   return new Server(reactor, link, options);
 }
 
@@ -71,7 +71,7 @@ class Server implements Datapath {
   constructor(reactor: Reactor, link: TapLink, options: DatapathOptions) {
     this.#reactor = reactor;
     this.#onDead = options.onDead;
-    this.#path = new Path(reactor, link, options.mac ?? MAC, new Rules(options));
+    this.#path = new Path(reactor, link, options.mac, new Rules(options));
     this.#tcp = new Tcp(this.#path);
     this.#udp = new Udp(this.#path);
     this.#icmp = new Icmp(this.#path);
@@ -84,6 +84,10 @@ class Server implements Datapath {
 
   get flows(): number {
     return this.#path.table.size;
+  }
+
+  get unfinished(): number {
+    return this.#path.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
   }
 
   #readable(events: number): void {

@@ -1059,6 +1059,11 @@ export class TcpFlow extends Flow {
     this.segment(FLAG.ACK, this.sndUnacked - 1 | 0, 0);
   }
 
+  /** Whether data from inside is still to come, or to be handed on. */
+  get unfinished(): boolean {
+    return (this.state === OPEN || this.state === SYN_ACKED) && !this.shutDown;
+  }
+
   /** Port outside. */
   get port(): number {
     return outsidePort(this);

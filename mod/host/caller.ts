@@ -126,3 +126,11 @@ export function openFilesLimit(): Limit {
   call(self, "prlimit64", 0, RLIMIT_NOFILE, null, out(new Uint8Array(words.buffer)));
   return { soft: words[0]!, hard: words[1]! };
 }
+
+/** Allows as many open files as may be. */
+export function raiseOpenFilesLimit(): void {
+  const { soft, hard } = openFilesLimit();
+  if (soft === hard) return;
+  const limit = new BigUint64Array([hard, hard]);
+  self.raw("prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
+}

@@ -4,7 +4,7 @@ import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { O } from "../../ffi/consts.ts";
 import { IN, Inotify } from "../../ffi/inotify.ts";
-import { open, read, readLink } from "../../ffi/sys.ts";
+import { open, read, readLink, readText } from "../../ffi/sys.ts";
 import { self } from "../../ffi/task.ts";
 import type { Reactor, Watched } from "../reactor/reactor.ts";
 import { parseResolvConf, type ResolvConf } from "./resolv_conf.ts";
@@ -23,6 +23,32 @@ function split(path: string): [directory: string, name: string] {
 }
 
 /**
+ * Reads a resolver configuration.
+ *
+ * @param path The file.
+ * @returns What it says; nothing if there is no such file.
+ * @throws {SysError} If it is there and cannot be read.
+ */
+export function readResolvConf(path: string = RESOLV_CONF): ResolvConf {
+  try {
+    return parseResolvConf(readText(self, path));
+  } catch (error) {
+    if (error instanceof SysError && error.code === "ENOENT") return { nameservers: [], search: [], options: [] };
+    throw error;
+  }
+}
+
+/** Which file to follow, and whom to tell. */
+export interface HostResolverOptions {
+  /** The file; /etc/resolv.conf by default. */
+  readonly path?: string;
+  /** Told once if changes cannot be followed. */
+  readonly onWarning?: (message: string) => void;
+  /** Told when the file has changed. */
+  readonly onChange?: (resolver: HostResolver) => void;
+}
+
+/**
  * The host's resolver configuration.
  *
  * @example
@@ -35,7 +61,7 @@ function split(path: string): [directory: string, name: string] {
  * const directory = Deno.makeTempDirSync();
  * Deno.writeTextFileSync(`${directory}/resolv.conf`, "nameserver 192.0.2.1\n");
  * using reactor = new Reactor();
- * using resolver = new HostResolver(reactor, `${directory}/resolv.conf`);
+ * using resolver = new HostResolver(reactor, { path: `${directory}/resolv.conf` });
  * Deno.writeTextFileSync(`${directory}/new`, "nameserver 192.0.2.2\n");
  * Deno.renameSync(`${directory}/new`, `${directory}/resolv.conf`);
  * reactor.turn(1000);
@@ -46,6 +72,9 @@ function split(path: string): [directory: string, name: string] {
 export class HostResolver implements Disposable {
   /** What the file says; what it said before, while it cannot be read or names no server. */
   conf: ResolvConf = { nameservers: [], search: [], options: [] };
+  /** The file. */
+  readonly path: string;
+  readonly #onChange: (resolver: HostResolver) => void;
   #inotify: Inotify | null = null;
   #watched: Watched | null = null;
   /** Names that matter, by the watch of their directory. */
@@ -55,14 +84,12 @@ export class HostResolver implements Disposable {
    * Reads the file, and follows it.
    *
    * @param reactor The loop that tells of changes.
-   * @param path The file.
-   * @param onWarning Told once if changes cannot be followed.
+   * @param options Which file, and whom to tell.
    */
-  constructor(
-    reactor: Reactor,
-    readonly path: string = RESOLV_CONF,
-    onWarning: (message: string) => void = () => {},
-  ) {
+  constructor(reactor: Reactor, options: HostResolverOptions = {}) {
+    const { path = RESOLV_CONF, onWarning = () => {}, onChange = () => {} } = options;
+    this.path = path;
+    this.#onChange = onChange;
     try {
       this.#inotify = new Inotify();
       this.#watched = reactor.watch(this.#inotify.fd, EPOLL.IN, () => this.#changed());
@@ -87,7 +114,9 @@ export class HostResolver implements Disposable {
     const events = this.#inotify!.take();
     const ours = ({ wd, mask, name }: typeof events[number]) =>
       (mask & IN.Q_OVERFLOW) !== 0 || (this.#names.get(wd)?.has(name) ?? false);
-    if (events.some(ours)) this.#read();
+    if (!events.some(ours)) return;
+    this.#read();
+    this.#onChange(this);
   }
 
   #read(): void {

@@ -124,7 +124,7 @@ export function decodeAddress(payload: Uint8Array): Address {
     family: payload[0] as Family,
     index: view.getUint32(4, true),
     local,
-    peer: local.every((byte, i) => byte === address[i]) ? null : address,
+    peer: address.length === 0 || local.every((byte, i) => byte === address[i]) ? null : address,
     prefix: payload[1]!,
     scope: payload[3]!,
     flags: readU32(attributes.get(IFA.FLAGS)) ?? payload[2]!,

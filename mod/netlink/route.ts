@@ -24,6 +24,7 @@ const RTA = {
   VIA: 18,
   PREF: 20,
   ENCAP: 22,
+  NH_ID: 30,
 } as const;
 
 /** The main routing table. */
@@ -145,6 +146,16 @@ export function addRoute(route: Route): Request {
 }
 
 /**
+ * Adds a route behind those that lead to the same destination with the same metric.
+ *
+ * @param route It.
+ * @returns The request.
+ */
+export function appendRoute(route: Route): Request {
+  return { name: "RTM_NEWROUTE", type: RTM_NEWROUTE, payload: encode(route), flags: NLM_F.CREATE | NLM_F.APPEND };
+}
+
+/**
  * Deletes a route.
  *
  * @param route It.
@@ -242,6 +253,7 @@ export function decodeRoute(payload: Uint8Array): Route {
     hops,
     metrics: attributes.get(RTA.METRICS) ?? null,
     preference: attributes.get(RTA.PREF)?.[0] ?? null,
-    odd: odd ?? oddity(attributes),
+    odd: odd ?? oddity(attributes) ??
+      (hops.length === 0 && attributes.has(RTA.NH_ID) ? "its way is a nexthop object, which is not told" : null),
   };
 }

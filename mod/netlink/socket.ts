@@ -14,6 +14,7 @@ const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
 const EINTR = 4;
+const ENOENT = 2;
 /** The kernel fills dumps up to what it has seen us receive, at most 32 KiB. */
 const BUFFER = 65536;
 /** What arrives is copied from here at once, so that one is enough for all sockets. */
@@ -74,9 +75,14 @@ export class NetlinkSocket implements Disposable {
   }
 
   #receive(): ReturnType<typeof decodeMessages> {
+    const sender = new Uint8Array(12); // struct sockaddr_nl
+    const size = new Uint8Array(new Uint32Array([sender.length]).buffer);
     for (;;) {
-      const n = self.raw("recvfrom", this.#fd, out(inbox), BUFFER, 0, null, null);
-      if (n !== -EINTR) return decodeMessages(inbox.slice(0, check("recvfrom", n)));
+      const n = self.raw("recvfrom", this.#fd, out(inbox), BUFFER, 0, out(sender), out(size));
+      if (n === -EINTR) continue;
+      check("recvfrom", n);
+      // Who has CAP_NET_ADMIN in the namespace can write to us too; the kernel is number 0.
+      if (new DataView(sender.buffer).getUint32(4, true) === 0) return decodeMessages(inbox.slice(0, n));
     }
   }
 
@@ -144,7 +150,14 @@ export class NetlinkSocket implements Disposable {
           const { errno, text } = decodeAcknowledgement(message);
           throw new SysError(request.name, errno, text ?? undefined);
         }
-        if (message.type === NLMSG.DONE) return interrupted ? null : payloads;
+        if (message.type === NLMSG.DONE) {
+          const failed = message.payload.length >= 4
+            ? -new DataView(message.payload.slice().buffer).getInt32(0, true)
+            : 0;
+          // Where there has never been a route there is no table either.
+          if (failed > 0 && failed !== ENOENT) throw new SysError(request.name, failed);
+          return interrupted ? null : payloads;
+        }
         payloads.push(message.payload);
       }
     }

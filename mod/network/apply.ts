@@ -18,15 +18,12 @@ import { attempt } from "../errors.ts";
 import { addAddress, type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
 import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type Link, type LinkChange, setLink } from "../netlink/link.ts";
 import { setNeighbour } from "../netlink/neighbour.ts";
-import { addRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
+import { addRoute, appendRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import type { FamilyConfig, TapLink } from "../tap/link.ts";
 import { TXQUEUELEN } from "../tap/tap.ts";
 import { readFamily } from "./host.ts";
 import { type FamilyPlan, type NetworkPlan, showRoute } from "./plan.ts";
-
-/** The MAC address of everybody that a namespace sees, ours: locally administered, and the same in every namespace. */
-export const PEER_MAC: Uint8Array = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
 
 /** Errors of a route that another route can mend. */
 const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
@@ -110,6 +107,28 @@ function inside(route: Route, index: number): Route {
   return { ...route, hops: route.hops.map((hop) => ({ ...hop, index })) };
 }
 
+/** Adds a route; where there is one to the same place it depends on whose that is. */
+function addOne(socket: NetlinkSocket, route: Route, before: readonly Route[], warn: (message: string) => void): void {
+  if (addOnce(() => socket.request(addRoute(route)))) return;
+  // Of ours: the host has several such routes too.
+  if (before.some((other) => other.family === route.family && sameDestination(other, route))) {
+    addOnce(() => socket.request(appendRoute(route)));
+  } else if (route.protocol !== RTPROT.KERNEL && !hasRoute(socket, route)) { // else it came with the address
+    warn(`the route ${showRoute(route)} is left out: there is another one`);
+  }
+}
+
+/** Whether there is such a route through the same interface. */
+function hasRoute(socket: NetlinkSocket, route: Route): boolean {
+  const [hop] = route.hops;
+  return readFamily(socket, route.family).routes.some((other) =>
+    sameDestination(other, route) &&
+    other.hops.some(({ index, gateway }) =>
+      index === hop?.index && (gateway && hop.gateway ? sameBytes(gateway, hop.gateway) : gateway === hop.gateway)
+    )
+  );
+}
+
 /** Adds routes in whichever order works; what never does becomes a warning. */
 function addRoutes(
   socket: NetlinkSocket,
@@ -117,31 +136,31 @@ function addRoutes(
   routes: readonly Route[],
   warn: (message: string) => void,
 ): void {
-  let waiting = routes;
-  for (;;) {
+  const refused = ({ route, error }: { route: Route; error: SysError }) => {
+    warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
+  };
+  const done: Route[] = [];
+  for (let waiting = routes.map((route) => inside(route, index)); waiting.length > 0;) {
     const failed: { route: Route; error: SysError }[] = [];
     for (const route of waiting) {
       try {
-        addOnce(() => socket.request(addRoute(inside(route, index))));
+        addOne(socket, route, done, warn);
+        done.push(route);
       } catch (error) {
         if (!(error instanceof SysError)) throw error;
         failed.push({ route, error });
       }
     }
     const again = failed.filter(({ error }) => NOT_YET.includes(error.code));
-    if (failed.length === waiting.length || again.length === 0) {
-      for (const { route, error } of failed) {
-        warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
-      }
-      return;
-    }
-    for (const { route, error } of failed) {
-      if (!NOT_YET.includes(error.code)) {
-        warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
-      }
-    }
-    waiting = again.map(({ route }) => route);
+    const stuck = failed.length === waiting.length || again.length === 0;
+    for (const one of failed) if (stuck || !again.includes(one)) refused(one);
+    waiting = stuck ? [] : again.map(({ route }) => route);
   }
+}
+
+/** The metric of a route, for which IPv6 has a default. */
+function metricOf({ family, priority }: Route): number {
+  return priority || (family === AF_INET6 ? 1024 : 0);
 }
 
 /** Whether two routes lead to the same place with the same metric. */
@@ -149,16 +168,19 @@ function sameDestination(a: Route, b: Route): boolean {
   const destinations = a.destination === null || b.destination === null
     ? a.destination === b.destination
     : sameBytes(a.destination, b.destination);
-  return destinations && a.prefix === b.prefix && (a.priority ?? 0) === (b.priority ?? 0);
+  return destinations && a.prefix === b.prefix && a.tos === b.tos && metricOf(a) === metricOf(b);
 }
 
 /** Deletes the kernel's routes for prefixes that the host has no such route for. */
-function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, routes, template }: FamilyPlan): void {
+function deleteExtraRoutes(socket: NetlinkSocket, index: number, plan: FamilyPlan): void {
+  const { family, routes, template } = plan;
   if (template === null) return;
   for (const route of readFamily(socket, family).routes) {
-    if (route.protocol !== RTPROT.KERNEL || route.hops.some((hop) => hop.index !== index)) continue;
+    if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF_INET6 && route.destination && isLinkLocal6(route.destination)) continue;
-    if (!routes.some((planned) => sameDestination(planned, route))) socket.request(deleteRoute(route));
+    if (!routes.some((planned) => sameDestination(planned, route))) {
+      ignoreRefusal(() => socket.request(deleteRoute(route)));
+    }
   }
 }
 
@@ -228,7 +250,7 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied 
     for (const { hops } of family.routes) {
       for (const { gateway } of hops) {
         // Not worth failing for: the kernel can find it out by itself.
-        if (gateway) ignoreRefusal(() => socket.request(setNeighbour(index, gateway, PEER_MAC)));
+        if (gateway) ignoreRefusal(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
       }
     }
   }

@@ -7,12 +7,12 @@
 //
 // The agent is not dumpable before it joins: in the other user namespace somebody may have CAP_SYS_PTRACE.
 
-import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, CAP, CLONE, O, PR } from "../../ffi/consts.ts";
+import { Agent, AgentGoneError } from "../../ffi/agent.ts";
+import { AT_FDCWD, CAP, CLONE, O, POLL, PR, SIGNAL } from "../../ffi/consts.ts";
 import type { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
-import { waitChild } from "../../ffi/sys.ts";
+import { poll, sendSignal, waitChild } from "../../ffi/sys.ts";
 import { call } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
@@ -39,6 +39,10 @@ interface Maker {
   readonly scratch: number;
 }
 
+/** Milliseconds for an agent to answer, and to end: in somebody else's user namespace it can be stopped. */
+const AGENT_TIMEOUT = 5000;
+const END_TIMEOUT = 1000;
+
 /**
  * Makes taps for namespaces; those of one user namespace share the agent, and the scratch namespace that the taps keep.
  */
@@ -60,6 +64,7 @@ export class Connector implements Disposable {
     }
     const agent = attempt("start an agent", () => Agent.spawn());
     try {
+      agent.setDeadline(AGENT_TIMEOUT);
       call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
       if (owner) {
         attempt(
@@ -88,6 +93,17 @@ export class Connector implements Disposable {
    * @throws {PenneError} If it fails; the namespace is as before then.
    */
   connect(target: NetnsTarget, plan: NetworkPlan): Connection & { readonly socket: NetlinkSocket } {
+    try {
+      return this.#connect(target, plan);
+    } catch (error) {
+      if (!(error instanceof AgentGoneError)) throw error;
+      throw new PenneError(`configure ${target.label}: the agent there has been stopped, or killed`, {
+        hints: ["who is root in the user namespace that owns it can do that"],
+      });
+    }
+  }
+
+  #connect(target: NetnsTarget, plan: NetworkPlan): Connection & { readonly socket: NetlinkSocket } {
     const { agent, scratch } = this.#maker(target);
     const { label, netns } = target;
     // What is made here goes with its descriptor, so this is also the way back.
@@ -137,6 +153,8 @@ function explainLimit({ code }: SysError): string[] {
 }
 
 function endAgent(agent: Agent): void {
+  agent.socket.close();
+  if (!poll([{ fd: agent.pidfd, events: POLL.IN }], END_TIMEOUT)[0]) sendSignal(agent.pidfd, SIGNAL.KILL);
   agent.close();
   waitChild(agent.pid);
 }

@@ -19,7 +19,7 @@ import {
 } from "../address/ip.ts";
 import { PenneError } from "../errors.ts";
 import { type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
-import type { Link } from "../netlink/link.ts";
+import { IFF, type Link } from "../netlink/link.ts";
 import { type NextHop, type Route, RT_TABLE_MAIN, RTN, RTNH_F, RTPROT } from "../netlink/route.ts";
 import type { FamilyNetwork, Network } from "./host.ts";
 
@@ -43,6 +43,8 @@ export interface NetworkRequest {
   readonly nsIfname?: string;
   /** MAC address inside, 6 bytes: `--ns-mac-addr`; random by default. */
   readonly nsMac?: Uint8Array;
+  /** MAC address of our side, 6 bytes: `--mac-addr`. */
+  readonly mac?: Uint8Array;
   /** MTU, bytes: `--mtu`; 65520 by default, 0 leaves it to the kernel. */
   readonly mtu?: number;
   /** Addresses inside, at most one a family, in place of the template's: `--address`. */
@@ -51,6 +53,8 @@ export interface NetworkRequest {
   readonly netmask?: number;
   /** Gateways, at most one a family; a default route in place of the template's routes: `--gateway`. */
   readonly gateways?: readonly Uint8Array[];
+  /** Addresses that are to have a route in any case: one on the link if there is no other. */
+  readonly routed?: readonly Uint8Array[];
 }
 
 /** What one family of a namespace gets; interface indices in it are 0, for the one inside. */
@@ -71,12 +75,21 @@ export interface NetworkPlan {
   readonly ifname: string;
   /** MTU, bytes; 0: as the kernel makes it. */
   readonly mtu: number;
-  /** MAC address; null: as the kernel makes it. */
+  /** MAC address inside; null: as the kernel makes it. */
   readonly mac: Uint8Array | null;
+  /** MAC address of our side, that of everybody a namespace sees. */
+  readonly peerMac: Uint8Array;
   /** Whether addresses and routes are set and the interface is brought up. */
   readonly configure: boolean;
   /** The families that are on. */
   readonly families: readonly FamilyPlan[];
+  /** The host's side. */
+  readonly outside: {
+    /** Index of the template interface, 0 for none: where link-local destinations are. */
+    readonly index: number;
+    /** The host's own address, one a family that has any. */
+    readonly addresses: readonly Uint8Array[];
+  };
   /** What could not be done as on the host, a sentence each. */
   readonly warnings: readonly string[];
 }
@@ -87,6 +100,8 @@ export const MTU_MAX = 65521;
 const MTU_MIN = 68;
 const MTU_MIN_IPV6 = 1280;
 const DEFAULT_IFNAME = "tap0";
+/** Our side's MAC address: locally administered, and the same in every namespace. */
+const PEER_MAC = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
 
 /** Local mode: an address of its own for IPv4, the link-local one for IPv6, and gateways that are nobody else's. */
 const LOCAL = {
@@ -125,6 +140,11 @@ function classPrefix(address: Uint8Array): number {
   return address[0]! < 128 ? 8 : address[0]! < 192 ? 16 : 24;
 }
 
+/** Whether a name can be that of an interface; "%" the kernel would take as a pattern. */
+function isName(name: string): boolean {
+  return /^[^\s/:%\0\ufffd]{1,15}$/.test(name) && new TextEncoder().encode(name).length <= 15 && !/^\.\.?$/.test(name);
+}
+
 /** What was asked for, checked against itself. */
 interface Checked {
   readonly addresses: { [F in Family]?: { readonly address: Uint8Array; readonly prefix: number } };
@@ -148,14 +168,13 @@ export function checkRequest(request: NetworkRequest): Checked {
     throw usage(`use the MTU ${mtu} with IPv6 alone: that needs at least ${MTU_MIN_IPV6} bytes`);
   }
   for (const name of [nsIfname, request.interface]) {
-    // %: the kernel would take it as a pattern.
-    if (name !== undefined && (!/^[^\s/:%\0]{1,15}$/.test(name) || new TextEncoder().encode(name).length > 15)) {
+    if (name !== undefined && !isName(name)) {
       throw usage(`use "${name}" as the name of an interface: it has 1 to 15 bytes, no space, "/", ":" or "%"`);
     }
-    if (name === "." || name === "..") throw usage(`use "${name}" as the name of an interface`);
   }
   if (nsIfname === "lo") throw usage(`use "lo" as the name of the interface inside: loopback has it`);
-  if (nsMac && (nsMac.length !== 6 || nsMac[0]! & 1 || nsMac.every((byte) => byte === 0))) {
+  for (const mac of [nsMac, request.mac]) {
+    if (!mac || mac.length === 6 && !(mac[0]! & 1) && mac.some((byte) => byte !== 0)) continue;
     throw usage("use that MAC address: it is not one of an interface (6 bytes, not all 0, not a multicast one)");
   }
   const addresses = byFamily("address", request.addresses ?? [], ({ address }) => address, family);
@@ -202,7 +221,8 @@ function heaviest(hops: readonly NextHop[]): NextHop {
 /** The interface that a family's traffic leaves by; null if there is none. */
 function templateIndex({ routes }: FamilyNetwork, loopback: readonly number[]): number | null {
   const usable = routes.filter((route) =>
-    route.type === RTN.UNICAST && !isLinkLocalRoute(route) && route.hops.some((hop) => !loopback.includes(hop.index))
+    route.type === RTN.UNICAST && route.tos === 0 && !isLinkLocalRoute(route) &&
+    route.hops.some((hop) => !loopback.includes(hop.index))
   );
   const defaults = usable.filter(isDefault);
   const [first] = defaults.length ? defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0)) : usable;
@@ -233,6 +253,9 @@ function copyRoutes(
   const copies: Route[] = [];
   for (const route of routes) {
     const hops = route.hops.filter((hop) => hop.index === index);
+    if (route.type === RTN.UNICAST && route.hops.length === 0 && route.odd) {
+      warn(`the route ${showRoute(route)} is left out: ${route.odd}`);
+    }
     if (route.type !== RTN.UNICAST || hops.length === 0 || isLinkLocalRoute(route) && route.family === AF_INET6) {
       continue;
     }
@@ -313,6 +336,23 @@ function defaultRoute(gateway: Uint8Array, addresses: readonly Address[]): Route
   };
 }
 
+/** Whether a family's routes, or prefixes, lead to an address. */
+function hasRoute({ addresses, routes }: FamilyPlan, address: Uint8Array): boolean {
+  return addresses.some(({ local, peer, prefix }) => inPrefix(address, peer ?? local, prefix)) ||
+    routes.some(({ destination, prefix }) => !destination || inPrefix(address, destination, prefix));
+}
+
+/** A route to one address on the link. */
+function linkRoute(address: Uint8Array): Route {
+  return {
+    ...defaultRoute(address, []),
+    destination: address,
+    prefix: address.length * 8,
+    scope: address.length === 4 ? RT_SCOPE.LINK : RT_SCOPE.UNIVERSE,
+    hops: [{ index: 0, gateway: null, flags: 0, weight: 1 }],
+  };
+}
+
 /** Plans one family. */
 function planFamily(
   family: Family,
@@ -364,7 +404,10 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
       hints: [names.length ? `there are ${names.join(", ")}` : "there is none but loopback"],
     });
   }
-  const loopback = host.links.filter(({ flags }) => flags & 8).map(({ index }) => index);
+  if (named && named.flags & IFF.LOOPBACK) {
+    throw usage(`use the interface "${named.name}": it is loopback, which every namespace has`);
+  }
+  const loopback = host.links.filter(({ flags }) => flags & IFF.LOOPBACK).map(({ index }) => index);
   const families: FamilyPlan[] = [];
   for (const [family, network] of [[AF_INET, host.ipv4], [AF_INET6, host.ipv6]] as const) {
     if (request.version !== undefined && FAMILY[request.version] !== family) continue;
@@ -378,15 +421,31 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
     }
     const index = templateIndex(network, loopback);
     const template = named ?? host.links.find((link) => link.index === index) ?? null;
-    families.push(planFamily(family, network, template, checked, warn));
+    const planned = planFamily(family, network, template, checked, warn);
+    const added = (request.routed ?? []).filter((address) =>
+      familyOf(address) === family && !hasRoute(planned, address)
+    )
+      .map(linkRoute);
+    families.push({ ...planned, routes: [...added, ...planned.routes] });
   }
   const template = families.find((family) => family.template !== null)?.template;
+  const outside = (network: FamilyNetwork | null, family: Family): Uint8Array[] => {
+    const name = families.find((one) => one.family === family)?.template;
+    const link = host.links.find((one) => one.name === name);
+    return network && link ? copyAddresses(network, link.index).slice(0, 1).map(({ local }) => local) : [];
+  };
   return {
-    ifname: request.nsIfname ?? template ?? DEFAULT_IFNAME,
+    // The host's may be one that only the kernel accepts: of bytes that are no UTF-8, for example.
+    ifname: request.nsIfname ?? (template && isName(template) ? template : DEFAULT_IFNAME),
     mtu,
     mac: request.nsMac ?? null,
+    peerMac: request.mac ?? PEER_MAC,
     configure: request.configure ?? true,
     families,
+    outside: {
+      index: host.links.find(({ name }) => name === template)?.index ?? 0,
+      addresses: [...outside(host.ipv4, AF_INET), ...outside(host.ipv6, AF_INET6)],
+    },
     warnings,
   };
 }

@@ -7,9 +7,10 @@ import { waitReadable } from "./waiter.ts";
  * Turns a reactor whenever it has something to do.
  *
  * @param reactor The reactor; nobody else turns it.
+ * @param onError Told of what a handler has thrown, which ends it.
  * @returns Ends that; the program can end then.
  */
-export function pump(reactor: Reactor): () => void {
+export function pump(reactor: Reactor, onError: (error: unknown) => void): () => void {
   let [running, cancel] = [true, () => {}];
   const turn = async () => {
     while (running) {
@@ -22,7 +23,10 @@ export function pump(reactor: Reactor): () => void {
       if (running) reactor.turn(0);
     }
   };
-  turn();
+  turn().catch((error) => {
+    running = false;
+    onError(error);
+  });
   return () => {
     running = false;
     cancel();

@@ -20,6 +20,7 @@ import { PenneError } from "../errors.ts";
 import { execCommand, prepareCommand } from "./command.ts";
 import { type Enclosure, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
+import type { TapLink } from "../tap/link.ts";
 import type { Terminal } from "./terminal.ts";
 import { waitReadable } from "../reactor/waiter.ts";
 
@@ -108,6 +109,25 @@ export class Child implements Disposable {
         return; // it has ended, and its socket with it
       }
     }
+  }
+
+  /** The tap of its net namespace, if it has one. */
+  get link(): TapLink | null {
+    return this.#enclosure.link;
+  }
+
+  /**
+   * Has something done at the very end, when all processes have ended and the network is still there.
+   *
+   * @param drain What to do.
+   */
+  atEnd(drain: () => void): void {
+    this.#enclosure.drain = drain;
+  }
+
+  /** Its own /etc/resolv.conf, if it has one. */
+  get resolvConf(): Fd | null {
+    return this.#enclosure.resolvConf;
   }
 
   /** What to poll for a change of state. */

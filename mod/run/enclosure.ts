@@ -18,6 +18,7 @@
 
 import { Agent } from "../../ffi/agent.ts";
 import { AT_FDCWD, MS, O, POLL, PR, SIGNAL } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import { mount, open, pidOf, poll, readLink, readText, sendSignal, waitChild, write } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
@@ -31,7 +32,9 @@ import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
 import type { TapLink } from "../tap/link.ts";
+import { readResolvConf } from "../host/resolver.ts";
 import type { RunPlan } from "./plan.ts";
+import { mountResolvConf } from "./resolv.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Greatest group id of net.ipv4.ping_group_range. */
@@ -47,6 +50,10 @@ export class Enclosure implements Disposable {
   readonly agent: Agent;
   /** The tap of the net namespace, if it has one. */
   link: TapLink | null = null;
+  /** The command's /etc/resolv.conf, if it has its own. */
+  resolvConf: Fd | null = null;
+  /** Called when all processes have ended, and the network is still there. */
+  drain: (() => void) | null = null;
   #reaped = false;
 
   /**
@@ -63,7 +70,6 @@ export class Enclosure implements Disposable {
     if (this.#reaped) return;
     this.#reaped = true;
     const { agent, guard } = this;
-    this.link?.tap.close();
     agent.socket.close();
     guard?.socket.close();
     // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
@@ -74,6 +80,14 @@ export class Enclosure implements Disposable {
     waitChild((guard ?? agent).pid);
     agent.close();
     guard?.close();
+    this.resolvConf?.close();
+    if (!this.link) return;
+    // The tap keeps the net namespace, which sends on what its processes have left behind.
+    try {
+      this.drain?.();
+    } finally {
+      this.link.tap.close();
+    }
   }
 
   /** Ends everything inside. */
@@ -165,6 +179,14 @@ function setUp(enclosure: Enclosure, plan: RunPlan): void {
   if (plan.become.uid !== null || plan.become.gid !== null) becomeMapped(agent, plan);
   if (has("mnt")) {
     attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE));
+    if (plan.resolvConf) {
+      try {
+        enclosure.resolvConf = mountResolvConf(agent, plan.resolvConf(readResolvConf()));
+      } catch (error) {
+        if (!(error instanceof PenneError)) throw error;
+        plan.options.onWarning?.(`${error.message}; names may not be found`);
+      }
+    }
     if (has("pid")) {
       attempt(
         "mount /proc",

@@ -8,6 +8,8 @@ import { type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, type IdRange, toInside } from "../idmap/ranges.ts";
 import { subIds } from "../idmap/subid.ts";
 import { readNetwork } from "../network/host.ts";
+import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
+import type { ResolvConf } from "../host/resolv_conf.ts";
 import { type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 
@@ -24,6 +26,12 @@ export interface RunOptions {
   readonly net?: NetMode;
   /** What network `net: "tap"` gives. */
   readonly network?: NetworkRequest;
+  /** What it reaches. By default the host's resolver is there, under an address of its own, and nothing of the host's loopback. */
+  readonly reach?: ReachRequest;
+  /** Name servers in the command's /etc/resolv.conf, in place of the host's resolver; "none" leaves the file alone. */
+  readonly dns?: readonly Uint8Array[] | "none";
+  /** Search domains there; the host's by default. */
+  readonly search?: readonly string[];
   /** Which ids the user namespace maps. */
   readonly map?: MapRequest;
   /** Host name inside. */
@@ -80,6 +88,10 @@ export interface RunPlan {
   readonly become: { readonly uid: number | null; readonly gid: number | null };
   /** What network the net namespace gets beside loopback; null for none. */
   readonly network: NetworkPlan | null;
+  /** What it reaches. */
+  readonly reach: ReachRequest;
+  /** What the command's /etc/resolv.conf says, by what the host's says; null: it is the host's own. */
+  readonly resolvConf: ((host: ResolvConf) => ResolvConf) | null;
   /** Environment of the command. */
   readonly environment: readonly EnvironmentEntry[];
   /** The command. */
@@ -163,6 +175,31 @@ function becomeId(ranges: readonly IdRange[] | undefined, own: number): number |
   return hasInside(ranges, 0) ? 0 : ranges[0]!.inside;
 }
 
+/** What network there is, and what it reaches. */
+function planReach(
+  options: RunOptions,
+  namespaces: readonly NamespaceType[],
+): Pick<RunPlan, "network" | "reach" | "resolvConf"> {
+  const { dns = [], search } = options;
+  const reach: ReachRequest = options.reach ?? {};
+  if (options.net !== "tap") return { network: null, reach, resolvConf: null };
+  checkReach(reach);
+  const forwards = dns !== "none" && dns.length === 0;
+  const version = options.network?.version;
+  const own = forwards && !reach.dnsForward?.length
+    ? [RESOLVER_INSIDE[4], RESOLVER_INSIDE[6]].filter(({ length }) => !version || (length === 4) === (version === 4))
+    : [];
+  const dnsForward = own.length ? own : reach.dnsForward ?? [];
+  const request = { ...options.network, routed: own.slice(0, 1) };
+  const network = attempt("look at the host's network", () => planNetwork(request, readNetwork()));
+  const nameservers = (dns === "none" ? [] : dns.length ? dns : dnsForward.slice(0, 1))
+    .map((address) => ({ address, zone: "" }));
+  const resolvConf = dns === "none" || !namespaces.includes("mnt")
+    ? null
+    : (host: ResolvConf) => ({ nameservers, search: search ?? host.search, options: host.options });
+  return { network, reach: { ...reach, dnsForward }, resolvConf };
+}
+
 /**
  * Makes the plan.
  *
@@ -201,9 +238,7 @@ export function planRun(options: RunOptions): RunPlan {
     throw usage("map ids without a user namespace of its own", ["add user to --unshare"]);
   }
   const env = planEnvironment(options, environment);
-  const network = options.net === "tap"
-    ? attempt("look at the host's network", () => planNetwork(options.network ?? {}, readNetwork()))
-    : null;
+  const { network, reach, resolvConf } = planReach(options, namespaces);
   return {
     options: { ...options, keepFds: [...new Set(options.keepFds ?? [])] },
     caller: who,
@@ -211,6 +246,8 @@ export function planRun(options: RunOptions): RunPlan {
     maps,
     become: { uid: becomeId(maps?.users?.ranges, who.uid), gid: becomeId(maps?.groups?.ranges, who.gid) },
     network,
+    reach,
+    resolvConf,
     environment: env,
     program: planProgram(options.command ?? [], env, who.uid),
   };

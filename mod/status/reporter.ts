@@ -1,11 +1,11 @@
 // Tells others how a command of penne's goes: readiness, status lines and the pid file.
 
-import { AT_FDCWD, O, SIGNAL } from "../../ffi/consts.ts";
+import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
-import { open, readText, write } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt } from "../errors.ts";
+import { open, poll, readText, write } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { attempt, PenneError } from "../errors.ts";
 import { log } from "../log/log.ts";
 
 /** Whom to tell. */
@@ -18,52 +18,57 @@ export interface ReporterOptions {
   readonly pidFile: string | null;
 }
 
-/** A file with our pid, under another name until it is to be there. */
-class PidFile {
-  #path: string;
-  #temporary: string;
+const S_IFMT = 0o170000;
+const S_IFREG = 0o100000;
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const W_OK = 2;
 
-  /** Writes it. */
-  constructor(path: string) {
-    this.#path = path;
-    this.#temporary = `${path}.${call(self, "getpid")}`;
-    this.remove(); // left by one that had our pid and was killed right here
-    attempt(`write the pid file "${path}"`, () => {
-      try {
-        using file = open(self, this.#temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
-        write(file, new TextEncoder().encode(`${call(self, "getpid")}\n`));
-      } catch (error) {
-        this.remove();
-        throw error;
-      }
-    });
+/** Refuses what could not, or should not, become a pid file, before anything is done. */
+function checkPidFile(path: string): void {
+  const what = `write the pid file "${path}"`;
+  const buffer = new Uint8Array(256); // struct statx
+  const result = self.raw("statx", AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, 1, out(buffer));
+  // A device, or a link to who knows what, would be replaced, and in the end removed.
+  if (result === 0 && (new DataView(buffer.buffer).getUint16(28, true) & S_IFMT) !== S_IFREG) {
+    throw new PenneError(`${what}: there is something else of that name`);
   }
+  const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";
+  attempt(what, () => call(self, "faccessat", AT_FDCWD, cString(directory), W_OK));
+}
 
-  /** Gives it its name: it is there as a whole or not at all. */
-  show(): void {
-    const [from, to] = [cString(this.#temporary), cString(this.#path)];
-    attempt(`write the pid file "${this.#path}"`, () => call(self, "renameat2", AT_FDCWD, from, AT_FDCWD, to, 0));
-  }
-
-  /** Removes it if it has not got its name yet. */
-  remove(): void {
-    self.raw("unlinkat", AT_FDCWD, cString(this.#temporary), 0);
+/** Writes a file that is there as a whole or not at all. */
+function writeWhole(path: string, text: string): void {
+  const temporary = `${path}.${call(self, "getpid")}`;
+  const unlink = () => self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
+  unlink(); // left by one that had our pid and was killed right here
+  try {
+    {
+      using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
+      write(file, new TextEncoder().encode(text));
+    }
+    call(self, "renameat2", AT_FDCWD, cString(temporary), AT_FDCWD, cString(path), 0);
+  } catch (error) {
+    unlink();
+    throw error;
   }
 }
+
+/** Bytes that a pipe which can be written to takes at once, and milliseconds that a reader may take for the next ones. */
+const PIECE = 4096;
+const PATIENCE = 1000;
 
 /** Tells others how a command of penne's goes. */
 export class Reporter {
   #options: ReporterOptions;
-  #pidFile: PidFile | null;
   #started = false;
 
   /**
    * @param options Whom to tell.
-   * @throws {PenneError} If the pid file cannot be written.
+   * @throws {PenneError} If the pid file could not be written.
    */
   constructor(options: ReporterOptions) {
     this.#options = options;
-    this.#pidFile = options.pidFile === null ? null : new PidFile(options.pidFile);
+    if (options.pidFile !== null) checkPidFile(options.pidFile);
   }
 
   /** Whether somebody reads status lines. */
@@ -73,8 +78,16 @@ export class Reporter {
 
   /** Tells a reader something, who may have gone without that being our concern. */
   #tell(fd: Fd, text: string): void {
+    const bytes = new TextEncoder().encode(text);
     try {
-      write(fd, new TextEncoder().encode(text));
+      // A reader that does not read must not stop us: the line is lost then, and nothing else.
+      for (let at = 0; at < bytes.length; at += PIECE) {
+        if (!poll([{ fd, events: POLL.OUT }], at === 0 ? 0 : PATIENCE)[0]) {
+          log().warn(`descriptor ${fd.number} is not read from: a line is lost`);
+          return;
+        }
+        write(fd, bytes.subarray(at, at + PIECE));
+      }
     } catch (error) {
       log().debug(`nobody reads descriptor ${fd.number}: ${error}`);
     }
@@ -96,8 +109,10 @@ export class Reporter {
    * @throws {PenneError} If the pid file cannot be written.
    */
   ready(started: () => Record<string, unknown>): void {
-    const { ready, status } = this.#options;
-    this.#pidFile?.show();
+    const { pidFile, ready, status } = this.#options;
+    if (pidFile !== null) {
+      attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${call(self, "getpid")}\n`));
+    }
     this.#started = true;
     if (status) {
       this.event({ event: "started", pid: call(self, "getpid"), ...started() });
@@ -118,11 +133,7 @@ export class Reporter {
     const name = Object.entries(SIGNAL).find(([, number]) => number === signal)?.[0] ?? null;
     this.event({ event: "exit", code, signal: name });
     const { pidFile } = this.#options;
-    if (pidFile === null) return;
-    if (!this.#started) {
-      this.#pidFile?.remove();
-      return;
-    }
+    if (pidFile === null || !this.#started) return;
     try {
       // Somebody else's by now, if another penne was given the same name.
       if (readText(self, pidFile).trim() === `${call(self, "getpid")}`) {

@@ -25,16 +25,22 @@ const IFREQ = { size: 40, flags: 16 } as const;
  */
 export const TXQUEUELEN = 10_000;
 
+const NO_NETWORK = "penne run --net=none does without it";
+
 /** What to do about a device that cannot be opened. */
 function explainDevice({ code }: SysError): string[] {
   if (code === "ENOENT") {
     return [
       `as root: modprobe tun; mkdir -p /dev/net; mknod -m 666 ${DEVICE} c 10 200`,
       `in a container: pass the device on (podman, docker: --device ${DEVICE})`,
+      NO_NETWORK,
     ];
   }
   if (code === "EACCES" || code === "EPERM") {
-    return [`it is to be readable and writable for everybody, and safely so (as root: chmod 666 ${DEVICE})`];
+    return [
+      `it is to be readable and writable for everybody, and safely so (as root: chmod 666 ${DEVICE})`,
+      NO_NETWORK,
+    ];
   }
   return code === "ENODEV" || code === "ENXIO" ? ["the kernel's tun driver is not there (as root: modprobe tun)"] : [];
 }

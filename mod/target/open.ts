@@ -3,7 +3,7 @@
 import { CLONE, F, IOCTL, O, POLL } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { Fd } from "../../ffi/fd.ts";
-import { open, openPid, poll, stat } from "../../ffi/sys.ts";
+import { isNamespaceFile, open, openPid, pidOf, poll, stat } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { type NamespaceId, namespaceIdOf } from "../namespaces/id.ts";
@@ -15,6 +15,8 @@ import type { Target } from "./target.ts";
 export interface OpenTarget extends NetnsTarget, Disposable {
   /** Its identity. */
   readonly id: NamespaceId;
+  /** The process that the target names, if it names one. */
+  readonly pidfd: Fd | null;
 }
 
 /** The owner of a process, by /proc; null if it has gone. */
@@ -28,8 +30,10 @@ function processOwner(pid: number): number | null {
 }
 
 function explainPid({ code }: SysError, pid: number): string[] {
-  if (code === "ENOENT" || code === "ESRCH") {
-    return [`there is no process ${pid}; was a name meant? netns:${pid} is one`];
+  if (code === "ENOENT" || code === "ESRCH" || code === "EINVAL") {
+    return [
+      `there is no process ${pid} to be seen (a thread has no such number); was a name meant? netns:${pid} is one`,
+    ];
   }
   if (code !== "EACCES" && code !== "EPERM") return [];
   const owner = processOwner(pid);
@@ -40,23 +44,43 @@ function explainPid({ code }: SysError, pid: number): string[] {
   ];
 }
 
-/** A process's namespace; the pidfd tells that it is still that very process. */
-function openOfProcess(pid: number): Fd {
+/** A process's, or thread's, namespace; the pidfd tells that it is still that very process. */
+function openOfProcess(pidfd: Fd, { pid, tid }: Extract<Target, { kind: "pid" }>): Fd {
   const what = `open the network namespace of process ${pid}`;
-  using pidfd = attempt(what, () => openPid(pid), (error) => explainPid(error, pid));
-  const netns = attempt(what, () => open(self, `/proc/${pid}/ns/net`, O.RDONLY), (error) => explainPid(error, pid));
-  if (poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) {
-    netns.close();
-    throw new PenneError(`${what}: it has just ended`);
-  }
-  return netns;
+  // By the number that /proc has for it: that may be another pid namespace's.
+  const shown = pidOf(pidfd);
+  if (shown < 0) throw new PenneError(`${what}: it has just ended`);
+  if (shown === 0) throw new PenneError(`${what}: it is not in /proc, which is of another pid namespace`);
+  const path = `/proc/${shown}/${tid === undefined ? "" : `task/${tid}/`}ns/net`;
+  const netns = attempt(what, () => open(self, path, O.RDONLY), (error) => explainPid(error, pid));
+  if (!poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) return netns;
+  netns.close();
+  throw new PenneError(`${what}: it has just ended`);
 }
 
+/**
+ * A descriptor of a target's process.
+ *
+ * @param target The target.
+ * @returns The pidfd; null if the target names no process.
+ * @throws {PenneError} If there is no such process.
+ */
+export function openProcess(target: Target): Fd | null {
+  if (target.kind !== "pid") return null;
+  const { pid } = target;
+  const what = `open the network namespace of process ${pid}`;
+  return attempt(what, () => openPid(pid), (error) => explainPid(error, pid));
+}
+
+/** A namespace by its file: looked at before it is opened, since opening something else may wait, or do worse. */
 function openPath(label: string, path: string): Fd {
-  return attempt(`open ${label}`, () => open(self, path, O.RDONLY), ({ code }) => {
+  const explain = ({ code }: SysError) => {
     if (code === "ENOENT") return path.startsWith("/run/netns/") ? ["ip netns list shows the names there are"] : [];
-    return code === "EACCES" ? ["nothing is mounted on it yet, or it is not yours to open"] : [];
-  });
+    return code === "EACCES" ? ["it is not yours to open"] : [];
+  };
+  using place = attempt(`open ${label}`, () => open(self, path, O.PATH), explain);
+  if (!isNamespaceFile(place)) throw noNamespace(label);
+  return attempt(`open ${label}`, () => open(self, `/proc/self/fd/${place.number}`, O.RDONLY), explain);
 }
 
 /** A duplicate of an inherited descriptor. */
@@ -80,9 +104,14 @@ function openDescriptor(label: string, number: number): Fd {
  * @throws {PenneError} If it is no namespace.
  */
 export function namespaceTypeOf(label: string, fd: Fd): number {
-  const type = self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE);
+  // Another file's driver might understand the request as something else.
+  const type = isNamespaceFile(fd) ? self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE) : -1;
   if (type > 0) return type;
-  throw new PenneError(`use ${label}: it is not a namespace`, {
+  throw noNamespace(label);
+}
+
+function noNamespace(label: string): PenneError {
+  return new PenneError(`use ${label}: it is not a namespace`, {
     hints: ["a name that was just made has nothing mounted on it: penne wait NAME --for present waits for that"],
   });
 }
@@ -117,17 +146,18 @@ function openOwner(label: string, netns: Fd): OpenTarget["owner"] {
 }
 
 /**
- * Opens the file that a target names, whatever it is.
+ * Opens the namespace that a target names, of whatever kind.
  *
  * @param target The target.
- * @returns The file; if it is a namespace, it lives as long as that is open.
- * @throws {PenneError} If it cannot be opened.
+ * @param pidfd Its process, if it names one.
+ * @returns The namespace; it lives as long as that is open.
+ * @throws {PenneError} If it cannot be opened, or is no namespace.
  */
-export function openNamespace(target: Target): Fd {
+export function openNamespace(target: Target, pidfd: Fd | null): Fd {
   const label = `"${target.text}"`;
   switch (target.kind) {
     case "pid":
-      return openOfProcess(target.pid);
+      return openOfProcess(pidfd!, target);
     case "fd":
       return openDescriptor(label, target.fd);
     case "path":
@@ -144,22 +174,26 @@ export function openNamespace(target: Target): Fd {
  */
 export function openTarget(target: Target): OpenTarget {
   const label = `"${target.text}"`;
-  const netns = openNamespace(target);
+  const pidfd = openProcess(target);
+  let netns: Fd | null = null;
   try {
+    netns = openNamespace(target, pidfd);
     checkKind(label, netns);
     const owner = openOwner(label, netns);
+    const owned = [netns, ...owner ? [owner.fd] : [], ...pidfd ? [pidfd] : []];
     return {
       label,
       netns,
       owner,
       id: namespaceIdOf(netns),
+      pidfd,
       [Symbol.dispose]() {
-        netns.close();
-        owner?.fd.close();
+        for (const fd of owned) fd.close();
       },
     };
   } catch (error) {
-    netns.close();
+    netns?.close();
+    pidfd?.close();
     throw error;
   }
 }
@@ -173,7 +207,7 @@ export function forgetTargets(targets: readonly Target[]): void {
   const inums = new Set<number>();
   for (const target of targets) {
     if (target.kind !== "fd") continue;
-    using fd = openNamespace(target);
+    using fd = openNamespace(target, null);
     inums.add(Number(stat(self, fd).ino));
   }
   if (inums.size) forgetDescriptors(inums);
@@ -188,12 +222,10 @@ export function forgetTargets(targets: readonly Target[]): void {
  */
 export function forgetDescriptors(inums: ReadonlySet<number>): void {
   using nothing = open(self, "/dev/null", O.RDWR);
-  const NSFS_MAGIC = 0x6e736673n;
   for (const number of openNumbers()) {
     const fd = new Fd(number);
     try {
-      const words = new BigUint64Array(15); // struct statfs
-      if (self.raw("fstatfs", fd, out(new Uint8Array(words.buffer))) < 0 || words[0] !== NSFS_MAGIC) continue;
+      if (!isNamespaceFile(fd)) continue;
       if (!inums.has(Number(stat(self, fd).ino))) continue;
       if (number <= 2) call(self, "dup3", nothing, number, 0);
       else fd.close();

@@ -5,7 +5,13 @@ import { PenneError } from "../errors.ts";
 /** A namespace as it was named. */
 export type Target =
   /** That of a process. */
-  | { readonly kind: "pid"; readonly text: string; readonly pid: number }
+  | {
+    readonly kind: "pid";
+    readonly text: string;
+    readonly pid: number;
+    /** A thread of it, which may be in a namespace of its own. */
+    readonly tid?: number;
+  }
   /** A file, usually one on which a namespace is mounted. */
   | { readonly kind: "path"; readonly text: string; readonly path: string }
   /** An open descriptor. */
@@ -20,10 +26,10 @@ function usage(text: string, reason: string, hints: readonly string[] = []): Pen
   return new PenneError(`use the target "${text}": ${reason}`, { usage: true, hints });
 }
 
-function pidTarget(text: string, digits: string): Target {
+function pidTarget(text: string, digits: string, thread?: string): Target {
   const pid = Number(digits);
   if (!(pid >= 1 && pid <= PID_MAX)) throw usage(text, `a PID is a number from 1 to ${PID_MAX}`);
-  return { kind: "pid", text, pid };
+  return { kind: "pid", text, pid, ...thread !== undefined && { tid: Number(thread) } };
 }
 
 function fdTarget(text: string, digits: string): Target {
@@ -62,8 +68,8 @@ function nameTarget(text: string, name: string): Target {
  */
 export function parseTarget(text: string): Target {
   if (/^\d+$/.test(text)) return pidTarget(text, text);
-  const process = /^\/proc\/(\d+)(?:\/task\/\d+)?\/ns\/net$/.exec(text);
-  if (process) return pidTarget(text, process[1]!);
+  const process = /^\/proc\/(\d+)(?:\/task\/(\d+))?\/ns\/net$/.exec(text);
+  if (process) return pidTarget(text, process[1]!, process[2]);
   const descriptor = /^(?:fd:|\/dev\/fd\/|\/proc\/(?:self|thread-self)\/fd\/)(.*)$/s.exec(text);
   if (descriptor) return fdTarget(text, descriptor[1]!);
   if (text.startsWith("netns:")) return nameTarget(text, text.slice("netns:".length));

@@ -15,8 +15,8 @@ import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { IN, Inotify } from "../../ffi/inotify.ts";
 import { cString } from "../../ffi/memory.ts";
-import { AT_FDCWD, O } from "../../ffi/consts.ts";
-import { open, openPid, read, readLink, readText, stat } from "../../ffi/sys.ts";
+import { AT_FDCWD, F, O } from "../../ffi/consts.ts";
+import { isNamespaceFile, open, read, readLink, readText, stat } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
 import { type NamespaceMount, parseNamespaceMounts } from "./mountinfo.ts";
@@ -38,9 +38,6 @@ export interface Watch {
   cancel(): void;
 }
 
-const O_PATH = 0o10000000;
-/** Of statfs(2): what namespaces' files are in. */
-const NSFS_MAGIC = 0x6e736673n;
 /** Milliseconds between two looks where nobody tells. */
 const INTERVAL = 1000;
 const NAME_EVENTS = IN.CREATE | IN.DELETE | IN.MOVED_FROM | IN.MOVED_TO;
@@ -75,15 +72,13 @@ export function splitPath(path: string): { readonly directory: string; readonly 
 export function findName(path: string): FoundName | null {
   let fd: Fd;
   try {
-    fd = open(self, path, O_PATH); // gone before anybody could find the mount busy because of it
+    fd = open(self, path, O.PATH); // gone before anybody could find the mount busy because of it
   } catch (error) {
     if (error instanceof SysError && ["ENOENT", "ENOTDIR"].includes(error.code)) return null;
     throw error;
   }
   using _fd = fd;
-  const words = new BigUint64Array(15); // struct statfs
-  call(self, "fstatfs", fd, out(new Uint8Array(words.buffer)));
-  if (words[0] !== NSFS_MAGIC) return null;
+  if (!isNamespaceFile(fd)) return null;
   const id = Number(/^mnt_id:\s*(\d+)/m.exec(readText(self, `/proc/self/fdinfo/${fd.number}`))?.[1]);
   const where = readLink(self, `/proc/self/fd/${fd.number}`);
   const mount = where.startsWith("/") ? { id, path: where } : null;
@@ -102,7 +97,7 @@ type Listener = (mask: number, name: string) => void;
 
 /** A watch for one name. */
 interface NameWatch {
-  readonly found: FoundName;
+  found: FoundName;
   readonly onGone: (cause: Cause) => void;
   /** Where it listens. */
   readonly listeners: [wd: number, listener: Listener][];
@@ -153,6 +148,14 @@ export class TargetWatcher implements Disposable {
     this.#names.add(watch);
     const given = splitPath(found.path);
     this.#watchDirectory(watch, given.directory, given.name);
+    // A symbolic link above it may be turned elsewhere: then what the name leads to is looked at.
+    for (let at = given.directory; at !== "/" && at !== ".";) {
+      const { directory, name } = splitPath(at);
+      this.#listen(watch, directory, NAME_EVENTS | SELF_EVENTS, (mask, changed) => {
+        if (mask & SELF_GONE || changed === name) this.#checkNames([watch]);
+      });
+      at = directory;
+    }
     if (found.mount) {
       const real = splitPath(found.mount.path);
       this.#watchDirectory(watch, real.directory, real.name);
@@ -167,19 +170,28 @@ export class TargetWatcher implements Disposable {
 
   /** Looks what has happened to names between their being found and their being watched; once for any number of them. */
   check(): void {
-    this.#checkNames(this.#unchecked.splice(0));
+    const watches = this.#unchecked.splice(0);
+    if (watches.length === 0) return;
+    const mounts = this.#mounts();
+    for (const watch of watches) {
+      const { found } = watch;
+      // A mount of another mount namespace, as below /proc/PID/root, is in a table that nobody shows us.
+      if (mountCause(found, mounts) !== "unmounted" || lookCause(found) !== null) continue;
+      watch.found = { ...found, mount: null };
+      this.#goBlind();
+    }
+    this.#checkNames(watches);
   }
 
   /**
    * Tells when a process ends.
    *
-   * @param pid The process.
+   * @param process Its pidfd; a duplicate is kept.
    * @param onGone Called once.
    * @returns The way to call it off.
-   * @throws {SysError} ESRCH if there is no such process.
    */
-  watchProcess(pid: number, onGone: (cause: Cause) => void): Watch {
-    const pidfd = openPid(pid);
+  watchProcess(process: Fd, onGone: (cause: Cause) => void): Watch {
+    const pidfd = self.open("fcntl", process, F.DUPFD_CLOEXEC, 3);
     const watched = this.#reactor.watch(pidfd, EPOLL.IN, () => {
       watch.cancel();
       onGone("process ended");
@@ -256,14 +268,16 @@ export class TargetWatcher implements Disposable {
 
   /** Watches a directory for a name in it, or (null) for its own end alone. */
   #watchDirectory(watch: NameWatch, directory: string, name: string | null): void {
-    if (!this.#inotify) return;
-    const listener: Listener = (mask, changed) => {
+    this.#listen(watch, directory, name === null ? SELF_EVENTS : NAME_EVENTS | SELF_EVENTS, (mask, changed) => {
       const cause = causeOf(mask, changed, name);
       if (cause) this.#gone(watch, cause);
-    };
+    });
+  }
+
+  #listen(watch: NameWatch, directory: string, mask: number, listener: Listener): void {
+    if (!this.#inotify) return;
     try {
-      const wd = this.#add(directory, name === null ? SELF_EVENTS : NAME_EVENTS | SELF_EVENTS, listener);
-      watch.listeners.push([wd, listener]);
+      watch.listeners.push([this.#add(directory, mask, listener), listener]);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       // Gone already: the check that follows will tell. Anything else is a limit, or not permitted.
@@ -332,7 +346,8 @@ export class TargetWatcher implements Disposable {
     // The table is not one moment's: what is missing must be missing twice.
     if (watches.some((watch) => causes(watch) === "unmounted")) mounts = this.#mounts();
     for (const watch of watches) {
-      const cause = causes(watch) ?? (watch.found.mount && !this.#blind ? null : lookCause(watch.found));
+      // The mount may be there and out of sight, below another one.
+      const cause = causes(watch) ?? lookCause(watch.found);
       if (cause) this.#gone(watch, cause);
     }
   }

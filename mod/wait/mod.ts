@@ -47,7 +47,10 @@ export function waitFor(targets: readonly string[], state: WaitFor, { signal }: 
     reactor[Symbol.dispose]();
     throw error;
   }
-  const stop = pump(reactor);
+  const stop = pump(reactor, (error) => {
+    close();
+    reject(error);
+  });
   const close = () => {
     signal?.removeEventListener("abort", abort);
     stop();

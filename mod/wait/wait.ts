@@ -76,7 +76,10 @@ export class Waiting implements Disposable {
   #untilGone(target: Target, seen: () => void): Watch | null {
     switch (target.kind) {
       case "pid":
-        return unlessMissing(() => this.#watcher.watchProcess(target.pid, seen), seen);
+        return unlessMissing(() => {
+          using pidfd = openPid(target.pid);
+          return this.#watcher.watchProcess(pidfd, seen);
+        }, seen);
       case "path": {
         const found = findName(target.path);
         if (found) return this.#watcher.watchName(found, seen);
@@ -85,7 +88,7 @@ export class Waiting implements Disposable {
       }
       case "fd": {
         const { text } = target;
-        using netns = openNamespace(target);
+        using netns = openNamespace(target, null);
         namespaceTypeOf(`"${text}"`, netns);
         const handle = attempt(`watch "${text}"`, () => namespaceHandle(netns), () => [
           "a namespace without a name can be waited for since Linux 6.18",
@@ -113,7 +116,7 @@ export class Waiting implements Disposable {
         return watch;
       }
       case "fd": {
-        using fd = openNamespace(target);
+        using fd = openNamespace(target, null);
         namespaceTypeOf(`"${target.text}"`, fd);
         seen();
         return null;

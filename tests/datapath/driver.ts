@@ -85,7 +85,7 @@ if (import.meta.main) {
   using reactor = new Reactor();
   const paths: Datapath[] = [];
   const { resolvConf } = request.options;
-  const resolver = resolvConf === undefined ? null : new HostResolver(reactor, resolvConf);
+  const resolver = resolvConf === undefined ? null : new HostResolver(reactor, { path: resolvConf });
   const resolvers = () => (resolver?.conf.nameservers ?? []).map(({ address }) => ({ address, scope: 0 }));
   for (const guest of request.guests) {
     const { tap, mac } = makeTap(guest);

@@ -44,6 +44,7 @@ export function toOptions(text: TextOptions): DatapathOptions {
     Object.entries(lists).map(([name, list]) => [name, (list as string[]).map(parseAddress)]),
   );
   return {
+    mac: Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55),
     ...addresses,
     ...outboundInterface4 === undefined ? {} : { outboundInterface4 },
     ...outboundInterface6 === undefined ? {} : { outboundInterface6 },

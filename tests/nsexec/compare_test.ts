@@ -272,6 +272,13 @@ const PROGRAM: Readonly<Record<"1.1" | "1.2", string>> = {
 
 for (const [dialect, program] of Object.entries(PROGRAM) as ["1.1" | "1.2", string][]) {
   const name = program.replace(/.*\//, "");
+  if (dialect === "1.2" && Deno.env.get("PENNE_RUNC_NEWER") === "unavailable") {
+    Deno.test.ignore(
+      `${name} and penne do the same in dialect ${dialect} [skipped: its archive is out of reach]`,
+      () => {},
+    );
+    continue;
+  }
   test(
     `${name} and penne do the same in dialect ${dialect}`,
     { root: true, user: true, programs: [name] },

@@ -1,0 +1,68 @@
+// The command's own /etc/resolv.conf: a file in memory, mounted over the host's in the command's mount namespace.
+
+import type { Agent } from "../../ffi/agent.ts";
+import { MS, O } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
+import { mount, open, write } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { attempt } from "../errors.ts";
+import { RESOLV_CONF } from "../host/resolver.ts";
+import { formatResolvConf, type ResolvConf } from "../host/resolv_conf.ts";
+
+const MS_BIND = 4096;
+const MNT_DETACH = 2;
+/** Where the file is made: a directory that is always there, and that gets a file system of its own later. */
+const WORKPLACE = "/proc";
+
+/**
+ * Mounts a resolv.conf; mounts must be private already, and /proc not yet mounted.
+ *
+ * @param agent An agent in the mount namespace.
+ * @param conf What it is to say.
+ * @returns The file, for later changes.
+ * @throws {PenneError} If it cannot be mounted, for example where there is no /etc/resolv.conf.
+ */
+export function mountResolvConf(agent: Agent, conf: ResolvConf): Fd {
+  return attempt(`mount ${RESOLV_CONF}`, () => {
+    const options = cString("size=64k,nr_inodes=2,mode=755");
+    call(
+      agent,
+      "mount",
+      cString("tmpfs"),
+      cString(WORKPLACE),
+      cString("tmpfs"),
+      MS.NOSUID | MS.NODEV | MS.NOEXEC,
+      options,
+    );
+    try {
+      const file = open(agent, `${WORKPLACE}/resolv.conf`, O.WRONLY | O.CREAT, 0o644);
+      try {
+        call(self, "fchmod", file, 0o644); // whatever our umask is
+        rewriteResolvConf(file, conf);
+        mount(agent, `${WORKPLACE}/resolv.conf`, RESOLV_CONF, null, MS_BIND);
+        return file;
+      } catch (error) {
+        file.close();
+        throw error;
+      }
+    } finally {
+      call(agent, "umount2", cString(WORKPLACE), MNT_DETACH);
+    }
+  });
+}
+
+/**
+ * Changes what a mounted resolv.conf says.
+ *
+ * @param file The file.
+ * @param conf What it is to say now.
+ * @throws {SysError} If it cannot be written.
+ */
+export function rewriteResolvConf(file: Fd, conf: ResolvConf): void {
+  const bytes = new TextEncoder().encode(formatResolvConf(conf));
+  call(self, "lseek", file, 0, 0);
+  // Longer first, then cut: a reader meanwhile sees whole lines at least.
+  write(file, bytes);
+  call(self, "ftruncate", file, bytes.length);
+}
