@@ -195,7 +195,6 @@ export class Tcp {
     const s = socket(target.family, SOCK.STREAM);
     if (s < 0) return this.#limit(p);
     const fd = new Fd(s);
-    if (path.rules.peekOffset) setOption(s, SOL_SOCKET, SO.PEEK_OFF, 0);
     setOption(s, SOL_SOCKET, SO_OOBINLINE, 1);
     setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
     let error = path.rules.prepare(s, target);
@@ -344,13 +343,15 @@ export class TcpFlow extends Flow {
 
   /** Next sequence number expected when the room in the socket was asked for last. */
   #askedAt = 0;
-  /** Exchanges of question and answer in a row: an acknowledgement then waits for the answer. */
-  pingPong = 0;
+  /** Exchanges of question and answer in a row: an acknowledgement then waits for the answer; at first one is expected. */
+  pingPong = PING_PONG;
   /** Whether something has come that was not answered since, and when. */
   #asked = false;
   #askedSince = 0;
   /** Whether the acknowledgement that is due waits for an answer to go with. */
   waiting = false;
+  /** Whether the socket remembers how far it was peeked at. */
+  #offsetSet = false;
   /** Whether the other side has closed: what is peeked at ends. */
   #ending = false;
 
@@ -871,7 +872,7 @@ export class TcpFlow extends Flow {
     if (this.finAcked && this.#done()) return;
     this.pump();
     if (!this.ackDue || this.state !== OPEN) return;
-    if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES && !this.finReceived) {
+    if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES) {
       if (!this.waiting) this.tcp.acknowledgeLater(this);
     } else this.acknowledge();
   }
@@ -906,7 +907,11 @@ export class TcpFlow extends Flow {
 
   /** Peeks at what the socket has behind the first `offset` bytes that are not acknowledged; 0 at the end of the stream. */
   #peek(offset: number, at: number, length: number): number {
-    if (this.path.rules.peekOffset) return receiveAt(this.s, at, length, PEEK);
+    if (this.path.rules.peekOffset) {
+      // Many connections never have more on the way than was peeked at once.
+      if (!this.#offsetSet && offset + this.discardable > 0) this.#peekFrom(offset + this.discardable);
+      return receiveAt(this.s, at, length, PEEK);
+    }
     const n = peekBehind(this.s, offset + this.discardable, at, length);
     // Nothing behind what we have sent already: for the moment, or at all.
     return n === E.AGAIN && this.#ending ? 0 : n;
@@ -914,7 +919,9 @@ export class TcpFlow extends Flow {
 
   /** Sets from where the socket is peeked at. */
   #peekFrom(offset: number): void {
-    if (this.path.rules.peekOffset) setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, offset);
+    if (!this.path.rules.peekOffset || offset === 0 && !this.#offsetSet) return;
+    this.#offsetSet = true;
+    setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, offset);
   }
 
   /** Sends to the namespace what the socket has and the windows allow. */

@@ -1,3 +1,4 @@
+import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { EPOLL } from "../../ffi/epoll.ts";
 import { pipe, write } from "../../ffi/sys.ts";
