@@ -77,6 +77,18 @@ export class Inotify implements Disposable {
   }
 
   /**
+   * Watches a file itself, wherever its name is; events have no name then.
+   *
+   * @param path The file; never one of a namespace.
+   * @param mask IN.*.
+   * @returns The watch's number.
+   * @throws {SysError} ENOSPC if the user has too many watches.
+   */
+  addFile(path: string, mask: number): number {
+    return call(self, "inotify_add_watch", this.fd, cString(path), mask | IN.MASK_ADD);
+  }
+
+  /**
    * Ends a watch; one that has ended by itself is no error.
    *
    * @param wd Its number.

@@ -129,6 +129,8 @@ export class HostResolver implements Disposable {
       // A symbolic link's file is elsewhere, and changes there.
       const real = readLink(self, `/proc/self/fd/${file.number}`);
       if (real !== this.path) this.#watch(real);
+      // One that is mounted here changes in a directory that we do not see.
+      if (this.#inotify) this.#names.set(this.#inotify.addFile(this.path, IN.CLOSE_WRITE), new Set([""]));
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
     }
