@@ -23,6 +23,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "The data path at MTU 1500 beside pasta and slirp4netns",
     open: async () => await (await import("./network.ts")).openNetwork(1500),
   },
+  "network-20ms": {
+    title: "The same at 20 ms round-trip time, by a relay of ours that bounds what there is to have",
+    open: async () => await (await import("./network.ts")).openNetwork(65520, 10),
+  },
   ready: {
     title: "From the start of a program until a namespace's network is usable",
     open: async () => await (await import("./ready.ts")).openReady(),
