@@ -209,6 +209,13 @@ export function resetOnClose(s: number): number {
   return q(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
 }
 
+/** Takes {@linkcode resetOnClose} back: what is on its way is delivered after closing. */
+export function closeGracefully(s: number): number {
+  option.view.setInt32(0, 0, true);
+  option.view.setInt32(4, 0, true);
+  return q(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
+}
+
 /** SO_BINDTODEVICE. */
 export function bindToDevice(s: number, device: string): number {
   option.bytes.fill(0, 0, 64);

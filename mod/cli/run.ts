@@ -158,7 +158,12 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
   const onWarning = (message: string) => log().warn(message);
   let resolvConf: Fd | null = null;
   using server = new ReactorServer(reactor, plan.reach, onWarning, (conf) => {
-    if (resolvConf && plan.resolvConf) rewriteResolvConf(resolvConf, plan.resolvConf(conf));
+    if (!resolvConf || !plan.resolvConf) return;
+    try {
+      rewriteResolvConf(resolvConf, plan.resolvConf(conf));
+    } catch (error) {
+      log().warn(`the command's resolv.conf is as before: ${error}`);
+    }
   });
   const report = openReporter(options);
   try {

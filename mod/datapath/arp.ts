@@ -5,6 +5,8 @@ import { RX, TX } from "./memory.ts";
 import { type Path, TX_IP } from "./path.ts";
 
 const LENGTH = 28;
+/** Shortest Ethernet frame, without its checksum. */
+const MINIMUM = 60;
 const ETHERNET_IPV4 = 0x0001_0800;
 const SIZES_REQUEST = 0x0604_0001;
 const SIZES_REPLY = 0x0604_0002;
@@ -33,5 +35,6 @@ export function answerArp(path: Path, at: number, end: number): void {
   TX.bytes.set(path.mac, TX_IP + 8);
   out.setInt32(TX_IP + 14, target);
   TX.bytes.set(RX.bytes.subarray(at + 8, at + 18), TX_IP + 18); // its hardware and protocol addresses
-  path.write(Math.max(TX_IP + LENGTH, VNET + 60));
+  TX.bytes.fill(0, TX_IP + LENGTH, VNET + MINIMUM); // what was there may be another namespace's
+  path.write(VNET + MINIMUM);
 }

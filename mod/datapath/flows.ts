@@ -1,7 +1,11 @@
 // The table of a namespace's flows, by protocol, addresses and ports.
 
 import type { Packet } from "../packet/packet.ts";
+import { WordHash } from "./hash.ts";
+import { countFlow } from "./share.ts";
 import { flowEnded } from "./tidy.ts";
+
+const KEY = [...crypto.getRandomValues(new Int32Array(2))] as [number, number];
 
 /** What the flows of every protocol have in common. */
 export abstract class Flow {
@@ -71,7 +75,7 @@ export class FlowTable {
   /** All flows, in no order. */
   readonly list: Flow[] = [];
   #buckets: (Flow | null)[] = new Array(64).fill(null);
-  #seed = crypto.getRandomValues(new Int32Array(1))[0]!;
+  #words = new WordHash(...KEY);
 
   /** Number of flows. */
   get size(): number {
@@ -79,18 +83,19 @@ export class FlowTable {
   }
 
   #hash(p: Packet, ports: number): number {
-    let h = this.#seed ^ p.protocol;
-    h = Math.imul(h ^ p.s3, 0x85ebca6b);
-    h = Math.imul(h ^ h >>> 15 ^ p.d3, 0xc2b2ae35);
-    h = Math.imul(h ^ h >>> 13 ^ ports, 0x27d4eb2f);
-    if (p.family === 6) {
-      h = Math.imul(h ^ h >>> 15 ^ p.d0, 0x85ebca6b);
-      h = Math.imul(h ^ h >>> 15 ^ p.d1, 0xc2b2ae35);
-      h = Math.imul(h ^ h >>> 15 ^ p.d2, 0x27d4eb2f);
-      h = Math.imul(h ^ h >>> 15 ^ p.s0 ^ p.s1, 0x85ebca6b);
-      h = Math.imul(h ^ h >>> 15 ^ p.s2, 0xc2b2ae35);
-    }
-    return h ^ h >>> 16;
+    const hash = this.#words;
+    hash.begin();
+    hash.add(ports);
+    hash.add(p.s3);
+    hash.add(p.d3);
+    if (p.family === 4) return hash.end(p.protocol);
+    hash.add(p.s0);
+    hash.add(p.s1);
+    hash.add(p.s2);
+    hash.add(p.d0);
+    hash.add(p.d1);
+    hash.add(p.d2);
+    return hash.end(p.protocol ^ 1 << 5);
   }
 
   /**
@@ -135,6 +140,7 @@ export class FlowTable {
     flow.ports = ports;
     flow.hash = this.#hash(p, ports);
     flow.place = this.list.push(flow) - 1;
+    countFlow(1);
     if (this.list.length > this.#buckets.length) this.#resize(this.#buckets.length * 4);
     else this.#chain(flow);
   }
@@ -156,6 +162,7 @@ export class FlowTable {
       last.place = flow.place;
     }
     flow.place = -1;
+    countFlow(-1);
     flowEnded();
     if (this.#buckets.length > 64 && this.list.length * 16 < this.#buckets.length) {
       this.#resize(this.#buckets.length / 4);

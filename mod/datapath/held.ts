@@ -12,9 +12,14 @@ const TOTAL_MAX = 128 << 20;
 const spare: Block[] = [];
 let total = 0;
 
-/** Bytes held by all queues of this thread. */
+/** Bytes of memory that all queues of this thread hold, and what else was counted. */
 export function heldBytes(): number {
   return total;
+}
+
+/** Counts memory that is held elsewhere for the same reason; negative when it is given up. */
+export function countHeld(bytes: number): void {
+  total += bytes;
 }
 
 /** A queue of bytes. */
@@ -36,11 +41,12 @@ export class Held {
    * @returns How many were taken: fewer if all queues together hold as much as they may.
    */
   push(from: Uint8Array, at: number, length: number): number {
-    const take = Math.min(length, Math.max(0, TOTAL_MAX - total));
+    const take = Math.min(length, CHUNK - this.#tail + Math.max(0, TOTAL_MAX - total));
     let done = 0;
     while (done < take) {
       if (this.#tail === CHUNK) {
         this.#chunks.push(spare.pop() ?? new Block(CHUNK));
+        total += CHUNK; // one that holds a byte takes as much
         this.#tail = 0;
       }
       const chunk = this.#chunks[this.#chunks.length - 1]!;
@@ -50,7 +56,6 @@ export class Held {
       done += n;
     }
     this.length += take;
-    total += take;
     return take;
   }
 
@@ -69,7 +74,6 @@ export class Held {
       if (n < 0) return n;
       this.#head += n;
       this.length -= n;
-      total -= n;
       if (this.#head === end) this.#drop();
     }
     return 0;
@@ -77,6 +81,7 @@ export class Held {
 
   #drop(): void {
     const chunk = this.#chunks.shift()!;
+    total -= CHUNK;
     if (spare.length < SPARE_MAX) spare.push(chunk);
     this.#head = 0;
     if (this.#chunks.length === 0) this.#tail = CHUNK;
@@ -84,7 +89,6 @@ export class Held {
 
   /** Gives up what is in it. */
   clear(): void {
-    total -= this.length;
     this.length = 0;
     while (this.#chunks.length > 0) this.#drop();
   }

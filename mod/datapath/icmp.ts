@@ -81,7 +81,7 @@ export class Icmp {
     };
     const target = path.rules.target(p, p.protocol, 0);
     if (target === null) return refuse(NOT_REACHED);
-    if (path.table.size >= path.rules.flowsMax) {
+    if (!path.mayOpen()) {
       path.counters.limited++;
       return refuse(NOT_REACHED);
     }

@@ -9,6 +9,7 @@ import type { Reactor } from "../reactor/reactor.ts";
 import type { Rules } from "./rules.ts";
 import { FlowTable } from "./flows.ts";
 import { TX } from "./memory.ts";
+import { mayOpen } from "./share.ts";
 
 /** Offset of the IP header in a frame that is put together. */
 export const TX_IP = VNET + ETHERNET;
@@ -66,6 +67,11 @@ export class Path {
     if (view.getUint8(link + 6) & 1) return; // no sender has a group address
     this.#addresses.setInt32(0, a);
     this.#addresses.setUint16(4, b);
+  }
+
+  /** Whether there may be one more flow. */
+  mayOpen(): boolean {
+    return this.table.size < this.rules.flowsMax && mayOpen(this.table.size);
   }
 
   /** Writes the virtio-net header (nothing offloaded) and the Ethernet header of a frame in TX. */

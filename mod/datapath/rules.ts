@@ -24,6 +24,8 @@ export interface Target extends Words {
   port: number;
   /** Index of the interface for a link-local address, or 0. */
   scope: number;
+  /** The resolver that it is, or null. */
+  resolver: Uint8Array | null;
 }
 
 /** An address and the bits of it that count. */
@@ -72,6 +74,8 @@ export interface RuleOptions {
 
 /** Flows of a namespace at the same time, by default. */
 const FLOWS_MAX = 65536;
+/** Milliseconds for which a resolver that has failed is not asked, if there is another. */
+const RESOLVER_PAUSE = 30_000;
 const DNS_PORT = 53;
 const DNS_TLS_PORT = 853;
 
@@ -148,6 +152,8 @@ export class Rules {
   readonly #device4: string;
   readonly #device6: string;
   readonly #scope: number;
+  /** When a resolver has failed last, in milliseconds. */
+  readonly #failed = new Map<string, number>();
   readonly #secret = crypto.getRandomValues(new Int32Array(2));
 
   /** @param options What is reached, and how. */
@@ -180,11 +186,8 @@ export class Rules {
     const same = (other: Words) => sameWords(to, other);
     const ported = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
     if (ported && (port === DNS_PORT || port === DNS_TLS_PORT) && this.#dns.some(same)) {
-      // One of the same family if there is any; but the family makes no difference to a question.
-      const all = this.#resolvers();
-      const size = p.family === 4 ? 4 : 16;
-      const resolver = all.find(({ address }) => address.length === size) ?? all[0];
-      return resolver ? { ...words(resolver.address), port, scope: resolver.scope } : null;
+      const resolver = this.#resolver(p.family === 4 ? 4 : 16);
+      return resolver ? { ...words(resolver.address), port, scope: resolver.scope, resolver: resolver.address } : null;
     }
     if (this.#loopback.some(same)) return this.#at(LOOPBACK[p.family]!, port);
     if (this.#guest.some(same)) {
@@ -192,13 +195,30 @@ export class Rules {
       return host ? this.#at(host, port) : null;
     }
     if (isHostOnly(to)) return null;
-    if (isGroup(to) && protocol !== PROTOCOL.UDP) return null;
+    // A broadcast would reach the host itself, with the host as its sender.
+    if (isGroup(to) && (protocol !== PROTOCOL.UDP || to.family === 4 && to.w3 === -1)) return null;
     if (this.#exclude.some((prefix) => inPrefix(to, prefix))) return null;
     return this.#at(to, port);
   }
 
+  /** A resolver that has not failed lately; the one whose failure is longest ago if all have. */
+  #resolver(size: number): Resolver | undefined {
+    const all = this.#resolvers();
+    const failedAt = ({ address }: Resolver) => this.#failed.get(address.join(".")) ?? -Infinity;
+    const since = performance.now() - RESOLVER_PAUSE;
+    const good = all.filter((resolver) => failedAt(resolver) < since);
+    // One of the same family if there is any; but the family makes no difference to a question.
+    if (good.length > 0) return good.find(({ address }) => address.length === size) ?? good[0];
+    return all.toSorted((a, b) => failedAt(a) - failedAt(b))[0];
+  }
+
+  /** Notes that a resolver is not there, or does not answer: others are asked for a while. */
+  resolverFailed(address: Uint8Array): void {
+    this.#failed.set(address.join("."), performance.now());
+  }
+
   #at(address: Words, port: number): Target {
-    return { ...address, port, scope: isLinkLocal(address) ? this.#scope : 0 };
+    return { ...address, port, scope: isLinkLocal(address) ? this.#scope : 0, resolver: null };
   }
 
   /**

@@ -12,6 +12,7 @@ import { type Counters, Path } from "./path.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
 import { Icmp } from "./icmp.ts";
 import { answerNeighbour } from "./ndp.ts";
+import { countNamespace } from "./share.ts";
 import { Tcp, TcpFlow } from "./tcp.ts";
 import { tidyLater } from "./tidy.ts";
 import { Udp } from "./udp.ts";
@@ -76,6 +77,7 @@ class Server implements Datapath {
     this.#udp = new Udp(this.#path);
     this.#icmp = new Icmp(this.#path);
     this.#watched = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
+    countNamespace(1);
   }
 
   get counters(): Readonly<Counters> {
@@ -160,6 +162,7 @@ class Server implements Datapath {
   close(): void {
     if (this.#path.closed) return;
     this.#path.closed = true;
+    countNamespace(-1);
     this.#watched.remove();
     this.#timer?.cancel();
     const { list } = this.#path.table;

@@ -19,6 +19,7 @@
 // The connection inside is answered only once the one outside is there, and fails as that one does.
 
 import {
+  closeGracefully,
   connect,
   E,
   getOption,
@@ -54,6 +55,7 @@ import {
 } from "../packet/packet.ts";
 import { distance, FLAG, synOptions, TCP_HEADER } from "../packet/tcp.ts";
 import type { Watched } from "../reactor/reactor.ts";
+import { Early } from "./early.ts";
 import { Flow, outsidePort } from "./flows.ts";
 import { Held, heldBytes } from "./held.ts";
 import { RX, TX } from "./memory.ts";
@@ -77,8 +79,6 @@ const ACK_DELAY = 2;
 const ACK_DELAY_BYTES = 4096;
 /** Frames of one flow before others get their turn. */
 const PUMP_FRAMES = 8;
-/** Segments of one flow that are kept while something before them is missing. */
-const EARLY_MAX = 64;
 /** Blocks in a selective acknowledgement. */
 const SACK_BLOCKS = 3;
 /** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
@@ -191,10 +191,11 @@ export class Tcp {
     const target = path.rules.target(p, PROTOCOL.TCP, port);
     // Not a word would have it try for minutes.
     if (target === null) return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
-    if (path.table.size >= path.rules.flowsMax) return this.#limit(p);
+    if (!path.mayOpen()) return this.#limit(p);
     const s = socket(target.family, SOCK.STREAM);
     if (s < 0) return this.#limit(p);
     const fd = new Fd(s);
+    resetOnClose(s); // until its end has come from inside: whatever ends us must not look like that
     setOption(s, SOL_SOCKET, SO_OOBINLINE, 1);
     setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
     let error = path.rules.prepare(s, target);
@@ -203,6 +204,7 @@ export class Tcp {
       if (error === E.INPROGRESS) error = 0;
     }
     const flow = new TcpFlow(this, fd, p, header);
+    flow.resolver = target.resolver;
     if (error < 0) {
       flow.failed(error);
       return;
@@ -271,6 +273,8 @@ export class TcpFlow extends Flow {
   readonly s: number;
   watched: Watched | null = null;
   state = CONNECTING;
+  /** The host's resolver, if it is asked. */
+  resolver: Uint8Array | null = null;
   /** Whether it is in {@linkcode Tcp.touched}. */
   touched = false;
   /** Whether its turn comes again. */
@@ -294,7 +298,7 @@ export class TcpFlow extends Flow {
   /** Whether the namespace understands what came early (selective acknowledgements). */
   readonly #sack: boolean;
   /** Segments that have come before what precedes them. */
-  #early: { seq: number; bytes: Uint8Array; fin: boolean }[] | null = null;
+  #early: Early | null = null;
 
   // From the host to the namespace.
   /** First byte that is not acknowledged: what the socket has first, but for `discardable`. */
@@ -352,6 +356,8 @@ export class TcpFlow extends Flow {
   waiting = false;
   /** Whether the socket remembers how far it was peeked at. */
   #offsetSet = false;
+  /** Whether the socket has failed. */
+  #broken = false;
   /** Whether the other side has closed: what is peeked at ends. */
   #ending = false;
 
@@ -481,37 +487,16 @@ export class TcpFlow extends Flow {
   }
 
   /** Writes a SACK option for what has come early, the latest first (RFC 2018); answers its length with padding. */
-  #writeSack(early: readonly { seq: number; bytes: Uint8Array }[]): number {
+  #writeSack(early: Early): number {
     const { view } = TX;
     const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
-    let blocks = 0;
-    for (let i = early.length - 1; i >= 0 && blocks < SACK_BLOCKS; i--) {
-      let from = early[i]!.seq;
-      let to = from + early[i]!.bytes.length | 0;
-      if (from === to) continue; // a FIN alone
-      // What borders on it is one block with it.
-      for (let grown = true; grown;) {
-        grown = false;
-        for (const { seq, bytes } of early) {
-          const end = seq + bytes.length | 0;
-          if (distance(seq, from) > 0 && distance(from, end) >= 0) {
-            from = seq;
-            grown = true;
-          }
-          if (distance(seq, to) >= 0 && distance(to, end) > 0) {
-            to = end;
-            grown = true;
-          }
-        }
-      }
-      let known = false;
-      for (let k = 0; k < blocks; k++) known ||= view.getInt32(t + 4 + 8 * k) === from;
-      if (known) continue;
-      view.setInt32(t + 4 + 8 * blocks, from);
-      view.setInt32(t + 8 + 8 * blocks, to);
-      blocks++;
-    }
+    const runs = early.runs(this.rcvNext);
+    const blocks = Math.min(SACK_BLOCKS, runs.length);
     if (blocks === 0) return 0;
+    for (let i = 0; i < blocks; i++) {
+      view.setInt32(t + 4 + 8 * i, runs[i]![0]);
+      view.setInt32(t + 8 + 8 * i, runs[i]![1]);
+    }
     view.setInt32(t, 1 << 24 | 1 << 16 | 5 << 8 | 2 + 8 * blocks);
     return 4 + 8 * blocks;
   }
@@ -550,7 +535,7 @@ export class TcpFlow extends Flow {
     if (this.state === GONE) return;
     if (events & EPOLL.ERR) {
       const error = getOption(this.s, SOL_SOCKET, SO.ERROR);
-      if (error !== 0) return this.failed(-error);
+      if (error !== 0) return this.#failedOutside(-error);
     }
     if (events & (EPOLL.RDHUP | EPOLL.HUP)) this.#ending = true;
     if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();
@@ -574,6 +559,17 @@ export class TcpFlow extends Flow {
     this.#arm();
   }
 
+  /** Ends it since the socket has failed; what came before that is still to be had, and goes first. */
+  #failedOutside(error: number): void {
+    if (this.state === OPEN) {
+      this.readable = true;
+      this.#broken = this.#ending = true;
+      this.pump();
+      if ((this.state as number) === GONE) return;
+    }
+    this.failed(error);
+  }
+
   /**
    * Ends it since the socket has failed, and tells the namespace why.
    *
@@ -581,6 +577,7 @@ export class TcpFlow extends Flow {
    */
   failed(error: number): void {
     const connecting = this.state === CONNECTING;
+    if (connecting && this.resolver) this.path.rules.resolverFailed(this.resolver);
     if (connecting && error === E.TIMEDOUT) {
       // Nobody has answered; nobody answers here.
     } else if (connecting && error !== E.CONNREFUSED && error !== E.CONNRESET) {
@@ -599,6 +596,7 @@ export class TcpFlow extends Flow {
     if (this.state === GONE) return;
     this.state = GONE;
     this.held.clear();
+    this.#early?.clear();
     this.dueAt = 0;
     this.fd.close();
     this.watched?.remove();
@@ -783,17 +781,15 @@ export class TcpFlow extends Flow {
   #finish(): void {
     this.rcvNext = this.rcvNext + 1 | 0;
     this.finReceived = true;
+    this.#early?.clear();
     this.#early = null;
     this.#shutDown();
   }
 
   /** Keeps a segment that has come too early, and asks for what is missing: a tap loses nothing, but what is behind it may. */
   #beyondGap(seq: number, at: number, length: number, fin: boolean): void {
-    const early = this.#early ??= [];
     const inside = distance(seq, this.rcvEdge) >= length;
-    if (inside && early.length < EARLY_MAX && heldBytes() < HOLD_PRESSURE && !early.some((one) => one.seq === seq)) {
-      early.push({ seq, bytes: RX.bytes.slice(at, at + length), fin });
-    }
+    if (inside) (this.#early ??= new Early()).add(this.rcvNext, seq, RX.bytes, at, length, fin);
     // As many duplicates as the segments in this frame would have caused, so that it is sent again at once.
     const count = Math.min(DUPLICATES, Math.max(1, Math.ceil(length / this.mss)));
     for (let i = 0; i < count; i++) this.acknowledge();
@@ -802,27 +798,20 @@ export class TcpFlow extends Flow {
   /** Takes of the early segments what has become due. */
   #fillGap(): void {
     const early = this.#early!;
-    for (let i = 0; i < early.length;) {
-      const { seq, bytes, fin } = early[i]!;
+    for (let segment; (segment = early.first) !== null;) {
+      const { seq, bytes } = segment;
       const known = distance(seq, this.rcvNext);
-      if (known < 0) {
-        i++;
-        continue;
-      }
-      if (known < bytes.length || known === bytes.length && fin) {
+      if (known < 0) break;
+      if (known < bytes.length) {
         const size = bytes.length - known;
         const kept = this.held.push(bytes, known, size);
         this.rcvNext = this.rcvNext + kept | 0;
         if (kept < size) break;
-        if (fin) {
-          this.#finish();
-          break;
-        }
       }
-      early.splice(i, 1);
-      i = 0; // what came before it may have become due now
+      early.shift();
     }
-    if (early.length === 0) this.#early = null;
+    if (early.finAt === this.rcvNext) this.#finish();
+    else if (early.empty) this.#early = null;
     if (this.held.length > 0) this.#flush();
     else if (this.state === OPEN) this.acknowledge();
   }
@@ -838,12 +827,15 @@ export class TcpFlow extends Flow {
     if (!this.finReceived || this.shutDown || this.held.length > 0) return;
     this.shutDown = true;
     shutdownWrite(this.s);
+    closeGracefully(this.s);
     this.#done();
   }
 
   /** Closes it when both sides have closed. */
   #done(): boolean {
     if (!this.shutDown || !this.finAcked) return false;
+    // A socket that is closed with something unread resets the connection, and loses what is on its way out.
+    if (!this.#discard()) return true;
     if (this.ackDue) this.acknowledge();
     this.close();
     return true;
@@ -958,6 +950,7 @@ export class TcpFlow extends Flow {
           return;
         }
       } else if (n === 0) {
+        if (this.#broken) return; // no end: the error has been asked for
         this.finSent = true;
         this.finNumbered = true;
         this.segment(FLAG.ACK | FLAG.FIN, this.sndNext, 0);
@@ -1042,7 +1035,8 @@ export class TcpFlow extends Flow {
       this.#arm();
       return;
     }
-    if (this.held.length === 0 && distance(this.rcvNext, this.rcvEdge) < 4096) this.#flush();
+    // Where memory was short nothing tells that there is some again.
+    if (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < 4096) this.#flush();
     const idle = now - this.heardAt;
     if (idle > KEEPALIVE_IDLE + this.probes * KEEPALIVE_INTERVAL) {
       if (!this.keepalive) this.#mirrorKeepalive();

@@ -54,6 +54,9 @@ import { type Path, TX_IP } from "./path.ts";
 import { isGroup, NOT_REACHED, type Target } from "./rules.ts";
 import { sendUnreachable } from "./unreachable.ts";
 
+const IP_MULTICAST_LOOP = 34;
+const IPV6_MULTICAST_LOOP = 19;
+
 /** Bytes of a UDP header. */
 const UDP_HEADER = 8;
 /** Milliseconds without a datagram after which a flow ends: a question, an exchange, an answered question about a name. */
@@ -61,6 +64,8 @@ const TIMEOUT = 30_000;
 const TIMEOUT_STREAM = 120_000;
 const TIMEOUT_NAME = 5_000;
 const DNS_PORT = 53;
+/** Milliseconds in which a resolver is to have answered when it is asked again. */
+const RESOLVER_PATIENCE = 500;
 
 /** Datagrams taken or given at once. */
 const BATCH = 64;
@@ -135,7 +140,14 @@ export class Udp {
     if (length < UDP_HEADER || t + length > p.end) return this.#drop();
     p.end = t + length;
     if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return this.#drop();
-    const flow = (path.table.find(p, view.getInt32(t)) ?? this.#open(p)) as UdpFlow | null;
+    let flow = (path.table.find(p, view.getInt32(t)) ?? this.#open(p)) as UdpFlow | null;
+    if (flow?.resolver && flow.repliedAt === 0 && path.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
+      // Asked again, with no answer to the first time: another one is asked from now on.
+      this.flush();
+      path.rules.resolverFailed(flow.resolver);
+      flow.close();
+      flow = this.#open(p);
+    }
     if (flow === null) return false;
     flow.sentAt = path.reactor.now;
     if (p.ttl !== flow.ttl) {
@@ -148,7 +160,7 @@ export class Udp {
       this.#flow = flow;
       this.#size = size;
       this.#even = true;
-    } else if (this.#last !== this.#size || size > this.#size) this.#even = false;
+    } else if (this.#last !== this.#size || size > this.#size || size === 0) this.#even = false;
     this.#last = size;
     writeIovec(iov.view, IOVEC * this.#count++, RX.at + t + UDP_HEADER, size);
     return true;
@@ -186,7 +198,7 @@ export class Udp {
       return null;
     };
     if (target === null || (ports & 0xffff) === 0) return refuse(NOT_REACHED);
-    if (path.table.size >= path.rules.flowsMax) {
+    if (!path.mayOpen()) {
       path.counters.limited++;
       return refuse(NOT_REACHED);
     }
@@ -198,7 +210,11 @@ export class Udp {
     flow.begin(s);
     setOption(s, IPPROTO.IP, IP.RECVERR, 1);
     if (target.family === 6) setOption(s, IPPROTO.IPV6, IPV6_OPTION.RECVERR, 1);
-    if (isGroup(target)) setOption(s, SOL_SOCKET, SO.BROADCAST, 1);
+    // The host itself is no member of what is sent from inside.
+    if (isGroup(target)) {
+      if (target.family === 4) setOption(s, IPPROTO.IP, IP_MULTICAST_LOOP, 0);
+      else setOption(s, IPPROTO.IPV6, IPV6_MULTICAST_LOOP, 0);
+    }
     let error = flow.claimPort(target);
     if (error === 0) error = connect(s, target, target.port, target.scope);
     if (error < 0) return refuse(error);
@@ -209,6 +225,7 @@ export class Udp {
       return refuse(NOT_REACHED);
     }
     flow.targetFamily = target.family;
+    flow.resolver = target.resolver;
     path.counters.flows++;
     path.table.add(flow, p, ports);
     return flow;
@@ -226,7 +243,10 @@ export class UdpFlow extends Flow {
   /** Time to live of what is sent; sockets begin with 64. */
   ttl = 64;
   sentAt: number;
+  readonly begunAt: number;
   repliedAt = 0;
+  /** The host's resolver, if it is asked. */
+  resolver: Uint8Array | null = null;
   /** Whether it has gone to and fro. */
   stream = false;
   #segments = true;
@@ -249,7 +269,7 @@ export class UdpFlow extends Flow {
     this.d2 = p.d2;
     this.d3 = p.d3;
     this.ports = ports;
-    this.sentAt = this.path.reactor.now;
+    this.sentAt = this.begunAt = this.path.reactor.now;
     this.#ipSum = 0x4500 + 0x4000 + 0x4011 + half(p.s3) + half(p.d3);
     this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.UDP +
       (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
@@ -335,6 +355,7 @@ export class UdpFlow extends Flow {
 
   readonly onEvents = (events: number): void => {
     if (events & EPOLL.ERR) {
+      if (this.resolver) this.path.rules.resolverFailed(this.resolver);
       relayErrors(this.path, this, this.s);
       getOption(this.s, SOL_SOCKET, SO.ERROR);
     }

@@ -15,8 +15,8 @@ function target(options: RuleOptions, to: string, protocol: number = PROTOCOL.TC
   return new Rules(options).target(p, protocol, port);
 }
 
-function same(found: Target | null, address: string, port: number): void {
-  assertEquals(found, { ...words(ip(address)), port, scope: 0 });
+function same(found: Target | null, address: string, port: number, resolver = false): void {
+  assertEquals(found, { ...words(ip(address)), port, scope: 0, resolver: resolver ? ip(address) : null });
 }
 
 Deno.test("isHostOnly() knows loopback in every guise", () => {
@@ -65,16 +65,37 @@ Deno.test("names are asked of the host's resolver, of the same family if there i
   const resolver = (text: string) => ({ address: ip(text), scope: 0 });
   const dnsForward = [ip("10.0.0.1"), ip("fd00::1")];
   const both = { dnsForward, resolvers: () => [resolver("2001:db8::53"), resolver("127.0.0.53")] };
-  same(target(both, "10.0.0.1", PROTOCOL.UDP, 53), "127.0.0.53", 53);
-  same(target(both, "10.0.0.1", PROTOCOL.TCP, 853), "127.0.0.53", 853);
-  same(target(both, "fd00::1", PROTOCOL.TCP, 53), "2001:db8::53", 53);
+  same(target(both, "10.0.0.1", PROTOCOL.UDP, 53), "127.0.0.53", 53, true);
+  same(target(both, "10.0.0.1", PROTOCOL.TCP, 853), "127.0.0.53", 853, true);
+  same(target(both, "fd00::1", PROTOCOL.TCP, 53), "2001:db8::53", 53, true);
   same(
     target({ dnsForward, resolvers: () => [resolver("192.0.2.53")] }, "fd00::1", PROTOCOL.UDP, 53),
     "192.0.2.53",
     53,
+    true,
   );
   assertEquals(target({ dnsForward }, "10.0.0.1", PROTOCOL.UDP, 53), null);
   // Nothing else there is the resolver's.
   same(target(both, "10.0.0.1", PROTOCOL.TCP, 80), "10.0.0.1", 80);
   same(target(both, "10.0.0.1", PROTOCOL.ICMP, 53), "10.0.0.1", 53);
+});
+
+Deno.test("a resolver that has failed is not asked for a while, unless all have", () => {
+  const resolvers = ["192.0.2.1", "192.0.2.2"].map((text) => ({ address: ip(text), scope: 0 }));
+  const rules = new Rules({ dnsForward: [ip("10.0.0.1")], resolvers: () => resolvers });
+  const asked = () => {
+    const p = new Packet();
+    const { family, w0, w1, w2, w3 } = words(ip("10.0.0.1"));
+    Object.assign(p, { family, d0: w0, d1: w1, d2: w2, d3: w3, protocol: PROTOCOL.UDP });
+    return rules.target(p, PROTOCOL.UDP, 53)?.resolver;
+  };
+  assertEquals(asked(), ip("192.0.2.1"));
+  rules.resolverFailed(ip("192.0.2.1"));
+  assertEquals(asked(), ip("192.0.2.2"));
+  rules.resolverFailed(ip("192.0.2.2"));
+  assertEquals(asked(), ip("192.0.2.1"), "the one whose failure is longest ago");
+});
+
+Deno.test("a broadcast is not reached, since it would reach the host as if it came from the host", () => {
+  assertEquals(target({}, "255.255.255.255", PROTOCOL.UDP, 5000), null);
 });
