@@ -160,9 +160,13 @@ for (const [name, { script, says }] of Object.entries(NO_TUN)) {
   );
 }
 
-test("Options for the network without --net=tap are refused by run", {}, async () => {
+test("Options for the network are refused by run where there is none", {}, async () => {
   for (
-    const args of [["-a", "10.0.0.1"], ["-4"], ["-m", "1500"], ["--net=none", "-g", "10.0.0.1"], [
+    const args of [["--net=none", "-a", "10.0.0.1"], ["--net=none", "-4"], ["--unshare", "uts", "-m", "1500"], [
+      "--net=none",
+      "-g",
+      "10.0.0.1",
+    ], [
       "--net=host",
       "-i",
       "lo",
