@@ -40,7 +40,7 @@ export interface Datapath extends Disposable {
 
 /** Frames, and bytes, taken from one tap before others get their turn. */
 const BATCH_FRAMES = 64;
-const BATCH_BYTES = 2 << 20;
+const BATCH_BYTES = 512 << 10;
 /** Milliseconds between looks at the flows. */
 const TICK = 100;
 

@@ -78,7 +78,7 @@ const PING_PONG = 3;
 const ACK_DELAY = 2;
 const ACK_DELAY_BYTES = 4096;
 /** Frames of one flow before others get their turn. */
-const PUMP_FRAMES = 8;
+const PUMP_FRAMES = 4;
 /** Blocks in a selective acknowledgement. */
 const SACK_BLOCKS = 3;
 /** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
