@@ -76,6 +76,15 @@ export interface Needs {
   user?: boolean;
   /** Programs in PATH. */
   programs?: string[];
+  /** Least version of the kernel, for what an older one does not have; below it a test is skipped, in CI too. */
+  kernel?: `${number}.${number}`;
+}
+
+/** Whether the kernel is older than a version. */
+function isOlder(version: string): boolean {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const [own = 0, ownMinor = 0] = Deno.osRelease().split(".").map(Number);
+  return own < major || own === major && ownMinor < minor;
 }
 
 function hasProgram(name: string): boolean {
@@ -105,6 +114,10 @@ function missing({ root, user, programs = [] }: Needs): string | null {
  * skip is a failure.
  */
 export function test(name: string, needs: Needs, body: (t: Deno.TestContext) => void | Promise<void>): void {
+  if (needs.kernel && isOlder(needs.kernel)) {
+    Deno.test.ignore(`${name} [skipped: needs Linux ${needs.kernel}]`, () => {});
+    return;
+  }
   const reason = missing(needs);
   if (reason && !CI) Deno.test.ignore(`${name} [skipped: ${reason}]`, () => {});
   else if (reason) {

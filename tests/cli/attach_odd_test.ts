@@ -205,9 +205,7 @@ test("A mount over its directory takes a name away, and so does a link turned el
   assertEquals(await codeOf(shadowed), 0);
 });
 
-test("The interface being removed is told of for a descriptor too", NEEDS, async () => {
-  const [major = 0, minor = 0] = Deno.osRelease().split(".").map(Number);
-  if (major < 6 || major === 6 && minor < 18) return; // it cannot be told from the end of the namespace
+test("The interface being removed is told of for a descriptor too", { ...NEEDS, kernel: "6.18" }, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const daemon = lab.start(
