@@ -303,11 +303,6 @@ export function sendMessage(s: number, at: number, flags: number): number {
   return q(NR.sendmsg, s, at, flags, 0, 0, 0);
 }
 
-/** recvmsg(2) to a `struct msghdr` at an address. */
-export function receiveMessage(s: number, at: number, flags: number): number {
-  return q(NR.recvmsg, s, at, flags, 0, 0, 0);
-}
-
 /** sendmmsg(2) of an array of `struct mmsghdr` at an address. */
 export function sendMessages(s: number, at: number, count: number, flags: number): number {
   return q(NR.sendmmsg, s, at, count, flags, 0, 0);

@@ -8,11 +8,6 @@ export const AF_INET6 = 10;
 /** An address family of the kernel: AF_INET or AF_INET6. */
 export type Family = typeof AF_INET | typeof AF_INET6;
 
-/** Bits of an address of a family. */
-export function addressBits(family: Family): number {
-  return family === AF_INET ? 32 : 128;
-}
-
 /**
  * The family of an address.
  *

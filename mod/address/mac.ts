@@ -1,4 +1,4 @@
-// Ethernet (MAC) addresses between text and bytes.
+// Ethernet (MAC) addresses: from text, and the link-local address that follows from one.
 
 /**
  * A MAC address from text: six hexadecimal bytes with colons in between.
@@ -18,24 +18,6 @@
 export function parseMac(text: string): Uint8Array | null {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return null;
   return Uint8Array.from(text.split(":"), (byte) => parseInt(byte, 16));
-}
-
-/**
- * The text of a MAC address.
- *
- * @example
- * ```ts
- * import { formatMac } from "./mac.ts";
- * import { assertEquals } from "@std/assert";
- *
- * assertEquals(formatMac(new Uint8Array([2, 0, 0, 0, 0, 0xff])), "02:00:00:00:00:ff");
- * ```
- *
- * @param mac Its bytes.
- * @returns The text.
- */
-export function formatMac(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
 /**

@@ -38,11 +38,6 @@ export abstract class Flow {
   abstract close(): void;
 }
 
-/** Port inside. */
-export function insidePort(flow: Flow): number {
-  return flow.ports >>> 16;
-}
-
 /** Port outside. */
 export function outsidePort(flow: Flow): number {
   return flow.ports & 0xffff;

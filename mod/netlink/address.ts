@@ -5,7 +5,6 @@ import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, read
 import type { Request } from "./socket.ts";
 
 const RTM_NEWADDR = 20;
-const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 /** Size of `struct ifaddrmsg`. */
 const IFADDR = 8;
@@ -22,7 +21,7 @@ export const IFA_F = {
 } as const;
 
 /** Where an address or a route is valid, rtnetlink(7). */
-export const RT_SCOPE = { UNIVERSE: 0, LINK: 253, HOST: 254 } as const;
+export const RT_SCOPE = { UNIVERSE: 0, LINK: 253 } as const;
 
 /** An address of an interface. */
 export interface Address {
@@ -75,16 +74,6 @@ function encode({ family, index, local, peer, prefix, scope, flags, broadcast, m
  */
 export function addAddress(address: Address): Request {
   return { name: "RTM_NEWADDR", type: RTM_NEWADDR, payload: encode(address), flags: NLM_F.CREATE | NLM_F.EXCL };
-}
-
-/**
- * Takes an address off an interface.
- *
- * @param address It.
- * @returns The request.
- */
-export function deleteAddress(address: Address): Request {
-  return { name: "RTM_DELADDR", type: RTM_DELADDR, payload: encode(address) };
 }
 
 /**

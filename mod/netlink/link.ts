@@ -13,7 +13,7 @@ const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, TXQLEN: 13, AF_SPEC: 26, NET_NS_FD
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 
 /** Flags of an interface, netdevice(7). */
-export const IFF = { UP: 1, LOOPBACK: 8, POINTOPOINT: 0x10, NOARP: 0x80 } as const;
+export const IFF = { UP: 1, LOOPBACK: 8 } as const;
 
 /** How the kernel makes an interface's IPv6 link-local address. */
 export const ADDR_GEN_MODE = { EUI64: 0, NONE: 1 } as const;

@@ -34,7 +34,7 @@ export const RTN = { UNICAST: 1 } as const;
 /** Who has made a route. */
 export const RTPROT = { KERNEL: 2, BOOT: 3 } as const;
 /** Flags of a next hop. */
-export const RTNH_F = { DEAD: 1, ONLINK: 4, LINKDOWN: 16 } as const;
+export const RTNH_F = { ONLINK: 4 } as const;
 
 /** One way of a route. */
 export interface NextHop {

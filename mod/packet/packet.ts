@@ -52,8 +52,6 @@ export class Packet {
   ttl = 0;
   /** Type of service, or traffic class. */
   tos = 0;
-  /** Whether the sender forbids fragmentation (IPv4). */
-  dontFragment = false;
   /** Source, words 0 to 3. */
   s0 = 0;
   s1 = 0;
@@ -124,7 +122,6 @@ function parse4(view: DataView, ip: number, end: number, p: Packet): number {
   p.transport = ip + header;
   p.end = ip + total;
   const fragment = view.getUint16(ip + 6);
-  p.dontFragment = (fragment & 0x4000) !== 0;
   return fragment & 0x3fff ? KIND.FRAGMENT : KIND.IP;
 }
 
@@ -135,7 +132,6 @@ function parse6(view: DataView, ip: number, end: number, p: Packet): number {
   p.family = 6;
   p.tos = view.getUint16(ip) >> 4 & 0xff;
   p.ttl = view.getUint8(ip + 7);
-  p.dontFragment = true;
   p.s0 = view.getInt32(ip + 8);
   p.s1 = view.getInt32(ip + 12);
   p.s2 = view.getInt32(ip + 16);
