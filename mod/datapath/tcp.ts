@@ -217,6 +217,7 @@ export class Tcp {
     }
     path.counters.flows++;
     path.table.add(flow, p, view.getInt32(p.transport));
+    path.reactor.expectAnswer();
   }
 
   #limit(p: Packet): void {
@@ -516,6 +517,7 @@ export class TcpFlow extends Flow {
       options += 4;
     }
     this.segment(FLAG.SYN | FLAG.ACK, this.sndUnacked, 0, options);
+    this.path.reactor.expectAnswer();
   }
 
   /** Notes that the batch has had something for this flow. */
@@ -538,11 +540,12 @@ export class TcpFlow extends Flow {
       if (error !== 0) return this.#failedOutside(-error);
     }
     if (events & (EPOLL.RDHUP | EPOLL.HUP)) this.#ending = true;
-    if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();
-    if (this.state === OPEN && events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
+    if (events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
       this.readable = true;
       this.pump();
-    } else if (events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) this.readable = true;
+    }
+    // What has just been sent has told of the window, too.
+    if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();
   };
 
   #connected(events: number): void {
@@ -652,7 +655,6 @@ export class TcpFlow extends Flow {
       this.dueAt = 0;
       this.tries = 0;
       this.rto = RTO_FIRST;
-      this.readable = true;
       this.touch();
       // The first offer was a small one.
       if (length === 0) this.ackDue = false;
@@ -865,6 +867,7 @@ export class TcpFlow extends Flow {
     this.pump();
     if (!this.ackDue || this.state !== OPEN) return;
     if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES) {
+      this.path.reactor.expectAnswer();
       if (!this.waiting) this.tcp.acknowledgeLater(this);
     } else this.acknowledge();
   }
@@ -872,6 +875,7 @@ export class TcpFlow extends Flow {
   /** Notes that data goes to the namespace, and with it an acknowledgement. */
   #answered(): void {
     if (this.#asked) this.pingPong++;
+    if (this.pingPong >= PING_PONG) this.path.reactor.expectAnswer();
     this.#asked = false;
   }
 

@@ -15,6 +15,14 @@ interface Slot {
   generation: number;
 }
 
+let processors = 0;
+
+/** Whether somebody else can run while this looks for events; asked late, as during set-up there is one processor. */
+function hasSpareProcessor(): boolean {
+  processors ||= navigator.hardwareConcurrency;
+  return processors > 1;
+}
+
 /** A descriptor that is being waited for. */
 export interface Watched extends Disposable {
   /** Changes which events are waited for. */
@@ -37,6 +45,9 @@ interface Due extends Timer {
 
 /** Greatest time-out of epoll_wait(2), milliseconds. */
 const TIMEOUT_MAX = 2 ** 31 - 1;
+/** How long to look for an answer before going to sleep, milliseconds, and how often to look before the clock is asked. */
+const LOOK = 0.1;
+const LOOKS = 8;
 
 /**
  * A loop over descriptors and times.
@@ -71,6 +82,9 @@ export class Reactor implements Disposable {
   #soon: (() => void)[] = [];
   #next: (() => void)[] = [];
   #running = false;
+  /** Whether an answer is expected at once, and whether the last one came so soon that looking for it pays. */
+  #expecting = false;
+  #soonLast = false;
 
   /** Milliseconds of `performance.now()` when the events being told of were fetched. */
   now = performance.now();
@@ -169,7 +183,8 @@ export class Reactor implements Disposable {
   turn(timeout = -1): void {
     const epoll = this.#epoll;
     const left = this.#soon;
-    const n = epoll.wait(this.timeout(timeout));
+    const limit = this.timeout(timeout);
+    const n = this.#expecting && limit !== 0 ? this.#look(limit) : epoll.wait(limit);
     this.now = performance.now();
     for (let i = 0; i < n; i++) {
       const slot = this.#slots[epoll.low(i)]!;
@@ -183,6 +198,30 @@ export class Reactor implements Disposable {
     }
     const { now } = this;
     while (this.#timers.length && this.#timers[0]!.at <= now) this.#timers.shift()!.action?.();
+  }
+
+  /**
+   * Has the next turn look for events for a moment before it sleeps, if the last answer came within that moment: being
+   * woken takes longer than many an answer. Where there is one processor it would only keep the answer from being made.
+   */
+  expectAnswer(): void {
+    this.#expecting = true;
+  }
+
+  #look(limit: number): number {
+    const epoll = this.#epoll;
+    const start = performance.now();
+    let n = 0;
+    this.#expecting = false;
+    if (this.#soonLast && hasSpareProcessor()) {
+      do {
+        for (let i = 0; i < LOOKS && n === 0; i++) n = epoll.wait(0);
+      } while (n === 0 && performance.now() - start < LOOK);
+      if (n > 0) return n;
+    }
+    n = epoll.wait(limit);
+    this.#soonLast = performance.now() - start < (this.#soonLast ? 2 : 1) * LOOK;
+    return n;
   }
 
   /** Goes on until {@linkcode Reactor.stop}. */

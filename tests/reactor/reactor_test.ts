@@ -1,7 +1,7 @@
 import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { EPOLL } from "../../ffi/epoll.ts";
-import { pipe, write } from "../../ffi/sys.ts";
+import { pipe, read, write } from "../../ffi/sys.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 
 Deno.test("A handler that was removed by another one of the same turn is not called", () => {
@@ -53,4 +53,31 @@ Deno.test("Timers run in the order of their times, and not when cancelled", () =
   reactor.run();
   assertEquals(order, ["early", "late"]);
   assert(performance.now() - start >= 19);
+});
+
+Deno.test("An expected answer is told of, whether it comes at once, late or never, and timers stay in time", () => {
+  const [reader, writer] = pipe();
+  using reactor = new Reactor();
+  const seen: string[] = [];
+  using _watched = reactor.watch(reader, EPOLL.IN, () => {
+    seen.push("event");
+    read(reader, new Uint8Array(1));
+  });
+  for (let i = 0; i < 3; i++) {
+    write(writer, new Uint8Array(1));
+    reactor.expectAnswer();
+    reactor.turn();
+  }
+  reactor.after(5, () => seen.push("timer"));
+  const start = performance.now();
+  reactor.expectAnswer(); // the last ones came at once: it is looked for, in vain
+  reactor.turn();
+  assert(performance.now() - start >= 4, "the turn did not wait for the timer");
+  reactor.after(2, () => write(writer, new Uint8Array(1)));
+  reactor.expectAnswer();
+  reactor.turn();
+  reactor.turn();
+  assertEquals(seen, ["event", "event", "event", "timer", "event"]);
+  reader.close();
+  writer.close();
 });
