@@ -199,6 +199,17 @@ export class Btf {
   }
 
   /**
+   * What an array consists of.
+   *
+   * @param id The array's type.
+   * @returns The type of its elements, stripped; 0 if this is no array.
+   */
+  element(id: number): number {
+    const array = this.strip(id);
+    return this.kind(array) === BTF_KIND.ARRAY ? this.strip(this.#words[this.#start(array) + 3]!) : 0;
+  }
+
+  /**
    * Size of a structure, union, integer or enumeration.
    *
    * @param id The type.
