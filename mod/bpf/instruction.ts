@@ -301,6 +301,8 @@ export const HELPER = {
   map_update_elem: 2,
   map_delete_elem: 3,
   ktime_get_ns: 5,
+  get_current_uid_gid: 15,
+  get_current_cgroup_id: 80,
   probe_read_user: 112,
   probe_read_kernel: 113,
   seq_write: 127,

@@ -64,6 +64,8 @@ export interface Layout {
   readonly operationsType: number | null;
   /** All places but the active pid namespace, which is reached by `struct pid`; those that the kernel does not have are missing. */
   readonly slots: readonly SlotLayout[];
+  /** `pid_namespace.level`. */
+  readonly pidLevel: number;
   /** Offset of `ns_common` in a pid namespace. */
   readonly pidCommon: number;
   /** What a descriptor stands for. */
@@ -228,6 +230,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
     },
     operationsType: operations ? maybe(operations, "type") : null,
     slots,
+    pidLevel: field(pidNamespace, "level"),
     pidCommon: field(pidNamespace, "ns"),
     file: superBlock && table
       ? {
