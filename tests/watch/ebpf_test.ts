@@ -16,7 +16,7 @@ const built = new Map<string, string>();
 
 /** Compiles a program of the tests', under a name of its own. */
 function compile(source: string, name: string): string {
-  let path = built.get(name);
+  let path = built.get(`${source} ${name}`);
   if (!path) {
     const directory = Deno.makeTempDirSync({ prefix: "penne-watch-" });
     globalThis.addEventListener("unload", () => Deno.removeSync(directory, { recursive: true }));
@@ -24,7 +24,7 @@ function compile(source: string, name: string): string {
     const args = ["-O1", "-pthread", "-o", path, `${ROOT}${source}`];
     const { success, stderr } = new Deno.Command("gcc", { args }).outputSync();
     assert(success, new TextDecoder().decode(stderr));
-    built.set(name, path);
+    built.set(`${source} ${name}`, path);
   }
   return path;
 }

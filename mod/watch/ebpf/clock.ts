@@ -33,7 +33,7 @@ export class RingClock implements Disposable {
   #quick = quick();
   #ticks = new Block(8);
   #clocked = false;
-  /** Leaving a storm: writers have been told, but one may have begun before. */
+  /** After a storm there is a last look by the clock: a writer may have begun before it was told to wake us again. */
   #leaving = false;
   #close = 0;
   #quiet = 0;
@@ -66,7 +66,9 @@ export class RingClock implements Disposable {
 
   /** To be called before emptying. */
   begin(): void {
-    if (this.#clocked || this.#leaving) this.#quick(NR_READ, this.#timer.number, this.#ticks.at, 8, 0, 0, 0);
+    if (!this.#clocked && !this.#leaving) return;
+    const n = this.#quick(NR_READ, this.#timer.number, this.#ticks.at, 8, 0, 0, 0);
+    if (n === 8 && !this.#clocked) this.#leaving = false; // the last look has come
   }
 
   /**
@@ -85,10 +87,6 @@ export class RingClock implements Disposable {
       this.#epoll.modify(this.#ring, EPOLL.IN, 0, 0);
       this.#setTimer(2 * TICK, 0);
       return true;
-    }
-    if (this.#leaving && this.#ticks.view.getUint32(0, true) !== 0) {
-      this.#ticks.view.setUint32(0, 0, true);
-      this.#leaving = false;
     }
     const now = performance.now();
     this.#close = bytes > 0 && now - this.#last < TICK ? this.#close + 1 : 0;

@@ -37,13 +37,13 @@ export function explainRefusal(error: SysError): string[] {
   }
   if (error.code !== "EPERM") return [];
   const hints: string[] = [];
-  const user = maybe(() => readLink(self, "/proc/self/ns/user"));
+  const user = maybe(() => readLink(self, "/proc/thread-self/ns/user"));
   if (user !== null && user !== INITIAL_USER) {
     hints.push(
       "in a user namespace nobody may load programs into the kernel, not even its root: run penne outside of it",
     );
   }
-  const status = maybe(() => readText(self, "/proc/self/status")) ?? "";
+  const status = maybe(() => readText(self, "/proc/thread-self/status")) ?? "";
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? "0"}`);
   const has = (capability: number) => (effective >> BigInt(capability) & 1n) === 1n;
   if (!has(CAP.SYS_ADMIN) && !(has(CAP.BPF) && has(CAP.PERFMON))) {
