@@ -79,8 +79,15 @@ export interface Task {
   readonly cgroup: bigint | null;
   /** Nanoseconds of CLOCK_BOOTTIME at its start; with `tid` it names the task for good. */
   readonly start: bigint;
+  /** When it was read, in nanoseconds of CLOCK_MONOTONIC, where that is known for each. */
+  readonly mono?: bigint;
   /** Its namespaces; places that may not be seen are missing. */
   readonly slots: ReadonlyMap<Slot, NamespaceId>;
+}
+
+/** A namespace at the time of a snapshot. */
+export interface Namespace extends NamespaceId {
+  readonly type: NamespaceType;
 }
 
 /** How well something is seen: as it happens; concluded, perhaps late or missed if short; or not at all. */
@@ -137,6 +144,8 @@ export interface Backend extends Disposable {
   read(tell: (fact: Fact) => void): number;
   /** All tasks as they are now. Facts with a later `mono` than a task's own reading come after it. */
   snapshot(): Task[];
+  /** All namespaces, those without a process too; missing where they cannot be told. */
+  namespaces?(): Namespace[];
   /** Follows another process's tree from now on (for {@linkcode Filter.trees}), its root being a pid of ours. */
   follow?(pid: number): void;
 }
