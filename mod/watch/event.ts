@@ -37,6 +37,8 @@ export interface ForkFact extends TaskFact {
   /** Process and thread that have made it. */
   readonly ppid: number;
   readonly ptid: number;
+  /** Its namespaces, as far as they are known otherwise than from those of its maker. */
+  readonly slots?: ReadonlyMap<Slot, NamespaceId>;
 }
 
 /** A task has executed another program. */
@@ -137,6 +139,8 @@ export interface Backend extends Disposable {
   read(tell: (fact: Fact) => void): number;
   /** All tasks as they are now. Facts with a later `mono` than a task's own reading come after it. */
   snapshot(): Task[];
+  /** Called now and then during long work, so that others can do what must not wait. */
+  breathe?: () => void;
   /** Follows another process's tree from now on (for {@linkcode Filter.trees}), its root being a pid of ours. */
   follow?(pid: number): void;
 }
