@@ -1,4 +1,4 @@
-// fanotify(7): mounts coming to and going from a mount namespace; and what a mount is, statmount(2).
+// fanotify(7): mounts coming to and going from a mount namespace; and what mounts there are, listmount(2) and statmount(2).
 
 import { SysError } from "./errno.ts";
 import type { Fd } from "./fd.ts";
@@ -142,4 +142,37 @@ export function statMount(id: bigint): MountStat | null {
   if (n < 0) throw new SysError("statmount", -n);
   const string = (at: number) => text(answer.subarray(STRINGS + answerView.getUint32(at, true)));
   return { magic: Number(answerView.getBigUint64(24, true)), root: string(104), point: string(108) };
+}
+
+/** In place of a mount: the root of all that are there. */
+const LSMT_ROOT = 0xffffffffffffffffn;
+
+/**
+ * The mounts in our mount namespace below our root directory, listmount(2), Linux 6.8.
+ *
+ * @example
+ * ```ts
+ * import { listMounts, statMount } from "./fanotify.ts";
+ * import { assert } from "@std/assert";
+ *
+ * const version = Number(Deno.osRelease().split(".", 2).join("."));
+ * if (version >= 6.8) assert(listMounts().some((id) => statMount(id)?.point === "/proc"));
+ * ```
+ *
+ * @returns Their ids, the ones that are never used again.
+ * @throws {SysError} If they cannot be told.
+ */
+export function listMounts(): bigint[] {
+  const ids = new BigUint64Array(1024);
+  const found: bigint[] = [];
+  for (let last = 0n;;) {
+    request.setUint32(0, request.byteLength, true);
+    request.setBigUint64(8, LSMT_ROOT, true);
+    request.setBigUint64(16, last, true);
+    const bytes = new Uint8Array(ids.buffer);
+    const n = call(self, "listmount", new Uint8Array(request.buffer), out(bytes), ids.length, 0);
+    for (let i = 0; i < n; i++) found.push(ids[i]!);
+    if (n < ids.length) return found;
+    last = ids[n - 1]!;
+  }
 }

@@ -100,6 +100,21 @@ export class ProcReader {
     return n < 0 ? n : decoder.decode(bytes.subarray(0, n));
   }
 
+  /** Whether a process's namespaces may not be looked at. */
+  denies(pid: number): boolean {
+    this.#setPath(`/proc/${pid}/ns/mnt`);
+    const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, this.#path.at, this.#buffer.at, 64, 0, 0);
+    return n === E.ACCES || n === E.PERM;
+  }
+
+  /** The target of a symbolic link; null if it cannot be read. */
+  link(path: string): string | null {
+    this.#setPath(path);
+    const { bytes, at } = this.#buffer;
+    const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, this.#path.at, at, bytes.length, 0, 0);
+    return n < 0 ? null : decoder.decode(bytes.subarray(0, n));
+  }
+
   /**
    * The names in a directory that are numbers.
    *

@@ -69,6 +69,8 @@ export interface TrackerOptions {
   readonly threads?: boolean | undefined;
   /** Gets what is to be told. */
   readonly tell: (event: WatchEvent) => void;
+  /** A namespace is known from now on. */
+  readonly onKnown?: ((namespace: KnownNamespace) => void) | undefined;
   /** A namespace has lost the last of what was known to hold it. */
   readonly onOrphan?: ((namespace: KnownNamespace) => void) | undefined;
   /** Finds out where a task is; null if nobody wants to know. */
@@ -81,6 +83,8 @@ const NOWHERE: FilterContext = { inums: [], inTree: false };
 export class Tracker {
   /** By thread. */
   readonly tasks = new Map<number, KnownTask>();
+  /** How many namespaces that are wanted were made. */
+  born = 0;
   #options: TrackerOptions;
   #byId = new Map<string, KnownNamespace>();
   #byInum = new Map<number, KnownNamespace>();
@@ -152,6 +156,7 @@ export class Tracker {
     };
     if (id !== null) this.#byId.set(id, made);
     this.#byInum.set(inum, made);
+    this.#options.onKnown?.(made);
     return made;
   }
 
@@ -271,6 +276,14 @@ export class Tracker {
     this.#source = "resync";
     for (const fact of differences) this.apply(fact);
     this.#source = source;
+    for (const task of before.tasks) {
+      const known = this.tasks.get(task.tid);
+      if (!known) continue;
+      known.comm = task.comm || known.comm;
+      known.uid = task.uid ?? known.uid;
+      known.cgroup = task.cgroup ?? known.cgroup;
+      this.#fill(known, task.slots);
+    }
     return differences.length;
   }
 
@@ -282,7 +295,12 @@ export class Tracker {
 
   /** The same state once more, which tells of what is applied to it as coming from a resync. */
   copy(): Tracker {
-    const copy = new Tracker("resync", { ...this.#options, onOrphan: undefined, locate: null });
+    const copy = new Tracker("resync", {
+      ...this.#options,
+      onKnown: undefined,
+      onOrphan: undefined,
+      locate: null,
+    });
     for (const task of this.tasks.values()) {
       const known = copy.#adopt(describe(task));
       known.inTree = task.inTree;
@@ -294,6 +312,11 @@ export class Tracker {
       known.told = namespace.told;
     }
     return copy;
+  }
+
+  /** A task has gone, of which nobody was to tell. */
+  forget(tid: number): void {
+    this.#removeTask(tid, "exit");
   }
 
   /** The end of merging: what is kept for it can go. */
@@ -478,6 +501,7 @@ export class Tracker {
     const { types, inums } = filter;
     namespace.told = (!types || types.has(namespace.type)) && (!inums || inums.has(namespace.inum)) &&
       wantsTask(filter, fact, task ? contextOf(task) : NOWHERE);
+    if (namespace.told) this.born++;
     if (!namespace.told || this.#options.events?.has("birth") === false) return;
     const { type, inum, id } = namespace;
     const event: BirthEvent = { event: "birth", ...this.#common(fact, task, false), type, inum, id };
@@ -539,7 +563,7 @@ function contextOf(task: KnownTask): FilterContext {
 function describe({ pid, tid, ppid, comm, uid, cgroup, start, slots }: KnownTask): Task {
   const map = new Map<Slot, NamespaceId>();
   slots.forEach((namespace, i) => {
-    if (namespace) map.set(SLOTS[i]!, namespace);
+    if (namespace) map.set(SLOTS[i]!, { inum: namespace.inum, id: namespace.id });
   });
   return { pid, tid, ppid, comm: comm ?? "", uid, cgroup, start, slots: map };
 }

@@ -1,0 +1,221 @@
+// Names of namespaces: what is mounted where in penne's mount namespace, as it comes and goes.
+//
+// fanotify(7) tells of each mount by an id, from Linux 6.15 on; what the mount is must be asked before it has gone again.
+// Without it the table of mounts is polled, which can only be compared with how it was. A name is mounted as long as at
+// least one mount of that namespace is at that path: mount propagation makes several.
+
+import { EPOLL } from "../../ffi/epoll.ts";
+import { SysError } from "../../ffi/errno.ts";
+import { FAN, listMounts, MountEvents, statMount } from "../../ffi/fanotify.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { O } from "../../ffi/consts.ts";
+import { open, read } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
+import { parseNamespaceMounts, parseNamespaceRoot } from "../target/mountinfo.ts";
+
+/** A namespace that is mounted somewhere. */
+export interface Name {
+  readonly path: string;
+  readonly type: NamespaceType;
+  readonly inum: number;
+}
+
+/** What has happened to a mount of a namespace. */
+export interface NameChange extends Name {
+  readonly state: "mounted" | "gone";
+  /** False if it is the first mount of that namespace at that path, or was the last one; else others hold it too. */
+  readonly again: boolean;
+}
+
+const NSFS_MAGIC = 0x6e736673;
+
+function keyOf({ path, type, inum }: Name): string {
+  return `${type} ${inum} ${path}`;
+}
+
+/**
+ * Counts mounts by what they are and where.
+ *
+ * @example
+ * ```ts
+ * import { NameCounts } from "./names.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const counts = new NameCounts();
+ * const name = { path: "/run/netns/a", type: "net", inum: 7 } as const;
+ * assertEquals([counts.add(name), counts.add(name), counts.remove(name), counts.remove(name)], [true, false, false, true]);
+ * ```
+ */
+export class NameCounts {
+  #counts = new Map<string, { name: Name; count: number }>();
+
+  /** Adds a mount; whether it is the first one. */
+  add(name: Name): boolean {
+    const key = keyOf(name);
+    const known = this.#counts.get(key);
+    if (known) known.count++;
+    else this.#counts.set(key, { name, count: 1 });
+    return !known;
+  }
+
+  /** Takes a mount away; whether it was the last one. */
+  remove(name: Name): boolean {
+    const key = keyOf(name);
+    const known = this.#counts.get(key);
+    if (!known || --known.count > 0) return false;
+    this.#counts.delete(key);
+    return true;
+  }
+
+  /** All names. */
+  *[Symbol.iterator](): Generator<Name> {
+    for (const { name } of this.#counts.values()) yield name;
+  }
+}
+
+/** The names in one mount namespace, this process's. */
+export class Names implements Disposable {
+  /** How they are known. */
+  readonly source: "fanotify" | "mountinfo";
+  /** What to wait for, and for which events. */
+  readonly fd: Fd;
+  readonly events: number;
+  #fanotify: MountEvents | null = null;
+  #mountinfo: Fd;
+  /** By unique id, or with mountinfo by its own. */
+  #mounts = new Map<bigint, Name>();
+  #counts = new NameCounts();
+  #pending: NameChange[] = [];
+  #lost = 0;
+
+  /** @throws {SysError} If not even the table of mounts can be read. */
+  constructor() {
+    this.#mountinfo = open(self, "/proc/self/mountinfo", O.RDONLY);
+    try {
+      using namespace = open(self, "/proc/self/ns/mnt", O.RDONLY);
+      const fanotify = new MountEvents(namespace);
+      try {
+        // A kernel may have the one without the other, or a filter of system calls may.
+        statMount(1n);
+        this.#fanotify = fanotify;
+      } catch (error) {
+        fanotify[Symbol.dispose]();
+        throw error;
+      }
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+    }
+    this.source = this.#fanotify ? "fanotify" : "mountinfo";
+    this.fd = this.#fanotify?.fd ?? this.#mountinfo;
+    this.events = this.#fanotify ? EPOLL.IN : EPOLL.PRI;
+  }
+
+  /** All names by now. */
+  get all(): Iterable<Name> {
+    return this.#counts;
+  }
+
+  /** Learns what is mounted by now; what has come and gone since the making is told of by {@linkcode Names.take}. */
+  load(): void {
+    if (!this.#fanotify) {
+      for (const [id, name] of this.#table()) this.#add(id, name);
+      this.#pending = [];
+      return;
+    }
+    // The table of mounts has other ids, which are used again.
+    const told = this.#pending;
+    this.#pending = [];
+    for (const [id, name] of this.#uniqueTable()) if (!this.#mounts.has(id)) this.#add(id, name);
+    this.#pending = told;
+  }
+
+  #uniqueTable(): Map<bigint, Name> {
+    const found = new Map<bigint, Name>();
+    for (const id of listMounts()) {
+      const stat = statMount(id);
+      const namespace = stat?.magic === NSFS_MAGIC ? parseNamespaceRoot(stat.root) : null;
+      if (stat && namespace) found.set(id, { path: stat.point, ...namespace });
+    }
+    return found;
+  }
+
+  /** Looks what has happened, as soon as it can: a mount that has gone can no longer be asked what it was. */
+  poll(): void {
+    if (!this.#fanotify) return;
+    for (const { mask, id } of this.#fanotify.take()) {
+      if (mask & FAN.Q_OVERFLOW) {
+        this.#lost++;
+        this.#compare(this.#uniqueTable());
+        continue;
+      }
+      const known = this.#mounts.get(id);
+      if (mask & FAN.MNT_ATTACH) {
+        const stat = statMount(id);
+        const namespace = stat?.magic === NSFS_MAGIC ? parseNamespaceRoot(stat.root) : null;
+        const now = stat && namespace ? { path: stat.point, ...namespace } : null;
+        if (known && now && keyOf(known) === keyOf(now)) continue;
+        if (known) this.#remove(id, known);
+        if (now) this.#add(id, now);
+      } else if (known) this.#remove(id, known);
+    }
+  }
+
+  #add(id: bigint, name: Name): void {
+    this.#mounts.set(id, name);
+    this.#pending.push({ ...name, state: "mounted", again: !this.#counts.add(name) });
+  }
+
+  #remove(id: bigint, name: Name): void {
+    this.#mounts.delete(id);
+    this.#pending.push({ ...name, state: "gone", again: !this.#counts.remove(name) });
+  }
+
+  #table(): Map<bigint, Name> {
+    call(self, "lseek", this.#mountinfo, 0, 0);
+    const decoder = new TextDecoder();
+    const chunk = new Uint8Array(32768);
+    let text = "";
+    for (let n; (n = read(this.#mountinfo, chunk)) > 0;) text += decoder.decode(chunk.subarray(0, n), { stream: true });
+    return new Map(parseNamespaceMounts(text).map(({ id, path, type, inum }) => [BigInt(id), { path, type, inum }]));
+  }
+
+  #compare(now: ReadonlyMap<bigint, Name>): void {
+    for (const [id, name] of [...this.#mounts]) {
+      const other = now.get(id);
+      if (!other || keyOf(other) !== keyOf(name)) this.#remove(id, name);
+    }
+    for (const [id, name] of now) if (!this.#mounts.has(id)) this.#add(id, name);
+  }
+
+  /**
+   * Takes what has happened.
+   *
+   * @returns The changes in their order.
+   */
+  take(): NameChange[] {
+    if (this.#fanotify) this.poll();
+    else {
+      let now = this.#table();
+      // The table is not one moment's: what is missing must be missing twice.
+      if ([...this.#mounts.keys()].some((id) => !now.has(id))) now = this.#table();
+      this.#compare(now);
+    }
+    const changes = this.#pending;
+    this.#pending = [];
+    return changes;
+  }
+
+  /** How many changes may have been lost since the last time. */
+  takeLost(): number {
+    const lost = this.#lost;
+    this.#lost = 0;
+    return lost;
+  }
+
+  /** Closes what it holds. */
+  [Symbol.dispose](): void {
+    this.#fanotify?.[Symbol.dispose]();
+    this.#mountinfo.close();
+  }
+}
