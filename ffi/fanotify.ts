@@ -24,6 +24,8 @@ export interface MountEvent {
   readonly mask: number;
   /** Id of the mount, never used again; 0 for Q_OVERFLOW. */
   readonly id: bigint;
+  /** Process that has done it; 0 if it is not in our pid namespace. */
+  readonly pid: number;
 }
 
 /**
@@ -91,12 +93,12 @@ export class MountEvents implements Disposable {
         const end = at + view.getUint32(at, true);
         const mask = view.getUint32(at + 8, true);
         let id = 0n;
-        // Then come records of {u8 type, u8, u16 length}.
-        for (let info = at + view.getUint16(at + 6, true); info + 4 <= end;) {
-          if (view.getUint8(info) === FAN_EVENT_INFO_TYPE_MNT) id = view.getBigUint64(info + 4, true);
+        // Then come records of {u8 type, u8, u16 length, u32, u64 id}.
+        for (let info = at + view.getUint16(at + 6, true); info + 16 <= end;) {
+          if (view.getUint8(info) === FAN_EVENT_INFO_TYPE_MNT) id = view.getBigUint64(info + 8, true);
           info += Math.max(4, view.getUint16(info + 2, true));
         }
-        events.push({ mask, id });
+        events.push({ mask, id, pid: view.getInt32(at + 20, true) });
         at = end;
       }
     }

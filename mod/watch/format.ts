@@ -89,7 +89,7 @@ export function formatText(event: WatchEvent): string {
     }
     case "name": {
       const { path, type, inum, state, exact } = event;
-      const line = `name: path=${word(path)} type=${type} inum=${inum} state=${state}`;
+      const line = `name: path=${word(path)} type=${type}${inum === null ? "" : ` inum=${inum}`} state=${state}`;
       return exact ? `${line}\n` : `${line} exact=false\n`;
     }
     case "lost":
@@ -156,12 +156,16 @@ export function formatJson(event: WatchEvent, clock: WallClock): string {
         `"new":${identity(event.new)},"errno":${errno === 0 ? "null" : `"${errnoName(errno)}"`},${end(event)}`;
     }
     case "birth":
-      return `${head}${task(event)},"type":"${event.type}","new":${identity(event)},${end(event)}`;
+      return `${head}${task(event)},"type":"${event.type}","inum":${event.inum},"id":${
+        event.id === null ? "null" : `"${event.id}"`
+      },${end(event)}`;
     case "death":
-      return `${head}"type":"${event.type}","old":${identity(event)},"cause":"${event.cause}",${end(event)}`;
+      return `${head}"type":"${event.type}","inum":${event.inum},"id":${
+        event.id === null ? "null" : `"${event.id}"`
+      },"cause":"${event.cause}",${end(event)}`;
     case "name":
-      return `${head}"path":${string(event.path)},"type":"${event.type}","${event.state === "gone" ? "old" : "new"}":${
-        identity(event)
+      return `${head}"path":${string(event.path)},"type":"${event.type}","inum":${event.inum},"id":${
+        event.id === null ? "null" : `"${event.id}"`
       },"state":"${event.state}",${end(event)}`;
     default: {
       const { event: _event, mono: _mono, ...rest } = event;

@@ -7,7 +7,7 @@
 import { O, POLL } from "../../ffi/consts.ts";
 import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
-import { Fd } from "../../ffi/fd.ts";
+import type { Fd } from "../../ffi/fd.ts";
 import { Block, quick } from "../../ffi/quick.ts";
 import { open, poll, stat } from "../../ffi/sys.ts";
 import { syscallNumber } from "../../ffi/syscalls.ts";

@@ -200,16 +200,4 @@ export class Liveness {
       else if (isOrphan(namespace)) this.orphaned(namespace, now);
     }
   }
-
-  /**
-   * The id of the namespace at a path, if the kernel has such; it is not opened for that.
-   *
-   * @param path The path.
-   * @param inum What its number must be.
-   * @returns The id, or null.
-   */
-  idOf(path: string, inum: number): string | null {
-    const fields = this.#handles.read(cString(path));
-    return typeof fields === "object" && fields.inum === inum ? `${fields.id}` : null;
-  }
 }

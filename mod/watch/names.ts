@@ -3,15 +3,23 @@
 // fanotify(7) tells of each mount by an id, from Linux 6.15 on; what the mount is must be asked before it has gone again.
 // Without it the table of mounts is polled, which can only be compared with how it was. A name is mounted as long as at
 // least one mount of that namespace is at that path: mount propagation makes several.
+//
+// A mount that has come and gone before it could be asked is known by its id alone. Where in a directory of names a file
+// has come and gone meanwhile, of which no mount was seen, the two are taken together (missed_names.ts): inotify alone
+// says nothing, since the file is there before the mount.
 
 import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { FAN, listMounts, MountEvents, statMount } from "../../ffi/fanotify.ts";
 import type { Fd } from "../../ffi/fd.ts";
+import { Handles } from "../../ffi/handle.ts";
+import { IN, Inotify } from "../../ffi/inotify.ts";
+import { cString } from "../../ffi/memory.ts";
 import { O } from "../../ffi/consts.ts";
 import { open, read } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
+import { MissedNames } from "./missed_names.ts";
 import { parseNamespaceMounts, parseNamespaceRoot } from "../target/mountinfo.ts";
 
 /** A namespace that is mounted somewhere. */
@@ -19,18 +27,25 @@ export interface Name {
   readonly path: string;
   readonly type: NamespaceType;
   readonly inum: number;
+  /** Id that is never used again; null if it is not known. */
+  readonly id: string | null;
 }
 
 /** What has happened to a mount of a namespace. */
-export interface NameChange extends Name {
+export interface NameChange extends Omit<Name, "inum"> {
+  /** Null if it has gone before it could be looked at; `pid` is then the process that has mounted it. */
+  readonly inum: number | null;
+  readonly pid: number | null;
   readonly state: "mounted" | "gone";
   /** False if it is the first mount of that namespace at that path, or was the last one; else others hold it too. */
   readonly again: boolean;
 }
 
+/** Where ip-netns(8) has its names; other directories are known once a namespace is mounted there. */
+const DIRECTORY = "/run/netns";
 const NSFS_MAGIC = 0x6e736673;
 
-function keyOf({ path, type, inum }: Name): string {
+function keyOf({ path, type, inum }: Omit<Name, "id">): string {
   return `${type} ${inum} ${path}`;
 }
 
@@ -43,7 +58,7 @@ function keyOf({ path, type, inum }: Name): string {
  * import { assertEquals } from "@std/assert";
  *
  * const counts = new NameCounts();
- * const name = { path: "/run/netns/a", type: "net", inum: 7 } as const;
+ * const name = { path: "/run/netns/a", type: "net", inum: 7, id: null } as const;
  * assertEquals([counts.add(name), counts.add(name), counts.remove(name), counts.remove(name)], [true, false, false, true]);
  * ```
  */
@@ -88,6 +103,11 @@ export class Names implements Disposable {
   #counts = new NameCounts();
   #pending: NameChange[] = [];
   #lost = 0;
+  #handles = new Handles();
+  #inotify: Inotify | null = null;
+  #directories = new Map<number, string>();
+  #watchedDirectories = new Set<string>();
+  #missed = new MissedNames();
 
   /** @throws {SysError} If not even the table of mounts can be read. */
   constructor() {
@@ -97,7 +117,7 @@ export class Names implements Disposable {
       const fanotify = new MountEvents(namespace);
       try {
         // A kernel may have the one without the other, or a filter of system calls may.
-        statMount(1n);
+        statMount(1n << 40n);
         this.#fanotify = fanotify;
       } catch (error) {
         fanotify[Symbol.dispose]();
@@ -105,6 +125,14 @@ export class Names implements Disposable {
       }
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
+    }
+    if (this.#fanotify) {
+      try {
+        this.#inotify = new Inotify();
+        this.#watchDirectory(DIRECTORY);
+      } catch (error) {
+        if (!(error instanceof SysError)) throw error; // a limit is reached
+      }
     }
     this.source = this.#fanotify ? "fanotify" : "mountinfo";
     this.fd = this.#fanotify?.fd ?? this.#mountinfo;
@@ -130,12 +158,36 @@ export class Names implements Disposable {
     this.#pending = told;
   }
 
+  #watchDirectory(directory: string): void {
+    if (!this.#inotify || this.#watchedDirectories.has(directory)) return;
+    try {
+      const wd = this.#inotify.add(directory, IN.CREATE | IN.DELETE);
+      this.#directories.set(wd, directory);
+      this.#watchedDirectories.add(directory);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error; // not there, or a limit is reached
+    }
+  }
+
+  /** What a mount is, if it is one of a namespace; null if not, undefined if it has gone. */
+  #identify(id: bigint): Name | null | undefined {
+    const stat = statMount(id);
+    if (!stat) return undefined;
+    const namespace = stat.magic === NSFS_MAGIC ? parseNamespaceRoot(stat.root) : null;
+    return namespace && { path: stat.point, ...namespace, id: this.#idOf(stat.point, namespace.inum) };
+  }
+
+  /** The id of the namespace at a path, which is not opened for that. */
+  #idOf(path: string, inum: number): string | null {
+    const fields = path.length < 4000 ? this.#handles.read(cString(path)) : 0;
+    return typeof fields === "object" && fields.inum === inum ? `${fields.id}` : null;
+  }
+
   #uniqueTable(): Map<bigint, Name> {
     const found = new Map<bigint, Name>();
     for (const id of listMounts()) {
-      const stat = statMount(id);
-      const namespace = stat?.magic === NSFS_MAGIC ? parseNamespaceRoot(stat.root) : null;
-      if (stat && namespace) found.set(id, { path: stat.point, ...namespace });
+      const name = this.#identify(id);
+      if (name) found.set(id, name);
     }
     return found;
   }
@@ -143,7 +195,10 @@ export class Names implements Disposable {
   /** Looks what has happened, as soon as it can: a mount that has gone can no longer be asked what it was. */
   poll(): void {
     if (!this.#fanotify) return;
-    for (const { mask, id } of this.#fanotify.take()) {
+    const events = this.#fanotify.take();
+    if (events.length === 0) return;
+    const now = performance.now();
+    for (const { mask, id, pid } of events) {
       if (mask & FAN.Q_OVERFLOW) {
         this.#lost++;
         this.#compare(this.#uniqueTable());
@@ -151,24 +206,50 @@ export class Names implements Disposable {
       }
       const known = this.#mounts.get(id);
       if (mask & FAN.MNT_ATTACH) {
-        const stat = statMount(id);
-        const namespace = stat?.magic === NSFS_MAGIC ? parseNamespaceRoot(stat.root) : null;
-        const now = stat && namespace ? { path: stat.point, ...namespace } : null;
-        if (known && now && keyOf(known) === keyOf(now)) continue;
+        const name = this.#identify(id);
+        if (known && name && keyOf(known) === keyOf(name)) continue;
         if (known) this.#remove(id, known);
-        if (now) this.#add(id, now);
+        if (name) this.#add(id, name);
+        else if (name === undefined && !known) this.#missed.attached(id, pid);
       } else if (known) this.#remove(id, known);
+      else this.#missed.detached(id, now);
     }
+    this.#pair(now);
+  }
+
+  /** Brings mounts that have gone too soon together with names that have come and gone. */
+  #pair(now: number): void {
+    for (const { wd, mask, name } of this.#inotify?.take() ?? []) {
+      const directory = this.#directories.get(wd);
+      if (directory === undefined || name === "") continue;
+      if (mask & IN.CREATE) this.#missed.created(`${directory}/${name}`);
+      if (mask & IN.DELETE) this.#missed.deleted(`${directory}/${name}`, now);
+    }
+    for (const { path, pid } of this.#missed.pairs(now)) {
+      const directory = path.slice(0, path.lastIndexOf("/"));
+      const type = this.#typeOf(directory);
+      for (const state of ["mounted", "gone"] as const) {
+        this.#pending.push({ path, type, inum: null, id: null, pid, state, again: false });
+      }
+    }
+  }
+
+  /** The kind of namespaces that a directory has names of. */
+  #typeOf(directory: string): NamespaceType {
+    for (const { path, type } of this.#mounts.values()) if (path.startsWith(`${directory}/`)) return type;
+    return "net";
   }
 
   #add(id: bigint, name: Name): void {
     this.#mounts.set(id, name);
-    this.#pending.push({ ...name, state: "mounted", again: !this.#counts.add(name) });
+    this.#missed.seen(name.path);
+    this.#watchDirectory(name.path.slice(0, name.path.lastIndexOf("/")) || "/");
+    this.#pending.push({ ...name, pid: null, state: "mounted", again: !this.#counts.add(name) });
   }
 
   #remove(id: bigint, name: Name): void {
     this.#mounts.delete(id);
-    this.#pending.push({ ...name, state: "gone", again: !this.#counts.remove(name) });
+    this.#pending.push({ ...name, pid: null, state: "gone", again: !this.#counts.remove(name) });
   }
 
   #table(): Map<bigint, Name> {
@@ -177,7 +258,13 @@ export class Names implements Disposable {
     const chunk = new Uint8Array(32768);
     let text = "";
     for (let n; (n = read(this.#mountinfo, chunk)) > 0;) text += decoder.decode(chunk.subarray(0, n), { stream: true });
-    return new Map(parseNamespaceMounts(text).map(({ id, path, type, inum }) => [BigInt(id), { path, type, inum }]));
+    return new Map(
+      parseNamespaceMounts(text).map(({ id, path, type, inum }) => {
+        const known = this.#mounts.get(BigInt(id));
+        const same = known?.inum === inum && known.path === path ? known : null;
+        return [BigInt(id), same ?? { path, type, inum, id: this.#idOf(path, inum) }];
+      }),
+    );
   }
 
   #compare(now: ReadonlyMap<bigint, Name>): void {
@@ -216,6 +303,7 @@ export class Names implements Disposable {
   /** Closes what it holds. */
   [Symbol.dispose](): void {
     this.#fanotify?.[Symbol.dispose]();
+    this.#inotify?.[Symbol.dispose]();
     this.#mountinfo.close();
   }
 }

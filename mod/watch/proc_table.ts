@@ -9,9 +9,6 @@ import type { ChangeFact, Fact, ForkFact, Reason, Slot, Task } from "./event.ts"
 import { ProcReader, type ReadTask, type SlotArray, toTask } from "./proc_tasks.ts";
 import { SLOT, SLOTS } from "./slots.ts";
 
-/** Tasks between two breaths. */
-const BREATH = 16;
-
 /** A task as it was last seen. */
 export interface Entry {
   readonly pid: number;
@@ -42,7 +39,6 @@ export class ProcTable {
   #held = new Map<number, number>();
   #cgroups: CgroupIds | null;
   #tell: (fact: Fact) => void = () => {};
-  #breaths = 0;
   /** See {@linkcode Backend.breathe}. */
   breathe: () => void = () => {};
 
@@ -63,10 +59,6 @@ export class ProcTable {
    */
   tellTo(tell: (fact: Fact) => void): void {
     this.#tell = tell;
-  }
-
-  #breath(): void {
-    if (++this.#breaths % BREATH === 0) this.breathe();
   }
 
   #hold(slots: SlotArray, by: 1 | -1): void {
@@ -137,7 +129,7 @@ export class ProcTable {
     for (const pid of reader.numbers("/proc")) {
       let leader: SlotArray = [];
       for (const tid of reader.numbers(`/proc/${pid}/task`)) {
-        this.#breath();
+        this.breathe();
         const task = reader.task(pid, tid, leader);
         if (!task) continue;
         if (tid === pid) leader = task.slots;
@@ -191,7 +183,7 @@ export class ProcTable {
    * @param mono When.
    */
   rescan(entry: Entry, mono: bigint): void {
-    this.#breath();
+    this.breathe();
     const before = entry.slots;
     const now: SlotArray = [];
     if (this.reader.slots(entry.pid, entry.tid, before, now) !== "read") return;
@@ -241,6 +233,7 @@ export class ProcTable {
     exact: boolean,
     read: Entry | null,
   ): void {
+    this.breathe();
     const parent = this.#tasks.get(ptid) ?? this.#tasks.get(ppid);
     const base: SlotArray = parent ? [...parent.slots] : [];
     const slots: SlotArray = read?.slots ?? [];
@@ -295,6 +288,7 @@ export class ProcTable {
   exec(entry: Entry, mono: bigint, exact: boolean): void {
     const now: SlotArray = [];
     const before = entry.slots;
+    this.breathe();
     const readable = this.reader.slots(entry.pid, entry.tid, before, now) === "read";
     // Up to the exec it was in the namespaces as it has left them; the time namespace alone is exchanged by it.
     if (readable) {
@@ -349,7 +343,7 @@ export class ProcTable {
     for (const pid of reader.numbers("/proc")) {
       let leader: SlotArray = [];
       for (const tid of reader.numbers(`/proc/${pid}/task`)) {
-        this.#breath();
+        this.breathe();
         const known = this.#tasks.get(tid);
         const stat = reader.stat(pid, tid);
         if (!stat) continue;
@@ -363,9 +357,8 @@ export class ProcTable {
         }
         known.walk = walk;
         if (tid === pid) leader = known.slots;
-        const replaced = known.stack !== "0" && stat.stack !== "0"
-          ? known.stack !== stat.stack
-          : known.comm !== stat.comm;
+        const replaced = !stat.kernel &&
+          (known.stack !== "0" && stat.stack !== "0" ? known.stack !== stat.stack : known.comm !== stat.comm);
         known.ppid = stat.ppid;
         if (!replaced) known.comm = stat.comm;
         changed.push(() => replaced ? this.exec(known, mono, false) : this.rescan(known, mono));

@@ -15,6 +15,7 @@ import { SLOTS } from "./slots.ts";
 const E = { NOENT: -2, SRCH: -3, ACCES: -13, PERM: -1 } as const;
 /** Nanoseconds of a tick of /proc/PID/stat, which is 1/100 s for every program on these architectures. */
 const TICK = 10_000_000n;
+const PF_KTHREAD = 0x200000;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -32,6 +33,8 @@ export interface TaskStat {
   readonly start: bigint;
   /** Where its stack begins: another address after each execve(2). 0 if it may not be seen. */
   readonly stack: string;
+  /** Whether it is the kernel's own, which changes its name without executing anything. */
+  readonly kernel: boolean;
 }
 
 /**
@@ -43,7 +46,7 @@ export interface TaskStat {
  * import { assertEquals } from "@std/assert";
  *
  * const text = `7 (a ) b) S 1 ${"0 ".repeat(17)}42 0 0 0 0 0 99 0`;
- * assertEquals(parseStat(text), { comm: "a ) b", ppid: 1, start: 420_000_000n, stack: "99" });
+ * assertEquals(parseStat(text), { comm: "a ) b", ppid: 1, start: 420_000_000n, stack: "99", kernel: false });
  * ```
  *
  * @param text The text.
@@ -58,6 +61,7 @@ export function parseStat(text: string): TaskStat | null {
     ppid: Number(fields[1]),
     start: BigInt(fields[19] ?? 0) * TICK,
     stack: fields[25] ?? "0",
+    kernel: (Number(fields[6]) & PF_KTHREAD) !== 0,
   };
 }
 

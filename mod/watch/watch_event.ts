@@ -103,7 +103,8 @@ export interface NameEvent extends WatchEventBase {
   readonly event: "name";
   readonly path: string;
   readonly type: NamespaceType;
-  readonly inum: number;
+  /** Null if it has gone before it could be looked at. */
+  readonly inum: number | null;
   readonly id: string | null;
   readonly state: "mounted" | "gone";
   readonly exact: boolean;

@@ -17,8 +17,9 @@ import { monotonic } from "./clock.ts";
 import type { Backend, Fact, Filter } from "./event.ts";
 import { Liveness } from "./liveness.ts";
 import { type Name, type NameChange, NameCounts, Names } from "./names.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
 import { ProcReader } from "./proc_tasks.ts";
-import { type KnownNamespace, Tracker, type TrackerOptions } from "./tracker.ts";
+import { isOrphan, type KnownNamespace, Tracker, type TrackerOptions } from "./tracker.ts";
 import type { CapabilitiesEvent, EventKind, SummaryNamespace, WatchEvent } from "./watch_event.ts";
 
 /** What to watch. */
@@ -288,27 +289,35 @@ export class Watching implements Disposable {
     for (const { pid, tid } of [...this.#tracker.tasks.values()]) if (!there.has(pid)) this.#tracker.forget(tid);
   }
 
-  #mounted(name: Name): KnownNamespace {
-    const identity = { inum: name.inum, id: this.#liveness.idOf(name.path, name.inum) };
-    const namespace = this.#tracker.know(name.type, identity);
+  #mounted({ path, type, inum, id }: Name): KnownNamespace {
+    const before = this.#tracker.find(type, { inum, id });
+    // Without its id it may have got the number of one whose end is not yet found out.
+    if (before && id === null && isOrphan(before) && this.#liveness.ask(before) !== "alive") {
+      this.#tracker.died(before, monotonic(), before.id !== null, before.id === null ? "search" : "handle");
+    }
+    const namespace = this.#tracker.know(type, { inum, id });
     this.#tracker.mounted(namespace);
-    this.#mounts.set(`${name.inum} ${name.path}`, namespace);
+    this.#mounts.set(`${inum} ${path}`, namespace);
     return namespace;
   }
 
   #changeNames(changes: readonly NameChange[]): void {
     const lost = this.#names?.takeLost() ?? 0;
     if (lost > 0) this.#tell({ event: "lost", mono: monotonic(), count: lost, source: "fanotify" });
-    for (const { path, type, inum, state, again } of changes) {
+    for (const { path, type, inum, id, pid, state, again } of changes) {
       if (again) continue;
+      if (inum === null) {
+        this.#tellMissed(path, type, pid, state);
+        continue;
+      }
       const key = `${inum} ${path}`;
       let namespace: KnownNamespace | null;
-      if (state === "mounted") namespace = this.#mounted({ path, type, inum });
+      if (state === "mounted") namespace = this.#mounted({ path, type, inum, id });
       else {
         namespace = this.#mounts.get(key) ?? null;
         this.#mounts.delete(key);
       }
-      if (this.#events?.has("name") !== false && namespace && this.#tracker.wantsNamespace(namespace)) {
+      if (namespace && this.#wantsName(namespace)) {
         const { source } = this.#names!;
         const exact = source === "fanotify";
         this.#tell({ event: "name", mono: monotonic(), path, type, inum, id: namespace.id, state, exact, source });
@@ -316,6 +325,21 @@ export class Watching implements Disposable {
       if (state === "gone" && namespace) this.#tracker.unmounted(namespace);
     }
     if (!this.#behind && this.#sink.full) this.#fallBehind();
+  }
+
+  #wantsName(namespace: Pick<KnownNamespace, "type" | "inum" | "told">): boolean {
+    return this.#events?.has("name") !== false && this.#tracker.wantsNamespace(namespace);
+  }
+
+  /** A name that has gone before anybody could look. Who has mounted it has mostly made it too. */
+  #tellMissed(path: string, type: NamespaceType, pid: number | null, state: NameChange["state"]): void {
+    let made: KnownNamespace | null = null;
+    for (const namespace of this.#tracker.namespaces()) {
+      if (pid !== null && namespace.maker === pid && namespace.type === type) made = namespace;
+    }
+    if (!this.#wantsName(made ?? { type, inum: 0, told: false })) return;
+    const { inum, id } = made ?? { inum: null, id: null };
+    this.#tell({ event: "name", mono: monotonic(), path, type, inum, id, state, exact: false, source: "fanotify" });
   }
 
   #onLost(count: number): void {
