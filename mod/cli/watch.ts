@@ -129,7 +129,7 @@ function requestOf(options: ParsedOptions): WatchRequest & { filter: Filter } {
     options,
     "event",
     EVENT_KINDS,
-    (word): word is EventKind => (EVENT_KINDS as readonly string[]).includes(word),
+    (word): word is EventKind => EVENT_KINDS.some((kind) => kind === word),
   );
   const comms = list(options, "comm");
   const filter: Filter = {

@@ -90,9 +90,13 @@ export type Sight = "exact" | "inferred" | "unseen";
 
 /** How well a back end sees. */
 export interface Sights {
+  /** New processes and threads. */
   readonly fork: Sight;
+  /** Programs being executed. */
   readonly exec: Sight;
+  /** Ends of processes and threads. */
   readonly exit: Sight;
+  /** Changes of namespaces, by kind. */
   readonly ns: Readonly<Record<NamespaceType, Sight>>;
   /** Calls that have failed. */
   readonly failed: Sight;

@@ -90,8 +90,8 @@ export class Tracker {
   #byInum = new Map<number, KnownNamespace>();
   /** Threads of processes that have more than one. */
   #threads = new Map<number, Set<number>>();
-  /** Tasks of a snapshot that were undone, for what their forks do not tell. */
-  #hints = new Map<number, Task>();
+  /** Tasks of a snapshot whose forks were undone, as they were right after them. */
+  #hints = new Map<Fact, Task>();
   /** Namespaces that one call has made so far. */
   #births: { tid: number; mono: bigint; made: KnownNamespace[] } = { tid: 0, mono: 0n, made: [] };
   #source: Source;
@@ -381,7 +381,7 @@ export class Tracker {
   #fork(fact: ForkFact): void {
     const { pid, tid, ppid, ptid } = fact;
     const maker = this.tasks.get(ptid) ?? this.tasks.get(ppid);
-    const hint = this.#hints.get(tid);
+    const hint = this.#hints.get(fact);
     const { trees } = this.#options.filter;
     const task: KnownTask = {
       pid,
@@ -586,21 +586,21 @@ function describe({ pid, tid, ppid, comm, uid, cgroup, start, slots }: KnownTask
  *
  * @param tasks The snapshot.
  * @param facts What has come since before it was begun, in order.
- * @returns The tasks before the first fact; and those that were not there yet, by thread.
+ * @returns The tasks before the first fact; and those that were not there yet, by the facts of their forks.
  */
 export function rewind(
   tasks: readonly Task[],
   facts: readonly Fact[],
-): { readonly tasks: Task[]; readonly hints: Map<number, Task> } {
+): { readonly tasks: Task[]; readonly hints: Map<Fact, Task> } {
   const state = new Map<number, Task & { slots: Map<Slot, NamespaceId> }>();
-  const hints = new Map<number, Task>();
+  const hints = new Map<Fact, Task>();
   for (const task of tasks) state.set(task.tid, { ...task, slots: new Map(task.slots) });
   for (let i = facts.length - 1; i >= 0; i--) {
     const fact = facts[i]!;
     const task = state.get(fact.tid);
     if (fact.kind === "fork") {
       if (task) {
-        if (!hints.has(fact.tid)) hints.set(fact.tid, { ...task, slots: new Map(task.slots) });
+        hints.set(fact, task);
         state.delete(fact.tid);
       }
     } else if (fact.kind === "exit") {
@@ -646,35 +646,41 @@ function compare(
       status: null,
     });
   }
-  const sorted = [...to].sort((a, b) => a.start < b.start ? -1 : a.start > b.start ? 1 : a.tid - b.tid);
-  for (const task of sorted) {
-    const { pid, tid, ppid, comm, uid, cgroup, slots } = task;
-    const common = { mono, pid, tid, comm, uid, cgroup, exact: false };
-    const known = from.get(tid);
-    const isNew = !known || !isSame(known, task);
-    const maker = tid === pid ? ppid : pid;
-    if (isNew) facts.push({ kind: "fork", ...common, ppid: maker, ptid: maker, slots });
-    const before = isNew ? slotsOf(there.get(maker)) ?? slotsOfKnown(from.get(maker)) : slotsOfKnown(known);
-    if (!before) continue;
-    for (const [slot, id] of slots) {
+  const change = (task: Task, before: ReadonlyMap<Slot, NamespaceId>, isNew: boolean) => {
+    for (const [slot, id] of task.slots) {
       const old = before.get(slot) ?? null;
       if (!old || old.inum === id.inum && (old.id === id.id || old.id === null || id.id === null)) continue;
       const reason = isNew ? "clone" : isKnown(slotType(slot), id) ? "setns" : "unshare";
-      facts.push({ kind: "ns", ...common, slot, reason, old, new: id, errno: 0 });
+      facts.push({ kind: "ns", ...commonOf(task, mono), slot, reason, old, new: id, errno: 0 });
     }
-  }
+  };
+  const isNew = (task: Task) => {
+    const known = from.get(task.tid);
+    return !known || !isSame(known, task);
+  };
+  for (const task of to) if (!isNew(task)) change(task, describe(from.get(task.tid)!).slots, false);
+  // Whoever has made one is brought up to date first, since a new task begins where its maker is.
+  const told = new Set<number>();
+  const tell = (task: Task) => {
+    if (told.has(task.tid) || !isNew(task)) return;
+    told.add(task.tid);
+    const { pid, tid, ppid, slots } = task;
+    const ptid = tid === pid ? ppid : pid;
+    const maker = ptid === tid ? undefined : there.get(ptid);
+    if (maker) tell(maker);
+    facts.push({ kind: "fork", ...commonOf(task, mono), ppid: ptid, ptid, slots });
+    if (maker) change(task, maker.slots, true);
+  };
+  for (const task of to) tell(task);
   return facts;
+}
+
+/** What a fact of a task begins with that was found by comparing. */
+function commonOf({ pid, tid, comm, uid, cgroup }: Task, mono: bigint) {
+  return { mono, pid, tid, comm, uid, cgroup, exact: false };
 }
 
 /** Whether a known task is that of a snapshot, and not one that has got its number. */
 function isSame(known: KnownTask, task: Task): boolean {
   return known.pid === task.pid && (known.start === task.start || known.start === 0n || task.start === 0n);
-}
-
-function slotsOf(task: Task | undefined): ReadonlyMap<Slot, NamespaceId> | null {
-  return task ? task.slots : null;
-}
-
-function slotsOfKnown(task: KnownTask | undefined): ReadonlyMap<Slot, NamespaceId> | null {
-  return task ? describe(task).slots : null;
 }

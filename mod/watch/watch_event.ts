@@ -5,10 +5,10 @@ import type { NamespaceType } from "../namespaces/types.ts";
 import type { BackendName, Reason, Sight, Sights, Slot } from "./event.ts";
 
 /** Names of what is told of, beside what is always told: capabilities, lost, resync and summary. */
-export const EVENT_KINDS = ["fork", "exec", "exit", "ns", "birth", "death", "name"] as const;
+export const EVENT_KINDS: readonly EventKind[] = ["fork", "exec", "exit", "ns", "birth", "death", "name"];
 
 /** Name of something that is told of. */
-export type EventKind = typeof EVENT_KINDS[number];
+export type EventKind = "fork" | "exec" | "exit" | "ns" | "birth" | "death" | "name";
 
 /**
  * Where a record comes from: a back end; a comparison after a loss; the table of mounts or its change events; the handle
@@ -24,8 +24,9 @@ export interface WatchEventBase {
 
 /** What all records of a task have. */
 export interface TaskEventBase extends WatchEventBase {
-  /** Process and thread; 0 if they are not in penne's pid namespace. */
+  /** Process; 0 if it is not in penne's pid namespace. */
   readonly pid: number;
+  /** Thread. */
   readonly tid: number;
   /** Name of the thread. */
   readonly comm: string | null;
@@ -37,25 +38,31 @@ export interface TaskEventBase extends WatchEventBase {
   readonly container: string | null;
   /** False where it was concluded from something else, or may be late. */
   readonly exact: boolean;
+  /** Where it comes from. */
   readonly source: Source;
 }
 
 /** A new process, or thread. */
 export interface ForkEvent extends TaskEventBase {
+  /** What it is. */
   readonly event: "fork";
-  /** Process and thread that have made it. */
+  /** Process that has made it. */
   readonly ppid: number;
+  /** Thread that has made it. */
   readonly ptid: number;
 }
 
 /** A process has executed a program. */
 export interface ExecEvent extends TaskEventBase {
+  /** What it is. */
   readonly event: "exec";
 }
 
 /** The end of a thread, and if `last` of its process. */
 export interface ExitEvent extends TaskEventBase {
+  /** What it is. */
   readonly event: "exit";
+  /** Whether the process has ended with it. */
   readonly last: boolean;
   /** As wait(2) tells it. */
   readonly status: number | null;
@@ -63,11 +70,15 @@ export interface ExitEvent extends TaskEventBase {
 
 /** A task has exchanged a namespace, or (`errno`) has not been able to. */
 export interface NsEvent extends TaskEventBase {
+  /** What it is. */
   readonly event: "ns";
   /** The place: one of the eight kinds, or `pid_for_children`, `time_for_children`. */
   readonly type: Slot;
+  /** What has exchanged it. */
   readonly reason: Reason;
+  /** The namespace before; null if not known. */
   readonly old: NamespaceId | null;
+  /** The namespace since; null if not known, or if the call has failed. */
   readonly new: NamespaceId | null;
   /** 0, or the error number. */
   readonly errno: number;
@@ -75,9 +86,13 @@ export interface NsEvent extends TaskEventBase {
 
 /** A namespace has been made, by a task. */
 export interface BirthEvent extends TaskEventBase {
+  /** What it is. */
   readonly event: "birth";
+  /** Kind of the namespace. */
   readonly type: NamespaceType;
+  /** Inode number. */
   readonly inum: number;
+  /** Id that is never used again; null before Linux 6.18. */
   readonly id: string | null;
 }
 
@@ -89,37 +104,55 @@ export type DeathCause = "exit" | "left" | "unmounted" | "child" | "unknown";
 
 /** The end of a namespace. */
 export interface DeathEvent extends WatchEventBase {
+  /** What it is. */
   readonly event: "death";
+  /** Kind of the namespace. */
   readonly type: NamespaceType;
+  /** Inode number. */
   readonly inum: number;
+  /** Id that is never used again; null before Linux 6.18. */
   readonly id: string | null;
+  /** What has let it end. */
   readonly cause: DeathCause;
+  /** False where it was concluded from something else, or may be late. */
   readonly exact: boolean;
+  /** Where it comes from. */
   readonly source: Source;
 }
 
 /** A namespace is mounted at a path, or no longer is. */
 export interface NameEvent extends WatchEventBase {
+  /** What it is. */
   readonly event: "name";
+  /** Where, as seen from penne. */
   readonly path: string;
+  /** Kind of the namespace. */
   readonly type: NamespaceType;
   /** Null if it has gone before it could be looked at. */
   readonly inum: number | null;
+  /** Id that is never used again; null before Linux 6.18. */
   readonly id: string | null;
+  /** What has happened to the name. */
   readonly state: "mounted" | "gone";
+  /** False where it was concluded from something else, or may be late. */
   readonly exact: boolean;
+  /** Where it comes from. */
   readonly source: Source;
 }
 
 /** Events that were not told: the back end could not keep them, or the reader was too slow. A resync follows. */
 export interface LostEvent extends WatchEventBase {
+  /** What it is. */
   readonly event: "lost";
+  /** How many. */
   readonly count: number;
+  /** Where it comes from. */
   readonly source: BackendName | "fanotify" | "reader";
 }
 
 /** All was compared with what is; the differences have been told of with `source` resync, before this record. */
 export interface ResyncEvent extends WatchEventBase {
+  /** What it is. */
   readonly event: "resync";
   /** Tasks there are. */
   readonly tasks: number;
@@ -129,17 +162,23 @@ export interface ResyncEvent extends WatchEventBase {
 
 /** A back end that is not used, and why. */
 export interface Refusal {
+  /** Which one. */
   readonly backend: BackendName;
+  /** What has exchanged it. */
   readonly reason: string;
   /** Name of the error, if a system call has failed. */
   readonly errno: string | null;
+  /** What the user can do about it. */
   readonly hints: readonly string[];
 }
 
 /** What can be seen, told once everything is attached: from then on nothing is missed but what is told to be lost. */
 export interface CapabilitiesEvent extends WatchEventBase {
+  /** What it is. */
   readonly event: "capabilities";
+  /** Which one. */
   readonly backend: BackendName;
+  /** How well each kind of event is seen. */
   readonly sights: Sights & { readonly birth: Sight; readonly death: Sight; readonly name: Sight };
   /** Better back ends. */
   readonly refused: readonly Refusal[];
@@ -149,6 +188,7 @@ export interface CapabilitiesEvent extends WatchEventBase {
 
 /** A namespace in a summary. */
 export interface SummaryNamespace extends NamespaceId {
+  /** Kind of the namespace. */
   readonly type: NamespaceType;
   /** Process that has made it. */
   readonly pid: number;
@@ -156,6 +196,7 @@ export interface SummaryNamespace extends NamespaceId {
 
 /** What has become of a command's namespaces, at its end. */
 export interface SummaryEvent extends WatchEventBase {
+  /** What it is. */
   readonly event: "summary";
   /** How many were made. */
   readonly born: number;

@@ -440,9 +440,16 @@ export class Watching implements Disposable {
     return false;
   }
 
+  /** Whether the reader has missed something that it has not been told of yet. */
+  get behind(): boolean {
+    return this.#behind !== null;
+  }
+
   /** To be called when the sink has got room again. */
   resume(): void {
-    if (!this.#closed) this.#finishTurn();
+    if (this.#closed) return;
+    if (this.#behind) this.#finishTurn();
+    else this.#sink.flush();
   }
 
   /** Reads once more and looks at once at all that was made: what is there still, and what has ended. */
