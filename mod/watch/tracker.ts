@@ -668,7 +668,8 @@ function compare(
     const ptid = tid === pid ? ppid : pid;
     const maker = ptid === tid ? undefined : there.get(ptid);
     if (maker) tell(maker);
-    facts.push({ kind: "fork", ...commonOf(task, mono), ppid: ptid, ptid, slots });
+    const unknown = new Map([...slots].filter(([slot]) => !maker?.slots.has(slot)));
+    facts.push({ kind: "fork", ...commonOf(task, mono), ppid: ptid, ptid, slots: unknown });
     if (maker) change(task, maker.slots, true);
   };
   for (const task of to) tell(task);
