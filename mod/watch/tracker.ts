@@ -396,9 +396,11 @@ export class Tracker {
       where: maker?.where ?? null,
     };
     this.#addTask(task);
-    if (maker) { for (let i = 0; i < SLOTS.length; i++) this.#place(task, i, maker.slots[i] ?? null, "left"); }
-    if (fact.slots) this.#fill(task, fact.slots);
     if (hint) this.#fill(task, hint.slots);
+    if (fact.slots) this.#fill(task, fact.slots);
+    if (maker) {
+      for (let i = 0; i < SLOTS.length; i++) if (!task.slots[i]) this.#place(task, i, maker.slots[i] ?? null, "left");
+    }
     if ((tid === pid || this.#options.threads) && this.#wants(fact, task)) {
       this.#options.tell({ event: "fork", ...this.#common(fact, task, false), ppid, ptid });
     }
