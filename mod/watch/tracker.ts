@@ -283,6 +283,8 @@ export class Tracker {
       known.uid = task.uid ?? known.uid;
       known.cgroup = task.cgroup ?? known.cgroup;
       this.#fill(known, task.slots);
+      // One that has ended before it could be read may be anywhere by now: better not known than wrong.
+      for (const slot of SLOTS) if (!task.slots.has(slot)) this.#place(known, SLOT[slot], null, "left");
     }
     return differences.length;
   }
