@@ -13,7 +13,7 @@ import { SysError } from "../../ffi/errno.ts";
 import { FAN, listMounts, MountEvents, statMount } from "../../ffi/fanotify.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { Handles } from "../../ffi/handle.ts";
-import { IN, Inotify } from "../../ffi/inotify.ts";
+import { IN, Inotify, type InotifyEvent } from "../../ffi/inotify.ts";
 import { cString } from "../../ffi/memory.ts";
 import { O } from "../../ffi/consts.ts";
 import { open, read } from "../../ffi/sys.ts";
@@ -197,37 +197,32 @@ export class Names implements Disposable {
     if (!this.#fanotify) return;
     const events = this.#fanotify.take();
     if (events.length === 0) return;
+    const names = events.map(({ mask, id }) => mask & FAN.MNT_ATTACH ? this.#identify(id) : null);
     const now = performance.now();
-    for (const { mask, id, pid } of events) {
+    // A file comes before what is mounted on it, and goes after that. So by now all files are known to have come on which
+    // there was a mount of those at hand.
+    const files = this.#inotify?.take() ?? [];
+    const file = ({ wd, name }: InotifyEvent) => `${this.#directories.get(wd)}/${name}`;
+    for (const one of files) if (one.mask & IN.CREATE) this.#missed.created(file(one));
+    events.forEach(({ mask, id, pid }, i) => {
       if (mask & FAN.Q_OVERFLOW) {
         this.#lost++;
         this.#compare(this.#uniqueTable());
-        continue;
+        return;
       }
       const known = this.#mounts.get(id);
       if (mask & FAN.MNT_ATTACH) {
-        const name = this.#identify(id);
-        if (known && name && keyOf(known) === keyOf(name)) continue;
+        const name = names[i];
+        if (known && name && keyOf(known) === keyOf(name)) return;
         if (known) this.#remove(id, known);
         if (name) this.#add(id, name);
         else if (name === undefined && !known) this.#missed.attached(id, pid);
       } else if (known) this.#remove(id, known);
       else this.#missed.detached(id, now);
-    }
-    this.#pair(now);
-  }
-
-  /** Brings mounts that have gone too soon together with names that have come and gone. */
-  #pair(now: number): void {
-    for (const { wd, mask, name } of this.#inotify?.take() ?? []) {
-      const directory = this.#directories.get(wd);
-      if (directory === undefined || name === "") continue;
-      if (mask & IN.CREATE) this.#missed.created(`${directory}/${name}`);
-      if (mask & IN.DELETE) this.#missed.deleted(`${directory}/${name}`, now);
-    }
+    });
+    for (const one of files) if (one.mask & IN.DELETE) this.#missed.deleted(file(one), now);
     for (const { path, pid } of this.#missed.pairs(now)) {
-      const directory = path.slice(0, path.lastIndexOf("/"));
-      const type = this.#typeOf(directory);
+      const type = this.#typeOf(path.slice(0, path.lastIndexOf("/")));
       for (const state of ["mounted", "gone"] as const) {
         this.#pending.push({ path, type, inum: null, id: null, pid, state, again: false });
       }

@@ -121,8 +121,8 @@ export class ProcBackend implements Backend {
     for (let left; !answered && (left = end - performance.now()) > 0;) {
       poll([{ fd: this.fd, events: POLL.IN }], Math.ceil(left));
       this.#receive((event) => {
+        this.#gaps.see(event.cpu, event.seq); // answers, to others too, are numbered like everything else
         if (event.what === PROC_EVENT.NONE) answered = true;
-        else this.#gaps.see(event.cpu, event.seq);
       });
     }
     this.#lost = 0;
@@ -163,7 +163,6 @@ export class ProcBackend implements Backend {
   read(tell: (fact: Fact) => void): number {
     this.#table.tellTo(tell);
     this.#receive((event) => {
-      if (event.what === PROC_EVENT.NONE) return;
       const missing = this.#gaps.see(event.cpu, event.seq);
       if (missing > 0) {
         const told = Math.min(missing, this.#owed);

@@ -65,8 +65,23 @@ export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** Identity of a process's namespace. */
+/** Identity of a process's namespace; the id is null if there is none. */
 export function idOf(pid: number, type: string): NamespaceId {
-  using fd = open(self, `/proc/${pid}/ns/${type}`, O.RDONLY);
-  return namespaceIdOf(fd);
+  try {
+    using fd = open(self, `/proc/${pid}/ns/${type}`, O.RDONLY);
+    return namespaceIdOf(fd);
+  } catch {
+    return { inum: 0, id: null };
+  }
+}
+
+/** Starts a shell that begins its script when it is told to. */
+export function startShell(lab: NetLab, script: string): { daemon: Daemon; pid: number; go: () => Promise<void> } {
+  const daemon = lab.start(["sh", "-c", `read -r go; ${script}`], { stdin: "piped" });
+  const go = async () => {
+    const writer = daemon.child.stdin.getWriter();
+    await writer.write(new TextEncoder().encode("go\n"));
+    await writer.close();
+  };
+  return { daemon, pid: daemon.child.pid, go };
 }

@@ -7,7 +7,7 @@ import { open } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { asUser, command, penne, sh, test, until } from "../helpers.ts";
 import { must, NetLab } from "../netlab.ts";
-import { BACKENDS, idOf, OFTEN, pause, type Told, watchJson } from "./watch_lab.ts";
+import { BACKENDS, idOf, OFTEN, pause, startShell, type Told, watchJson } from "./watch_lab.ts";
 
 const NEEDS = { root: true, programs: ["ip", "unshare", "nsenter"] };
 const HANDLES = { ...NEEDS, kernel: "6.18" } as const;
@@ -76,12 +76,7 @@ for (const backend of BACKENDS) {
       const agent = Agent.spawn(CLONE.NEWNET);
       const file = `/proc/${agent.pid}/ns/net`;
       call(agent, "getpid");
-      let inum: number;
-      let id: string | null;
-      {
-        using fd = open(self, file, O.RDONLY);
-        ({ inum, id } = namespaceIdOf(fd));
-      }
+      const { inum, id } = idOf(agent.pid, "net");
       const dead = () => watcher.told().find((told) => told.event === "death" && told.id === id);
       const stillAlive = async (holder: string) => {
         await pause(350);
@@ -136,14 +131,14 @@ for (const backend of BACKENDS) {
     const own = idOf(Deno.pid, "uts").id;
     // An exit.
     const first = lab.start(["unshare", "--uts", "sleep", "1000"]);
-    await until("it has its namespace", () => idOf(first.child.pid, "uts").id !== own);
+    await until("it has its namespace", () => ![own, null].includes(idOf(first.child.pid, "uts").id));
     const { id: ended } = idOf(first.child.pid, "uts");
     await watcher.first("its birth", (told) => told.event === "birth" && told.id === ended);
     first.child.kill("SIGKILL");
     assertEquals(await cause("the end by exit", ended), "exit");
     // A mount.
     const second = lab.start(["unshare", "--uts", "sleep", "1000"]);
-    await until("it has its namespace", () => idOf(second.child.pid, "uts").id !== own);
+    await until("it has its namespace", () => ![own, null].includes(idOf(second.child.pid, "uts").id));
     const { id: mounted } = idOf(second.child.pid, "uts");
     await watcher.first("its birth", (told) => told.event === "birth" && told.id === mounted);
     await must(["mount", "--bind", `/proc/${second.child.pid}/ns/uts`, path]);
@@ -159,7 +154,8 @@ for (const backend of BACKENDS) {
     const pid = Number(outer.output());
     lab.defer(() => sh(["sh", "-c", `kill -9 ${pid} 2>/dev/null`]).then(() => {}));
     const { id: above } = idOf(outer.child.pid, "user");
-    await until("it has its namespace", () => idOf(pid, "user").id !== above);
+    assert(above !== null);
+    await until("it has its namespace", () => ![above, null].includes(idOf(pid, "user").id));
     const { id: below } = idOf(pid, "user");
     await watcher.first("the inner birth", (told) => told.event === "birth" && told.id === below);
     await outer.ended;
@@ -199,27 +195,28 @@ for (const backend of BACKENDS) {
 
   test(`${backend}: filters leave out what is not wanted`, NEEDS, async () => {
     await using lab = new NetLab();
-    const tree = lab.start(["sh", "-c", "sleep 0.6; sleep 0.4 & unshare --uts sleep 0.4; wait"]);
-    const other = lab.start(["sh", "-c", "sleep 0.6; unshare --uts --net sleep 0.4; sleep 0.1"]);
+    const tree = startShell(lab, "sleep 0.4 & unshare --uts sleep 0.4; wait");
+    const other = startShell(lab, "unshare --uts --net sleep 0.4; sleep 0.1");
     const watchers = await Promise.all([
-      watchJson(lab, [...args, "--tree", `${tree.child.pid}`]),
+      watchJson(lab, [...args, "--tree", `${tree.pid}`]),
       watchJson(lab, [...args, "--event", "ns", "--type", "net"]),
-      watchJson(lab, [...args, "--pid", `${tree.child.pid}`, "--event", "exit"]),
+      watchJson(lab, [...args, "--pid", `${tree.pid}`, "--event", "exit"]),
       watchJson(lab, [...args, "--uid", "penne-no-such-user,0"]).catch((error) => error),
     ]);
     assertMatch(`${watchers[3]}`, /there is no user/);
     const [below, net, one] = watchers as Awaited<ReturnType<typeof watchJson>>[];
-    await Promise.all([tree.ended, other.ended]);
-    await one!.first("the exit", ({ event, pid }) => event === "exit" && pid === tree.child.pid);
+    await Promise.all([tree, other].map(({ go }) => go()));
+    await Promise.all([tree, other].map(({ daemon }) => daemon.ended));
+    await one!.first("the exit", ({ event, pid }) => event === "exit" && pid === tree.pid);
     await pause(100);
     const exits = (await one!.end()).filter(({ event }) => event !== "capabilities");
-    assertEquals(exits.map(({ event, pid }) => [event, pid]), [["exit", tree.child.pid]]);
+    assertEquals(exits.map(({ event, pid }) => [event, pid]), [["exit", tree.pid]]);
     const types = (await net!.end()).filter(({ event }) => event !== "capabilities");
     assert(types.every(({ event, type }) => event === "ns" && type === "net"));
     assert(types.some(({ new: { inum } }) => inum > 0));
-    const pids = new Set([tree.child.pid]);
+    const pids = new Set([tree.pid]);
     for (const told of await below!.end()) {
-      if (told.event === "capabilities" || told.event === "death") continue;
+      if (["capabilities", "death", "lost", "resync"].includes(told.event)) continue;
       if (told.event === "fork") pids.add(told.pid);
       assert(pids.has(told.pid), JSON.stringify(told));
     }
