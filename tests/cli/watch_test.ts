@@ -88,7 +88,7 @@ for (const backend of BACKENDS) {
       agent.close();
       await stillAlive("a bind mount");
       const fd = open(self, path, O.RDONLY);
-      await must(["umount", path]);
+      await must(["umount", "--lazy", path]);
       await stillAlive("a descriptor");
       let socket;
       {
@@ -148,7 +148,7 @@ for (const backend of BACKENDS) {
     assertEquals(await cause("the end by umount", mounted), "unmounted");
     // A user namespace with a child of its own kind, which is all that is left of it.
     const script =
-      'exec unshare --user sh -c "sleep 0.3; unshare --user sleep 1000 >/dev/null 2>&1 & echo \\$!; sleep 0.8"';
+      'exec unshare --user --map-root-user sh -c "sleep 0.3; unshare --user sleep 1000 >/dev/null 2>&1 & echo \\$!; sleep 0.8"';
     const outer = lab.start(["sh", "-c", script]);
     await until("it has said its pid", () => outer.output().includes("\n"));
     const pid = Number(outer.output());
