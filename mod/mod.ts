@@ -51,5 +51,34 @@ export {
   type ReachRequest,
 } from "./attach/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
+export {
+  type BackendName,
+  type BirthEvent,
+  type CapabilitiesEvent,
+  type DeathCause,
+  type DeathEvent,
+  type EventKind,
+  type ExecEvent,
+  type ExitEvent,
+  type ForkEvent,
+  type LostEvent,
+  type NameEvent,
+  type NsEvent,
+  type Reason,
+  type Refusal,
+  type ResyncEvent,
+  type Sight,
+  type Sights,
+  type Slot,
+  type Source,
+  type SummaryEvent,
+  type SummaryNamespace,
+  type TaskEventBase,
+  watch,
+  type Watched,
+  type WatchEvent,
+  type WatchEventBase,
+  type WatchOptions,
+} from "./watch/mod.ts";
 export { formatIp, parseIp } from "./address/ip.ts";
 export { VERSION } from "./version.ts";

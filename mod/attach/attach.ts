@@ -19,7 +19,7 @@ import type { TapServer } from "../serve/server.ts";
 import type { TapLink } from "../tap/link.ts";
 import { type OpenTarget, openTarget } from "../target/open.ts";
 import { parseTarget, type Target } from "../target/target.ts";
-import { type Cause, findName, TargetWatcher, type Watch } from "../target/watch.ts";
+import { type Cause, findName, TargetWatcher, type Watch } from "../target/watcher.ts";
 
 /** Why a namespace is no longer served. */
 export type DetachCause = Cause | "interface removed";

@@ -6,7 +6,7 @@ import { WorkerServer } from "../serve/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
-export type { Cause } from "../target/watch.ts";
+export type { Cause } from "../target/watcher.ts";
 export type { AddressBlock, ReachRequest } from "../network/reach.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
 

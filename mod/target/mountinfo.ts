@@ -1,11 +1,15 @@
 // Mounted namespaces in the text of /proc/PID/mountinfo, proc_pid_mountinfo(5).
 
+import { isNamespaceType, type NamespaceType } from "../namespaces/types.ts";
+
 /** A mounted namespace. */
 export interface NamespaceMount {
   /** Id of the mount. */
   readonly id: number;
   /** Where it is mounted, as the reader of the file sees it. */
   readonly path: string;
+  /** Kind of the namespace. */
+  readonly type: NamespaceType;
   /** Inode number of the namespace. */
   readonly inum: number;
 }
@@ -13,6 +17,25 @@ export interface NamespaceMount {
 /** `\040` and such are how the file writes white space and backslashes. */
 function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+}
+
+/**
+ * What of the namespaces' file system is mounted.
+ *
+ * @example
+ * ```ts
+ * import { parseNamespaceRoot } from "./mountinfo.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parseNamespaceRoot("net:[4026532189]"), { type: "net", inum: 4026532189 });
+ * ```
+ *
+ * @param root The root of the mount.
+ * @returns The namespace; null if it is none.
+ */
+export function parseNamespaceRoot(root: string): Pick<NamespaceMount, "type" | "inum"> | null {
+  const [, type, inum] = /^([a-z]+):\[(\d+)\]$/.exec(root) ?? [];
+  return type !== undefined && isNamespaceType(type) ? { type, inum: Number(inum) } : null;
 }
 
 /**
@@ -24,7 +47,7 @@ function unescape(field: string): string {
  * import { assertEquals } from "@std/assert";
  *
  * const line = "361 29 0:4 net:[4026532189] /run/netns/a\\040b rw shared:9 - nsfs nsfs rw\n";
- * assertEquals(parseNamespaceMounts(line), [{ id: 361, path: "/run/netns/a b", inum: 4026532189 }]);
+ * assertEquals(parseNamespaceMounts(line), [{ id: 361, path: "/run/netns/a b", type: "net", inum: 4026532189 }]);
  * ```
  *
  * @param text The file.
@@ -35,10 +58,8 @@ export function parseNamespaceMounts(text: string): NamespaceMount[] {
   for (const line of text.split("\n")) {
     if (!line.includes(" - nsfs ")) continue;
     const [id, , , root, path] = line.split(" ");
-    const inum = /:\[(\d+)\]$/.exec(root ?? "")?.[1];
-    if (path !== undefined && inum !== undefined) {
-      mounts.push({ id: Number(id), path: unescape(path), inum: Number(inum) });
-    }
+    const namespace = parseNamespaceRoot(root ?? "");
+    if (path !== undefined && namespace) mounts.push({ id: Number(id), path: unescape(path), ...namespace });
   }
   return mounts;
 }

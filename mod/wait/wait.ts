@@ -7,7 +7,7 @@ import { attempt, PenneError } from "../errors.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import { namespaceTypeOf, openNamespace } from "../target/open.ts";
 import type { Target } from "../target/target.ts";
-import { findName, TargetWatcher, type Watch } from "../target/watch.ts";
+import { findName, TargetWatcher, type Watch } from "../target/watcher.ts";
 
 /** What to wait for: a mounted namespace or a process that is there, or has gone. */
 export type WaitFor = "present" | "gone";

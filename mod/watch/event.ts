@@ -37,6 +37,8 @@ export interface ForkFact extends TaskFact {
   /** Process and thread that have made it. */
   readonly ppid: number;
   readonly ptid: number;
+  /** Its namespaces, as far as they are known otherwise than from those of its maker. */
+  readonly slots?: ReadonlyMap<Slot, NamespaceId>;
 }
 
 /** A task has executed another program. */
@@ -95,9 +97,13 @@ export type Sight = "exact" | "inferred" | "unseen";
 
 /** How well a back end sees. */
 export interface Sights {
+  /** New processes and threads. */
   readonly fork: Sight;
+  /** Programs being executed. */
   readonly exec: Sight;
+  /** Ends of processes and threads. */
   readonly exit: Sight;
+  /** Changes of namespaces, by kind. */
   readonly ns: Readonly<Record<NamespaceType, Sight>>;
   /** Calls that have failed. */
   readonly failed: Sight;
@@ -146,6 +152,8 @@ export interface Backend extends Disposable {
   snapshot(): Task[];
   /** All namespaces, those without a process too; missing where they cannot be told. */
   namespaces?(): Namespace[];
+  /** Called now and then during long work, so that others can do what must not wait. */
+  breathe?: () => void;
   /** Follows another process's tree from now on (for {@linkcode Filter.trees}), its root being a pid of ours. */
   follow?(pid: number): void;
 }

@@ -1,0 +1,203 @@
+// Finds out when namespaces have ended, holding none of them.
+//
+// Theory of operation. A handle of a namespace opens as long as the namespace lives (Linux 6.18). Who may not open it is
+// told the same as if it had ended, so the answer counts only where all namespaces may be opened, which is with
+// CAP_SYS_ADMIN in the initial user namespace, or where that very one could be opened before. Where there is no such
+// answer, a namespace has ended when nothing is known to hold it and no process has a descriptor of it: a conclusion.
+//
+// Only those are looked at closely that have just lost the last of what was known to hold them, at growing intervals; then
+// twice a second; all others in a slow round, a few at a time, against mistakes in the books.
+
+import { Handles } from "../../ffi/handle.ts";
+import { CAP } from "../../ffi/consts.ts";
+import { cString } from "../../ffi/memory.ts";
+import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
+import { namespaceFlag } from "../namespaces/types.ts";
+import { ProcReader } from "./proc_tasks.ts";
+import { isOrphan, type KnownNamespace } from "./tracker.ts";
+
+/** Milliseconds from one look to the next, for one that nothing known holds; the last one again and again. */
+const DELAYS = [2, 10, 40, 150, 300, 500] as const;
+/** Milliseconds from the release to the kernel's really letting go: later than that it is held by something unseen. */
+const GRACE = 200;
+/** Looked at in one turn. */
+const BATCH = 512;
+/** Milliseconds between two parts of the slow round, and least number looked at in one. */
+const SWEEP_INTERVAL = 250;
+const SWEEP_BATCH = 256;
+/** Inode number of the initial user namespace, the same on all kernels. */
+const INIT_USER = 0xeffffffd;
+
+/** Whether a namespace lives. */
+export type Life = "alive" | "ended" | "unknown";
+
+interface Waiting {
+  readonly namespace: KnownNamespace;
+  /** Milliseconds of `performance.now()` of its release, and of the next look. */
+  readonly since: number;
+  due: number;
+  stage: number;
+}
+
+/** Told of a namespace's end, and whether that is certain. */
+export type OnEnd = (namespace: KnownNamespace, exact: boolean) => void;
+
+/** Looks after namespaces. */
+export class Liveness {
+  #handles = new Handles();
+  /** Whether "cannot be opened" means "has ended" for every namespace. */
+  readonly trusted: boolean;
+  /** By stage; in each the dues are in order. */
+  #waiting: Waiting[][] = DELAYS.map(() => []);
+  #known = new Map<KnownNamespace, Waiting>();
+  /** Those that could be opened once. */
+  #seen = new WeakSet<KnownNamespace>();
+  #onEnd: OnEnd;
+  #all: () => Iterable<KnownNamespace>;
+  #round: Iterator<KnownNamespace> | null = null;
+  #sweepAt = 0;
+  #searched = -Infinity;
+  #reader: ProcReader | null = null;
+
+  /**
+   * @param all All that are known, for the slow round.
+   * @param onEnd Told of each end.
+   */
+  constructor(all: () => Iterable<KnownNamespace>, onEnd: OnEnd) {
+    this.#all = all;
+    this.#onEnd = onEnd;
+    const own = this.#handles.read(cString("/proc/self/ns/user"));
+    this.trusted = typeof own === "object" && own.inum === INIT_USER &&
+      hasCapability(effectiveCapabilities(), CAP.SYS_ADMIN) &&
+      this.#handles.isAlive(own.id, own.flag, own.inum);
+  }
+
+  /** Whether ends can be told for certain, for some namespaces at least. */
+  get possible(): boolean {
+    return this.#handles.calibrated;
+  }
+
+  /** Whether a namespace lives. */
+  ask(namespace: KnownNamespace): Life {
+    const { id, type, inum } = namespace;
+    if (id === null || !this.#handles.calibrated) return "unknown";
+    if (this.#handles.isAlive(BigInt(id), namespaceFlag(type), inum)) {
+      if (!this.trusted) this.#seen.add(namespace);
+      return "alive";
+    }
+    return this.trusted || this.#seen.has(namespace) ? "ended" : "unknown";
+  }
+
+  /**
+   * A namespace has lost the last of what was known to hold it.
+   *
+   * @param namespace The namespace.
+   * @param now Milliseconds of `performance.now()`.
+   */
+  orphaned(namespace: KnownNamespace, now: number): void {
+    const before = this.#known.get(namespace);
+    if (before) before.stage = -1; // it is passed over where it stands
+    this.#put({ namespace, since: now, due: 0, stage: 0 }, now);
+  }
+
+  #put(waiting: Waiting, now: number): void {
+    waiting.due = now + DELAYS[waiting.stage]!;
+    this.#waiting[waiting.stage]!.push(waiting);
+    this.#known.set(waiting.namespace, waiting);
+  }
+
+  /** Sees to it that one that may not always be opened can be asked for later. */
+  meet(namespace: KnownNamespace): void {
+    if (!this.trusted) this.ask(namespace);
+  }
+
+  /** Milliseconds of `performance.now()` at which to look next. */
+  get next(): number {
+    let next = this.#sweepAt;
+    for (const queue of this.#waiting) if (queue.length > 0 && queue[0]!.due < next) next = queue[0]!.due;
+    return next;
+  }
+
+  /**
+   * Looks at those that are due.
+   *
+   * @param now Milliseconds of `performance.now()`.
+   */
+  look(now: number): void {
+    let left: number = BATCH;
+    const unknown: KnownNamespace[] = [];
+    for (let stage = 0; stage < DELAYS.length; stage++) {
+      const queue = this.#waiting[stage]!;
+      let taken = 0;
+      // What is put back meanwhile stands behind, and is not due.
+      while (taken < queue.length && left > 0 && queue[taken]!.due <= now) {
+        const waiting = queue[taken++]!;
+        if (waiting.stage !== stage) continue;
+        const { namespace } = waiting;
+        if (this.#known.get(namespace) !== waiting) continue;
+        if (namespace.ended || !isOrphan(namespace)) {
+          this.#known.delete(namespace);
+          continue;
+        }
+        left--;
+        const life = this.ask(namespace);
+        if (life === "ended") {
+          this.#known.delete(namespace);
+          this.#onEnd(namespace, true);
+          continue;
+        }
+        if (life === "alive" && now - waiting.since > GRACE) namespace.heldUnseen = true;
+        if (life === "unknown" && now - waiting.since > GRACE) unknown.push(namespace);
+        waiting.stage = Math.min(stage + 1, DELAYS.length - 1);
+        this.#put(waiting, now);
+      }
+      if (taken > 0) queue.splice(0, taken);
+    }
+    if (unknown.length > 0) this.#search(unknown, now);
+    if (now >= this.#sweepAt) this.#sweep(now);
+  }
+
+  /** Looks for descriptors of namespaces that cannot be asked. */
+  #search(namespaces: readonly KnownNamespace[], now: number): void {
+    if (now - this.#searched < DELAYS.at(-1)!) return;
+    this.#searched = now;
+    const held = this.#descriptors();
+    for (const namespace of namespaces) {
+      if (held.has(`${namespace.type}:[${namespace.inum}]`)) {
+        namespace.heldUnseen = true;
+        continue;
+      }
+      this.#known.delete(namespace);
+      this.#onEnd(namespace, false);
+    }
+  }
+
+  #descriptors(): Set<string> {
+    const reader = this.#reader ??= new ProcReader();
+    const held = new Set<string>();
+    for (const pid of reader.numbers("/proc")) {
+      for (const fd of reader.numbers(`/proc/${pid}/fd`)) {
+        const link = reader.link(`/proc/${pid}/fd/${fd}`);
+        if (link !== null && link.endsWith("]") && !link.startsWith("/")) held.add(link);
+      }
+    }
+    return held;
+  }
+
+  #sweep(now: number): void {
+    this.#sweepAt = now + SWEEP_INTERVAL;
+    if (!this.#handles.calibrated) return;
+    for (let i = 0; i < SWEEP_BATCH; i++) {
+      this.#round ??= this.#all()[Symbol.iterator]();
+      const next = this.#round.next();
+      if (next.done) {
+        this.#round = null;
+        return;
+      }
+      const namespace = next.value;
+      if (namespace.ended || this.#known.has(namespace)) continue;
+      if (this.ask(namespace) === "ended") this.#onEnd(namespace, true);
+      else if (isOrphan(namespace)) this.orphaned(namespace, now);
+    }
+  }
+}

@@ -1,0 +1,365 @@
+// The state of tasks and namespaces: merging, resync, births and ends, in random histories too.
+
+import { assert, assertEquals } from "@std/assert";
+import type { Fact, Filter, Reason, Slot, Task } from "../../mod/watch/event.ts";
+import type { NamespaceId } from "../../mod/namespaces/id.ts";
+import { SLOTS, slotType } from "../../mod/watch/slots.ts";
+import { type KnownNamespace, rewind, Tracker } from "../../mod/watch/tracker.ts";
+import type { EventKind, WatchEvent } from "../../mod/watch/watch_event.ts";
+
+const id = (inum: number): NamespaceId => ({ inum, id: `${inum}000` });
+const of = (pid: number, tid = pid, mono = 0n) => ({ mono, pid, tid, comm: "a", uid: 0, cgroup: null, exact: true });
+
+function task(pid: number, ppid: number, inum: number, tid = pid): Task {
+  const slots = new Map(SLOTS.map((slot) => [slot, id(inum + SLOTS.indexOf(slot))]));
+  return { pid, tid, ppid, comm: "a", uid: 0, cgroup: null, start: BigInt(tid), slots };
+}
+
+function fork(ppid: number, pid: number, tid = pid): Fact {
+  return { kind: "fork", ...of(pid, tid), ppid, ptid: ppid };
+}
+
+function exit(pid: number, tid = pid, last = true): Fact {
+  return { kind: "exit", ...of(pid, tid), last, status: 0 };
+}
+
+function change(pid: number, slot: Slot, from: number, to: number, reason: Reason = "unshare", mono = 0n): Fact {
+  return { kind: "ns", ...of(pid, pid, mono), slot, reason, old: id(from), new: id(to), errno: 0 };
+}
+
+interface Lab {
+  tracker: Tracker;
+  told: WatchEvent[];
+  orphans: KnownNamespace[];
+}
+
+function lab(filter: Filter = {}, events?: ReadonlySet<EventKind>, threads = false): Lab {
+  const [told, orphans]: [WatchEvent[], KnownNamespace[]] = [[], []];
+  const tracker = new Tracker("ebpf", {
+    filter,
+    events,
+    threads,
+    tell: (event) => told.push(event),
+    onOrphan: (namespace) => orphans.push(namespace),
+  });
+  return { tracker, told, orphans };
+}
+
+/** A record in short. */
+function short(event: WatchEvent): string {
+  switch (event.event) {
+    case "fork":
+      return `fork ${event.ppid} ${event.pid}`;
+    case "ns":
+      return `ns ${event.pid} ${event.type} ${event.reason} ${event.old?.inum} ${event.new?.inum}`;
+    case "birth":
+      return `birth ${event.type} ${event.inum} ${event.pid}`;
+    case "death":
+      return `death ${event.type} ${event.inum} ${event.cause}`;
+    case "exec":
+    case "exit":
+      return `${event.event} ${event.pid}`;
+    default:
+      return event.event;
+  }
+}
+
+Deno.test("What unshare makes is born once, and orphaned with its last task", () => {
+  const { tracker, told, orphans } = lab();
+  tracker.load([task(7, 1, 100)], []);
+  const net = 100 + SLOTS.indexOf("net");
+  for (const fact of [change(7, "net", net, 500), fork(7, 8), exit(7), exit(8)]) tracker.apply(fact);
+  assertEquals(told.map(short), [
+    `ns 7 net unshare ${net} 500`,
+    "birth net 500 7",
+    "fork 7 8",
+    "exit 7",
+    "exit 8",
+  ]);
+  const orphan = orphans.find(({ inum }) => inum === 500)!;
+  tracker.died(orphan, 0n, true, "handle");
+  assertEquals(short(told.at(-1)!), "death net 500 exit");
+  assertEquals([...tracker.namespaces()].some(({ inum }) => inum === 500), false);
+});
+
+Deno.test("What is joined is not born", () => {
+  const { tracker, told } = lab();
+  tracker.load([task(7, 1, 100), task(8, 1, 300)], []);
+  tracker.apply(change(7, "uts", 100 + SLOTS.indexOf("uts"), 300 + SLOTS.indexOf("uts"), "setns"));
+  tracker.apply(change(7, "uts", 300 + SLOTS.indexOf("uts"), 999, "setns")); // never seen: held by a descriptor, perhaps
+  assertEquals(told.map(({ event }) => event), ["ns", "ns"]);
+});
+
+Deno.test("A namespace held by a mount is no orphan, and then by the mount's end", () => {
+  const { tracker, orphans, told } = lab();
+  tracker.load([task(7, 1, 100)], []);
+  tracker.apply(change(7, "net", 100 + SLOTS.indexOf("net"), 500));
+  const namespace = tracker.find("net", id(500))!;
+  tracker.mounted(namespace);
+  tracker.apply(exit(7));
+  assertEquals(orphans.some(({ inum }) => inum === 500), false);
+  tracker.unmounted(namespace);
+  assertEquals(orphans.at(-1)?.inum, 500);
+  tracker.died(namespace, 0n, true, "handle");
+  assertEquals(short(told.at(-1)!), "death net 500 unmounted");
+});
+
+Deno.test("A user namespace lives as long as what it owns, whatever the order of the facts of one call", () => {
+  for (const first of ["user", "net"] as const) {
+    const { tracker, orphans, told } = lab();
+    tracker.load([task(7, 1, 100)], []);
+    const [user, net] = [100 + SLOTS.indexOf("user"), 100 + SLOTS.indexOf("net")];
+    const facts = [change(7, "user", user, 600, "unshare", 5n), change(7, "net", net, 601, "unshare", 5n)];
+    for (const fact of first === "user" ? facts : facts.reverse()) tracker.apply(fact);
+    const [owner, owned] = [tracker.find("user", id(600))!, tracker.find("net", id(601))!];
+    assertEquals(owned.owner, owner);
+    tracker.mounted(owned);
+    tracker.apply(exit(7));
+    assertEquals(orphans.some((one) => one === owner), false);
+    tracker.unmounted(owned);
+    tracker.died(owned, 0n, true, "handle");
+    assert(orphans.includes(owner));
+    tracker.died(owner, 0n, true, "handle");
+    assertEquals(told.slice(-2).map(short), ["death net 601 unmounted", "death user 600 child"]);
+  }
+});
+
+Deno.test("Threads are told of only on request, and the process's end once", () => {
+  for (const threads of [false, true]) {
+    const { tracker, told } = lab({}, undefined, threads);
+    tracker.load([task(7, 1, 100)], []);
+    for (const fact of [fork(7, 7, 9), exit(7, 9, false), fork(7, 7, 10), exit(7, 7, false), exit(7, 10, true)]) {
+      tracker.apply(fact);
+    }
+    assertEquals(told.length, threads ? 5 : 1);
+    assertEquals(tracker.tasks.size, 0);
+  }
+});
+
+Deno.test("A thread that executes a program has the process's number from then on", () => {
+  const { tracker, orphans } = lab();
+  tracker.load([task(7, 1, 100)], []);
+  tracker.apply(fork(7, 7, 9));
+  tracker.apply({ ...change(7, "net", 105, 500), tid: 9 } as Fact);
+  tracker.apply(exit(7, 7, false)); // as the kernel tells of the other threads
+  tracker.apply({ kind: "exec", ...of(7) });
+  assertEquals([...tracker.tasks.keys()], [7]);
+  assertEquals(tracker.find("net", id(500))?.tasks, 1);
+  assertEquals(orphans.some(({ inum }) => inum === 500), false);
+  tracker.apply(exit(7));
+  assertEquals(tracker.tasks.size, 0);
+  assertEquals(tracker.find("net", id(500))?.tasks, 0);
+});
+
+Deno.test("A tree is what descends from its root, also if it was there before", () => {
+  const { tracker, told } = lab({ trees: new Set([7]) });
+  tracker.load([task(7, 1, 100), task(8, 7, 100), task(9, 1, 100)], []);
+  for (const fact of [fork(8, 20), fork(9, 21), fork(20, 22), exit(9), exit(22)]) tracker.apply(fact);
+  assertEquals(told.map(short), ["fork 8 20", "fork 20 22", "exit 22"]);
+});
+
+Deno.test("Kinds, inode numbers, and whose birth was told are conditions of births and deaths", () => {
+  const { tracker, told } = lab({ types: new Set(["net"]), pids: new Set([7]) });
+  tracker.load([task(7, 1, 100), task(8, 1, 100)], []);
+  const net = 100 + SLOTS.indexOf("net");
+  for (
+    const fact of [
+      change(7, "net", net, 500),
+      change(7, "uts", 100 + SLOTS.indexOf("uts"), 501),
+      change(8, "net", net, 502),
+    ]
+  ) tracker.apply(fact);
+  for (const namespace of [...tracker.namespaces()]) tracker.died(namespace, 0n, true, "handle");
+  assertEquals(told.map(short), [`ns 7 net unshare ${net} 500`, "birth net 500 7", "death net 500 unknown"]);
+});
+
+Deno.test("Without ids, a number that comes again from unshare is another namespace", () => {
+  const { tracker, told } = lab({}, new Set<EventKind>(["birth", "death"]));
+  const bare = (inum: number) => ({ inum, id: null });
+  const make = (from: number, to: number): Fact => ({
+    kind: "ns",
+    ...of(7),
+    slot: "uts",
+    reason: "unshare",
+    old: bare(from),
+    new: bare(to),
+    errno: 0,
+  });
+  tracker.load([], []);
+  tracker.apply(fork(1, 7));
+  for (const fact of [make(1, 500), make(500, 501), make(501, 500)]) tracker.apply(fact);
+  assertEquals(told.map(short), ["birth uts 500 7", "birth uts 501 7", "death uts 500 left", "birth uts 500 7"]);
+});
+
+/** Numbers that look random, and are the same each time. */
+function generator(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = Math.imul(state ^ state >>> 15, 0x2c1b3c6d) + 0x9e3779b9 | 0;
+    return ((state ^ state >>> 13) >>> 0) % below;
+  };
+}
+
+interface World {
+  tasks: Map<number, Task & { slots: Map<Slot, NamespaceId> }>;
+  facts: Fact[];
+}
+
+/** Something that happens in a world; the fact is noted. */
+function step(world: World, random: (below: number) => number, numbers: { pid: number; inum: number }): void {
+  const pids = [...world.tasks.keys()];
+  const pid = pids[random(pids.length)]!;
+  const own = world.tasks.get(pid)!;
+  switch (random(4)) {
+    case 0: {
+      const child = numbers.pid++;
+      world.facts.push(fork(pid, child));
+      world.tasks.set(child, {
+        ...own,
+        pid: child,
+        tid: child,
+        ppid: pid,
+        start: BigInt(child),
+        slots: new Map(own.slots),
+      });
+      return;
+    }
+    case 1:
+      if (pids.length < 3) return;
+      world.facts.push(exit(pid));
+      world.tasks.delete(pid);
+      return;
+    case 2: {
+      const slot = SLOTS[random(SLOTS.length)]!;
+      const to = id(numbers.inum++);
+      world.facts.push({
+        kind: "ns",
+        ...of(pid),
+        slot,
+        reason: "unshare",
+        old: own.slots.get(slot)!,
+        new: to,
+        errno: 0,
+      });
+      own.slots.set(slot, to);
+      return;
+    }
+    default: {
+      const other = world.tasks.get(pids[random(pids.length)]!)!;
+      const slot = SLOTS[random(SLOTS.length)]!;
+      const [from, to] = [own.slots.get(slot)!, other.slots.get(slot)!];
+      if (from.inum === to.inum) return;
+      world.facts.push({ kind: "ns", ...of(pid), slot, reason: "setns", old: from, new: to, errno: 0 });
+      own.slots.set(slot, to);
+    }
+  }
+}
+
+function world(): World {
+  const tasks: World["tasks"] = new Map();
+  for (const pid of [1, 2, 3]) {
+    const one = task(pid, 0, 100 * pid);
+    tasks.set(pid, { ...one, slots: new Map(one.slots) as Map<Slot, NamespaceId> });
+  }
+  return { tasks, facts: [] };
+}
+
+/** The world as a snapshot has it whose tasks are read one after another while things go on. */
+function slowSnapshot(w: World, random: (below: number) => number, numbers: { pid: number; inum: number }): Task[] {
+  const seen: Task[] = [];
+  for (const pid of [...w.tasks.keys()]) {
+    for (let i = random(4); i > 0; i--) step(w, random, numbers);
+    const now = w.tasks.get(pid);
+    if (now) seen.push({ ...now, slots: new Map(now.slots) });
+  }
+  return seen;
+}
+
+function assertSame(tracker: Tracker, w: World, what: string): void {
+  assertEquals([...tracker.tasks.keys()].sort(), [...w.tasks.keys()].sort(), what);
+  const counts = new Map<string, number>();
+  for (const known of tracker.tasks.values()) {
+    const real = w.tasks.get(known.tid)!;
+    SLOTS.forEach((slot, i) => {
+      const namespace = known.slots[i];
+      if (namespace) assertEquals(namespace.inum, real.slots.get(slot)!.inum, `${what}: ${known.tid} ${slot}`);
+      const key = `${slotType(slot)} ${real.slots.get(slot)!.inum}`;
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+    });
+  }
+  for (const { type, inum, tasks } of tracker.namespaces()) {
+    assert(tasks <= (counts.get(`${type} ${inum}`) ?? 0), `${what}: ${inum} is held by too many`);
+  }
+}
+
+Deno.test("A snapshot merged with the stream gives each fact once and the right state, in 400 random histories", () => {
+  for (let seed = 1; seed <= 400; seed++) {
+    const random = generator(seed);
+    const numbers = { pid: 10, inum: 5000 };
+    const w = world();
+    for (let i = random(20); i > 0; i--) step(w, random, numbers);
+    w.facts = []; // attached
+    for (let i = random(6); i > 0; i--) step(w, random, numbers);
+    const tasks = slowSnapshot(w, random, numbers);
+    for (let i = random(6); i > 0; i--) step(w, random, numbers);
+    const { tracker, told } = lab();
+    tracker.load(tasks, w.facts);
+    for (const fact of w.facts) tracker.apply(fact);
+    tracker.settle();
+    const kinds = told.filter(({ event }) => event !== "birth").map(({ event }) => event);
+    assertEquals(kinds, w.facts.map(({ kind }) => kind), `seed ${seed}`);
+    const born = told.flatMap((event) => event.event === "birth" ? [event.inum] : []);
+    const made = w.facts.flatMap((fact) => fact.kind === "ns" && fact.reason === "unshare" ? [fact.new!.inum] : []);
+    assertEquals(born, made, `seed ${seed}`);
+    assertSame(tracker, w, `seed ${seed}`);
+  }
+});
+
+Deno.test("After a loss a resync gives the right state, in 400 random histories", () => {
+  for (let seed = 1; seed <= 400; seed++) {
+    const random = generator(seed * 7);
+    const numbers = { pid: 10, inum: 5000 };
+    const w = world();
+    const { tracker, told } = lab();
+    tracker.load([...w.tasks.values()].map((one) => ({ ...one, slots: new Map(one.slots) })), []);
+    for (let i = random(30); i > 0; i--) step(w, random, numbers); // lost
+    w.facts = [];
+    for (let i = random(6); i > 0; i--) step(w, random, numbers);
+    const tasks = slowSnapshot(w, random, numbers);
+    const differences = tracker.resync(tasks, w.facts, 0n);
+    assert(told.every((event) => "exact" in event && !event.exact && event.source === "resync"));
+    assert(told.length >= differences);
+    for (const fact of w.facts) tracker.apply(fact);
+    tracker.settle();
+    assertSame(tracker, w, `seed ${seed}`);
+  }
+});
+
+Deno.test("Who has fallen behind is brought to the same state, in 200 random histories", () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const random = generator(seed * 13);
+    const numbers = { pid: 10, inum: 5000 };
+    const w = world();
+    const { tracker } = lab();
+    tracker.load([...w.tasks.values()].map((one) => ({ ...one, slots: new Map(one.slots) })), []);
+    const copy = tracker.copy();
+    for (let i = random(30); i > 0; i--) step(w, random, numbers);
+    for (const fact of w.facts) tracker.apply(fact);
+    for (const fact of copy.differencesTo(tracker, 0n)) copy.apply(fact);
+    assertSame(copy, w, `seed ${seed}`);
+    assertEquals(copy.differencesTo(tracker, 0n), []);
+  }
+});
+
+Deno.test("Undoing facts leaves the state before them, whatever of them a reading has met", () => {
+  const before = task(7, 1, 100);
+  const net = 100 + SLOTS.indexOf("net");
+  const facts = [change(7, "net", net, 500), change(7, "net", 500, 501), fork(7, 8)];
+  for (const met of [net, 500, 501]) {
+    const read = { ...before, slots: new Map(before.slots).set("net", id(met)) };
+    const { tasks, hints } = rewind([read, task(8, 7, 100)], facts);
+    assertEquals(tasks.map(({ pid }) => pid), [7]);
+    assertEquals(tasks[0]?.slots.get("net"), id(net));
+    assertEquals([...hints.values()].map(({ pid }) => pid), [8]);
+  }
+});
