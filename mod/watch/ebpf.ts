@@ -350,6 +350,6 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
  * @throws {PenneError} If the kernel does not allow it, was built without BTF, or refuses a program; with the reason.
  */
 export function openEbpf(filter: Filter, options: EbpfOptions = {}): Backend {
-  const explain = async (error: SysError) => (await import("./ebpf/explain.ts")).explainRefusal(error);
+  const explain = async (error: SysError) => (await import("./ebpf/refusal.ts")).explainRefusal(error);
   return attempt("observe namespaces by eBPF", () => new EbpfBackend(filter, options), explain);
 }
