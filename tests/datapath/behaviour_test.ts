@@ -12,17 +12,12 @@ function tool(...args: string[]): string[] {
   return [Deno.execPath(), "run", "-A", "--quiet", "--no-check", TOOL, ...args];
 }
 
-/** Number of descriptors of penne. */
-function descriptors(network: Network): number {
-  return [...Deno.readDirSync(`/proc/${network.pid}/fd`)].length;
-}
-
 /** Runs a body; afterwards there are as many flows and descriptors as before. */
 async function leavesNothing(network: Network, body: () => Promise<void>): Promise<void> {
-  const before = descriptors(network);
+  const before = network.descriptors;
   await body();
-  await until("no flow is left", async () => (await network.counters())[0]!.open === 0, 20);
-  assertEquals(descriptors(network), before);
+  await until("no flow is left", () => network.flows === 0, 20);
+  assertEquals(network.descriptors, before);
 }
 
 /** Random bytes in a file. */
@@ -193,9 +188,9 @@ test(
         stderr: "piped",
       });
       const complaint = new Response(child.stderr).text();
-      await until("it is connected", async () => (await network.counters())[0]!.open! > 0);
+      await until("it is connected", () => network.flows > 0);
       await network.must(network.peer, ["ip", "link", "set", "veth0", "down"]);
-      await until("it is given up", async () => (await network.counters())[0]!.open === 0, 30);
+      await until("it is given up", () => network.flows === 0, 30);
       await network.stop();
       assertMatch(await complaint, /^$|Connection reset|timed out|Broken pipe/);
     });
@@ -208,49 +203,46 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
 }, async () => {
   await using network = await openPath({});
   const { guest, host, peer } = network;
-  await leavesNothing(network, async () => {
-    for (const address of [PEER4, PEER6]) {
-      for (const size of ["8", "56", "1400", "20000"]) {
-        const { code, stdout } = await network.run(guest, ["ping", "-c2", "-i0.05", "-W2", "-s", size, address]);
-        assertEquals(code, 0);
-        assertMatch(stdout, /2 packets transmitted, 2 received, 0% packet loss/);
-      }
+  for (const address of [PEER4, PEER6]) {
+    for (const size of ["8", "56", "1400", "20000"]) {
+      const { code, stdout } = await network.run(guest, ["ping", "-c2", "-i0.05", "-W2", "-s", size, address]);
+      assertEquals(code, 0);
+      assertMatch(stdout, /2 packets transmitted, 2 received, 0% packet loss/);
     }
-    // A router between: "peer" forwards to a network behind it.
-    await network.must(peer, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0"]);
-    await network.must(peer, ["sysctl", "-qw", "net.ipv6.icmp.ratelimit=0"]);
-    await network.must(peer, ["ip", "addr", "add", "198.18.5.1/32", "dev", "lo"]);
-    await network.must(peer, ["ip", "route", "add", "198.18.6.0/24", "via", HOST4]);
-    await network.must(peer, ["ip", "route", "add", "unreachable", "198.18.7.0/24"]);
-    for (const method of [[], ["-I"]]) {
-      const { stdout } = await network.run(guest, ["traceroute", "-n", "-q1", "-w1", "-m3", ...method, "198.18.5.1"]);
-      assertMatch(stdout, /\n 1 +198\.18\.5\.1 /);
-      const far = await network.run(guest, ["traceroute", "-n", "-q1", "-w1", "-m3", ...method, "198.18.6.1"]);
-      assertMatch(far.stdout, new RegExp(`\\n 1 +${PEER4.replaceAll(".", "\\.")} `));
-    }
-    const short = await network.run(guest, ["ping", "-c1", "-W2", "-t1", "198.18.6.1"]);
-    assertMatch(short.stdout, /Time to live exceeded/);
-    // The router tells of that once a second.
-    const none = await network.run(guest, ["ping", "-c4", "-i0.6", "-W1", "198.18.7.1"]);
-    assertMatch(none.stdout, /Destination Host Unreachable/);
-    const six = await network.run(guest, ["traceroute", "-6", "-n", "-q1", "-w1", "-m3", PEER6]);
-    assertMatch(six.stdout, new RegExp(`\\n 1 +${PEER6} `));
-    // A closed UDP port.
-    for (const [family, address] of [["4", PEER4], ["6", `[${PEER6}]`]]) {
-      const command = `(echo a; sleep 0.3; echo b; sleep 0.3) | socat -t1 -T1 - UDP${family}:${address}:9`;
-      const { stderr } = await network.run(guest, ["sh", "-c", command]);
-      assertMatch(stderr, /Connection refused/);
-    }
-    // What is unreachable is worth another try, as on any router; what is prohibited is not.
-    await network.must(host, ["ip", "route", "add", "prohibit", "203.0.113.0/24"]);
-    const { stderr } = await network.run(guest, [
-      "sh",
-      "-c",
-      "(echo a; sleep 0.3; echo b; sleep 0.3) | socat -t1 -T1 - UDP4:203.0.113.1:9",
-    ]);
-    assertMatch(stderr, /No route to host/);
-    await until("flows of datagrams have ended", async () => (await network.counters())[0]!.open === 0, 75);
-  });
+  }
+  // A router between: "peer" forwards to a network behind it.
+  await network.must(peer, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0"]);
+  await network.must(peer, ["sysctl", "-qw", "net.ipv6.icmp.ratelimit=0"]);
+  await network.must(peer, ["ip", "addr", "add", "198.18.5.1/32", "dev", "lo"]);
+  await network.must(peer, ["ip", "route", "add", "198.18.6.0/24", "via", HOST4]);
+  await network.must(peer, ["ip", "route", "add", "unreachable", "198.18.7.0/24"]);
+  for (const method of [[], ["-I"]]) {
+    const { stdout } = await network.run(guest, ["traceroute", "-n", "-q1", "-w1", "-m3", ...method, "198.18.5.1"]);
+    assertMatch(stdout, /\n 1 +198\.18\.5\.1 /);
+    const far = await network.run(guest, ["traceroute", "-n", "-q1", "-w1", "-m3", ...method, "198.18.6.1"]);
+    assertMatch(far.stdout, new RegExp(`\\n 1 +${PEER4.replaceAll(".", "\\.")} `));
+  }
+  const short = await network.run(guest, ["ping", "-c1", "-W2", "-t1", "198.18.6.1"]);
+  assertMatch(short.stdout, /Time to live exceeded/);
+  // The router tells of that once a second.
+  const none = await network.run(guest, ["ping", "-c4", "-i0.6", "-W1", "198.18.7.1"]);
+  assertMatch(none.stdout, /Destination Host Unreachable/);
+  const six = await network.run(guest, ["traceroute", "-6", "-n", "-q1", "-w1", "-m3", PEER6]);
+  assertMatch(six.stdout, new RegExp(`\\n 1 +${PEER6} `));
+  // A closed UDP port.
+  for (const [family, address] of [["4", PEER4], ["6", `[${PEER6}]`]]) {
+    const command = `(echo a; sleep 0.3; echo b; sleep 0.3) | socat -t1 -T1 - UDP${family}:${address}:9`;
+    const { stderr } = await network.run(guest, ["sh", "-c", command]);
+    assertMatch(stderr, /Connection refused/);
+  }
+  // What is unreachable is worth another try, as on any router; what is prohibited is not.
+  await network.must(host, ["ip", "route", "add", "prohibit", "203.0.113.0/24"]);
+  const { stderr } = await network.run(guest, [
+    "sh",
+    "-c",
+    "(echo a; sleep 0.3; echo b; sleep 0.3) | socat -t1 -T1 - UDP4:203.0.113.1:9",
+  ]);
+  assertMatch(stderr, /No route to host/);
 });
 
 test("fragments are refused with an ICMP error", { root: true, programs: ["ip", "ping"] }, async () => {
