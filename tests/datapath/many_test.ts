@@ -1,11 +1,12 @@
-// Thousands of flows, limits, and many namespaces.
+// Thousands of flows, limits, many namespaces, and bad lines: all that takes minutes, together.
 
 import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../helpers.ts";
+import { lineSteps } from "./lines.ts";
 import { type Network, openPath, PEER4, until } from "./network.ts";
 
-const needs = { root: true, programs: ["ip", "prlimit", "iperf3"] };
+const needs = { root: true, programs: ["ip", "prlimit", "iperf3", "ping", "socat", "sha256sum"] };
 /** Flows at once; more where somebody asks for it. */
 const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 5000);
 
@@ -52,8 +53,8 @@ async function startServer(network: Network): Promise<Talk> {
   return server;
 }
 
-function startClient(network: Network, kind: string, count: number): Talk {
-  return new Talk(network, network.guest, program("flows", kind, PEER4, "7000", `${count}`));
+function startClient(network: Network, kind: string, count: number, guest = network.guest): Talk {
+  return new Talk(network, guest, program("flows", kind, PEER4, "7000", `${count}`));
 }
 
 /** Opens flows that each echo at the start and at the end. */
@@ -88,6 +89,7 @@ test("many flows, many namespaces, and what is left of them", needs, async (t) =
   });
   await t.step("where descriptors run out, new flows are refused at once and old ones go on", refusals);
   await t.step(`${GUESTS} namespaces are served fairly by one process`, fairness);
+  await lineSteps(t);
   await t.step("the flows of datagrams and of echoes have ended, and memory is back half a minute later", async () => {
     await until("the flows have ended", () => network.flows === 0, 150);
     assertEquals(network.descriptors, descriptors);
@@ -98,7 +100,7 @@ test("many flows, many namespaces, and what is left of them", needs, async (t) =
 });
 
 async function refusals(): Promise<void> {
-  await using network = await openPath({ files: 200 });
+  await using network = await openPath({ files: 200, guests: 2 });
   const server = await startServer(network);
   for (const kind of ["tcp", "udp"]) {
     const start = performance.now();
@@ -110,6 +112,10 @@ async function refusals(): Promise<void> {
     const refused = first[error];
     assertEquals(first, { "echo 0": 200 - refused, [error]: refused });
     assert(refused >= 50 && refused < 200);
+    // Another namespace has its share.
+    const other = startClient(network, kind, 10, network.guests[1]);
+    assertEquals(JSON.parse(await other.line()), { "echo 0": 10 });
+    await other.end();
     await client.say();
     assertEquals(JSON.parse(await client.line())["echo 1"], 200 - refused); // those that are there go on
     await client.end();
