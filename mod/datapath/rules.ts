@@ -111,9 +111,9 @@ export function isGroup(a: Words): boolean {
   return a.family === 4 ? a.w3 >>> 28 === 14 || a.w3 === -1 : a.w0 >>> 24 === 0xff;
 }
 
-/** Whether an IPv6 address is link-local. */
+/** Whether an IPv6 address is link-local: means something on one link alone. */
 export function isLinkLocal(a: Words): boolean {
-  return a.family === 6 && a.w0 >>> 22 === 0x3fa; // fe80::/10
+  return a.family === 6 && (a.w0 >>> 22 === 0x3fa || (a.w0 >>> 16 & 0xff0f) === 0xff02); // fe80::/10, groups of a link
 }
 
 function inPrefix(a: Words, { address, bits }: { address: Words; bits: number }): boolean {

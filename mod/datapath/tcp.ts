@@ -79,6 +79,8 @@ const ACK_DELAY = 2;
 const ACK_DELAY_BYTES = 4096;
 /** Frames of one flow before others get their turn. */
 const PUMP_FRAMES = 4;
+/** Flows of one namespace that have a turn before other namespaces have theirs. */
+const PUMP_FLOWS = 4;
 /** Blocks in a selective acknowledgement. */
 const SACK_BLOCKS = 3;
 /** Bytes on the way at once where the socket does not remember how far it was peeked at: each peek copies them too. */
@@ -120,8 +122,9 @@ export class Tcp {
   /** Flows that this batch of frames had something for. */
   readonly touched: TcpFlow[] = [];
   #ready: TcpFlow[] = [];
-  #others: TcpFlow[] = [];
   #late: TcpFlow[] = [];
+  /** How many of those have had their turn. */
+  #begun = 0;
   readonly #go = () => this.#pumpReady();
   #scheduled = false;
 
@@ -236,6 +239,10 @@ export class Tcp {
     if (flow.queued) return;
     flow.queued = true;
     this.#ready.push(flow);
+    this.#schedule();
+  }
+
+  #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     this.path.reactor.soon(this.#go);
@@ -254,16 +261,30 @@ export class Tcp {
     for (const flow of late) flow.answerLate();
   };
 
+  /** Whether others of the namespace wait for their turn already. */
+  get busy(): boolean {
+    return this.#ready.length > this.#begun + PUMP_FLOWS;
+  }
+
   #pumpReady(): void {
     this.#scheduled = false;
     const ready = this.#ready;
-    this.#ready = this.#others;
-    for (let i = 0; i < ready.length; i++) {
-      ready[i]!.queued = false;
-      ready[i]!.pump();
+    const end = Math.min(ready.length, this.#begun + PUMP_FLOWS);
+    while (this.#begun < end) {
+      const flow = ready[this.#begun++]!;
+      flow.queued = false;
+      flow.pump();
     }
-    ready.length = 0;
-    this.#others = ready;
+    if (this.#begun === ready.length) {
+      ready.length = this.#begun = 0;
+      return;
+    }
+    // What is done with is taken off now and then, in one piece.
+    if (this.#begun > ready.length / 2) {
+      ready.splice(0, this.#begun);
+      this.#begun = 0;
+    }
+    this.#schedule();
   }
 }
 
@@ -356,8 +377,8 @@ export class TcpFlow extends Flow {
   waiting = false;
   /** Whether the socket remembers how far it was peeked at. */
   #offsetSet = false;
-  /** Whether the socket has failed. */
-  #broken = false;
+  /** Why the socket has failed, a negative error number; what has come before that is still to be had. */
+  #broken = 0;
   /** Whether the other side has closed: what is peeked at ends. */
   #ending = false;
 
@@ -541,7 +562,7 @@ export class TcpFlow extends Flow {
     if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();
     if (this.state === OPEN && events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
       this.readable = true;
-      this.pump();
+      this.#take();
     } else if (events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) this.readable = true;
   };
 
@@ -559,15 +580,12 @@ export class TcpFlow extends Flow {
     this.#arm();
   }
 
-  /** Ends it since the socket has failed; what came before that is still to be had, and goes first. */
+  /** Ends it since the socket has failed, once all that came before has been sent to the namespace. */
   #failedOutside(error: number): void {
-    if (this.state === OPEN) {
-      this.readable = true;
-      this.#broken = this.#ending = true;
-      this.pump();
-      if ((this.state as number) === GONE) return;
-    }
-    this.failed(error);
+    if (this.state !== OPEN || this.finSent) return this.failed(error);
+    this.#broken = error;
+    this.readable = this.#ending = true;
+    this.pump();
   }
 
   /**
@@ -682,6 +700,9 @@ export class TcpFlow extends Flow {
       this.sndWindow = window;
       this.windowSeq = seq;
       this.windowAck = ack;
+      // Whoever answers that its window is shut is there, and may take its time (RFC 9293 section 3.8.6.1).
+      if (window === 0) this.tries = 0;
+      else if (before === 0) this.#reopened();
     }
     if (acked > 0) {
       let bytes = acked;
@@ -713,7 +734,7 @@ export class TcpFlow extends Flow {
         else this.#resendFirst(); // there is another gap
       }
     } else if (window !== before) this.touch();
-    else if (length === 0 && !(flags & FLAG.FIN) && distance(this.sndUnacked, this.sndMax) > 0) {
+    else if (window > 0 && length === 0 && !(flags & FLAG.FIN) && distance(this.sndUnacked, this.sndMax) > 0) {
       // With few frames on the way there cannot be as many duplicates, RFC 5827.
       const flight = distance(this.sndUnacked, this.sndMax);
       const enough = Math.min(DUPLICATES, Math.max(1, Math.ceil(flight / this.payloadMax) - 1));
@@ -725,6 +746,14 @@ export class TcpFlow extends Flow {
       }
     }
     if (this.readable || distance(this.sndNext, this.sndMax) > 0) this.touch();
+  }
+
+  /** Forgets the patience of probes, as the window is open again. */
+  #reopened(): void {
+    this.tries = 0;
+    this.#setTimeout();
+    this.dueAt = 0;
+    if (distance(this.sndUnacked, this.sndMax) > 0) this.#arm();
   }
 
   #measured(): void {
@@ -862,7 +891,7 @@ export class TcpFlow extends Flow {
     if (this.state !== OPEN) return;
     if (!this.#discard()) return;
     if (this.finAcked && this.#done()) return;
-    this.pump();
+    this.#take();
     if (!this.ackDue || this.state !== OPEN) return;
     if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES) {
       if (!this.waiting) this.tcp.acknowledgeLater(this);
@@ -916,6 +945,12 @@ export class TcpFlow extends Flow {
     setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, offset);
   }
 
+  /** Sends at once, or where many flows of the namespace wait for that, in turn with them. */
+  #take(): void {
+    if (!this.tcp.busy) this.pump();
+    else if (this.readable && !this.finSent) this.tcp.later(this);
+  }
+
   /** Sends to the namespace what the socket has and the windows allow. */
   pump(): void {
     if (this.state !== OPEN || !this.readable || this.finSent) return;
@@ -950,7 +985,7 @@ export class TcpFlow extends Flow {
           return;
         }
       } else if (n === 0) {
-        if (this.#broken) return; // no end: the error has been asked for
+        if (this.#broken !== 0) return this.failed(this.#broken);
         this.finSent = true;
         this.finNumbered = true;
         this.segment(FLAG.ACK | FLAG.FIN, this.sndNext, 0);
