@@ -3,7 +3,7 @@
 import "../preload.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { test } from "../helpers.ts";
-import { HOST4, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+import { HOST4, listening, must, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
 const TOOL = `${import.meta.dirname}/tool.ts`;
@@ -94,50 +94,114 @@ test("each side may close first, and still get what the other one has to say", n
 test("a reset inside is a reset outside, and the other way round", needs, async () => {
   await using network = await openPath({});
   await leavesNothing(network, async () => {
-    for (const [aborting, suffering] of [["abort", "suffer"], ["suffer", "abort"]] as const) {
-      const server = network.spawn(
-        network.peer,
-        tool("serve", aborting === "abort" ? suffering : "abort", PEER4, "3100"),
-        {
+    // Closing with something unread is one too.
+    for (const how of ["abort", "leave"]) {
+      for (const inside of [true, false]) {
+        const server = network.spawn(network.peer, tool("serve", inside ? "suffer" : how, PEER4, "3100"), {
           stdout: "piped",
-        },
-      );
-      const said = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
-      assertEquals((await said.read()).value, "ready\n");
-      const inside = await network.run(network.guest, tool("connect", aborting, PEER4, "3100"));
-      const outside = (await said.read()).value;
-      const [aborted, suffered] = aborting === "abort" ? [inside.stdout, outside] : [outside, inside.stdout];
-      assertEquals([aborted, suffered], ["aborted\n", "ECONNRESET\n"]);
-      await said.cancel();
-      await network.stop();
+        });
+        const said = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
+        assertEquals((await said.read()).value, "ready\n");
+        const { stdout } = await network.run(network.guest, tool("connect", inside ? how : "suffer", PEER4, "3100"));
+        const outside = (await said.read()).value;
+        assertEquals([how, inside, inside ? outside : stdout], [how, inside, "ECONNRESET\n"]);
+        await said.cancel();
+        await network.stop();
+      }
     }
   });
 });
 
-test("a reader that stops for a while loses nothing, on either side, and nobody else waits for it", needs, async () => {
+test("all that came before a reset arrives, then the reset", needs, async () => {
   await using network = await openPath({});
-  await using file = await randomFile(100_000_000);
   await leavesNothing(network, async () => {
-    for (const up of [true, false]) {
-      const reader = `socat -u ${up ? "TCP4-LISTEN:3200,reuseaddr" : `TCP4:${PEER4}:3200`} - | (sleep 3; sha256sum)`;
-      const writer = `socat -u - ${up ? `TCP4:${PEER4}:3200` : "TCP4-LISTEN:3200,reuseaddr"} < ${file.path}`;
-      const [server, client] = up ? [reader, writer] : [writer, reader];
-      const listener = network.spawn(network.peer, ["sh", "-c", server], { stdout: "piped" });
-      const served = new Response(listener.stdout).text();
-      await listening(network, network.peer, 3200);
-      const running = network.run(network.guest, ["sh", "-c", client]);
-      // Meanwhile another one is served at once.
-      network.spawn(network.peer, ["socat", "TCP4-LISTEN:3201,reuseaddr", "SYSTEM:echo hello"]);
-      await listening(network, network.peer, 3201);
-      const start = performance.now();
-      const hello = await network.run(network.guest, ["socat", "-u", `TCP4:${PEER4}:3201`, "-"]);
-      assertEquals(hello.stdout, "hello\n");
-      assert(performance.now() - start < 2000);
-      const { stdout } = await running;
-      assertEquals((up ? await served : stdout).split(" ")[0], file.hash);
+    const server = network.spawn(network.peer, tool("serve", "pour", PEER4, "3110"), { stdout: "piped" });
+    const outside = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    assertEquals((await outside.read()).value, "ready\n");
+    const client = network.spawn(network.guest, tool("connect", "late", PEER4, "3110"), {
+      stdin: "piped",
+      stdout: "piped",
+    });
+    const inside = client.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    assertEquals((await inside.read()).value, "connected\n");
+    assertEquals((await outside.read()).value, "poured\n"); // more than fits the namespace's socket
+    await server.status;
+    const writer = client.stdin.getWriter();
+    await writer.write(new Uint8Array(1));
+    assertEquals((await inside.read()).value, "all ECONNRESET\n");
+    await writer.close();
+    await Promise.all([inside.cancel(), outside.cancel()]);
+  });
+});
+
+test("what was sent last arrives, though the peer's data was the last to be taken", needs, async () => {
+  await using network = await openPath({});
+  await using file = await randomFile(3_000_000);
+  await leavesNothing(network, async () => {
+    for (let i = 0; i < 3; i++) {
+      const command = `head -c 100000 /dev/zero | socat -t9 TCP4-LISTEN:${
+        3120 + i
+      },reuseaddr - | (sleep 0.5; sha256sum)`;
+      const server = network.spawn(network.peer, ["sh", "-c", command], { stdout: "piped" });
+      const served = new Response(server.stdout).text();
+      await listening(network, network.peer, 3120 + i);
+      const client = `socat -t9 - TCP4:${PEER4}:${3120 + i} < ${file.path} | wc -c`;
+      const { stdout } = await network.run(network.guest, ["sh", "-c", client]);
+      assertEquals([stdout, await served], ["100000\n", `${file.hash}  -\n`]);
     }
   });
 });
+
+test(
+  "a reader that is stopped for a while loses nothing, on either side, and nobody else waits for it",
+  needs,
+  async () => {
+    await using network = await openPath({});
+    await using file = await randomFile(100_000_000);
+    const copy = await Deno.makeTempFile();
+    const hash = async () => (await must(["sha256sum", copy])).split(" ")[0];
+    const size = () => Deno.statSync(copy).size;
+    try {
+      await leavesNothing(network, async () => {
+        for (const up of [true, false]) {
+          await Deno.truncate(copy);
+          const [listen, connect] = ["TCP4-LISTEN:3200,reuseaddr", `TCP4:${PEER4}:3200`];
+          const read = ["socat", "-u", up ? listen : connect, `OPEN:${copy}`];
+          const pieces = `(head -c 1000000 ${file.path}; sleep 0.3; tail -c +1000001 ${file.path})`;
+          const write = ["sh", "-c", `${pieces} | socat -u - ${up ? connect : listen}`];
+          const server = network.spawn(network.peer, up ? read : write);
+          await listening(network, network.peer, 3200);
+          const client = network.spawn(network.guest, up ? write : read);
+          const [reader, writer] = up ? [server, client] : [client, server];
+          await until("the reader has begun", () => size() >= 500_000);
+          reader.kill("SIGSTOP");
+          const before = size();
+          let written = false;
+          writer.status.then(() => written = true);
+          // Meanwhile another one is served at once.
+          network.spawn(network.peer, ["socat", "TCP4-LISTEN:3201,reuseaddr", "SYSTEM:echo hello"]);
+          await listening(network, network.peer, 3201);
+          const start = performance.now();
+          const hello = await network.run(network.guest, ["socat", "-u", `TCP4:${PEER4}:3201`, "-"]);
+          assertEquals(hello.stdout, "hello\n");
+          assert(performance.now() - start < 2000);
+          await new Promise((resolve) => setTimeout(resolve, 1500));
+          assertEquals([written, size()], [false, before]);
+          reader.kill("SIGCONT");
+          // And then penne itself, in the middle of it.
+          await until("it goes on", () => size() > before);
+          Deno.kill(network.pid, "SIGSTOP");
+          await new Promise((resolve) => setTimeout(resolve, 500));
+          Deno.kill(network.pid, "SIGCONT");
+          await Promise.all([reader.status, writer.status]);
+          assertEquals([up, await hash()], [up, file.hash]);
+        }
+      });
+    } finally {
+      await Deno.remove(copy);
+    }
+  },
+);
 
 test("tiny windows are slow, not wrong", needs, async () => {
   await using network = await openPath({});
