@@ -134,24 +134,6 @@ test("all that came before a reset arrives, then the reset", needs, async () => 
   });
 });
 
-test("what was sent last arrives, though the peer's data was the last to be taken", needs, async () => {
-  await using network = await openPath({});
-  await using file = await randomFile(3_000_000);
-  await leavesNothing(network, async () => {
-    for (let i = 0; i < 3; i++) {
-      const command = `head -c 100000 /dev/zero | socat -t9 TCP4-LISTEN:${
-        3120 + i
-      },reuseaddr - | (sleep 0.5; sha256sum)`;
-      const server = network.spawn(network.peer, ["sh", "-c", command], { stdout: "piped" });
-      const served = new Response(server.stdout).text();
-      await listening(network, network.peer, 3120 + i);
-      const client = `socat -t9 - TCP4:${PEER4}:${3120 + i} < ${file.path} | wc -c`;
-      const { stdout } = await network.run(network.guest, ["sh", "-c", client]);
-      assertEquals([stdout, await served], ["100000\n", `${file.hash}  -\n`]);
-    }
-  });
-});
-
 test(
   "a reader that is stopped for a while loses nothing, on either side, and nobody else waits for it",
   needs,

@@ -1,5 +1,5 @@
-// What a connection does when time goes by: hours of it in no time, as the clock is the test's. The tap is one end of a pair
-// of sockets, the namespace the test itself; the other side is a listener on this machine's loopback.
+// Connections segment by segment, and what they do when time goes by: hours of it in no time, as the clock is the test's. The
+// tap is one end of a pair of sockets, the namespace the test itself; the other side is a listener on this machine's loopback.
 
 import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -36,7 +36,8 @@ class Inside implements AsyncDisposable {
   readonly #tap: Fd;
   readonly #end: Fd;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  #outside: Deno.Conn | undefined;
+  /** The other side. */
+  outside: Deno.TcpConn | undefined;
   /** Next number of ours, and of theirs. */
   seq = 1000;
   ack = 0;
@@ -64,15 +65,15 @@ class Inside implements AsyncDisposable {
     return this.tcp.path.table.list[0] as TcpFlow | undefined;
   }
 
-  /** Sends a segment without data. */
-  send(flags: number, window: number): void {
+  /** Sends a segment, by default without data. */
+  send(flags: number, window: number, size = 0): void {
     const { view, bytes } = RX;
-    const length = T + TCP_HEADER;
+    const length = T + TCP_HEADER + size;
     bytes.fill(0, 0, length);
     view.setUint8(0, VNET_FLAG.NEEDS_CSUM); // it has never left this machine
     view.setUint16(VNET + 12, 0x0800);
     view.setUint16(IP, 0x4500);
-    view.setUint16(IP + 2, IPV4 + TCP_HEADER);
+    view.setUint16(IP + 2, IPV4 + TCP_HEADER + size);
     view.setUint16(IP + 8, 64 << 8 | PROTOCOL.TCP);
     bytes.set(OWN, IP + 12);
     bytes.set(LOOPBACK_INSIDE, IP + 16);
@@ -88,6 +89,7 @@ class Inside implements AsyncDisposable {
     assertEquals(parse(view, 0, length, packet), KIND.IP);
     this.tcp.input(packet);
     this.tcp.finishBatch();
+    this.seq += size;
   }
 
   /** All segments that have come since the last time. */
@@ -105,14 +107,14 @@ class Inside implements AsyncDisposable {
   /** Connects, with a window of some bytes, and has something sent to us. */
   async connect(window: number, data: Uint8Array): Promise<void> {
     this.send(FLAG.SYN, window);
-    this.#outside = await this.#listener.accept();
+    this.outside = await this.#listener.accept();
     this.reactor.turn(1000);
     const [synAck] = this.received();
     assertEquals(synAck?.flags, FLAG.SYN | FLAG.ACK);
     this.seq++;
     this.ack = synAck!.seq + 1 | 0;
     this.send(FLAG.ACK, window);
-    await this.#outside.write(data);
+    await this.outside.write(data);
     this.reactor.turn(1000);
   }
 
@@ -126,7 +128,7 @@ class Inside implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.flow?.close();
     countNamespace(-1);
-    this.#outside?.close();
+    this.outside?.close();
     this.#listener.close();
     this.#tap.close();
     this.#end.close();
@@ -190,4 +192,22 @@ Deno.test("an idle namespace is asked after two hours whether it is there, and g
   assertEquals(questions.length, 9);
   assertEquals(Math.round(questions[0]! / 60), 120);
   assertEquals(inside.flow, undefined);
+});
+
+Deno.test("a connection ends in order, though the last acknowledgement comes with the end", async () => {
+  await using inside = new Inside();
+  await inside.connect(10_000, new Uint8Array(5000));
+  await inside.outside!.closeWrite();
+  inside.reactor.turn(1000);
+  assert(inside.received().some(({ flags }) => flags & FLAG.FIN));
+  // More than the other side's socket holds, so that some of it is still on the way.
+  for (let i = 0; i < 20; i++) inside.send(FLAG.ACK, 10_000, 30_000);
+  // A socket that is closed while it has something unread resets the connection, and loses that.
+  inside.ack = inside.ack + 5001 | 0;
+  inside.send(FLAG.FIN | FLAG.ACK, 10_000);
+  assertEquals(inside.flow, undefined);
+  const rest = new Uint8Array(100_000);
+  let total = 0;
+  for (let n; (n = await inside.outside!.read(rest)) !== null;) total += n;
+  assertEquals(total, 600_000);
 });
