@@ -23,7 +23,7 @@ import { finish, fold, sum } from "../packet/checksum.ts";
 import { IPV4, IPV6, type Packet, PROTOCOL, transportValid } from "../packet/packet.ts";
 import type { Watched } from "../reactor/reactor.ts";
 import { relayErrors } from "./errors.ts";
-import { Flow } from "./flows.ts";
+import { dropStrays, Flow } from "./flows.ts";
 import { RX, TX } from "./memory.ts";
 import { type Path, TX_IP } from "./path.ts";
 import { isGroup, NOT_REACHED } from "./rules.ts";
@@ -99,6 +99,7 @@ export class Icmp {
     let error = path.rules.prepare(s, target, ports >>> 16);
     if (error === 0) error = connect(s, target, 0, target.scope);
     if (error < 0) return refuse(error);
+    dropStrays(s);
     try {
       flow.watched = path.reactor.watch(flow.fd, EPOLL.IN, flow.onEvents);
     } catch {

@@ -16,7 +16,6 @@ import {
   MMSGHDR,
   MSG,
   MSGHDR_AT,
-  receiveAt,
   receiveMessages,
   sendMessage,
   sendMessages,
@@ -49,7 +48,7 @@ import {
 } from "../packet/packet.ts";
 import type { Watched } from "../reactor/reactor.ts";
 import { relayErrors } from "./errors.ts";
-import { Flow } from "./flows.ts";
+import { dropStrays, Flow } from "./flows.ts";
 import { RX, TX } from "./memory.ts";
 import { type Path, TX_IP } from "./path.ts";
 import { isGroup, NOT_REACHED, type Target } from "./rules.ts";
@@ -67,9 +66,6 @@ const TIMEOUT_NAME = 5_000;
 const DNS_PORT = 53;
 /** Milliseconds in which a resolver is to have answered when it is asked again. */
 const RESOLVER_PATIENCE = 500;
-
-/** Datagrams of others that a new socket is rid of. */
-const STRAY_MAX = 1024;
 
 /** Datagrams taken or given at once. */
 const BATCH = 64;
@@ -222,8 +218,7 @@ export class Udp {
     let error = flow.claimPort(target);
     if (error === 0) error = connect(s, target, target.port, target.scope);
     if (error < 0) return refuse(error);
-    // What has come from anybody while it was not connected yet.
-    for (let i = 0; i < STRAY_MAX && receiveAt(s, 0, 0, MSG.DONTWAIT | MSG.TRUNC) >= 0; i++);
+    dropStrays(s);
     try {
       flow.watched = path.reactor.watch(flow.fd!, EPOLL.IN, flow.onEvents);
     } catch {

@@ -299,3 +299,19 @@ test("fragments are refused with an ICMP error", { root: true, programs: ["ip", 
     assertMatch(stdout, /(Packet filtered|Administratively prohibited|administratively prohibited)/);
   }
 });
+
+test("whoever is asked for by ARP, it is the gateway; and no byte of another packet fills the answer up", {
+  root: true,
+  programs: ["ip", "ping"],
+}, async () => {
+  await using network = await openPath({});
+  // What may be left in memory: a payload of ones.
+  await network.must(network.guest, ["ping", "-c1", "-W2", "-p", "ff", "-s", "200", PEER4]);
+  const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/raw.ts`];
+  const { stdout } = await network.run(network.guest, [...script, "arp"]);
+  const mac = "9a559a559a55";
+  const own = (await network.must(network.guest, ["cat", "/sys/class/net/tap0/address"])).trim().replaceAll(":", "");
+  // From the gateway's address, an answer: 10.77.0.99 is there. Then zeros, up to the least length of a frame.
+  const answer = `${own}${mac}0806` + `0001080006040002${mac}0a4d0063${own}0a4d0002`;
+  assertEquals(stdout.trim(), answer + "00".repeat(60 - 42));
+});

@@ -7,15 +7,20 @@ import { GUEST4, GUEST6, HOST4, HOST6, listening, type Network, openPath, PEER4,
 
 const needs = { root: true, programs: ["ip", "socat", "ping", "dig", "dnsmasq"] };
 
-/** Has the host answer "host" on TCP and UDP port 4000 of every address, and note every packet that comes by. */
-async function answerOnHost(network: Network): Promise<void> {
+/** Has a namespace answer with a command's output on TCP and UDP port 4000 of every address. */
+async function answer(network: Network, netns: string, command: string): Promise<void> {
   for (const family of ["4", "6"]) {
     const only = family === "6" ? ",ipv6only=1" : "";
-    network.spawn(network.host, ["socat", `TCP${family}-LISTEN:4000,fork,reuseaddr${only}`, "SYSTEM:echo host"]);
-    network.spawn(network.host, ["socat", `UDP${family}-LISTEN:4000,fork,reuseaddr${only}`, "SYSTEM:echo host"]);
+    network.spawn(netns, ["socat", `TCP${family}-LISTEN:4000,fork,reuseaddr${only}`, `SYSTEM:${command}`]);
+    network.spawn(netns, ["socat", `UDP${family}-LISTEN:4000,fork,reuseaddr${only}`, `SYSTEM:${command}`]);
   }
-  await listening(network, network.host, 4000);
-  await listening(network, network.host, 4000, true);
+  await listening(network, netns, 4000);
+  await listening(network, netns, 4000, true);
+}
+
+/** Has the host answer "host". */
+function answerOnHost(network: Network): Promise<void> {
+  return answer(network, network.host, "echo host");
 }
 
 /** What an address answers inside on TCP and UDP port 4000. */
@@ -162,15 +167,111 @@ test("what is sent leaves by the address that was given", needs, async () => {
   await using network = await openPath({ options: ["--outbound", "198.51.100.11", "-o", "2001:db8:1::11"] });
   await network.must(network.host, ["ip", "addr", "add", "198.51.100.11/24", "dev", "veth0"]);
   await network.must(network.host, ["ip", "addr", "add", "2001:db8:1::11/64", "dev", "veth0", "nodad"]);
-  network.spawn(network.peer, ["socat", "TCP4-LISTEN:4000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  network.spawn(network.peer, ["socat", "UDP4-LISTEN:4000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  network.spawn(network.peer, ["socat", "TCP6-LISTEN:4000,fork,reuseaddr,ipv6only=1", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  network.spawn(network.peer, ["socat", "UDP6-LISTEN:4000,fork,reuseaddr,ipv6only=1", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  await listening(network, network.peer, 4000);
-  await listening(network, network.peer, 4000, true);
+  await answer(network, network.peer, "echo $SOCAT_PEERADDR");
   assertEquals(await ask(network, PEER4), ["198.51.100.11", "198.51.100.11"]);
   const six = "[2001:0db8:0001:0000:0000:0000:0000:0011]";
   assertEquals(await ask(network, PEER6), [six, six]);
+});
+
+test("what is sent leaves by the interface that was given, of each family", needs, async () => {
+  const [behind4, behind6] = ["198.18.5.1", "2001:db8:5::1"];
+  await using network = await openPath({ options: ["--outbound-if4", "veth1", "--outbound-if6", "veth1"] });
+  const { host, peer } = network;
+  // Two ways to the same addresses; without the options it would be the first one.
+  await network.must(host, ["ip", "link", "add", "veth1", "type", "veth", "peer", "name", "veth1", "netns", peer]);
+  for (const [netns, last] of [[host, 1], [peer, 2]] as const) {
+    await network.must(netns, ["ip", "link", "set", "veth1", "up"]);
+    await network.must(netns, ["ip", "addr", "add", `192.0.2.${last}/24`, "dev", "veth1"]);
+    await network.must(netns, ["ip", "addr", "add", `2001:db8:f::${last}/64`, "dev", "veth1", "nodad"]);
+  }
+  await network.must(host, ["ip", "route", "add", `${behind4}/32`, "via", "192.0.2.2", "metric", "1000"]);
+  await network.must(host, ["ip", "route", "add", `${behind4}/32`, "via", PEER4, "metric", "10"]);
+  await network.must(host, ["ip", "route", "add", `${behind6}/128`, "via", "2001:db8:f::2", "metric", "1000"]);
+  await network.must(host, ["ip", "route", "add", `${behind6}/128`, "via", PEER6, "metric", "10"]);
+  await network.must(peer, ["ip", "addr", "add", `${behind4}/32`, "dev", "lo"]);
+  await network.must(peer, ["ip", "addr", "add", `${behind6}/128`, "dev", "lo", "nodad"]);
+  // An answer comes from who was asked.
+  await network.must(peer, ["ip", "route", "replace", "192.0.2.0/24", "dev", "veth1", "src", behind4]);
+  await network.must(peer, [
+    "ip",
+    "-6",
+    "route",
+    "replace",
+    "2001:db8:f::/64",
+    "dev",
+    "veth1",
+    "src",
+    behind6,
+    "metric",
+    "256",
+  ]);
+  await answer(network, network.peer, "echo $SOCAT_PEERADDR");
+  assertEquals(await ask(network, behind4), ["192.0.2.1", "192.0.2.1"]);
+  const six = "[2001:0db8:000f:0000:0000:0000:0000:0001]";
+  assertEquals(await ask(network, behind6), [six, six]);
+});
+
+test("a link-local address is one of the host's link", needs, async () => {
+  await using network = await openPath({});
+  for (const [netns, last] of [[network.host, 1], [network.peer, 2]] as const) {
+    await network.must(netns, ["ip", "addr", "add", `fe80::99:${last}/64`, "dev", "veth0", "nodad"]);
+  }
+  await answer(network, network.peer, "echo peer");
+  assertEquals(await ask(network, "fe80::99:2%tap0"), ["peer", "peer"]);
+  const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W1", "fe80::99:2%tap0"]);
+  assertMatch(stdout, / bytes from fe80::99:2/);
+});
+
+test("datagrams to groups leave the host, and the host itself does not hear them", needs, async () => {
+  await using network = await openPath({});
+  const members = [
+    ["4", "239.1.2.3", "ip-add-membership=239.1.2.3:veth0"],
+    ["6", "[ff02::77%tap0]", "ipv6-join-group=[ff02::77]:veth0"],
+  ];
+  for (const [family, group, join] of members) {
+    const heard = [network.host, network.peer].map((netns) => {
+      const child = network.spawn(netns, ["socat", "-u", `UDP${family}-RECV:4100,${join}`, "-"], { stdout: "piped" });
+      return { netns, child, reader: child.stdout.pipeThrough(new TextDecoderStream()).getReader() };
+    });
+    for (const { netns } of heard) await listening(network, netns, 4100, true);
+    await network.must(network.guest, ["sh", "-c", `echo hello | socat -u - UDP${family}-SENDTO:${group}:4100`]);
+    assertEquals((await heard[1]!.reader.read()).value, "hello\n");
+    // What the host had to say of it would have been there before.
+    await network.stop(heard[0]!.child);
+    assertEquals((await heard[0]!.reader.read()).done, true);
+    await heard[1]!.reader.cancel();
+    await network.stop();
+  }
+});
+
+test("what strangers send to a port that has just been opened does not come in", needs, async () => {
+  await using network = await openPath({});
+  const script = `${import.meta.dirname}/datagrams.ts`;
+  const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script];
+  const stranger = network.spawn(network.peer, [...deno, "pour", HOST4, "5555"], { stdout: "piped" });
+  const reader = stranger.stdout.getReader();
+  await reader.read();
+  const { stdout } = await network.run(network.guest, [...deno, "ask", "5555", PEER4, "10000", "300"]);
+  assertEquals(stdout, "0\n");
+  await reader.cancel();
+});
+
+test("ICMP errors of an address that was mapped come from that address", {
+  root: true,
+  programs: ["ip", "traceroute"],
+}, async () => {
+  await using network = await openPath({
+    copy: true,
+    options: [
+      ...["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
+      ...["--map-host-loopback", "169.254.1.3", "--map-host-loopback", "fd00:1::3"],
+    ],
+  });
+  for (const address of ["169.254.1.2", "169.254.1.3", "fd00:1::2", "fd00:1::3"]) {
+    const family = address.includes(":") ? "-6" : "-4";
+    const { stdout } = await network.run(network.guest, ["traceroute", family, "-n", "-q1", "-w1", "-m2", address]);
+    assertMatch(stdout, new RegExp(`\n 1 +${address} `));
+  }
 });
 
 /** Starts a name server in a namespace that answers `name.example` with an address. */
