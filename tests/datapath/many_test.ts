@@ -145,7 +145,7 @@ async function fairness(): Promise<void> {
   for (const reverse of [[], ["-R"]]) {
     const rates = await Promise.all(
       network.guests.map(async (guest, i) => {
-        const { end } = await iperf(guest, base + i, "-t", "10", "-O", "2", ...reverse);
+        const { end } = await iperf(guest, base + i, "-t", "8", "-O", "2", ...reverse);
         return end.sum_received.bytes as number;
       }),
     );
@@ -156,6 +156,12 @@ async function fairness(): Promise<void> {
       `the slowest has ${(slowest / mean).toFixed(2)} of the mean ${reverse.length ? "to" : "from"} inside`,
     );
   }
+  // A hundred connections of one namespace leave another one its share.
+  const [hundred, one] = await Promise.all(["100", "1"].map(async (count, i) => {
+    const { end } = await iperf(network.guests[i]!, base + i, "-t", "4", "-P", count, "-R");
+    return end.sum_received.bytes as number;
+  }));
+  assert(one! >= hundred! / 4, `${(one! / hundred!).toFixed(2)} of what a hundred connections of another have`);
   // One floods with small datagrams to nobody in particular; the others still get through.
   const flood = iperf(network.guests[0]!, base + GUESTS, "-u", "-b", "0", "-l", "16", "-t", "6").catch(() => null);
   const others = await Promise.all(
