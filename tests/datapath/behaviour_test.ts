@@ -9,7 +9,7 @@ const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
 const TOOL = `${import.meta.dirname}/tool.ts`;
 
 function tool(...args: string[]): string[] {
-  return [Deno.execPath(), "run", "-A", "--quiet", "--no-check", TOOL, ...args];
+  return ["timeout", "30", Deno.execPath(), "run", "-A", "--quiet", "--no-check", TOOL, ...args];
 }
 
 /** Runs a body; afterwards there are as many flows and descriptors as before. */

@@ -229,18 +229,21 @@ test("datagrams to groups leave the host, and the host itself does not hear them
     ["6", "[ff02::77%tap0]", "ipv6-join-group=[ff02::77]:veth0"],
   ];
   for (const [family, group, join] of members) {
-    const heard = [network.host, network.peer].map((netns) => {
-      const child = network.spawn(netns, ["socat", "-u", `UDP${family}-RECV:4100,${join}`, "-"], { stdout: "piped" });
-      return { netns, child, reader: child.stdout.pipeThrough(new TextDecoderStream()).getReader() };
-    });
-    for (const { netns } of heard) await listening(network, netns, 4100, true);
-    await network.must(network.guest, ["sh", "-c", `echo hello | socat -u - UDP${family}-SENDTO:${group}:4100`]);
-    assertEquals((await heard[1]!.reader.read()).value, "hello\n");
-    // What the host had to say of it would have been there before.
-    await network.stop(heard[0]!.child);
-    assertEquals((await heard[0]!.reader.read()).done, true);
-    await heard[1]!.reader.cancel();
-    await network.stop();
+    const files = await Promise.all([Deno.makeTempFile(), Deno.makeTempFile()]);
+    try {
+      for (const [i, netns] of [network.host, network.peer].entries()) {
+        network.spawn(netns, ["socat", "-u", `UDP${family}-RECV:4100,${join}`, `OPEN:${files[i]}`]);
+        await listening(network, netns, 4100, true);
+      }
+      await network.must(network.guest, ["sh", "-c", `echo hello | socat -u - UDP${family}-SENDTO:${group}:4100`]);
+      await until("the peer has heard it", () => Deno.readTextFileSync(files[1]!) === "hello\n");
+      // What the host had to hear would have come before.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      assertEquals(Deno.readTextFileSync(files[0]!), "");
+      await network.stop();
+    } finally {
+      for (const file of files) await Deno.remove(file);
+    }
   }
 });
 
