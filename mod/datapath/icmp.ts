@@ -107,7 +107,7 @@ export class Icmp {
       return refuse(NOT_REACHED);
     }
     path.counters.flows++;
-    path.table.add(flow, p, ports);
+    path.table.add(flow, p);
     return flow;
   }
 }
@@ -121,18 +121,7 @@ class EchoFlow extends Flow {
   usedAt: number;
 
   constructor(readonly path: Path, p: Packet, ports: number) {
-    super();
-    this.protocol = p.protocol;
-    this.family = p.family;
-    this.s0 = p.s0;
-    this.s1 = p.s1;
-    this.s2 = p.s2;
-    this.s3 = p.s3;
-    this.d0 = p.d0;
-    this.d1 = p.d1;
-    this.d2 = p.d2;
-    this.d3 = p.d3;
-    this.ports = ports;
+    super(p, ports);
     this.usedAt = path.reactor.now;
   }
 

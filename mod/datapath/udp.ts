@@ -228,7 +228,7 @@ export class Udp {
     flow.targetFamily = target.family;
     flow.resolver = target.resolver;
     path.counters.flows++;
-    path.table.add(flow, p, ports);
+    path.table.add(flow, p);
     return flow;
   }
 }
@@ -257,19 +257,8 @@ export class UdpFlow extends Flow {
   readonly #pseudoSum: number;
 
   constructor(readonly udp: Udp, p: Packet, ports: number) {
-    super();
+    super(p, ports);
     this.path = udp.path;
-    this.protocol = PROTOCOL.UDP;
-    this.family = p.family;
-    this.s0 = p.s0;
-    this.s1 = p.s1;
-    this.s2 = p.s2;
-    this.s3 = p.s3;
-    this.d0 = p.d0;
-    this.d1 = p.d1;
-    this.d2 = p.d2;
-    this.d3 = p.d3;
-    this.ports = ports;
     this.sentAt = this.begunAt = this.path.reactor.now;
     this.#ipSum = 0x4500 + 0x4000 + 0x4011 + half(p.s3) + half(p.d3);
     this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.UDP +
