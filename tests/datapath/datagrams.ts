@@ -1,6 +1,6 @@
 // Datagrams of a kind of their own: `pour ADDRESS PORT` sends one after the other until it is ended; `ask LOCAL ADDRESS PORT
 // COUNT` sends one from a port to each of so many ports, and prints how many come back; `sizes ADDRESS PORT SIZE…` sends
-// datagrams of some sizes, each when the one before is answered, and prints the sizes of the answers.
+// datagrams of some sizes, first each when the one before is answered, then all at once, and prints the sizes of the answers.
 
 import { bind, connect, MSG, receiveAt, sendAt, SOCK, socket } from "../../ffi/net.ts";
 import { EPOLL } from "../../ffi/epoll.ts";
@@ -46,11 +46,21 @@ if (mode === "pour") {
   connect(s, to, Number(rest[1]));
   const answers: number[] = [];
   reactor.watch(fd, EPOLL.IN, () => void answers.push(receiveAt(s, memory.at, 65536, MSG.DONTWAIT)));
-  for (const size of rest.slice(2)) {
-    const before = answers.length;
-    sendAt(s, memory.at, Number(size), MSG.NOSIGNAL);
+  const sizes = rest.slice(2).map(Number);
+  let expected = 0;
+  const send = (size: number) => {
+    sendAt(s, memory.at, size, MSG.NOSIGNAL);
+    expected++;
+  };
+  const settle = () => {
     const end = performance.now() + 2000;
-    while (answers.length === before && performance.now() < end) reactor.turn(100);
+    while (answers.length < expected && performance.now() < end) reactor.turn(100);
+  };
+  for (const size of sizes) {
+    send(size);
+    settle();
   }
+  sizes.forEach(send);
+  settle();
   console.log(answers.join(" "));
 }
