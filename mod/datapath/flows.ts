@@ -1,6 +1,5 @@
 // The table of a namespace's flows, by protocol, addresses and ports.
 
-import { MSG, receiveAt } from "../../ffi/net.ts";
 import type { Packet } from "../packet/packet.ts";
 import { WordHash } from "./hash.ts";
 import { countFlow } from "./share.ts";
@@ -52,18 +51,6 @@ export abstract class Flow {
   abstract tick(now: number): void;
   /** Ends it without a word to either side but what the kernel says when a socket is closed. */
   abstract close(): void;
-}
-
-/** Datagrams of strangers that a new socket is rid of: as many as there could be at the most. */
-const STRAYS_MAX = 1024;
-
-/**
- * Drops what a socket for datagrams has got before it was connected: until then it takes them from anybody.
- *
- * @param s The socket, connected now.
- */
-export function dropStrays(s: number): void {
-  for (let i = 0; i < STRAYS_MAX && receiveAt(s, 0, 0, MSG.DONTWAIT | MSG.TRUNC) >= 0; i++);
 }
 
 /** Port outside. */
