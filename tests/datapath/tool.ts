@@ -1,6 +1,6 @@
 // Connections that end by a reset: `serve|connect ROLE ADDRESS PORT`. One side sends a byte and resets ("abort"), or closes
 // with that of the other one unread ("leave"), or sends a lot, and resets when all of it is acknowledged ("pour"). The other
-// one tells what it is told ("suffer"), or begins to read only then ("late") and tells how much there was too.
+// one tells what it is told ("suffer"), or goes on sending until it is told something ("insist"), or begins to read only then ("late") and tells how much there was too.
 
 import { bind, connect, E, MSG, receiveAt, resetOnClose, sendAt, SOCK, socket } from "../../ffi/net.ts";
 import { Fd } from "../../ffi/fd.ts";
@@ -64,6 +64,15 @@ if (role === "abort") {
   resetOnClose(s);
   fd.close();
   console.log("poured");
+} else if (role === "insist") {
+  console.log("connected");
+  let n: number = E.AGAIN;
+  while (n === E.AGAIN) {
+    sendAt(s, memory.at, 1, MSG.DONTWAIT | MSG.NOSIGNAL);
+    await pause();
+    n = receiveAt(s, memory.at, 1, MSG.DONTWAIT);
+  }
+  console.log(n === 0 ? "end" : errnoName(-n));
 } else if (role === "late") {
   console.log("connected");
   Deno.stdin.readSync(new Uint8Array(1));
