@@ -87,6 +87,7 @@ const NR = {
   connect: syscallNumber("connect"),
   bind: syscallNumber("bind"),
   getsockname: syscallNumber("getsockname"),
+  getpeername: syscallNumber("getpeername"),
   setsockopt: syscallNumber("setsockopt"),
   getsockopt: syscallNumber("getsockopt"),
   shutdown: syscallNumber("shutdown"),
@@ -186,6 +187,18 @@ export function localPort(s: number): number {
   name.view.setUint32(32, 28, true);
   const n = q(NR.getsockname, s, name.at, name.at + 32, 0, 0, 0);
   return n < 0 ? n : name.view.getUint16(2);
+}
+
+/**
+ * The address that a socket is connected to, getpeername(2).
+ *
+ * @param s The socket.
+ * @param address Set to it; its family to 0 if there is none.
+ */
+export function peerAddress(s: number, address: Words): void {
+  name.view.setUint32(32, 28, true);
+  address.family = 0;
+  if (q(NR.getpeername, s, name.at, name.at + 32, 0, 0, 0) === 0) readSockaddr(name.view, 0, address);
 }
 
 /** setsockopt(2) of an int. */

@@ -1,9 +1,10 @@
 // ICMP errors that a socket was told of, handed on to the namespace: traceroute, unreachable ports, path MTU.
 
-import { ERROR_DATA, type QueuedError, takeError, type Words } from "../../ffi/net.ts";
+import { ERROR_DATA, peerAddress, type QueuedError, takeError, type Words } from "../../ffi/net.ts";
 import { PROTOCOL } from "../packet/packet.ts";
 import type { Flow } from "./flows.ts";
 import type { Path } from "./path.ts";
+import { isHostOnly, sameWords } from "./rules.ts";
 import { problemOf, sendProblem } from "./unreachable.ts";
 
 /** Where an error came from, `ee_origin` of recverr(7). */
@@ -11,6 +12,8 @@ const ORIGIN = { LOCAL: 1, ICMP: 2, ICMP6: 3 } as const;
 const EMSGSIZE = 90;
 /** Errors handed on at once. */
 const ERRORS_MAX = 32;
+
+const peer: Words = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
 
 /** What {@linkcode QueuedError} is in the namespace's family. */
 function problem(flow: Flow, error: QueuedError): { type: number; code: number } {
@@ -37,14 +40,14 @@ export function relayErrors(path: Path, flow: Flow, s: number): void {
     if (flow.protocol !== PROTOCOL.UDP) {
       word = (flow.ports >>> 16) << 16 | (error.length >= 8 ? ERROR_DATA.view.getUint16(ERROR_DATA.at + 6) : 0);
     }
-    const from: Words | undefined = error.from.family === flow.family ? translate(flow, error.from) : undefined;
+    const from: Words | undefined = error.from.family === flow.family ? translate(flow, s, error.from) : undefined;
     sendProblem(path, flow, problem(flow, error), word, error.errno === EMSGSIZE ? error.info : 0, from);
   }
 }
 
 /** The sender of an error as the namespace knows it: the destination itself may have another address outside. */
-function translate(flow: Flow, from: Words): Words | undefined {
-  // Of a destination that was mapped, nothing of what is behind the mapping is told.
-  const loopback = from.family === 4 ? from.w3 >>> 24 === 127 : from.w0 === 0 && from.w1 === 0 && from.w2 === 0;
-  return loopback ? { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 } : from;
+function translate(flow: Flow, s: number, from: Words): Words {
+  peerAddress(s, peer);
+  const destination = isHostOnly(from) || sameWords(from, peer);
+  return destination ? { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 } : from;
 }

@@ -16,21 +16,36 @@ export abstract class Flow {
   /** Place in {@linkcode FlowTable.list}. */
   place = -1;
   /** Protocol number of IP. */
-  protocol = 0;
+  readonly protocol: number;
   /** 4 or 6. */
-  family = 0;
+  readonly family: number;
   /** The namespace's address: words 0 to 3. */
-  s0 = 0;
-  s1 = 0;
-  s2 = 0;
-  s3 = 0;
+  readonly s0: number;
+  readonly s1: number;
+  readonly s2: number;
+  readonly s3: number;
   /** The address it talks to, as it knows it. */
-  d0 = 0;
-  d1 = 0;
-  d2 = 0;
-  d3 = 0;
-  /** Its port and the other side's: `port << 16 | port`. */
-  ports = 0;
+  readonly d0: number;
+  readonly d1: number;
+  readonly d2: number;
+  readonly d3: number;
+
+  /**
+   * @param p The packet that begins it.
+   * @param ports Its port and the other side's: `port << 16 | port`.
+   */
+  constructor(p: Packet, readonly ports: number) {
+    this.protocol = p.protocol;
+    this.family = p.family;
+    this.s0 = p.s0;
+    this.s1 = p.s1;
+    this.s2 = p.s2;
+    this.s3 = p.s3;
+    this.d0 = p.d0;
+    this.d1 = p.d1;
+    this.d2 = p.d2;
+    this.d3 = p.d3;
+  }
 
   /** Looks after the flow as time goes by; `now` is in milliseconds. */
   abstract tick(now: number): void;
@@ -59,8 +74,8 @@ export function outsidePort(flow: Flow): number {
  * const table = new FlowTable();
  * const packet = Object.assign(new Packet(), { family: 4, protocol: PROTOCOL.UDP, s3: 1, d3: 2 });
  * assertEquals(table.find(packet, 5 << 16 | 53), null);
- * const flow = new Some();
- * table.add(flow, packet, 5 << 16 | 53);
+ * const flow = new Some(packet, 5 << 16 | 53);
+ * table.add(flow, packet);
  * assertEquals(table.find(packet, 5 << 16 | 53), flow);
  * table.remove(flow);
  * assertEquals(table.size, 0);
@@ -115,25 +130,13 @@ export class FlowTable {
   }
 
   /**
-   * Adds a flow under the key of the packet that begins it.
+   * Adds a flow.
    *
-   * @param flow The flow; its key is set.
-   * @param p The packet.
-   * @param ports Its ports as for {@linkcode FlowTable.find}.
+   * @param flow The flow.
+   * @param p The packet that begins it.
    */
-  add(flow: Flow, p: Packet, ports: number): void {
-    flow.protocol = p.protocol;
-    flow.family = p.family;
-    flow.s0 = p.s0;
-    flow.s1 = p.s1;
-    flow.s2 = p.s2;
-    flow.s3 = p.s3;
-    flow.d0 = p.d0;
-    flow.d1 = p.d1;
-    flow.d2 = p.d2;
-    flow.d3 = p.d3;
-    flow.ports = ports;
-    flow.hash = this.#hash(p, ports);
+  add(flow: Flow, p: Packet): void {
+    flow.hash = this.#hash(p, flow.ports);
     flow.place = this.list.push(flow) - 1;
     countFlow(1);
     if (this.list.length > this.#buckets.length) this.#resize(this.#buckets.length * 4);

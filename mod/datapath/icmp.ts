@@ -1,33 +1,12 @@
 // ICMP echo, RFC 792 and RFC 4443, through the kernel's ping sockets (icmp(7)): no privilege is needed.
 
-import {
-  connect,
-  E,
-  getOption,
-  IP,
-  IPPROTO,
-  IPV6 as IPV6_OPTION,
-  MSG,
-  receiveAt,
-  sendAt,
-  setOption,
-  SO,
-  SOCK,
-  socket,
-  SOL_SOCKET,
-  type Words,
-} from "../../ffi/net.ts";
-import { EPOLL } from "../../ffi/epoll.ts";
-import { Fd } from "../../ffi/fd.ts";
+import { E, IPPROTO, MSG, receiveAt, sendAt, SOCK, socket, type Words } from "../../ffi/net.ts";
 import { finish, fold, sum } from "../packet/checksum.ts";
 import { IPV4, IPV6, type Packet, PROTOCOL, transportValid } from "../packet/packet.ts";
-import type { Watched } from "../reactor/reactor.ts";
-import { relayErrors } from "./errors.ts";
-import { Flow } from "./flows.ts";
+import { DatagramFlow } from "./datagram_flow.ts";
 import { RX, TX } from "./memory.ts";
 import { type Path, TX_IP } from "./path.ts";
-import { isGroup, NOT_REACHED } from "./rules.ts";
-import { sendUnreachable } from "./unreachable.ts";
+import type { Target } from "./rules.ts";
 
 const ICMP_HEADER = 8;
 /** Types of echo messages. */
@@ -69,91 +48,38 @@ export class Icmp {
   }
 
   #open(p: Packet, ports: number): EchoFlow | null {
-    const { path } = this;
-    const flow = new EchoFlow(path, p, ports);
-    const word = RX.view.getInt32(p.transport + 4);
-    const refuse = (error: number) => {
-      flow.close();
-      if (!isGroup({ family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 })) {
-        sendUnreachable(path, flow, error, word);
-      }
-      return null;
-    };
-    const target = path.rules.target(p, p.protocol, 0);
-    if (target === null) return refuse(NOT_REACHED);
-    if (!path.mayOpen()) {
-      path.counters.limited++;
-      return refuse(NOT_REACHED);
-    }
-    const s = socket(target.family, SOCK.DGRAM, target.family === 4 ? IPPROTO.ICMP : IPPROTO.ICMPV6);
-    if (s < 0) {
-      // Not in ping_group_range: as if nobody had answered.
-      if (s !== E.ACCES) path.counters.limited++;
-      return s === E.ACCES ? null : refuse(NOT_REACHED);
-    }
-    flow.fd = new Fd(s);
-    flow.s = s;
-    setOption(s, IPPROTO.IP, IP.RECVERR, 1);
-    if (target.family === 6) setOption(s, IPPROTO.IPV6, IPV6_OPTION.RECVERR, 1);
-    // The identifier on the way is the socket's port: the same one if nobody has it.
-    let error = path.rules.prepare(s, target, ports >>> 16);
-    if (error === 0) error = connect(s, target, 0, target.scope);
-    if (error < 0) return refuse(error);
-    try {
-      flow.watched = path.reactor.watch(flow.fd, EPOLL.IN, flow.onEvents);
-    } catch {
-      path.counters.limited++;
-      return refuse(NOT_REACHED);
-    }
-    path.counters.flows++;
-    path.table.add(flow, p, ports);
-    return flow;
+    const flow = new EchoFlow(this.path, p, ports);
+    const target = this.path.rules.target(p, p.protocol, 0);
+    return flow.open(p, target, RX.view.getInt32(p.transport + 4)) ? flow : null;
   }
 }
 
 /** Echo requests with one identifier to one address. */
-class EchoFlow extends Flow {
-  fd: Fd | null = null;
-  s = -1;
-  watched: Watched | null = null;
-  ttl = 64;
+class EchoFlow extends DatagramFlow {
   usedAt: number;
 
-  constructor(readonly path: Path, p: Packet, ports: number) {
-    super();
-    this.protocol = p.protocol;
-    this.family = p.family;
-    this.s0 = p.s0;
-    this.s1 = p.s1;
-    this.s2 = p.s2;
-    this.s3 = p.s3;
-    this.d0 = p.d0;
-    this.d1 = p.d1;
-    this.d2 = p.d2;
-    this.d3 = p.d3;
-    this.ports = ports;
+  constructor(path: Path, p: Packet, ports: number) {
+    super(path, p, ports);
     this.usedAt = path.reactor.now;
   }
 
-  setTtl(ttl: number): void {
-    this.ttl = ttl;
-    if (this.family === 4) setOption(this.s, IPPROTO.IP, IP.TTL, ttl);
-    else setOption(this.s, IPPROTO.IPV6, IPV6_OPTION.UNICAST_HOPS, ttl);
+  protected override makeSocket(target: Target): number {
+    return socket(target.family, SOCK.DGRAM, target.family === 4 ? IPPROTO.ICMP : IPPROTO.ICMPV6);
   }
 
-  readonly onEvents = (events: number): void => {
-    if (events & EPOLL.ERR) {
-      relayErrors(this.path, this, this.s);
-      getOption(this.s, SOL_SOCKET, SO.ERROR);
-    }
-    if (!(events & EPOLL.IN)) return;
+  /** The identifier on the way is the socket's port: the same one as inside if nobody has it. */
+  protected override claim(target: Target): number {
+    return this.path.rules.prepare(this.s, target, this.ports >>> 16);
+  }
+
+  protected override receive(): void {
     const t = TX_IP + (this.family === 4 ? IPV4 : IPV6);
     for (let i = 0; i < REPLIES_MAX; i++) {
       const n = receiveAt(this.s, TX.at + t, 65535 - IPV4, MSG.DONTWAIT);
       if (n < ICMP_HEADER) return;
       this.#reply(t, n);
     }
-  };
+  }
 
   #reply(t: number, length: number): void {
     const { view } = TX;
@@ -171,12 +97,5 @@ class EchoFlow extends Flow {
 
   override tick(now: number): void {
     if (now - this.usedAt > TIMEOUT) this.close();
-  }
-
-  override close(): void {
-    this.s = -1;
-    this.fd?.close();
-    this.watched?.remove();
-    this.path.table.remove(this);
   }
 }

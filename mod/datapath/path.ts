@@ -71,7 +71,7 @@ export class Path {
 
   /** Whether there may be one more flow. */
   mayOpen(): boolean {
-    return this.table.size < this.rules.flowsMax && mayOpen(this.table.size);
+    return mayOpen(this.table.size);
   }
 
   /** Writes the virtio-net header (nothing offloaded) and the Ethernet header of a frame in TX. */

@@ -66,14 +66,8 @@ export interface RuleOptions {
   readonly outboundInterface6?: string;
   /** Index of the host's interface that link-local destinations are on, or 0. */
   readonly scope?: number;
-  /** Flows of the namespace at the same time. */
-  readonly flowsMax?: number;
-  /** Whether to rely on SO_PEEK_OFF of TCP sockets; by default where the kernel has it. */
-  readonly peekOffset?: boolean;
 }
 
-/** Flows of a namespace at the same time, by default. */
-const FLOWS_MAX = 65536;
 /** Milliseconds for which a resolver that has failed is not asked, if there is another. */
 const RESOLVER_PAUSE = 30_000;
 const DNS_PORT = 53;
@@ -117,9 +111,9 @@ export function isGroup(a: Words): boolean {
   return a.family === 4 ? a.w3 >>> 28 === 14 || a.w3 === -1 : a.w0 >>> 24 === 0xff;
 }
 
-/** Whether an IPv6 address is link-local. */
+/** Whether an IPv6 address is link-local: means something on one link alone. */
 export function isLinkLocal(a: Words): boolean {
-  return a.family === 6 && a.w0 >>> 22 === 0x3fa; // fe80::/10
+  return a.family === 6 && (a.w0 >>> 22 === 0x3fa || (a.w0 >>> 16 & 0xff0f) === 0xff02); // fe80::/10, groups of a link
 }
 
 function inPrefix(a: Words, { address, bits }: { address: Words; bits: number }): boolean {
@@ -139,7 +133,6 @@ function inPrefix(a: Words, { address, bits }: { address: Words; bits: number })
 
 /** Decides for a namespace. */
 export class Rules {
-  readonly flowsMax: number;
   /** Whether TCP sockets remember how far they were peeked at. */
   readonly peekOffset: boolean;
   readonly #dns: Words[];
@@ -159,7 +152,6 @@ export class Rules {
   /** @param options What is reached, and how. */
   constructor(options: RuleOptions) {
     const list = (addresses: readonly Uint8Array[] = []) => addresses.map(words);
-    this.flowsMax = options.flowsMax ?? FLOWS_MAX;
     this.#dns = list(options.dnsForward);
     this.#loopback = list(options.mapHostLoopback);
     this.#guest = list(options.mapGuestAddress);
@@ -170,7 +162,7 @@ export class Rules {
     this.#device4 = options.outboundInterface4 ?? "";
     this.#device6 = options.outboundInterface6 ?? "";
     this.#scope = options.scope ?? 0;
-    this.peekOffset = options.peekOffset ?? peekOffsetWorks();
+    this.peekOffset = peekOffsetWorks();
   }
 
   /**

@@ -7,6 +7,8 @@ import { openFilesLimit } from "../host/caller.ts";
 
 /** Descriptors that are not for flows. */
 const RESERVE = 64;
+/** Flows of a namespace at the same time, however many descriptors there are: each takes memory and time too. */
+const FLOWS_MAX = 65536;
 /** Part of the descriptors that is shared out. */
 const PART = 0.25;
 
@@ -32,5 +34,6 @@ export function countFlow(change: 1 | -1): void {
  * @returns Whether it may.
  */
 export function mayOpen(own: number): boolean {
+  if (own >= FLOWS_MAX) return false;
   return flows < budget * (1 - PART) || own < budget * PART / Math.max(1, namespaces) && flows < budget;
 }

@@ -5,13 +5,9 @@
 // the tap). Both are tried once, and left alone where they are refused.
 
 import {
-  connect,
   E,
-  getOption,
   IOVEC,
-  IP,
   IPPROTO,
-  IPV6 as IPV6_OPTION,
   localPort,
   MMSGHDR,
   MSG,
@@ -29,8 +25,6 @@ import {
   writeParts,
   writePointer,
 } from "../../ffi/net.ts";
-import { EPOLL } from "../../ffi/epoll.ts";
-import { Fd } from "../../ffi/fd.ts";
 import { Block } from "../../ffi/quick.ts";
 import { finish, fold } from "../packet/checksum.ts";
 import {
@@ -46,13 +40,10 @@ import {
   VNET_FLAG,
   VNET_GSO,
 } from "../packet/packet.ts";
-import type { Watched } from "../reactor/reactor.ts";
-import { relayErrors } from "./errors.ts";
-import { Flow } from "./flows.ts";
+import { DatagramFlow } from "./datagram_flow.ts";
 import { RX, TX } from "./memory.ts";
 import { type Path, TX_IP } from "./path.ts";
-import { isGroup, NOT_REACHED, type Target } from "./rules.ts";
-import { sendUnreachable } from "./unreachable.ts";
+import { isGroup, type Target } from "./rules.ts";
 
 const IP_MULTICAST_LOOP = 34;
 const IPV6_MULTICAST_LOOP = 19;
@@ -182,71 +173,20 @@ export class Udp {
   }
 
   #open(p: Packet): UdpFlow | null {
-    const { path } = this;
     const { view } = RX;
     const t = p.transport;
-    const ports = view.getInt32(t);
-    const target = path.rules.target(p, PROTOCOL.UDP, ports & 0xffff);
-    const flow = new UdpFlow(this, p, ports);
-    const word = view.getInt32(t + 4);
-    const refuse = (error: number) => {
-      flow.close();
-      // Nobody is told that a group was not reached.
-      if (!isGroup({ family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 })) {
-        sendUnreachable(path, flow, error, word);
-      }
-      return null;
-    };
-    if (target === null || (ports & 0xffff) === 0) return refuse(NOT_REACHED);
-    if (!path.mayOpen()) {
-      path.counters.limited++;
-      return refuse(NOT_REACHED);
-    }
-    const s = socket(target.family, SOCK.DGRAM);
-    if (s < 0) {
-      path.counters.limited++;
-      return refuse(NOT_REACHED);
-    }
-    flow.begin(s);
-    setOption(s, IPPROTO.IP, IP.RECVERR, 1);
-    if (target.family === 6) setOption(s, IPPROTO.IPV6, IPV6_OPTION.RECVERR, 1);
-    // The host itself is no member of what is sent from inside.
-    if (isGroup(target)) {
-      if (target.family === 4) setOption(s, IPPROTO.IP, IP_MULTICAST_LOOP, 0);
-      else setOption(s, IPPROTO.IPV6, IPV6_MULTICAST_LOOP, 0);
-    }
-    let error = flow.claimPort(target);
-    if (error === 0) error = connect(s, target, target.port, target.scope);
-    if (error < 0) return refuse(error);
-    try {
-      flow.watched = path.reactor.watch(flow.fd!, EPOLL.IN, flow.onEvents);
-    } catch {
-      path.counters.limited++;
-      return refuse(NOT_REACHED);
-    }
-    flow.targetFamily = target.family;
-    flow.resolver = target.resolver;
-    path.counters.flows++;
-    path.table.add(flow, p, ports);
-    return flow;
+    const port = view.getUint16(t + 2);
+    const flow = new UdpFlow(this, p, view.getInt32(t));
+    const target = port === 0 ? null : this.path.rules.target(p, PROTOCOL.UDP, port);
+    return flow.open(p, target, view.getInt32(t + 4)) ? flow : null;
   }
 }
 
 /** Datagrams between two addresses and ports. */
-export class UdpFlow extends Flow {
-  readonly path: Path;
-  fd: Fd | null = null;
-  s = -1;
-  watched: Watched | null = null;
-  /** Family of the socket: of the resolver's address it may be another one. */
-  targetFamily = 0;
-  /** Time to live of what is sent; sockets begin with 64. */
-  ttl = 64;
+export class UdpFlow extends DatagramFlow {
   sentAt: number;
   readonly begunAt: number;
   repliedAt = 0;
-  /** The host's resolver, if it is asked. */
-  resolver: Uint8Array | null = null;
   /** Whether it has gone to and fro. */
   stream = false;
   #segments = true;
@@ -256,29 +196,22 @@ export class UdpFlow extends Flow {
   readonly #pseudoSum: number;
 
   constructor(readonly udp: Udp, p: Packet, ports: number) {
-    super();
-    this.path = udp.path;
-    this.protocol = PROTOCOL.UDP;
-    this.family = p.family;
-    this.s0 = p.s0;
-    this.s1 = p.s1;
-    this.s2 = p.s2;
-    this.s3 = p.s3;
-    this.d0 = p.d0;
-    this.d1 = p.d1;
-    this.d2 = p.d2;
-    this.d3 = p.d3;
-    this.ports = ports;
+    super(udp.path, p, ports);
     this.sentAt = this.begunAt = this.path.reactor.now;
     this.#ipSum = 0x4500 + 0x4000 + 0x4011 + half(p.s3) + half(p.d3);
     this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.UDP +
       (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
   }
 
-  begin(s: number): void {
+  protected override makeSocket(target: Target): number {
     prepare();
-    this.s = s;
-    this.fd = new Fd(s);
+    const s = socket(target.family, SOCK.DGRAM);
+    // The host itself is no member of what is sent from inside.
+    if (s >= 0 && isGroup(target)) {
+      if (target.family === 4) setOption(s, IPPROTO.IP, IP_MULTICAST_LOOP, 0);
+      else setOption(s, IPPROTO.IPV6, IPV6_MULTICAST_LOOP, 0);
+    }
+    return s;
   }
 
   /**
@@ -291,7 +224,7 @@ export class UdpFlow extends Flow {
    * @param target Where the flow goes.
    * @returns 0, or a negative error number.
    */
-  claimPort(target: Target): number {
+  protected override claim(target: Target): number {
     const { ports } = this.udp;
     const port = this.ports >>> 16;
     const key = target.family << 16 | port;
@@ -304,13 +237,6 @@ export class UdpFlow extends Flow {
       this.#port = key;
     }
     return error;
-  }
-
-  /** Has what is sent live as long as what comes from the namespace: traceroute. */
-  setTtl(ttl: number): void {
-    this.ttl = ttl;
-    if (this.targetFamily === 4) setOption(this.s, IPPROTO.IP, IP.TTL, ttl);
-    else setOption(this.s, IPPROTO.IPV6, IPV6_OPTION.UNICAST_HOPS, ttl);
   }
 
   /** Sends the first `count` of what `iov` has. */
@@ -353,16 +279,7 @@ export class UdpFlow extends Flow {
     return true;
   }
 
-  readonly onEvents = (events: number): void => {
-    if (events & EPOLL.ERR) {
-      if (this.resolver) this.path.rules.resolverFailed(this.resolver);
-      relayErrors(this.path, this, this.s);
-      getOption(this.s, SOL_SOCKET, SO.ERROR);
-    }
-    if (this.s >= 0 && events & EPOLL.IN) this.#receive();
-  };
-
-  #receive(): void {
+  protected override receive(): void {
     const { slots, receiving } = prepare();
     const n = receiveMessages(this.s, receiving.at, SLOTS, MSG.DONTWAIT);
     if (n <= 0) return;
@@ -469,9 +386,6 @@ export class UdpFlow extends Flow {
       else ports.delete(this.#port);
       this.#port = 0;
     }
-    this.s = -1;
-    this.fd?.close();
-    this.watched?.remove();
-    this.path.table.remove(this);
+    super.close();
   }
 }

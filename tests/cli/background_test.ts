@@ -59,7 +59,10 @@ test(
   async () => {
     // The hidden self-test goes to the background, does these things there, and only then says that it is ready.
     const results: number[] = [];
-    for (let i = 0; i < 50; i++) results.push((await sh([penne(), "__self-test"])).code);
+    const some = async () => {
+      for (let i = 0; i < 10; i++) results.push((await sh([penne(), "__self-test"])).code);
+    };
+    await Promise.all(Array.from({ length: 5 }, some));
     assertEquals(results, Array(50).fill(0));
   },
 );

@@ -1,8 +1,8 @@
-// A small network for tests: a "peer", a "host" beside it, and guests that only penne connects with the host.
+// A small network for tests: a "peer", a "host" beside it, and guests that only penne connects with the host: the compiled
+// program, run by a user without privileges, who owns the guests.
 
-import { ROOT } from "../helpers.ts";
-import type { Request, TextFamily } from "./driver.ts";
-import type { TextOptions } from "./options.ts";
+import { syscallNumber } from "../../ffi/syscalls.ts";
+import { asUser, penne, ROOT } from "../helpers.ts";
 
 /** How the network is to be. */
 export interface Plan {
@@ -10,19 +10,28 @@ export interface Plan {
   mtu?: number;
   /** Number of guests. */
   guests?: number;
-  /** Whether guests have the host's own addresses, as a copying of addresses gives them. */
+  /** Whether guests have the host's own addresses, copied. */
   copy?: boolean;
-  /** What is reached. */
-  options?: TextOptions;
+  /** More options of `penne attach`. */
+  options?: string[];
+  /** A directory that penne has as its /etc. */
+  etc?: string;
   /**
    * A relay that loses, repeats, reorders and delays: between the namespace and penne ("inside"), or between the host and
    * the peer ("outside").
    */
   relay?: { where: "inside" | "outside"; delay: number; jitter: number; loss: number; repeat: number };
-  /** Flags of V8, as the program is compiled with by default. */
-  v8?: string;
   /** Open files that penne may have. */
   files?: number;
+  /** Whether the kernel is to be as one that does not remember how far a TCP socket was peeked at (before Linux 6.9). */
+  forgetsPeeks?: boolean;
+}
+
+/** One family of a guest. */
+interface Family {
+  address: string;
+  prefix: number;
+  gateway: string;
 }
 
 /** Addresses. */
@@ -30,13 +39,13 @@ export const HOST4 = "198.51.100.1";
 export const PEER4 = "198.51.100.2";
 export const HOST6 = "2001:db8:1::1";
 export const PEER6 = "2001:db8:1::2";
-export const GUEST4: TextFamily = { address: "10.77.0.2", prefix: 24, gateway: "10.77.0.1" };
-export const GUEST6: TextFamily = { address: "fd77::2", prefix: 64, gateway: "fd77::1" };
+export const GUEST4: Family = { address: "10.77.0.2", prefix: 24, gateway: "10.77.0.1" };
+export const GUEST6: Family = { address: "fd77::2", prefix: 64, gateway: "fd77::1" };
 
 let serial = 0;
 
 /** Waits until a condition holds; fails after some seconds. */
-export async function until(what: string, condition: () => Promise<boolean>, seconds = 10): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 10): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!await condition()) {
     if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
@@ -65,8 +74,9 @@ export class Network implements AsyncDisposable {
   readonly guests: string[];
   #children: Deno.ChildProcess[] = [];
   #server: Deno.ChildProcess | undefined;
-  #lines: ReadableStreamDefaultReader<string> | undefined;
-  #writer: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  #status: ReadableStreamDefaultReader<string> | undefined;
+  /** Keeps the guests alive. */
+  #keeper: Deno.ChildProcess | undefined;
 
   constructor(readonly plan: Plan) {
     const prefix = `pdp${Deno.pid}x${serial++}`;
@@ -114,9 +124,31 @@ export class Network implements AsyncDisposable {
     }
   }
 
+  /** Makes the guests: network namespaces of the user's own. */
+  async #makeGuests(): Promise<void> {
+    const one = `unshare --net sh -c 'echo $$; exec sleep 3600' <&- &`;
+    const script = `for i in $(seq ${this.guests.length}); do ${one} done; wait`;
+    const [program, ...args] = asUser(["unshare", "--user", "--map-root-user", "sh", "-c", script]);
+    this.#keeper = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
+    const reader = this.#keeper.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    let said = "";
+    while (said.split("\n").length <= this.guests.length) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error("the guests could not be made");
+      said += value;
+    }
+    await reader.cancel();
+    const pids = said.trim().split("\n");
+    for (const [i, guest] of this.guests.entries()) {
+      await must(["ip", "netns", "attach", guest, pids[i]!]);
+      await must(["ip", "-n", guest, "link", "set", "lo", "up"]);
+    }
+  }
+
   async make(): Promise<void> {
     const { host, peer } = this;
-    for (const netns of [host, peer, ...this.guests]) await must(["ip", "netns", "add", netns]);
+    for (const netns of [host, peer]) await must(["ip", "netns", "add", netns]);
+    await this.#makeGuests();
     if (this.plan.relay?.where === "outside") {
       const middle = this.#middle;
       await must(["ip", "netns", "add", middle]);
@@ -139,30 +171,44 @@ export class Network implements AsyncDisposable {
     await must(within(host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
   }
 
+  /** The command line that starts penne. */
+  #command(): string[] {
+    const { plan } = this;
+    const families = plan.copy ? [] : [GUEST4, GUEST6].flatMap(({ address, prefix, gateway }) => [
+      ...["--address", `${address}/${prefix}`],
+      ...["--gateway", gateway],
+    ]);
+    const options = ["--status-fd", "1", "--ns-ifname", "tap0", "--mtu", `${plan.mtu ?? 65520}`, ...families];
+    if (plan.relay?.where === "inside") options.push("--no-config-net");
+    const attach = asUser([penne(), "attach", ...options, ...plan.options ?? [], ...this.guests]);
+    const limited = plan.files === undefined ? attach : ["prlimit", `--nofile=${plan.files}:${plan.files}`, ...attach];
+    const script = `mount --bind ${plan.etc} /etc && exec "$@"`;
+    const behind = plan.etc === undefined ? limited : ["unshare", "--mount", "sh", "-c", script, "sh", ...limited];
+    const forgetful = `${ROOT}tests/datapath/forgetful.ts`;
+    const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", forgetful];
+    return within(this.host, plan.forgetsPeeks ? [...deno, ...behind] : behind);
+  }
+
   /** Starts penne on the host. */
   async serve(): Promise<void> {
     const { plan } = this;
-    const copy = plan.copy ?? false;
-    const request: Request = {
-      guests: this.guests,
-      mtu: plan.mtu ?? 65520,
-      ipv4: copy ? { address: HOST4, prefix: 24, gateway: PEER4 } : GUEST4,
-      ipv6: copy ? { address: HOST6, prefix: 64, gateway: PEER6 } : GUEST6,
-      options: plan.options ?? {},
-      configure: plan.relay?.where !== "inside",
-    };
     if (plan.relay?.where === "inside") await this.#behindRelay();
-    const limit = plan.files === undefined ? [] : ["prlimit", `--nofile=${plan.files}:${plan.files}`];
-    const v8 = `--v8-flags=${plan.v8 ?? "--single-threaded,--max-semi-space-size=1,--expose-gc"}`;
-    const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", v8, `${ROOT}tests/datapath/driver.ts`];
-    const [program, ...args] = within(this.host, [...limit, ...deno, JSON.stringify(request)]);
-    const child = new Deno.Command(program!, { args, stdin: "piped", stdout: "piped", stderr: "inherit" }).spawn();
+    const [program, ...args] = this.#command();
+    const child = new Deno.Command(program!, { args, cwd: "/", stdin: "null", stdout: "piped", stderr: "inherit" })
+      .spawn();
     this.#server = child;
-    this.#writer = child.stdin.getWriter();
-    this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-    const { value } = await this.#lines.read();
-    if (!value?.startsWith("ready")) throw new Error(`the driver says ${value}`);
-    if (plan.relay?.where === "inside") await this.#relay(this.guests[0]!, "tap0", "in0");
+    this.#status = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    for (let said = ""; !said.includes('"event":"ready"');) {
+      const { value, done } = await this.#status.read();
+      if (done) throw new Error(`penne has ended: ${said}`);
+      said += value;
+    }
+    const loop = `${syscallNumber("epoll_pwait")} `;
+    await until("penne waits", () => Deno.readTextFileSync(`/proc/${child.pid}/syscall`).startsWith(loop));
+    if (plan.relay?.where === "inside") {
+      await must(["ip", "-n", this.guests[0]!, "link", "set", "tap0", "mtu", `${plan.mtu ?? 65520}`, "up"]);
+      await this.#relay(this.guests[0]!, "tap0", "in0");
+    }
     if (plan.relay?.where === "outside") await this.#relay(this.#middle, "left0", "right0");
   }
 
@@ -171,11 +217,48 @@ export class Network implements AsyncDisposable {
     return this.#server!.pid;
   }
 
-  /** What penne has counted, for each guest. */
-  async counters(): Promise<Record<string, number>[]> {
-    await this.#writer!.write(new TextEncoder().encode("?\n"));
-    const { value } = await this.#lines!.read();
-    return JSON.parse(value!);
+  /** What penne's descriptors are. */
+  #files(): string[] {
+    return [...Deno.readDirSync(`/proc/${this.pid}/fd`)].flatMap(({ name }) => {
+      try {
+        return [Deno.readLinkSync(`/proc/${this.pid}/fd/${name}`)];
+      } catch {
+        return []; // closed meanwhile
+      }
+    });
+  }
+
+  /** Number of penne's descriptors. */
+  get descriptors(): number {
+    return this.#files().length;
+  }
+
+  /** Number of flows of all guests: each has a socket, and what else is one is a local one. */
+  get flows(): number {
+    const table = Deno.readTextFileSync(`/proc/${this.pid}/net/unix`);
+    const local = new Set(table.split("\n").map((line) => line.trim().split(/ +/)[6]));
+    return this.#files().filter((file) => file.startsWith("socket:") && !local.has(file.slice(8, -1))).length;
+  }
+
+  /** Memory of penne that is its own, kB. */
+  get memory(): number {
+    const text = Deno.readTextFileSync(`/proc/${this.pid}/smaps_rollup`);
+    const field = (name: string) => Number(new RegExp(`^${name}: +(\\d+)`, "m").exec(text)![1]);
+    return field("Private_Clean") + field("Private_Dirty");
+  }
+
+  /** One of the counters of the first guest's interface. */
+  async statistic(name: "tx_packets" | "rx_dropped" | "rx_errors"): Promise<number> {
+    return Number(await this.must(this.guests[0]!, ["cat", `/sys/class/net/tap0/statistics/${name}`]));
+  }
+
+  /** One of the guest's counters of TCP, as in /proc/net/netstat. */
+  async tcpStatistic(name: string): Promise<number> {
+    const text = await this.must(this.guest, ["cat", "/proc/net/netstat"]);
+    const [names, values] = text.split("\n").filter((line) => line.startsWith("TcpExt:")).map((line) =>
+      line.split(" ")
+    );
+    return Number(values![names!.indexOf(name)]);
   }
 
   /** Starts a program in a namespace; it ends with the network. */
@@ -231,12 +314,13 @@ export class Network implements AsyncDisposable {
     }
     await this.stop();
     try {
-      await this.#writer?.close();
+      this.#server?.kill("SIGTERM");
     } catch {
       // It has ended by itself.
     }
-    await this.#lines?.cancel();
+    await this.#status?.cancel();
     await this.#server?.status;
+    await this.#keeper?.status;
     for (const netns of [...middle, ...this.guests, this.peer, this.host]) {
       await new Deno.Command("ip", { args: ["netns", "del", netns], stderr: "null" }).output();
     }

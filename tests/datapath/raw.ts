@@ -1,4 +1,5 @@
-// Frames of a namespace's own making, sent through a packet socket on tap0: `redirect`.
+// Frames of a namespace's own making, sent through a packet socket on tap0: `redirect`; `arp` prints the answer to a request
+// in hexadecimal.
 
 import { GUEST4, HOST4, PEER4 } from "./network.ts";
 import { type FrameSocket, openFrames } from "./frames.ts";
@@ -28,6 +29,27 @@ function packet(
   view.setUint16(24, finish(sum(view, 14, header, 0)));
   frame.set(payload, 14 + header);
   return frame;
+}
+
+if (Deno.args[0] === "arp") {
+  using frames = openFrames("tap0");
+  const request = new Uint8Array(42);
+  request.fill(0xff, 0, 6);
+  request.set(frames.mac, 6);
+  request.set([8, 6, 0, 1, 8, 0, 6, 4, 0, 1], 12);
+  request.set(frames.mac, 22);
+  request.set(parseIp(GUEST4.address)!, 28);
+  request.set(parseIp("10.77.0.99")!, 38);
+  frames.send(request);
+  const end = Date.now() + 5000;
+  while (Date.now() < end) {
+    const frame = frames.receive();
+    if (frame && frame[12] === 8 && frame[13] === 6 && frame[21] === 2) {
+      console.log(Array.from(frame, (byte) => byte.toString(16).padStart(2, "0")).join(""));
+      break;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
 
 if (Deno.args[0] === "redirect") {

@@ -7,15 +7,20 @@ import { GUEST4, GUEST6, HOST4, HOST6, listening, type Network, openPath, PEER4,
 
 const needs = { root: true, programs: ["ip", "socat", "ping", "dig", "dnsmasq"] };
 
-/** Has the host answer "host" on TCP and UDP port 4000 of every address, and note every packet that comes by. */
-async function answerOnHost(network: Network): Promise<void> {
+/** Has a namespace answer with a command's output on TCP and UDP port 4000 of every address. */
+async function answer(network: Network, netns: string, command: string): Promise<void> {
   for (const family of ["4", "6"]) {
     const only = family === "6" ? ",ipv6only=1" : "";
-    network.spawn(network.host, ["socat", `TCP${family}-LISTEN:4000,fork,reuseaddr${only}`, "SYSTEM:echo host"]);
-    network.spawn(network.host, ["socat", `UDP${family}-LISTEN:4000,fork,reuseaddr${only}`, "SYSTEM:echo host"]);
+    network.spawn(netns, ["socat", `TCP${family}-LISTEN:4000,fork,reuseaddr${only}`, `SYSTEM:${command}`]);
+    network.spawn(netns, ["socat", `UDP${family}-LISTEN:4000,fork,reuseaddr${only}`, `SYSTEM:${command}`]);
   }
-  await listening(network, network.host, 4000);
-  await listening(network, network.host, 4000, true);
+  await listening(network, netns, 4000);
+  await listening(network, netns, 4000, true);
+}
+
+/** Has the host answer "host". */
+function answerOnHost(network: Network): Promise<void> {
+  return answer(network, network.host, "echo host");
 }
 
 /** What an address answers inside on TCP and UDP port 4000. */
@@ -61,17 +66,42 @@ test("nothing of the host's loopback is reached, in no guise, by no protocol", n
   await network.must(guest, ["ip", "-6", "route", "flush", "table", "local"]);
   await network.must(guest, ["ip", "route", "add", "local", GUEST4.address, "dev", "tap0", "table", "local"]);
   await network.must(guest, ["ip", "-6", "route", "add", "local", GUEST6.address, "dev", "tap0", "table", "local"]);
-  await network.must(guest, ["ip", "route", "add", "127.0.0.0/8", "via", GUEST4.gateway, "src", GUEST4.address]);
-  await network.must(guest, ["ip", "-6", "route", "add", "::/64", "via", GUEST6.gateway, "src", GUEST6.address]);
-  const before = (await network.counters())[0]!.received!;
+  await network.must(guest, [
+    "ip",
+    "route",
+    "add",
+    "127.0.0.0/8",
+    "via",
+    GUEST4.gateway,
+    "dev",
+    "tap0",
+    "onlink",
+    "src",
+    GUEST4.address,
+  ]);
+  await network.must(guest, ["ip", "-6", "route", "add", GUEST6.gateway, "dev", "tap0"]);
+  await network.must(guest, [
+    "ip",
+    "-6",
+    "route",
+    "add",
+    "::/64",
+    "via",
+    GUEST6.gateway,
+    "dev",
+    "tap0",
+    "src",
+    GUEST6.address,
+  ]);
+  const before = await network.statistic("tx_packets");
   for (const address of GUISES) {
     assertEquals([address, ...await ask(network, address)], [address, "", ""]);
     const { stdout } = await network.run(guest, ["ping", "-c1", "-W1", address]);
     assertEquals(stdout.includes(" bytes from "), false);
   }
   // Whatever the kernel does with the strangest of them, the usual ones must have come to us.
-  assertNotEquals((await network.counters())[0]!.received, before);
-  assertEquals((await network.counters())[0]!.flows, 0);
+  assertNotEquals(await network.statistic("tx_packets"), before);
+  assertEquals(network.flows, 0);
   // The host's other addresses are for everybody.
   assertEquals(await ask(network, HOST4), ["host", "host"]);
   assertEquals(await ask(network, HOST6), ["host", "host"]);
@@ -83,13 +113,16 @@ test("redirects and source routes from inside change nothing", needs, async () =
   const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/raw.ts`];
   const { stdout, stderr, code } = await network.run(network.guest, [...script, "redirect"]);
   assertEquals([code, stderr, stdout], [0, "", "sent\n"]);
-  assertEquals((await network.counters())[0]!.flows, 0);
+  assertEquals(network.flows, 0);
   assertEquals(await ask(network, HOST4), ["host", "host"]);
 });
 
 test("the host's loopback is reached by the address that was given for it", needs, async () => {
   await using network = await openPath({
-    options: { mapHostLoopback: [GUEST4.gateway, GUEST6.gateway], exclude: [`${HOST4}/32`, `${HOST6}/128`] },
+    options: [
+      ...["--map-host-loopback", GUEST4.gateway, "--map-host-loopback", GUEST6.gateway],
+      ...["--exclude", HOST4, "--exclude", `${HOST6}/128`],
+    ],
   });
   for (const [family, address] of [["4", "127.0.0.1"], ["6", "[::1]"]]) {
     network.spawn(network.host, [
@@ -121,7 +154,7 @@ test("the host's loopback is reached by the address that was given for it", need
 test("the host itself is reached by the address that was given for it", needs, async () => {
   await using network = await openPath({
     copy: true,
-    options: { mapGuestAddress: ["169.254.1.2", "fd00:1::2"], hostAddress: [HOST4, HOST6] },
+    options: ["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
   });
   await answerOnHost(network);
   // Its own address is the namespace's, where nobody answers.
@@ -130,19 +163,118 @@ test("the host itself is reached by the address that was given for it", needs, a
   assertEquals(await ask(network, "fd00:1::2"), ["host", "host"]);
 });
 
-test("what is sent leaves by the address and interface that were given", needs, async () => {
-  await using network = await openPath({ options: { outbound: ["198.51.100.11", "2001:db8:1::11"] } });
+test("what is sent leaves by the address that was given", needs, async () => {
+  await using network = await openPath({ options: ["--outbound", "198.51.100.11", "-o", "2001:db8:1::11"] });
   await network.must(network.host, ["ip", "addr", "add", "198.51.100.11/24", "dev", "veth0"]);
   await network.must(network.host, ["ip", "addr", "add", "2001:db8:1::11/64", "dev", "veth0", "nodad"]);
-  network.spawn(network.peer, ["socat", "TCP4-LISTEN:4000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  network.spawn(network.peer, ["socat", "UDP4-LISTEN:4000,fork,reuseaddr", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  network.spawn(network.peer, ["socat", "TCP6-LISTEN:4000,fork,reuseaddr,ipv6only=1", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  network.spawn(network.peer, ["socat", "UDP6-LISTEN:4000,fork,reuseaddr,ipv6only=1", "SYSTEM:echo $SOCAT_PEERADDR"]);
-  await listening(network, network.peer, 4000);
-  await listening(network, network.peer, 4000, true);
+  await answer(network, network.peer, "echo $SOCAT_PEERADDR");
   assertEquals(await ask(network, PEER4), ["198.51.100.11", "198.51.100.11"]);
   const six = "[2001:0db8:0001:0000:0000:0000:0000:0011]";
   assertEquals(await ask(network, PEER6), [six, six]);
+});
+
+test("what is sent leaves by the interface that was given, of each family", needs, async () => {
+  const [behind4, behind6] = ["198.18.5.1", "2001:db8:5::1"];
+  await using network = await openPath({ options: ["--outbound-if4", "veth1", "--outbound-if6", "veth1"] });
+  const { host, peer } = network;
+  // Two ways to the same addresses; without the options it would be the first one.
+  await network.must(host, ["ip", "link", "add", "veth1", "type", "veth", "peer", "name", "veth1", "netns", peer]);
+  for (const [netns, last] of [[host, 1], [peer, 2]] as const) {
+    await network.must(netns, ["ip", "link", "set", "veth1", "up"]);
+    await network.must(netns, ["ip", "addr", "add", `192.0.2.${last}/24`, "dev", "veth1"]);
+    await network.must(netns, ["ip", "addr", "add", `2001:db8:f::${last}/64`, "dev", "veth1", "nodad"]);
+  }
+  await network.must(host, ["ip", "route", "add", `${behind4}/32`, "via", "192.0.2.2", "metric", "1000"]);
+  await network.must(host, ["ip", "route", "add", `${behind4}/32`, "via", PEER4, "metric", "10"]);
+  await network.must(host, ["ip", "route", "add", `${behind6}/128`, "via", "2001:db8:f::2", "metric", "1000"]);
+  await network.must(host, ["ip", "route", "add", `${behind6}/128`, "via", PEER6, "metric", "10"]);
+  await network.must(peer, ["ip", "addr", "add", `${behind4}/32`, "dev", "lo"]);
+  await network.must(peer, ["ip", "addr", "add", `${behind6}/128`, "dev", "lo", "nodad"]);
+  // An answer comes from who was asked.
+  await network.must(peer, ["ip", "route", "replace", "192.0.2.0/24", "dev", "veth1", "src", behind4]);
+  await network.must(peer, [
+    "ip",
+    "-6",
+    "route",
+    "replace",
+    "2001:db8:f::/64",
+    "dev",
+    "veth1",
+    "src",
+    behind6,
+    "metric",
+    "256",
+  ]);
+  await answer(network, network.peer, "echo $SOCAT_PEERADDR");
+  assertEquals(await ask(network, behind4), ["192.0.2.1", "192.0.2.1"]);
+  const six = "[2001:0db8:000f:0000:0000:0000:0000:0001]";
+  assertEquals(await ask(network, behind6), [six, six]);
+});
+
+test("a link-local address is one of the host's link", needs, async () => {
+  await using network = await openPath({});
+  for (const [netns, last] of [[network.host, 1], [network.peer, 2]] as const) {
+    await network.must(netns, ["ip", "addr", "add", `fe80::99:${last}/64`, "dev", "veth0", "nodad"]);
+  }
+  await answer(network, network.peer, "echo peer");
+  assertEquals(await ask(network, "fe80::99:2%tap0"), ["peer", "peer"]);
+  const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W1", "fe80::99:2%tap0"]);
+  assertMatch(stdout, / bytes from fe80::99:2/);
+});
+
+test("datagrams to groups leave the host, and the host itself does not hear them", needs, async () => {
+  await using network = await openPath({});
+  const members = [
+    ["4", "239.1.2.3", "ip-add-membership=239.1.2.3:veth0"],
+    ["6", "[ff02::77%tap0]", "ipv6-join-group=[ff02::77]:veth0"],
+  ];
+  for (const [family, group, join] of members) {
+    const files = await Promise.all([Deno.makeTempFile(), Deno.makeTempFile()]);
+    try {
+      for (const [i, netns] of [network.host, network.peer].entries()) {
+        network.spawn(netns, ["socat", "-u", `UDP${family}-RECV:4100,${join}`, `OPEN:${files[i]}`]);
+        await listening(network, netns, 4100, true);
+      }
+      await network.must(network.guest, ["sh", "-c", `echo hello | socat -u - UDP${family}-SENDTO:${group}:4100`]);
+      await until("the peer has heard it", () => Deno.readTextFileSync(files[1]!) === "hello\n");
+      // What the host had to hear would have come before.
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      assertEquals(Deno.readTextFileSync(files[0]!), "");
+      await network.stop();
+    } finally {
+      for (const file of files) await Deno.remove(file);
+    }
+  }
+});
+
+test("what strangers send to a port that has just been opened does not come in", needs, async () => {
+  await using network = await openPath({});
+  const script = `${import.meta.dirname}/datagrams.ts`;
+  const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script];
+  const stranger = network.spawn(network.peer, [...deno, "pour", HOST4, "5555"], { stdout: "piped" });
+  const reader = stranger.stdout.getReader();
+  await reader.read();
+  const { stdout } = await network.run(network.guest, [...deno, "ask", "5555", PEER4, "10000", "300"]);
+  assertEquals(stdout, "0\n");
+  await reader.cancel();
+});
+
+test("ICMP errors of an address that was mapped come from that address", {
+  root: true,
+  programs: ["ip", "traceroute"],
+}, async () => {
+  await using network = await openPath({
+    copy: true,
+    options: [
+      ...["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
+      ...["--map-host-loopback", "169.254.1.3", "--map-host-loopback", "fd00:1::3"],
+    ],
+  });
+  for (const address of ["169.254.1.2", "169.254.1.3", "fd00:1::2", "fd00:1::3"]) {
+    const family = address.includes(":") ? "-6" : "-4";
+    const { stdout } = await network.run(network.guest, ["traceroute", family, "-n", "-q1", "-w1", "-m2", address]);
+    assertMatch(stdout, new RegExp(`\n 1 +${address} `));
+  }
 });
 
 /** Starts a name server in a namespace that answers `name.example` with an address. */
@@ -164,15 +296,19 @@ async function nameServer(network: Network, netns: string, bind: string, answer:
 }
 
 test("names are resolved by the host's resolver, over UDP and TCP, and as it changes", needs, async () => {
-  const directory = await Deno.makeTempDir();
-  const file = `${directory}/resolv.conf`;
+  // An /etc of its own, where the file is replaced as programs do it.
+  const etc = await Deno.makeTempDir();
+  await Deno.chmod(etc, 0o755);
+  for (const name of ["passwd", "group"]) await Deno.copyFile(`/etc/${name}`, `${etc}/${name}`);
+  const file = `${etc}/resolv.conf`;
   const resolvers = async (...addresses: string[]) => {
     await Deno.writeTextFile(`${file}.new`, addresses.map((address) => `nameserver ${address}\n`).join(""));
     await Deno.rename(`${file}.new`, file);
   };
   await resolvers(PEER4);
   await using network = await openPath({
-    options: { dnsForward: [GUEST4.gateway, GUEST6.gateway], resolvConf: file },
+    options: ["--dns-forward", GUEST4.gateway, "--dns-forward", GUEST6.gateway],
+    etc,
   });
   try {
     const dig = async (server: string, ...options: string[]) => {
@@ -195,6 +331,6 @@ test("names are resolved by the host's resolver, over UDP and TCP, and as it cha
     await listening(network, network.host, 4000);
     assertEquals(await ask(network, GUEST4.gateway), ["", ""]);
   } finally {
-    await Deno.remove(directory, { recursive: true });
+    await Deno.remove(etc, { recursive: true });
   }
 });

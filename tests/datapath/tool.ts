@@ -1,16 +1,19 @@
-// Connections that end by a reset: `serve|connect abort|suffer ADDRESS PORT`. One side sends a byte and resets, the other
-// one tells what it is told.
+// Connections that end by a reset: `serve|connect ROLE ADDRESS PORT`. One side sends a byte and resets ("abort"), or closes
+// with that of the other one unread ("leave"), or sends a lot, and resets when all of it is acknowledged ("pour"). The other
+// one tells what it is told ("suffer"), or goes on sending until it is told something ("insist"), or begins to read only then ("late") and tells how much there was too.
 
 import { bind, connect, E, MSG, receiveAt, resetOnClose, sendAt, SOCK, socket } from "../../ffi/net.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { Block } from "../../ffi/quick.ts";
 import { errnoName } from "../../ffi/errno.ts";
-import { call, self } from "../../ffi/task.ts";
+import { call, out, self } from "../../ffi/task.ts";
 import { parseIp } from "../../mod/address/ip.ts";
 import { words } from "../../mod/datapath/rules.ts";
 
 const [side, role, address, port] = Deno.args;
-const memory = new Block(16);
+const memory = new Block(65536);
+const POURED = 110_000;
+const SIOCOUTQ = 0x5411;
 const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 async function connected(): Promise<number> {
@@ -42,6 +45,45 @@ if (role === "abort") {
   resetOnClose(s);
   fd.close();
   console.log("aborted");
+} else if (role === "leave") {
+  sendAt(s, memory.at, 1, MSG.NOSIGNAL);
+  while (receiveAt(s, memory.at, 1, MSG.PEEK | MSG.DONTWAIT) === E.AGAIN) await pause();
+  fd.close();
+  console.log("left");
+} else if (role === "pour") {
+  for (let left = POURED; left > 0;) {
+    const n = sendAt(s, memory.at, Math.min(left, 65536), MSG.DONTWAIT | MSG.NOSIGNAL);
+    if (n > 0) left -= n;
+    else await pause();
+  }
+  const unacknowledged = new Int32Array(1);
+  do {
+    await pause();
+    call(self, "ioctl", s, SIOCOUTQ, out(new Uint8Array(unacknowledged.buffer)));
+  } while (unacknowledged[0]! > 0);
+  resetOnClose(s);
+  fd.close();
+  console.log("poured");
+} else if (role === "insist") {
+  console.log("connected");
+  let n: number = E.AGAIN;
+  while (n === E.AGAIN) {
+    sendAt(s, memory.at, 1, MSG.DONTWAIT | MSG.NOSIGNAL);
+    await pause();
+    n = receiveAt(s, memory.at, 1, MSG.DONTWAIT);
+  }
+  console.log(n === 0 ? "end" : errnoName(-n));
+} else if (role === "late") {
+  console.log("connected");
+  Deno.stdin.readSync(new Uint8Array(1));
+  let total = 0;
+  let n = 1;
+  while (n > 0 || n === E.AGAIN) {
+    n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
+    if (n > 0) total += n;
+    if (n === E.AGAIN) await pause();
+  }
+  console.log(total === POURED ? "all" : `${total} bytes`, n === 0 ? "end" : errnoName(-n));
 } else {
   sendAt(s, memory.at, 1, MSG.NOSIGNAL);
   let n = 1;

@@ -1,11 +1,8 @@
-// A line that delays, reorders, repeats and drops, on either side of penne: every transfer completes, and intact.
+// Transfers over a line that delays, reorders, repeats and drops, on either side of penne: each completes, and intact. A
+// part of many_test.ts, which has time for it.
 
-import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { test } from "../helpers.ts";
 import { GUEST4, listening, type Network, openPath, PEER4, PEER6, type Plan } from "./network.ts";
-
-const needs = { root: true, programs: ["ip", "socat", "sha256sum"] };
 
 async function transfers(network: Network, size: number): Promise<void> {
   const file = await Deno.makeTempFile();
@@ -58,27 +55,33 @@ const lines: Record<string, Omit<NonNullable<Plan["relay"]>, "where">> = {
   "does all of it": { delay: 3, jitter: 6, loss: 0.02, repeat: 0.02 },
 };
 
-for (const where of ["inside", "outside"] as const) {
-  for (const [name, line] of Object.entries(lines)) {
-    test(`a line ${where} that ${name}`, needs, async () => {
-      for (const mtu of where === "inside" && line.loss > 0 ? [1500, 65520] : [1500]) {
-        await using network = await openPath({ mtu, relay: { where, ...line } });
-        await transfers(network, 5_000_000);
-        await datagrams(network);
-        const [counters] = await network.counters();
-        if (where === "inside" && line.loss > 0) assert(counters!.retransmitted! > 0);
-      }
-    });
+/** Steps of a test, one for each line. */
+export async function lineSteps(t: Deno.TestContext): Promise<void> {
+  for (const where of ["inside", "outside"] as const) {
+    for (const [name, line] of Object.entries(lines)) {
+      await t.step(`a line ${where} that ${name}`, async () => {
+        for (const mtu of where === "inside" && line.loss > 0 ? [1500, 65520] : [1500]) {
+          await using network = await openPath({ mtu, relay: { where, ...line } });
+          await transfers(network, 5_000_000);
+          await datagrams(network);
+          // What was lost is missing for a while.
+          if (where === "inside" && line.loss > 0) assert(await network.tcpStatistic("TCPOFOQueue") > 0);
+        }
+      });
+    }
   }
+
+  await t.step(
+    "a line inside that drops, where the kernel does not remember how far a socket was peeked at",
+    async () => {
+      const relay = { where: "inside", delay: 1, jitter: 2, loss: 0.01, repeat: 0.01 } as const;
+      await using network = await openPath({ mtu: 1500, relay, forgetsPeeks: true });
+      await transfers(network, 5_000_000);
+    },
+  );
+
+  await t.step("a good line, where the kernel does not remember how far a socket was peeked at", async () => {
+    await using network = await openPath({ mtu: 1500, forgetsPeeks: true });
+    await transfers(network, 100_000_000);
+  });
 }
-
-test("a line inside that drops, where the kernel does not remember how far a socket was peeked at", needs, async () => {
-  const relay = { where: "inside", delay: 1, jitter: 2, loss: 0.01, repeat: 0.01 } as const;
-  await using network = await openPath({ mtu: 1500, relay, options: { peekOffset: false } });
-  await transfers(network, 5_000_000);
-});
-
-test("a good line, where the kernel does not remember how far a socket was peeked at", needs, async () => {
-  await using network = await openPath({ mtu: 1500, options: { peekOffset: false } });
-  await transfers(network, 100_000_000);
-});

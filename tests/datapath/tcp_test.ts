@@ -1,0 +1,214 @@
+// Connections segment by segment, and what they do when time goes by: hours of it in no time, as the clock is the test's. The
+// tap is one end of a pair of sockets, the namespace the test itself; the other side is a listener on this machine's loopback.
+
+import "../preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { Fd } from "../../ffi/fd.ts";
+import { SOCK } from "../../ffi/net.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { RX } from "../../mod/datapath/memory.ts";
+import { Path } from "../../mod/datapath/path.ts";
+import { Rules } from "../../mod/datapath/rules.ts";
+import { countNamespace } from "../../mod/datapath/share.ts";
+import { Tcp } from "../../mod/datapath/tcp.ts";
+import type { TcpFlow } from "../../mod/datapath/tcp_flow.ts";
+import { finish, sum } from "../../mod/packet/checksum.ts";
+import { ETHERNET, IPV4, KIND, Packet, parse, PROTOCOL, VNET, VNET_FLAG } from "../../mod/packet/packet.ts";
+import { FLAG, TCP_HEADER } from "../../mod/packet/tcp.ts";
+import { Reactor } from "../../mod/reactor/reactor.ts";
+
+const AF_UNIX = 1;
+const LOOPBACK_INSIDE = Uint8Array.of(10, 0, 0, 1);
+const OWN = Uint8Array.of(10, 0, 0, 2);
+const IP = VNET + ETHERNET;
+const T = IP + IPV4;
+
+/** A segment that has come. */
+interface Segment {
+  seq: number;
+  flags: number;
+  length: number;
+}
+
+/** A namespace with one connection, whose every segment is the test's. */
+class Inside implements AsyncDisposable {
+  readonly reactor = new Reactor();
+  readonly tcp: Tcp;
+  readonly #tap: Fd;
+  readonly #end: Fd;
+  readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  /** The other side. */
+  outside: Deno.TcpConn | undefined;
+  /** Next number of ours, and of theirs. */
+  seq = 1000;
+  ack = 0;
+
+  constructor() {
+    countNamespace(1);
+    const pair = new Int32Array(2);
+    const bytes = new Uint8Array(pair.buffer);
+    call(self, "socketpair", AF_UNIX, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, 0, out(bytes));
+    [this.#tap, this.#end] = [new Fd(pair[0]!), new Fd(pair[1]!)];
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+    const link = {
+      tap: this.#tap,
+      name: "tap0",
+      mac,
+      mtu: 1500,
+      ipv4: { address: OWN, prefix: 24, gateway: LOOPBACK_INSIDE },
+      ipv6: null,
+    };
+    this.tcp = new Tcp(new Path(this.reactor, link, mac, new Rules({ mapHostLoopback: [LOOPBACK_INSIDE] })));
+  }
+
+  /** The connection, or undefined if it has gone. */
+  get flow(): TcpFlow | undefined {
+    return this.tcp.path.table.list[0] as TcpFlow | undefined;
+  }
+
+  /** Sends a segment, by default without data. */
+  send(flags: number, window: number, size = 0): void {
+    const { view, bytes } = RX;
+    const length = T + TCP_HEADER + size;
+    bytes.fill(0, 0, length);
+    view.setUint8(0, VNET_FLAG.NEEDS_CSUM); // it has never left this machine
+    view.setUint16(VNET + 12, 0x0800);
+    view.setUint16(IP, 0x4500);
+    view.setUint16(IP + 2, IPV4 + TCP_HEADER + size);
+    view.setUint16(IP + 8, 64 << 8 | PROTOCOL.TCP);
+    bytes.set(OWN, IP + 12);
+    bytes.set(LOOPBACK_INSIDE, IP + 16);
+    view.setUint16(IP + 10, finish(sum(view, IP, IPV4, 0)));
+    view.setUint16(T, 40000);
+    view.setUint16(T + 2, (this.#listener.addr as Deno.NetAddr).port);
+    view.setInt32(T + 4, this.seq);
+    view.setInt32(T + 8, this.ack);
+    view.setUint8(T + 12, 5 << 4);
+    view.setUint8(T + 13, flags);
+    view.setUint16(T + 14, window);
+    const packet = new Packet();
+    assertEquals(parse(view, 0, length, packet), KIND.IP);
+    this.tcp.input(packet);
+    this.tcp.finishBatch();
+    this.seq += size;
+  }
+
+  /** All segments that have come since the last time. */
+  received(): Segment[] {
+    const segments: Segment[] = [];
+    const frame = new Uint8Array(70_000);
+    const view = new DataView(frame.buffer);
+    for (let n; (n = self.raw("read", this.#end, out(frame), frame.length)) > 0;) {
+      const header = (view.getUint8(T + 12) >> 4) * 4;
+      segments.push({ seq: view.getInt32(T + 4), flags: view.getUint8(T + 13), length: n - T - header });
+    }
+    return segments;
+  }
+
+  /** Connects, with a window of some bytes, and has something sent to us. */
+  async connect(window: number, data: Uint8Array): Promise<void> {
+    this.send(FLAG.SYN, window);
+    this.outside = await this.#listener.accept();
+    this.reactor.turn(1000);
+    const [synAck] = this.received();
+    assertEquals(synAck?.flags, FLAG.SYN | FLAG.ACK);
+    this.seq++;
+    this.ack = synAck!.seq + 1 | 0;
+    this.send(FLAG.ACK, window);
+    await this.outside.write(data);
+    this.reactor.turn(1000);
+  }
+
+  /** Lets time go by until the connection has something to do. */
+  wait(): void {
+    const { flow, reactor } = this;
+    reactor.now = flow!.dueAt;
+    flow!.tick(reactor.now);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.flow?.close();
+    countNamespace(-1);
+    this.outside?.close();
+    this.#listener.close();
+    this.#tap.close();
+    this.#end.close();
+    this.reactor[Symbol.dispose]();
+    await Promise.resolve();
+  }
+}
+
+Deno.test("a shut window is asked about for as long as it is answered, and open again it is used at once", async () => {
+  await using inside = new Inside();
+  await inside.connect(10_000, new Uint8Array(5000));
+  const { ack } = inside;
+  assertEquals(inside.received().filter(({ length }) => length > 0).map(({ seq, length }) => [seq, length]), [[
+    ack,
+    5000,
+  ]]);
+  // What is on the way was thrown away, and the window is shut: so a kernel does that has no memory left.
+  inside.send(FLAG.ACK, 0);
+  for (let i = 0; i < 50; i++) {
+    inside.wait();
+    assertEquals(inside.received(), [{ seq: ack - 1 | 0, flags: FLAG.ACK, length: 0 }]);
+    inside.send(FLAG.ACK, 0);
+  }
+  inside.send(FLAG.ACK, 10_000);
+  const now = inside.reactor.now;
+  inside.wait();
+  assertEquals(inside.received().map(({ seq, length }) => [seq, length]), [[ack, 5000]]);
+  assert(inside.reactor.now - now <= 1000, `${inside.reactor.now - now} ms until the data was sent again`);
+});
+
+Deno.test("what is not acknowledged is sent again a dozen times, later and later; then the connection is reset", async () => {
+  await using inside = new Inside();
+  await inside.connect(10_000, new Uint8Array(100));
+  inside.received();
+  let before = inside.reactor.now;
+  const pauses: number[] = [];
+  for (let i = 0; i < 12; i++) {
+    inside.wait();
+    pauses.push(Math.round(inside.reactor.now - before));
+    before = inside.reactor.now;
+    assertEquals(inside.received().map(({ seq, length }) => [seq, length]), [[inside.ack, 100]]);
+  }
+  assertEquals(pauses, pauses.toSorted((a, b) => a - b));
+  inside.wait();
+  assertEquals(inside.received().map(({ flags }) => flags), [FLAG.RST | FLAG.ACK]);
+  assertEquals(inside.flow, undefined);
+});
+
+Deno.test("an idle namespace is asked after two hours whether it is there, and given up after nine questions", async () => {
+  await using inside = new Inside();
+  await inside.connect(10_000, new Uint8Array(1));
+  inside.received();
+  inside.ack = inside.ack + 1 | 0;
+  inside.send(FLAG.ACK, 10_000);
+  const start = inside.flow!.heardAt;
+  const questions: number[] = [];
+  for (let second = 60; inside.flow && second < 10_000; second++) {
+    inside.flow.tick(start + 1000 * second);
+    for (const { flags } of inside.received()) if (flags === FLAG.ACK) questions.push(second);
+  }
+  assertEquals(questions.length, 9);
+  assertEquals(Math.round(questions[0]! / 60), 120);
+  assertEquals(inside.flow, undefined);
+});
+
+Deno.test("a connection ends in order, though the last acknowledgement comes with the end", async () => {
+  await using inside = new Inside();
+  await inside.connect(10_000, new Uint8Array(5000));
+  await inside.outside!.closeWrite();
+  inside.reactor.turn(1000);
+  assert(inside.received().some(({ flags }) => flags & FLAG.FIN));
+  // More than the other side's socket holds, so that some of it is still on the way.
+  for (let i = 0; i < 20; i++) inside.send(FLAG.ACK, 10_000, 30_000);
+  // A socket that is closed while it has something unread resets the connection, and loses that.
+  inside.ack = inside.ack + 5001 | 0;
+  inside.send(FLAG.FIN | FLAG.ACK, 10_000);
+  assertEquals(inside.flow, undefined);
+  const rest = new Uint8Array(100_000);
+  let total = 0;
+  for (let n; (n = await inside.outside!.read(rest)) !== null;) total += n;
+  assertEquals(total, 600_000);
+});
