@@ -168,7 +168,10 @@ test("Fork, exec and exit are told with their threads, status, name, user and cg
     [exec.pid, true, 0],
   ]);
   assert(mine.every((fact, i) => i === 0 || fact.mono >= mine[i - 1]!.mono), "in the order of time");
-  const sh = facts.find((fact) => fact.kind === "exit" && fact.comm === "sh")!;
+  const children = new Set(
+    facts.filter((fact) => fact.kind === "fork" && fact.ppid === Deno.pid).map(({ pid }) => pid),
+  );
+  const sh = facts.find((fact) => fact.kind === "exit" && fact.comm === "sh" && children.has(fact.pid))!;
   assertEquals([sh.uid, sh.kind === "exit" && sh.status], [65534, 7 << 8]);
   const own = backend.snapshot().find(({ tid }) => tid === Deno.pid)!;
   assertEquals(sh.cgroup, own.cgroup);
@@ -246,6 +249,39 @@ test("A tree is followed by the kernel: those that were there, and those made la
   assert(facts.every(({ pid }) => pid !== other.pid));
   assertEquals(facts.filter((fact) => fact.kind === "ns").map((fact) => fact.slot), ["uts", "ipc"]);
   assert(facts.filter((fact) => fact.kind === "exit").length >= 4);
+});
+
+test("In another pid namespace pids are as it counts, and those outside have none", needs, () => {
+  const module = new URL("../../mod/watch/ebpf.ts", import.meta.url).href;
+  const code = `import { openEbpf } from ${JSON.stringify(module)};
+    using backend = openEbpf({ trees: new Set([Deno.pid]) });
+    new Deno.Command("unshare", { args: ["-npf", "true"] }).outputSync();
+    backend.read((fact) => {
+      if (fact.pid !== Deno.pid) console.log(fact.kind, fact.pid, fact.slot ?? fact.ppid ?? "", fact.new?.inum ?? "");
+    });
+    console.log("tasks", backend.snapshot().filter(({ pid, tid }) => pid === tid).map(({ pid }) => pid).join());`;
+  const { stdout } = new Deno.Command("timeout", {
+    args: ["20", "unshare", "-pf", "--mount-proc", Deno.execPath(), "eval", "--no-lock", code],
+    cwd: ROOT,
+  }).outputSync();
+  const lines = new TextDecoder().decode(stdout).trim().split("\n").map((line) => line.split(" "));
+  const child = lines[0]![1]!;
+  const grandchild = lines.find(([kind, , ppid]) => kind === "fork" && ppid === child)![1]!;
+  assert(Number(grandchild) > Number(child) && Number(grandchild) < 100);
+  assertEquals(lines.map(([kind, pid, slot]) => [kind, pid, kind === "ns" ? slot : ""]), [
+    ["fork", child, ""],
+    ["exec", child, ""],
+    ["ns", child, "net"],
+    ["ns", child, "pid_for_children"],
+    ["fork", grandchild, ""],
+    ["ns", grandchild, "pid"],
+    ["exec", grandchild, ""],
+    ["exit", grandchild, ""],
+    ["exit", child, ""],
+    ["tasks", "1", ""],
+  ]);
+  const inum = (slot: string) => lines.find(([, , word]) => word === slot)![3];
+  assertEquals(inum("pid"), inum("pid_for_children"));
 });
 
 test("The snapshot has every thread with its namespaces, as /proc has them", needs, () => {
