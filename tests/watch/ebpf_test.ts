@@ -224,6 +224,11 @@ test("Filters hold in the kernel, and drop nothing that is wanted", needs, () =>
   assertEquals(seen({ cgroups: new Set([cgroup]) }).mine.length, 5);
   assertEquals(seen({ cgroups: new Set([0xfffffffffff1n]) }).all, []);
   assertEquals(seen({ pids: new Set([Deno.pid]) }).mine, ["fork"]); // by its maker
+  const inum = (slot: string) => Number(/\d+/.exec(Deno.readLinkSync(`/proc/self/ns/${slot}`)));
+  for (const slot of ["pid", "user"]) assertEquals(seen({ inums: new Set([inum(slot)]) }).mine.length, 5, slot);
+  const net = seen({ inums: new Set([inum("net")]) }).mine;
+  assertEquals(net.sort(), ["exec", "fork", "net", "uts"]); // its end is elsewhere
+  assertEquals(seen({ inums: new Set([1]) }).all, []);
 });
 
 test("A tree is followed by the kernel: those that were there, and those made later", needs, async () => {
@@ -374,6 +379,19 @@ test("A storm that is read meanwhile is told in full", needs, async () => {
   assertEquals(poll([{ fd: backend.fd!, events: POLL.IN }], 2000), [POLL.IN]);
   assertEquals(backend.read(() => told++), 0);
   assertEquals(told, count + 1);
+});
+
+test("It can be closed from within", needs, () => {
+  const backend = openEbpf({});
+  change("unshare", namespaceFlag("uts"));
+  let told = 0;
+  backend.read(() => {
+    told++;
+    backend[Symbol.dispose]();
+  });
+  assert(told >= 1);
+  assertEquals(backend.read(() => told = 0), 0);
+  assertThrows(() => backend.follow!(1), TypeError, "has been closed");
 });
 
 test("Closing it leaves nothing behind", needs, () => {

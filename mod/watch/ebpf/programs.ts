@@ -127,6 +127,8 @@ const TASK_SCRATCH = TASK_BASE - 32;
 const ITERATED_POINTERS: Pointers = { proxy: TASK_SCRATCH - 8, cred: TASK_SCRATCH - 16 };
 /** More of a kind than this are not compared one by one. */
 const INLINE_MAX = 32;
+/** The same for inode numbers, each of which is compared with all that a task is in. */
+const INUMS_MAX = 8;
 
 /**
  * Which place a call that has failed is told of, for one that its type has: what the caller's children would have been in,
@@ -352,7 +354,7 @@ export class Programs {
   }
 
   /** Goes to `drop` unless what the record on the stack is about is wanted. Loses r0 to r5. */
-  #wanted(drop: string, maker: boolean): Code {
+  #wanted(drop: string, maker = false): Code {
     const { pids, trees, comms, uids, cgroups } = this.#filter;
     const code: Code[] = [];
     const among = (fields: readonly number[], values: ReadonlySet<number> | undefined) => {
@@ -393,6 +395,33 @@ export class Programs {
       );
     }
     return code;
+  }
+
+  /** Whether inode numbers are few enough to be compared with one by one. */
+  #comparesInums(): boolean {
+    const { inums } = this.#filter;
+    return inums !== undefined && inums.size <= INUMS_MAX;
+  }
+
+  /** Goes to `pass` if a task is in one of the namespaces that are wanted. Loses r0 to r5. */
+  #within(task: Register, at: Pointers, pass: string): Code {
+    const { slots, pidCommon, common } = this.#layout;
+    return [
+      this.#pointers(task, at),
+      slots.map((slot) => [this.#slot(at, slot), load(4, r1, r1, slot.common + common.inum), this.#isWanted(r1, pass)]),
+      this.#activePid(task, SCRATCH),
+      move(r3, r0),
+      alu(r3, "+", pidCommon + common.inum),
+      store(8, fp, SCRATCH, 0),
+      this.#probe(SCRATCH, 4),
+      load(4, r1, fp, SCRATCH),
+      this.#isWanted(r1, pass),
+    ];
+  }
+
+  /** Goes to `pass` if the inode number in a register is one that is wanted. */
+  #isWanted(inum: Register, pass: string): Code {
+    return [...this.#filter.inums ?? []].map((value) => jump32(inum, "==", value | 0, pass));
   }
 
   /** Has in r0 whether the process whose number is on the stack is in a tree that is followed. */
@@ -593,7 +622,16 @@ export class Programs {
       store(1, fp, BASE + FIELD.KIND, RECORD.CHANGE),
       store(1, fp, BASE + FIELD.REASON, r9),
       this.#pendingTime(TASK_POINTERS),
-      this.#wanted("end", false),
+      this.#wanted("end"),
+      this.#comparesInums()
+        ? [
+          // What it has left counts too.
+          SLOTS.map((_, i) => [load(4, r1, r7, STORAGE.SLOTS + 16 * i), this.#isWanted(r1, "within")]),
+          this.#within(r6, TASK_POINTERS, "within"),
+          goto("end"),
+          label("within"),
+        ]
+        : [],
       this.#slots().map((slot) => {
         const next = this.#label("next");
         const saved = STORAGE.SLOTS + 16 * slot.index;
@@ -686,7 +724,10 @@ export class Programs {
       store(4, fp, BASE + FIELD.STATUS, r1),
       store(4, fp, BASE + FIELD.NEW_INUM, 0),
       store(8, fp, BASE + FIELD.NEW_ID, 0),
-      this.#wanted("end", false),
+      this.#wanted("end"),
+      this.#comparesInums()
+        ? [this.#within(r6, TASK_POINTERS, "failed within"), goto("end"), label("failed within")]
+        : [],
       this.#slots().map((slot) => {
         const next = this.#label("next");
         const own = this.#label("own");
@@ -784,6 +825,14 @@ export class Programs {
       this.#numbers(r7, BASE + FIELD.PPID, BASE + FIELD.PTID, SCRATCH),
       this.#join(),
       this.#wanted("pending", true),
+      this.#comparesInums()
+        ? [
+          this.#within(r6, TASK_POINTERS, "within"),
+          this.#within(r7, MAKER_POINTERS, "within"),
+          goto("pending"),
+          label("within"),
+        ]
+        : [],
       this.wants("fork") ? [store(1, fp, BASE + FIELD.KIND, RECORD.FORK), this.#emit(RECORD_SIZE)] : [],
       this.wants("ns") ? this.#inherited() : [],
       label("pending"),
@@ -880,7 +929,16 @@ export class Programs {
           label("no time"),
         ]
         : [],
-      this.#wanted("end", false),
+      this.#wanted("end"),
+      this.#comparesInums()
+        ? [
+          load(4, r1, fp, BASE + FIELD.OLD_INUM),
+          this.#isWanted(r1, "within"),
+          this.#within(r6, TASK_POINTERS, "within"),
+          goto("end"),
+          label("within"),
+        ]
+        : [],
       this.wants("exec") ? [store(1, fp, BASE + FIELD.KIND, RECORD.EXEC), this.#emit(RECORD_SIZE)] : [],
       changes
         ? [
@@ -932,7 +990,8 @@ export class Programs {
       load(4, r2, fp, SCRATCH),
       label("group"),
       store(4, fp, BASE + FIELD.STATUS, r2),
-      this.#wanted("gone", false),
+      this.#wanted("gone"),
+      this.#comparesInums() ? [this.#within(r6, TASK_POINTERS, "within"), goto("gone"), label("within")] : [],
       this.wants("exit") ? this.#emit(RECORD_SIZE) : [],
       label("gone"),
       this.#maps.trees === undefined ? [] : [
