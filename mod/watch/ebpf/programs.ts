@@ -688,6 +688,7 @@ export class Programs {
           ? this.#chase([file.private, common.type])
           : this.#chase([file.private, common.operations, operationsType!]),
         move(r9, REASON.SETNS),
+        goto("told"),
       ]
       : goto("end");
     return [
@@ -699,7 +700,6 @@ export class Programs {
       jump(r8, "!=", 0, "told"),
       jump(r9, "!=", REASON.SETNS, "end"),
       resolve,
-      goto("told"),
       label("failed clone"),
       load(4, r1, fp, BASE + FIELD.STATUS), // the call's number
       jump32(r1, "==", CALLS[this.#arch]!.native.clone3, "clone3 flags"),
