@@ -621,7 +621,7 @@ export class Programs {
       this.#header(r6),
       store(1, fp, BASE + FIELD.KIND, RECORD.CHANGE),
       store(1, fp, BASE + FIELD.REASON, r9),
-      this.#pendingTime(TASK_POINTERS),
+      [this.#unlessAsked("time", "no time"), this.#pendingTime(TASK_POINTERS), label("no time")],
       this.#wanted("end"),
       this.#comparesInums()
         ? [
