@@ -1,5 +1,6 @@
 // The eBPF back end, against what processes themselves have read of their namespaces.
 
+import "../preload.ts";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { ROOT, test, until } from "../helpers.ts";
 import { out, self } from "../../ffi/task.ts";

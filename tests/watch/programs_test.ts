@@ -1,5 +1,6 @@
 // The programs that are made for kernels with less than this one: the verifier takes each of them.
 
+import "../preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../helpers.ts";
 import { ATTACH_TYPE, createMap, loadBtf, loadProgram, MAP_FLAG, MAP_TYPE, PROGRAM_TYPE } from "../../ffi/bpf.ts";
