@@ -72,6 +72,16 @@ function pageSize(): number {
   return 4096;
 }
 
+/** Where the kernel has what. */
+function kernelLayout(path: string): Layout {
+  try {
+    return withKernelBtf((types) => resolveLayout(types), path);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new PenneError(`observe namespaces by eBPF: ${path}`, { cause }); // of a form that is not known
+  }
+}
+
 /** What the storage of tasks has to be described by: a key of 4 bytes, and so many bytes. */
 const STORAGE_TYPES = [
   { kind: "int", name: "int", size: 4 },
@@ -115,7 +125,7 @@ class EbpfBackend implements Backend {
       }));
       const memory = this.#own(new Mapping(control, page, { write: true }));
       this.#control = new Uint32Array(memory.memory());
-      this.#layout = withKernelBtf((types) => resolveLayout(types), btf);
+      this.#layout = kernelLayout(btf);
       this.#ringSize = size;
       const ring = this.#own(createMap({ type: MAP_TYPE.RINGBUF, name: "penne_ring", entries: size }));
       const types = this.#own(loadBtf(buildBtf(STORAGE_TYPES)));

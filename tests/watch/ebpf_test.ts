@@ -424,6 +424,13 @@ test("Where it cannot be, it says why at once", needs, async (t) => {
       "CONFIG_DEBUG_INFO_BTF",
     );
   });
+  await t.step("with something else in its place", () => {
+    assertThrows(
+      () => openEbpf({}, { btf: "/proc/version" }),
+      PenneError,
+      "cannot observe namespaces by eBPF: /proc/version: This is not BTF",
+    );
+  });
   await t.step("without capabilities", async () => {
     const header = new Uint8Array(Uint32Array.of(0x20080522, 0).buffer);
     const before = new Uint32Array(6);
