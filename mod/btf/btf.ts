@@ -67,8 +67,6 @@ export class Btf {
   #count: number;
   #bytes: Uint8Array;
   #strings: number;
-  #stringsLength: number;
-  #text: string | undefined;
 
   /**
    * Notes where each type begins.
@@ -83,9 +81,9 @@ export class Btf {
     const types = header + view.getUint32(8, true);
     const length = view.getUint32(12, true);
     this.#strings = header + view.getUint32(16, true);
-    this.#stringsLength = view.getUint32(20, true);
+    const stringsLength = view.getUint32(20, true);
     this.#bytes = bytes;
-    if (types + length > bytes.length || this.#strings + this.#stringsLength > bytes.length) {
+    if (types + length > bytes.length || this.#strings + stringsLength > bytes.length) {
       throw new RangeError("BTF is cut off");
     }
     const start = bytes.byteOffset + types;
@@ -121,23 +119,19 @@ export class Btf {
    * @returns Its id; 0 if there is none.
    */
   find(name: string, kind: number): number {
-    const at = this.#stringOffset(name);
-    if (at <= 0) return 0;
+    const bytes = this.#bytes;
+    const strings = this.#strings;
     const words = this.#words;
     const starts = this.#starts;
+    const wanted = encoder.encode(name);
+    const first = wanted[0];
     for (let id = 1; id <= this.#count; id++) {
       const start = starts[id]!;
-      if (words[start] === at && (words[start + 1]! >>> 24 & 0x1f) === kind) return id;
+      if ((words[start + 1]! >>> 24 & 0x1f) !== kind) continue;
+      const at = words[start]!;
+      if (bytes[strings + at] === first && this.#is(at, wanted)) return id;
     }
     return 0;
-  }
-
-  /** Where a string is among the strings; 0 if nowhere. */
-  #stringOffset(name: string): number {
-    this.#text ??= new TextDecoder("latin1").decode(
-      this.#bytes.subarray(this.#strings, this.#strings + this.#stringsLength),
-    );
-    return this.#text.indexOf(`\0${name}\0`) + 1;
   }
 
   /** The string that begins there. */

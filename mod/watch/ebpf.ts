@@ -72,6 +72,16 @@ function pageSize(): number {
   return 4096;
 }
 
+/** Where the kernel has what. */
+function kernelLayout(path: string): Layout {
+  try {
+    return withKernelBtf((types) => resolveLayout(types), path);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new PenneError(`observe namespaces by eBPF: ${path}`, { cause }); // of a form that is not known
+  }
+}
+
 /** What the storage of tasks has to be described by: a key of 4 bytes, and so many bytes. */
 const STORAGE_TYPES = [
   { kind: "int", name: "int", size: 4 },
@@ -115,7 +125,7 @@ class EbpfBackend implements Backend {
       }));
       const memory = this.#own(new Mapping(control, page, { write: true }));
       this.#control = new Uint32Array(memory.memory());
-      this.#layout = withKernelBtf((types) => resolveLayout(types), btf);
+      this.#layout = kernelLayout(btf);
       this.#ringSize = size;
       const ring = this.#own(createMap({ type: MAP_TYPE.RINGBUF, name: "penne_ring", entries: size }));
       const types = this.#own(loadBtf(buildBtf(STORAGE_TYPES)));
@@ -226,18 +236,19 @@ class EbpfBackend implements Backend {
 
   read(tell: (fact: Fact) => void): number {
     const { bytes } = this.#batch;
-    do {
+    // Closed also when it is `tell` that closes it: the memory has gone then.
+    while (!this.#closed) {
       this.#clock.begin();
       let total = 0;
       // No more than has fitted at the beginning: writers may be faster than we are.
-      while (total < this.#ringSize) {
+      while (total < this.#ringSize && !this.#closed) {
         const n = this.#ring.take(this.#batch);
         if (n === 0) break;
         total += n;
         readRecords(bytes.slice(0, n), tell); // facts may be kept
       }
-      if (!this.#clock.end(total)) break;
-    } while (!this.#closed);
+      if (this.#closed || !this.#clock.end(total)) break;
+    }
     if (this.#closed) return 0;
     const lost = this.#control[CONTROL.LOST / 4]!;
     const more = lost - this.#lost >>> 0;
@@ -290,6 +301,7 @@ class EbpfBackend implements Backend {
   /** Follows processes and all their descendants: those made from now on the kernel adds itself, those there are we do. */
   #followAll(pids: readonly number[]): void {
     const trees = this.#trees;
+    if (this.#closed) throw new TypeError("Back end has been closed");
     if (!trees) throw new TypeError("Cannot follow a process without a filter for trees");
     const followed = new Set<number>();
     const add = (pid: number) => {

@@ -1,5 +1,6 @@
 // Reading BTF: made here, and the kernel's own against what the kernel tells elsewhere.
 
+import "../preload.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { test } from "../helpers.ts";
 import { Btf, BTF_KIND } from "../../mod/btf/btf.ts";

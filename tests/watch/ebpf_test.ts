@@ -1,5 +1,6 @@
 // The eBPF back end, against what processes themselves have read of their namespaces.
 
+import "../preload.ts";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { ROOT, test, until } from "../helpers.ts";
 import { out, self } from "../../ffi/task.ts";
@@ -168,7 +169,10 @@ test("Fork, exec and exit are told with their threads, status, name, user and cg
     [exec.pid, true, 0],
   ]);
   assert(mine.every((fact, i) => i === 0 || fact.mono >= mine[i - 1]!.mono), "in the order of time");
-  const sh = facts.find((fact) => fact.kind === "exit" && fact.comm === "sh")!;
+  const children = new Set(
+    facts.filter((fact) => fact.kind === "fork" && fact.ppid === Deno.pid).map(({ pid }) => pid),
+  );
+  const sh = facts.find((fact) => fact.kind === "exit" && fact.comm === "sh" && children.has(fact.pid))!;
   assertEquals([sh.uid, sh.kind === "exit" && sh.status], [65534, 7 << 8]);
   const own = backend.snapshot().find(({ tid }) => tid === Deno.pid)!;
   assertEquals(sh.cgroup, own.cgroup);
@@ -221,6 +225,11 @@ test("Filters hold in the kernel, and drop nothing that is wanted", needs, () =>
   assertEquals(seen({ cgroups: new Set([cgroup]) }).mine.length, 5);
   assertEquals(seen({ cgroups: new Set([0xfffffffffff1n]) }).all, []);
   assertEquals(seen({ pids: new Set([Deno.pid]) }).mine, ["fork"]); // by its maker
+  const inum = (slot: string) => Number(/\d+/.exec(Deno.readLinkSync(`/proc/self/ns/${slot}`)));
+  for (const slot of ["pid", "user"]) assertEquals(seen({ inums: new Set([inum(slot)]) }).mine.length, 5, slot);
+  const net = seen({ inums: new Set([inum("net")]) }).mine;
+  assertEquals(net.sort(), ["exec", "fork", "net", "uts"]); // its end is elsewhere
+  assertEquals(seen({ inums: new Set([1]) }).all, []);
 });
 
 test("A tree is followed by the kernel: those that were there, and those made later", needs, async () => {
@@ -246,6 +255,39 @@ test("A tree is followed by the kernel: those that were there, and those made la
   assert(facts.every(({ pid }) => pid !== other.pid));
   assertEquals(facts.filter((fact) => fact.kind === "ns").map((fact) => fact.slot), ["uts", "ipc"]);
   assert(facts.filter((fact) => fact.kind === "exit").length >= 4);
+});
+
+test("In another pid namespace pids are as it counts, and those outside have none", needs, () => {
+  const module = new URL("../../mod/watch/ebpf.ts", import.meta.url).href;
+  const code = `import { openEbpf } from ${JSON.stringify(module)};
+    using backend = openEbpf({ trees: new Set([Deno.pid]) });
+    new Deno.Command("unshare", { args: ["-npf", "true"] }).outputSync();
+    backend.read((fact) => {
+      if (fact.pid !== Deno.pid) console.log(fact.kind, fact.pid, fact.slot ?? fact.ppid ?? "", fact.new?.inum ?? "");
+    });
+    console.log("tasks", backend.snapshot().filter(({ pid, tid }) => pid === tid).map(({ pid }) => pid).join());`;
+  const { stdout } = new Deno.Command("timeout", {
+    args: ["20", "unshare", "-pf", "--mount-proc", Deno.execPath(), "eval", "--no-lock", code],
+    cwd: ROOT,
+  }).outputSync();
+  const lines = new TextDecoder().decode(stdout).trim().split("\n").map((line) => line.split(" "));
+  const child = lines[0]![1]!;
+  const grandchild = lines.find(([kind, , ppid]) => kind === "fork" && ppid === child)![1]!;
+  assert(Number(grandchild) > Number(child) && Number(grandchild) < 100);
+  assertEquals(lines.map(([kind, pid, slot]) => [kind, pid, kind === "ns" ? slot : ""]), [
+    ["fork", child, ""],
+    ["exec", child, ""],
+    ["ns", child, "net"],
+    ["ns", child, "pid_for_children"],
+    ["fork", grandchild, ""],
+    ["ns", grandchild, "pid"],
+    ["exec", grandchild, ""],
+    ["exit", grandchild, ""],
+    ["exit", child, ""],
+    ["tasks", "1", ""],
+  ]);
+  const inum = (slot: string) => lines.find(([, , word]) => word === slot)![3];
+  assertEquals(inum("pid"), inum("pid_for_children"));
 });
 
 test("The snapshot has every thread with its namespaces, as /proc has them", needs, () => {
@@ -340,6 +382,19 @@ test("A storm that is read meanwhile is told in full", needs, async () => {
   assertEquals(told, count + 1);
 });
 
+test("It can be closed from within", needs, () => {
+  const backend = openEbpf({});
+  change("unshare", namespaceFlag("uts"));
+  let told = 0;
+  backend.read(() => {
+    told++;
+    backend[Symbol.dispose]();
+  });
+  assert(told >= 1);
+  assertEquals(backend.read(() => told = 0), 0);
+  assertThrows(() => backend.follow!(1), TypeError, "has been closed");
+});
+
 test("Closing it leaves nothing behind", needs, () => {
   const fds = () => [...Deno.readDirSync("/proc/self/fd")].length;
   const programs = () =>
@@ -367,6 +422,13 @@ test("Where it cannot be, it says why at once", needs, async (t) => {
       () => openEbpf({}, { btf: "/no/such/btf" }),
       "cannot observe namespaces by eBPF: No such file or directory (ENOENT)",
       "CONFIG_DEBUG_INFO_BTF",
+    );
+  });
+  await t.step("with something else in its place", () => {
+    assertThrows(
+      () => openEbpf({}, { btf: "/proc/version" }),
+      PenneError,
+      "cannot observe namespaces by eBPF: /proc/version: This is not BTF",
     );
   });
   await t.step("without capabilities", async () => {

@@ -49,11 +49,13 @@ export class RingClock implements Disposable {
   constructor(ring: Fd, wake: Uint32Array) {
     this.#ring = ring;
     this.#wake = wake;
+    let timer: Fd | undefined;
     try {
-      this.#timer = self.open("timerfd_create", CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+      timer = this.#timer = self.open("timerfd_create", CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
       this.#epoll.add(ring, EPOLL.IN, 0, 0);
-      this.#epoll.add(this.#timer, EPOLL.IN, 1, 0);
+      this.#epoll.add(timer, EPOLL.IN, 1, 0);
     } catch (error) {
+      timer?.close();
       this.#epoll[Symbol.dispose]();
       throw error;
     }

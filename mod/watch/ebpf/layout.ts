@@ -46,6 +46,8 @@ export interface Layout {
     readonly compat: { readonly offset: number; readonly bit: number } | null;
   };
   readonly uid: number;
+  /** `user_namespace.parent`. */
+  readonly userParent: number;
   /** `css_set.dfl_cgrp`, `cgroup.kn`, `kernfs_node.id`. */
   readonly cgroup: readonly [number, number, number] | null;
   readonly signal: { readonly flags: number; readonly groupExitCode: number; readonly live: number };
@@ -209,6 +211,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
       compat: compat === null ? null : { offset: compat, bit: COMPAT.bit },
     },
     uid: field(cred, "uid"),
+    userParent: field(user, "parent"),
     cgroup: cgroupId === null ? null : [field(sets, "dfl_cgrp"), field(cgroup, "kn"), cgroupId],
     signal: {
       flags: field(signal, "flags"),

@@ -105,6 +105,8 @@ const CALLS: Readonly<Record<string, { readonly native: Calls; readonly compat: 
 
 const NEWTIME = namespaceFlag("time");
 const ALL_FLAGS = SLOTS.reduce((flags, slot) => flags | namespaceFlag(slotType(slot)), 0);
+/** Bit of clone3(2)'s flags: the child begins in another cgroup. */
+const CLONE_INTO_CGROUP_BIT = 33;
 const PF_EXITING = 4;
 const SIGNAL_GROUP_EXIT = 4;
 const NSFS_MAGIC = 0x6e736673;
@@ -118,13 +120,15 @@ interface Pointers {
   readonly cred: number;
 }
 const TASK_POINTERS: Pointers = { proxy: KIND - 8, cred: KIND - 16 };
-const MAKER_POINTERS: Pointers = { proxy: KIND - 24, cred: KIND - 32 };
+const MAKER_POINTERS: Pointers = { proxy: KIND - 24, cred: KIND - 32 }; // only the first one is kept
 /** A task's place on the stack in the iterator. */
 const TASK_BASE = -TASK_SIZE;
 const TASK_SCRATCH = TASK_BASE - 32;
 const ITERATED_POINTERS: Pointers = { proxy: TASK_SCRATCH - 8, cred: TASK_SCRATCH - 16 };
 /** More of a kind than this are not compared one by one. */
 const INLINE_MAX = 32;
+/** The same for inode numbers, each of which is compared with all that a task is in. */
+const INUMS_MAX = 8;
 
 /**
  * Which place a call that has failed is told of, for one that its type has: what the caller's children would have been in,
@@ -312,44 +316,45 @@ export class Programs {
     ];
   }
 
-  /** Writes comm, user and cgroup of a task to the stack; of the current one if there are no pointers. Loses r0 to r5. */
-  #who(task: Register, pointers: Pointers | null, comm: number, uid: number, cgroup: number): Code {
-    const { task: fields, cgroup: path } = this.#layout;
+  /** Writes a task's name to the stack. Uses r1. */
+  #comm(task: Register, at: number): Code {
+    const { comm } = this.#layout.task;
+    return [0, 8].map((i) => [load(8, r1, task, comm + i), store(8, fp, at + i, r1)]);
+  }
+
+  /** Writes the id of a task's cgroup to the stack. Loses r0 to r5. */
+  #cgroup(task: Register, at: number): Code {
+    const { task: { cgroups }, cgroup } = this.#layout;
+    if (cgroup === null || cgroups === null) return store(8, fp, at, 0);
     return [
-      load(8, r1, task, fields.comm),
-      store(8, fp, comm, r1),
-      load(8, r1, task, fields.comm + 8),
-      store(8, fp, comm + 8, r1),
-      pointers
-        ? [load(8, r1, fp, pointers.cred), load(4, r1, r1, this.#layout.uid), store(4, fp, uid, r1)]
-        : [call(HELPER.get_current_uid_gid), store(4, fp, uid, r0)],
-      pointers === null
-        ? [call(HELPER.get_current_cgroup_id), store(8, fp, cgroup, r0)]
-        : path === null || fields.cgroups === null
-        ? store(8, fp, cgroup, 0)
-        : [
-          load(8, r1, task, fields.cgroups),
-          path.map((offset) => load(8, r1, r1, offset)),
-          store(8, fp, cgroup, r1),
-        ],
+      move(r3, task),
+      [cgroups, ...cgroup].map((offset, i) => [
+        i > 0 ? load(8, r3, fp, at) : [],
+        alu(r3, "+", offset),
+        this.#probe(at, 8),
+      ]),
     ];
   }
 
-  /** Begins a record about a task; about the current one if there are no pointers. Loses r0 to r5. */
-  #header(task: Register, pointers: Pointers | null = null): Code {
+  /** Begins a record about a task; user and cgroup are the current one's. Loses r0 to r5. */
+  #header(task: Register): Code {
     return [
       store(8, fp, BASE, 0),
       call(HELPER.ktime_get_ns),
       store(8, fp, BASE + FIELD.MONO, r0),
       store(8, fp, BASE + FIELD.PPID, 0),
-      store(8, fp, BASE + FIELD.UID, 0),
       this.#numbers(task, BASE + FIELD.PID, BASE + FIELD.TID, SCRATCH),
-      this.#who(task, pointers, BASE + FIELD.COMM, BASE + FIELD.UID, BASE + FIELD.CGROUP),
+      this.#comm(task, BASE + FIELD.COMM),
+      call(HELPER.get_current_uid_gid),
+      alu32(r0, "=", r0), // the upper half is the group
+      store(8, fp, BASE + FIELD.UID, r0),
+      call(HELPER.get_current_cgroup_id),
+      store(8, fp, BASE + FIELD.CGROUP, r0),
     ];
   }
 
   /** Goes to `drop` unless what the record on the stack is about is wanted. Loses r0 to r5. */
-  #wanted(drop: string, maker: boolean): Code {
+  #wanted(drop: string, maker = false): Code {
     const { pids, trees, comms, uids, cgroups } = this.#filter;
     const code: Code[] = [];
     const among = (fields: readonly number[], values: ReadonlySet<number> | undefined) => {
@@ -390,6 +395,33 @@ export class Programs {
       );
     }
     return code;
+  }
+
+  /** Whether inode numbers are few enough to be compared with one by one. */
+  #comparesInums(): boolean {
+    const { inums } = this.#filter;
+    return inums !== undefined && inums.size <= INUMS_MAX;
+  }
+
+  /** Goes to `pass` if a task is in one of the namespaces that are wanted. Loses r0 to r5. */
+  #within(task: Register, at: Pointers, pass: string): Code {
+    const { slots, pidCommon, common } = this.#layout;
+    return [
+      this.#pointers(task, at),
+      slots.map((slot) => [this.#slot(at, slot), load(4, r1, r1, slot.common + common.inum), this.#isWanted(r1, pass)]),
+      this.#activePid(task, SCRATCH),
+      move(r3, r0),
+      alu(r3, "+", pidCommon + common.inum),
+      store(8, fp, SCRATCH, 0),
+      this.#probe(SCRATCH, 4),
+      load(4, r1, fp, SCRATCH),
+      this.#isWanted(r1, pass),
+    ];
+  }
+
+  /** Goes to `pass` if the inode number in a register is one that is wanted. */
+  #isWanted(inum: Register, pass: string): Code {
+    return [...this.#filter.inums ?? []].map((value) => jump32(inum, "==", value | 0, pass));
   }
 
   /** Has in r0 whether the process whose number is on the stack is in a tree that is followed. */
@@ -589,8 +621,17 @@ export class Programs {
       this.#header(r6),
       store(1, fp, BASE + FIELD.KIND, RECORD.CHANGE),
       store(1, fp, BASE + FIELD.REASON, r9),
-      this.#pendingTime(TASK_POINTERS),
-      this.#wanted("end", false),
+      [this.#unlessAsked("time", "no time"), this.#pendingTime(TASK_POINTERS), label("no time")],
+      this.#wanted("end"),
+      this.#comparesInums()
+        ? [
+          // What it has left counts too.
+          SLOTS.map((_, i) => [load(4, r1, r7, STORAGE.SLOTS + 16 * i), this.#isWanted(r1, "within")]),
+          this.#within(r6, TASK_POINTERS, "within"),
+          goto("end"),
+          label("within"),
+        ]
+        : [],
       this.#slots().map((slot) => {
         const next = this.#label("next");
         const saved = STORAGE.SLOTS + 16 * slot.index;
@@ -647,6 +688,7 @@ export class Programs {
           ? this.#chase([file.private, common.type])
           : this.#chase([file.private, common.operations, operationsType!]),
         move(r9, REASON.SETNS),
+        goto("told"),
       ]
       : goto("end");
     return [
@@ -658,7 +700,6 @@ export class Programs {
       jump(r8, "!=", 0, "told"),
       jump(r9, "!=", REASON.SETNS, "end"),
       resolve,
-      goto("told"),
       label("failed clone"),
       load(4, r1, fp, BASE + FIELD.STATUS), // the call's number
       jump32(r1, "==", CALLS[this.#arch]!.native.clone3, "clone3 flags"),
@@ -683,7 +724,10 @@ export class Programs {
       store(4, fp, BASE + FIELD.STATUS, r1),
       store(4, fp, BASE + FIELD.NEW_INUM, 0),
       store(8, fp, BASE + FIELD.NEW_ID, 0),
-      this.#wanted("end", false),
+      this.#wanted("end"),
+      this.#comparesInums()
+        ? [this.#within(r6, TASK_POINTERS, "failed within"), goto("end"), label("failed within")]
+        : [],
       this.#slots().map((slot) => {
         const next = this.#label("next");
         const own = this.#label("own");
@@ -759,14 +803,36 @@ export class Programs {
   newTask(): Code {
     return [
       load(8, r6, r1, 0),
+      load(8, r8, r1, 8), // flags
+      store(8, fp, KIND, r8),
       call(HELPER.get_current_task_btf),
       move(r7, r0),
-      this.#pointers(r6, TASK_POINTERS),
-      this.wants("ns") ? this.#pointers(r7, MAKER_POINTERS) : [],
-      this.#header(r6, TASK_POINTERS),
+      this.wants("ns")
+        ? [
+          load(8, r1, r6, this.#layout.task.nsproxy),
+          store(8, fp, TASK_POINTERS.proxy, r1),
+          load(8, r1, r7, this.#layout.task.nsproxy),
+          store(8, fp, MAKER_POINTERS.proxy, r1),
+        ]
+        : [],
+      this.#header(r6), // user and cgroup are the maker's,
+      move(r1, r8),
+      alu(r1, ">>", CLONE_INTO_CGROUP_BIT),
+      alu(r1, "&", 1),
+      jump(r1, "==", 0, "same cgroup"), // but for this
+      this.#cgroup(r6, BASE + FIELD.CGROUP),
+      label("same cgroup"),
       this.#numbers(r7, BASE + FIELD.PPID, BASE + FIELD.PTID, SCRATCH),
       this.#join(),
       this.#wanted("pending", true),
+      this.#comparesInums()
+        ? [
+          this.#within(r6, TASK_POINTERS, "within"),
+          this.#within(r7, MAKER_POINTERS, "within"),
+          goto("pending"),
+          label("within"),
+        ]
+        : [],
       this.wants("fork") ? [store(1, fp, BASE + FIELD.KIND, RECORD.FORK), this.#emit(RECORD_SIZE)] : [],
       this.wants("ns") ? this.#inherited() : [],
       label("pending"),
@@ -794,6 +860,23 @@ export class Programs {
         label(next),
       ];
     };
+    // There is but one way to another user namespace, and its parent is where the maker is.
+    const user = ({ index, pointer, common }: SlotLayout): Code => {
+      const next = this.#label("next");
+      return [
+        load(8, r1, fp, KIND),
+        alu(r1, "&", namespaceFlag("user")),
+        jump(r1, "==", 0, next),
+        load(8, r1, r6, this.#layout.task.realCred),
+        load(8, r1, r1, pointer),
+        this.#identity(common, fp, BASE + FIELD.NEW_INUM, BASE + FIELD.NEW_ID),
+        load(8, r1, r1, this.#layout.userParent),
+        this.#identity(common, fp, BASE + FIELD.OLD_INUM, BASE + FIELD.OLD_ID),
+        store(1, fp, BASE + FIELD.SLOT, index),
+        this.#emit(CHANGE_SIZE),
+        label(next),
+      ];
+    };
     const slots = this.#slots();
     const active: Code = children && this.#wantsSlot("pid")
       ? [
@@ -815,7 +898,7 @@ export class Programs {
       store(1, fp, BASE + FIELD.KIND, RECORD.CHANGE),
       store(1, fp, BASE + FIELD.REASON, REASON.CLONE),
       store(8, fp, BASE + FIELD.PPID, 0),
-      slots.filter(({ slot }) => slot === "user").map(change),
+      slots.filter(({ slot }) => slot === "user").map(user),
       active,
       load(8, r1, fp, TASK_POINTERS.proxy),
       load(8, r2, fp, MAKER_POINTERS.proxy),
@@ -846,7 +929,16 @@ export class Programs {
           label("no time"),
         ]
         : [],
-      this.#wanted("end", false),
+      this.#wanted("end"),
+      this.#comparesInums()
+        ? [
+          load(4, r1, fp, BASE + FIELD.OLD_INUM),
+          this.#isWanted(r1, "within"),
+          this.#within(r6, TASK_POINTERS, "within"),
+          goto("end"),
+          label("within"),
+        ]
+        : [],
       this.wants("exec") ? [store(1, fp, BASE + FIELD.KIND, RECORD.EXEC), this.#emit(RECORD_SIZE)] : [],
       changes
         ? [
@@ -898,7 +990,8 @@ export class Programs {
       load(4, r2, fp, SCRATCH),
       label("group"),
       store(4, fp, BASE + FIELD.STATUS, r2),
-      this.#wanted("gone", false),
+      this.#wanted("gone"),
+      this.#comparesInums() ? [this.#within(r6, TASK_POINTERS, "within"), goto("gone"), label("within")] : [],
       this.wants("exit") ? this.#emit(RECORD_SIZE) : [],
       label("gone"),
       this.#maps.trees === undefined ? [] : [
@@ -932,7 +1025,11 @@ export class Programs {
       this.#numbers(r6, at(TASK_FIELD.PID), at(TASK_FIELD.TID), TASK_SCRATCH),
       load(8, r8, r6, task.realParent),
       this.#numbers(r8, at(TASK_FIELD.PPID), TASK_SCRATCH + 24, TASK_SCRATCH),
-      this.#who(r6, ITERATED_POINTERS, at(TASK_FIELD.COMM), at(TASK_FIELD.UID), at(TASK_FIELD.CGROUP)),
+      this.#comm(r6, at(TASK_FIELD.COMM)),
+      load(8, r1, fp, ITERATED_POINTERS.cred),
+      load(4, r1, r1, this.#layout.uid),
+      store(4, fp, at(TASK_FIELD.UID), r1),
+      this.#cgroup(r6, at(TASK_FIELD.CGROUP)),
       task.startBoottime === null ? [] : [load(8, r1, r6, task.startBoottime), store(8, fp, at(TASK_FIELD.START), r1)],
       slots.map((slot) => [
         this.#slot(ITERATED_POINTERS, slot),
