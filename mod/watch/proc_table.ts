@@ -345,7 +345,7 @@ export class ProcTable {
       for (const tid of reader.numbers(`/proc/${pid}/task`)) {
         this.breathe();
         const known = this.#tasks.get(tid);
-        const stat = reader.stat(pid, tid);
+        const stat = reader.live(pid, tid);
         if (!stat) continue;
         if (!known || known.start !== stat.start || known.pid !== pid) {
           const task = reader.task(pid, tid, leader);

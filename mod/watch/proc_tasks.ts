@@ -33,6 +33,8 @@ export interface TaskStat {
   readonly start: bigint;
   /** Where its stack begins: another address after each execve(2). 0 if it may not be seen. */
   readonly stack: string;
+  /** Whether it has ended and only not been waited for. */
+  readonly ended: boolean;
   /** Whether it is the kernel's own, which changes its name without executing anything. */
   readonly kernel: boolean;
 }
@@ -46,7 +48,7 @@ export interface TaskStat {
  * import { assertEquals } from "@std/assert";
  *
  * const text = `7 (a ) b) S 1 ${"0 ".repeat(17)}42 0 0 0 0 0 99 0`;
- * assertEquals(parseStat(text), { comm: "a ) b", ppid: 1, start: 420_000_000n, stack: "99", kernel: false });
+ * assertEquals(parseStat(text), { comm: "a ) b", ppid: 1, start: 420_000_000n, stack: "99", ended: false, kernel: false });
  * ```
  *
  * @param text The text.
@@ -61,6 +63,7 @@ export function parseStat(text: string): TaskStat | null {
     ppid: Number(fields[1]),
     start: BigInt(fields[19] ?? 0) * TICK,
     stack: fields[25] ?? "0",
+    ended: fields[0] === "Z" || fields[0] === "X",
     kernel: (Number(fields[6]) & PF_KTHREAD) !== 0,
   };
 }
@@ -150,6 +153,12 @@ export class ProcReader {
     return typeof text === "string" ? parseStat(text) : null;
   }
 
+  /** The same; null also if the task has ended. */
+  live(pid: number, tid: number): TaskStat | null {
+    const stat = this.stat(pid, tid);
+    return stat?.ended ? null : stat;
+  }
+
   /** The real user of a task; null if it has gone. */
   uid(pid: number, tid: number): number | null {
     const text = this.text(`/proc/${pid}/task/${tid}/status`);
@@ -228,10 +237,10 @@ export class ProcReader {
    * @param pid Process.
    * @param tid Thread.
    * @param known What was known of its namespaces.
-   * @returns It; null if it has gone.
+   * @returns It; null if it has gone, or ended.
    */
   task(pid: number, tid: number, known: SlotArray = []): ReadTask | null {
-    const stat = this.stat(pid, tid);
+    const stat = this.live(pid, tid);
     if (!stat) return null;
     const slots: SlotArray = [];
     const reading = this.slots(pid, tid, known, slots);
