@@ -126,19 +126,20 @@ export class ProcTable {
     this.#threads.clear();
     this.#held.clear();
     const { reader } = this;
-    // What the process has, its threads mostly have too.
-    for (const pid of reader.numbers("/proc")) {
-      let leader: SlotArray = [];
-      for (const tid of reader.numbers(`/proc/${pid}/task`)) {
-        this.breathe();
-        const task = reader.task(pid, tid, leader);
-        if (!task) continue;
-        if (tid === pid) leader = task.slots;
-        const entry = this.#entry(task, walk);
-        this.add(entry);
-        tasks.push(toTask(task, entry.cgroup));
+    reader.atOnce(() => {
+      for (const pid of reader.numbers("/proc")) {
+        let leader: SlotArray = [];
+        for (const tid of reader.numbers(`/proc/${pid}/task`)) {
+          this.breathe();
+          const task = reader.task(pid, tid, leader); // what the process has, its threads mostly have too
+          if (!task) continue;
+          if (tid === pid) leader = task.slots;
+          const entry = this.#entry(task, walk);
+          this.add(entry);
+          tasks.push(toTask(task, entry.cgroup));
+        }
       }
-    }
+    });
     return tasks;
   }
 

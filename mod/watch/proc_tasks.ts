@@ -76,6 +76,8 @@ export class ProcReader {
   #handles = new Handles();
   /** Whether handles tell ids here, Linux 6.18. */
   #hasIds = true;
+  /** During a walk: what was met in it already, by inode number. */
+  #met: Map<number, NamespaceId> | null = null;
   #nr = {
     readlinkat: syscallNumber("readlinkat"),
     openat: syscallNumber("openat"),
@@ -221,14 +223,30 @@ export class ProcReader {
 
   /** The identity behind the path that is set. */
   #identify(inum: number, found: SlotArray): NamespaceId {
-    const same = found.find((one) => one?.inum === inum); // that for children, mostly
+    const same = this.#met?.get(inum) ?? found.find((one) => one?.inum === inum); // that for children, mostly
     if (same) return same;
     if (!this.#hasIds) return { inum, id: null };
     const { bytes } = this.#path;
     const fields = this.#handles.read(bytes.subarray(0, bytes.indexOf(0) + 1));
-    if (typeof fields === "object") return { inum: fields.inum, id: `${fields.id}` };
     if (fields === -95) this.#hasIds = false; // EOPNOTSUPP
-    return { inum, id: null };
+    if (typeof fields !== "object") return { inum, id: null };
+    const identity = { inum: fields.inum, id: `${fields.id}` };
+    this.#met?.set(inum, identity);
+    return identity;
+  }
+
+  /**
+   * Reads many tasks at about one time, most of which are in the same namespaces: each is asked for its id once.
+   *
+   * @param walk Reads them.
+   */
+  atOnce(walk: () => void): void {
+    this.#met = new Map();
+    try {
+      walk();
+    } finally {
+      this.#met = null;
+    }
   }
 
   /**
