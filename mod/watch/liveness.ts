@@ -34,7 +34,7 @@ export type Life = "alive" | "ended" | "unknown";
 interface Waiting {
   readonly namespace: KnownNamespace;
   /** Milliseconds of `performance.now()` of its release, and of the next look. */
-  readonly since: number;
+  since: number;
   due: number;
   stage: number;
 }
@@ -146,7 +146,10 @@ export class Liveness {
           this.#onEnd(namespace, true);
           continue;
         }
-        if (life === "alive" && now - waiting.since > GRACE) namespace.heldUnseen = true;
+        if (life === "alive" && now - waiting.since > GRACE) {
+          if (this.#isHeldByZombie(namespace)) waiting.since = now;
+          else namespace.heldUnseen = true;
+        }
         if (life === "unknown" && now - waiting.since > GRACE) unknown.push(namespace);
         waiting.stage = Math.min(stage + 1, DELAYS.length - 1);
         this.#put(waiting, now);
@@ -155,6 +158,13 @@ export class Liveness {
     }
     if (unknown.length > 0) this.#search(unknown, now);
     if (now >= this.#sweepAt) this.#sweep(now);
+  }
+
+  /** A process that has ended keeps its user namespace until somebody has waited for it. */
+  #isHeldByZombie({ type, released, lastHolder }: KnownNamespace): boolean {
+    if (type !== "user" || released !== "exit" || lastHolder === 0) return false;
+    this.#reader ??= new ProcReader();
+    return this.#reader.stat(lastHolder, lastHolder) !== null;
   }
 
   /** Looks for descriptors of namespaces that cannot be asked. */

@@ -35,8 +35,8 @@ export class ProcTable {
   #tasks = new Map<number, Entry>();
   /** Threads of processes that have more than one. */
   #threads = new Map<number, Set<number>>();
-  /** How many places hold a namespace, by inode number. */
-  #held = new Map<number, number>();
+  /** How many places hold a namespace, by its id, or where there is none by inode number. */
+  #held = new Map<string | number, number>();
   #cgroups: CgroupIds | null;
   #tell: (fact: Fact) => void = () => {};
   /** See {@linkcode Backend.breathe}. */
@@ -64,9 +64,10 @@ export class ProcTable {
   #hold(slots: SlotArray, by: 1 | -1): void {
     for (const id of slots) {
       if (!id) continue;
-      const count = (this.#held.get(id.inum) ?? 0) + by;
-      if (count > 0) this.#held.set(id.inum, count);
-      else this.#held.delete(id.inum);
+      const key = id.id ?? id.inum;
+      const count = (this.#held.get(key) ?? 0) + by;
+      if (count > 0) this.#held.set(key, count);
+      else this.#held.delete(key);
     }
   }
 
@@ -125,19 +126,20 @@ export class ProcTable {
     this.#threads.clear();
     this.#held.clear();
     const { reader } = this;
-    // What the process has, its threads mostly have too.
-    for (const pid of reader.numbers("/proc")) {
-      let leader: SlotArray = [];
-      for (const tid of reader.numbers(`/proc/${pid}/task`)) {
-        this.breathe();
-        const task = reader.task(pid, tid, leader);
-        if (!task) continue;
-        if (tid === pid) leader = task.slots;
-        const entry = this.#entry(task, walk);
-        this.add(entry);
-        tasks.push(toTask(task, entry.cgroup));
+    reader.atOnce(() => {
+      for (const pid of reader.numbers("/proc")) {
+        let leader: SlotArray = [];
+        for (const tid of reader.numbers(`/proc/${pid}/task`)) {
+          this.breathe();
+          const task = reader.task(pid, tid, leader); // what the process has, its threads mostly have too
+          if (!task) continue;
+          if (tid === pid) leader = task.slots;
+          const entry = this.#entry(task, walk);
+          this.add(entry);
+          tasks.push(toTask(task, entry.cgroup));
+        }
       }
-    }
+    });
     return tasks;
   }
 
@@ -158,7 +160,7 @@ export class ProcTable {
 
   /** Whether a namespace was there before the task in question came to it. */
   #isKnown(id: NamespaceId): boolean {
-    if (this.#held.has(id.inum)) return true;
+    if (this.#held.has(id.id ?? id.inum)) return true;
     const mounts = this.reader.text("/proc/self/mountinfo");
     return typeof mounts === "string" && mounts.includes(`:[${id.inum}] `);
   }
@@ -345,7 +347,7 @@ export class ProcTable {
       for (const tid of reader.numbers(`/proc/${pid}/task`)) {
         this.breathe();
         const known = this.#tasks.get(tid);
-        const stat = reader.stat(pid, tid);
+        const stat = reader.live(pid, tid);
         if (!stat) continue;
         if (!known || known.start !== stat.start || known.pid !== pid) {
           const task = reader.task(pid, tid, leader);

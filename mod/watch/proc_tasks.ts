@@ -33,6 +33,8 @@ export interface TaskStat {
   readonly start: bigint;
   /** Where its stack begins: another address after each execve(2). 0 if it may not be seen. */
   readonly stack: string;
+  /** Whether it has ended and only not been waited for. */
+  readonly ended: boolean;
   /** Whether it is the kernel's own, which changes its name without executing anything. */
   readonly kernel: boolean;
 }
@@ -46,7 +48,7 @@ export interface TaskStat {
  * import { assertEquals } from "@std/assert";
  *
  * const text = `7 (a ) b) S 1 ${"0 ".repeat(17)}42 0 0 0 0 0 99 0`;
- * assertEquals(parseStat(text), { comm: "a ) b", ppid: 1, start: 420_000_000n, stack: "99", kernel: false });
+ * assertEquals(parseStat(text), { comm: "a ) b", ppid: 1, start: 420_000_000n, stack: "99", ended: false, kernel: false });
  * ```
  *
  * @param text The text.
@@ -61,6 +63,7 @@ export function parseStat(text: string): TaskStat | null {
     ppid: Number(fields[1]),
     start: BigInt(fields[19] ?? 0) * TICK,
     stack: fields[25] ?? "0",
+    ended: fields[0] === "Z" || fields[0] === "X",
     kernel: (Number(fields[6]) & PF_KTHREAD) !== 0,
   };
 }
@@ -73,6 +76,8 @@ export class ProcReader {
   #handles = new Handles();
   /** Whether handles tell ids here, Linux 6.18. */
   #hasIds = true;
+  /** During a walk: what was met in it already, by inode number. */
+  #met: Map<number, NamespaceId> | null = null;
   #nr = {
     readlinkat: syscallNumber("readlinkat"),
     openat: syscallNumber("openat"),
@@ -150,6 +155,12 @@ export class ProcReader {
     return typeof text === "string" ? parseStat(text) : null;
   }
 
+  /** The same; null also if the task has ended. */
+  live(pid: number, tid: number): TaskStat | null {
+    const stat = this.stat(pid, tid);
+    return stat?.ended ? null : stat;
+  }
+
   /** The real user of a task; null if it has gone. */
   uid(pid: number, tid: number): number | null {
     const text = this.text(`/proc/${pid}/task/${tid}/status`);
@@ -212,14 +223,30 @@ export class ProcReader {
 
   /** The identity behind the path that is set. */
   #identify(inum: number, found: SlotArray): NamespaceId {
-    const same = found.find((one) => one?.inum === inum); // that for children, mostly
+    const same = this.#met?.get(inum) ?? found.find((one) => one?.inum === inum); // that for children, mostly
     if (same) return same;
     if (!this.#hasIds) return { inum, id: null };
     const { bytes } = this.#path;
     const fields = this.#handles.read(bytes.subarray(0, bytes.indexOf(0) + 1));
-    if (typeof fields === "object") return { inum: fields.inum, id: `${fields.id}` };
     if (fields === -95) this.#hasIds = false; // EOPNOTSUPP
-    return { inum, id: null };
+    if (typeof fields !== "object") return { inum, id: null };
+    const identity = { inum: fields.inum, id: `${fields.id}` };
+    this.#met?.set(inum, identity);
+    return identity;
+  }
+
+  /**
+   * Reads many tasks at about one time, most of which are in the same namespaces: each is asked for its id once.
+   *
+   * @param walk Reads them.
+   */
+  atOnce(walk: () => void): void {
+    this.#met = new Map();
+    try {
+      walk();
+    } finally {
+      this.#met = null;
+    }
   }
 
   /**
@@ -228,10 +255,10 @@ export class ProcReader {
    * @param pid Process.
    * @param tid Thread.
    * @param known What was known of its namespaces.
-   * @returns It; null if it has gone.
+   * @returns It; null if it has gone, or ended.
    */
   task(pid: number, tid: number, known: SlotArray = []): ReadTask | null {
-    const stat = this.stat(pid, tid);
+    const stat = this.live(pid, tid);
     if (!stat) return null;
     const slots: SlotArray = [];
     const reading = this.slots(pid, tid, known, slots);

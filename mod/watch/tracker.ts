@@ -37,6 +37,8 @@ export interface KnownNamespace {
   told: boolean;
   /** What has let go of it last. */
   released: DeathCause;
+  /** Process of the last task that has let go of it by its end; 0 if there was none. */
+  lastHolder: number;
   /** Whether it was seen alive when nothing known held it. */
   heldUnseen: boolean;
   /** Whether its end is known. */
@@ -151,6 +153,7 @@ export class Tracker {
       maker: null,
       told: false,
       released: "unknown",
+      lastHolder: 0,
       heldUnseen: false,
       ended: false,
     };
@@ -190,6 +193,7 @@ export class Tracker {
     task.slots[slot] = to;
     if (to) to.tasks++;
     if (from) {
+      if (cause === "exit") from.lastHolder = task.pid;
       from.tasks--;
       if (from.tasks === 0) this.#release(from, cause);
     }

@@ -39,6 +39,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Memory of a process that serves namespaces, and of each further one",
     open: async () => await (await import("./memory.ts")).openMemory(),
   },
+  watch: {
+    title: "Watching namespaces: start, latency, and storms, beside forkstat and bpftrace",
+    open: async () => await (await import("./watch.ts")).openWatch(),
+  },
   nsexec: {
     title: "A bootstrap by runc's protocol",
     open: async () => await (await import("./nsexec.ts")).openNsexec(),

@@ -6,6 +6,7 @@ import { commandHelp } from "../../mod/cli/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options.ts";
 import { NSEXEC_SPEC } from "../../mod/cli/nsexec_spec.ts";
 import { RUN_SPEC } from "../../mod/cli/run_spec.ts";
+import { WATCH_SPEC } from "../../mod/cli/watch_spec.ts";
 
 const SPEC: CommandSpec = {
   name: "test",
@@ -73,7 +74,7 @@ Deno.test("parseOptions() refuses what the table does not have", () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-for (const spec of [RUN_SPEC, NSEXEC_SPEC]) {
+for (const spec of [RUN_SPEC, NSEXEC_SPEC, WATCH_SPEC]) {
   Deno.test(`the help of ${spec.name} tells of every option and exit code, within the width`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {

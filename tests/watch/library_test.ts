@@ -1,0 +1,93 @@
+// watch() in another Deno program: how it begins and ends, and readers that are slow.
+
+import "../preload.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { watch } from "../../mod/watch/mod.ts";
+import type { Watched } from "../../mod/watch/mod.ts";
+import { test } from "../helpers.ts";
+
+function openFds(): number {
+  return [...Deno.readDirSync("/proc/self/fd")].length;
+}
+
+/** Runs a program to its end, and gives its pid. */
+async function runTrue(): Promise<number> {
+  const child = new Deno.Command("true").spawn();
+  await child.status;
+  return child.pid;
+}
+
+for (const backend of ["proc", "poll"] as const) {
+  test(
+    `${backend}: what happens after the call is told of, whenever the iteration begins`,
+    { root: true },
+    async () => {
+      const events = watch({ backend, interval: 30, trees: [Deno.pid] });
+      const child = new Deno.Command("sleep", { args: ["0.3"] }).spawn();
+      await child.status;
+      const seen: Watched[] = [];
+      for await (const event of events) {
+        seen.push(event);
+        if (event.event === "exit" && event.pid === child.pid) break;
+      }
+      assertEquals(seen[0]?.event, "capabilities");
+      assert(seen.some((event) => event.event === "fork" && event.pid === child.pid));
+      assert(seen.every(({ time }) => /^\d{4}-.*Z$/.test(time)));
+    },
+  );
+
+  test(`${backend}: the signal ends it with its reason, and nothing stays open`, { root: true }, async () => {
+    for await (const _ of watch({ backend })) break; // what is kept for the process's lifetime is there from now on
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const before = openFds();
+    for (const when of ["before", "while waiting"]) {
+      const controller = new AbortController();
+      const reason = new Error("enough");
+      const events = watch({ backend, signal: controller.signal, events: ["name"] });
+      if (when === "before") controller.abort(reason);
+      else setTimeout(() => controller.abort(reason), 50);
+      await assertRejects(
+        async () => {
+          for await (const _ of events);
+        },
+        Error,
+        "enough",
+      );
+      assertThrows(() => watch({ signal: controller.signal }), Error, "enough");
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assertEquals(openFds(), before);
+  });
+}
+
+test(
+  "A reader that is too slow is told how many it has lost, and ends up with the right state",
+  { root: true },
+  async () => {
+    const events = watch({ backend: "proc", limit: 20, trees: [Deno.pid], events: ["fork", "exit"] });
+    await events.next(); // the capabilities
+    const children = [];
+    for (let i = 0; i < 30; i++) children.push(await runTrue());
+    const stays = new Deno.Command("sleep", { args: ["100"] }).spawn();
+    // The loop must have had its turns, and nobody has taken anything.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const seen: Watched[] = [];
+    const alive = new Set<number>();
+    for await (const event of events) {
+      seen.push(event);
+      if (event.event === "fork") alive.add(event.pid);
+      if (event.event === "exit") alive.delete(event.pid);
+      if (event.event === "resync") break;
+    }
+    stays.kill("SIGKILL");
+    await stays.status;
+    const lost = seen.find((event) => event.event === "lost");
+    assert(lost?.event === "lost" && lost.source === "reader" && lost.count > 0);
+    assert(alive.has(stays.pid));
+    assertEquals(children.filter((pid) => alive.has(pid)), []);
+  },
+);
+
+test("What cannot be watched is refused at once", {}, () => {
+  assertThrows(() => watch({ cgroups: ["/penne/no/such"] }), Error, "there is none of that name");
+});

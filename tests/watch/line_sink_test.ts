@@ -1,0 +1,91 @@
+// Lines on a descriptor whose reader is slow, or goes.
+
+import "../preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { O } from "../../ffi/consts.ts";
+import { F } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { pipe, read } from "../../ffi/sys.ts";
+import { call, out, self } from "../../ffi/task.ts";
+import { Reactor } from "../../mod/reactor/reactor.ts";
+import { LineSink } from "../../mod/watch/line_sink.ts";
+import type { WatchEvent } from "../../mod/watch/watch_event.ts";
+
+function event(count: number): WatchEvent {
+  return { event: "lost", mono: 0n, count, source: "reader" };
+}
+
+/** Numbers in lines of which each is long, and not all ASCII. */
+const format = (one: WatchEvent) => `${one.event === "lost" ? one.count : ""} ${"é".repeat(300)}\n`;
+
+/** Both ends of a pipe, or of a socket. */
+function ends(kind: "pipe" | "socket"): [Fd, Fd] {
+  if (kind === "pipe") return pipe();
+  const pair = new Int32Array(2);
+  call(self, "socketpair", 1, 1 | 0o2000000, 0, out(new Uint8Array(pair.buffer)));
+  return [self.open("fcntl", pair[0]!, F.DUPFD_CLOEXEC, 3), self.open("fcntl", pair[1]!, F.DUPFD_CLOEXEC, 3)].map(
+    (fd, i) => {
+      call(self, "close", pair[i]!);
+      return fd;
+    },
+  ) as [Fd, Fd];
+}
+
+for (const kind of ["pipe", "socket"] as const) {
+  Deno.test(`A ${kind} that nobody reads does not block, and is told when it has enough; nothing is torn`, () => {
+    const [reader, writer] = ends(kind);
+    using _reader = reader;
+    using _writer = writer;
+    using reactor = new Reactor();
+    let room = 0;
+    using sink: LineSink = new LineSink(reactor, writer, {
+      format,
+      onRoom: () => {
+        room++;
+        sink.flush();
+      },
+      onGone: () => {},
+    });
+    let made = 0;
+    while (!sink.full) {
+      sink.put(event(made++));
+      if (made % 100 === 0) sink.flush();
+      assert(made < 100_000);
+    }
+    sink.flush();
+    assertEquals(sink.drained, false);
+    assertEquals(call(self, "fcntl", writer, 3, 0) & O.NONBLOCK, 0); // F_GETFL: for others it is as it was
+    const decoder = new TextDecoder();
+    const buffer = new Uint8Array(65536);
+    let text = "";
+    let whole = 0;
+    while (whole < made) {
+      text += decoder.decode(buffer.subarray(0, read(reader, buffer)), { stream: true });
+      for (let at; (at = text.indexOf("\n")) >= 0; text = text.slice(at + 1)) {
+        assertEquals(text.slice(0, at + 1), format(event(whole++)));
+      }
+      reactor.turn(0);
+    }
+    assert(room > 0);
+    assert(sink.drained);
+  });
+
+  Deno.test(`A ${kind} whose reader goes tells so, once, also while nothing is written`, () => {
+    for (const writing of [false, true]) {
+      const [reader, writer] = ends(kind);
+      using _writer = writer;
+      using reactor = new Reactor();
+      let gone = 0;
+      using sink = new LineSink(reactor, writer, { format, onRoom: () => {}, onGone: () => gone++ });
+      reader.close();
+      if (writing) {
+        sink.put(event(1));
+        sink.flush();
+      } else reactor.turn(1000);
+      assertEquals(gone, 1);
+      sink.put(event(2));
+      sink.flush();
+      assertEquals(gone, 1);
+    }
+  });
+}
