@@ -44,8 +44,8 @@ export const END_TIMEOUT = 5000;
 
 /** Namespaces that have been made, and the agents that look after them. */
 export class Enclosure implements Disposable {
-  /** The agent outside, if there is one; then it is the inner one's parent. */
-  readonly guard: Agent | null;
+  /** Agents around the inner one, each the parent of the next one; the first one is our child. */
+  readonly outer: readonly Agent[];
   /** The agent in the namespaces. */
   readonly agent: Agent;
   /** The tap of the net namespace, if it has one. */
@@ -57,29 +57,32 @@ export class Enclosure implements Disposable {
   #reaped = false;
 
   /**
-   * @param guard The agent outside, or null.
+   * @param outer Agents around the inner one, the outermost first.
    * @param agent The agent in the namespaces.
    */
-  constructor(guard: Agent | null, agent: Agent) {
-    this.guard = guard;
+  constructor(outer: readonly Agent[], agent: Agent) {
+    this.outer = outer;
     this.agent = agent;
+  }
+
+  /** The agent outside, if there is one. */
+  get guard(): Agent | null {
+    return this.outer[0] ?? null;
   }
 
   /** Lets go of the agents, which ends everything inside, and waits for the end. */
   close(): void {
     if (this.#reaped) return;
     this.#reaped = true;
-    const { agent, guard } = this;
-    agent.socket.close();
-    guard?.socket.close();
+    const agents = [this.agent, ...this.outer.toReversed()];
+    for (const { socket } of agents) socket.close();
     // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
     // was stopped does not end by itself.
-    for (const { pidfd } of [agent, ...guard ? [guard] : []]) {
+    for (const { pidfd } of agents) {
       if (!pidfd.closed && !poll([{ fd: pidfd, events: POLL.IN }], END_TIMEOUT)[0]) sendSignal(pidfd, SIGNAL.KILL);
     }
-    waitChild((guard ?? agent).pid);
-    agent.close();
-    guard?.close();
+    waitChild(agents.at(-1)!.pid);
+    for (const agent of agents) agent.close();
     this.resolvConf?.close();
     if (!this.link) return;
     // The tap keeps the net namespace, which sends on what its processes have left behind.
@@ -230,7 +233,7 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
   const keepFds = options.keepFds ?? [];
   if (!needsGuard) {
     const agent = attempt(what, () => Agent.spawn(flags), explain);
-    return finishEnclosure(new Enclosure(null, agent), plan, (enclosure) => placeKeptFds(enclosure.agent, keepFds));
+    return finishEnclosure(new Enclosure([], agent), plan, (enclosure) => placeKeptFds(enclosure.agent, keepFds));
   }
   const guard = attempt("start the guard", () => Agent.spawn());
   let agent: Agent;
@@ -251,7 +254,7 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
     waitChild(guard.pid);
     throw error;
   }
-  return finishEnclosure(new Enclosure(guard, agent), plan, () => {
+  return finishEnclosure(new Enclosure([guard], agent), plan, () => {
     if (!isolatedPids) call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   });
 }

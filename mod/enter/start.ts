@@ -1,0 +1,173 @@
+// Starts a command in namespaces that have been opened.
+
+import type { Agent } from "../../ffi/agent.ts";
+import { AT_FDCWD, O } from "../../ffi/consts.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString, text } from "../../ffi/memory.ts";
+import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
+import { out, self, type Task } from "../../ffi/task.ts";
+import { check } from "../../ffi/errno.ts";
+import { attempt, PenneError } from "../errors.ts";
+import { caller, entriesOf, environment, type EnvironmentEntry } from "../host/caller.ts";
+import { namespaceIdOf } from "../namespaces/id.ts";
+import { NAMESPACE_TYPES } from "../namespaces/types.ts";
+import { type Child, type ChildPlan, startIn, type StartOptions } from "../run/child.ts";
+import { changeDirectory, takeIds } from "../run/command.ts";
+import { planEnvironment, planProgram, type Program } from "../run/plan.ts";
+import { type CgroupEntrance, openCgroups } from "./cgroup.ts";
+import { enterSet } from "./enclosure.ts";
+import type { OpenSet } from "./open_set.ts";
+import { type EnterPlan, needsProcess } from "./plan.ts";
+import type { TargetProcess } from "./process.ts";
+
+const EINVAL = 22;
+
+/** The process of a target where one is needed. */
+function processOf(plan: EnterPlan, { process }: OpenSet, what: string): TargetProcess {
+  if (process) return process;
+  throw needsProcess(plan.options.target, what);
+}
+
+/** What is taken from the target's process, before anything is joined. */
+interface Belongings extends Disposable {
+  readonly root: Fd | null;
+  readonly cgroups: CgroupEntrance | null;
+  readonly environment: readonly EnvironmentEntry[] | null;
+}
+
+function takeBelongings(plan: EnterPlan, set: OpenSet): Belongings {
+  const { root: wantsRoot, cgroup, targetEnv } = plan.options;
+  const owned: Disposable[] = [];
+  const close = () => owned.forEach((one) => one[Symbol.dispose]());
+  try {
+    const root = wantsRoot ? processOf(plan, set, "root").open("open the root directory of", "root", O.PATH) : null;
+    if (root) owned.push(root);
+    let cgroups: CgroupEntrance | null = null;
+    if (cgroup) {
+      const process = processOf(plan, set, "cgroup");
+      const lines = new TextDecoder().decode(process.read("read the cgroups of", "cgroup"));
+      owned.push(cgroups = openCgroups(process.label, lines));
+    }
+    const environment = targetEnv
+      ? entriesOf(processOf(plan, set, "environment").read("read the environment of", "environ"))
+      : null;
+    return { root, cgroups, environment, [Symbol.dispose]: close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** A task's working directory; null if it is not below its root directory, or has been removed. */
+function workingDirectory(task: Task): string | null {
+  const buffer = new Uint8Array(4096);
+  const n = task.raw("getcwd", out(buffer), buffer.length);
+  if (n <= 1) return null;
+  const path = text(buffer.subarray(0, n - 1));
+  return path.startsWith("/") ? path : null; // else "(unreachable)/..."
+}
+
+/**
+ * Changes to a directory inside.
+ *
+ * A way there may lead out again, through a descriptor of a directory outside; that is refused.
+ */
+function changeInside(task: Agent, path: string): void {
+  changeDirectory(task, path);
+  if (workingDirectory(task) === null) {
+    throw new PenneError(`change to the directory "${path}": it is not below the root directory there`);
+  }
+}
+
+/** Changes to the directory of the same path as ours, or to the root directory if there is none. */
+function keepDirectory(task: Agent, path: string | null): void {
+  const there = path !== null && task.raw("chdir", cString(path)) === 0 && workingDirectory(task) !== null;
+  if (!there) task.raw("chdir", cString("/"));
+}
+
+/**
+ * Becomes root in a user namespace that was joined.
+ *
+ * Where 0 is not mapped, as in most that bubblewrap has made, all ids stay what they are.
+ */
+function becomeRoot(task: Agent): void {
+  attempt("become root in the user namespace", () => {
+    const result = task.raw("setresuid", 0, 0, 0);
+    if (result === -EINVAL) return;
+    check("setresuid", result);
+    takeIds(task, { uid: null, gid: 0, groups: "try", keepCaps: false });
+  });
+}
+
+/** The default shell is the caller's, which need not be there. */
+function shellInside(task: Task, program: Program): Program {
+  if (task.raw("faccessat", AT_FDCWD, cString(program.file), 1) === 0) return program;
+  return { file: "/bin/sh", argv: ["-sh"] };
+}
+
+/**
+ * Starts a command in namespaces.
+ *
+ * @param plan What was asked for.
+ * @param set The namespaces.
+ * @param options What else to do.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOptions = {}): Child {
+  using belongings = takeBelongings(plan, set);
+  const { options: wanted } = plan;
+  const who = caller();
+  const env = planEnvironment(wanted, () => [...belongings.environment ?? environment()]);
+  const command = wanted.command ?? [];
+  const program = planProgram(command, env, who.uid);
+  const ownPath = workingDirectory(self);
+  const { namespaces } = set;
+  const elsewhere = namespaces.has("mnt") || belongings.root !== null;
+  const affinity = stayOnProcessor();
+  try {
+    const { enclosure, childrenOf } = enterSet(set, {
+      root: belongings.root,
+      keepFds: wanted.keepFds ?? [],
+      terminal: options.terminal ?? null,
+      onWarning: wanted.onWarning ?? (() => {}),
+    });
+    try {
+      const { uid = null, gid = null, keepCaps = false, chdir } = wanted;
+      const joinedUser = namespaces.has("user");
+      const child: ChildPlan = {
+        options: wanted,
+        caller: who,
+        environment: env,
+        program: command.length === 0 && elsewhere ? shellInside(enclosure.agent, program) : program,
+        ownInit: false,
+        childrenOf,
+        identify: () =>
+          Object.fromEntries(
+            NAMESPACE_TYPES.flatMap((type) => {
+              const fd = namespaces.get(type);
+              return fd ? [[type, namespaceIdOf(fd)] as const] : [];
+            }),
+          ),
+        place: (task) => belongings.cgroups?.admit(pidOf(task.pidfd)),
+        takeIds: (task) => {
+          if (uid !== null || gid !== null) {
+            const ids = { uid: uid ?? (joinedUser ? 0 : null), gid: gid ?? (joinedUser ? 0 : null) };
+            takeIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
+          } else if (joinedUser && !wanted.preserveCredentials) becomeRoot(task);
+        },
+        changeDirectory: (task) => {
+          if (chdir !== undefined) changeInside(task, chdir);
+          else if (elsewhere) keepDirectory(task, ownPath);
+        },
+      };
+      return startIn(enclosure, child, options, affinity);
+    } catch (error) {
+      enclosure.close();
+      throw error;
+    }
+  } finally {
+    if (affinity) setAffinity(self, affinity);
+  }
+}
