@@ -1,15 +1,3 @@
-// Kept sets for who enters them: loaded only when one is named.
+// Kept sets for a program that enters one: a module of its own, to be loaded only then.
 
-import { openKept } from "../kept/open.ts";
-import type { OpenKept } from "../kept/open.ts";
-
-/**
- * Opens the namespaces that are kept under a name.
- *
- * @param name The name.
- * @returns The namespaces.
- * @throws {PenneError} If there are none.
- */
-export function openKeptSet(name: string): OpenKept {
-  return openKept(name);
-}
+export { openKept } from "../kept/open.ts";

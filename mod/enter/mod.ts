@@ -7,6 +7,10 @@ import { startEntered } from "./start.ts";
 
 export type { EnterOptions } from "./plan.ts";
 
+function noSet(): never {
+  throw new RangeError("The target is no kept set");
+}
+
 /**
  * Starts a command in namespaces that exist already.
  *
@@ -31,6 +35,8 @@ export type { EnterOptions } from "./plan.ts";
  */
 export async function enter(options: EnterOptions): Promise<ChildProcess> {
   const plan = planEnter(options);
-  using set = await openSet(plan.target, options.types ?? null);
+  // Loaded only for who needs it.
+  const { openKept } = plan.target.kind === "kept" ? await import("./kept_set.ts") : { openKept: noSet };
+  using set = openSet(plan.target, options.types ?? null, openKept);
   return startEntered(plan, set, { identify: true });
 }

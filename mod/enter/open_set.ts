@@ -111,10 +111,12 @@ function addProcess(opening: Opening, process: TargetProcess, wanted: Wanted): v
   }
 }
 
+/** Opens a kept set. */
+export type KeptOpener = (name: string) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
+
 /** Takes those of a kept set. */
-async function addKept(opening: Opening, name: string, wanted: Wanted): Promise<void> {
-  const { openKeptSet } = await import("./kept_set.ts");
-  const kept = openKeptSet(name);
+function addKept(opening: Opening, name: string, wanted: Wanted, openKept: KeptOpener): void {
+  const kept = openKept(name);
   opening.kept = kept;
   for (const type of wanted ?? NAMESPACE_TYPES) {
     const fd = kept.namespaces.get(type);
@@ -132,10 +134,11 @@ type Wanted = readonly NamespaceType[] | null;
  *
  * @param target The target.
  * @param wanted Which kinds; null for all that it has.
+ * @param openKept Opens a kept set, should the target name one.
  * @returns The namespaces; they live as long as this is open.
  * @throws {PenneError} If one cannot be opened, or one that is wanted is not there.
  */
-export async function openSet(target: EnterTarget, wanted: Wanted): Promise<OpenSet> {
+export function openSet(target: EnterTarget, wanted: Wanted, openKept: KeptOpener): OpenSet {
   const opening = new Opening();
   let label = `"${target.text}"`;
   try {
@@ -153,7 +156,7 @@ export async function openSet(target: EnterTarget, wanted: Wanted): Promise<Open
         }
         break;
       case "kept":
-        await addKept(opening, target.name, wanted);
+        addKept(opening, target.name, wanted, openKept);
     }
     label = opening.process?.label ?? label;
     const { namespaces, process } = opening;
