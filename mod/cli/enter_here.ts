@@ -62,10 +62,6 @@ export function enterHere(options: ParsedOptions, plan: EnterPlan, openKept: Kep
   using set = openSet(plan.target, types ?? null, openKept);
   using reactor = new Reactor();
   const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
-  const begin = (scene: StartOptions) => {
-    const child = startEntered(plan, set, scene);
-    set[Symbol.dispose](); // nothing of ours is to keep the namespaces alive
-    return child;
-  };
+  const begin = (scene: StartOptions) => startEntered(plan, set, scene);
   return runCommandHere(options, { reactor, signals, newSession, begin, started: null });
 }

@@ -109,7 +109,7 @@ function shellInside(task: Task, program: Program): Program {
  * Starts a command in namespaces.
  *
  * @param plan What was asked for.
- * @param set The namespaces.
+ * @param set The namespaces; closed when the command is about to be executed.
  * @param options What else to do.
  * @returns The command, running.
  * @throws {PenneError} If it fails; nothing is left then.
@@ -162,7 +162,13 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
           else if (elsewhere) keepDirectory(task, ownPath);
         },
       };
-      return startIn(enclosure, child, options, affinity);
+      const beforeExec = (starting: Child) => {
+        // From then on nothing of ours keeps the namespaces alive but the agents in them.
+        belongings[Symbol.dispose]();
+        set[Symbol.dispose]();
+        options.beforeExec?.(starting);
+      };
+      return startIn(enclosure, child, { ...options, beforeExec }, affinity);
     } catch (error) {
       enclosure.close();
       throw error;
