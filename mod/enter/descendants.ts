@@ -18,25 +18,30 @@ const PROC_SUPER_MAGIC = 0x9fa0n;
 /** Inode number of a procfs's own root directory; a part of one that is mounted begins elsewhere. */
 const PROC_ROOT_INO = 1n;
 /** Of openat2(2). */
-const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
+const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
 /** Of fsopen(2), fsconfig(2) and fsmount(2). */
 const [FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC] = [1, 6, 1];
 const MOUNT_ATTR = { NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
 
-/** Opens a file in a procfs and nowhere else, openat2(2). */
+/**
+ * Opens a file in a procfs and nowhere else, openat2(2).
+ *
+ * Always by `self` or `thread-self`, which the kernel makes for whoever asks: the agent's number may be another process's
+ * where a procfs is of another pid namespace.
+ */
 function openIn(task: Task, proc: Fd, path: string): number {
   const how = new BigUint64Array([
     BigInt(O.RDONLY | O.CLOEXEC),
     0n,
-    BigInt(RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.NO_SYMLINKS | RESOLVE.BENEATH),
+    BigInt(RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.BENEATH),
   ]);
   return call(task, "openat2", proc, cString(path), new Uint8Array(how.buffer), how.byteLength);
 }
 
-/** The agent's pid by `Pid:`, and by `NSpid:` in each pid namespace from that of the procfs on. */
-function pidsIn(agent: Agent, proc: Fd, pid: number): number[] {
+/** The agent's pids, in each pid namespace from that of the procfs on. */
+function pidsIn(agent: Agent, proc: Fd): number[] {
   const buffer = new Uint8Array(4096);
-  const fd = openIn(agent, proc, `${pid}/status`);
+  const fd = openIn(agent, proc, "self/status");
   try {
     const n = call(agent, "read", fd, out(buffer), buffer.length);
     return /^NSpid:\s*(.*)$/m.exec(text(buffer.subarray(0, n)))?.[1]?.split(/\s+/).map(Number) ?? [];
@@ -46,16 +51,15 @@ function pidsIn(agent: Agent, proc: Fd, pid: number): number[] {
 }
 
 /** The /proc that is there, if it is one of the agent's pid namespace. */
-function existingProc(agent: Agent, pid: number): Fd | null {
+function existingProc(agent: Agent): Fd | null {
   let proc: Fd | null = null;
   try {
     proc = agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0);
     const words = new BigUint64Array(15); // struct statfs
     call(self, "fstatfs", proc, out(new Uint8Array(words.buffer)));
     const whole = words[0] === PROC_SUPER_MAGIC && stat(self, proc).ino === PROC_ROOT_INO;
-    const pids = whole ? pidsIn(agent, proc, pid) : [];
     // With one number alone the procfs is of the pid namespace that the agent is in.
-    if (pids.length === 1 && pids[0] === pid) return proc;
+    if (whole && pidsIn(agent, proc).length === 1) return proc;
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
   }
@@ -94,7 +98,7 @@ function mountedProc(agent: Agent): Fd | null {
  * @throws {AgentGoneError} If the agent has gone.
  */
 export function procOf(agent: Agent): Fd | null {
-  return existingProc(agent, call(agent, "getpid")) ?? mountedProc(agent);
+  return existingProc(agent) ?? mountedProc(agent);
 }
 
 /**
@@ -106,6 +110,5 @@ export function procOf(agent: Agent): Fd | null {
  * @throws {SysError} If it cannot be opened.
  */
 export function openChildrenIn(agent: Agent, proc: Fd): number {
-  const pid = call(agent, "getpid");
-  return openIn(agent, proc, `${pid}/task/${pid}/children`);
+  return openIn(agent, proc, "thread-self/children");
 }
