@@ -68,17 +68,17 @@ const PROBE = `agent() { name=; read -r name <$p/cmdline; case $name in penne-ag
 for (
   const [what, needs, argv] of [
     ["root of the user namespace", {}, ["unshare", "-Urmpf", "--mount-proc", "--kill-child"]],
-    // With CAP_PERFMON the kernel lets others read memory, of which an agent has none that is worth it.
+    // With CAP_PERFMON, or CAP_SYS_ADMIN in its place, the kernel lets others read memory; an agent has none that is worth it.
     ["root of the host without CAP_SYS_PTRACE", { root: true }, [
-      "setpriv",
-      "--bounding-set",
-      "-sys_ptrace,-perfmon",
-      "--inh-caps",
-      "-sys_ptrace,-perfmon",
       "unshare",
       "-mpf",
       "--mount-proc",
       "--kill-child",
+      "setpriv",
+      "--bounding-set",
+      "-sys_ptrace,-perfmon,-sys_admin",
+      "--inh-caps",
+      "-sys_ptrace,-perfmon,-sys_admin",
     ]],
   ] as const
 ) {
