@@ -39,6 +39,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Memory of a process that serves namespaces, and of each further one",
     open: async () => await (await import("./memory.ts")).openMemory(),
   },
+  enter: {
+    title: "From the start of a program to its command's first instruction in namespaces that exist already",
+    open: async () => await (await import("./enter.ts")).openEnter(),
+  },
   nsexec: {
     title: "A bootstrap by runc's protocol",
     open: async () => await (await import("./nsexec.ts")).openNsexec(),

@@ -204,9 +204,13 @@ test("with --new-session the command has no terminal to push input into", UNSHAR
 
 test("where agents cannot be executed nothing is entered", { root: true, ...UNSHARE }, async () => {
   await using place = await Place.all();
-  const script = `echo 2 >/proc/sys/vm/memfd_noexec || exit 99; "$0" enter ${place.pid} -- echo ran`;
-  // The setting is of the pid namespace; /proc stays the outer one, so that the target has its number.
-  const result = await sh(["unshare", "-pf", "sh", "-c", script, penne()]);
+  // The setting is that of a pid namespace.
+  const script = `echo 2 >/proc/sys/vm/memfd_noexec || exit 99; "$0" enter fd:3 -- echo ran`;
+  const outer = ["unshare", "-mpf", "--mount-proc", "sh", "-c", script, penne()];
+  const result = await sh(["sh", "-c", `exec "$@" 3</proc/${place.pid}/ns/uts`, "sh", ...outer]);
   assertEquals([result.code, result.stdout], [125, ""], result.stderr);
-  assertMatch(result.stderr, /^penne: cannot /);
+  assertMatch(
+    result.stderr,
+    /^penne: cannot enter namespaces: agents cannot be executed here, .*\(EACCES\)\nhint: see vm/,
+  );
 });
