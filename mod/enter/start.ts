@@ -86,17 +86,28 @@ function keepDirectory(task: Agent, path: string | null): void {
 }
 
 /**
- * Becomes root in a user namespace that was joined.
+ * Becomes root in a user namespace that was joined, as far as 0 is mapped there.
  *
- * Where 0 is not mapped, as in most that bubblewrap has made, all ids stay what they are.
+ * Where it is no user's id, as in most that bubblewrap has made, all ids stay what they are.
  */
 function becomeRoot(task: Agent): void {
+  const take = (name: "setresuid" | "setresgid") => {
+    const result = task.raw(name, 0, 0, 0);
+    if (result !== -EINVAL) check(name, result);
+    return result === 0;
+  };
   attempt("become root in the user namespace", () => {
-    const result = task.raw("setresuid", 0, 0, 0);
-    if (result === -EINVAL) return;
-    check("setresuid", result);
-    takeIds(task, { uid: null, gid: 0, groups: "try", keepCaps: false });
+    if (!take("setresuid")) return;
+    task.raw("setgroups", 0, null); // unless it is denied there
+    take("setresgid");
   });
+}
+
+/** A process's pid, as we have to write it. */
+function pidInProc({ pidfd }: Agent): number {
+  const pid = pidOf(pidfd);
+  if (pid > 0) return pid; // 0 would stand for penne itself
+  throw new PenneError("join the cgroup: the command is not in /proc, which is of another pid namespace");
 }
 
 /** The default shell is the caller's, which need not be there. */
@@ -150,12 +161,10 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
               return fd ? [[type, namespaceIdOf(fd)] as const] : [];
             }),
           ),
-        place: (task) => belongings.cgroups?.admit(pidOf(task.pidfd)),
+        place: (task) => belongings.cgroups?.admit(pidInProc(task)),
         takeIds: (task) => {
-          if (uid !== null || gid !== null) {
-            const ids = { uid: uid ?? (joinedUser ? 0 : null), gid: gid ?? (joinedUser ? 0 : null) };
-            takeIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
-          } else if (joinedUser && !wanted.preserveCredentials) becomeRoot(task);
+          if (joinedUser && !wanted.preserveCredentials) becomeRoot(task);
+          takeIds(task, { uid, gid, groups: joinedUser ? "try" : "drop", keepCaps });
         },
         changeDirectory: (task) => {
           if (chdir !== undefined) changeInside(task, chdir);
