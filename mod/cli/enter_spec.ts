@@ -25,8 +25,16 @@ export const ENTER_SPEC: CommandSpec = {
     {
       title: "Users and groups",
       options: [
-        { name: "uid", value: "ID", help: "User of COMMAND, inside (default: 0 if a user namespace is joined)" },
-        { name: "gid", value: "ID", help: "Group of COMMAND, inside (default: 0 if a user namespace is joined)" },
+        {
+          name: "uid",
+          value: "ID",
+          help: "User of COMMAND, inside (default: 0 if a user namespace is joined, or who is mapped there)",
+        },
+        {
+          name: "gid",
+          value: "ID",
+          help: "Group of COMMAND, inside (default: 0 if a user namespace is joined, or who is mapped there)",
+        },
         { name: "preserve-credentials", help: "COMMAND keeps your ids and groups in a user namespace that is joined" },
         { name: "keep-caps", help: "COMMAND keeps all capabilities, whoever it runs as" },
         { name: "no-new-privs", help: "COMMAND can never gain privileges" },

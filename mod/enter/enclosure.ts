@@ -33,6 +33,8 @@ export interface EnterRequest {
   readonly root: Fd | null;
   /** Descriptors for the command. */
   readonly keepFds: readonly number[];
+  /** Whether supplementary groups are dropped, if they can be; in the user namespace that is joined it may be forbidden. */
+  readonly dropGroups: boolean;
   /** The terminal that the guard must give back, if there is one. */
   readonly terminal: Terminal | null;
   /** Told of what could not be done and is not worth failing for. */
@@ -105,6 +107,7 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     call(joined, "prctl", PR.SET_NAME, cString("penne-agent"), 0, 0, 0);
     const crosses = set.namespaces.has("pid");
     const children = crosses ? -1 : openChildren(joined); // before it is somebody else's /proc
+    if (request.dropGroups) joined.raw("setgroups", 0, null);
     joinSet(joined, set);
     const { root } = request;
     if (root) {

@@ -4,11 +4,11 @@ import type { Agent } from "../../ffi/agent.ts";
 import { AT_FDCWD, O } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString, text } from "../../ffi/memory.ts";
-import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
+import { pidOf, readText, setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
 import { out, self, type Task } from "../../ffi/task.ts";
-import { check } from "../../ffi/errno.ts";
 import { attempt, PenneError } from "../errors.ts";
 import { caller, entriesOf, environment, type EnvironmentEntry } from "../host/caller.ts";
+import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { type Child, type ChildPlan, startIn, type StartOptions } from "../run/child.ts";
@@ -19,8 +19,6 @@ import { enterSet } from "./enclosure.ts";
 import type { OpenSet } from "./open_set.ts";
 import { type EnterPlan, needsProcess } from "./plan.ts";
 import type { TargetProcess } from "./process.ts";
-
-const EINVAL = 22;
 
 /** The process of a target where one is needed. */
 function processOf(plan: EnterPlan, { process }: OpenSet, what: string): TargetProcess {
@@ -85,29 +83,29 @@ function keepDirectory(task: Agent, path: string | null): void {
   if (!there) task.raw("chdir", cString("/"));
 }
 
-/**
- * Becomes root in a user namespace that was joined, as far as 0 is mapped there.
- *
- * Where it is no user's id, as in most that bubblewrap has made, all ids stay what they are.
- */
-function becomeRoot(task: Agent): void {
-  const take = (name: "setresuid" | "setresgid") => {
-    const result = task.raw(name, 0, 0, 0);
-    if (result !== -EINVAL) check(name, result);
-    return result === 0;
-  };
-  attempt("become root in the user namespace", () => {
-    if (!take("setresuid")) return;
-    task.raw("setgroups", 0, null); // unless it is denied there
-    take("setresgid");
-  });
+/** A process's pid in our /proc. */
+function pidInProc(what: string, { pidfd }: Agent): number {
+  const pid = pidOf(pidfd);
+  if (pid > 0) return pid; // 0, written to a cgroup, would stand for penne itself
+  throw new PenneError(`${what}: the command is not in /proc, which is of another pid namespace`);
 }
 
-/** A process's pid, as we have to write it. */
-function pidInProc({ pidfd }: Agent): number {
-  const pid = pidOf(pidfd);
-  if (pid > 0) return pid; // 0 would stand for penne itself
-  throw new PenneError("join the cgroup: the command is not in /proc, which is of another pid namespace");
+/**
+ * The user or group that a command is by default in a user namespace that it has joined: 0, if that is mapped there, else
+ * whoever we are, if we are, else the first that is.
+ *
+ * Nobody who is not mapped: the programs there are somebody else's, and would be executed by, say, the host's root.
+ */
+function defaultId(task: Agent, kind: "uid" | "gid", own: number): number | null {
+  const what = `find a ${kind === "uid" ? "user" : "group"} for the command`;
+  const text = attempt(what, () => readText(self, `/proc/${pidInProc(what, task)}/${kind}_map`));
+  const ranges = parseMap(text);
+  if (hasInside(ranges, 0)) return 0;
+  if (toInside(ranges, own) !== null) return null;
+  if (ranges[0]) return ranges[0].inside;
+  throw new PenneError(`${what}: none is mapped in the user namespace`, {
+    hints: ["with --preserve-credentials it is one that is not mapped"],
+  });
 }
 
 /** The default shell is the caller's, which need not be there. */
@@ -136,17 +134,19 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
   const ownPath = workingDirectory(self);
   const { namespaces } = set;
   const elsewhere = namespaces.has("mnt") || belongings.root !== null;
+  const joinedUser = namespaces.has("user");
+  const changesUser = joinedUser && !wanted.preserveCredentials;
   const affinity = stayOnProcessor();
   try {
     const { enclosure, childrenOf } = enterSet(set, {
       root: belongings.root,
       keepFds: wanted.keepFds ?? [],
+      dropGroups: changesUser,
       terminal: options.terminal ?? null,
       onWarning: wanted.onWarning ?? (() => {}),
     });
     try {
       const { uid = null, gid = null, keepCaps = false, chdir } = wanted;
-      const joinedUser = namespaces.has("user");
       const child: ChildPlan = {
         options: wanted,
         caller: who,
@@ -161,10 +161,12 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
               return fd ? [[type, namespaceIdOf(fd)] as const] : [];
             }),
           ),
-        place: (task) => belongings.cgroups?.admit(pidInProc(task)),
+        place: (task) => belongings.cgroups?.admit(pidInProc("join the cgroup", task)),
         takeIds: (task) => {
-          if (joinedUser && !wanted.preserveCredentials) becomeRoot(task);
-          takeIds(task, { uid, gid, groups: joinedUser ? "try" : "drop", keepCaps });
+          const ids = changesUser
+            ? { uid: uid ?? defaultId(task, "uid", who.uid), gid: gid ?? defaultId(task, "gid", who.gid) }
+            : { uid, gid };
+          takeIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
         },
         changeDirectory: (task) => {
           if (chdir !== undefined) changeInside(task, chdir);

@@ -26,7 +26,7 @@ import { SysError } from "../../ffi/errno.ts";
 import { attempt, type Explain, PenneError } from "../errors.ts";
 import { placeKeptFds } from "../background/inherit.ts";
 import { applyMaps } from "../idmap/apply.ts";
-import type { IdRange } from "../idmap/ranges.ts";
+import { type IdRange, parseMap } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
@@ -132,12 +132,10 @@ function allowPing(agent: Agent, groups: readonly IdRange[], warn: (message: str
 
 /** The groups of our own user namespace, as ranges to be allowed in our own terms. */
 function ownGroups(): IdRange[] {
-  const lines = readText(self, "/proc/self/gid_map").trim().split("\n").map((line) =>
-    line.trim().split(/\s+/).map(Number)
-  );
+  const ranges = parseMap(readText(self, "/proc/self/gid_map"));
   // Sorted as the kernel compares them; only the ends matter, and only if they are in order here too.
-  lines.sort((a, b) => a[1]! - b[1]!);
-  return lines.map(([inside, , count]) => ({ inside: inside!, outside: inside!, count: count! }));
+  ranges.sort((a, b) => a.outside - b.outside);
+  return ranges.map(({ inside, count }) => ({ inside, outside: inside, count }));
 }
 
 /** The agent's pid as /proc has it, which may be that of another pid namespace than ours. */

@@ -74,9 +74,12 @@ for (const user of [false, true]) {
     await using place = await Place.open(sandbox, { user });
     const result = await enter([`${place.pid}`, "--", "sh", "-c", `${TELL}; id -u`], { user });
     assertEquals([result.code, result.stderr], [0, ""]);
-    // 0 is not mapped there, so the user stays who it is; root's own id is not mapped there at all.
+    // 0 is not mapped there: the user stays who it is. Root, who is not mapped either, must not remain root of the host.
     assertEquals(lines(result.stdout).slice(0, ALL.length), place.namespaces);
-    if (user || Deno.uid() !== 0) assertEquals(lines(result.stdout).at(-1), "5");
+    assertEquals(lines(result.stdout).at(-1), "5");
+    if (Deno.uid() !== 0) return;
+    const other = await enter([`${place.pid}`, "--", "sh", "-c", "id -u; grep ^Groups: /proc/self/status"]);
+    assertEquals(other.stdout, "5\nGroups:\t \n");
   });
 }
 
