@@ -1,14 +1,15 @@
 // Starts a command in namespaces that have been opened.
 
-import type { Agent } from "../../ffi/agent.ts";
+import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
 import { AT_FDCWD, O } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString, text } from "../../ffi/memory.ts";
 import { pidOf, readText, setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
 import { out, self, type Task } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { PenneError } from "../errors.ts";
 import { caller, entriesOf, environment, type EnvironmentEntry } from "../host/caller.ts";
-import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
+import { hasInside, type IdRange, parseMap, toInside } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { type Child, type ChildPlan, startIn, type StartOptions } from "../run/child.ts";
@@ -83,11 +84,21 @@ function keepDirectory(task: Agent, path: string | null): void {
   if (!there) task.raw("chdir", cString("/"));
 }
 
-/** A process's pid in our /proc. */
-function pidInProc(what: string, { pidfd }: Agent): number {
+/** A process's pid, to be written to a cgroup. */
+function pidForCgroup({ pidfd }: Agent): number {
   const pid = pidOf(pidfd);
-  if (pid > 0) return pid; // 0, written to a cgroup, would stand for penne itself
-  throw new PenneError(`${what}: the command is not in /proc, which is of another pid namespace`);
+  if (pid > 0) return pid; // 0 would stand for penne itself
+  throw new PenneError("join the cgroup: the command is not in /proc, which is of another pid namespace");
+}
+
+/** A map of the user namespace that a process is in; null if it is not in our /proc, or not to be seen there. */
+function mapOf(task: Agent, file: "uid_map" | "gid_map"): readonly IdRange[] | null {
+  try {
+    return parseMap(readText(self, `/proc/${pidOf(task.pidfd)}/${file}`));
+  } catch (error) {
+    if (error instanceof SysError) return null;
+    throw error;
+  }
 }
 
 /**
@@ -96,14 +107,12 @@ function pidInProc(what: string, { pidfd }: Agent): number {
  *
  * Nobody who is not mapped: the programs there are somebody else's, and would be executed by, say, the host's root.
  */
-function defaultId(task: Agent, kind: "uid" | "gid", own: number): number | null {
-  const what = `find a ${kind === "uid" ? "user" : "group"} for the command`;
-  const text = attempt(what, () => readText(self, `/proc/${pidInProc(what, task)}/${kind}_map`));
-  const ranges = parseMap(text);
-  if (hasInside(ranges, 0)) return 0;
+function defaultId(task: Agent, file: "uid_map" | "gid_map", own: number): number | null {
+  const ranges = mapOf(task, file);
+  if (!ranges || hasInside(ranges, 0)) return 0;
   if (toInside(ranges, own) !== null) return null;
   if (ranges[0]) return ranges[0].inside;
-  throw new PenneError(`${what}: none is mapped in the user namespace`, {
+  throw new PenneError("find a user for the command: none is mapped in the user namespace", {
     hints: ["with --preserve-credentials it is one that is not mapped"],
   });
 }
@@ -161,10 +170,10 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
               return fd ? [[type, namespaceIdOf(fd)] as const] : [];
             }),
           ),
-        place: (task) => belongings.cgroups?.admit(pidInProc("join the cgroup", task)),
+        place: (task) => belongings.cgroups?.admit(pidForCgroup(task)),
         takeIds: (task) => {
           const ids = changesUser
-            ? { uid: uid ?? defaultId(task, "uid", who.uid), gid: gid ?? defaultId(task, "gid", who.gid) }
+            ? { uid: uid ?? defaultId(task, "uid_map", who.uid), gid: gid ?? defaultId(task, "gid_map", who.gid) }
             : { uid, gid };
           takeIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
         },
@@ -184,6 +193,9 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
       enclosure.close();
       throw error;
     }
+  } catch (error) {
+    if (!(error instanceof AgentGoneError)) throw error;
+    throw new PenneError(`enter the namespaces of ${set.label}: an agent was killed there; maybe they have just ended`);
   } finally {
     if (affinity) setAffinity(self, affinity);
   }

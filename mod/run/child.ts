@@ -180,19 +180,29 @@ export class Child implements Disposable {
   }
 
   async #wait(): Promise<ExitStatus> {
+    let urged = false;
     while (!this.#final) {
       const state = this.next();
       if (state?.kind === "exited") this.#final = state.status;
       else if (state?.kind === "lost") this.#final = KILLED;
       else if (!state) {
-        const { readable, cancel } = waitReadable(this.pollEntries.map(({ fd }) => fd));
+        const fds = this.pollEntries.map(({ fd }) => fd);
+        const { readable, cancel } = waitReadable(urged ? fds : [...fds, this.pidfd]);
         this.#cancel = cancel;
         await readable;
         this.#cancel = null;
+        if (urged || this.pidfd.closed || !poll([{ fd: this.pidfd, events: POLL.IN }], 0)[0]) continue;
+        this.urge();
+        urged = true;
       }
     }
     this.close();
     return this.#final;
+  }
+
+  /** Lets the agents go on that somebody inside has stopped, which could not tell of the command's end. */
+  urge(): void {
+    this.#enclosure.urge();
   }
 
   /**
@@ -214,6 +224,7 @@ export class Child implements Disposable {
     if (!this.pidfd.closed) {
       this.kill(this.#killSignal);
       if (!poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT)[0]) this.kill(SIGNAL.KILL);
+      this.urge();
       // Its end is seen on the pidfd before the agent has told of it.
       const deadline = Date.now() + END_TIMEOUT;
       while (!this.#final && Date.now() < deadline) {

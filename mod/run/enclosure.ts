@@ -76,8 +76,9 @@ export class Enclosure implements Disposable {
     this.#reaped = true;
     const agents = [this.agent, ...this.outer.toReversed()];
     for (const { socket } of agents) socket.close();
+    this.urge();
     // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
-    // was stopped does not end by itself.
+    // is stopped again does not end by itself.
     for (const { pidfd } of agents) {
       if (!pidfd.closed && !poll([{ fd: pidfd, events: POLL.IN }], END_TIMEOUT)[0]) sendSignal(pidfd, SIGNAL.KILL);
     }
@@ -90,6 +91,13 @@ export class Enclosure implements Disposable {
       this.drain?.();
     } finally {
       this.link.tap.close();
+    }
+  }
+
+  /** Lets the agents go on that somebody inside has stopped. */
+  urge(): void {
+    for (const { pidfd } of [this.agent, ...this.outer]) {
+      if (!pidfd.closed) self.raw("pidfd_send_signal", pidfd, SIGNAL.CONT, null, 0);
     }
   }
 
