@@ -50,7 +50,7 @@ export {
   type PrefixedAddress,
   type ReachRequest,
 } from "./attach/mod.ts";
-export { enter, type EnterOptions } from "./enter/mod.ts";
+export { enter, type EnterOptions, type KeptLayout } from "./enter/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
 export { formatIp, parseIp } from "./address/ip.ts";
 export { VERSION } from "./version.ts";

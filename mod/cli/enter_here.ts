@@ -9,8 +9,8 @@ import { Reactor } from "../reactor/reactor.ts";
 import type { StartOptions } from "../run/child.ts";
 import { checkReportFds } from "./fds.ts";
 import type { ParsedOptions } from "./options.ts";
-import { commandOptions, optional, runCommandHere } from "./run_here.ts";
-import { parseNamespaces } from "./values.ts";
+import { commandOptions, ID_MAX, optional, runCommandHere } from "./run_here.ts";
+import { numberOption, parseNamespaces, wordOption } from "./values.ts";
 
 /** What the library is asked for, from the command line. */
 function enterOptions(options: ParsedOptions): EnterOptions {
@@ -28,6 +28,8 @@ function enterOptions(options: ParsedOptions): EnterOptions {
     command: words[0] === "--" ? words.slice(1) : words,
     // All that it has, which is the default too.
     ...optional("types", types === undefined || types === "all" ? undefined : parseNamespaces(types, "type")),
+    ...optional("user", numberOption(options, "user", 0, ID_MAX)),
+    ...optional("layout", wordOption(options, "layout", ["penne", "snap"] as const)),
     root: options.has("root"),
     cgroup: options.has("cgroup"),
     targetEnv: options.has("target-env"),
@@ -58,8 +60,8 @@ export function enterPlan(options: ParsedOptions): EnterPlan {
  * @throws {PenneError} If it cannot be started.
  */
 export function enterHere(options: ParsedOptions, plan: EnterPlan, openKept: KeptOpener): number {
-  const { types, newSession = false } = plan.options;
-  using set = openSet(plan.target, types ?? null, openKept);
+  const { newSession = false } = plan.options;
+  using set = openSet(plan, openKept);
   using reactor = new Reactor();
   const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
   const begin = (scene: StartOptions) => startEntered(plan, set, scene);

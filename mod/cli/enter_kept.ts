@@ -14,6 +14,6 @@ import { FAILURE } from "./run_here.ts";
  * @returns The exit code.
  */
 export function start(args: string[]): Promise<number> {
-  const main = (options: ParsedOptions) => enterHere(options, enterPlan(options), (name) => openKept(name));
+  const main = (options: ParsedOptions) => enterHere(options, enterPlan(options), openKept);
   return runCommand({ SPEC: ENTER_SPEC, FAILURE, main }, args);
 }

@@ -20,6 +20,8 @@ export const ENTER_SPEC: CommandSpec = {
         },
         { name: "root", help: "COMMAND gets the root directory of TARGET's process, which may be in a chroot" },
         { name: "cgroup", help: "COMMAND is put into the cgroups of TARGET's process" },
+        { name: "user", value: "ID", help: "Whose kept set NAME is (default: yours)" },
+        { name: "layout", value: "LAYOUT", help: "How NAME is kept: penne (default) or snap, as by snap-confine" },
       ],
     },
     {

@@ -20,7 +20,8 @@ import { fdOptions, numberOption, parseSignal } from "./values.ts";
 /** Exit code when penne fails before the command has run. */
 export const FAILURE = 125;
 
-const ID_MAX = 2 ** 32 - 2;
+/** The greatest user or group id. */
+export const ID_MAX = 2 ** 32 - 2;
 
 function variables(options: ParsedOptions): Record<string, string> {
   return Object.fromEntries(

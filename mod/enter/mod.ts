@@ -5,7 +5,7 @@ import { openSet } from "./open_set.ts";
 import { type EnterOptions, planEnter } from "./plan.ts";
 import { startEntered } from "./start.ts";
 
-export type { EnterOptions } from "./plan.ts";
+export type { EnterOptions, KeptLayout } from "./plan.ts";
 
 function noSet(): never {
   throw new RangeError("The target is no kept set");
@@ -37,6 +37,6 @@ export async function enter(options: EnterOptions): Promise<ChildProcess> {
   const plan = planEnter(options);
   // Loaded only for who needs it.
   const { openKept } = plan.target.kind === "kept" ? await import("./kept_set.ts") : { openKept: noSet };
-  using set = openSet(plan.target, options.types ?? null, openKept);
+  using set = openSet(plan, openKept);
   return startEntered(plan, set, { identify: true });
 }

@@ -9,6 +9,7 @@ import { attempt, PenneError } from "../errors.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { explainPid, openDescriptor, openPath } from "../target/open.ts";
 import { TargetProcess } from "./process.ts";
+import type { EnterOptions, EnterPlan } from "./plan.ts";
 import type { EnterTarget } from "./target.ts";
 
 /** Namespaces to be entered, opened. */
@@ -112,13 +113,17 @@ function addProcess(opening: Opening, process: TargetProcess, wanted: Wanted): v
 }
 
 /** Opens a kept set. */
-export type KeptOpener = (name: string) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
+export type KeptOpener = (
+  name: string,
+  options: Pick<EnterOptions, "user" | "layout">,
+) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
 
 /** Takes those of a kept set. */
-function addKept(opening: Opening, name: string, wanted: Wanted, openKept: KeptOpener): void {
-  const kept = openKept(name);
+function addKept(opening: Opening, name: string, { types, user, layout }: EnterOptions, openKept: KeptOpener): void {
+  const options = { ...user !== undefined && { user }, ...layout !== undefined && { layout } };
+  const kept = openKept(name, options);
   opening.kept = kept;
-  for (const type of wanted ?? NAMESPACE_TYPES) {
+  for (const type of types ?? NAMESPACE_TYPES) {
     const fd = kept.namespaces.get(type);
     if (fd) opening.add(`"${name}"`, type, self.open("fcntl", fd, F.DUPFD_CLOEXEC, 3));
   }
@@ -132,13 +137,13 @@ type Wanted = readonly NamespaceType[] | null;
  *
  * What is the same as our own is left out, and what this kernel does not have.
  *
- * @param target The target.
- * @param wanted Which kinds; null for all that it has.
+ * @param plan The target, and which kinds of namespaces are wanted of it.
  * @param openKept Opens a kept set, should the target name one.
  * @returns The namespaces; they live as long as this is open.
  * @throws {PenneError} If one cannot be opened, or one that is wanted is not there.
  */
-export function openSet(target: EnterTarget, wanted: Wanted, openKept: KeptOpener): OpenSet {
+export function openSet({ target, options }: EnterPlan, openKept: KeptOpener): OpenSet {
+  const wanted = options.types ?? null;
   const opening = new Opening();
   let label = `"${target.text}"`;
   try {
@@ -156,7 +161,7 @@ export function openSet(target: EnterTarget, wanted: Wanted, openKept: KeptOpene
         }
         break;
       case "kept":
-        addKept(opening, target.name, wanted, openKept);
+        addKept(opening, target.name, options, openKept);
     }
     label = opening.process?.label ?? label;
     const { namespaces, process } = opening;

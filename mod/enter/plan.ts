@@ -29,6 +29,10 @@ export interface EnterOptions extends
   readonly target: string;
   /** Kinds of namespaces to join: by default all that the target has. */
   readonly types?: readonly NamespaceType[];
+  /** Whose kept set it is, by user id: the caller's own by default. */
+  readonly user?: number;
+  /** How the set is kept. */
+  readonly layout?: KeptLayout;
   /** Whether the command gets the root directory of the target's process. */
   readonly root?: boolean;
   /** Whether the command is put into the cgroups of the target's process. */
@@ -38,6 +42,9 @@ export interface EnterOptions extends
   /** Whether the command keeps the caller's ids in a user namespace that is joined, where it would be 0 otherwise. */
   readonly preserveCredentials?: boolean;
 }
+
+/** How a set is kept: as penne does, or as snap-confine does. */
+export type KeptLayout = "penne" | "snap";
 
 /** What to enter and run. */
 export interface EnterPlan {
@@ -80,6 +87,13 @@ export function planEnter(options: EnterOptions): EnterPlan {
     const [what, asked] of [["root", options.root], ["cgroup", options.cgroup], ["environment", options.targetEnv]]
   ) {
     if (asked && !mayBeProcess(target)) throw needsProcess(options.target, `${what}`, true);
+  }
+  for (const name of ["user", "layout"] as const) {
+    if (options[name] === undefined || target.kind === "kept") continue;
+    throw usage(`use ${name} with the target "${options.target}": it is for kept sets`);
+  }
+  if (options.layout !== undefined && !["penne", "snap"].includes(options.layout)) {
+    throw usage(`use "${options.layout}" for layout: it is not one of penne, snap`);
   }
   if (options.targetEnv && options.clearEnv) {
     throw usage("start from both an empty environment and the target's: choose one");

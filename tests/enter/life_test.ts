@@ -1,6 +1,6 @@
 // The life of a command that has entered namespaces: exit codes, signals, terminals, and its end with penne, however that ends.
 
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { SIGNAL } from "../../ffi/consts.ts";
 import { FORWARDED } from "../../mod/run/supervise.ts";
 import { command, isAgent, penne, type Process, processes, sh, test, until } from "../helpers.ts";
@@ -172,6 +172,32 @@ test("the namespaces' end is the command's, and told as such", { root: true, ...
   assertEquals((await child.status).code, 137);
   await reader.cancel();
   assertStringIncludes(await new Response(child.stderr).text(), "was killed, and the command with it");
+});
+
+test("a command's end is told of even if all agents have been stopped", UNSHARE, async () => {
+  await using place = await Place.all();
+  const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"], {}, { stderr: "null" }).spawn();
+  await until("the agents are there", () => agentsBelow(child.pid).length === 3);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  for (const { pid } of agentsBelow(child.pid)) Deno.kill(pid, "SIGSTOP");
+  child.kill("SIGTERM");
+  assertEquals((await child.status).code, 143);
+});
+
+test("whenever the namespaces end, penne does, with a reason and without a trace", UNSHARE, async () => {
+  const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+  const said =
+    /^penne: (cannot (enter the namespaces|open the \w+ namespace|start a process in the pid namespace|find) |the agent )/;
+  for (let i = 0; i < TRIES; i++) {
+    const place = await Place.all();
+    const entering = enter([`${place.pid}`, "--", "sleep", "100"]);
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * WINDOW));
+    await place[Symbol.asyncDispose]();
+    const { code, stderr } = await entering;
+    assertEquals([125, 137].includes(code), true, `${code}`);
+    assertMatch(stderr, said);
+  }
+  await until("all is gone", () => left("no such marker", agents).length === 0, 5);
 });
 
 test("the status line tells that the command was killed with its agent", UNSHARE, async () => {
