@@ -69,13 +69,14 @@ class Opening {
   process: TargetProcess | null = null;
   kept: Disposable | null = null;
 
-  /** Takes a namespace, unless it is our own: that cannot, and need not, be joined. */
+  /** Takes a namespace, unless it is our own, which cannot, and need not, be joined, or the kernel has none of that kind. */
   add(label: string, type: NamespaceType, fd: Fd): void {
     if (this.namespaces.has(type)) {
       fd.close();
       throw new PenneError(`use ${label}: there is a ${type} namespace already`);
     }
-    if (stat(self, fd).ino === ownNamespace(type)) fd.close();
+    const own = ownNamespace(type);
+    if (own === null || stat(self, fd).ino === own) fd.close();
     else this.namespaces.set(type, fd);
   }
 
@@ -106,7 +107,6 @@ function addFile(opening: Opening, label: string, fd: Fd, wanted: Wanted): void 
 function addProcess(opening: Opening, process: TargetProcess, wanted: Wanted): void {
   opening.process = process;
   for (const type of wanted ?? NAMESPACE_TYPES) {
-    if (ownNamespace(type) === null) continue; // the kernel has none of that kind
     const fd = process.namespace(type);
     if (fd) opening.add(process.label, type, fd);
   }
