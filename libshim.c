@@ -30,6 +30,7 @@ enum {
   EINVAL_ = 22,
   ESRCH_ = 3,
   SIGKILL_ = 9,
+  SIGCONT_ = 18,
   SIGCHLD_ = 17,
   SIG_SETMASK_ = 2,
   SIG_COUNT = 64,
@@ -165,10 +166,16 @@ _Noreturn static void leave(int status) {
 enum operation {
   OP_SYSCALL = 0,  // make syscall `nr`
   OP_CLONE = 1,    // arg[0]: clone flags; the received fd is the new agent's socket; answers the pid, with a pidfd if asked
-  OP_REAP = 2,     // from now on wait for children; arg[0]: the pid to report on; arg[1]: fd of the "children" file or -1
+  OP_REAP = 2,     // from now on wait for children; arg[0]: the pid to report on; arg[1]: fd of the "children" file, or one
+                   // of enum children
   OP_EXEC = 4,     // execve(arg[0], arg[1], arg[2]) with signal mask arg[3]; answers only if it fails, all blocked again
   OP_TTY = 3,      // at the end restore this terminal; received fd: tty (none: leave it alone); arg[0]: our group; arg[1]:
                    // the shell's; payload: termios
+};
+
+enum children {
+  ENDED_FOR_US = -1,     // by the kernel, this process being PID 1
+  END_BY_THEMSELVES = -2  // the one to report on does, with all that it looks after
 };
 
 enum request_flags {
@@ -271,9 +278,15 @@ static void reap(void) {
   }
 }
 
-// Ends every descendant. PID 1 need not: the kernel does it for it. Orphans arrive here one generation after the other
+// Ends every descendant. PID 1 need not: the kernel does it for it. Nor need, or can, who looks after an agent in another
+// pid namespace: killing that one would set free what it looks after. Orphans arrive here one generation after the other
 // (this process is a subreaper), so the list is read again until there is no child left, or none that we may kill.
 static void kill_children(void) {
+  i32 status;
+  if (self.children == END_BY_THEMSELVES && self.main_pid > 0) {
+    SYS2(__NR_kill, self.main_pid, SIGCONT_);
+    while (wait_any(&status, 0) > 0) continue;
+  }
   if (self.children < 0 || SYS1(__NR_getpid, 0) == 1) return;
   for (;;) {
     int killed = 0;
@@ -289,7 +302,6 @@ static void kill_children(void) {
         pid = 0;
       }
     }
-    i32 status;
     i64 pid = wait_any(&status, killed ? 0 : WNOHANG_);
     if (pid <= 0) return;
   }

@@ -9,6 +9,7 @@ interface Command {
 
 const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<Command>]>> = {
   run: ["Run a command in namespaces of its own", () => import("./mod/cli/run.ts")],
+  enter: ["Run a command in namespaces that exist already", () => import("./mod/cli/enter.ts")],
   wait: ["Wait until namespaces or processes are there, or have gone", () => import("./mod/cli/wait.ts")],
   watch: ["Tell of processes and namespaces as they come, change and go", () => import("./mod/cli/watch.ts")],
   attach: ["Give existing network namespaces their network", () => import("./mod/cli/attach.ts")],

@@ -275,7 +275,8 @@ export class Agent implements Task, Disposable {
    *
    * @param pid The child to report on, as the agent sees it; 0 for none.
    * @param children The agent's descriptor of `/proc/thread-self/children`, so that it can end its descendants at the end
-   * of file; -1 if it need not, being PID 1 of a pid namespace.
+   * of file; -1 if it need not, being PID 1 of a pid namespace; -2 if its child ends by itself then, with all others, and
+   * is to be waited for.
    * @throws {SysError} If it cannot.
    * @throws {AgentGoneError} If the agent has gone.
    */

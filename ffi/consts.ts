@@ -63,6 +63,18 @@ export const IOCTL = {
   NS_GET_ID: 0x8008b70d,
 } as const;
 
+/** Requests of ioctl(2) on a pidfd, ioctl_pidfd(2); Linux 6.11. */
+export const PIDFD_GET = {
+  cgroup: 0xff01,
+  ipc: 0xff02,
+  mnt: 0xff03,
+  net: 0xff04,
+  pid: 0xff05,
+  time: 0xff07,
+  user: 0xff09,
+  uts: 0xff0a,
+} as const;
+
 /** Commands of fcntl(2). */
 export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, DUPFD_CLOEXEC: 1030, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
 

@@ -50,6 +50,7 @@ export {
   type PrefixedAddress,
   type ReachRequest,
 } from "./attach/mod.ts";
+export { enter, type EnterOptions, type KeptLayout } from "./enter/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
 export {
   type BackendName,

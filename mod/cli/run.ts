@@ -2,57 +2,36 @@
 
 import type { Fd } from "../../ffi/fd.ts";
 import { SignalPipe } from "../../ffi/sys.ts";
-import { Agent } from "../../ffi/agent.ts";
 import { SIGNAL } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
 import type { MapRequest } from "../idmap/plan.ts";
 import { parseRange } from "../idmap/ranges.ts";
 import { log, logTo } from "../log/log.ts";
 import { BackgroundLink, startInBackground } from "../background/background.ts";
-import { startChild } from "../run/child.ts";
-import { ExecError } from "../run/command.ts";
+import { startChild, type StartOptions } from "../run/child.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions } from "../run/plan.ts";
-import { openParent } from "../run/parent.ts";
 import { rewriteResolvConf } from "../run/resolv.ts";
 import { ReactorServer } from "../serve/server.ts";
-import { FORWARDED, supervise } from "../run/supervise.ts";
-import { Terminal } from "../run/terminal.ts";
 import { explainError, runCommand } from "./command.ts";
-import { checkReportFds, openReporter } from "./fds.ts";
+import { checkReportFds } from "./fds.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
 import type { ParsedOptions } from "./options.ts";
+import { commandOptions, FAILURE, optional, runCommandHere } from "./run_here.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./reach_options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
-import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
-
-/** Exit code when penne fails before the command has run. */
-const FAILURE = 125;
+import { fdOptions, numberOption, parseNamespaces, wordOption } from "./values.ts";
 
 /** Signals on which nothing that is still on its way is waited for. */
 const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
-
-const ID_MAX = 2 ** 32 - 2;
 
 function ranges(options: ParsedOptions, name: string): Record<string, unknown> {
   const values = options.all(name);
   return values.length ? { [name === "map-users" ? "users" : "groups"]: values.map(parseRange) } : {};
 }
 
-function variables(options: ParsedOptions): Record<string, string> {
-  return Object.fromEntries(
-    options.all("env").map((value) => {
-      const at = value.indexOf("=");
-      if (at < 1) throw new PenneError(`use --env "${value}": it is not NAME=VALUE`, { usage: true });
-      return [value.slice(0, at), value.slice(at + 1)];
-    }),
-  );
-}
-
 /** What the library is asked for, from the command line. */
 function runOptions(options: ParsedOptions): RunOptions {
-  const optional = <K extends string, V>(key: K, value: V | undefined) =>
-    (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
   const unshare = options.get("unshare");
   const kinds = unshare === undefined ? undefined : parseNamespaces(unshare);
   const ownNet = kinds?.includes("net") ?? true;
@@ -69,7 +48,6 @@ function runOptions(options: ParsedOptions): RunOptions {
       hints: ["--net=tap gives one"],
     });
   }
-  const killSignal = options.get("kill-signal");
   const map: MapRequest = {
     ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
     ...ranges(options, "map-users"),
@@ -77,7 +55,6 @@ function runOptions(options: ParsedOptions): RunOptions {
     ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"] as const)),
   };
   return {
-    command: options.rest,
     ...optional("unshare", kinds),
     ...optional("net", net),
     network,
@@ -85,20 +62,10 @@ function runOptions(options: ParsedOptions): RunOptions {
     ...nameRequest(options),
     map,
     ...optional("hostname", options.get("hostname")),
-    ...optional("chdir", options.get("chdir")),
-    env: variables(options),
-    clearEnv: options.has("clear-env"),
-    ...optional("uid", numberOption(options, "uid", 0, ID_MAX)),
-    ...optional("gid", numberOption(options, "gid", 0, ID_MAX)),
+    ...commandOptions(options),
     init: !options.has("no-init"),
-    newSession: options.has("new-session"),
-    keepFds: fdOptions(options, "keep-fd").filter((fd) => fd > 2),
-    keepCaps: options.has("keep-caps"),
-    noNewPrivs: options.has("no-new-privs"),
     ...optional("monotonic", numberOption(options, "monotonic", -(2 ** 40), 2 ** 40)),
     ...optional("boottime", numberOption(options, "boottime", -(2 ** 40), 2 ** 40)),
-    onWarning: (message) => log().warn(message),
-    ...optional("killSignal", killSignal === undefined ? undefined : parseSignal(killSignal)),
   };
 }
 
@@ -150,9 +117,6 @@ async function runBehind(options: ParsedOptions, wanted: RunOptions, value: stri
 /** Runs the command as a child of this process. */
 function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => void) | null): number {
   const plan = planRun(wanted);
-  const newSession = wanted.newSession ?? false;
-  using parent = options.has("die-with-parent") ? openParent() : null;
-  using terminal = Terminal.open(newSession);
   using reactor = new Reactor();
   const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
@@ -165,13 +129,10 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
       log().warn(`the command's resolv.conf is as before: ${error}`);
     }
   });
-  const report = openReporter(options);
-  try {
-    using child = startChild(plan, {
-      terminal,
-      identify: report.wantsStatus,
+  const begin = (scene: StartOptions) =>
+    startChild(plan, {
+      ...scene,
       beforeExec: (starting) => {
-        for (const name of FORWARDED) signals.catch(SIGNAL[name]);
         resolvConf = starting.resolvConf;
         if (starting.link && plan.network) {
           const stop = server.serve(starting.link, plan.network, () => {});
@@ -180,22 +141,8 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
             stop();
           });
         }
-        report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
+        scene.beforeExec?.(starting);
       },
     });
-    started?.();
-    if (Agent.execRefused) {
-      log().warn(
-        `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
-      );
-    }
-    const status = supervise(child, { reactor, signals, terminal, newSession, parent });
-    if (status.lost) log().error("the agent that looked after the command was killed, and the command with it");
-    const code = status.code ?? 128 + status.signal!;
-    report.exit(code, status.signal);
-    return code;
-  } catch (error) {
-    report.exit(error instanceof ExecError ? error.exitCode : FAILURE, null);
-    throw error;
-  }
+  return runCommandHere(options, { reactor, signals, newSession: wanted.newSession ?? false, begin, started });
 }

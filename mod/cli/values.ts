@@ -53,7 +53,7 @@ function parseNumber(name: string, value: string, min: number, max: number): num
 }
 
 /**
- * The value of `--unshare`.
+ * A list of kinds of namespaces.
  *
  * @example
  * ```ts
@@ -64,17 +64,18 @@ function parseNumber(name: string, value: string, min: number, max: number): num
  * ```
  *
  * @param value Kinds of namespaces with commas in between, or `all`.
+ * @param option The option whose value it is.
  * @returns The kinds.
  * @throws {PenneError} If one is unknown.
  */
-export function parseNamespaces(value: string): readonly NamespaceType[] {
+export function parseNamespaces(value: string, option = "unshare"): readonly NamespaceType[] {
   if (value === "all") return NAMESPACE_TYPES;
   const words = value.split(",");
   const wrong = words.find((word) => !isNamespaceType(word));
   if (wrong !== undefined) {
     const near = suggest(wrong, NAMESPACE_TYPES);
     throw bad(
-      "unshare",
+      option,
       value,
       `"${wrong}" is not one of ${NAMESPACE_TYPES.join(", ")}, all`,
       near ? [`did you mean ${near}?`] : [],

@@ -346,7 +346,7 @@ export class TcpFlow extends Flow implements InTurn {
     if (events & (EPOLL.RDHUP | EPOLL.HUP)) this.#ending = true;
     if (events & (EPOLL.IN | EPOLL.RDHUP | EPOLL.HUP)) {
       this.readable = true;
-      this.pump();
+      if (this.state === OPEN) this.#take();
     }
     // What has just been sent has told of the window, too.
     if (events & EPOLL.OUT && (this.held.length > 0 || distance(this.rcvNext, this.rcvEdge) < HOLD / 2)) this.#flush();

@@ -74,7 +74,16 @@ export type EnvironmentEntry = Uint8Array;
  * @returns The entries in their order.
  */
 export function environment(): EnvironmentEntry[] {
-  const bytes = readBytes(self, "/proc/self/environ");
+  return entriesOf(readBytes(self, "/proc/self/environ"));
+}
+
+/**
+ * Takes the content of /proc/PID/environ apart.
+ *
+ * @param bytes The content.
+ * @returns The entries in their order.
+ */
+export function entriesOf(bytes: Uint8Array): EnvironmentEntry[] {
   const entries: EnvironmentEntry[] = [];
   for (let at = 0; at < bytes.length;) {
     let end = bytes.indexOf(0, at);

@@ -131,6 +131,27 @@ export function toInside(ranges: readonly IdRange[], id: number): number | null 
 }
 
 /**
+ * Reads a map as /proc/PID/uid_map has it.
+ *
+ * @example
+ * ```ts
+ * import { parseMap } from "./ranges.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parseMap("         0       1000          1\n"), [{ inside: 0, outside: 1000, count: 1 }]);
+ * ```
+ *
+ * @param text The file.
+ * @returns The ranges in their order.
+ */
+export function parseMap(text: string): IdRange[] {
+  return text.split("\n").filter(Boolean).map((line) => {
+    const [inside, outside, count] = line.trim().split(/\s+/).map(Number);
+    return { inside: inside!, outside: outside!, count: count! };
+  });
+}
+
+/**
  * Whether an id is mapped.
  *
  * @param ranges The map.

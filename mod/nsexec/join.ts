@@ -3,6 +3,7 @@
 import { AT_FDCWD, O } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import { cString } from "../../ffi/memory.ts";
+import { joinInGoes } from "../namespaces/join.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { Dialect } from "./message.ts";
@@ -54,28 +55,21 @@ function joinInOrder(stage: Stage, targets: readonly Target[]): void {
   }
 }
 
-/**
- * Joins namespaces in two goes, around the user namespace.
- *
- * What the caller's own privileges suffice for comes first, since they are lost with the user namespace; then what takes
- * the privileges that are gained with it.
- */
+/** Joins namespaces in two goes, around the user namespace. */
 function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
-  const go = (wanted: (target: Target) => boolean) => {
-    for (const target of targets.filter((t) => t.fd >= 0 && wanted(t))) {
-      const { type, path, flag, fd } = target;
-      const result = stage.task.raw("setns", fd, flag);
-      const error = result < 0 ? new SysError("setns", -result) : null;
-      stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path}): ${error?.reason ?? "Success"}`);
-      if (error?.code === "EPERM") continue;
-      if (error) stage.bail(`failed to setns into ${type} namespace`, error);
-      if (type === "user") stage.call("failed to become root in user namespace", "setresuid", 0, 0, 0);
-      closeTarget(stage, target);
-    }
-  };
-  go(({ type }) => type !== "user");
-  go(({ type }) => type === "user");
-  go(({ type }) => type !== "user");
+  const users = targets.filter(({ type }) => type === "user");
+  const others = targets.filter(({ type }) => type !== "user");
+  joinInGoes([others, users, others], (target) => {
+    const { type, path, flag, fd } = target;
+    const result = stage.task.raw("setns", fd, flag);
+    const error = result < 0 ? new SysError("setns", -result) : null;
+    stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path}): ${error?.reason ?? "Success"}`);
+    if (error?.code === "EPERM") return false;
+    if (error) stage.bail(`failed to setns into ${type} namespace`, error);
+    if (type === "user") stage.call("failed to become root in user namespace", "setresuid", 0, 0, 0);
+    closeTarget(stage, target);
+    return true;
+  });
   const left = targets.filter(({ fd }) => fd >= 0);
   if (left.length === 0) return;
   const denied = new SysError("setns", 1);

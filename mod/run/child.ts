@@ -17,7 +17,7 @@ import { call, self } from "../../ffi/task.ts";
 import { type NamespaceId, namespaceIds } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { PenneError } from "../errors.ts";
-import { execCommand, prepareCommand } from "./command.ts";
+import { changeDirectory, type CommandPlan, execCommand, prepareCommand, takeIds } from "./command.ts";
 import { type Enclosure, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
 import type { TapLink } from "../tap/link.ts";
@@ -132,8 +132,12 @@ export class Child implements Disposable {
 
   /** What to poll for a change of state. */
   get pollEntries(): PollEntry[] {
-    const agents = [this.#reporter, this.#enclosure.guard].filter((agent, i, all) => agent && all.indexOf(agent) === i);
-    return agents.map((agent) => ({ fd: agent!.socket, events: POLL.IN }));
+    return [this.#reporter, ...this.#others].map(({ socket }) => ({ fd: socket, events: POLL.IN }));
+  }
+
+  /** The agents that look after other agents only. */
+  get #others(): Agent[] {
+    return this.#enclosure.outer.filter((agent) => agent !== this.#reporter);
   }
 
   /**
@@ -144,7 +148,6 @@ export class Child implements Disposable {
   next(): ChildState | null {
     const deferred = this.#deferred.shift();
     if (deferred) return deferred;
-    const { guard } = this.#enclosure;
     const readable = (agent: Agent) => agent.hasEvent || poll([{ fd: agent.socket, events: POLL.IN }], 0)[0] !== 0;
     while (readable(this.#reporter)) {
       const event = this.#reporter.nextEvent();
@@ -154,10 +157,12 @@ export class Child implements Disposable {
       if (continued) return { kind: "continued" };
       return { kind: "exited", status: { code, signal } };
     }
-    while (guard && guard !== this.#reporter && readable(guard)) {
-      const event = guard.nextEvent();
-      const status = event && decodeWaitStatus(event.status);
-      if (!status || status.code !== null || status.signal !== null) return { kind: "lost" };
+    for (const agent of this.#others) {
+      while (readable(agent)) {
+        const event = agent.nextEvent();
+        const status = event && decodeWaitStatus(event.status);
+        if (!status || status.code !== null || status.signal !== null) return { kind: "lost" };
+      }
     }
     return null;
   }
@@ -175,19 +180,29 @@ export class Child implements Disposable {
   }
 
   async #wait(): Promise<ExitStatus> {
+    let urged = false;
     while (!this.#final) {
       const state = this.next();
       if (state?.kind === "exited") this.#final = state.status;
       else if (state?.kind === "lost") this.#final = KILLED;
       else if (!state) {
-        const { readable, cancel } = waitReadable(this.pollEntries.map(({ fd }) => fd));
+        const fds = this.pollEntries.map(({ fd }) => fd);
+        const { readable, cancel } = waitReadable(urged ? fds : [...fds, this.pidfd]);
         this.#cancel = cancel;
         await readable;
         this.#cancel = null;
+        if (urged || this.pidfd.closed || !poll([{ fd: this.pidfd, events: POLL.IN }], 0)[0]) continue;
+        this.urge();
+        urged = true;
       }
     }
     this.close();
     return this.#final;
+  }
+
+  /** Lets the agents go on that somebody inside has stopped, which could not tell of the command's end. */
+  urge(): void {
+    this.#enclosure.urge();
   }
 
   /**
@@ -209,6 +224,7 @@ export class Child implements Disposable {
     if (!this.pidfd.closed) {
       this.kill(this.#killSignal);
       if (!poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT)[0]) this.kill(SIGNAL.KILL);
+      this.urge();
       // Its end is seen on the pidfd before the agent has told of it.
       const deadline = Date.now() + END_TIMEOUT;
       while (!this.#final && Date.now() < deadline) {
@@ -267,12 +283,47 @@ export interface StartOptions {
   readonly beforeExec?: (child: Child) => void;
 }
 
-/** Has an agent wait for its child, and end what is left of its descendants with itself. */
-function makeReaper(agent: Agent, pid: number, isInit: boolean): void {
-  const path = cString("/proc/thread-self/children");
-  // PID 1 need not look for them: they end with it.
-  const children = isInit ? -1 : call(agent, "openat", AT_FDCWD, path, O.RDONLY | O.CLOEXEC);
-  agent.reap(pid, children);
+/** A command to be started in an enclosure. */
+export interface ChildPlan extends CommandPlan {
+  /** Whether the agent itself becomes the command. */
+  readonly ownInit: boolean;
+  /** An agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
+  readonly childrenOf: (agent: Agent, inner: boolean) => number;
+  /** Identifies the namespaces. */
+  readonly identify: (agent: Agent) => Child["namespaces"];
+  /** Puts what is about to be the command where it belongs beside the namespaces. */
+  readonly place?: (command: Agent) => void;
+}
+
+/**
+ * Opens the file that lists an agent's children, as /proc has it where the agent is.
+ *
+ * @param agent The agent.
+ * @returns Its own descriptor.
+ * @throws {SysError} If there is none.
+ */
+export function openChildren(agent: Agent): number {
+  return call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.RDONLY | O.CLOEXEC);
+}
+
+function childPlan(plan: RunPlan): ChildPlan {
+  const { options, namespaces, program, environment, caller } = plan;
+  const { uid = null, gid = null, keepCaps = false, chdir } = options;
+  const isolated = namespaces.includes("pid");
+  return {
+    options,
+    program,
+    environment,
+    caller,
+    ownInit: options.init === false && isolated,
+    // PID 1 need not look for them: they end with it.
+    childrenOf: (agent, inner) => isolated && inner ? -1 : openChildren(agent),
+    identify: (agent) => namespaceIds(agent, namespaces),
+    takeIds: (task) => takeIds(task, { uid, gid, keepCaps, groups: plan.maps?.denySetgroups ? "keep" : "drop" }),
+    changeDirectory: (task) => {
+      if (chdir !== undefined) changeDirectory(task, chdir);
+    },
+  };
 }
 
 /**
@@ -290,7 +341,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
     const terminal = options.terminal ?? null;
     const enclosure = makeEnclosure(plan, terminal);
     try {
-      return startIn(enclosure, plan, options, affinity);
+      return startIn(enclosure, childPlan(plan), options, affinity);
     } catch (error) {
       enclosure.close();
       throw error;
@@ -300,38 +351,45 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
   }
 }
 
-function startIn(
+/**
+ * Starts a command in an enclosure.
+ *
+ * @param enclosure The enclosure; it is the command's from then on, unless this fails.
+ * @param plan The command.
+ * @param options What else to do.
+ * @param affinity The processors that the command may run on; null if the agent's own are right.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails.
+ * @throws {ExecError} If the command cannot be executed.
+ */
+export function startIn(
   enclosure: Enclosure,
-  plan: RunPlan,
+  plan: ChildPlan,
   { terminal = null, identify, beforeExec }: StartOptions,
   affinity: Uint8Array | null,
 ): Child {
-  const { agent, guard } = enclosure;
-  const namespaces = identify ? namespaceIds(agent, plan.namespaces) : {};
-  const ownInit = plan.options.init === false && plan.namespaces.includes("pid");
+  const { agent, outer } = enclosure;
+  const namespaces = identify ? plan.identify(agent) : {};
+  const { ownInit } = plan;
   const command = ownInit ? agent : agent.clone();
   try {
-    if (!ownInit) {
-      makeReaper(agent, command.pid, plan.namespaces.includes("pid"));
-      for (const number of plan.options.keepFds ?? []) call(agent, "close", number);
-    }
-    if (guard) {
-      makeReaper(guard, agent.pid, false);
-      for (const number of plan.options.keepFds ?? []) call(guard, "close", number);
+    const chain = [...outer, agent, ...ownInit ? [] : [command]];
+    const parents = chain.slice(0, -1);
+    for (const [i, parent] of [...parents.entries()].reverse()) {
+      parent.reap(chain[i + 1]!.pid, plan.childrenOf(parent, parent === agent));
+      for (const number of plan.options.keepFds ?? []) call(parent, "close", number);
     }
     const details = { namespaces, killSignal: plan.options.killSignal ?? "KILL" } as const;
-    const child = new Child(enclosure, ownInit ? guard! : agent, command, details);
+    const child = new Child(enclosure, parents.at(-1)!, command, details);
     if (terminal) child.guardTerminal(terminal);
     if (identify) child.pid; // while it is sure to be there
     if (terminal?.jobControl) {
       call(command, "setpgid", 0, 0);
       terminal.giveTo(child.pid);
     }
+    plan.place?.(command);
     prepareCommand(command, plan, affinity);
-    if (affinity) {
-      if (!ownInit) setAffinity(agent, affinity);
-      if (guard) setAffinity(guard, affinity);
-    }
+    if (affinity) { for (const parent of parents) setAffinity(parent, affinity); }
     beforeExec?.(child);
     const stops: number[] = [];
     execCommand(command, plan, () => child.waitForAnswer(command, stops));

@@ -9,13 +9,13 @@
 import type { Agent } from "../../ffi/agent.ts";
 import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
 import { type Affinity, exec, setAffinity } from "../../ffi/sys.ts";
-import { SysError } from "../../ffi/errno.ts";
+import { check, SysError } from "../../ffi/errno.ts";
 import { cString } from "../../ffi/memory.ts";
 import { call, out, type Task } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
-import { openFilesLimit, variable } from "../host/caller.ts";
+import { type Caller, type EnvironmentEntry, openFilesLimit, variable } from "../host/caller.ts";
 import { ignoreChildrenAgain } from "../background/inherit.ts";
-import type { RunPlan } from "./plan.ts";
+import type { Program, RunOptions } from "./plan.ts";
 
 /** Where commands are looked for if the environment has no PATH. */
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,6 +25,7 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  */
 const OPEN_FILES = 1024n;
 
+const EPERM = 1;
 const CAPABILITY_VERSION_3 = 0x20080522;
 
 /** The command could not be executed. */
@@ -66,16 +67,74 @@ function setCapabilities(task: Agent, keep: boolean): void {
   }
 }
 
-function setIds(task: Agent, plan: RunPlan): void {
-  const { uid, gid, keepCaps } = plan.options;
-  if (uid === undefined && gid === undefined) return;
+/** What is to be executed, by whom. */
+export interface Execution {
+  /** The command. */
+  readonly program: Program;
+  /** Its environment. */
+  readonly environment: readonly EnvironmentEntry[];
+  /** Who asks. */
+  readonly caller: Caller;
+}
+
+/** What a command gets that does not depend on which namespaces it is in. */
+export type CommandOptions = Pick<
+  RunOptions,
+  "newSession" | "keepFds" | "keepCaps" | "noNewPrivs" | "killSignal"
+>;
+
+/** What is to be done for a command in the process that is about to become it. */
+export interface CommandPlan extends Execution {
+  /** What it gets. */
+  readonly options: CommandOptions;
+  /** Has the process take the command's ids. */
+  readonly takeIds: (task: Agent) => void;
+  /** Has the process change to the command's working directory. */
+  readonly changeDirectory: (task: Agent) => void;
+}
+
+/** Ids for a command. */
+export interface CommandIds {
+  /** User id; null to leave it. */
+  readonly uid: number | null;
+  /** Group id; null to leave it. */
+  readonly gid: number | null;
+  /** What becomes of supplementary groups if one of them is taken; `try` to drop them where setgroups(2) is allowed. */
+  readonly groups: "drop" | "keep" | "try";
+  /** Whether all capabilities are kept. */
+  readonly keepCaps: boolean;
+}
+
+/**
+ * Has a process take a command's ids.
+ *
+ * @param task The process.
+ * @param ids The ids.
+ * @throws {PenneError} If it may not, or if one is not mapped.
+ */
+export function takeIds(task: Agent, { uid, gid, groups, keepCaps }: CommandIds): void {
+  if (uid === null && gid === null) return;
   attempt("change to the command's user and group", () => {
-    if (!plan.maps?.denySetgroups) call(task, "setgroups", 0, null);
-    if (gid !== undefined) call(task, "setresgid", gid, gid, gid);
-    if (uid === undefined) return;
+    if (groups !== "keep") {
+      const result = task.raw("setgroups", 0, null);
+      if (groups === "drop" || result !== -EPERM) check("setgroups", result);
+    }
+    if (gid !== null) call(task, "setresgid", gid, gid, gid);
+    if (uid === null) return;
     if (keepCaps) call(task, "prctl", PR.SET_KEEPCAPS, 1, 0, 0, 0);
     call(task, "setresuid", uid, uid, uid);
-  });
+  }, ({ code }) => code === "EINVAL" ? ["the id is not mapped in its user namespace"] : []);
+}
+
+/**
+ * Has a process change its working directory.
+ *
+ * @param task The process.
+ * @param path The directory.
+ * @throws {PenneError} If it cannot.
+ */
+export function changeDirectory(task: Agent, path: string): void {
+  attempt(`change to the directory "${path}"`, () => call(task, "chdir", cString(path)));
 }
 
 /**
@@ -86,17 +145,14 @@ function setIds(task: Agent, plan: RunPlan): void {
  * @param affinity The processors that the command may run on; null if the agent's own are right.
  * @throws {PenneError} If a step fails.
  */
-export function prepareCommand(task: Agent, plan: RunPlan, affinity: Affinity | null): void {
+export function prepareCommand(task: Agent, plan: CommandPlan, affinity: Affinity | null): void {
   const { options } = plan;
   if (options.newSession) call(task, "setsid");
   undoRuntime(task, affinity);
-  setIds(task, plan);
+  plan.takeIds(task);
   attempt("set capabilities", () => setCapabilities(task, options.keepCaps ?? false));
   if (options.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  const { chdir } = options;
-  if (chdir !== undefined) {
-    attempt(`change to the directory "${chdir}"`, () => call(task, "chdir", cString(chdir)));
-  }
+  plan.changeDirectory(task);
 }
 
 /**
@@ -115,9 +171,6 @@ export function undoRuntime(task: Task, affinity: Affinity | null): void {
   call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
   ignoreChildrenAgain(task);
 }
-
-/** What is to be executed, by whom. */
-export type Execution = Pick<RunPlan, "program" | "environment" | "caller">;
 
 /** A script without a #! line is the shell's, as execvp(3) has it. */
 function execOrShell(task: Task, path: string, plan: Execution, waiting?: () => void): SysError | null {

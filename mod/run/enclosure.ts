@@ -26,7 +26,7 @@ import { SysError } from "../../ffi/errno.ts";
 import { attempt, type Explain, PenneError } from "../errors.ts";
 import { placeKeptFds } from "../background/inherit.ts";
 import { applyMaps } from "../idmap/apply.ts";
-import type { IdRange } from "../idmap/ranges.ts";
+import { type IdRange, parseMap } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
@@ -44,8 +44,8 @@ export const END_TIMEOUT = 5000;
 
 /** Namespaces that have been made, and the agents that look after them. */
 export class Enclosure implements Disposable {
-  /** The agent outside, if there is one; then it is the inner one's parent. */
-  readonly guard: Agent | null;
+  /** Agents around the inner one, each the parent of the next one; the first one is our child. */
+  readonly outer: readonly Agent[];
   /** The agent in the namespaces. */
   readonly agent: Agent;
   /** The tap of the net namespace, if it has one. */
@@ -57,29 +57,33 @@ export class Enclosure implements Disposable {
   #reaped = false;
 
   /**
-   * @param guard The agent outside, or null.
+   * @param outer Agents around the inner one, the outermost first.
    * @param agent The agent in the namespaces.
    */
-  constructor(guard: Agent | null, agent: Agent) {
-    this.guard = guard;
+  constructor(outer: readonly Agent[], agent: Agent) {
+    this.outer = outer;
     this.agent = agent;
+  }
+
+  /** The agent outside, if there is one. */
+  get guard(): Agent | null {
+    return this.outer[0] ?? null;
   }
 
   /** Lets go of the agents, which ends everything inside, and waits for the end. */
   close(): void {
     if (this.#reaped) return;
     this.#reaped = true;
-    const { agent, guard } = this;
-    agent.socket.close();
-    guard?.socket.close();
+    const agents = [this.agent, ...this.outer.toReversed()];
+    for (const { socket } of agents) socket.close();
+    this.urge();
     // If the guard was killed it is not there to wait for the inner agent, and so for all that has run inside. One that
-    // was stopped does not end by itself.
-    for (const { pidfd } of [agent, ...guard ? [guard] : []]) {
+    // is stopped again does not end by itself.
+    for (const { pidfd } of agents) {
       if (!pidfd.closed && !poll([{ fd: pidfd, events: POLL.IN }], END_TIMEOUT)[0]) sendSignal(pidfd, SIGNAL.KILL);
     }
-    waitChild((guard ?? agent).pid);
-    agent.close();
-    guard?.close();
+    waitChild(agents.at(-1)!.pid);
+    for (const agent of agents) agent.close();
     this.resolvConf?.close();
     if (!this.link) return;
     // The tap keeps the net namespace, which sends on what its processes have left behind.
@@ -87,6 +91,13 @@ export class Enclosure implements Disposable {
       this.drain?.();
     } finally {
       this.link.tap.close();
+    }
+  }
+
+  /** Lets the agents go on that somebody inside has stopped. */
+  urge(): void {
+    for (const { pidfd } of [this.agent, ...this.outer]) {
+      if (!pidfd.closed) self.raw("pidfd_send_signal", pidfd, SIGNAL.CONT, null, 0);
     }
   }
 
@@ -129,12 +140,10 @@ function allowPing(agent: Agent, groups: readonly IdRange[], warn: (message: str
 
 /** The groups of our own user namespace, as ranges to be allowed in our own terms. */
 function ownGroups(): IdRange[] {
-  const lines = readText(self, "/proc/self/gid_map").trim().split("\n").map((line) =>
-    line.trim().split(/\s+/).map(Number)
-  );
+  const ranges = parseMap(readText(self, "/proc/self/gid_map"));
   // Sorted as the kernel compares them; only the ends matter, and only if they are in order here too.
-  lines.sort((a, b) => a[1]! - b[1]!);
-  return lines.map(([inside, , count]) => ({ inside: inside!, outside: inside!, count: count! }));
+  ranges.sort((a, b) => a.outside - b.outside);
+  return ranges.map(({ inside, count }) => ({ inside, outside: inside, count }));
 }
 
 /** The agent's pid as /proc has it, which may be that of another pid namespace than ours. */
@@ -230,7 +239,7 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
   const keepFds = options.keepFds ?? [];
   if (!needsGuard) {
     const agent = attempt(what, () => Agent.spawn(flags), explain);
-    return finishEnclosure(new Enclosure(null, agent), plan, (enclosure) => placeKeptFds(enclosure.agent, keepFds));
+    return finishEnclosure(new Enclosure([], agent), plan, (enclosure) => placeKeptFds(enclosure.agent, keepFds));
   }
   const guard = attempt("start the guard", () => Agent.spawn());
   let agent: Agent;
@@ -251,7 +260,7 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
     waitChild(guard.pid);
     throw error;
   }
-  return finishEnclosure(new Enclosure(guard, agent), plan, () => {
+  return finishEnclosure(new Enclosure([guard], agent), plan, () => {
     if (!isolatedPids) call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   });
 }

@@ -105,7 +105,18 @@ function usage(what: string, hints: readonly string[] = []): PenneError {
   return new PenneError(what, { usage: true, hints });
 }
 
-function planEnvironment(options: RunOptions, inherited: () => EnvironmentEntry[]): EnvironmentEntry[] {
+/**
+ * The environment of a command.
+ *
+ * @param options What was asked for.
+ * @param inherited What it is otherwise.
+ * @returns The entries.
+ * @throws {PenneError} If a name or value cannot be.
+ */
+export function planEnvironment(
+  options: Pick<RunOptions, "env" | "clearEnv">,
+  inherited: () => EnvironmentEntry[],
+): EnvironmentEntry[] {
   const encoder = new TextEncoder();
   let entries = options.clearEnv ? [] : inherited();
   for (const [name, value] of Object.entries(options.env ?? {})) {
@@ -119,7 +130,16 @@ function planEnvironment(options: RunOptions, inherited: () => EnvironmentEntry[
   return entries;
 }
 
-function planProgram(command: readonly string[], env: readonly EnvironmentEntry[], uid: number): Program {
+/**
+ * What is to be executed.
+ *
+ * @param command The command and its arguments; empty for the login shell.
+ * @param env The command's environment.
+ * @param uid Whose login shell.
+ * @returns The program.
+ * @throws {PenneError} If the command cannot be.
+ */
+export function planProgram(command: readonly string[], env: readonly EnvironmentEntry[], uid: number): Program {
   const [file] = command;
   if (file === "") throw usage("run the command: its name is empty");
   if (command.some((arg) => arg.includes("\0"))) throw usage("run the command: an argument has a NUL inside");
@@ -153,8 +173,23 @@ function checkWords(options: RunOptions): void {
   one("net", options.net, ["none", "host", "tap"]);
   one("map.mode", options.map?.mode, ["root", "self", "auto", "none"]);
   one("map.setgroups", options.map?.setgroups, ["allow", "deny"]);
-  one("killSignal", options.killSignal, Object.keys(SIGNAL));
-  for (const fd of options.keepFds ?? []) {
+}
+
+/**
+ * Refuses options of a command that cannot be, wherever it is to run.
+ *
+ * @param options The options.
+ * @throws {PenneError} A usage error.
+ */
+export function checkCommandOptions(options: Pick<RunOptions, "chdir" | "killSignal" | "keepFds">): void {
+  const { chdir, killSignal, keepFds = [] } = options;
+  if (chdir === "" || chdir?.includes("\0")) {
+    throw usage(`change the working directory: the path ${chdir ? "has a NUL inside" : "is empty"}`);
+  }
+  if (killSignal !== undefined && !Object.hasOwn(SIGNAL, killSignal)) {
+    throw usage(`use "${killSignal}" for killSignal: it is not one of ${Object.keys(SIGNAL).join(", ")}`);
+  }
+  for (const fd of keepFds) {
     if (!Number.isInteger(fd) || fd < 3) throw usage(`keep descriptor ${fd}: it is not one above 2`);
   }
 }
@@ -164,7 +199,7 @@ function checkNumbers(options: RunOptions): void {
   if (hostname !== undefined && (!/^[^\0]+$/.test(hostname) || new TextEncoder().encode(hostname).length > 64)) {
     throw usage(`set the host name "${hostname}": it has 1 to 64 bytes`);
   }
-  if (options.chdir === "") throw usage("change the working directory: the path is empty");
+  checkCommandOptions(options);
   for (const [name, seconds] of [["monotonic", options.monotonic], ["boottime", options.boottime]] as const) {
     if (seconds !== undefined && !Number.isSafeInteger(seconds)) {
       throw usage(`set the ${name} offset: ${seconds} is not a whole number of seconds`);

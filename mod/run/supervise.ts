@@ -7,6 +7,7 @@ import type { SignalPipe, SignalRecord } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import type { Child, ChildState, ExitStatus } from "./child.ts";
+import { END_TIMEOUT } from "./enclosure.ts";
 import { isOrphaned, type Terminal } from "./terminal.ts";
 
 /** Signals that are passed on to the command. */
@@ -35,11 +36,21 @@ export interface Supervision {
  */
 export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
   const { reactor, signals, terminal, parent } = supervision;
-  let [woken, orphaned] = [false, false];
+  let [woken, orphaned, late] = [false, false, false];
   const wake = () => woken = true;
   const watched = [...child.pollEntries.map(({ fd }) => fd), signals.reader].map((fd) =>
     reactor.watch(fd, EPOLL.IN, wake)
   );
+  let patience: { cancel(): void } | null = null;
+  const ended = reactor.watch(child.pidfd, EPOLL.IN, () => {
+    ended.remove();
+    child.urge();
+    patience = reactor.after(END_TIMEOUT, () => {
+      late = true;
+      wake();
+    });
+  });
+  watched.push(ended);
   if (parent) {
     watched.push(reactor.watch(parent, EPOLL.IN, () => {
       orphaned = true;
@@ -62,8 +73,10 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
       for (woken = false; !woken;) reactor.turn();
       forwardAll(child, supervision);
       if (orphaned) return finish(child, terminal, child.end());
+      if (late) return finish(child, terminal, null);
     }
   } finally {
+    (patience as { cancel(): void } | null)?.cancel();
     for (const one of watched) one.remove();
     child.close();
   }

@@ -29,7 +29,14 @@ function processOwner(pid: number): number | null {
   }
 }
 
-function explainPid({ code }: SysError, pid: number): string[] {
+/**
+ * Why something of a process's could not be opened.
+ *
+ * @param error The refusal.
+ * @param pid The process.
+ * @returns Hints.
+ */
+export function explainPid({ code }: SysError, pid: number): string[] {
   if (code === "ENOENT" || code === "ESRCH" || code === "EINVAL") {
     return [
       `there is no process ${pid} to be seen (a thread has no such number); was a name meant? netns:${pid} is one`,
@@ -72,8 +79,15 @@ export function openProcess(target: Target): Fd | null {
   return attempt(what, () => openPid(pid), (error) => explainPid(error, pid));
 }
 
-/** A namespace by its file: looked at before it is opened, since opening something else may wait, or do worse. */
-function openPath(label: string, path: string): Fd {
+/**
+ * Opens a namespace by its file: looked at before it is opened, since opening something else may wait, or do worse.
+ *
+ * @param label How it was named.
+ * @param path The file.
+ * @returns The namespace.
+ * @throws {PenneError} If it cannot be opened, or is no namespace.
+ */
+export function openPath(label: string, path: string): Fd {
   const explain = ({ code }: SysError) => {
     if (code === "ENOENT") return path.startsWith("/run/netns/") ? ["ip netns list shows the names there are"] : [];
     return code === "EACCES" ? ["it is not yours to open"] : [];
@@ -83,8 +97,15 @@ function openPath(label: string, path: string): Fd {
   return attempt(`open ${label}`, () => open(self, `/proc/self/fd/${place.number}`, O.RDONLY), explain);
 }
 
-/** A duplicate of an inherited descriptor. */
-function openDescriptor(label: string, number: number): Fd {
+/**
+ * A duplicate of an inherited descriptor.
+ *
+ * @param label How it was named.
+ * @param number The descriptor.
+ * @returns The duplicate.
+ * @throws {PenneError} If there is none.
+ */
+export function openDescriptor(label: string, number: number): Fd {
   const inherited = new Fd(number);
   try {
     return attempt(`use ${label}`, () => self.open("fcntl", inherited, F.DUPFD_CLOEXEC, 3), () => [

@@ -43,6 +43,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Watching namespaces: start, latency, and storms, beside forkstat and bpftrace",
     open: async () => await (await import("./watch.ts")).openWatch(),
   },
+  enter: {
+    title: "From the start of a program to its command's first instruction in namespaces that exist already",
+    open: async () => await (await import("./enter.ts")).openEnter(),
+  },
   nsexec: {
     title: "A bootstrap by runc's protocol",
     open: async () => await (await import("./nsexec.ts")).openNsexec(),

@@ -4,6 +4,7 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/errors.ts";
 import { commandHelp } from "../../mod/cli/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options.ts";
+import { ENTER_SPEC } from "../../mod/cli/enter_spec.ts";
 import { NSEXEC_SPEC } from "../../mod/cli/nsexec_spec.ts";
 import { RUN_SPEC } from "../../mod/cli/run_spec.ts";
 import { WATCH_SPEC } from "../../mod/cli/watch_spec.ts";
@@ -74,7 +75,7 @@ Deno.test("parseOptions() refuses what the table does not have", () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-for (const spec of [RUN_SPEC, NSEXEC_SPEC, WATCH_SPEC]) {
+for (const spec of [RUN_SPEC, ENTER_SPEC, NSEXEC_SPEC, WATCH_SPEC]) {
   Deno.test(`the help of ${spec.name} tells of every option and exit code, within the width`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {

@@ -1,0 +1,114 @@
+// Finds the list of an agent's children in a pid namespace that is not our own.
+//
+// Theory of operation. /proc/thread-self/children has the numbers of the pid namespace that its /proc was mounted for. The
+// agent needs those of the one it is in, and it needs the truth: whose namespaces were joined may have put any file there,
+// with the numbers of processes that are none of the agent's. So a /proc that was found is used only if it is a whole procfs
+// of the right pid namespace, and nothing in it is followed to another mount. Otherwise one is mounted, where nobody sees it.
+
+import type { Agent } from "../../ffi/agent.ts";
+import { AT_FDCWD, CLONE, O } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString, text } from "../../ffi/memory.ts";
+import { stat } from "../../ffi/sys.ts";
+import { call, out, self, type Task } from "../../ffi/task.ts";
+
+/** Of statfs(2). */
+const PROC_SUPER_MAGIC = 0x9fa0n;
+/** Inode number of a procfs's own root directory; a part of one that is mounted begins elsewhere. */
+const PROC_ROOT_INO = 1n;
+/** Of openat2(2). */
+const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
+/** Of fsopen(2), fsconfig(2) and fsmount(2). */
+const [FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC] = [1, 6, 1];
+const MOUNT_ATTR = { NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
+
+/**
+ * Opens a file in a procfs and nowhere else, openat2(2).
+ *
+ * Always by `self` or `thread-self`, which the kernel makes for whoever asks: the agent's number may be another process's
+ * where a procfs is of another pid namespace.
+ */
+function openIn(task: Task, proc: Fd, path: string): number {
+  const how = new BigUint64Array([
+    BigInt(O.RDONLY | O.CLOEXEC),
+    0n,
+    BigInt(RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.BENEATH),
+  ]);
+  return call(task, "openat2", proc, cString(path), new Uint8Array(how.buffer), how.byteLength);
+}
+
+/** The agent's pids, in each pid namespace from that of the procfs on. */
+function pidsIn(agent: Agent, proc: Fd): number[] {
+  const buffer = new Uint8Array(4096);
+  const fd = openIn(agent, proc, "self/status");
+  try {
+    const n = call(agent, "read", fd, out(buffer), buffer.length);
+    return /^NSpid:\s*(.*)$/m.exec(text(buffer.subarray(0, n)))?.[1]?.split(/\s+/).map(Number) ?? [];
+  } finally {
+    call(agent, "close", fd);
+  }
+}
+
+/** The /proc that is there, if it is one of the agent's pid namespace. */
+function existingProc(agent: Agent): Fd | null {
+  let proc: Fd | null = null;
+  try {
+    proc = agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0);
+    const words = new BigUint64Array(15); // struct statfs
+    call(self, "fstatfs", proc, out(new Uint8Array(words.buffer)));
+    const whole = words[0] === PROC_SUPER_MAGIC && stat(self, proc).ino === PROC_ROOT_INO;
+    // With one number alone the procfs is of the pid namespace that the agent is in.
+    if (whole && pidsIn(agent, proc).length === 1) return proc;
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+  }
+  proc?.close();
+  return null;
+}
+
+/** A procfs of the task's pid namespace that is mounted nowhere, fsmount(2). */
+function detachedProc(task: Task): Fd {
+  using context = task.open("fsopen", cString("proc"), FSOPEN_CLOEXEC);
+  call(task, "fsconfig", context, FSCONFIG_CMD_CREATE, null, null, 0);
+  return task.open("fsmount", context, FSMOUNT_CLOEXEC, MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC);
+}
+
+/** Mounted by the agent or, if it has no say over its mount namespace, by a child of it that has one of its own. */
+function mountedProc(agent: Agent): Fd | null {
+  try {
+    return detachedProc(agent);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+  }
+  try {
+    using helper = agent.clone(CLONE.NEWNS);
+    return detachedProc(helper);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    return null;
+  }
+}
+
+/**
+ * A procfs of the pid namespace that an agent is in.
+ *
+ * @param agent The agent.
+ * @returns It; null if there is none to be had.
+ * @throws {AgentGoneError} If the agent has gone.
+ */
+export function procOf(agent: Agent): Fd | null {
+  return existingProc(agent) ?? mountedProc(agent);
+}
+
+/**
+ * Opens the file that lists an agent's children, in a procfs.
+ *
+ * @param agent The agent.
+ * @param proc The procfs.
+ * @returns The agent's own descriptor.
+ * @throws {SysError} If it cannot be opened.
+ */
+export function openChildrenIn(agent: Agent, proc: Fd): number {
+  return openIn(agent, proc, "thread-self/children");
+}

@@ -1,0 +1,42 @@
+// Running a command in namespaces that exist already, for any Deno program.
+
+import type { ChildProcess } from "../run/mod.ts";
+import { openSet } from "./open_set.ts";
+import { type EnterOptions, planEnter } from "./plan.ts";
+import { startEntered } from "./start.ts";
+
+export type { EnterOptions, KeptLayout } from "./plan.ts";
+
+function noSet(): never {
+  throw new RangeError("The target is no kept set");
+}
+
+/**
+ * Starts a command in namespaces that exist already.
+ *
+ * The command ends with the returned object, with this process, and with the agents that look after it, whichever is
+ * first. It shares this process's stdin, stdout and stderr. Call it on the main thread. This process itself joins nothing.
+ *
+ * @example
+ * ```ts
+ * import { enter, spawn } from "../mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using box = spawn({ command: ["sleep", "100"], hostname: "box" });
+ * const command = ["sh", "-c", "test $(hostname) = box && exit 7"];
+ * using visitor = await enter({ target: `${box.pid}`, command });
+ * assertEquals(await visitor.status, { code: 7, signal: null });
+ * ```
+ *
+ * @param options What to enter, and what to run there.
+ * @returns The command, running; its `namespaces` are those that it has joined.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export async function enter(options: EnterOptions): Promise<ChildProcess> {
+  const plan = planEnter(options);
+  // Loaded only for who needs it.
+  const { openKept } = plan.target.kind === "kept" ? await import("./kept_set.ts") : { openKept: noSet };
+  using set = openSet(plan, openKept);
+  return startEntered(plan, set, { identify: true });
+}

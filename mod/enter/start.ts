@@ -1,0 +1,202 @@
+// Starts a command in namespaces that have been opened.
+
+import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
+import { AT_FDCWD, O } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { cString, text } from "../../ffi/memory.ts";
+import { pidOf, readText, setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
+import { out, self, type Task } from "../../ffi/task.ts";
+import { PenneError } from "../errors.ts";
+import { caller, entriesOf, environment, type EnvironmentEntry } from "../host/caller.ts";
+import { hasInside, type IdRange, parseMap, toInside } from "../idmap/ranges.ts";
+import { namespaceIdOf } from "../namespaces/id.ts";
+import { NAMESPACE_TYPES } from "../namespaces/types.ts";
+import { type Child, type ChildPlan, startIn, type StartOptions } from "../run/child.ts";
+import { changeDirectory, takeIds } from "../run/command.ts";
+import { planEnvironment, planProgram, type Program } from "../run/plan.ts";
+import { type CgroupEntrance, openCgroups } from "./cgroup.ts";
+import { enterSet } from "./enclosure.ts";
+import type { OpenSet } from "./open_set.ts";
+import { type EnterPlan, needsProcess } from "./plan.ts";
+import type { TargetProcess } from "./process.ts";
+
+/** The process of a target where one is needed. */
+function processOf(plan: EnterPlan, { process }: OpenSet, what: string): TargetProcess {
+  if (process) return process;
+  throw needsProcess(plan.options.target, what);
+}
+
+/** What is taken from the target's process, before anything is joined. */
+interface Belongings extends Disposable {
+  readonly root: Fd | null;
+  readonly cgroups: CgroupEntrance | null;
+  readonly environment: readonly EnvironmentEntry[] | null;
+}
+
+function takeBelongings(plan: EnterPlan, set: OpenSet): Belongings {
+  const { root: wantsRoot, cgroup, targetEnv } = plan.options;
+  const owned: Disposable[] = [];
+  const close = () => owned.forEach((one) => one[Symbol.dispose]());
+  try {
+    const root = wantsRoot ? processOf(plan, set, "root").open("open the root directory of", "root", O.PATH) : null;
+    if (root) owned.push(root);
+    let cgroups: CgroupEntrance | null = null;
+    if (cgroup) {
+      const process = processOf(plan, set, "cgroup");
+      const lines = new TextDecoder().decode(process.read("read the cgroups of", "cgroup"));
+      owned.push(cgroups = openCgroups(process.label, lines));
+    }
+    const environment = targetEnv
+      ? entriesOf(processOf(plan, set, "environment").read("read the environment of", "environ"))
+      : null;
+    return { root, cgroups, environment, [Symbol.dispose]: close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** A task's working directory; null if it is not below its root directory, or has been removed. */
+function workingDirectory(task: Task): string | null {
+  const buffer = new Uint8Array(4096);
+  const n = task.raw("getcwd", out(buffer), buffer.length);
+  if (n <= 1) return null;
+  const path = text(buffer.subarray(0, n - 1));
+  return path.startsWith("/") ? path : null; // else "(unreachable)/..."
+}
+
+/**
+ * Changes to a directory inside.
+ *
+ * A way there may lead out again, through a descriptor of a directory outside; that is refused.
+ */
+function changeInside(task: Agent, path: string): void {
+  changeDirectory(task, path);
+  if (workingDirectory(task) === null) {
+    throw new PenneError(`change to the directory "${path}": it is not below the root directory there`);
+  }
+}
+
+/** Changes to the directory of the same path as ours, or to the root directory if there is none. */
+function keepDirectory(task: Agent, path: string | null): void {
+  const there = path !== null && task.raw("chdir", cString(path)) === 0 && workingDirectory(task) !== null;
+  if (!there) task.raw("chdir", cString("/"));
+}
+
+/** A process's pid, to be written to a cgroup. */
+function pidForCgroup({ pidfd }: Agent): number {
+  const pid = pidOf(pidfd);
+  if (pid > 0) return pid; // 0 would stand for penne itself
+  throw new PenneError("join the cgroup: the command is not in /proc, which is of another pid namespace");
+}
+
+/** A map of the user namespace that a process is in; null if it is not in our /proc, or not to be seen there. */
+function mapOf(task: Agent, file: "uid_map" | "gid_map"): readonly IdRange[] | null {
+  try {
+    return parseMap(readText(self, `/proc/${pidOf(task.pidfd)}/${file}`));
+  } catch (error) {
+    if (error instanceof SysError) return null;
+    throw error;
+  }
+}
+
+/**
+ * The user or group that a command is by default in a user namespace that it has joined: 0, if that is mapped there, else
+ * whoever we are, if we are, else the first that is.
+ *
+ * Nobody who is not mapped: the programs there are somebody else's, and would be executed by, say, the host's root.
+ */
+function defaultId(task: Agent, file: "uid_map" | "gid_map", own: number): number | null {
+  const ranges = mapOf(task, file);
+  if (!ranges || hasInside(ranges, 0)) return 0;
+  if (toInside(ranges, own) !== null) return null;
+  if (ranges[0]) return ranges[0].inside;
+  throw new PenneError("find a user for the command: none is mapped in the user namespace", {
+    hints: ["with --preserve-credentials it is one that is not mapped"],
+  });
+}
+
+/** The default shell is the caller's, which need not be there. */
+function shellInside(task: Task, program: Program): Program {
+  if (task.raw("faccessat", AT_FDCWD, cString(program.file), 1) === 0) return program;
+  return { file: "/bin/sh", argv: ["-sh"] };
+}
+
+/**
+ * Starts a command in namespaces.
+ *
+ * @param plan What was asked for.
+ * @param set The namespaces; closed when the command is about to be executed.
+ * @param options What else to do.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOptions = {}): Child {
+  using belongings = takeBelongings(plan, set);
+  const { options: wanted } = plan;
+  const who = caller();
+  const env = planEnvironment(wanted, () => [...belongings.environment ?? environment()]);
+  const command = wanted.command ?? [];
+  const program = planProgram(command, env, who.uid);
+  const ownPath = workingDirectory(self);
+  const { namespaces } = set;
+  const elsewhere = namespaces.has("mnt") || belongings.root !== null;
+  const joinedUser = namespaces.has("user");
+  const changesUser = joinedUser && !wanted.preserveCredentials;
+  const affinity = stayOnProcessor();
+  try {
+    const { enclosure, childrenOf } = enterSet(set, {
+      root: belongings.root,
+      keepFds: wanted.keepFds ?? [],
+      dropGroups: changesUser,
+      terminal: options.terminal ?? null,
+      onWarning: wanted.onWarning ?? (() => {}),
+    });
+    try {
+      const { uid = null, gid = null, keepCaps = false, chdir } = wanted;
+      const child: ChildPlan = {
+        options: wanted,
+        caller: who,
+        environment: env,
+        program: command.length === 0 && elsewhere ? shellInside(enclosure.agent, program) : program,
+        ownInit: false,
+        childrenOf,
+        identify: () =>
+          Object.fromEntries(
+            NAMESPACE_TYPES.flatMap((type) => {
+              const fd = namespaces.get(type);
+              return fd ? [[type, namespaceIdOf(fd)] as const] : [];
+            }),
+          ),
+        place: (task) => belongings.cgroups?.admit(pidForCgroup(task)),
+        takeIds: (task) => {
+          const ids = changesUser
+            ? { uid: uid ?? defaultId(task, "uid_map", who.uid), gid: gid ?? defaultId(task, "gid_map", who.gid) }
+            : { uid, gid };
+          takeIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
+        },
+        changeDirectory: (task) => {
+          if (chdir !== undefined) changeInside(task, chdir);
+          else if (elsewhere) keepDirectory(task, ownPath);
+        },
+      };
+      const beforeExec = (starting: Child) => {
+        // From then on nothing of ours keeps the namespaces alive but the agents in them.
+        belongings[Symbol.dispose]();
+        set[Symbol.dispose]();
+        options.beforeExec?.(starting);
+      };
+      return startIn(enclosure, child, { ...options, beforeExec }, affinity);
+    } catch (error) {
+      enclosure.close();
+      throw error;
+    }
+  } catch (error) {
+    if (!(error instanceof AgentGoneError)) throw error;
+    throw new PenneError(`enter the namespaces of ${set.label}: an agent was killed there; maybe they have just ended`);
+  } finally {
+    if (affinity) setAffinity(self, affinity);
+  }
+}

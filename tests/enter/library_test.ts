@@ -1,0 +1,93 @@
+// enter() from a Deno program that is not penne.
+
+import "../preload.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { enter, type EnterOptions, ExecError, PenneError, spawn } from "../../mod/mod.ts";
+import { test } from "../helpers.ts";
+import { Place } from "./places.ts";
+
+/** Descriptors and children that this process has. */
+function belongings(): { fds: number; children: string } {
+  return {
+    fds: Array.from(Deno.readDirSync("/proc/self/fd")).length,
+    children: Deno.readTextFileSync(`/proc/self/task/${Deno.pid}/children`),
+  };
+}
+
+Deno.test("enter() gives code and signal, and leaves nothing in this process", async () => {
+  using box = spawn({ command: ["sleep", "100"], hostname: "box" });
+  const target = `${box.pid}`;
+  const all = async () => {
+    using first = await enter({ target, command: ["sh", "-c", "exit 42"] });
+    assertEquals(await first.status, { code: 42, signal: null });
+    using second = await enter({ target, types: ["user", "uts"], command: ["sh", "-c", "kill -15 $$"] });
+    assertEquals(await second.status, { code: null, signal: 15 });
+    await assertRejects(() => enter({ target, command: ["/no/such"] }), ExecError);
+    await assertRejects(() => enter({ target, command: ["true"], chdir: "/no/such" }), PenneError);
+    await assertRejects(() => enter({ target: "4194304", command: ["true"] }), PenneError, "(ESRCH)");
+    await assertRejects(() => enter({ target: "no-such-set", command: ["true"] }), PenneError);
+  };
+  await all(); // whatever the runtime opens once, it has opened by then
+  const before = belongings();
+  for (let i = 0; i < 5; i++) await all();
+  const after = belongings();
+  assertEquals(after.children, before.children);
+  assertEquals(after.fds - before.fds < 5, true, `${before.fds} descriptors became ${after.fds}`);
+});
+
+Deno.test("what enter() has started tells pid and namespaces, takes signals, and ends with `using`", async () => {
+  using box = spawn({ command: ["sleep", "100"] });
+  let pid: number;
+  {
+    using child = await enter({ target: `${box.pid}`, command: ["sleep", "100"] });
+    pid = child.pid;
+    assertEquals(`net:[${child.namespaces.net?.inum}]`, Deno.readLinkSync(`/proc/${box.pid}/ns/net`));
+    assertEquals(Deno.readLinkSync(`/proc/${pid}/ns/pid`), Deno.readLinkSync(`/proc/${box.pid}/ns/pid`));
+  }
+  assertEquals(await Deno.stat(`/proc/${pid}`).then(() => "there", () => "gone"), "gone");
+  using other = await enter({ target: `${box.pid}`, command: ["sleep", "100"] });
+  other.kill("USR1");
+  assertEquals(await other.status, { code: null, signal: 10 });
+  using last = await enter({ target: `${box.pid}`, command: ["sleep", "100"], killSignal: "TERM" });
+  assertEquals(last.end(), { code: null, signal: 15 });
+});
+
+Deno.test("wrong options of enter() are refused before anything is looked at", async () => {
+  const target = `${Deno.pid}`;
+  const wrong = [
+    { target: "" },
+    { target: "0" },
+    { target: "a\0b" },
+    { target: "/a\0b" },
+    { target, types: ["foo"] },
+    { target, command: [""] },
+    { target, chdir: "" },
+    { target, keepFds: [1] },
+    { target, killSignal: "FOO" },
+    { target, env: { "": "x" } },
+    { target, user: 5 },
+    { target: "box", layout: "foo" },
+    { target: "box", cgroup: true },
+    { target, targetEnv: true, clearEnv: true },
+    { target, uid: 1, preserveCredentials: true },
+  ] as unknown as EnterOptions[];
+  for (const options of wrong) {
+    const error = await assertRejects(() => enter({ command: ["true"], ...options }), PenneError);
+    assertEquals(error.usage, true, error.message);
+  }
+});
+
+test(
+  "root in a user's namespaces is that user, outside",
+  { root: true, user: true, programs: ["unshare"] },
+  async () => {
+    await using place = await Place.all({ user: true });
+    const file = `/tmp/penne-enter-${Deno.pid}`;
+    using child = await enter({ target: `${place.pid}`, command: ["touch", file] });
+    assertEquals((await child.status).code, 0);
+    const { uid, gid } = await Deno.stat(file);
+    const owner = await Deno.stat(`/proc/${place.pid}`);
+    assertEquals([uid, gid], [owner.uid, owner.gid]);
+    await Deno.remove(file);
+  },
+);

@@ -1,0 +1,102 @@
+// Run as PID 1 of a pid namespace of its own, with a /proc of its own, by reuse_test.ts: a process ends, and another one gets
+// its number. Argument: the compiled binary. Exits with 0 if nobody takes the one for the other.
+
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { Agent } from "../../ffi/agent.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { exec, openPid, pipe, readText, stat, waitChild } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { TargetProcess } from "../../mod/enter/process.ts";
+import { PenneError } from "../../mod/errors.ts";
+
+const penne = Deno.args[0]!;
+
+/** A process in a net namespace of its own. */
+function sleeper(): Deno.ChildProcess {
+  return new Deno.Command("unshare", { args: ["-n", "sleep", "1000"], stdin: "null" }).spawn();
+}
+
+async function end(child: Deno.ChildProcess): Promise<void> {
+  child.kill("SIGKILL");
+  await child.status;
+}
+
+/** Makes another process of the same number. */
+async function reuse(pid: number): Promise<Deno.ChildProcess> {
+  for (let i = 0; i < 200; i++) {
+    Deno.writeTextFileSync("/proc/sys/kernel/ns_last_pid", `${pid - 1}`);
+    const child = sleeper();
+    if (child.pid === pid) return child;
+    await end(child);
+  }
+  throw new Error(`cannot make another process ${pid}`);
+}
+
+/** Runs penne with a descriptor as number 9. */
+function withDescriptor(fd: Fd, args: string[]): { code: number | null; stderr: string } {
+  const agent = Agent.spawn();
+  const [reader, writer] = pipe();
+  call(agent, "dup3", fd, 9, 0);
+  call(agent, "dup3", writer, 2, 0);
+  writer.close();
+  const error = exec(agent, penne, [penne, ...args], [new TextEncoder().encode(`PATH=${Deno.env.get("PATH")}`)]);
+  if (error) throw error;
+  agent.socket.close();
+  const stderr = readText(self, `/proc/self/fd/${reader.number}`);
+  reader.close();
+  const { code } = waitChild(agent.pid);
+  agent.close();
+  return { code, stderr };
+}
+
+const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+
+async function run(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const { code, stdout, stderr } = await new Deno.Command(args[0]!, { args: args.slice(1), stdin: "null" }).output();
+  return { code, stdout: decode(stdout), stderr: decode(stderr) };
+}
+
+const victim = sleeper();
+const { pid } = victim;
+using process = new TargetProcess("the victim", openPid(pid));
+const { ino } = stat(self, process.pidfd);
+using other = new TargetProcess("the victim", openPid(pid));
+other.read("look at", "cgroup"); // has opened its directory in /proc
+assertEquals(withDescriptor(process.pidfd, ["enter", "fd:9", "--", "true"]), { code: 0, stderr: "" });
+assertEquals((await run(penne, "enter", `${pid}:${ino}`, "--", "true")).code, 0);
+await end(victim);
+const decoy = await reuse(pid);
+
+for (const target of [process, other]) {
+  for (
+    const use of [
+      () => target.namespaceByPidfd("net"),
+      () => target.namespaceByProc("net"),
+      () => target.read("look at", "environ"),
+      () => target.open("look at", "root", 0o10000000),
+    ]
+  ) assertEquals(assertThrows(use, PenneError).code, "ESRCH");
+}
+const byFd = withDescriptor(process.pidfd, ["enter", "fd:9", "--", "echo", "ran"]);
+assertEquals(byFd.code, 125);
+assertStringIncludes(byFd.stderr, "No such process (ESRCH)");
+const byInode = await run(penne, "enter", `${pid}:${ino}`, "--", "echo", "ran");
+assertEquals([byInode.code, byInode.stdout], [125, ""]);
+assertStringIncludes(byInode.stderr, `penne: cannot enter the namespaces of process ${pid}: No such process (ESRCH)`);
+assertStringIncludes(byInode.stderr, "is another one by now");
+await end(decoy);
+
+// While penne has looked the process up and not yet opened its namespaces; then with a kernel that opens none by pidfd.
+for (const extra of [[], ["-e", "inject=ioctl:error=ENOTTY"]]) {
+  const target = sleeper();
+  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_exit=400000:when=1", ...extra];
+  const racing = run(...trace, penne, "enter", `${target.pid}`, "--", "echo", "ran");
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  await end(target);
+  const successor = await reuse(target.pid);
+  const { code, stdout, stderr } = await racing;
+  assertEquals([code, stdout], [125, ""], stderr);
+  assertStringIncludes(stderr, "No such process (ESRCH)");
+  await end(successor);
+}
+Deno.exit(0);

@@ -1,0 +1,34 @@
+// A process that has ended is never taken for the one that has got its number.
+
+import { assertEquals } from "@std/assert";
+import { penne, ROOT, sh, test } from "../helpers.ts";
+import { ALL, enter, Place, TELL } from "./places.ts";
+
+test("a PID that is another process's by now is not entered, at whatever moment that happens", {
+  root: true,
+  programs: ["unshare", "strace"],
+}, async () => {
+  const driver = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", `${ROOT}tests/enter/reuse.ts`, penne()];
+  const { code, stderr } = await sh(["unshare", "-pf", "--mount-proc", "--kill-child", ...driver]);
+  assertEquals([code, stderr], [0, ""]);
+});
+
+test("where the kernel opens no namespaces by pidfd, /proc does", { programs: ["unshare", "strace"] }, async () => {
+  await using place = await Place.all();
+  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=ioctl:error=ENOTTY"];
+  const result = await sh([...trace, penne(), "enter", `${place.pid}`, "--", "sh", "-c", TELL]);
+  assertEquals([result.code, result.stderr], [0, ""]);
+  assertEquals(result.stdout.trim().split("\n"), place.namespaces);
+});
+
+test("kinds of namespaces that the kernel does not have are skipped", { programs: ["unshare", "strace"] }, async () => {
+  await using place = await Place.all();
+  // What such a kernel answers when one of its files is looked at, and when one is opened.
+  const trace = ["strace", "-qq", "-o", "/dev/null", "-P", "/proc/self/ns/time", "-e", "inject=statx:error=ENOENT"];
+  const result = await sh([...trace, penne(), "enter", `${place.pid}`, "--", "sh", "-c", TELL]);
+  assertEquals([result.code, result.stderr], [0, ""]);
+  const expected = [...place.namespaces.slice(0, -1), Deno.readLinkSync("/proc/self/ns/time")];
+  assertEquals(result.stdout.trim().split("\n"), expected);
+  assertEquals(ALL.at(-1), "time");
+  assertEquals((await enter(["--type", "all", `${place.pid}`, "--", "true"])).code, 0);
+});
