@@ -5,8 +5,6 @@ import { SignalPipe } from "../../ffi/sys.ts";
 import { Agent } from "../../ffi/agent.ts";
 import { SIGNAL } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
-import type { MapRequest } from "../idmap/plan.ts";
-import { parseRange } from "../idmap/ranges.ts";
 import { log, logTo } from "../log/log.ts";
 import { BackgroundLink, startInBackground } from "../background/background.ts";
 import { startChild } from "../run/child.ts";
@@ -24,7 +22,8 @@ import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
 import type { ParsedOptions } from "./options.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./reach_options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
-import { fdOptions, numberOption, parseNamespaces, parseSignal, wordOption } from "./values.ts";
+import { insideRequest, optional } from "./inside_options.ts";
+import { fdOptions, parseNamespaces, parseSignal, wordOption } from "./values.ts";
 
 /** Exit code when penne fails before the command has run. */
 const FAILURE = 125;
@@ -32,27 +31,8 @@ const FAILURE = 125;
 /** Signals on which nothing that is still on its way is waited for. */
 const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
 
-const ID_MAX = 2 ** 32 - 2;
-
-function ranges(options: ParsedOptions, name: string): Record<string, unknown> {
-  const values = options.all(name);
-  return values.length ? { [name === "map-users" ? "users" : "groups"]: values.map(parseRange) } : {};
-}
-
-function variables(options: ParsedOptions): Record<string, string> {
-  return Object.fromEntries(
-    options.all("env").map((value) => {
-      const at = value.indexOf("=");
-      if (at < 1) throw new PenneError(`use --env "${value}": it is not NAME=VALUE`, { usage: true });
-      return [value.slice(0, at), value.slice(at + 1)];
-    }),
-  );
-}
-
 /** What the library is asked for, from the command line. */
 function runOptions(options: ParsedOptions): RunOptions {
-  const optional = <K extends string, V>(key: K, value: V | undefined) =>
-    (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
   const unshare = options.get("unshare");
   const kinds = unshare === undefined ? undefined : parseNamespaces(unshare);
   const ownNet = kinds?.includes("net") ?? true;
@@ -70,12 +50,6 @@ function runOptions(options: ParsedOptions): RunOptions {
     });
   }
   const killSignal = options.get("kill-signal");
-  const map: MapRequest = {
-    ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
-    ...ranges(options, "map-users"),
-    ...ranges(options, "map-groups"),
-    ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"] as const)),
-  };
   return {
     command: options.rest,
     ...optional("unshare", kinds),
@@ -83,20 +57,8 @@ function runOptions(options: ParsedOptions): RunOptions {
     network,
     reach: reachRequest(options),
     ...nameRequest(options),
-    map,
-    ...optional("hostname", options.get("hostname")),
-    ...optional("chdir", options.get("chdir")),
-    env: variables(options),
-    clearEnv: options.has("clear-env"),
-    ...optional("uid", numberOption(options, "uid", 0, ID_MAX)),
-    ...optional("gid", numberOption(options, "gid", 0, ID_MAX)),
+    ...insideRequest(options),
     init: !options.has("no-init"),
-    newSession: options.has("new-session"),
-    keepFds: fdOptions(options, "keep-fd").filter((fd) => fd > 2),
-    keepCaps: options.has("keep-caps"),
-    noNewPrivs: options.has("no-new-privs"),
-    ...optional("monotonic", numberOption(options, "monotonic", -(2 ** 40), 2 ** 40)),
-    ...optional("boottime", numberOption(options, "boottime", -(2 ** 40), 2 ** 40)),
     onWarning: (message) => log().warn(message),
     ...optional("killSignal", killSignal === undefined ? undefined : parseSignal(killSignal)),
   };

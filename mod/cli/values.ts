@@ -53,7 +53,23 @@ function parseNumber(name: string, value: string, min: number, max: number): num
 }
 
 /**
- * The value of `--unshare`.
+ * The value of an option that is a time.
+ *
+ * @param options The command line.
+ * @param name The option.
+ * @returns Milliseconds, or null if the option was not given.
+ * @throws {PenneError} If it is something else than seconds, which may have decimals.
+ */
+export function secondsOption(options: ParsedOptions, name: string): number | null {
+  const value = options.get(name);
+  if (value === undefined) return null;
+  const seconds = /^\d{1,9}(\.\d{1,9})?$/.test(value) ? Number(value) : NaN;
+  if (Number.isNaN(seconds)) throw bad(name, value, "it is no number of seconds");
+  return seconds * 1000;
+}
+
+/**
+ * The value of `--unshare` and `--type`.
  *
  * @example
  * ```ts
@@ -64,17 +80,18 @@ function parseNumber(name: string, value: string, min: number, max: number): num
  * ```
  *
  * @param value Kinds of namespaces with commas in between, or `all`.
+ * @param option The option's name.
  * @returns The kinds.
  * @throws {PenneError} If one is unknown.
  */
-export function parseNamespaces(value: string): readonly NamespaceType[] {
+export function parseNamespaces(value: string, option = "unshare"): readonly NamespaceType[] {
   if (value === "all") return NAMESPACE_TYPES;
   const words = value.split(",");
   const wrong = words.find((word) => !isNamespaceType(word));
   if (wrong !== undefined) {
     const near = suggest(wrong, NAMESPACE_TYPES);
     throw bad(
-      "unshare",
+      option,
       value,
       `"${wrong}" is not one of ${NAMESPACE_TYPES.join(", ")}, all`,
       near ? [`did you mean ${near}?`] : [],

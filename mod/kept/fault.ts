@@ -48,7 +48,12 @@ export function makeMountable(agent: Agent, mounter: bigint | null): void {
   } finally {
     agent.raw("sched_setaffinity", 0, size, before.subarray(0, size));
   }
-  throw new PenneError("make a mount namespace that can be kept: its id is smaller than that of the one it is kept in", {
-    hints: ["that is a fault of Linux 6.18, which 6.19 does not have; try again, or keep it from another mount namespace"],
-  });
+  throw new PenneError(
+    "make a mount namespace that can be kept: its id is smaller than that of the one it is kept in",
+    {
+      hints: [
+        "that is a fault of Linux 6.18, which 6.19 does not have; try again, or keep it from another mount namespace",
+      ],
+    },
+  );
 }

@@ -339,7 +339,9 @@ export interface SetUp extends Disposable {
  * @throws {PenneError} If it cannot be done.
  */
 export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions = {}): SetUp | null {
-  if (!run.command?.length) throw usage(`keep "${name}": there is no set-up command`, ["penne keep NAME -- true does nothing"]);
+  if (!run.command?.length) {
+    throw usage(`keep "${name}": there is no set-up command`, ["penne keep NAME -- true does nothing"]);
+  }
   if (run.net === "tap") {
     throw usage("keep a network that a process serves: that would end with it", [
       "--net=none keeps a net namespace with loopback alone; penne attach gives it a network, as long as that runs",

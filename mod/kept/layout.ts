@@ -129,7 +129,9 @@ export function findLayout(name: LayoutName = "penne", directory?: string): Layo
     });
   }
   if (!runtime.startsWith("/")) {
-    throw new PenneError(`find the place of kept namespaces: XDG_RUNTIME_DIR is "${runtime}", which is no absolute path`);
+    throw new PenneError(
+      `find the place of kept namespaces: XDG_RUNTIME_DIR is "${runtime}", which is no absolute path`,
+    );
   }
   return { name, base: `${runtime.replace(/\/+$/, "")}/penne`, chosen: false };
 }
@@ -139,7 +141,9 @@ export const ROOT_LAYOUT: Layout = { name: "penne", base: "/run/penne", chosen: 
 
 function checkPath(path: string): string {
   const parts = path.split("/").filter((part) => part !== "");
-  if (!path.startsWith("/") || path.includes("\0") || parts.length === 0 || parts.some((p) => p === "." || p === "..")) {
+  if (
+    !path.startsWith("/") || path.includes("\0") || parts.length === 0 || parts.some((p) => p === "." || p === "..")
+  ) {
     throw new PenneError(`use the directory ${JSON.stringify(path)}: it is not an absolute path without . and ..`, {
       usage: true,
     });

@@ -52,8 +52,7 @@ export function occupants(inums: ReadonlyMap<NamespaceType, number>, except: rea
   const ignored = new Set([...except, call(self, "getpid")]);
   return pidsIn("/proc").filter((pid) => !ignored.has(pid)).filter((pid) =>
     // The first thread, which most processes have alone, saves reading the directory of all.
-    isIn(`/proc/${pid}`, links) || pidsIn(`/proc/${pid}/task`).some((tid) =>
-      tid !== pid && isIn(`/proc/${pid}/task/${tid}`, links)
-    )
+    isIn(`/proc/${pid}`, links) ||
+    pidsIn(`/proc/${pid}/task`).some((tid) => tid !== pid && isIn(`/proc/${pid}/task/${tid}`, links))
   ).sort((a, b) => a - b).map((pid) => ({ pid, comm: commOf(pid) }));
 }

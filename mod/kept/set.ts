@@ -98,7 +98,9 @@ function openMounted(store: Store, file: string, problem: (text: string) => void
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
     problem(
-      error.code === "ELOOP" ? `its file ${file} is a symbolic link` : `its file ${file}: ${error.reason} (${error.code})`,
+      error.code === "ELOOP"
+        ? `its file ${file} is a symbolic link`
+        : `its file ${file}: ${error.reason} (${error.code})`,
     );
   }
   return null;
