@@ -1,8 +1,8 @@
 // `penne drop`: from the command line to the exit code.
 
 import { PenneError } from "../errors.ts";
-import { drop, dropAll, type DropOptions } from "../kept/drop.ts";
-import { parseKeptName } from "../kept/name.ts";
+import { drop, dropAll, type DropOptions } from "../kept/discard.ts";
+import { parseKeptName } from "../kept/set_name.ts";
 import { log } from "../log/log.ts";
 import { explainError, runCommand } from "./command.ts";
 import { DROP_SPEC } from "./drop_spec.ts";

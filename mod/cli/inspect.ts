@@ -2,8 +2,8 @@
 
 import { PenneError } from "../errors.ts";
 import { userOf } from "../host/passwd.ts";
-import { inspect, inspectAll, type Inspection } from "../kept/inspect.ts";
-import { parseKeptName } from "../kept/name.ts";
+import { inspect, inspectAll, type Inspection } from "../kept/inspection.ts";
+import { parseKeptName } from "../kept/set_name.ts";
 import { explainError, runCommand } from "./command.ts";
 import { INSPECT_SPEC } from "./inspect_spec.ts";
 import { whichSet } from "./kept_options.ts";

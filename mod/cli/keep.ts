@@ -3,7 +3,7 @@
 import { SIGNAL } from "../../ffi/consts.ts";
 import { SignalPipe } from "../../ffi/sys.ts";
 import { PenneError } from "../errors.ts";
-import { type KeepOptions, keepProcess, prepareSetUp } from "../kept/keep.ts";
+import { type KeepOptions, keepProcess, prepareSetUp } from "../kept/preserve.ts";
 import { log } from "../log/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { startChild } from "../run/child.ts";

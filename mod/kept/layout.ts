@@ -12,7 +12,7 @@ import { call } from "../../ffi/task.ts";
 import { PenneError } from "../errors.ts";
 import { environment, variable } from "../host/caller.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
-import { isKeptName } from "./name.ts";
+import { isKeptName } from "./set_name.ts";
 
 /** Whose files are read and written: penne's own, or those of snap-confine. */
 export type LayoutName = "penne" | "snap";

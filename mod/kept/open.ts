@@ -11,7 +11,7 @@ import { devicesInside } from "./inside.ts";
 import type { KeptInfo, SparseInfo } from "./info.ts";
 import { filesOf, findLayout, type Layout, type LayoutName, ROOT_LAYOUT, type SetFiles } from "./layout.ts";
 import { takeLock } from "./lock.ts";
-import { parseKeptName } from "./name.ts";
+import { parseKeptName } from "./set_name.ts";
 import { occupants } from "./occupied.ts";
 import { examine, isFull, type KeptSet, readInfo } from "./set.ts";
 import { decide, type Verdict, voteOn, type Wanted } from "./stale.ts";

@@ -6,7 +6,7 @@ import { PenneError } from "../errors.ts";
 import { namesIn } from "./directory.ts";
 import { filesOf, findLayout, type SetFiles, setOf } from "./layout.ts";
 import { takeLock } from "./lock.ts";
-import { parseKeptName } from "./name.ts";
+import { parseKeptName } from "./set_name.ts";
 import type { Occupant } from "./occupied.ts";
 import {
   judge,

@@ -10,7 +10,7 @@ const GRAMMAR = "a name is a letter or _ first, then at most 63 letters, digits,
  *
  * @example
  * ```ts
- * import { isKeptName } from "./name.ts";
+ * import { isKeptName } from "./set_name.ts";
  * import { assertEquals } from "@std/assert";
  *
  * assertEquals(["build", "_x-1", "1st", "a.b", "", "a/b"].map(isKeptName), [true, true, false, false, false, false]);
@@ -28,7 +28,7 @@ export function isKeptName(word: string): boolean {
  *
  * @example
  * ```ts
- * import { parseKeptName } from "./name.ts";
+ * import { parseKeptName } from "./set_name.ts";
  * import { PenneError } from "../errors.ts";
  * import { assertEquals, assertThrows } from "@std/assert";
  *

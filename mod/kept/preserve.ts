@@ -28,7 +28,7 @@ import { commOf, identify, type ProcessIdentity } from "./identity.ts";
 import { type Base, encodeInfo, type KeptBy, type KeptInfo, type KeptNamespace } from "./info.ts";
 import { filesOf, findLayout, type SetFiles } from "./layout.ts";
 import { takeLock } from "./lock.ts";
-import { parseKeptName } from "./name.ts";
+import { parseKeptName } from "./set_name.ts";
 import { judge, occupantsOf, type StaleOptions, wantedBase, warner, type WhichSet } from "./open.ts";
 import { pidsIn } from "./occupied.ts";
 import { holderLabel, removeSet } from "./remove.ts";

@@ -3,10 +3,10 @@
 import { call, self } from "../../ffi/task.ts";
 import { stat } from "../../ffi/sys.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { setsIn } from "./drop.ts";
+import { setsIn } from "./discard.ts";
 import type { Base, KeptBy } from "./info.ts";
 import { findLayout, type Layout, type SetFiles } from "./layout.ts";
-import { parseKeptName } from "./name.ts";
+import { parseKeptName } from "./set_name.ts";
 import type { Occupant } from "./occupied.ts";
 import {
   judge,
