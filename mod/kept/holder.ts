@@ -12,6 +12,7 @@ import { call, self } from "../../ffi/task.ts";
 import { PenneError } from "../errors.ts";
 import { namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { makeHolder } from "../run/enclosure.ts";
+import { commOf } from "./identity.ts";
 import { pidsIn } from "./occupied.ts";
 
 /** Milliseconds for a holder to go away. */
@@ -84,6 +85,23 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
 }
 
 /**
+ * Whether a process has become a holder; before, it is an agent that ends with whoever has started it.
+ *
+ * @param pid The process.
+ * @returns Whether it has.
+ */
+export function isHolder(pid: number): boolean {
+  try {
+    // It shows its arguments from its execution on; where agents cannot be executed it has no more than a name.
+    const shown = new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`));
+    return shown.startsWith("penne-holder\0") || commOf(pid) === "penne-holder";
+  } catch (error) {
+    if (error instanceof SysError) return false;
+    throw error;
+  }
+}
+
+/**
  * Ends a holder.
  *
  * @param pidfd The holder.
@@ -107,12 +125,12 @@ export function findHolders(label: string): Fd[] {
   for (const pid of pidsIn("/proc")) {
     if (pid === call(self, "getpid")) continue;
     try {
-      const isHolder = () =>
+      const isWanted = () =>
         new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`)) === wanted &&
         readLink(self, `/proc/${pid}/exe`).startsWith("/memfd:penne-agent");
-      if (!isHolder()) continue;
+      if (!isWanted()) continue;
       const pidfd = openPid(pid);
-      if (isHolder()) found.push(pidfd); // still: it was that process that was opened
+      if (isWanted()) found.push(pidfd); // still: it was that process that was opened
       else pidfd.close();
     } catch (error) {
       if (!(error instanceof SysError)) throw error;

@@ -8,6 +8,7 @@ import { self } from "../../ffi/task.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { checkOwnFile, namesIn } from "./directory.ts";
+import { isHolder } from "./holder.ts";
 import { openIdentified } from "./identity.ts";
 import { decodeInfo, decodeSnapInfo, InfoError, type KeptInfo, type KeptNamespace, type SparseInfo } from "./info.ts";
 import { PenneError } from "../errors.ts";
@@ -147,6 +148,7 @@ export function examine(store: Store, files: SetFiles): KeptSet {
   const expected = full?.namespaces ?? new Map<NamespaceType, KeptNamespace>();
   const holder = full?.holder ? openIdentified(full.holder) : null;
   if (full?.holder && !holder) problem(`its holder, process ${full.holder.pid}, has ended`);
+  if (full?.holder && holder && !isHolder(full.holder.pid)) problem("making it was cut short: its holder is none yet");
   const namespaces = new Map<NamespaceType, Fd>();
   const kept = new Map<NamespaceType, KeptNamespace>();
   const types = full ? [...expected.keys()] : present;

@@ -210,7 +210,8 @@ export class Store implements Disposable {
    * @throws {SysError} If it cannot be removed.
    */
   remove(file: string): boolean {
-    const result = self.raw("unlinkat", this.namespaces, cString(file), 0);
+    // By the agent: what is mounted on in one's own mount namespace cannot be removed, and ours may be a copy.
+    const result = (this.#agent ?? self).raw("unlinkat", this.namespaces, cString(file), 0);
     if (result === -ENOENT) return false;
     if (result < 0) throw new SysError("unlinkat", -result);
     return true;

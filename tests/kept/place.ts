@@ -101,7 +101,10 @@ export class Place implements Disposable {
       const [program, ...args] = this.argv("drop", "--all", "--force", "--layout", layout);
       new Deno.Command(program!, { args, cwd: "/", ...quiet }).outputSync();
     }
-    if (Deno.uid() === 0) new Deno.Command("umount", { args: ["-R", "-l", this.ns], ...quiet }).outputSync();
+    const mounts = Deno.readTextFileSync("/proc/self/mountinfo").split("\n").map((line) => line.split(" ")[4] ?? "");
+    for (const path of mounts.filter((one) => one.startsWith(`${this.directory}/`)).reverse()) {
+      new Deno.Command("umount", { args: ["-l", path], ...quiet }).outputSync();
+    }
     Deno.removeSync(this.directory, { recursive: true });
   }
 }
