@@ -87,6 +87,17 @@ export function write(fd: Fd | number, data: Uint8Array): void {
  */
 export function readBytes(task: Task, path: string): Uint8Array {
   using fd = open(task, path, O.RDONLY);
+  return readAll(fd);
+}
+
+/**
+ * What is left to be read of an open file.
+ *
+ * @param fd The file.
+ * @returns Its content, from its offset to its end.
+ * @throws {SysError} If it cannot be read.
+ */
+export function readAll(fd: Fd): Uint8Array {
   let buffer = new Uint8Array(4096);
   let length = 0;
   for (;;) {

@@ -1,11 +1,13 @@
 // What a kept mount namespace is built on, for sets that do not record it.
 
 import { Agent } from "../../ffi/agent.ts";
-import { CLONE } from "../../ffi/consts.ts";
+import { AT_FDCWD, CLONE, O } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { readText, waitChild } from "../../ffi/sys.ts";
+import { cString } from "../../ffi/memory.ts";
+import { readAll, waitChild } from "../../ffi/sys.ts";
 import { call } from "../../ffi/task.ts";
 import { attempt } from "../errors.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
 
 /**
  * Devices of what is mounted at / and /usr in the text of a mountinfo file, proc_pid_mountinfo(5).
@@ -35,17 +37,22 @@ export function rootDevices(text: string): string[] {
  *
  * An agent looks: whoever has joined a mount namespace cannot look at another one afterwards.
  *
- * @param mnt The mount namespace.
- * @returns The devices.
- * @throws {PenneError} If it cannot be joined.
+ * @param namespaces A set's namespaces.
+ * @returns The devices; none if it has no mount namespace.
+ * @throws {PenneError} If that cannot be joined.
  */
-export function devicesInside(mnt: Fd): string[] {
+export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): string[] {
+  const [mnt, user] = [namespaces.get("mnt"), namespaces.get("user")];
+  if (!mnt) return [];
   const agent = Agent.spawn();
   try {
     return attempt("look into the kept mount namespace", () => {
-      // While /proc is what it is for us: inside there may be none.
+      // Our own /proc: inside there may be none, or something that only looks like it.
+      const proc = call(agent, "openat", AT_FDCWD, cString("/proc"), O.PATH | O.DIRECTORY | O.CLOEXEC);
+      if (user) agent.raw("setns", user, CLONE.NEWUSER); // who may join without it has it already
       call(agent, "setns", mnt, CLONE.NEWNS);
-      return rootDevices(readText(agent, "/proc/self/mountinfo"));
+      using file = agent.open("openat", proc, cString("self/mountinfo"), O.RDONLY | O.CLOEXEC);
+      return rootDevices(new TextDecoder().decode(readAll(file)));
     });
   } finally {
     agent.close();

@@ -3,7 +3,7 @@
 import { O } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { open, stat } from "../../ffi/sys.ts";
+import { open, readLink, stat } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import { attempt, PenneError } from "../errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
@@ -16,6 +16,9 @@ import { occupants } from "./occupied.ts";
 import { examine, isFull, type KeptSet, readInfo } from "./set.ts";
 import { decide, type Verdict, voteOn, type Wanted } from "./stale.ts";
 import { Store } from "./store.ts";
+
+/** Most characters of a base's path, and of a key. */
+const TEXT_MAX = 4096;
 
 /** Which set is meant. */
 export interface WhichSet {
@@ -57,11 +60,21 @@ export interface OpenKept extends Disposable {
  * @throws {PenneError} If there is no such path.
  */
 export function wantedBase({ base, key }: StaleOptions): Wanted {
+  for (const [what, text] of [["base", base], ["key", key]] as const) {
+    // deno-lint-ignore no-control-regex
+    if (text !== undefined && (/[\x00-\x1f\x7f]/.test(text) || text.length > TEXT_MAX)) {
+      throw new PenneError(`use that ${what}: it has a control character, or more than ${TEXT_MAX} characters`, {
+        usage: true,
+      });
+    }
+  }
+  if (base === "") throw new PenneError("use that base: the path is empty", { usage: true });
+  const path = base === undefined || base.startsWith("/") ? base : `${readLink(self, "/proc/self/cwd")}/${base}`;
   const device = base === undefined ? null : attempt(`look at the base ${base}`, () => {
-    using place = open(self, base, O.PATH);
+    using place = open(self, path!, O.PATH);
     return stat(self, place).device;
   });
-  return { base: device === null ? null : { path: base!, device }, key: key ?? null };
+  return { base: device === null ? null : { path: path!, device }, key: key ?? null };
 }
 
 /**
@@ -73,8 +86,7 @@ export function wantedBase({ base, key }: StaleOptions): Wanted {
  */
 export function judge(set: KeptSet, wanted: Wanted): Verdict {
   const { base = null, key = null } = set.info ?? {};
-  const mnt = set.namespaces.get("mnt");
-  const devices = wanted.base && !base?.device && mnt ? devicesInside(mnt) : [];
+  const devices = wanted.base && !base?.device ? devicesInside(set.namespaces) : [];
   return voteOn({ base, key, devices }, wanted);
 }
 

@@ -48,6 +48,9 @@ export interface Kept {
   readonly made: boolean;
 }
 
+/** Most characters that are recorded of what a set was made from. */
+const SOURCE_MAX = 1000;
+
 const ALREADY: Kept = { made: false };
 const MADE: Kept = { made: true };
 
@@ -199,7 +202,7 @@ class Keeping implements Disposable {
       token: Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join(""),
       created: new Date().toISOString(),
       creator: call(self, "geteuid"),
-      source,
+      source: source.length > SOURCE_MAX ? `${source.slice(0, SOURCE_MAX)}…` : source,
       namespaces,
       holder,
       init,

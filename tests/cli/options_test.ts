@@ -4,6 +4,9 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/errors.ts";
 import { commandHelp } from "../../mod/cli/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options.ts";
+import { DROP_SPEC } from "../../mod/cli/drop_spec.ts";
+import { INSPECT_SPEC } from "../../mod/cli/inspect_spec.ts";
+import { KEEP_SPEC } from "../../mod/cli/keep_spec.ts";
 import { NSEXEC_SPEC } from "../../mod/cli/nsexec_spec.ts";
 import { RUN_SPEC } from "../../mod/cli/run_spec.ts";
 
@@ -73,7 +76,7 @@ Deno.test("parseOptions() refuses what the table does not have", () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-for (const spec of [RUN_SPEC, NSEXEC_SPEC]) {
+for (const spec of [RUN_SPEC, NSEXEC_SPEC, KEEP_SPEC, INSPECT_SPEC, DROP_SPEC]) {
   Deno.test(`the help of ${spec.name} tells of every option and exit code, within the width`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {

@@ -85,7 +85,7 @@ test("after SIGKILL at any moment the next call puts things right, and a set bes
       const before = fingerprint(place);
       const times: number[] = [];
       const states: Record<string, number> = {};
-      const rounds = 24;
+      const rounds = 12;
       for (let i = 0; i < rounds; i++) {
         const dropping = i % 2 === 1;
         if (dropping && (await place.tell("hot"))?.complete !== true) await place.must("keep", "hot", ...SET_UP);

@@ -13,7 +13,7 @@ test("a set-up command that does not succeed leaves nothing", { root: true, user
     const cases: [string, number, string[], string][] = [
       ["fails", 7, ["sh", "-c", "mount -t tmpfs none /mnt; exit 7"], ""],
       ["is killed", 137, ["sh", "-c", "kill -9 $$"], ""],
-      ["is not there", 127, ["no-such-command"], "(ENOENT)"],
+      ["is not there", 127, ["/no/such/command"], "(ENOENT)"],
       ["is no program", 126, ["/etc/passwd"], "(EACCES)"],
       ["has left something running", 3, ["sh", "-c", "sleep 1000 >/dev/null 2>&1 & exit 3"], ""],
     ];
@@ -146,7 +146,7 @@ test("a lock that somebody holds is waited for, and who it is is told", { root: 
   assertEquals(LOCK_LIMIT, 30_000);
   using place = new Place();
   await place.must("keep", "x", "--unshare", "uts", "--", "true");
-  const other = command(["flock", `${place.directory}/lock/x.lock`, "sh", "-c", "echo up; sleep 100"], {}, {
+  const other = command(["flock", `${place.directory}/lock/x.lock`, "sh", "-c", "echo up; exec sleep 100"], {}, {
     stdout: "piped",
   }).spawn();
   const reader = other.stdout.getReader();
@@ -162,7 +162,8 @@ test("a lock that somebody holds is waited for, and who it is is told", { root: 
   assertEquals(hints[0], `process ${other.pid} (flock) holds it`);
   const waiting = place.run("inspect", "x");
   await new Promise((resolve) => setTimeout(resolve, 300));
-  await sh(["pkill", "-P", `${other.pid}`]);
+  const holder = processes().find(({ ppid, cmdline }) => ppid === other.pid && cmdline[0] === "sleep");
+  Deno.kill(holder!.pid, "SIGKILL");
   assertEquals((await waiting).code, 0);
   await reader.cancel();
   await other.status;
