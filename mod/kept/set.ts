@@ -147,7 +147,9 @@ export function examine(store: Store, files: SetFiles): KeptSet {
   if (full && (full.name !== files.name || full.user !== files.user)) problem("its info file is another set's");
   const expected = full?.namespaces ?? new Map<NamespaceType, KeptNamespace>();
   const holder = full?.holder ? openIdentified(full.holder) : null;
-  if (full?.holder && !holder) problem(`its holder, process ${full.holder.pid}, has ended`);
+  if (full?.holder && !holder) {
+    problem(`its holder, process ${full.holder.pid}, has ended, or is not to be seen from here`);
+  }
   if (full?.holder && holder && !isHolder(full.holder.pid)) problem("making it was cut short: its holder is none yet");
   const namespaces = new Map<NamespaceType, Fd>();
   const kept = new Map<NamespaceType, KeptNamespace>();

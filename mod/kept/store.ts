@@ -233,7 +233,7 @@ export class Store implements Disposable {
    */
   isBehind(namespace: Fd): boolean {
     const [own, { id }] = [this.mounterId(), namespaceIdOf(namespace)];
-    return own !== null && id !== null && BigInt(id) <= own;
+    return own !== null && id !== null && BigInt(id) < own;
   }
 
   /** Lets go of it. */

@@ -125,6 +125,8 @@ test("keep --pid takes the kinds that --type names, and refuses what is penne's 
     await place.must("keep", "a", "--pid", `${same.pid}`, "--type", "net");
     await place.must("keep", "b", "--pid", `${other.pid}`, "--type", "net,uts");
     assertEquals(place.files(), ["a.info", "a.net", "b.info", "b.net", "b.uts"]);
+    const own = await place.run("keep", "c", "--pid", `${same.pid}`, "--type", "mnt");
+    assertEquals([own.code, own.stderr.includes("only in an older one")], [1, true], own.stderr);
     const gone = await place.run("keep", "c", "--pid", "4194304");
     assertEquals([gone.code, gone.stderr.includes("(ESRCH)")], [1, true], gone.stderr);
   } finally {
