@@ -24,7 +24,9 @@ function look(place: Place, name: string): "complete" | "absent" | "broken" {
     return "complete";
   } catch (error) {
     if (!(error instanceof PenneError)) throw error;
-    return error.message.includes("there is none") ? "absent" : "broken";
+    if (error.message.includes("there is none")) return "absent";
+    if (error.message.startsWith("cannot use the kept set")) return "broken";
+    throw error;
   }
 }
 
@@ -85,7 +87,7 @@ test("after SIGKILL at any moment the next call puts things right, and a set bes
       const before = fingerprint(place);
       const times: number[] = [];
       const states: Record<string, number> = {};
-      const rounds = 12;
+      const rounds = 8;
       for (let i = 0; i < rounds; i++) {
         const dropping = i % 2 === 1;
         if (dropping && (await place.tell("hot"))?.complete !== true) await place.must("keep", "hot", ...SET_UP);
@@ -125,6 +127,55 @@ test("after SIGKILL at any moment the next call puts things right, and a set bes
       await until("no other holder is left", () => ours().length === 1);
     });
   }
+});
+
+test("killed at any request to its agents, penne leaves what the next call puts right", {
+  root: true,
+  programs: ["strace"],
+}, async (t) => {
+  using place = new Place();
+  await place.must("keep", "control", ...SET_UP);
+  const before = fingerprint(place);
+  const killedAt = async (request: number, name: string, ...args: string[]) => {
+    const inject = [
+      "strace",
+      "-o",
+      "/dev/null",
+      "-e",
+      "trace=sendmsg",
+      "-e",
+      `inject=sendmsg:signal=KILL:when=${request}`,
+    ];
+    const { signal, code } = await sh([...inject, ...place.argv(name, ...args)], { cwd: "/" });
+    return signal !== null || code === 137;
+  };
+  // All that penne does to files and mounts it does by requests. Every third one, not the same ones each time.
+  const every = 3;
+  const begin = 1 + Math.floor(Math.random() * every);
+  const seen = new Set<string>();
+  await t.step("keep", async () => {
+    // The first twenty come before anything is made.
+    for (let request = 20 + begin; await killedAt(request, "keep", "hot", ...SET_UP); request += every) {
+      seen.add(look(place, "hot"));
+      const began = performance.now();
+      await place.must("keep", "hot", "--key", "next", ...SET_UP);
+      assert(performance.now() - began < 10_000);
+      assertEquals(look(place, "hot"), "complete");
+      assertEquals(fingerprint(place), before);
+      await place.must("drop", "hot");
+    }
+  });
+  assert(seen.has("absent") && seen.has("broken"), [...seen].join());
+  await t.step("drop", async () => {
+    await place.must("keep", "hot", "--key", "next", ...SET_UP);
+    for (let request = begin; await killedAt(request, "drop", "hot"); request += every) {
+      seen.add(look(place, "hot"));
+      await place.must("keep", "hot", "--key", "next", ...SET_UP);
+      assertEquals(look(place, "hot"), "complete");
+      assertEquals(fingerprint(place), before);
+    }
+  });
+  assert(seen.has("complete"), [...seen].join());
 });
 
 test("what is left when making or removing was cut short is told of, and removed", { root: true }, async () => {
