@@ -65,7 +65,7 @@ export function decodeLines(bytes: Uint8Array): Map<string, string> {
  * @param entries Keys and values; what cannot be in a line becomes `?`.
  * @returns The file.
  */
-export function encodeLines(entries: Iterable<readonly [string, string]>): Uint8Array<ArrayBuffer> {
+export function encodeLines(entries: Iterable<readonly [string, string]>): Uint8Array {
   let text = "";
   // deno-lint-ignore no-control-regex
   for (const [key, value] of entries) text += `${key}=${value.replace(/[\x00-\x1f\x7f]/g, "?")}\n`;
@@ -173,7 +173,7 @@ function baseOf(values: ReadonlyMap<string, string>): Base | null {
  * @param snap Whether snap-confine is to find its own key.
  * @returns The file.
  */
-export function encodeInfo(info: KeptInfo, snap = false): Uint8Array<ArrayBuffer> {
+export function encodeInfo(info: KeptInfo, snap = false): Uint8Array {
   const entries: [string, string][] = [];
   const add = (key: string, value: string | null) => {
     if (value !== null) entries.push([key, value]);
