@@ -208,6 +208,12 @@ test(
     await place.must("keep", "box", "--", "sh", "-c", "kill -TERM 1; kill -USR1 1; kill -KILL 1; sleep 0.05");
     const told = await place.tell("box");
     assertEquals([told?.complete, told?.holder?.alive], [true, true]);
+    // It has nothing of whoever has made it: no descriptor, no session, no directory.
+    const { pid: own } = told!.holder!;
+    assertEquals([...Deno.readDirSync(`/proc/${own}/fd`)], []);
+    const [group, session] = Deno.readTextFileSync(`/proc/${own}/stat`).split(") ")[1]!.split(" ").slice(2, 4);
+    assertEquals([group, session], [`${own}`, `${own}`]);
+    assertEquals((await sh(["readlink", `/proc/${own}/cwd`])).stdout, "/\n");
     const enter = ["user", "mount", "pid"].map((type) =>
       `--${type}=${place.ns}/box.${type === "mount" ? "mnt" : type}`
     );
