@@ -31,6 +31,8 @@ enum {
   ESRCH_ = 3,
   SIGKILL_ = 9,
   SIGCONT_ = 18,
+  SIGUSR1_ = 10,
+  SIGTERM_ = 15,
   SIGCHLD_ = 17,
   SIG_SETMASK_ = 2,
   SIG_COUNT = 64,
@@ -50,6 +52,8 @@ enum {
   CLONE_VFORK_ = 0x4000,
   CLONE_PARENT_ = 0x8000,
   CLONE_NEWUSER_ = 0x10000000,
+  PR_SET_DUMPABLE_ = 4,
+  PR_SET_NAME_ = 15,
   PR_CAP_AMBIENT_ = 47,
   PR_CAP_AMBIENT_RAISE_ = 2,
   AT_EMPTY_PATH_ = 0x1000,
@@ -168,6 +172,7 @@ enum operation {
   OP_CLONE = 1,    // arg[0]: clone flags; the received fd is the new agent's socket; answers the pid, with a pidfd if asked
   OP_REAP = 2,     // from now on wait for children; arg[0]: the pid to report on; arg[1]: fd of the "children" file, or one
                    // of enum children
+  OP_HOLD = 5,     // become a holder: execute the received fd (none: as is) with argv arg[0]; answers only if that fails
   OP_EXEC = 4,     // execve(arg[0], arg[1], arg[2]) with signal mask arg[3]; answers only if it fails, all blocked again
   OP_TTY = 3,      // at the end restore this terminal; received fd: tty (none: leave it alone); arg[0]: our group; arg[1]:
                    // the shell's; payload: termios
@@ -384,6 +389,28 @@ static i64 resolve(struct request *r, i64 length, const i32 *fds, int count) {
   return 0;
 }
 
+// The holder: what is left of an agent that only keeps the namespaces it is in, on nobody's behalf. It depends on no
+// socket and has no descriptors; the kernel reaps for it, as it ignores SIGCHLD. Two signals end it, and as PID 1 of its
+// namespace it minds them only from outside: TERM at once; USR1 as soon as no other process is left in its pid namespace.
+_Noreturn static void hold(int dumpable) {
+  u64 ignore[4] = {1}, wanted = 1ull << (SIGTERM_ - 1) | 1ull << (SIGUSR1_ - 1);
+  i64 second[2] = {1, 0};
+  i32 info[32], status, leaving = 0, init = SYS1(__NR_getpid, 0) == 1;
+  block_signals(0);
+  SYS3(__NR_close_range, 0, 0xffffffffu, 0);
+  SYS4(__NR_rt_sigaction, SIGCHLD_, ADDRESS(ignore), 0, 8);
+  while (wait_any(&status, WNOHANG_) > 0) continue;
+  SYS5(__NR_prctl, PR_SET_NAME_, ADDRESS("penne-holder"), 0, 0, 0);
+  SYS5(__NR_prctl, PR_SET_DUMPABLE_, dumpable, 0, 0, 0);
+  for (;;) {
+    i64 signal = SYS4(__NR_rt_sigtimedwait, ADDRESS(&wanted), ADDRESS(info), leaving ? ADDRESS(second) : 0, sizeof wanted);
+    if (signal > 0 && init && info[4]) continue;  // {signo, errno, code, padding, pid}: who is outside has no pid here
+    if (signal == SIGTERM_ || (signal == SIGUSR1_ && !init)) leave(0);
+    if (signal == SIGUSR1_) leaving = 1;
+    if (leaving && SYS2(__NR_kill, -1, 0) == -ESRCH_) leave(0);
+  }
+}
+
 // A plain fork with the given flags; the child serves the received socket and shares no other role with its parent.
 static i64 clone_agent(u64 flags, i32 socket, i32 *pidfd) {
   i64 pid = SYS5(__NR_clone, flags | SIGCHLD_, 0, ADDRESS(pidfd), 0, 0);
@@ -436,6 +463,12 @@ static void serve_one(void) {
         block_signals(0);
         break;
       }
+      case OP_HOLD: {
+        u64 environment = 0;
+        if (count == 0) hold(1);
+        result = SYS5(__NR_execveat, fds[0], ADDRESS(""), r->arg[0], ADDRESS(&environment), AT_EMPTY_PATH_);
+        break;
+      }
       case OP_TTY:
         close_fd(&self.tty);
         if (count == 0) break;
@@ -476,9 +509,11 @@ _Noreturn static void agent(i32 socket) {
   }
 }
 
-// Entry of the executed agent: argv[1] is the number of its socket, in decimal.
+// Entry of the executed agent: argv[1] is the number of its socket, in decimal. With two arguments, which are for people
+// to read, it is a holder.
 __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
   i32 socket = 0;
+  if (stack[0] == 3) hold(0);
   if (stack[0] != 2) leave(127);
   for (const char *c = (const char *)(uintptr_t)stack[2]; *c >= '0' && *c <= '9'; c++) socket = socket * 10 + (*c - '0');
   SYS3(__NR_fcntl, socket, F_SETFD_, FD_CLOEXEC_);  // a program that takes the agent's place must not have it

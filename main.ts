@@ -13,6 +13,9 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
   wait: ["Wait until namespaces or processes are there, or have gone", () => import("./mod/cli/wait.ts")],
   watch: ["Tell of processes and namespaces as they come, change and go", () => import("./mod/cli/watch.ts")],
   attach: ["Give existing network namespaces their network", () => import("./mod/cli/attach.ts")],
+  keep: ["Keep namespaces under a name", () => import("./mod/cli/keep.ts")],
+  inspect: ["Tell what kept namespaces are", () => import("./mod/cli/inspect.ts")],
+  drop: ["Remove kept namespaces", () => import("./mod/cli/drop.ts")],
   nsexec: ["Speak runc's bootstrap protocol", () => import("./mod/cli/nsexec.ts")],
 };
 

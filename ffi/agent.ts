@@ -11,7 +11,7 @@ import { Fd } from "./fd.ts";
 import { address, cString, keepAlive } from "./memory.ts";
 import { shim, ShimFunction } from "./shim.ts";
 import { type SyscallName, syscallNumber } from "./syscalls.ts";
-import { type Arg, call, out, self, type Task } from "./task.ts";
+import { type Arg, call, out, pointers, self, type Task } from "./task.ts";
 import {
   type Answer,
   ANSWER_SIZE,
@@ -282,6 +282,29 @@ export class Agent implements Task, Disposable {
    */
   reap(pid: number, children: number): void {
     check("signalfd4", this.#exchange({ operation: Operation.REAP }, marshal([pid, children])).result);
+  }
+
+  /**
+   * Makes the agent a holder: a process that keeps the namespaces it is in, and depends on nobody any more.
+   *
+   * It is executed anew, so that its memory belongs to the user namespace it is in: whoever owns that may then open its
+   * /proc files, and nobody else. It has no descriptors and blocks all signals. TERM ends it, and USR1 does as soon as no
+   * other process is left in its pid namespace; if it is PID 1 there, only from outside. Where agents cannot be executed
+   * it goes on as it is, and is dumpable. Its socket is closed; its end is told by its pidfd.
+   *
+   * @param label What `ps` shows behind its name.
+   * @throws {SysError} If it cannot be executed; it is an agent still.
+   */
+  hold(label: string): void {
+    const image = execRefused ? [] : [new Fd(shim().image)];
+    const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)])]);
+    try {
+      check("execveat", this.#exchange({ operation: Operation.HOLD }, { ...m, fds: image }).result);
+    } catch (error) {
+      if (!(error instanceof AgentGoneError)) throw error; // its socket has closed
+    } finally {
+      for (const fd of image) fd.release();
+    }
   }
 
   /**

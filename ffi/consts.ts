@@ -1,4 +1,6 @@
-// Constants of the kernel's interface, grouped by the call that takes them; equal on x86_64 and aarch64.
+// Constants of the kernel's interface, grouped by the call that takes them; equal on x86_64 and aarch64 unless said.
+
+const ARM = Deno.build.arch === "aarch64";
 
 /** "Relative to the working directory", for the *at calls. */
 export const AT_FDCWD = -100;
@@ -14,6 +16,10 @@ export const O = {
   APPEND: 0o2000,
   NONBLOCK: 0o4000,
   CLOEXEC: 0o2000000,
+  /** Another number on each architecture. */
+  DIRECTORY: ARM ? 0o40000 : 0o200000,
+  /** Another number on each architecture. */
+  NOFOLLOW: ARM ? 0o100000 : 0o400000,
   PATH: 0o10000000,
 } as const;
 
@@ -31,7 +37,13 @@ export const CLONE = {
 } as const;
 
 /** Flags of mount(2). */
-export const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, REC: 16384, PRIVATE: 1 << 18 } as const;
+export const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, BIND: 4096, REC: 16384, PRIVATE: 1 << 18 } as const;
+
+/** Flags of umount2(2). */
+export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;
+
+/** Operations of flock(2). */
+export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 
 /** Options of prctl(2). */
 export const PR = {
@@ -59,6 +71,8 @@ export const IOCTL = {
   NS_GET_NSTYPE: 0xb703,
   /** Owner of a user namespace. */
   NS_GET_OWNER_UID: 0xb704,
+  /** Linux 6.11: the pid here of a process, given by its pid in a pid namespace. */
+  NS_GET_PID_FROM_PIDNS: 0x8004b706,
   /** Linux 6.18: the 64-bit id of a namespace. */
   NS_GET_ID: 0x8008b70d,
 } as const;
@@ -71,6 +85,7 @@ export const PIDFD_GET = {
   net: 0xff04,
   pid: 0xff05,
   time: 0xff07,
+  timeForChildren: 0xff08,
   user: 0xff09,
   uts: 0xff0a,
 } as const;

@@ -24,7 +24,11 @@ import { syscallNumber } from "./syscalls.ts";
 export class Fd implements Disposable {
   #number: number;
 
-  /** @param number The descriptor's number; from now on it belongs to this object. */
+  /**
+   * Takes a descriptor over.
+   *
+   * @param number The descriptor's number; from now on it belongs to this object.
+   */
   constructor(number: number) {
     this.#number = number;
   }

@@ -87,6 +87,17 @@ export function write(fd: Fd | number, data: Uint8Array): void {
  */
 export function readBytes(task: Task, path: string): Uint8Array {
   using fd = open(task, path, O.RDONLY);
+  return readAll(fd);
+}
+
+/**
+ * What is left to be read of an open file.
+ *
+ * @param fd The file.
+ * @returns Its content, from its offset to its end.
+ * @throws {SysError} If it cannot be read.
+ */
+export function readAll(fd: Fd): Uint8Array {
   let buffer = new Uint8Array(4096);
   let length = 0;
   for (;;) {
@@ -458,6 +469,12 @@ export interface Stat {
   readonly mode: number;
   /** Owner. */
   readonly uid: number;
+  /** Number of hard links. */
+  readonly links: number;
+  /** Device of its file system, as in `8:1`. */
+  readonly device: string;
+  /** Whether it is the root of a mount; Linux 5.8. */
+  readonly mountRoot: boolean;
   /** Inode number; for a namespace its `inum`. */
   readonly ino: bigint;
 }
@@ -486,7 +503,15 @@ export function stat(task: Task, file: string | Fd): Stat {
   const [at, path, flags] = typeof file === "string" ? [AT_FDCWD, file, 0] : [file, "", AT_EMPTY_PATH];
   call(task, "statx", at, cString(path), flags, STATX_BASIC_STATS, out(buffer));
   const view = new DataView(buffer.buffer);
-  return { mode: view.getUint16(28, true), uid: view.getUint32(20, true), ino: view.getBigUint64(32, true) };
+  const STATX_ATTR_MOUNT_ROOT = 0x2000n;
+  return {
+    mode: view.getUint16(28, true),
+    uid: view.getUint32(20, true),
+    links: view.getUint32(16, true),
+    device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
+    mountRoot: (view.getBigUint64(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0n,
+    ino: view.getBigUint64(32, true),
+  };
 }
 
 /** Of statfs(2): the file system of namespaces. */

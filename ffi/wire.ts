@@ -4,7 +4,7 @@ import { Fd } from "./fd.ts";
 import { type Arg, Out, Pointers } from "./task.ts";
 
 /** What a request asks for (`enum operation`). */
-export const Operation = { SYSCALL: 0, CLONE: 1, REAP: 2, TTY: 3, EXEC: 4 } as const;
+export const Operation = { SYSCALL: 0, CLONE: 1, REAP: 2, TTY: 3, EXEC: 4, HOLD: 5 } as const;
 
 /** Request flag: the result is a descriptor to be sent here. */
 export const REPLY_FD = 1;

@@ -16,6 +16,7 @@
  */
 
 export { SysError } from "../ffi/errno.ts";
+export { Fd } from "../ffi/fd.ts";
 export { PenneError, type PenneErrorOptions } from "./errors.ts";
 export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.ts";
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
@@ -81,5 +82,33 @@ export {
   type WatchEventBase,
   type WatchOptions,
 } from "./watch/mod.ts";
+export {
+  type Base,
+  drop,
+  dropAll,
+  type DropOptions,
+  type Dropped,
+  inspect,
+  inspectAll,
+  type InspectedNamespace,
+  type Inspection,
+  keep,
+  type KeepOptions,
+  type KeepRequest,
+  type KeepResult,
+  type KeptBy,
+  type KeptInfo,
+  type KeptNamespace,
+  type LayoutName,
+  type Occupant,
+  type OpenKept,
+  openKept,
+  type ProcessIdentity,
+  type SparseInfo,
+  type StaleOptions,
+  type Verdict,
+  type Vote,
+  type WhichSet,
+} from "./kept/mod.ts";
 export { formatIp, parseIp } from "./address/ip.ts";
 export { VERSION } from "./version.ts";

@@ -9,8 +9,8 @@ import { Reactor } from "../reactor/reactor.ts";
 import type { StartOptions } from "../run/child.ts";
 import { checkReportFds } from "./fds.ts";
 import type { ParsedOptions } from "./options.ts";
-import { commandOptions, ID_MAX, optional, runCommandHere } from "./run_here.ts";
-import { numberOption, parseNamespaces, wordOption } from "./values.ts";
+import { commandOptions, ID_MAX, runCommandHere } from "./run_here.ts";
+import { numberOption, optional, parseNamespaces, wordOption } from "./values.ts";
 
 /** What the library is asked for, from the command line. */
 function enterOptions(options: ParsedOptions): EnterOptions {

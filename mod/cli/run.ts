@@ -4,8 +4,6 @@ import type { Fd } from "../../ffi/fd.ts";
 import { SignalPipe } from "../../ffi/sys.ts";
 import { SIGNAL } from "../../ffi/consts.ts";
 import { PenneError } from "../errors.ts";
-import type { MapRequest } from "../idmap/plan.ts";
-import { parseRange } from "../idmap/ranges.ts";
 import { log, logTo } from "../log/log.ts";
 import { BackgroundLink, startInBackground } from "../background/background.ts";
 import { startChild, type StartOptions } from "../run/child.ts";
@@ -17,18 +15,14 @@ import { explainError, runCommand } from "./command.ts";
 import { checkReportFds } from "./fds.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
 import type { ParsedOptions } from "./options.ts";
-import { commandOptions, FAILURE, optional, runCommandHere } from "./run_here.ts";
+import { FAILURE, runCommandHere } from "./run_here.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./reach_options.ts";
 import { RUN_SPEC } from "./run_spec.ts";
-import { fdOptions, numberOption, parseNamespaces, wordOption } from "./values.ts";
+import { insideRequest } from "./inside_options.ts";
+import { fdOptions, optional, parseNamespaces, wordOption } from "./values.ts";
 
 /** Signals on which nothing that is still on its way is waited for. */
 const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
-
-function ranges(options: ParsedOptions, name: string): Record<string, unknown> {
-  const values = options.all(name);
-  return values.length ? { [name === "map-users" ? "users" : "groups"]: values.map(parseRange) } : {};
-}
 
 /** What the library is asked for, from the command line. */
 function runOptions(options: ParsedOptions): RunOptions {
@@ -48,24 +42,14 @@ function runOptions(options: ParsedOptions): RunOptions {
       hints: ["--net=tap gives one"],
     });
   }
-  const map: MapRequest = {
-    ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
-    ...ranges(options, "map-users"),
-    ...ranges(options, "map-groups"),
-    ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"] as const)),
-  };
   return {
     ...optional("unshare", kinds),
     ...optional("net", net),
     network,
     reach: reachRequest(options),
     ...nameRequest(options),
-    map,
-    ...optional("hostname", options.get("hostname")),
-    ...commandOptions(options),
+    ...insideRequest(options),
     init: !options.has("no-init"),
-    ...optional("monotonic", numberOption(options, "monotonic", -(2 ** 40), 2 ** 40)),
-    ...optional("boottime", numberOption(options, "boottime", -(2 ** 40), 2 ** 40)),
   };
 }
 

@@ -15,7 +15,7 @@ import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
 import { openReporter } from "./fds.ts";
 import type { ParsedOptions } from "./options.ts";
-import { fdOptions, numberOption, parseSignal } from "./values.ts";
+import { fdOptions, numberOption, optional, parseSignal } from "./values.ts";
 
 /** Exit code when penne fails before the command has run. */
 export const FAILURE = 125;
@@ -31,17 +31,6 @@ function variables(options: ParsedOptions): Record<string, string> {
       return [value.slice(0, at), value.slice(at + 1)];
     }),
   );
-}
-
-/**
- * A property that is there only if it has a value.
- *
- * @param key Its name.
- * @param value Its value, or undefined.
- * @returns An object to be spread.
- */
-export function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
-  return (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
 }
 
 /**

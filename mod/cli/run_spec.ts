@@ -1,5 +1,6 @@
 // The option table of `penne run`.
 
+import { COMMAND_OPTIONS, HOST_OPTIONS, USERS_GROUP } from "./inside_options.ts";
 import { NETWORK_OPTIONS } from "./network_options.ts";
 import type { CommandSpec } from "./options.ts";
 import { NAME_OPTIONS, REACH_OPTIONS } from "./reach_options.ts";
@@ -25,44 +26,16 @@ export const RUN_SPEC: CommandSpec = {
           value: "MODE",
           help: "Network: tap (default; an interface like the host's), none (loopback alone), host (no net namespace)",
         },
-        { name: "hostname", value: "NAME", help: "Host name inside" },
-        { name: "monotonic", value: "SECONDS", help: "Offset of the monotonic clock inside; makes a time namespace" },
-        { name: "boottime", value: "SECONDS", help: "Offset of the boot-time clock inside; makes a time namespace" },
+        ...HOST_OPTIONS,
       ],
     },
     { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
     { title: "What is reached (--net=tap)", options: [...NAME_OPTIONS, ...REACH_OPTIONS] },
-    {
-      title: "Users and groups",
-      options: [
-        {
-          name: "map",
-          value: "MODE",
-          help:
-            "Ids inside: root (default; you are 0), self (you stay who you are), auto (you are 0, and all your subordinate ids follow), none",
-        },
-        { name: "map-users", value: "IN:OUT:COUNT", repeat: true, help: "Map these user ids instead" },
-        { name: "map-groups", value: "IN:OUT:COUNT", repeat: true, help: "Map these group ids instead" },
-        { name: "setgroups", value: "MODE", help: "Whether setgroups(2) works inside: allow or deny" },
-        { name: "uid", value: "ID", help: "User of COMMAND, inside" },
-        { name: "gid", value: "ID", help: "Group of COMMAND, inside" },
-        { name: "keep-caps", help: "COMMAND keeps all capabilities, whoever it runs as" },
-        { name: "no-new-privs", help: "COMMAND can never gain privileges" },
-      ],
-    },
+    USERS_GROUP,
     {
       title: "Command",
       options: [
-        { name: "chdir", value: "DIR", help: "Working directory" },
-        { name: "env", value: "NAME=VALUE", repeat: true, help: "Set a variable" },
-        { name: "clear-env", help: "Start from an empty environment" },
-        {
-          name: "keep-fd",
-          value: "N",
-          repeat: true,
-          help: "COMMAND gets your descriptor N, which it would not otherwise",
-        },
-        { name: "new-session", help: "A session of its own, without a controlling terminal" },
+        ...COMMAND_OPTIONS,
         {
           name: "no-init",
           help:

@@ -53,6 +53,22 @@ function parseNumber(name: string, value: string, min: number, max: number): num
 }
 
 /**
+ * The value of an option that is a time.
+ *
+ * @param options The command line.
+ * @param name The option.
+ * @returns Milliseconds, or null if the option was not given.
+ * @throws {PenneError} If it is something else than seconds, which may have decimals.
+ */
+export function secondsOption(options: ParsedOptions, name: string): number | null {
+  const value = options.get(name);
+  if (value === undefined) return null;
+  const seconds = /^\d{1,9}(\.\d{1,9})?$/.test(value) ? Number(value) : NaN;
+  if (Number.isNaN(seconds)) throw bad(name, value, "it is no number of seconds");
+  return seconds * 1000;
+}
+
+/**
  * A list of kinds of namespaces.
  *
  * @example
@@ -130,4 +146,15 @@ export function fdOptions(options: ParsedOptions, name: string): readonly number
     }
     return fd;
   });
+}
+
+/**
+ * A property that is there only if it has a value.
+ *
+ * @param key Its name.
+ * @param value Its value, or undefined.
+ * @returns An object to be spread.
+ */
+export function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
 }

@@ -12,8 +12,9 @@ import { parseTarget } from "../target/target.ts";
 import { Waiting } from "../wait/wait.ts";
 import { runCommand } from "./command.ts";
 import { openReporter } from "./fds.ts";
-import { allOptions, type ParsedOptions } from "./options.ts";
-import { wordOption } from "./values.ts";
+import type { ParsedOptions } from "./options.ts";
+import { optionsFirst } from "./order.ts";
+import { secondsOption, wordOption } from "./values.ts";
 import { WAIT_SPEC } from "./wait_spec.ts";
 
 const FAILURE = 1;
@@ -33,32 +34,10 @@ export function start(args: string[]): Promise<number> {
 /** Takes the hook off: what follows the first `--`. Options may stand after targets here. */
 function splitHook(args: readonly string[]): { words: string[]; hook: readonly string[] | null } {
   const at = args.indexOf("--");
-  return { words: arrange(at < 0 ? args : args.slice(0, at)), hook: at < 0 ? null : args.slice(at + 1) };
-}
-
-/** Puts options before targets, as `wait NAME --for gone` has them behind. */
-function arrange(words: readonly string[]): string[] {
-  const takesValue = new Set(allOptions(WAIT_SPEC).flatMap(({ name, value }) => value ? [`--${name}`] : []));
-  const [options, targets]: [string[], string[]] = [[], []];
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i]!;
-    if (!word.startsWith("-")) targets.push(word);
-    else {
-      options.push(word);
-      if (takesValue.has(word) && i + 1 < words.length) options.push(words[++i]!);
-    }
-  }
-  return [...options, ...targets];
-}
-
-function timeoutOf(options: ParsedOptions): number | null {
-  const value = options.get("timeout");
-  if (value === undefined) return null;
-  const seconds = /^\d{1,9}(\.\d{1,9})?$/.test(value) ? Number(value) : NaN;
-  if (Number.isNaN(seconds)) {
-    throw new PenneError(`use --timeout "${value}": it is no number of seconds`, { usage: true });
-  }
-  return seconds * 1000;
+  return {
+    words: optionsFirst(WAIT_SPEC, at < 0 ? args : args.slice(0, at)),
+    hook: at < 0 ? null : args.slice(at + 1),
+  };
 }
 
 /** Waits; the result is the exit code. */
@@ -73,7 +52,7 @@ function main(options: ParsedOptions, hook: readonly string[] | null): number {
   }
   if (hook?.length === 0) throw new PenneError("wait: there is no HOOK after --", { usage: true });
   const targets = options.rest.map(parseTarget);
-  const timeout = timeoutOf(options);
+  const timeout = secondsOption(options, "timeout");
   const report = openReporter(options);
   using reactor = new Reactor();
   {

@@ -10,6 +10,8 @@ export interface User {
   readonly name: string;
   /** User id. */
   readonly uid: number;
+  /** Group id. */
+  readonly gid: number;
   /** Home directory. */
   readonly home: string;
   /** Login shell; empty means /bin/sh. */
@@ -28,13 +30,14 @@ export interface User {
  * ```
  *
  * @param text The file.
- * @param uid Whom to find.
- * @returns The first line with that id, or null.
+ * @param who Whom to find, by id or name.
+ * @returns The first such line, or null.
  */
-export function parsePasswd(text: string, uid: number): User | null {
+export function parsePasswd(text: string, who: number | string): User | null {
   for (const line of text.split("\n")) {
-    const [name, , id, , , home, shell] = line.split(":");
-    if (name && id === `${uid}`) return { name, uid, home: home ?? "", shell: shell ?? "" };
+    const [name, , id, gid, , home, shell] = line.split(":");
+    const matches = typeof who === "number" ? id === `${who}` : name === who;
+    if (name && matches) return { name, uid: Number(id), gid: Number(gid), home: home ?? "", shell: shell ?? "" };
   }
   return null;
 }
@@ -42,13 +45,13 @@ export function parsePasswd(text: string, uid: number): User | null {
 /**
  * Finds a user of this host.
  *
- * @param uid Whom to find.
+ * @param who Whom to find, by id or name.
  * @returns The user, or null if there is no such line or no file.
  * @throws {SysError} If the file is there and cannot be read.
  */
-export function userOf(uid: number): User | null {
+export function userOf(who: number | string): User | null {
   try {
-    return parsePasswd(readText(self, "/etc/passwd"), uid);
+    return parsePasswd(readText(self, "/etc/passwd"), who);
   } catch (error) {
     if (error instanceof SysError && error.code === "ENOENT") return null;
     throw error;

@@ -18,7 +18,7 @@ import { type NamespaceId, namespaceIds } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { PenneError } from "../errors.ts";
 import { changeDirectory, type CommandPlan, execCommand, prepareCommand, takeIds } from "./command.ts";
-import { type Enclosure, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
+import { type Enclosure, type EnclosureOptions, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
 import type { TapLink } from "../tap/link.ts";
 import type { Terminal } from "./terminal.ts";
@@ -57,6 +57,7 @@ export class Child implements Disposable {
   #reporter: Agent;
   #killSignal: number;
   #status: Promise<ExitStatus> | null = null;
+  #settle: ((status: ExitStatus) => void) | null = null;
 
   /**
    * @param enclosure The namespaces; they end with this object.
@@ -125,6 +126,41 @@ export class Child implements Disposable {
     this.#enclosure.drain = drain;
   }
 
+  /** The agent in its namespaces, which {@linkcode Child.leave} makes a holder. */
+  get agent(): Agent {
+    return this.#enclosure.agent;
+  }
+
+  /**
+   * Has something done once the command has ended by itself, when its namespaces are still there.
+   *
+   * @param settle What to do; it may call {@linkcode Child.leave}.
+   */
+  atExit(settle: (status: ExitStatus) => void): void {
+    this.#settle = settle;
+  }
+
+  /**
+   * Does what was asked for in {@linkcode Child.atExit}, the first time it is called.
+   *
+   * @param status How the command has ended.
+   */
+  settle(status: ExitStatus): void {
+    const settle = this.#settle;
+    this.#settle = null;
+    settle?.(status);
+  }
+
+  /**
+   * Leaves the namespaces, with all that runs there, to the agent in them, which becomes a holder.
+   *
+   * @param label What `ps` shows of it.
+   * @throws {SysError} If it cannot become one.
+   */
+  leave(label: string): void {
+    this.#enclosure.leave(label);
+  }
+
   /** Its own /etc/resolv.conf, if it has one. */
   get resolvConf(): Fd | null {
     return this.#enclosure.resolvConf;
@@ -183,8 +219,15 @@ export class Child implements Disposable {
     let urged = false;
     while (!this.#final) {
       const state = this.next();
-      if (state?.kind === "exited") this.#final = state.status;
-      else if (state?.kind === "lost") this.#final = KILLED;
+      if (state?.kind === "exited") {
+        this.#final = state.status;
+        try {
+          this.settle(state.status);
+        } catch (error) {
+          this.close();
+          throw error;
+        }
+      } else if (state?.kind === "lost") this.#final = KILLED;
       else if (!state) {
         const fds = this.pollEntries.map(({ fd }) => fd);
         const { readable, cancel } = waitReadable(urged ? fds : [...fds, this.pidfd]);
@@ -279,6 +322,8 @@ export interface StartOptions {
   readonly terminal?: Terminal | null;
   /** Whether to identify the namespaces. */
   readonly identify?: boolean;
+  /** How the namespaces are made. */
+  readonly enclosure?: EnclosureOptions;
   /** Called when all is set up, right before the command is executed. */
   readonly beforeExec?: (child: Child) => void;
 }
@@ -339,7 +384,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
   const affinity = stayOnProcessor();
   try {
     const terminal = options.terminal ?? null;
-    const enclosure = makeEnclosure(plan, terminal);
+    const enclosure = makeEnclosure(plan, terminal, options.enclosure);
     try {
       return startIn(enclosure, childPlan(plan), options, affinity);
     } catch (error) {

@@ -55,6 +55,7 @@ export class Enclosure implements Disposable {
   /** Called when all processes have ended, and the network is still there. */
   drain: (() => void) | null = null;
   #reaped = false;
+  #left = false;
 
   /**
    * @param outer Agents around the inner one, the outermost first.
@@ -70,10 +71,33 @@ export class Enclosure implements Disposable {
     return this.outer[0] ?? null;
   }
 
+  /**
+   * Leaves the namespaces, with all that runs there, to the agent in them, which is a holder from now on.
+   *
+   * @param label What `ps` shows of it.
+   * @throws {SysError} If it cannot become one.
+   * @throws {TypeError} If there is no guard: the holder would be our child.
+   */
+  leave(label: string): void {
+    const { agent, guard } = this;
+    if (!guard) throw new TypeError("Cannot leave namespaces that have no guard");
+    guard.reap(agent.pid, -1); // it has nobody to end any more
+    makeHolder(agent, label);
+    this.#left = true;
+  }
+
   /** Lets go of the agents, which ends everything inside, and waits for the end. */
   close(): void {
     if (this.#reaped) return;
     this.#reaped = true;
+    if (this.#left) {
+      const { agent, guard } = this;
+      agent.close();
+      guard!.socket.close();
+      waitChild(guard!.pid);
+      guard!.close();
+      return;
+    }
     const agents = [this.agent, ...this.outer.toReversed()];
     for (const { socket } of agents) socket.close();
     this.urge();
@@ -105,6 +129,19 @@ export class Enclosure implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/**
+ * Makes an agent a holder that is in nobody's way: in no session of the caller's, in no directory.
+ *
+ * @param agent The agent; its socket has closed afterwards.
+ * @param label What `ps` shows of it.
+ * @throws {SysError} If it cannot become one.
+ */
+export function makeHolder(agent: Agent, label: string): void {
+  agent.raw("setsid");
+  agent.raw("chdir", cString("/"));
+  agent.hold(label);
 }
 
 /** Gives the agent's net namespace loopback, and its tap if it is to have one. */
@@ -219,18 +256,33 @@ function setUp(enclosure: Enclosure, plan: RunPlan): void {
   call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
 }
 
+/** How to make namespaces that are to stay. */
+export interface EnclosureOptions {
+  /** Whether there must be a guard, so that the agent inside is not our child. */
+  readonly guard?: boolean;
+  /** Who is to own the namespaces, if not this process's user. */
+  readonly owner?: { readonly uid: number; readonly gid: number } | null;
+  /** Called with the agent when it is in the namespaces, before anything in them is set up. */
+  readonly made?: (agent: Agent) => void;
+}
+
 /**
  * Makes the namespaces of a plan and sets them up.
  *
  * @param plan What to make.
  * @param terminal The terminal that somebody outside must give back, if there is one.
+ * @param options What is different for namespaces that are to stay.
  * @returns The namespaces; nothing has been started in them yet.
  * @throws {PenneError} If it fails; nothing is left then.
  */
-export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosure {
+export function makeEnclosure(
+  plan: RunPlan,
+  terminal: Terminal | null,
+  { guard: wanted = false, owner = null, made = () => {} }: EnclosureOptions = {},
+): Enclosure {
   const { namespaces, options } = plan;
   const isolatedPids = namespaces.includes("pid");
-  const needsGuard = terminal !== null || !isolatedPids || options.init === false;
+  const needsGuard = wanted || terminal !== null || !isolatedPids || options.init === false;
   // A time namespace is entered by children only, so it is unshared later.
   const flags = namespaces.filter((type) => type !== "time").reduce((set, type) => set | namespaceFlag(type), 0);
   const what = `create namespaces (${namespaces.join(", ")})`;
@@ -253,6 +305,13 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
     // done only where no pid namespace ends everything anyway.
     const jobControl = terminal?.jobControl ?? false;
     if (jobControl || !isolatedPids) call(guard, "setpgid", 0, 0);
+    if (owner) {
+      attempt(`become user ${owner.uid}`, () => {
+        call(guard, "setgroups", 0, null);
+        call(guard, "setresgid", owner.gid, owner.gid, owner.gid);
+        call(guard, "setresuid", owner.uid, owner.uid, owner.uid);
+      });
+    }
     agent = attempt(what, () => guard.clone(flags), explain);
     if (!jobControl && !isolatedPids) guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
   } catch (error) {
@@ -261,6 +320,7 @@ export function makeEnclosure(plan: RunPlan, terminal: Terminal | null): Enclosu
     throw error;
   }
   return finishEnclosure(new Enclosure([guard], agent), plan, () => {
+    made(agent);
     if (!isolatedPids) call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   });
 }

@@ -251,14 +251,14 @@ function planReach(
  * ```
  *
  * @param options What was asked for.
+ * @param who Who is to own the namespaces; this process by default.
  * @returns The plan.
  * @throws {PenneError} If it cannot be done; `usage` tells that it never could.
  */
-export function planRun(options: RunOptions): RunPlan {
+export function planRun(options: RunOptions, who: Caller = caller()): RunPlan {
   checkWords(options);
   checkNumbers(options);
   const namespaces = planNamespaces(options);
-  const who = caller();
   let maps: MapPlan | null = null;
   if (namespaces.includes("user")) {
     const request = options.map ?? {};

@@ -61,7 +61,10 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
     for (;;) {
       let stopped: number | null = null;
       for (let state: ChildState | null; (state = child.next());) {
-        if (state.kind === "exited") return finish(child, terminal, state.status);
+        if (state.kind === "exited") {
+          child.settle(state.status);
+          return finish(child, terminal, state.status);
+        }
         if (state.kind === "lost") return finish(child, terminal, null);
         // Only where it is by now counts: it may have gone on, or ended, since.
         stopped = state.kind === "stopped" ? state.signal : null;

@@ -258,8 +258,7 @@ export function forgetDescriptors(inums: ReadonlySet<number>): void {
 
 /** Numbers of our open descriptors. */
 function openNumbers(): number[] {
-  const O_DIRECTORY = 0o200000;
-  using directory = open(self, "/proc/self/fd", O.RDONLY | O_DIRECTORY);
+  using directory = open(self, "/proc/self/fd", O.RDONLY | O.DIRECTORY);
   const numbers: number[] = [];
   const buffer = new Uint8Array(32768);
   const view = new DataView(buffer.buffer);

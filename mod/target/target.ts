@@ -73,7 +73,11 @@ export function parseTarget(text: string): Target {
   const descriptor = /^(?:fd:|\/dev\/fd\/|\/proc\/(?:self|thread-self)\/fd\/)(.*)$/s.exec(text);
   if (descriptor) return fdTarget(text, descriptor[1]!);
   if (text.startsWith("netns:")) return nameTarget(text, text.slice("netns:".length));
-  if (text.startsWith("kept:")) throw usage(text, "kept sets are not available in this version yet");
+  if (text.startsWith("kept:")) {
+    throw usage(text, "a kept set is no target here", [
+      "penne inspect tells the file of its net namespace, or else the PID of its holder: both are targets",
+    ]);
+  }
   if (text.includes("\0")) throw usage(text.replaceAll("\0", "\\0"), "it has a NUL inside");
   if (text.includes("/")) return { kind: "path", text, path: text };
   return nameTarget(text, text);

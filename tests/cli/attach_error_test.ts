@@ -74,7 +74,7 @@ const CASES: Case[] = [
   { args: ["/proc"], code: 1, says: /it is not a namespace/ },
   { args: ["fd:98"], code: 1, says: /Bad file descriptor \(EBADF\)/, hinted: true },
   { args: ["fd:"], code: 2, says: /names no descriptor/ },
-  { args: ["kept:x"], code: 2, says: /not available in this version yet/ },
+  { args: ["kept:x"], code: 2, says: /a kept set is no target here/ },
   { args: ["--pid-file", "/no/such/directory/pid", "GUEST"], code: 1, says: /pid file "\/no\/such\/directory\/pid"/ },
   { args: ["--log-file", "/no/such/directory/log", "GUEST"], code: 1, says: /log file/ },
   { args: ["--log-size", "10", "GUEST"], code: 2, says: /--log-size "10"/ },

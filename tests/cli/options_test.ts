@@ -5,6 +5,9 @@ import { PenneError } from "../../mod/errors.ts";
 import { commandHelp } from "../../mod/cli/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options.ts";
 import { ENTER_SPEC } from "../../mod/cli/enter_spec.ts";
+import { DROP_SPEC } from "../../mod/cli/drop_spec.ts";
+import { INSPECT_SPEC } from "../../mod/cli/inspect_spec.ts";
+import { KEEP_SPEC } from "../../mod/cli/keep_spec.ts";
 import { NSEXEC_SPEC } from "../../mod/cli/nsexec_spec.ts";
 import { RUN_SPEC } from "../../mod/cli/run_spec.ts";
 import { WATCH_SPEC } from "../../mod/cli/watch_spec.ts";
@@ -75,7 +78,7 @@ Deno.test("parseOptions() refuses what the table does not have", () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-for (const spec of [RUN_SPEC, ENTER_SPEC, NSEXEC_SPEC, WATCH_SPEC]) {
+for (const spec of [RUN_SPEC, ENTER_SPEC, NSEXEC_SPEC, WATCH_SPEC, KEEP_SPEC, INSPECT_SPEC, DROP_SPEC]) {
   Deno.test(`the help of ${spec.name} tells of every option and exit code, within the width`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {

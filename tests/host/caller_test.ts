@@ -19,9 +19,10 @@ Deno.test("caller() has our ids and capabilities", () => {
   assertEquals([capabilities, blocked], [field("CapEff"), field("SigBlk")]);
 });
 
-Deno.test("parsePasswd() finds by id, and is not misled by broken lines", () => {
+Deno.test("parsePasswd() finds by id and name, and is not misled by broken lines", () => {
   const text = "broken\n::5:::\nroot:x:0:0:root:/root:/bin/bash\na:x:1000:1000::/home/a:\n";
-  assertEquals(parsePasswd(text, 0), { name: "root", uid: 0, home: "/root", shell: "/bin/bash" });
+  assertEquals(parsePasswd(text, 0), { name: "root", uid: 0, gid: 0, home: "/root", shell: "/bin/bash" });
   assertEquals(parsePasswd(text, 1000)?.shell, "");
+  assertEquals([parsePasswd(text, "a")?.uid, parsePasswd(text, "0"), parsePasswd(text, "")], [1000, null, null]);
   assertEquals([parsePasswd(text, 5), parsePasswd(text, 7)], [null, null]);
 });

@@ -1,0 +1,140 @@
+// Holders: processes that do nothing but be in the namespaces of a set.
+//
+// A pid namespace needs one, as its PID 1: without it nothing can be started there. Without privilege nothing can be
+// mounted, so there a holder keeps all; and it keeps what a fault of the kernel does not let root mount.
+
+import { Agent } from "../../ffi/agent.ts";
+import { POLL, PR, SIGNAL } from "../../ffi/consts.ts";
+import { SysError } from "../../ffi/errno.ts";
+import type { Fd } from "../../ffi/fd.ts";
+import { openPid, poll, readBytes, readLink, sendSignal, waitChild } from "../../ffi/sys.ts";
+import { call, self } from "../../ffi/task.ts";
+import { PenneError } from "../errors.ts";
+import { namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
+import { makeHolder } from "../run/enclosure.ts";
+import { commOf } from "./identity.ts";
+import { pidsIn } from "./occupied.ts";
+
+/** Milliseconds for a holder to go away. */
+const END_TIMEOUT = 5000;
+
+/** A process that is about to be a holder; until then it ends with us. */
+export interface Candidate extends Disposable {
+  /** The process. */
+  readonly pidfd: Fd;
+  /** Makes it a holder, which nobody but its signals ends any more. */
+  readonly become: (label: string) => void;
+}
+
+/** What joins namespaces, and in which order. */
+function join(agent: Agent, namespaces: ReadonlyMap<NamespaceType, Fd>): void {
+  const setns = (type: NamespaceType, fd: Fd) => {
+    const result = agent.raw("setns", fd, namespaceFlag(type));
+    if (result === 0) return;
+    const error = new SysError("setns", -result);
+    throw new PenneError(`have a holder join the ${type} namespace`, {
+      cause: error,
+      hints: error.code === "EPERM"
+        ? [
+          `the ${type} namespace must belong to a user namespace of yours, which must be kept too; or run penne as root`,
+        ]
+        : error.code === "ENOMEM" || error.code === "ESRCH"
+        ? ["its processes may have ended meanwhile"]
+        : [],
+    });
+  };
+  // The privileges for the others come with the user namespace; with the mount namespace /proc is another.
+  const order = [...namespaces].sort(([a], [b]) => rank(a) - rank(b));
+  for (const [type, fd] of order) setns(type, fd);
+}
+
+const rank = (type: NamespaceType) => type === "user" ? 0 : type === "mnt" ? 2 : 1;
+
+/**
+ * Starts a process in namespaces that are there, to be their holder.
+ *
+ * @param namespaces The namespaces.
+ * @returns The process.
+ * @throws {PenneError} If it cannot join one of them.
+ */
+export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candidate {
+  // The one in the middle is the parent while we live; without it the holder is nobody's child but init's.
+  const guard = Agent.spawn();
+  let agent: Agent | null = null;
+  const end = () => {
+    agent?.close();
+    guard.close();
+    waitChild(guard.pid);
+  };
+  try {
+    call(guard, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+    const joining = guard.clone();
+    agent = joining;
+    join(joining, namespaces);
+    // A pid namespace is joined by children only.
+    if (namespaces.has("pid")) {
+      agent = joining.clone();
+      joining.close();
+    }
+    const holder = agent;
+    return { pidfd: holder.pidfd, become: (label) => makeHolder(holder, label), [Symbol.dispose]: end };
+  } catch (error) {
+    end();
+    throw error;
+  }
+}
+
+/**
+ * Whether a process has become a holder; before, it is an agent that ends with whoever has started it.
+ *
+ * @param pid The process.
+ * @returns Whether it has.
+ */
+export function isHolder(pid: number): boolean {
+  try {
+    // It shows its arguments from its execution on; where agents cannot be executed it has no more than a name.
+    const shown = new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`));
+    return shown.startsWith("penne-holder\0") || commOf(pid) === "penne-holder";
+  } catch (error) {
+    if (error instanceof SysError) return false;
+    throw error;
+  }
+}
+
+/**
+ * Ends a holder.
+ *
+ * @param pidfd The holder.
+ * @param gently Whether to let it stay as long as somebody is in its pid namespace, who would end with it.
+ * @throws {SysError} If it may not be ended.
+ */
+export function endHolder(pidfd: Fd, gently: boolean): void {
+  sendSignal(pidfd, gently ? SIGNAL.USR1 : SIGNAL.KILL);
+  if (!gently) poll([{ fd: pidfd, events: POLL.IN }], END_TIMEOUT);
+}
+
+/**
+ * Holders that say they keep a set, for when its info file does not tell.
+ *
+ * @param label What they were told to show.
+ * @returns Their pidfds, those that may be looked at.
+ */
+export function findHolders(label: string): Fd[] {
+  const wanted = `penne-holder\0hold\0${label}\0`;
+  const found: Fd[] = [];
+  for (const pid of pidsIn("/proc")) {
+    if (pid === call(self, "getpid")) continue;
+    try {
+      const isWanted = () =>
+        new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`)) === wanted &&
+        readLink(self, `/proc/${pid}/exe`).startsWith("/memfd:penne-agent");
+      if (!isWanted()) continue;
+      const pidfd = openPid(pid);
+      if (isWanted()) found.push(pidfd); // still: it was that process that was opened
+      else pidfd.close();
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+    }
+  }
+  return found;
+}

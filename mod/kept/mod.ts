@@ -1,0 +1,90 @@
+// Namespaces under a name, for any Deno program.
+
+import { type ExitStatus, startChild } from "../run/child.ts";
+import type { RunOptions } from "../run/plan.ts";
+import { type KeepOptions, keepProcess, prepareSetUp } from "./preserve.ts";
+
+export type { DropOptions, Dropped } from "./discard.ts";
+export { drop, dropAll } from "./discard.ts";
+export type { ProcessIdentity } from "./identity.ts";
+export type { Base, KeptBy, KeptInfo, KeptNamespace, SparseInfo } from "./info.ts";
+export { inspect, inspectAll, type InspectedNamespace, type Inspection } from "./inspection.ts";
+export type { LayoutName } from "./layout.ts";
+export type { Occupant } from "./occupied.ts";
+export { type OpenKept, openKept, type StaleOptions, type WhichSet } from "./open.ts";
+export type { KeepOptions } from "./preserve.ts";
+export type { Verdict, Vote } from "./stale.ts";
+
+/** What to keep: the namespaces of a process, or new ones. */
+export type KeepRequest =
+  & KeepOptions
+  & ({
+    /** The process. */
+    readonly pid: number;
+  } | {
+    /** The set-up command and what it runs in; its `net` is "none" or "host". */
+    readonly setUp: RunOptions;
+    /** Milliseconds after which it is killed. */
+    readonly timeout?: number;
+  });
+
+/** What has become of it. */
+export interface KeepResult {
+  /** Whether there is a set of that name now. */
+  readonly kept: boolean;
+  /** How the set-up command ended; null if there is none, or the set was there already and is not stale. */
+  readonly status: ExitStatus | null;
+}
+
+/**
+ * Keeps namespaces under a name: those of a process, or new ones, if a set-up command succeeds in them.
+ *
+ * They stay when this program has ended. As root they are mounted in /run/penne/ns; without privilege a process of 16 kB
+ * stays in them.
+ *
+ * @example
+ * ```ts
+ * import { drop, inspect, keep } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const directory = Deno.makeTempDirSync({ dir: Deno.uid() === 0 ? "/run" : undefined });
+ * Deno.chmodSync(directory, 0o700);
+ * const { kept } = await keep("example", { directory, setUp: { command: ["true"], unshare: ["user", "uts"] } });
+ * assertEquals(kept, true);
+ * assertEquals(Object.keys(inspect("example", { directory }).namespaces), ["user", "uts"]);
+ * assertEquals(drop("example", { directory }), true);
+ * new Deno.Command("umount", { args: [`${directory}/ns`], stderr: "null" }).outputSync();
+ * Deno.removeSync(directory, { recursive: true });
+ * ```
+ *
+ * @param name The name: a letter or `_`, then letters, digits, `_` and `-`, 64 at most.
+ * @param request What to keep, and where.
+ * @returns What has become of it.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the set-up command cannot be executed; nothing is left then.
+ */
+export async function keep(name: string, request: KeepRequest): Promise<KeepResult> {
+  if ("pid" in request) {
+    keepProcess(name, request.pid, request);
+    return { kept: true, status: null };
+  }
+  using setUp = prepareSetUp(name, request.setUp, request);
+  if (!setUp) return { kept: true, status: null };
+  using child = startChild(setUp.plan, setUp.start);
+  let [late, kept] = [false, false];
+  const timer = request.timeout === undefined ? undefined : setTimeout(() => {
+    late = true;
+    child.kill("KILL");
+  }, request.timeout);
+  child.atExit(({ code }) => {
+    if (code !== 0 || late) return;
+    setUp.keep(child);
+    kept = true;
+  });
+  try {
+    const status = await child.status;
+    return { kept, status };
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,173 @@
+// The command lines of penne keep, inspect and drop.
+
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { Pty } from "../pty.ts";
+import { sh, test } from "../helpers.ts";
+import { Place } from "../kept/place.ts";
+
+test(
+  "penne keep, inspect and drop exit with 2 for each wrong command line, and do nothing",
+  { root: true },
+  async (t) => {
+    using place = new Place();
+    const wrong: [string, string[], string][] = [
+      ["keep", [], "no NAME was given"],
+      ["keep", ["x"], "say what"],
+      ["keep", ["x", "y", "--", "true"], "more than one NAME"],
+      ["keep", ["x", "--"], "no set-up command"],
+      ["keep", ["x", "--pid", "0"], "whole number from 1"],
+      ["keep", ["x", "--pid", "self"], "whole number"],
+      ["keep", ["x", "--pid", "1", "--", "true"], "choose one"],
+      ["keep", ["x", "--pid", "1", "--hostname", "h"], "--hostname with --pid"],
+      ["keep", ["x", "--pid", "1", "--unshare", "net"], "--unshare with --pid"],
+      ["keep", ["x", "--pid", "1", "--timeout", "1"], "--timeout with --pid"],
+      ["keep", ["x", "--type", "net", "--", "true"], "--type with -- SETUP"],
+      ["keep", ["x", "--type", "nett", "--pid", "1"], "did you mean net?"],
+      ["keep", ["x", "--net=tap", "--", "true"], "a network that a process serves"],
+      ["keep", ["x", "--no-init", "--", "true"], "no such option"],
+      ["keep", ["x", "--background", "--", "true"], "no such option"],
+      ["keep", ["x", "--timeout", "soon", "--", "true"], "no number of seconds"],
+      ["keep", ["x", "--layout", "flat", "--", "true"], "not one of penne, snap"],
+      ["keep", ["x", "--user", "nobody-of-that-name", "--", "true"], "there is no such user"],
+      ["drop", [], "no NAME was given"],
+      ["drop", ["x", "--all"], "choose one"],
+      ["drop", ["x", "--key", "1"], "without --stale"],
+      ["drop", ["good", "b.ad"], "use the name"],
+      ["inspect", ["b.ad"], "use the name"],
+    ];
+    for (const [command, args, text] of wrong) {
+      await t.step(`${command} ${args.join(" ")}`.slice(0, 60), async () => {
+        const { code, stdout, stderr } = await place.run(command, ...args);
+        assertEquals([code, stdout], [2, ""], stderr);
+        assertStringIncludes(stderr, text);
+        assertEquals(stderr.startsWith("penne: cannot "), true, stderr);
+        assertEquals(place.files(), []);
+      });
+    }
+    await t.step("a directory that is none", async () => {
+      for (const directory of ["relative", "/", "/a/../b", "/a/./b"]) {
+        const { code, stderr } = await sh([...place.argv("inspect").slice(0, 2), "--dir", directory]);
+        assertEquals([code, stderr.includes("use the directory")], [2, true], stderr);
+      }
+    });
+  },
+);
+
+test("options of penne keep may stand before and after the name", { root: true }, async () => {
+  using place = new Place();
+  await place.must("keep", "a", "--unshare", "uts", "--", "true");
+  await place.must("keep", "--unshare", "uts", "b", "--", "true");
+  await place.must("keep", "--unshare=uts", "c", "--key=1", "--", "true", "--", "--help");
+  await place.must("drop", "a", "b");
+  assertEquals(place.files(), ["c.info", "c.uts"]);
+});
+
+test("the set-up command has what was asked for", { root: true }, async () => {
+  using place = new Place();
+  const script = "hostname; id -u; pwd; echo $X; ls /sys/class/net 2>/dev/null; cat /proc/sys/kernel/hostname";
+  const args = [
+    "--hostname",
+    "box",
+    "--chdir",
+    "/usr",
+    "--env",
+    "X=1",
+    "--clear-env",
+    "--map-users",
+    "5:0:1",
+    "--uid",
+    "5",
+  ];
+  assertEquals(
+    await place.must("keep", "a", ...args, "--", "/bin/sh", "-c", script).then((text) =>
+      text.split("\n").filter((line) => line !== "lo").slice(0, 4)
+    ),
+    ["box", "5", "/usr", "1"],
+  );
+  // Loopback is up, and nothing else is there.
+  const { stdout } = await sh(["nsenter", `--net=${place.ns}/a.net`, "ip", "-o", "addr"]);
+  assertStringIncludes(stdout, "127.0.0.1/8");
+  assertEquals(stdout.split("\n").every((line) => line === "" || line.startsWith("1: lo")), true, stdout);
+});
+
+test("a set-up command has the terminal, and the terminal is given back", { root: true }, async () => {
+  using place = new Place();
+  using pty = new Pty(place.argv("keep", "a", "--", "sh", "-c", "stty -echo raw; tty; exit 4"));
+  const before = pty.settings;
+  await pty.expect(/\/dev\/pts\/\d+/);
+  assertEquals((await pty.end()).code, 4);
+  assertEquals(pty.settings, before);
+  assertEquals(place.files(), []);
+});
+
+test("what a set-up command at a terminal has made outlives the terminal", { root: true }, async () => {
+  using place = new Place();
+  {
+    using pty = new Pty(place.argv("keep", "a", "--", "sh", "-c", "echo up; read line; exit 0"), { adopt: false });
+    await pty.expect(/up/);
+    pty.type("\n");
+    assertEquals((await pty.end()).code, 0);
+  }
+  assertEquals((await place.tell("a"))?.complete, true);
+});
+
+test(
+  "a set-up command of any length, a base and a key of any kind are recorded, or refused",
+  { root: true },
+  async () => {
+    using place = new Place();
+    await place.must("keep", "a", "--unshare", "uts", "--", "true", "x".repeat(100_000), "a\nholder=1 2 3");
+    assertEquals((await place.tell("a"))?.complete, true);
+    for (const args of [["--key", "a\nb"], ["--key", "k".repeat(5000)], ["--base", ""]]) {
+      const { code, stderr } = await place.run("keep", "b", ...args, "--unshare", "uts", "--", "true");
+      assertEquals(code, 2, stderr);
+    }
+    assertEquals((await place.run("keep", "b", "--base", "/no/such", "--unshare", "uts", "--", "true")).code, 125);
+    assertEquals(place.files(), ["a.info", "a.uts"]);
+  },
+);
+
+test("penne inspect tells of all sets, as text and as JSON, and drop --all removes them", { root: true }, async () => {
+  using place = new Place();
+  assertEquals(await place.must("inspect"), "");
+  assertEquals(await place.must("drop", "--all"), "");
+  await place.must("keep", "a", "--unshare", "uts", "--key", "k1", "--base", "/usr", "--", "true");
+  await place.must("keep", "b", "--unshare", "uts", "--user", "1001", "--", "true");
+  const text = await place.must("inspect");
+  for (
+    const line of [
+      "a: complete",
+      "  from    command true",
+      "  key     k1",
+      "  stale   no",
+      "  in it   nobody",
+      "b: complete",
+    ]
+  ) {
+    assertStringIncludes(text, `${line}\n`);
+  }
+  assertStringIncludes(text, "  base    /usr on device ");
+  const told = (await place.must("inspect", "--json")).trim().split("\n").map((line) => JSON.parse(line));
+  assertEquals(told.map(({ name, user, complete }) => [name, user, complete]), [["a", null, true], ["b", 1001, true]]);
+  assertEquals(Object.keys(told[0]), [
+    "name",
+    "user",
+    "complete",
+    "problems",
+    "directory",
+    "created",
+    "creator",
+    "source",
+    "namespaces",
+    "holder",
+    "init",
+    "base",
+    "key",
+    "stale",
+    "occupants",
+  ]);
+  assertEquals((await place.run("inspect", "c")).code, 1);
+  assertEquals((await place.run("drop", "c")).code, 1);
+  await place.must("drop", "--all");
+  assertEquals(place.files(), []);
+});

@@ -1,0 +1,76 @@
+// Kept sets from another Deno program.
+
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  drop,
+  dropAll,
+  ExecError,
+  inspect,
+  inspectAll,
+  keep,
+  NAMESPACE_TYPES,
+  openKept,
+  PenneError,
+} from "../../mod/mod.ts";
+import { isAgent, processes, sh, test } from "../helpers.ts";
+import { Place } from "./place.ts";
+
+test("keep() keeps what a set-up command has made, and tells how it ended", { root: true }, async () => {
+  using place = new Place();
+  const { directory } = place;
+  const warnings: string[] = [];
+  const onWarning = (message: string) => void warnings.push(message);
+  const setUp = { command: ["sh", "-c", "hostname lib"], unshare: ["user", "pid", "uts"] as const };
+  assertEquals(await keep("a", { directory, onWarning, key: "1", setUp }), {
+    kept: true,
+    status: { code: 0, signal: null },
+  });
+  assertEquals(await keep("a", { directory, onWarning, key: "1", setUp }), { kept: true, status: null });
+  await assertRejects(() => keep("a", { directory, setUp }), PenneError, 'cannot keep "a": that name is taken');
+  const { namespaces, holder, occupants } = inspect("a", { directory });
+  assertEquals([Object.keys(namespaces), holder?.alive, occupants], [["user", "pid", "uts"], true, []]);
+  // The holder is nobody's child here, and no agent of ours is left.
+  const children = processes().filter(({ ppid }) => ppid === Deno.pid);
+  assertEquals(children.filter((one) => isAgent(one)), []);
+  {
+    using open = openKept("a", { directory, key: "1" });
+    assertEquals([...open.namespaces.keys()], NAMESPACE_TYPES.filter((type) => type in namespaces));
+    const uts = `/proc/${Deno.pid}/fd/${open.namespaces.get("uts")!.number}`;
+    assertEquals((await sh(["nsenter", `--uts=${uts}`, "hostname"])).stdout, "lib\n");
+  }
+  assertThrows(() => openKept("a", { directory, key: "2" }), PenneError, "it is stale");
+  assertEquals(drop("a", { directory, stale: true }), false);
+  assertEquals(drop("a", { directory, stale: true, key: "2" }), true);
+  assertThrows(() => drop("a", { directory }), PenneError, "there is none");
+  assertEquals(warnings, []);
+});
+
+test("keep() keeps nothing when the set-up command fails, is too slow or is not there", { root: true }, async () => {
+  using place = new Place();
+  const { directory } = place;
+  const failing = await keep("a", { directory, setUp: { command: ["sh", "-c", "exit 7"] } });
+  assertEquals(failing, { kept: false, status: { code: 7, signal: null } });
+  const slow = await keep("a", { directory, timeout: 100, setUp: { command: ["sleep", "100"] } });
+  assertEquals(slow, { kept: false, status: { code: null, signal: 9 } });
+  await assertRejects(() => keep("a", { directory, setUp: { command: ["/no/such"] } }), ExecError);
+  await assertRejects(() => keep("a", { directory, setUp: { command: [] } }), PenneError, "no set-up command");
+  await assertRejects(() => keep("a b", { directory, setUp: { command: ["true"] } }), PenneError, "use the name");
+  assertEquals(place.files(), []);
+});
+
+test("keep() keeps those of a process, and dropAll() drops all", { root: true }, async () => {
+  using place = new Place();
+  const { directory } = place;
+  const child = new Deno.Command("unshare", { args: ["-u", "sh", "-c", "echo up; exec sleep 100"], stdout: "piped" })
+    .spawn();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  assertEquals(await keep("p", { directory, pid: child.pid }), { kept: true, status: null });
+  assertEquals(inspectAll({ directory }).map(({ name, occupants }) => [name, occupants.length]), [["p", 1]]);
+  const { dropped, failed } = dropAll({ directory });
+  assertEquals([dropped, failed.map(({ name }) => name)], [[], ["p"]]);
+  child.kill("SIGKILL");
+  await child.status;
+  await reader.cancel();
+  assertEquals(dropAll({ directory }), { dropped: ["p"], failed: [] });
+});
