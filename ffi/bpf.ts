@@ -12,7 +12,6 @@ const COMMAND = {
   MAP_CREATE: 0,
   MAP_LOOKUP_ELEM: 1,
   MAP_UPDATE_ELEM: 2,
-  MAP_DELETE_ELEM: 3,
   PROG_LOAD: 5,
   PROG_TEST_RUN: 10,
   RAW_TRACEPOINT_OPEN: 17,
@@ -22,7 +21,7 @@ const COMMAND = {
 } as const;
 
 /** Kinds of maps, `enum bpf_map_type`. */
-export const MAP_TYPE = { HASH: 1, ARRAY: 2, PERCPU_ARRAY: 6, RINGBUF: 27, TASK_STORAGE: 29 } as const;
+export const MAP_TYPE = { HASH: 1, ARRAY: 2, RINGBUF: 27, TASK_STORAGE: 29 } as const;
 
 /** Flags of maps: grow as needed; may be mapped. */
 export const MAP_FLAG = { NO_PREALLOC: 1, MMAPABLE: 1 << 10 } as const;
@@ -31,7 +30,7 @@ export const MAP_FLAG = { NO_PREALLOC: 1, MMAPABLE: 1 << 10 } as const;
 export const PROGRAM_TYPE = { RAW_TRACEPOINT: 17, TRACING: 26 } as const;
 
 /** What a tracing program is attached to, `enum bpf_attach_type`. */
-export const ATTACH_TYPE = { NONE: 0, TRACE_RAW_TP: 23, TRACE_ITER: 28 } as const;
+export const ATTACH_TYPE = { TRACE_RAW_TP: 23, TRACE_ITER: 28 } as const;
 
 const EPERM = 1;
 const ENOSPC = 28;
@@ -136,21 +135,6 @@ export function updateMap(map: Fd, key: Uint8Array, value: Uint8Array): void {
 export function lookupMap(map: Fd, key: Uint8Array, value: Uint8Array): boolean {
   const attribute = new Attribute().u32(0, map.number).pointer(8, key).pointer(16, value);
   const result = attribute.raw(COMMAND.MAP_LOOKUP_ELEM);
-  if (result === -2) return false; // ENOENT
-  check("bpf", result);
-  return true;
-}
-
-/**
- * Deletes an entry of a map, if there is one.
- *
- * @param map The map.
- * @param key Its key.
- * @returns Whether there was one.
- * @throws {SysError} If it fails otherwise.
- */
-export function deleteFromMap(map: Fd, key: Uint8Array): boolean {
-  const result = new Attribute().u32(0, map.number).pointer(8, key).raw(COMMAND.MAP_DELETE_ELEM);
   if (result === -2) return false; // ENOENT
   check("bpf", result);
   return true;

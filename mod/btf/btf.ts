@@ -284,23 +284,4 @@ export class Btf {
     const count = this.#words[start + 1]! & 0xffff;
     return Array.from({ length: count }, (_, i) => this.#words[start + 4 + 2 * i]!);
   }
-
-  /**
-   * The value of an enumerator.
-   *
-   * @param id The enumeration.
-   * @param name The enumerator.
-   * @returns Its value, or undefined if there is none.
-   */
-  enumerator(id: number, name: string): number | undefined {
-    const type = this.strip(id);
-    const kind = this.kind(type);
-    if (kind !== BTF_KIND.ENUM && kind !== BTF_KIND.ENUM64) return undefined;
-    const wanted = encoder.encode(name);
-    const start = this.#start(type);
-    const step = EACH[kind]!;
-    const end = start + 3 + step * (this.#words[start + 1]! & 0xffff);
-    for (let i = start + 3; i < end; i += step) if (this.#is(this.#words[i]!, wanted)) return this.#words[i + 1]! | 0;
-    return undefined;
-  }
 }
