@@ -52,6 +52,11 @@ function listed(occupants: readonly Occupant[]): string {
 /** Whether a set is to go, or why not. */
 function shouldGo(set: KeptSet, occupants: readonly Occupant[], options: DropOptions): boolean {
   const { files } = set;
+  if (set.elsewhere && !options.force) {
+    throw new PenneError(`drop "${files.stem}": it was made in another pid namespace, where its holder may live`, {
+      hints: ["drop it there; --force drops the name here, and whatever holds it goes on"],
+    });
+  }
   if (set.state === "broken") return true;
   if (options.stale) {
     const asked = options.base !== undefined || options.key !== undefined;

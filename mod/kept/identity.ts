@@ -1,10 +1,11 @@
 // Which process it is: not by its pid alone, which is used again.
 
-import { POLL } from "../../ffi/consts.ts";
+import { O, POLL } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { openPid, pidOf, poll, readText, stat } from "../../ffi/sys.ts";
+import { open, openPid, pidOf, poll, readText, stat } from "../../ffi/sys.ts";
 import { out, self } from "../../ffi/task.ts";
+import { namespaceIdOf } from "../namespaces/id.ts";
 
 /** What tells a process from all others. */
 export interface ProcessIdentity {
@@ -47,6 +48,17 @@ export function identify(pidfd: Fd): ProcessIdentity | null {
     if (error instanceof SysError) return null;
     throw error;
   }
+}
+
+/**
+ * The pid namespace that our pids are of.
+ *
+ * @returns Its id, which is never used again, or before Linux 6.18 its inode number.
+ */
+export function ownPids(): string {
+  using fd = open(self, "/proc/thread-self/ns/pid", O.RDONLY);
+  const { id, inum } = namespaceIdOf(fd);
+  return id ?? `${inum}`;
 }
 
 /**

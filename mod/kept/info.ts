@@ -115,6 +115,8 @@ export interface KeptInfo {
   readonly holder: ProcessIdentity | null;
   /** PID 1 of its pid namespace, which ends with it. */
   readonly init: ProcessIdentity | null;
+  /** The pid namespace in which those two have these pids: its id or, before Linux 6.18, its inode number. */
+  readonly pids: string;
   /** What it is built on. */
   readonly base: Base | null;
   /** A value of the user's own; a set with another one is stale. */
@@ -164,7 +166,7 @@ function baseOf(values: ReadonlyMap<string, string>): Base | null {
  * const info = {
  *   name: "build", user: null, token: "1f", created: "2026-01-01T00:00:00.000Z", creator: 0, source: "command make",
  *   namespaces: new Map([["net", { by: "mount", inum: 4026532189, device: "0:4", id: "77" }]] as const),
- *   holder: null, init: null, base: null, key: null,
+ *   holder: null, init: null, pids: "5", base: null, key: null,
  * };
  * assertEquals(decodeInfo(encodeInfo(info)), info);
  * ```
@@ -191,6 +193,7 @@ export function encodeInfo(info: KeptInfo, snap = false): Uint8Array {
   }
   add("holder", info.holder && encodeProcess(info.holder));
   add("init", info.init && encodeProcess(info.init));
+  add("pids", info.pids);
   add("base-name", info.base?.path ?? null);
   add("base-device", info.base?.device ?? null);
   add("key", info.key);
@@ -260,6 +263,7 @@ function infoOf(values: ReadonlyMap<string, string>): KeptInfo {
     namespaces: new Map(NAMESPACE_TYPES.flatMap((type) => namespaces.has(type) ? [[type, namespaces.get(type)!]] : [])),
     holder,
     init: decodeProcess("init", values.get("init")),
+    pids: need("pids", /^\d{1,20}$/),
     base: baseOf(values),
     key: values.get("key") ?? null,
   };

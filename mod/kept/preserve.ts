@@ -24,7 +24,7 @@ import type { RunOptions, RunPlan } from "../run/plan.ts";
 import { planRun } from "../run/plan.ts";
 import { makeMountable } from "./fault.ts";
 import { type Candidate, joinAsHolder } from "./holder.ts";
-import { commOf, identify, type ProcessIdentity } from "./identity.ts";
+import { commOf, identify, ownPids, type ProcessIdentity } from "./identity.ts";
 import { type Base, encodeInfo, type KeptBy, type KeptInfo, type KeptNamespace } from "./info.ts";
 import { filesOf, findLayout, type SetFiles } from "./layout.ts";
 import { takeLock } from "./lock.ts";
@@ -101,6 +101,11 @@ class Keeping implements Disposable {
       owned.use(takeLock(store.locks!, lock, last ? "exclusive" : "shared", `"${files.stem}"`));
     }
     using set = examine(store, files);
+    if (set.elsewhere) {
+      throw new PenneError(`keep "${files.stem}": that name is taken by a set of another pid namespace`, {
+        hints: [`if that is no more: penne drop --force ${word}`],
+      });
+    }
     if (set.state === "broken") {
       options.onWarning?.(`what was left of "${files.stem}" is cleared away: ${set.problems[0]}`);
       removeSet(store, set, occupantsOf(set).length > 0);
@@ -206,6 +211,7 @@ class Keeping implements Disposable {
       namespaces,
       holder,
       init,
+      pids: ownPids(),
       base: this.#base,
       key: options.key ?? null,
     };

@@ -9,7 +9,7 @@ import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { checkOwnFile, namesIn } from "./directory.ts";
 import { isHolder } from "./holder.ts";
-import { openIdentified } from "./identity.ts";
+import { openIdentified, ownPids } from "./identity.ts";
 import { decodeInfo, decodeSnapInfo, InfoError, type KeptInfo, type KeptNamespace, type SparseInfo } from "./info.ts";
 import { PenneError } from "../errors.ts";
 import type { SetFiles } from "./layout.ts";
@@ -34,6 +34,8 @@ export interface KeptSet extends Disposable {
   readonly holder: Fd | null;
   /** What is wrong with it, a sentence each. */
   readonly problems: readonly string[];
+  /** Whether its holder, or its PID 1, is in another pid namespace than ours, so that nothing can be told of it from here. */
+  readonly elsewhere: boolean;
 }
 
 /** Whether an info file is one of penne's, with all that is recorded. */
@@ -146,10 +148,10 @@ export function examine(store: Store, files: SetFiles): KeptSet {
   const full = isFull(info) ? info : null;
   if (full && (full.name !== files.name || full.user !== files.user)) problem("its info file is another set's");
   const expected = full?.namespaces ?? new Map<NamespaceType, KeptNamespace>();
-  const holder = full?.holder ? openIdentified(full.holder) : null;
-  if (full?.holder && !holder) {
-    problem(`its holder, process ${full.holder.pid}, has ended, or is not to be seen from here`);
-  }
+  const elsewhere = full !== null && (full.holder ?? full.init) !== null && full.pids !== ownPids();
+  if (elsewhere) problem("it was made in another pid namespace, and can be used there only");
+  const holder = full?.holder && !elsewhere ? openIdentified(full.holder) : null;
+  if (full?.holder && !elsewhere && !holder) problem(`its holder, process ${full.holder.pid}, has ended`);
   if (full?.holder && holder && !isHolder(full.holder.pid)) problem("making it was cut short: its holder is none yet");
   const namespaces = new Map<NamespaceType, Fd>();
   const kept = new Map<NamespaceType, KeptNamespace>();
@@ -168,7 +170,7 @@ export function examine(store: Store, files: SetFiles): KeptSet {
     if (self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE) !== namespaceFlag(type)) {
       problem(`its file ${files.namespace(type)} is not a ${type} namespace`);
     }
-    if (type === "pid") checkInit(full, fd, problem);
+    if (type === "pid" && !elsewhere) checkInit(full, fd, problem);
   }
   const absent = present.length === 0 && info === null && readable;
   return {
@@ -179,6 +181,7 @@ export function examine(store: Store, files: SetFiles): KeptSet {
     kept,
     holder,
     problems,
+    elsewhere,
     [Symbol.dispose]() {
       for (const fd of namespaces.values()) fd.close();
       holder?.close();

@@ -65,6 +65,7 @@ const INFO: KeptInfo = {
   ]),
   holder: { pid: 4711, start: "123456", inode: "99" },
   init: { pid: 4712, start: "123457", inode: null },
+  pids: "4",
   base: { path: "/srv/a=b", device: "253:16" },
   key: "v1",
 };
@@ -94,6 +95,7 @@ Deno.test("decodeInfo() refuses what lacks something, or says something else", (
       [without("namespace.net").replace(/^namespace.user=.*\n/m, ""), "there is no namespace"],
       [without("holder"), "there is no holder"],
       [changed("holder", "0 1 2"), "holder is not a process"],
+      [without("pids"), "there is no pids"],
       [changed("init", "12"), "init is not a process"],
     ] as const
   ) assertThrows(() => decodeInfo(bytes(wrong)), InfoError, message);

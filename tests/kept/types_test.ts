@@ -262,6 +262,19 @@ test("what a set-up command leaves running stays, and occupies the set", { root:
   }
 });
 
+test("a set of another pid namespace is neither taken for a broken one nor cleared away", { root: true }, async () => {
+  using place = new Place();
+  await place.must("keep", "far", "--unshare", "user,pid", "--", "true");
+  const before = await place.tell("far");
+  const there = (...args: string[]) => sh(["unshare", "-p", "-f", "-m", "--mount-proc", ...args], { cwd: "/" });
+  const kept = await there(...place.argv("keep", "far", "--unshare", "user,pid", "--", "true"));
+  assertEquals([kept.code, kept.stderr.includes("taken by a set of another pid namespace")], [125, true], kept.stderr);
+  const dropped = await there(...place.argv("drop", "far"));
+  assertEquals([dropped.code, dropped.stderr.includes("made in another pid namespace")], [1, true], dropped.stderr);
+  assertEquals(await place.tell("far"), before);
+  await place.must("drop", "far");
+});
+
 test("a thread counts as somebody in a set", { root: true }, async () => {
   using place = new Place();
   await place.must("keep", "threads", "--unshare", "uts", "--", "true");
