@@ -94,7 +94,7 @@ export class Watching implements Disposable {
     this.#sink = sink;
     const filter = this.#filter = request.filter ?? {};
     this.#events = request.events;
-    this.#liveness = new Liveness(() => this.#tracker.namespaces(), (namespace, exact) => {
+    this.#liveness = new Liveness(() => this.#tracker.namespaces(), () => this.#catchCauses(), (namespace, exact) => {
       this.#tracker.died(namespace, monotonic(), exact, exact ? "handle" : "search");
     });
     const { wanted, narrow } = this.#backendFilter();
@@ -277,6 +277,14 @@ export class Watching implements Disposable {
     this.#liveness.look(performance.now());
     if (!this.#behind && this.#sink.full) this.#fallBehind();
     this.#finishTurn();
+  }
+
+  /** Looks what has happened since the turn began: what has just ended has done so because of something. */
+  #catchCauses(): void {
+    const changes = this.#names?.source === "fanotify" ? this.#names.take() : [];
+    // Who looks from time to time would have to look at everything.
+    if (this.#backend.fd) this.#readBackend();
+    this.#changeNames(changes);
   }
 
   #locate(pid: number): { path: string; container: string | null } | null {
