@@ -26,9 +26,9 @@ const DELAYS = [2, 10, 40, 150, 200, 250] as const;
 const GRACE = { exit: 200, left: 200, unknown: 200, unmounted: 600, child: 600 } as const;
 /** Looked at in one turn. */
 const BATCH = 512;
-/** Milliseconds between two parts of the slow round, and least number looked at in one. */
+/** Milliseconds between two parts of the slow round, and how many are looked at in one: all of some thousands in a second. */
 const SWEEP_INTERVAL = 250;
-const SWEEP_BATCH = 256;
+const SWEEP_BATCH = 1024;
 /** Inode number of the initial user namespace, the same on all kernels. */
 const INIT_USER = 0xeffffffd;
 
