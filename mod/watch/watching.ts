@@ -165,12 +165,15 @@ export class Watching implements Disposable {
     const facts: Fact[] = [];
     const lost = backend.read((fact) => facts.push(fact));
     this.#tracker.load(tasks, facts);
-    for (const name of this.#names?.all ?? []) this.#mounted(name);
+    const changes = this.#names?.take() ?? [];
+    // What has come since the attaching is told of, and counted, as a change.
+    const changed = new Set(changes.map(({ inum, path }) => `${inum} ${path}`));
+    for (const name of this.#names?.all ?? []) if (!changed.has(`${name.inum} ${name.path}`)) this.#mounted(name);
     this.#meetNamespaces();
     this.#put(this.#capabilities(new Set(tasks.filter(({ slots }) => slots.size > 0).map(({ pid }) => pid)), refused));
     for (const fact of facts) this.#apply(fact);
     this.#tracker.settle();
-    this.#changeNames(this.#names?.take() ?? []);
+    this.#changeNames(changes);
     if (lost > 0) this.#onLost(lost);
     if (backend.fd) this.#watched.push(this.#reactor.watch(backend.fd, EPOLL.IN, () => this.#turn()));
     if (this.#names) {

@@ -180,9 +180,9 @@ for (const backend of BACKENDS) {
     const watcher = await watchJson(lab, ["--backend", backend, "--event", "name"]);
     const waiter = lab.start([penne(), "wait", last, "--for", "present"]);
     // Each name with the time from which on it may be told to be mounted: that of its `ip netns add`.
-    const script = `for i in $(seq 300); do echo "$i $(cut -d' ' -f1 /proc/uptime)"; ` +
+    const script = `for i in $(seq 300); do date +%s.%N; ` +
       `ip netns add ${prefix}$i; ip netns del ${prefix}$i; done`;
-    await must(["sh", "-c", script]);
+    const begun = (await must(["sh", "-c", script])).trim().split("\n").map(Number);
     const names = () => watcher.told().filter((told) => told.event === "name" && told.path.includes(prefix));
     await until("all are told of", () => names().length >= 600, 10).catch((error) => {
       throw new Error(`${error.message}: ${names().length} of 600`);
@@ -193,6 +193,7 @@ for (const backend of BACKENDS) {
       const states = told.filter((one) => one.path === path);
       assertEquals(states.map(({ state, type }) => [state, type]), [["mounted", "net"], ["gone", "net"]], path);
       assert(states.every(({ inum, exact }) => typeof inum === "number" || exact === false), path);
+      assert(Date.parse(states[0]!.time) / 1000 >= begun[i - 1]! - 0.002, `${path} is told of early`);
     }
     // Waiting sees names that stay; one that was there for an instant it may have missed.
     await must(["ip", "netns", "add", last]);
