@@ -143,6 +143,8 @@ export interface Backend extends Disposable {
   read(tell: (fact: Fact) => void): number;
   /** All tasks as they are now. Facts with a later `mono` than a task's own reading come after it. */
   snapshot(): Task[];
+  /** All namespaces there are by now, those without a task too, where the back end can list them. */
+  namespaces?(): Iterable<NamespaceId & { readonly type: NamespaceType }>;
   /** Called now and then during long work, so that others can do what must not wait. */
   breathe?: () => void;
   /** Follows another process's tree from now on (for {@linkcode Filter.trees}), its root being a pid of ours. */

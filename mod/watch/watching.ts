@@ -202,11 +202,7 @@ export class Watching implements Disposable {
 
   /** Namespaces that the back end can list although no task is in them. */
   #meetNamespaces(): void {
-    const { namespaces } = this.#backend as Backend & {
-      namespaces?: () => Iterable<{ type: KnownNamespace["type"]; inum: number; id: string | null }>;
-    };
-    if (!namespaces) return;
-    for (const { type, inum, id } of namespaces.call(this.#backend)) {
+    for (const { type, inum, id } of this.#backend.namespaces?.() ?? []) {
       const namespace = this.#tracker.know(type, { inum, id });
       namespace.heldUnseen = namespace.tasks === 0 && namespace.mounts === 0;
     }
