@@ -389,6 +389,8 @@ static i64 resolve(struct request *r, i64 length, const i32 *fds, int count) {
   return 0;
 }
 
+static const char HOLDER[] = "penne-holder";
+
 // The holder: what is left of an agent that only keeps the namespaces it is in, on nobody's behalf. It depends on no
 // socket and has no descriptors; the kernel reaps for it, as it ignores SIGCHLD. Two signals end it, and as PID 1 of its
 // namespace it minds them only from outside: TERM at once; USR1 as soon as no other process is left in its pid namespace.
@@ -400,7 +402,7 @@ _Noreturn static void hold(int dumpable) {
   SYS3(__NR_close_range, 0, 0xffffffffu, 0);
   SYS4(__NR_rt_sigaction, SIGCHLD_, ADDRESS(ignore), 0, 8);
   while (wait_any(&status, WNOHANG_) > 0) continue;
-  SYS5(__NR_prctl, PR_SET_NAME_, ADDRESS("penne-holder"), 0, 0, 0);
+  SYS5(__NR_prctl, PR_SET_NAME_, ADDRESS(HOLDER), 0, 0, 0);
   SYS5(__NR_prctl, PR_SET_DUMPABLE_, dumpable, 0, 0, 0);
   for (;;) {
     i64 signal = SYS4(__NR_rt_sigtimedwait, ADDRESS(&wanted), ADDRESS(info), leaving ? ADDRESS(second) : 0, sizeof wanted);
@@ -510,10 +512,15 @@ _Noreturn static void agent(i32 socket) {
 }
 
 // Entry of the executed agent: argv[1] is the number of its socket, in decimal. With two arguments, which are for people
-// to read, it is a holder.
+// to read, and by the name of a holder it is one; a script whose interpreter is /proc/self/exe has another name.
 __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
   i32 socket = 0;
-  if (stack[0] == 3) hold(0);
+  if (stack[0] == 3) {
+    const char *name = (const char *)(uintptr_t)stack[1];
+    for (u64 i = 0; i < sizeof HOLDER; i++)
+      if (name[i] != HOLDER[i]) leave(127);
+    hold(0);
+  }
   if (stack[0] != 2) leave(127);
   for (const char *c = (const char *)(uintptr_t)stack[2]; *c >= '0' && *c <= '9'; c++) socket = socket * 10 + (*c - '0');
   SYS3(__NR_fcntl, socket, F_SETFD_, FD_CLOEXEC_);  // a program that takes the agent's place must not have it

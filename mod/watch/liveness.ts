@@ -17,14 +17,18 @@ import { ProcReader } from "./proc_tasks.ts";
 import { isOrphan, type KnownNamespace } from "./tracker.ts";
 
 /** Milliseconds from one look to the next, for one that nothing known holds; the last one again and again. */
-const DELAYS = [2, 10, 40, 150, 300, 500] as const;
-/** Milliseconds from the release to the kernel's really letting go: later than that it is held by something unseen. */
-const GRACE = 200;
+const DELAYS = [2, 10, 40, 150, 200, 250] as const;
+/**
+ * Milliseconds from the release to the kernel's really letting go: later than that it is held by something unseen. Mounts
+ * are taken apart by whoever has called umount(2), after a while; and network namespaces, which hold their owner, by
+ * a thread of the kernel.
+ */
+const GRACE = { exit: 200, left: 200, unknown: 200, unmounted: 600, child: 600 } as const;
 /** Looked at in one turn. */
 const BATCH = 512;
-/** Milliseconds between two parts of the slow round, and least number looked at in one. */
+/** Milliseconds between two parts of the slow round, and how many are looked at in one: all of some thousands in a second. */
 const SWEEP_INTERVAL = 250;
-const SWEEP_BATCH = 256;
+const SWEEP_BATCH = 1024;
 /** Inode number of the initial user namespace, the same on all kernels. */
 const INIT_USER = 0xeffffffd;
 
@@ -53,6 +57,8 @@ export class Liveness {
   /** Those that could be opened once. */
   #seen = new WeakSet<KnownNamespace>();
   #onEnd: OnEnd;
+  #beforeEnds: () => void;
+  #ended: [KnownNamespace, exact: boolean][] = [];
   #all: () => Iterable<KnownNamespace>;
   #round: Iterator<KnownNamespace> | null = null;
   #sweepAt = 0;
@@ -61,9 +67,11 @@ export class Liveness {
 
   /**
    * @param all All that are known, for the slow round.
+   * @param beforeEnds Called before ends are told, so that what has led to them can be.
    * @param onEnd Told of each end.
    */
-  constructor(all: () => Iterable<KnownNamespace>, onEnd: OnEnd) {
+  constructor(all: () => Iterable<KnownNamespace>, beforeEnds: () => void, onEnd: OnEnd) {
+    this.#beforeEnds = beforeEnds;
     this.#all = all;
     this.#onEnd = onEnd;
     const own = this.#handles.read(cString("/proc/self/ns/user"));
@@ -143,14 +151,14 @@ export class Liveness {
         const life = this.ask(namespace);
         if (life === "ended") {
           this.#known.delete(namespace);
-          this.#onEnd(namespace, true);
+          this.#ended.push([namespace, true]);
           continue;
         }
-        if (life === "alive" && now - waiting.since > GRACE) {
+        if (life === "alive" && now - waiting.since > GRACE[namespace.released]) {
           if (this.#isHeldByZombie(namespace)) waiting.since = now;
           else namespace.heldUnseen = true;
         }
-        if (life === "unknown" && now - waiting.since > GRACE) unknown.push(namespace);
+        if (life === "unknown" && now - waiting.since > GRACE[namespace.released]) unknown.push(namespace);
         waiting.stage = Math.min(stage + 1, DELAYS.length - 1);
         this.#put(waiting, now);
       }
@@ -158,6 +166,19 @@ export class Liveness {
     }
     if (unknown.length > 0) this.#search(unknown, now);
     if (now >= this.#sweepAt) this.#sweep(now);
+    if (this.#ended.length === 0) return;
+    let ended = this.#ended;
+    this.#ended = [];
+    this.#beforeEnds();
+    // Those that belonged to others first: their end is the others' cause.
+    while (ended.length > 0) {
+      const [now, later] = [
+        ended.filter(([{ children }]) => children <= 0),
+        ended.filter(([{ children }]) => children > 0),
+      ];
+      for (const [namespace, exact] of now.length > 0 ? now : later) this.#onEnd(namespace, exact);
+      ended = now.length > 0 ? later : [];
+    }
   }
 
   /** A process that has ended keeps its user namespace until somebody has waited for it. */
@@ -178,7 +199,7 @@ export class Liveness {
         continue;
       }
       this.#known.delete(namespace);
-      this.#onEnd(namespace, false);
+      this.#ended.push([namespace, false]);
     }
   }
 
@@ -206,7 +227,7 @@ export class Liveness {
       }
       const namespace = next.value;
       if (namespace.ended || this.#known.has(namespace)) continue;
-      if (this.ask(namespace) === "ended") this.#onEnd(namespace, true);
+      if (this.ask(namespace) === "ended") this.#ended.push([namespace, true]);
       else if (isOrphan(namespace)) this.orphaned(namespace, now);
     }
   }

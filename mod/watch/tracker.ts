@@ -479,6 +479,8 @@ export class Tracker {
       });
     }
     if (born) this.#born(fact, task, born);
+    // Of a task that is not known: nothing is known to hold it.
+    if (namespace && !task && isOrphan(namespace)) this.#options.onOrphan?.(namespace);
   }
 
   /** What a call has made belongs to the user namespace that it has made. */

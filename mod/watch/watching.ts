@@ -94,7 +94,7 @@ export class Watching implements Disposable {
     this.#sink = sink;
     const filter = this.#filter = request.filter ?? {};
     this.#events = request.events;
-    this.#liveness = new Liveness(() => this.#tracker.namespaces(), (namespace, exact) => {
+    this.#liveness = new Liveness(() => this.#tracker.namespaces(), () => this.#catchCauses(), (namespace, exact) => {
       this.#tracker.died(namespace, monotonic(), exact, exact ? "handle" : "search");
     });
     const { wanted, narrow } = this.#backendFilter();
@@ -165,12 +165,15 @@ export class Watching implements Disposable {
     const facts: Fact[] = [];
     const lost = backend.read((fact) => facts.push(fact));
     this.#tracker.load(tasks, facts);
-    for (const name of this.#names?.all ?? []) this.#mounted(name);
+    const changes = this.#names?.take() ?? [];
+    // What has come since the attaching is told of, and counted, as a change.
+    const changed = new Set(changes.map(({ inum, path }) => `${inum} ${path}`));
+    for (const name of this.#names?.all ?? []) if (!changed.has(`${name.inum} ${name.path}`)) this.#mounted(name);
     this.#meetNamespaces();
     this.#put(this.#capabilities(new Set(tasks.filter(({ slots }) => slots.size > 0).map(({ pid }) => pid)), refused));
     for (const fact of facts) this.#apply(fact);
     this.#tracker.settle();
-    this.#changeNames(this.#names?.take() ?? []);
+    this.#changeNames(changes);
     if (lost > 0) this.#onLost(lost);
     if (backend.fd) this.#watched.push(this.#reactor.watch(backend.fd, EPOLL.IN, () => this.#turn()));
     if (this.#names) {
@@ -199,11 +202,7 @@ export class Watching implements Disposable {
 
   /** Namespaces that the back end can list although no task is in them. */
   #meetNamespaces(): void {
-    const { namespaces } = this.#backend as Backend & {
-      namespaces?: () => Iterable<{ type: KnownNamespace["type"]; inum: number; id: string | null }>;
-    };
-    if (!namespaces) return;
-    for (const { type, inum, id } of namespaces.call(this.#backend)) {
+    for (const { type, inum, id } of this.#backend.namespaces?.() ?? []) {
       const namespace = this.#tracker.know(type, { inum, id });
       namespace.heldUnseen = namespace.tasks === 0 && namespace.mounts === 0;
     }
@@ -277,6 +276,14 @@ export class Watching implements Disposable {
     this.#liveness.look(performance.now());
     if (!this.#behind && this.#sink.full) this.#fallBehind();
     this.#finishTurn();
+  }
+
+  /** Looks what has happened since the turn began: what has just ended has done so because of something. */
+  #catchCauses(): void {
+    const changes = this.#names?.source === "fanotify" ? this.#names.take() : [];
+    // Who looks from time to time would have to look at everything.
+    if (this.#backend.fd) this.#readBackend();
+    this.#changeNames(changes);
   }
 
   #locate(pid: number): { path: string; container: string | null } | null {

@@ -78,8 +78,8 @@ for (const backend of BACKENDS) {
       call(agent, "getpid");
       const { inum, id } = idOf(agent.pid, "net");
       const dead = () => watcher.told().find((told) => told.event === "death" && told.id === id);
-      const stillAlive = async (holder: string) => {
-        await pause(350);
+      const stillAlive = async (holder: string, milliseconds = 350) => {
+        await pause(milliseconds);
         assertEquals(dead(), undefined, `held by ${holder}`);
       };
       await watcher.first("its birth is told of", (told) => told.event === "birth" && told.id === id);
@@ -97,7 +97,7 @@ for (const backend of BACKENDS) {
         socket = inside.open("socket", 2, 2, 0);
         fd.close();
       }
-      await stillAlive("a socket");
+      await stillAlive("a socket", 600);
       const held = [...Deno.readDirSync(`/proc/${watcher.daemon.child.pid}/fd`)].map(({ name }) => {
         try {
           return Deno.readLinkSync(`/proc/${watcher.daemon.child.pid}/fd/${name}`);
@@ -121,7 +121,7 @@ for (const backend of BACKENDS) {
     await using lab = new NetLab();
     const path = await Deno.makeTempFile({ prefix: "penne-cause-" });
     lab.defer(() => sh(["sh", "-c", `umount ${path} 2>/dev/null; rm -f ${path}`]).then(() => {}));
-    const watcher = await watchJson(lab, [...args, "--event", "birth,death", "--type", "uts,user"]);
+    const watcher = await watchJson(lab, [...args, "--event", "ns,birth,death", "--type", "uts,user"]);
     const cause = async (what: string, id: string | null) => {
       const start = performance.now();
       const told = await watcher.first(what, (one) => one.event === "death" && one.id === id, 5);
@@ -156,6 +156,10 @@ for (const backend of BACKENDS) {
     }
     const { id: above } = idOf(outer.pid, "user");
     await watcher.first("the outer birth", (told) => told.event === "birth" && told.id === above);
+    await watcher.first(
+      "the join",
+      ({ event, pid, new: to }) => event === "ns" && pid === inner.pid && to.id === above,
+    );
     call(inner, "unshare", CLONE.NEWUSER);
     const { id: below } = idOf(inner.pid, "user");
     await watcher.first("the inner birth", (told) => told.event === "birth" && told.id === below);
@@ -176,9 +180,9 @@ for (const backend of BACKENDS) {
     const watcher = await watchJson(lab, ["--backend", backend, "--event", "name"]);
     const waiter = lab.start([penne(), "wait", last, "--for", "present"]);
     // Each name with the time from which on it may be told to be mounted: that of its `ip netns add`.
-    const script = `for i in $(seq 300); do echo "$i $(cut -d' ' -f1 /proc/uptime)"; ` +
+    const script = `for i in $(seq 300); do date +%s.%N; ` +
       `ip netns add ${prefix}$i; ip netns del ${prefix}$i; done`;
-    await must(["sh", "-c", script]);
+    const begun = (await must(["sh", "-c", script])).trim().split("\n").map(Number);
     const names = () => watcher.told().filter((told) => told.event === "name" && told.path.includes(prefix));
     await until("all are told of", () => names().length >= 600, 10).catch((error) => {
       throw new Error(`${error.message}: ${names().length} of 600`);
@@ -189,6 +193,7 @@ for (const backend of BACKENDS) {
       const states = told.filter((one) => one.path === path);
       assertEquals(states.map(({ state, type }) => [state, type]), [["mounted", "net"], ["gone", "net"]], path);
       assert(states.every(({ inum, exact }) => typeof inum === "number" || exact === false), path);
+      assert(Date.parse(states[0]!.time) / 1000 >= begun[i - 1]! - 0.002, `${path} is told of early`);
     }
     // Waiting sees names that stay; one that was there for an instant it may have missed.
     await must(["ip", "netns", "add", last]);
@@ -376,7 +381,7 @@ test(
     const watcher = await watchJson(lab, OFTEN, { user: true });
     const [{ denied }] = watcher.told() as [Told];
     assert(denied > 0);
-    const daemon = lab.start(asUser(["unshare", "--user", "--map-root-user", "--net", "sleep", "0.5"]));
+    const daemon = lab.start(asUser(["sh", "-c", "sleep 0.3; unshare --user --map-root-user --net sleep 0.5; true"]));
     const birth = await watcher.first("its birth", (told) => told.event === "birth" && told.type === "net");
     await daemon.ended;
     const death = await watcher.first("its death", (told) => told.event === "death" && told.inum === birth.inum);
