@@ -43,6 +43,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "Watching namespaces: start, latency, and storms, beside forkstat and bpftrace",
     open: async () => await (await import("./watch.ts")).openWatch(),
   },
+  "watch-rate": {
+    title: "Watching namespaces: the highest rate at which nothing is lost",
+    open: async () => await (await import("./watch.ts")).openWatchRate(),
+  },
   enter: {
     title: "From the start of a program to its command's first instruction in namespaces that exist already",
     open: async () => await (await import("./enter.ts")).openEnter(),

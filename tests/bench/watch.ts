@@ -1,36 +1,41 @@
 // Watchers of namespaces and processes: start, latency, what is lost in a storm, and what a storm loses by being watched.
 //
-// All run the same storms (storm.c) in turn. Latency is from the return of unshare(2), as the storm has stamped it, to the
-// arrival of the line in the reader (stamp.c). A watcher's lines are counted by the storm's own processes.
+// All run the same storms (storm.c) in turn. A watcher writes into a FIFO that a reader (stamp.c) empties and stamps, with
+// nobody in between. Latency is from the return of unshare(2), as the storm has stamped it, to the arrival of the line.
 
 import { BACKENDS } from "../../mod/watch/choose.ts";
+import { monotonic } from "../../mod/watch/clock.ts";
 import { type Contest, type Contestant, type Outcome, type Sample, summarise } from "./harness.ts";
-import { PENNE_BINARY, Workshop } from "./workshop.ts";
+import { PENNE_BINARY, runTool, Workshop } from "./workshop.ts";
 
 /** Goals: milliseconds of latency, 99th percentile; of the start; percent of slowdown of a storm of net namespaces. */
 const GOAL = { latency: 2, start: 150, net: 5 } as const;
 /** Events of the slow stream, and its rate a second; events of each storm. */
-const STREAM = { count: 200, rate: 200 } as const;
-const STORM = { net: 300, uts: 5000 } as const;
-const TIME_LIMIT = 60_000;
+const STREAM = { count: 300, rate: 200 } as const;
+const STORM = { net: 300, uts: 50_000 } as const;
+/** Events of the storm whose rate is the highest, and seconds at half of that. */
+const RATE = { count: 1_000_000, seconds: 10 } as const;
+const TIME_LIMIT = 120_000;
 const NOBODY = "nobody watches";
 
-const BPFTRACE = "tracepoint:syscalls:sys_exit_unshare { @made++; }";
+const BPFTRACE = 'BEGIN { printf("ready\\n"); } tracepoint:syscalls:sys_exit_unshare { @made++; }';
 
 /** What is known of a watcher. */
 interface Watcher {
   readonly name: string;
   readonly argv: readonly string[];
-  /** Finds the process in a line that tells of a storm's unshare(2) or, where that is not seen, its fork. */
-  readonly line: RegExp | null;
+  /** Whether its lines are penne's. */
+  readonly reads: boolean;
 }
 
-/** A watcher that runs, its lines going to a file with their times. */
-interface Running {
-  readonly process: Deno.ChildProcess;
-  readonly stamp: Deno.ChildProcess;
-  readonly file: string;
-  readonly start: number;
+/** What a storm has been. */
+interface Storm {
+  /** Those that were stamped: which one, when, by whom. */
+  readonly made: readonly (readonly [index: number, time: number, pid: number])[];
+  readonly pid: number;
+  /** Milliseconds of the clock, and of processors. */
+  readonly wall: number;
+  readonly cpu: number;
 }
 
 /** Processor seconds that a process has used. */
@@ -42,6 +47,107 @@ function processorTime(pid: number): number {
 
 async function pause(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** A watcher that runs, its lines going to a file with their times. */
+class Running {
+  readonly pid: number;
+  readonly #process: Deno.ChildProcess;
+  readonly #stamp: Deno.ChildProcess;
+  readonly #file: string;
+  readonly #began: number;
+
+  constructor(stamp: string, argv: readonly string[], files: string) {
+    const fifo = `${files}.fifo`;
+    this.#file = `${files}.lines`;
+    const made = new Deno.Command("mkfifo", { args: [fifo] }).outputSync();
+    if (!made.success) throw new Error("cannot make a FIFO");
+    this.#stamp = new Deno.Command(stamp, { args: [fifo, this.#file], stdin: "null" }).spawn();
+    this.#began = Number(monotonic());
+    this.#process = new Deno.Command("sh", {
+      args: ["-c", 'fifo=$1; shift; exec "$@" >"$fifo"', "sh", fifo, ...argv],
+      stdin: "null",
+      stderr: "null",
+    }).spawn();
+    this.pid = this.#process.pid;
+  }
+
+  async #lines(): Promise<string[]> {
+    try {
+      return (await Deno.readTextFile(this.#file)).split("\n").slice(0, -1);
+    } catch {
+      return [];
+    }
+  }
+
+  /** Milliseconds to the first line, and, as something happens all the time, to the second one. */
+  async started(tickle: boolean): Promise<{ start: number; event: number | null }> {
+    const wanted = tickle ? 2 : 1;
+    for (let tries = 0; tries < 1000; tries++) {
+      if (tickle) await new Deno.Command("true").output();
+      else await pause(5);
+      const lines = await this.#lines();
+      if (lines.length < wanted) continue;
+      const [start, event = null] = lines.map((line) => (Number(line.split(" ", 1)[0]) - this.#began) / 1e6);
+      return { start: start!, event };
+    }
+    throw new Error("it says nothing");
+  }
+
+  /** Ends it, and gives all lines that were kept. */
+  async end(): Promise<string[]> {
+    this.kill();
+    await Promise.all([this.#process.status, this.#stamp.status]);
+    return await this.#lines();
+  }
+
+  kill(): void {
+    try {
+      this.#process.kill("SIGINT");
+    } catch {
+      // It has ended.
+    }
+  }
+}
+
+/** What penne has told of storms. */
+class Told {
+  readonly lost: number;
+  readonly #byPid = new Map<number, number[]>();
+
+  constructor(lines: readonly string[]) {
+    let lost = 0;
+    for (const line of lines) {
+      const space = line.indexOf(" ");
+      const text = line.slice(space + 1);
+      lost += Number(/^lost: count=(\d+)/.exec(text)?.[1] ?? 0);
+      // What a resync has told is no event.
+      const pid = text.endsWith("exact=false") ? NaN : Number(/^ns: pid=(\d+) type=(?:net|uts) /.exec(text)?.[1]);
+      if (!pid) continue;
+      const times = this.#byPid.get(pid) ?? [];
+      times.push(Number(line.slice(0, space)));
+      this.#byPid.set(pid, times);
+    }
+    this.lost = lost;
+  }
+
+  count(pid: number): number {
+    return this.#byPid.get(pid)?.length ?? 0;
+  }
+
+  /** Milliseconds from each stamped event to its line, in order. */
+  latencies({ made, pid }: Storm): number[] {
+    return made.flatMap(([index, time, maker]) => {
+      const at = this.#byPid.get(maker)?.[maker === pid ? index : 0];
+      return at === undefined ? [] : [(at - time) / 1e6];
+    }).sort((a, b) => a - b);
+  }
+}
+
+function percentiles(latencies: readonly number[]): { median?: number; p99?: number } {
+  const median = summarise([...latencies])?.median;
+  const p99 = latencies[Math.floor(latencies.length * 0.99)];
+  return { ...median !== undefined && { median }, ...p99 !== undefined && { p99 } };
 }
 
 class Arena {
@@ -56,56 +162,44 @@ class Arena {
     this.#stamp = stamp;
   }
 
-  async #start({ argv }: Watcher): Promise<Running> {
-    const file = `${this.#workshop.directory}/lines-${this.#count++}`;
-    const began = performance.now();
-    const process = new Deno.Command(argv[0]!, { args: argv.slice(1), stdout: "piped", stdin: "null", stderr: "null" })
-      .spawn();
-    // The first piece is its start; all others are stamped.
-    const stamp = new Deno.Command(this.#stamp, { args: [file], stdin: "piped" }).spawn();
-    const reader = process.stdout.getReader();
-    const first = await reader.read();
-    if (first.done) throw new Error(`${argv[0]} has ended`);
-    const start = performance.now() - began;
-    reader.releaseLock();
-    process.stdout.pipeTo(stamp.stdin).catch(() => {});
-    return { process, stamp, file, start };
+  start({ argv }: Watcher): Running {
+    return new Running(this.#stamp, argv, `${this.#workshop.directory}/watcher-${this.#count++}`);
   }
 
-  async storm(kind: "uts" | "net", count: number, rate: number): Promise<{ lines: string[]; pid: number; ms: number }> {
-    const { success, stdout } = await new Deno.Command(this.#storm, { args: [kind, `${count}`, `${rate}`] }).output();
-    if (!success) throw new Error("the storm has failed");
-    const lines = new TextDecoder().decode(stdout).trim().split("\n");
-    const [pid, ns] = lines.pop()!.split(" ").map(Number) as [number, number];
-    return { lines, pid, ms: ns / 1e6 };
+  async storm(kind: "uts" | "net", count: number, rate: number): Promise<Storm> {
+    const lines = new TextDecoder().decode(await runTool([this.#storm, kind, `${count}`, `${rate}`])).trim().split(
+      "\n",
+    );
+    const [pid, wall, cpu] = lines.pop()!.split(" ").map(Number) as [number, number, number];
+    const made = lines.map((line) => line.split(" ").map(Number) as [number, number, number]);
+    return { made, pid, wall: wall / 1e6, cpu: cpu / 1e6 };
   }
 
+  /** What is taken of every watcher. */
   async measure(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
-    const running = await this.#start(watcher);
-    const end = () => {
-      try {
-        running.process.kill("SIGTERM");
-      } catch {
-        // It has ended.
-      }
-    };
+    const running = this.start(watcher);
+    const end = () => running.kill();
     signal.addEventListener("abort", end);
     try {
+      const { start, event } = await running.started(watcher.reads);
       await pause(300);
       const stream = await this.storm("net", STREAM.count, STREAM.rate);
       const net = await this.storm("net", STORM.net, 0);
+      const before = processorTime(running.pid);
       const uts = await this.storm("uts", STORM.uts, 0);
-      await pause(500);
-      const cpu = processorTime(running.process.pid);
-      end();
-      await Promise.all([running.process.status, running.stamp.status]);
-      const told = (await Deno.readTextFile(running.file)).split("\n");
+      await pause(1000);
+      const cpu = processorTime(running.pid) - before;
+      const told = new Told(await running.end());
+      const storms = { net: net.wall, netCpu: net.cpu, uts: uts.wall, utsCpu: uts.cpu, cpu, start };
+      if (!watcher.reads) return storms;
+      const latencies = told.latencies(stream);
       return {
-        start: running.start,
-        net: net.ms,
-        uts: uts.ms,
-        cpu,
-        ...this.#read(watcher, told, stream.lines, uts.pid),
+        ...storms,
+        ...event !== null && { event },
+        ...percentiles(latencies),
+        seen: latencies.length / STREAM.count * 100,
+        told: told.count(uts.pid),
+        lost: told.lost,
       };
     } finally {
       signal.removeEventListener("abort", end);
@@ -113,33 +207,50 @@ class Arena {
     }
   }
 
-  /** Latencies, and how much of the storm was told of. */
-  #read({ line }: Watcher, told: readonly string[], stream: readonly string[], uts: number): Sample {
-    if (!line) return {};
-    const arrived = new Map<number, number>();
-    let [count, lost] = [0, 0];
-    for (const one of told) {
-      const space = one.indexOf(" ");
-      const text = one.slice(space + 1);
-      lost += Number(/^lost: count=(\d+)/.exec(text)?.[1] ?? 0);
-      const pid = Number(line.exec(text)?.[1]);
-      if (pid === uts) count++;
-      if (pid && !arrived.has(pid)) arrived.set(pid, Number(one.slice(0, space)));
+  /** The highest rate, and then half of that for a while. */
+  async rate(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
+    const running = this.start(watcher);
+    const end = () => running.kill();
+    signal.addEventListener("abort", end);
+    try {
+      await running.started(true);
+      await pause(300);
+      const fast = await this.storm("uts", RATE.count, 0);
+      await pause(2000);
+      const rate = Math.floor(RATE.count / fast.wall * 1000);
+      const before = processorTime(running.pid);
+      const half = await this.storm("uts", Math.floor(rate / 2) * RATE.seconds, Math.floor(rate / 2));
+      await pause(2000);
+      const cpu = processorTime(running.pid) - before;
+      const lines = await running.end();
+      const told = new Told(lines);
+      const made = Math.floor(rate / 2) * RATE.seconds;
+      return {
+        rate: rate / 1000,
+        fastMissed: RATE.count - told.count(fast.pid),
+        halfRate: made / half.wall,
+        halfMissed: made - told.count(half.pid),
+        lost: told.lost,
+        ...percentiles(told.latencies(half)),
+        cpu: cpu / (half.wall / 1000) * 100,
+      };
+    } finally {
+      signal.removeEventListener("abort", end);
+      end();
     }
-    const latencies = stream.flatMap((one) => {
-      const [time, pid] = one.split(" ").map(Number) as [number, number];
-      const at = arrived.get(pid);
-      return at === undefined ? [] : [(at - time) / 1e6];
-    }).sort((a, b) => a - b);
-    const median = summarise(latencies)?.median;
-    const p99 = latencies[Math.floor(latencies.length * 0.99)];
-    return {
-      ...median !== undefined && { median },
-      ...p99 !== undefined && { p99 },
-      seen: latencies.length / STREAM.count * 100,
-      told: count,
-      lost,
-    };
+  }
+}
+
+/** Sets the helpers up. */
+async function openArena(): Promise<{ workshop: Workshop; arena: Arena; penne: string }> {
+  if (Deno.uid() !== 0) throw new Error("only root may watch everything");
+  const workshop = new Workshop();
+  try {
+    const arena = new Arena(workshop, await workshop.compile("storm"), await workshop.compile("stamp"));
+    return { workshop, arena, penne: workshop.install(PENNE_BINARY, "penne") };
+  } catch (error) {
+    workshop[Symbol.dispose]();
+    throw error;
   }
 }
 
@@ -149,80 +260,113 @@ class Arena {
  * @returns The contest.
  */
 export async function openWatch(): Promise<Contest> {
-  if (Deno.uid() !== 0) throw new Error("only root may watch everything");
-  const workshop = new Workshop();
-  try {
-    const arena = new Arena(workshop, await workshop.compile("storm"), await workshop.compile("stamp"));
-    const penne = workshop.install(PENNE_BINARY, "penne");
-    const watchers: Watcher[] = [
-      ...BACKENDS.map((backend) => ({
-        name: `penne ${backend}`,
-        argv: [penne, "watch", "--backend", backend],
-        line: /^ns: pid=(\d+) type=(?:net|uts) /,
-      })),
-      { name: "forkstat", argv: ["stdbuf", "-oL", "forkstat", "-l", "-e", "fork"], line: null },
-      { name: "bpftrace", argv: ["bpftrace", "-e", `BEGIN { printf("ready\\n"); } ${BPFTRACE}`], line: null },
-    ];
-    const contestants: Contestant[] = [
-      {
-        name: NOBODY,
-        measure: async () => ({
-          net: (await arena.storm("net", STORM.net, 0)).ms,
-          uts: (await arena.storm("uts", STORM.uts, 0)).ms,
-        }),
+  const { workshop, arena, penne } = await openArena();
+  const watchers: Watcher[] = [
+    ...BACKENDS.map((backend) => ({
+      name: `penne ${backend}`,
+      argv: [penne, "watch", "--backend", backend],
+      reads: true,
+    })),
+    { name: "forkstat", argv: ["stdbuf", "-oL", "forkstat", "-l", "-e", "fork"], reads: false },
+    { name: "bpftrace", argv: ["bpftrace", "-e", BPFTRACE], reads: false },
+  ];
+  const contestants: Contestant[] = [
+    {
+      name: NOBODY,
+      measure: async () => {
+        await arena.storm("net", STREAM.count, STREAM.rate);
+        const net = await arena.storm("net", STORM.net, 0);
+        const uts = await arena.storm("uts", STORM.uts, 0);
+        return { net: net.wall, netCpu: net.cpu, uts: uts.wall, utsCpu: uts.cpu };
       },
-      ...watchers.map((watcher) => ({
-        name: watcher.name,
-        measure: (signal: AbortSignal) => arena.measure(watcher, signal),
-      })),
-    ];
-    return {
-      conditions: [
-        `a stream of ${STREAM.count} net namespaces at ${STREAM.rate}/s, then ${STORM.net} of them and ${STORM.uts} uts ` +
-        "namespaces as fast as one process can",
-      ],
-      metrics: [
-        { name: "start", title: "from the start to the first line" },
-        { name: "median", title: "from unshare's return to the line, median" },
-        { name: "p99", title: "the same, 99th percentile" },
-        { name: "seen", title: "of the stream, told of", unit: "%", digits: 1 },
-        { name: "net", title: "the storm of net namespaces" },
-        { name: "uts", title: "the storm of uts namespaces" },
-        { name: "told", title: `of the ${STORM.uts} uts namespaces, changes told of`, unit: "", digits: 0 },
-        { name: "lost", title: "events told to be lost", unit: "", digits: 0 },
-        { name: "cpu", title: "processor time", unit: "s" },
-      ],
-      contestants,
-      baseline: NOBODY,
-      warmUp: 1,
-      mostRounds: 10,
-      pause: 300,
-      timeLimit: TIME_LIMIT,
-      conclude: concludeWatch,
-      [Symbol.asyncDispose]: () => Promise.resolve(workshop[Symbol.dispose]()),
-    };
-  } catch (error) {
-    workshop[Symbol.dispose]();
-    throw error;
-  }
+    },
+    ...watchers.map((watcher) => ({
+      name: watcher.name,
+      measure: (signal: AbortSignal) => arena.measure(watcher, signal),
+    })),
+  ];
+  return {
+    conditions: [
+      `a stream of ${STREAM.count} net namespaces at ${STREAM.rate}/s, then ${STORM.net} of them and ${STORM.uts} uts ` +
+      "namespaces as fast as one process can",
+    ],
+    metrics: [
+      { name: "start", title: "from the start to the first line" },
+      { name: "event", title: "from the start to the first event" },
+      { name: "median", title: "from unshare's return to the line, median" },
+      { name: "p99", title: "the same, 99th percentile" },
+      { name: "seen", title: "of the stream, told of", unit: "%", digits: 1 },
+      { name: "net", title: "the storm of net namespaces" },
+      { name: "netCpu", title: "its processor time" },
+      { name: "uts", title: "the storm of uts namespaces" },
+      { name: "utsCpu", title: "its processor time" },
+      { name: "told", title: `of the ${STORM.uts} uts namespaces, changes told of`, unit: "", digits: 0 },
+      { name: "lost", title: "events told to be lost", unit: "", digits: 0 },
+      { name: "cpu", title: "the watcher's processor time in that storm, and a second after", unit: "s" },
+    ],
+    contestants,
+    baseline: NOBODY,
+    warmUp: 1,
+    mostRounds: 10,
+    pause: 300,
+    timeLimit: TIME_LIMIT,
+    conclude: concludeWatch,
+    [Symbol.asyncDispose]: () => Promise.resolve(workshop[Symbol.dispose]()),
+  };
+}
+
+/**
+ * Sets up the search for the highest rate at which nothing is lost.
+ *
+ * @returns The contest.
+ */
+export async function openWatchRate(): Promise<Contest> {
+  const { workshop, arena, penne } = await openArena();
+  const watcher = { name: "penne ebpf", argv: [penne, "watch", "--backend", "ebpf"], reads: true };
+  return {
+    conditions: [
+      `${RATE.count} times unshare(CLONE_NEWUTS) as fast as one process can, then ${RATE.seconds} s at half that rate, ` +
+      "all of it written as text and read",
+    ],
+    metrics: [
+      { name: "rate", title: "events a second, as fast as one process can", unit: "thousand", digits: 1 },
+      { name: "fastMissed", title: "of those, not told of", unit: "", digits: 0 },
+      { name: "halfRate", title: "events a second at half the rate", unit: "thousand", digits: 1 },
+      { name: "halfMissed", title: "of those, not told of", unit: "", digits: 0 },
+      { name: "lost", title: "events told to be lost", unit: "", digits: 0 },
+      { name: "median", title: "at half the rate, from unshare's return to the line, median" },
+      { name: "p99", title: "the same, 99th percentile" },
+      { name: "cpu", title: "the watcher's share of a processor at half the rate", unit: "%", digits: 0 },
+    ],
+    contestants: [{ name: watcher.name, measure: (signal) => arena.rate(watcher, signal) }],
+    baseline: watcher.name,
+    warmUp: 0,
+    mostRounds: 3,
+    timeLimit: TIME_LIMIT,
+    conclude: () => [],
+    [Symbol.asyncDispose]: () => Promise.resolve(workshop[Symbol.dispose]()),
+  };
 }
 
 function concludeWatch(outcome: Outcome): string[] {
-  return BACKENDS.map((backend) => {
-    const name = `penne ${backend}`;
-    const median = (metric: string) => outcome.median(name, metric);
-    const slower = (metric: string) => {
-      const above = outcome.above(name, NOBODY, metric, "median");
-      const base = outcome.median(NOBODY, metric);
-      return above === null || !base ? "?" : `${(above / base * 100).toFixed(1)} %`;
-    };
-    const start = median("start");
-    if (start === null) return `${name}: cannot tell`;
-    return `${name}: first line ${start.toFixed(0)} ms (goal ${GOAL.start}), p99 ${
-      median("p99")?.toFixed(2) ?? "?"
-    } ms ` +
-      `(goal ${GOAL.latency}), storm of net slower by ${slower("net")} (goal ${GOAL.net} %), of uts by ${
-        slower("uts")
-      }`;
-  });
+  const slower = (name: string, metric: string) => {
+    const above = outcome.above(name, NOBODY, metric, "median");
+    const base = outcome.median(NOBODY, metric);
+    return above === null || !base ? "?" : `${(above / base * 100).toFixed(1)} %`;
+  };
+  const storms = (name: string) =>
+    `storm of net slower by ${slower(name, "net")} (processor time ${slower(name, "netCpu")}; goal ${GOAL.net} %), ` +
+    `of uts by ${slower(name, "uts")} (${slower(name, "utsCpu")})`;
+  return [
+    ...BACKENDS.map((backend) => {
+      const name = `penne ${backend}`;
+      const median = (metric: string) => outcome.median(name, metric);
+      if (median("start") === null) return `${name}: cannot tell`;
+      return `${name}: first event ${median("event")?.toFixed(0) ?? "?"} ms (goal ${GOAL.start}), p99 ${
+        median("p99")?.toFixed(2) ?? "?"
+      } ms (goal ${GOAL.latency}), ${storms(name)}`;
+    }),
+    `bpftrace, merely counting: ${storms("bpftrace")}`,
+    `forkstat: ${storms("forkstat")}`,
+  ];
 }

@@ -335,11 +335,11 @@ test("All namespaces are listed, those without a process too", { ...needs, kerne
 });
 
 test("What does not fit into the ring buffer is counted: told and lost are all that there were", needs, () => {
-  const storm = compile("tests/bench/watch_storm.c", "penne-storm");
+  const storm = compile("tests/bench/storm.c", "penne-storm");
   const count = 20_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) }, { ring: 65536 });
   const once = () => {
-    const { success } = new Deno.Command(storm, { args: ["uts", `${count}`], stdin: "null" }).outputSync();
+    const { success } = new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null" }).outputSync();
     assert(success);
     let told = 0;
     let last = "";
@@ -361,10 +361,10 @@ test("What does not fit into the ring buffer is counted: told and lost are all t
 });
 
 test("A storm that is read meanwhile is told in full", needs, async () => {
-  const storm = compile("tests/bench/watch_storm.c", "penne-storm");
+  const storm = compile("tests/bench/storm.c", "penne-storm");
   const count = 20_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) });
-  const child = new Deno.Command(storm, { args: ["uts", `${count}`], stdin: "null", stdout: "piped" }).spawn();
+  const child = new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null", stdout: "piped" }).spawn();
   let told = 0;
   let lost = 0;
   for (let idle = 0; idle < 3;) {
