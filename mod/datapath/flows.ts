@@ -3,7 +3,7 @@
 import type { Packet } from "../packet/packet.ts";
 import { WordHash } from "./hash.ts";
 import { countFlow } from "./share.ts";
-import { flowEnded } from "./tidy.ts";
+import { FLOW_GARBAGE } from "./tidy.ts";
 
 const KEY = [...crypto.getRandomValues(new Int32Array(2))] as [number, number];
 
@@ -161,7 +161,7 @@ export class FlowTable {
     }
     flow.place = -1;
     countFlow(-1);
-    flowEnded();
+    FLOW_GARBAGE.add();
     if (this.#buckets.length > 64 && this.list.length * 16 < this.#buckets.length) {
       this.#resize(this.#buckets.length / 4);
     }

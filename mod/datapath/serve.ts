@@ -15,7 +15,7 @@ import { answerNeighbour } from "./ndp.ts";
 import { countNamespace } from "./share.ts";
 import { Tcp } from "./tcp.ts";
 import { TcpFlow } from "./tcp_flow.ts";
-import { tidyLater } from "./tidy.ts";
+import { FLOW_GARBAGE } from "./tidy.ts";
 import { Udp } from "./udp.ts";
 import { refuseFragment } from "./unreachable.ts";
 
@@ -148,7 +148,7 @@ class Server implements Datapath {
     const { now } = this.#reactor;
     // From the end: a flow that removes itself is replaced by the last one.
     for (let i = list.length - 1; i >= 0; i--) list[i]?.tick(now);
-    if (list.length === 0) tidyLater(this.#reactor, this.#quiet);
+    if (list.length === 0) FLOW_GARBAGE.collectLater(this.#reactor, this.#quiet);
     this.#timer = list.length > 0 && !this.#path.closed ? this.#reactor.after(TICK, this.#tick) : null;
   };
 

@@ -24,7 +24,7 @@ const DELAYS = [2, 10, 40, 150, 200, 250] as const;
  * a thread of the kernel.
  */
 const GRACE = { exit: 200, left: 200, unknown: 200, unmounted: 600, child: 600 } as const;
-/** Looked at in one turn. */
+/** Looked at in one turn; more where many wait, or a storm would pile them up faster than they are looked at. */
 const BATCH = 512;
 /** Milliseconds between two parts of the slow round, and how many are looked at in one: all of some thousands in a second. */
 const SWEEP_INTERVAL = 250;
@@ -132,7 +132,7 @@ export class Liveness {
    * @param now Milliseconds of `performance.now()`.
    */
   look(now: number): void {
-    let left: number = BATCH;
+    let left: number = Math.max(BATCH, this.#known.size >> 1);
     const unknown: KnownNamespace[] = [];
     for (let stage = 0; stage < DELAYS.length; stage++) {
       const queue = this.#waiting[stage]!;

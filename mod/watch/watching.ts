@@ -10,6 +10,7 @@
 
 import { EPOLL } from "../../ffi/epoll.ts";
 import { SysError } from "../../ffi/errno.ts";
+import { Garbage } from "../reactor/garbage.ts";
 import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
 import { parseCgroup } from "./cgroup.ts";
 import { type BackendChoice, type Chosen, explainRefusals, openBackend } from "./choose.ts";
@@ -48,6 +49,9 @@ export interface Sink {
 
 /** Milliseconds from a loss to the new snapshot: least, and most after losses one upon another. */
 const RESYNC_DELAY = { min: 20, max: 1000 } as const;
+/** Facts whose remains are worth a collection of garbage, and those in five seconds that are quiet. */
+const MANY_FACTS = 100_000;
+const FEW_FACTS = 5000;
 /** Milliseconds between two searches for tasks that have gone without a word, because the kernel filters. */
 const TIDY_INTERVAL = 5000;
 
@@ -78,6 +82,8 @@ export class Watching implements Disposable {
   #resyncDelay: number = RESYNC_DELAY.min;
   #closed = false;
   #narrow = false;
+  #garbage = new Garbage(MANY_FACTS);
+  #facts = 0;
   /** Ids of namespaces, for names. */
   #mounts = new Map<string, KnownNamespace>();
 
@@ -248,6 +254,7 @@ export class Watching implements Disposable {
   }
 
   #apply(fact: Fact): void {
+    this.#facts++;
     this.#tracker.apply(fact);
     if (!this.#behind && this.#sink.full) this.#fallBehind();
   }
@@ -255,6 +262,7 @@ export class Watching implements Disposable {
   #finishTurn(): void {
     if (this.#behind && this.#sink.drained) this.#catchUp();
     this.#sink.flush();
+    this.#tidyMemory();
     const next = this.#liveness.next;
     if (!this.#looking || next < this.#looking.at) {
       this.#looking?.timer.cancel();
@@ -265,6 +273,14 @@ export class Watching implements Disposable {
       });
       this.#looking = { timer, at: next };
     }
+  }
+
+  /** After a storm most of what is in memory is garbage, and nothing else would collect it. */
+  #tidyMemory(): void {
+    if (this.#facts < FEW_FACTS) return;
+    this.#garbage.add(this.#facts);
+    this.#facts = 0;
+    this.#garbage.collectLater(this.#reactor, () => !this.#closed && this.#facts < FEW_FACTS);
   }
 
   #look(): void {
