@@ -13,6 +13,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import { CgroupIds } from "../watch/cgroup.ts";
 import { monotonic, WallClock } from "../watch/clock.ts";
 import type { Filter } from "../watch/event.ts";
+import { taskName } from "../watch/filter.ts";
 import { Followed } from "../watch/follow.ts";
 import { formatJson, formatText } from "../watch/format.ts";
 import { LineSink } from "../watch/line_sink.ts";
@@ -136,7 +137,7 @@ function requestOf(options: ParsedOptions): WatchRequest & { filter: Filter } {
     ...optional("types", words(options, "type", NAMESPACE_TYPES, isNamespaceType)),
     ...optional("pids", numbers(options, "pid", 2 ** 22)),
     ...optional("trees", numbers(options, "tree", 2 ** 22)),
-    ...optional("comms", comms && new Set(comms)),
+    ...optional("comms", comms && new Set(comms.map(taskName))),
     ...optional("uids", users(options)),
     ...optional("cgroups", cgroups(options)),
     ...optional("inums", numbers(options, "ns", 2 ** 32 - 1)),
@@ -231,9 +232,21 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
     using _ended = reactor.watch(followed.pidfd, EPOLL.IN, stop);
     if (!over) reactor.run();
     code = followed.ended ? followed.wait() : 0;
-    if (!gone) summarise(watching, reactor, sink);
   } else if (!over) reactor.run();
-  if (!gone) sink.finish(LAST_LINES);
+  if (!gone) {
+    const end = performance.now() + LAST_LINES;
+    const finish = () => sink.finish(end - performance.now());
+    // A reader that is behind is told what it has missed, if it reads now.
+    const catchUp = () => {
+      if (!watching.behind) return;
+      finish();
+      watching.resume();
+    };
+    catchUp();
+    if (followed) summarise(watching, reactor, sink);
+    catchUp();
+    finish();
+  }
   if (signal !== 0) {
     watching[Symbol.dispose]();
     signals.withDefault(signal, () => call(self, "kill", call(self, "getpid"), signal));

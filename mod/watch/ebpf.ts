@@ -98,6 +98,10 @@ class EbpfBackend implements Backend {
   readonly name = "ebpf";
   readonly period = 0;
   readonly sights: Sights;
+  /** Missing where the kernel has no lists of them, before Linux 6.18. */
+  namespaces?: () => Namespace[];
+  /** See {@linkcode Backend.breathe}. */
+  breathe: () => void = () => {};
   readonly #owned: Disposable[] = [];
   readonly #layout: Layout;
   readonly #programs: Programs;
@@ -152,6 +156,8 @@ class EbpfBackend implements Backend {
       this.#attach();
       if (filter.trees) this.#followAll([...filter.trees]);
       this.sights = this.#look(filter);
+      const { list, id } = this.#layout.common;
+      if (list !== null && id !== null) this.namespaces = () => this.#list();
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -246,6 +252,7 @@ class EbpfBackend implements Backend {
         if (n === 0) break;
         total += n;
         readRecords(bytes.slice(0, n), tell); // facts may be kept
+        this.breathe();
       }
       if (this.#closed || !this.#clock.end(total)) break;
     }
@@ -264,7 +271,7 @@ class EbpfBackend implements Backend {
     return readTasks(concat(parts));
   }
 
-  namespaces(): Namespace[] {
+  #list(): Namespace[] {
     using list = createMap({
       type: MAP_TYPE.ARRAY,
       name: "penne_list",
@@ -274,7 +281,7 @@ class EbpfBackend implements Backend {
       flags: MAP_FLAG.MMAPABLE,
     });
     const code = new Programs(this.#layout, {}, { ...this.#maps, list: list.number }, 0).namespaces();
-    if (code === null) throw new PenneError("list namespaces: this kernel has no lists of them");
+    if (code === null) return [];
     using program = loadProgram({
       type: PROGRAM_TYPE.RAW_TRACEPOINT,
       name: "penne_list",

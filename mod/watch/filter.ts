@@ -3,6 +3,27 @@
 import type { Fact, Filter } from "./event.ts";
 import { slotType } from "./slots.ts";
 
+/** Bytes of a task's name that the kernel keeps. */
+const NAME_MAX = 15;
+
+/**
+ * A task's name as the kernel keeps it, and facts have it.
+ *
+ * @example
+ * ```ts
+ * import { taskName } from "./filter.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(taskName("systemd-resolved"), "systemd-resolve");
+ * ```
+ *
+ * @param name The name.
+ * @returns Its first 15 bytes.
+ */
+export function taskName(name: string): string {
+  return new TextDecoder().decode(new TextEncoder().encode(name).subarray(0, NAME_MAX));
+}
+
 /** What is known of a fact's task beside the fact. */
 export interface FilterContext {
   /** Inode numbers of its namespaces. */

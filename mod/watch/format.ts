@@ -6,9 +6,15 @@ import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import type { WallClock } from "./clock.ts";
 import type { CapabilitiesEvent, TaskEventBase, WatchEvent } from "./watch_event.ts";
 
+/** A JSON string without what a terminal obeys, or a reader takes for the end of a line. */
+function quote(value: string): string {
+  const escape = (char: string) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(value).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, escape);
+}
+
 /** Values that would not be one word are written as JSON strings. */
 function word(value: string): string {
-  return /^[^\s"=\\\p{C}]+$/u.test(value) ? value : JSON.stringify(value);
+  return /^[^\s"=\\\p{C}]+$/u.test(value) ? value : quote(value);
 }
 
 function threadOf({ pid, tid }: TaskEventBase): string {
@@ -113,7 +119,7 @@ function identity(id: NamespaceId | null): string {
 }
 
 function string(text: string | null): string {
-  return text === null ? "null" : JSON.stringify(text);
+  return text === null ? "null" : quote(text);
 }
 
 function task(event: TaskEventBase): string {

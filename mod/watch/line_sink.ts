@@ -108,7 +108,8 @@ export class LineSink implements Sink, Disposable {
   put(event: WatchEvent): void {
     if (this.#gone) return;
     this.#text += this.#format(event);
-    if (this.#text.length > SIZE / 8) this.#encode();
+    // Much may be told in one turn: the reader is slow only if it does not take that while it is told.
+    if (this.#text.length > SIZE / 8) this.flush();
   }
 
   /** Moves the text to memory that can be written from; several records at once, which is much faster. */

@@ -24,8 +24,9 @@ const DELAYS = [2, 10, 40, 150, 200, 250] as const;
  * a thread of the kernel.
  */
 const GRACE = { exit: 200, left: 200, unknown: 200, unmounted: 600, child: 600 } as const;
-/** Looked at in one turn; more where many wait, or a storm would pile them up faster than they are looked at. */
+/** Looked at in one turn, at least; of more that wait so large a part that in a storm they do not become ever more. */
 const BATCH = 512;
+const PART = 1 / 4;
 /** Milliseconds between two parts of the slow round, and how many are looked at in one: all of some thousands in a second. */
 const SWEEP_INTERVAL = 250;
 const SWEEP_BATCH = 1024;
@@ -132,7 +133,7 @@ export class Liveness {
    * @param now Milliseconds of `performance.now()`.
    */
   look(now: number): void {
-    let left: number = Math.max(BATCH, this.#known.size >> 1);
+    let left = Math.max(BATCH, this.#known.size * PART);
     const unknown: KnownNamespace[] = [];
     for (let stage = 0; stage < DELAYS.length; stage++) {
       const queue = this.#waiting[stage]!;

@@ -57,6 +57,11 @@ export class MissedNames {
     if (mount) mount.gone = now;
   }
 
+  /** Whether there is a mount of which the name has not been found yet. */
+  get waiting(): boolean {
+    return this.#mounts.size > 0;
+  }
+
   /** A file has come to a directory of names. */
   created(path: string): void {
     this.#come(this.#files, path, 0);

@@ -7,6 +7,7 @@ import type { NamespaceType } from "../namespaces/types.ts";
 import { CgroupIds } from "./cgroup.ts";
 import { WallClock } from "./clock.ts";
 import type { BackendName, Filter } from "./event.ts";
+import { taskName } from "./filter.ts";
 import type { EventKind, WatchEvent } from "./watch_event.ts";
 import { type Sink, Watching } from "./watching.ts";
 
@@ -87,7 +88,7 @@ function filterOf(options: WatchOptions): Filter {
     ...types && { types: new Set(types) },
     ...pids && { pids: new Set(pids) },
     ...trees && { trees: new Set(trees) },
-    ...comms && { comms: new Set(comms) },
+    ...comms && { comms: new Set(comms.map(taskName)) },
     ...uids && { uids: new Set(uids) },
     ...cgroups && { cgroups: new Set(cgroups.map(idOf)) },
     ...inums && { inums: new Set(inums) },
@@ -216,7 +217,14 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<Watched, void,
   }
   stop = pump(reactor, fail);
   signal?.addEventListener("abort", abort);
-  return records();
+  const iterator = records();
+  // One that has not begun would not come to its `finally`, and one that waits for a record not before that comes.
+  const end = iterator.return.bind(iterator);
+  iterator.return = (value) => {
+    close();
+    return end(value);
+  };
+  return iterator;
 
   async function* records(): AsyncGenerator<Watched, void, undefined> {
     try {

@@ -196,7 +196,8 @@ export class Names implements Disposable {
   poll(): void {
     if (!this.#fanotify) return;
     const events = this.#fanotify.take();
-    if (events.length === 0) return;
+    // The file goes after the mount: perhaps when there is nothing else any more.
+    if (events.length === 0 && !this.#missed.waiting) return;
     const names = events.map(({ mask, id }) => mask & FAN.MNT_ATTACH ? this.#identify(id) : null);
     const now = performance.now();
     // A file comes before what is mounted on it, and goes after that. So by now all files are known to have come on which

@@ -362,7 +362,7 @@ export class Tracker {
   #wants(fact: Fact, task: KnownTask | null | undefined): boolean {
     const { events, filter } = this.#options;
     if (events && !events.has(fact.kind)) return false;
-    return wants(filter, fact, task ? contextOf(task) : NOWHERE);
+    return wants(filter, fact, task ? new TaskContext(task) : NOWHERE);
   }
 
   /** What is told of a task. */
@@ -444,22 +444,23 @@ export class Tracker {
   }
 
   #change(fact: ChangeFact): void {
-    const { slot, reason, tid, errno } = fact;
+    // Each access may make an object.
+    const { slot, reason, tid, errno, old, new: to } = fact;
     const task = this.tasks.get(tid);
     const type = slotType(slot);
-    const before = errno === 0 && fact.new ? this.find(type, fact.new) : null;
+    const before = errno === 0 && to ? this.find(type, to) : null;
     let born: KnownNamespace | null = null;
     let namespace = before;
-    if (errno === 0 && fact.new) {
+    if (errno === 0 && to) {
       const made = reason === "unshare" || reason === "clone";
       // Without ids, a number that is known may be another one's by now; what unshare(2) makes is new.
       const reused = before !== null && fact.exact && reason === "unshare" && before.id === null &&
         before.maker !== null;
       if (reused) this.died(before, fact.mono, true, this.#source);
       if (before === null || reused) {
-        namespace = this.#add(type, fact.new);
+        namespace = this.#add(type, to);
         if (made) born = namespace;
-      } else this.know(type, fact.new);
+      } else this.know(type, to);
     }
     const wanted = this.#wants(fact, task);
     // Told of before the state changes: the filter is about where the task was, and is.
@@ -473,8 +474,8 @@ export class Tracker {
         ...this.#common(fact, task, false),
         type: slot,
         reason,
-        old: fact.old,
-        new: fact.new,
+        old,
+        new: to,
         errno,
       });
     }
@@ -510,7 +511,7 @@ export class Tracker {
     const { filter } = this.#options;
     const { types, inums } = filter;
     namespace.told = (!types || types.has(namespace.type)) && (!inums || inums.has(namespace.inum)) &&
-      wantsTask(filter, fact, task ? contextOf(task) : NOWHERE);
+      wantsTask(filter, fact, task ? new TaskContext(task) : NOWHERE);
     if (namespace.told) this.born++;
     if (!namespace.told || this.#options.events?.has("birth") === false) return;
     const { type, inum, id } = namespace;
@@ -560,13 +561,21 @@ export function isOrphan({ tasks, mounts, children }: KnownNamespace): boolean {
   return tasks <= 0 && mounts <= 0 && children <= 0;
 }
 
-function contextOf(task: KnownTask): FilterContext {
-  return {
-    inTree: task.inTree,
-    get inums() {
-      return task.slots.flatMap((namespace) => namespace ? [namespace.inum] : []);
-    },
-  };
+/** A task, for filters: what few of them ask for is found out when they do. */
+class TaskContext implements FilterContext {
+  #task: KnownTask;
+
+  constructor(task: KnownTask) {
+    this.#task = task;
+  }
+
+  get inTree(): boolean {
+    return this.#task.inTree;
+  }
+
+  get inums(): number[] {
+    return this.#task.slots.flatMap((namespace) => namespace ? [namespace.inum] : []);
+  }
 }
 
 /** A known task as back ends tell of one. */

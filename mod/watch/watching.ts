@@ -54,6 +54,8 @@ const MANY_FACTS = 100_000;
 const FEW_FACTS = 5000;
 /** Milliseconds between two searches for tasks that have gone without a word, because the kernel filters. */
 const TIDY_INTERVAL = 5000;
+/** Facts in one reading that are a flood: more come while they are told. */
+const FLOOD = 32768;
 
 /** What the reader knows while it is behind. */
 interface Behind {
@@ -84,6 +86,8 @@ export class Watching implements Disposable {
   #narrow = false;
   #garbage = new Garbage(MANY_FACTS);
   #facts = 0;
+  /** Whether so much was read that it is not read again before others have had their turn. */
+  #flooded = false;
   /** Ids of namespaces, for names. */
   #mounts = new Map<string, KnownNamespace>();
 
@@ -249,7 +253,12 @@ export class Watching implements Disposable {
   }
 
   #readBackend(): void {
-    const lost = this.#backend.read((fact) => this.#apply(fact));
+    let told = 0;
+    const lost = this.#backend.read((fact) => {
+      told++;
+      this.#apply(fact);
+    });
+    this.#flooded = told > FLOOD;
     if (lost > 0) this.#onLost(lost);
   }
 
@@ -284,18 +293,22 @@ export class Watching implements Disposable {
   }
 
   #look(): void {
-    // What has happened before is told before.
-    const changes = this.#names?.take() ?? [];
-    this.#readBackend();
-    this.#changeNames(changes);
+    // What has happened before is told before; in a flood that could go on for ever.
+    if (!this.#flooded) {
+      const changes = this.#names?.take() ?? [];
+      this.#readBackend();
+      this.#changeNames(changes);
+    }
     // Also where nobody wants to be told: what has ended need not be known any longer.
     this.#liveness.look(performance.now());
+    this.#flooded = false;
     if (!this.#behind && this.#sink.full) this.#fallBehind();
     this.#finishTurn();
   }
 
   /** Looks what has happened since the turn began: what has just ended has done so because of something. */
   #catchCauses(): void {
+    if (this.#flooded) return;
     const changes = this.#names?.source === "fanotify" ? this.#names.take() : [];
     // Who looks from time to time would have to look at everything.
     if (this.#backend.fd) this.#readBackend();

@@ -8,7 +8,7 @@ import { asUser, penne, until } from "../helpers.ts";
 import type { Daemon, NetLab } from "../netlab.ts";
 
 /** Back ends that every test is for which does not name one. */
-export const BACKENDS = ["proc", "poll"] as const;
+export const BACKENDS = ["ebpf", "proc", "poll"] as const;
 /** What the one that looks from time to time needs to look often. */
 export const OFTEN = ["--interval", "0.05"];
 

@@ -5,7 +5,7 @@ import { Agent } from "../../ffi/agent.ts";
 import { CLONE, O } from "../../ffi/consts.ts";
 import { open, waitChild } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
-import { asUser, command, penne, sh, test, until } from "../helpers.ts";
+import { asUser, command, penne, ROOT, sh, test, until } from "../helpers.ts";
 import { must, NetLab } from "../netlab.ts";
 import { BACKENDS, idOf, OFTEN, pause, startShell, type Told, watchJson } from "./watch_lab.ts";
 
@@ -360,14 +360,14 @@ for (const [where, wrap] of PLACES) {
     assert(performance.now() - start < 10_000);
     const told = stdout.trim().split("\n").map((line) => JSON.parse(line));
     assertEquals(told[0].event, "capabilities");
-    for (const { reason } of told[0].refused) assertMatch(reason, /^cannot watch/);
+    for (const { reason } of told[0].refused) assertMatch(reason, /^cannot (watch|observe)/);
     for (const backend of ["ebpf", "proc", "poll"]) {
       const argv = ["timeout", "20", ...wrap([penne(), "watch", "--duration", "0.1", "--backend", backend])];
       const forced = await sh(argv, { cwd: "/" });
       if (forced.code === 0) assertMatch(forced.stdout, new RegExp(`^capabilities: backend=${backend} `));
       else {
         assertEquals(forced.code, 1, forced.stderr);
-        assertMatch(forced.stderr, /^penne: cannot watch/);
+        assertMatch(forced.stderr, /^penne: cannot (watch|observe)/);
       }
     }
   });
@@ -387,6 +387,61 @@ test(
     const death = await watcher.first("its death", (told) => told.event === "death" && told.inum === birth.inum);
     assertEquals(death.id, birth.id);
     await watcher.end();
+  },
+);
+
+test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.18", NEEDS, async () => {
+  await using lab = new NetLab();
+  // What the kernel says of itself, without the names of what is new there.
+  const btf = await Deno.readFile("/sys/kernel/btf/vmlinux");
+  const text = new TextDecoder("latin1").decode(btf);
+  for (const name of ["ns_id", "ns_type", "ns_list_node", "ns_list_entry"]) {
+    for (let at = -1; (at = text.indexOf(`\0${name}\0`, at + 1)) >= 0;) btf[at + 1] = "x".charCodeAt(0);
+  }
+  const path = await Deno.makeTempFile({ prefix: "penne-btf-" });
+  lab.defer(() => Deno.remove(path));
+  await Deno.writeFile(path, btf);
+  const script = 'mount --bind "$0" /sys/kernel/btf/vmlinux && exec "$@"';
+  const wrap = ["unshare", "--mount", "sh", "-c", script, path];
+  const watcher = await watchJson(lab, ["--backend", "ebpf", "--type", "uts"], { wrap });
+  const daemon = lab.start(["unshare", "--uts", "sleep", "0.2"]);
+  const { pid } = daemon.child;
+  const change = await watcher.first("its change", (told) => told.event === "ns" && told.pid === pid);
+  assertEquals([change.reason, change.old], ["unshare", { inum: idOf(Deno.pid, "uts").inum, id: null }]);
+  const birth = await watcher.first("its birth", (told) => told.event === "birth" && told.pid === pid);
+  assertEquals([birth.inum, birth.id, birth.exact], [change.new.inum, null, true]);
+  await daemon.ended;
+  const death = await watcher.first("its end", (told) => told.event === "death" && told.inum === birth.inum);
+  assertEquals([death.cause, death.exact], ["exit", false]); // nobody can be asked
+});
+
+test(
+  "ebpf: a reader that is behind at the end is told how much it has missed: told and lost are all that there was",
+  { root: true, programs: ["gcc"] },
+  async () => {
+    const directory = await Deno.makeTempDir({ prefix: "penne-behind-" });
+    try {
+      const storm = `${directory}/storm`;
+      await must(["gcc", "-O1", "-o", storm, `${ROOT}tests/bench/watch_storm.c`]);
+      const args = ["watch", "--json", "--backend", "ebpf", "--event", "ns", "--type", "uts"];
+      const count = 30_000;
+      const watcher = new Deno.Command(penne(), {
+        args: [...args, "--", "sh", "-c", '"$0" "$@" </dev/null >/dev/null; : >"$0.done"', storm, "uts", `${count}`],
+        stdin: "null",
+        stdout: "piped",
+      }).spawn();
+      await until("the command has ended", () => [...Deno.readDirSync(directory)].length > 1);
+      await pause(700);
+      const { code, stdout } = await watcher.output();
+      assertEquals(code, 0);
+      const all: Told[] = new TextDecoder().decode(stdout).trim().split("\n").map((line) => JSON.parse(line));
+      const told = all.filter(({ event, source }) => event === "ns" && source !== "resync").length;
+      const lost = all.filter(({ event }) => event === "lost").reduce((sum, { count }) => sum + count, 0);
+      assert(lost > 0);
+      assertEquals([told + lost, all.at(-1)?.event], [count, "summary"]);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
   },
 );
 

@@ -1,6 +1,6 @@
 // Records as text and as JSON.
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { WallClock } from "../../mod/watch/clock.ts";
 import { formatJson, formatText } from "../../mod/watch/format.ts";
 import type { WatchEvent } from "../../mod/watch/watch_event.ts";
@@ -79,4 +79,23 @@ Deno.test("JSON is one object a line, with all that the record has", () => {
     const errno = event.event === "ns" ? { errno: event.errno === 0 ? null : "EPERM" } : {};
     assertEquals(rest, { ...expected, ...errno });
   }
+});
+
+Deno.test("Nothing in a name ends a line, or is obeyed by a terminal", () => {
+  const name = "a\nexit: pid=1\r\x1b[2J\x7f\x9b\x85\u2028\u202e";
+  const clock = new WallClock(0n);
+  const path = { event: "name", mono: 5n, path: name, type: "net", inum: 7, id: null, state: "gone" } as const;
+  const events: WatchEvent[] = [
+    { ...path, exact: true, source: "fanotify" },
+    { event: "exec", ...common, comm: name, cgroup: name },
+  ];
+  for (const event of events) {
+    for (const line of [formatText(event), formatJson(event, clock)]) assertMatch(line, /^[^\p{C}\p{Zl}\p{Zp}]+\n$/u);
+    const { path, comm, cgroup } = JSON.parse(formatJson(event, clock));
+    assertEquals([path ?? comm, path ?? cgroup], [name, name]);
+  }
+  assertEquals(
+    formatText(events[0]!).split(" type=")[0],
+    `name: path=${formatJson(events[0]!, clock).split('"path":')[1]!.split(',"type"')[0]}`,
+  );
 });

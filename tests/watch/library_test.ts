@@ -17,7 +17,7 @@ async function runTrue(): Promise<number> {
   return child.pid;
 }
 
-for (const backend of ["proc", "poll"] as const) {
+for (const backend of ["ebpf", "proc", "poll"] as const) {
   test(
     `${backend}: what happens after the call is told of, whenever the iteration begins`,
     { root: true },
@@ -58,6 +58,24 @@ for (const backend of ["proc", "poll"] as const) {
     await new Promise((resolve) => setTimeout(resolve, 50));
     assertEquals(openFds(), before);
   });
+
+  test(
+    `${backend}: an iteration that is ended before it has begun, or while it waits, is over`,
+    { root: true },
+    async () => {
+      await watch({ backend }).return();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const before = openFds();
+      await watch({ backend }).return();
+      const events = watch({ backend, events: ["name"], types: ["cgroup"] });
+      await events.next(); // the capabilities
+      const waiting = events.next();
+      assertEquals(await events.return(), { done: true, value: undefined });
+      assertEquals(await waiting, { done: true, value: undefined });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assertEquals(openFds(), before);
+    },
+  );
 }
 
 test(

@@ -5,7 +5,7 @@ import { assert, assertEquals } from "@std/assert";
 import { O } from "../../ffi/consts.ts";
 import { F } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { pipe, read } from "../../ffi/sys.ts";
+import { open, pipe, read } from "../../ffi/sys.ts";
 import { call, out, self } from "../../ffi/task.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 import { LineSink } from "../../mod/watch/line_sink.ts";
@@ -30,6 +30,23 @@ function ends(kind: "pipe" | "socket"): [Fd, Fd] {
     },
   ) as [Fd, Fd];
 }
+
+Deno.test("Much that is told in one turn is written meanwhile, if it is taken", () => {
+  const path = Deno.makeTempFileSync();
+  try {
+    using file = open(self, path, O.WRONLY);
+    using reactor = new Reactor();
+    using sink = new LineSink(reactor, file, { format, onRoom: () => {}, onGone: () => {} });
+    for (let i = 0; i < 10_000; i++) {
+      sink.put(event(i));
+      assert(!sink.full);
+    }
+    sink.flush();
+    assertEquals(Deno.readTextFileSync(path).split("\n").length, 10_001);
+  } finally {
+    Deno.removeSync(path);
+  }
+});
 
 for (const kind of ["pipe", "socket"] as const) {
   Deno.test(`A ${kind} that nobody reads does not block, and is told when it has enough; nothing is torn`, () => {

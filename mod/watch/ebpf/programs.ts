@@ -381,7 +381,8 @@ export class Programs {
       }
       code.push(goto(drop), label(pass));
     };
-    if (comms) words(FIELD.COMM, [...comms].map(commWords));
+    // One that is cut within a character, or is no text, has other bytes than it is read as.
+    if (comms && ![...comms].some((comm) => comm.includes("\ufffd"))) words(FIELD.COMM, [...comms].map(commWords));
     if (cgroups) words(FIELD.CGROUP, [...cgroups].map((word) => [{ word, mask: -1n }]));
     if (trees && this.#maps.trees !== undefined) {
       const pass = this.#label("pass");

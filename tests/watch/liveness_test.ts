@@ -1,0 +1,26 @@
+// Finding out that namespaces have ended, many of them at once.
+
+import "../preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { Liveness } from "../../mod/watch/liveness.ts";
+import { Tracker } from "../../mod/watch/tracker.ts";
+import { test } from "../helpers.ts";
+
+test("In a storm ends are not put off for longer and longer", { root: true, kernel: "6.18" }, () => {
+  let ended = 0;
+  const liveness = new Liveness(() => [], () => {}, () => ended++);
+  assert(liveness.trusted);
+  const tracker = new Tracker("ebpf", { filter: {}, tell: () => {} });
+  const [count, looks] = [4000, 10];
+  let now = 0;
+  for (let i = 0; i < 20; i++) {
+    // Ids that no namespace has.
+    for (let j = 0; j < count; j++) {
+      const number = count * i + j;
+      liveness.orphaned(tracker.know("uts", { inum: number + 1, id: `${10n ** 15n + BigInt(number)}` }), now);
+    }
+    for (let j = 0; j < 2; j++) liveness.look(now += 10);
+  }
+  for (let j = 0; j < looks; j++) liveness.look(now += 10);
+  assertEquals(ended, 20 * count);
+});
