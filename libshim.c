@@ -406,7 +406,9 @@ _Noreturn static void hold(int dumpable) {
   SYS5(__NR_prctl, PR_SET_DUMPABLE_, dumpable, 0, 0, 0);
   for (;;) {
     i64 signal = SYS4(__NR_rt_sigtimedwait, ADDRESS(&wanted), ADDRESS(info), leaving ? ADDRESS(second) : 0, sizeof wanted);
-    if (signal > 0 && init && info[4]) continue;  // {signo, errno, code, padding, pid}: who is outside has no pid here
+    // {signo, errno, code, padding, pid}: who is outside has no pid here. The kernel says so for kill(2) alone, whose code
+    // is 0; with the others of rt_sigqueueinfo(2) somebody inside may have written anything there.
+    if (signal > 0 && init && (info[2] || info[4])) continue;
     if (signal == SIGTERM_ || (signal == SIGUSR1_ && !init)) leave(0);
     if (signal == SIGUSR1_) leaving = 1;
     if (leaving && SYS2(__NR_kill, -1, 0) == -ESRCH_) leave(0);
@@ -511,16 +513,17 @@ _Noreturn static void agent(i32 socket) {
   }
 }
 
+static int is_holder(const char *name) {
+  const char *wanted = HOLDER;
+  while (*wanted && *name == *wanted) name++, wanted++;
+  return *name == *wanted;
+}
+
 // Entry of the executed agent: argv[1] is the number of its socket, in decimal. With two arguments, which are for people
-// to read, and by the name of a holder it is one; a script whose interpreter is /proc/self/exe has another name.
+// to read, it is a holder; but only under that name: a script inside whose interpreter is /proc/self/exe must not be one.
 __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
   i32 socket = 0;
-  if (stack[0] == 3) {
-    const char *name = (const char *)(uintptr_t)stack[1];
-    for (u64 i = 0; i < sizeof HOLDER; i++)
-      if (name[i] != HOLDER[i]) leave(127);
-    hold(0);
-  }
+  if (stack[0] == 3 && is_holder((const char *)(uintptr_t)stack[1])) hold(0);
   if (stack[0] != 2) leave(127);
   for (const char *c = (const char *)(uintptr_t)stack[2]; *c >= '0' && *c <= '9'; c++) socket = socket * 10 + (*c - '0');
   SYS3(__NR_fcntl, socket, F_SETFD_, FD_CLOEXEC_);  // a program that takes the agent's place must not have it

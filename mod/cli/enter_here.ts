@@ -8,9 +8,10 @@ import { startEntered } from "../enter/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { StartOptions } from "../run/child.ts";
 import { checkReportFds } from "./fds.ts";
+import { whichSet } from "./kept_options.ts";
 import type { ParsedOptions } from "./options.ts";
-import { commandOptions, ID_MAX, runCommandHere } from "./run_here.ts";
-import { numberOption, optional, parseNamespaces, wordOption } from "./values.ts";
+import { commandOptions, runCommandHere } from "./run_here.ts";
+import { optional, parseNamespaces } from "./values.ts";
 
 /** What the library is asked for, from the command line. */
 function enterOptions(options: ParsedOptions): EnterOptions {
@@ -28,8 +29,7 @@ function enterOptions(options: ParsedOptions): EnterOptions {
     command: words[0] === "--" ? words.slice(1) : words,
     // All that it has, which is the default too.
     ...optional("types", types === undefined || types === "all" ? undefined : parseNamespaces(types, "type")),
-    ...optional("user", numberOption(options, "user", 0, ID_MAX)),
-    ...optional("layout", wordOption(options, "layout", ["penne", "snap"] as const)),
+    ...whichSet(options),
     root: options.has("root"),
     cgroup: options.has("cgroup"),
     targetEnv: options.has("target-env"),

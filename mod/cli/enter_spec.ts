@@ -1,5 +1,6 @@
 // The option table of `penne enter`.
 
+import { PLACE_OPTIONS, STALE_OPTIONS } from "./kept_options.ts";
 import type { CommandSpec } from "./options.ts";
 
 /** What `penne enter` accepts. */
@@ -20,9 +21,11 @@ export const ENTER_SPEC: CommandSpec = {
         },
         { name: "root", help: "COMMAND gets the root directory of TARGET's process, which may be in a chroot" },
         { name: "cgroup", help: "COMMAND is put into the cgroups of TARGET's process" },
-        { name: "user", value: "ID", help: "Whose kept set NAME is (default: yours)" },
-        { name: "layout", value: "LAYOUT", help: "How NAME is kept: penne (default) or snap, as by snap-confine" },
       ],
+    },
+    {
+      title: "The kept set NAME",
+      options: [...STALE_OPTIONS, ...PLACE_OPTIONS],
     },
     {
       title: "Users and groups",
@@ -90,6 +93,7 @@ export const ENTER_SPEC: CommandSpec = {
     ["penne enter --type net 4711 -- ss -tlnp", "its network, your files"],
     ["penne enter --cgroup --target-env --root 4711 -- env", "as much as possible as it has it"],
     ["penne enter box -- make test", "in the namespaces that are kept as box"],
+    ["penne enter app --base /srv/base -- ./app", "only if they are not stale"],
     ["penne enter fd:3 -- ip addr 3</run/netns/blue", "by an open descriptor"],
   ],
 };

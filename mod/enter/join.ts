@@ -77,7 +77,7 @@ interface Entry {
  * @param set The namespaces.
  * @throws {PenneError} If one could not be joined; it names all of them, and whose they are.
  */
-export function joinSet(task: Task, set: OpenSet): void {
+export function joinSet(task: Task, set: Pick<OpenSet, "label" | "namespaces">): void {
   const { label, namespaces } = set;
   const entries: Entry[] = Array.from(namespaces, ([type, fd]) => ({ type, fd }));
   const others = entries.filter(({ type }) => type !== "user");

@@ -115,16 +115,20 @@ function addProcess(opening: Opening, process: TargetProcess, wanted: Wanted): v
 /** Opens a kept set. */
 export type KeptOpener = (
   name: string,
-  options: Pick<EnterOptions, "user" | "layout">,
+  options: Pick<EnterOptions, "user" | "layout" | "directory" | "base" | "key" | "onWarning">,
 ) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
 
 /** Takes those of a kept set. */
-function addKept(opening: Opening, name: string, { types, user, layout }: EnterOptions, openKept: KeptOpener): void {
-  const options = { ...user !== undefined && { user }, ...layout !== undefined && { layout } };
+function addKept(opening: Opening, name: string, options: EnterOptions, openKept: KeptOpener): void {
+  const { types } = options;
   const kept = openKept(name, options);
   opening.kept = kept;
   for (const type of types ?? NAMESPACE_TYPES) {
     const fd = kept.namespaces.get(type);
+    // The command would be in ours instead, where nobody wants it.
+    if (types && !fd && ownNamespace(type) !== null) {
+      throw new PenneError(`use "${name}": no ${type} namespace is kept`);
+    }
     if (fd) opening.add(`"${name}"`, type, self.open("fcntl", fd, F.DUPFD_CLOEXEC, 3));
   }
 }

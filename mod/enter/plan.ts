@@ -33,6 +33,12 @@ export interface EnterOptions extends
   readonly user?: number;
   /** How the set is kept. */
   readonly layout?: KeptLayout;
+  /** Where it is kept, in place of the layout's own directory. */
+  readonly directory?: string;
+  /** What it ought to be built on; it is not entered if it is so stale that it is to be discarded. */
+  readonly base?: string;
+  /** What its key ought to be; likewise. */
+  readonly key?: string;
   /** Whether the command gets the root directory of the target's process. */
   readonly root?: boolean;
   /** Whether the command is put into the cgroups of the target's process. */
@@ -88,7 +94,7 @@ export function planEnter(options: EnterOptions): EnterPlan {
   ) {
     if (asked && !mayBeProcess(target)) throw needsProcess(options.target, `${what}`, true);
   }
-  for (const name of ["user", "layout"] as const) {
+  for (const name of ["user", "layout", "directory", "base", "key"] as const) {
     if (options[name] === undefined || target.kind === "kept") continue;
     throw usage(`use ${name} with the target "${options.target}": it is for kept sets`);
   }

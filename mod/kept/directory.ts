@@ -4,9 +4,10 @@ import { O } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
-import { open, stat } from "../../ffi/sys.ts";
+import { open, readText, stat } from "../../ffi/sys.ts";
 import { call, out, self, type Task } from "../../ffi/task.ts";
 import { PenneError } from "../errors.ts";
+import { parseMap } from "../idmap/ranges.ts";
 
 const KIND = 0o170000;
 const REGULAR = 0o100000;
@@ -17,6 +18,12 @@ const OVERFLOW_ID = 65534;
 
 function refuse(path: string, reason: string, hints: readonly string[] = []): PenneError {
   return new PenneError(`use the directory ${path}: ${reason}`, { hints });
+}
+
+/** Whether every user exists in our user namespace, so that the overflow id is one like any other. */
+function hasAllUsers(): boolean {
+  const ranges = parseMap(readText(self, "/proc/thread-self/uid_map"));
+  return ranges.reduce((sum, { count }) => sum + count, 0) >= 2 ** 32 - 1;
 }
 
 /** Opens, or makes, one component; never through a symbolic link. */
@@ -30,7 +37,10 @@ function step(task: Task, parent: Fd, name: string, path: string, create: boolea
       if (!create || !(error instanceof SysError) || error.code !== "ENOENT") throw error;
       const made = task.raw("mkdirat", parent, cString(name), 0o755);
       if (made < 0 && made !== -17) throw new SysError("mkdirat", -made); // EEXIST: somebody else was faster
-      return opened();
+      const directory = opened();
+      // Users look here for what root keeps for them, whatever root's umask is.
+      if (made === 0 && call(self, "geteuid") === 0) self.raw("fchmod", directory, 0o755);
+      return directory;
     }
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
@@ -75,7 +85,7 @@ export function openDirectory(task: Task, path: string, create: boolean): Fd {
       directory = next;
       const last = i === parts.length - 1;
       const { uid, mode } = stat(self, directory);
-      if (uid !== own && uid !== 0 && (last || uid !== OVERFLOW_ID)) {
+      if (uid !== own && uid !== 0 && (last || uid !== OVERFLOW_ID || hasAllUsers())) {
         throw refuse(here, `it belongs to user ${uid}`, ["it must belong to root or to you"]);
       }
       if (mode & WRITABLE_BY_OTHERS && (last || !(mode & STICKY))) {

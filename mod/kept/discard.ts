@@ -13,6 +13,7 @@ import {
   noSuchSet,
   occupantsOf,
   places,
+  seenElsewhere,
   type StaleOptions,
   voteNow,
   wantedBase,
@@ -52,11 +53,6 @@ function listed(occupants: readonly Occupant[]): string {
 /** Whether a set is to go, or why not. */
 function shouldGo(set: KeptSet, occupants: readonly Occupant[], options: DropOptions): boolean {
   const { files } = set;
-  if (set.elsewhere && !options.force) {
-    throw new PenneError(`drop "${files.stem}": it was made in another pid namespace, where its holder may live`, {
-      hints: ["drop it there; --force drops the name here, and whatever holds it goes on"],
-    });
-  }
   if (set.state === "broken") return true;
   if (options.stale) {
     const asked = options.base !== undefined || options.key !== undefined;
@@ -78,6 +74,7 @@ function dropOne(store: Store, files: SetFiles, options: DropOptions): "dropped"
   }
   using set = examine(store, files);
   if (set.state === "absent") return "absent";
+  if (set.elsewhere && !options.force) throw seenElsewhere("drop", files.stem);
   const occupants = occupantsOf(set);
   if (!shouldGo(set, occupants, options)) return "left";
   removeSet(store, set, occupants.length > 0);

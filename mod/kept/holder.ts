@@ -7,10 +7,12 @@ import { Agent } from "../../ffi/agent.ts";
 import { POLL, PR, SIGNAL } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { openPid, poll, readBytes, readLink, sendSignal, waitChild } from "../../ffi/sys.ts";
+import { openPid, pidOf, poll, readBytes, readLink, readText, sendSignal, waitChild } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
-import { PenneError } from "../errors.ts";
-import { namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
+import { joinSet } from "../enter/join.ts";
+import { attempt, PenneError } from "../errors.ts";
+import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
 import { makeHolder } from "../run/enclosure.ts";
 import { commOf } from "./identity.ts";
 import { pidsIn } from "./occupied.ts";
@@ -26,29 +28,22 @@ export interface Candidate extends Disposable {
   readonly become: (label: string) => void;
 }
 
-/** What joins namespaces, and in which order. */
-function join(agent: Agent, namespaces: ReadonlyMap<NamespaceType, Fd>): void {
-  const setns = (type: NamespaceType, fd: Fd) => {
-    const result = agent.raw("setns", fd, namespaceFlag(type));
-    if (result === 0) return;
-    const error = new SysError("setns", -result);
-    throw new PenneError(`have a holder join the ${type} namespace`, {
-      cause: error,
-      hints: error.code === "EPERM"
-        ? [
-          `the ${type} namespace must belong to a user namespace of yours, which must be kept too; or run penne as root`,
-        ]
-        : error.code === "ENOMEM" || error.code === "ESRCH"
-        ? ["its processes may have ended meanwhile"]
-        : [],
+/**
+ * Has a process be somebody who exists in the user namespace that it has joined: whoever has privileges in there can trace
+ * a holder, and must not become a user of the host by that. The namespace's owner may open its files all the same.
+ */
+function becomeMapped(agent: Agent): void {
+  const pid = pidOf(agent.pidfd);
+  agent.raw("setgroups", 0, null); // as far as it is allowed there
+  for (const [file, get, set] of [["gid_map", "getegid", "setresgid"], ["uid_map", "geteuid", "setresuid"]] as const) {
+    attempt("have a holder be somebody in the user namespace", () => {
+      const ranges = parseMap(readText(self, `/proc/${pid}/${file}`));
+      if (ranges.length === 0 || toInside(ranges, call(self, get)) !== null) return;
+      const id = hasInside(ranges, 0) ? 0 : ranges[0]!.inside;
+      call(agent, set, id, id, id);
     });
-  };
-  // The privileges for the others come with the user namespace; with the mount namespace /proc is another.
-  const order = [...namespaces].sort(([a], [b]) => rank(a) - rank(b));
-  for (const [type, fd] of order) setns(type, fd);
+  }
 }
-
-const rank = (type: NamespaceType) => type === "user" ? 0 : type === "mnt" ? 2 : 1;
 
 /**
  * Starts a process in namespaces that are there, to be their holder.
@@ -67,10 +62,21 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
     waitChild(guard.pid);
   };
   try {
+    if (Agent.execRefused) {
+      // A forked agent's /proc/PID/exe is penne itself.
+      throw new PenneError(
+        "have a holder join: agents cannot be executed here, and forked ones could be used to change penne",
+        {
+          cause: Agent.execRefused,
+          hints: ["see vm.memfd_noexec"],
+        },
+      );
+    }
     call(guard, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
     const joining = guard.clone();
     agent = joining;
-    join(joining, namespaces);
+    joinSet(joining, { label: "what is to be kept", namespaces });
+    if (namespaces.has("user")) becomeMapped(joining);
     // A pid namespace is joined by children only.
     if (namespaces.has("pid")) {
       agent = joining.clone();

@@ -1,7 +1,7 @@
 // What a kept mount namespace is built on, for sets that do not record it.
 
 import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, CLONE, O } from "../../ffi/consts.ts";
+import { AT_FDCWD, CLONE, O, PR } from "../../ffi/consts.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import { readAll, waitChild } from "../../ffi/sys.ts";
@@ -47,10 +47,14 @@ export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): strin
   const agent = Agent.spawn();
   try {
     return attempt("look into the kept mount namespace", () => {
+      call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
       // Our own /proc: inside there may be none, or something that only looks like it.
       const proc = call(agent, "openat", AT_FDCWD, cString("/proc"), O.PATH | O.DIRECTORY | O.CLOEXEC);
-      if (user) agent.raw("setns", user, CLONE.NEWUSER); // who may join without it has it already
-      call(agent, "setns", mnt, CLONE.NEWNS);
+      // Who may do without the user namespace stays out of it: in there the agent would be its root's to stop and trace.
+      if (!user || agent.raw("setns", mnt, CLONE.NEWNS) < 0) {
+        if (user) agent.raw("setns", user, CLONE.NEWUSER);
+        call(agent, "setns", mnt, CLONE.NEWNS);
+      }
       using file = agent.open("openat", proc, cString("self/mountinfo"), O.RDONLY | O.CLOEXEC);
       return rootDevices(new TextDecoder().decode(readAll(file)));
     });

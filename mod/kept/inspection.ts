@@ -2,10 +2,11 @@
 
 import { call, self } from "../../ffi/task.ts";
 import { stat } from "../../ffi/sys.ts";
+import { PenneError } from "../errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { setsIn } from "./discard.ts";
 import type { Base, KeptBy } from "./info.ts";
-import { findLayout, type Layout, type SetFiles } from "./layout.ts";
+import { findLayout, type Layout, type LayoutName, ROOT_LAYOUT, type SetFiles } from "./layout.ts";
 import { parseKeptName } from "./set_name.ts";
 import type { Occupant } from "./occupied.ts";
 import {
@@ -120,6 +121,20 @@ export function inspect(name: string, options: WhichSet & StaleOptions = {}): In
   throw noSuchSet(word, candidates.map(({ layout }) => `${layout.base}/ns`).join(" or "));
 }
 
+/** Where sets for a user are, who is not root. */
+function layoutsOf(user: number, layout: LayoutName): Layout[] {
+  try {
+    // The place of any name tells where names are looked for.
+    return places("_", { layout }).map((place) => place.layout);
+  } catch (error) {
+    if (!(error instanceof PenneError) || layout !== "penne") throw error;
+    // Without a place of one's own there may still be what root has kept.
+    using store = Store.open(ROOT_LAYOUT, { write: false });
+    if (!store || !setsIn(store).some((files) => files.user === user)) throw error;
+    return [ROOT_LAYOUT];
+  }
+}
+
 /**
  * Tells what all kept sets are.
  *
@@ -130,10 +145,7 @@ export function inspect(name: string, options: WhichSet & StaleOptions = {}): In
 export function inspectAll(options: WhichSet & StaleOptions = {}): Inspection[] {
   const own = call(self, "geteuid");
   const { layout = "penne", directory, user } = options;
-  // The place of a name that cannot be taken tells where names are looked for.
-  const layouts: Layout[] = own === 0 || directory !== undefined
-    ? [findLayout(layout, directory)]
-    : places("_", { layout }).map((place) => place.layout);
+  const layouts = own === 0 || directory !== undefined ? [findLayout(layout, directory)] : layoutsOf(own, layout);
   const found: Inspection[] = [];
   for (const place of layouts) {
     using store = Store.open(place, { write: false, ...warner(options) });

@@ -2,7 +2,7 @@
 
 import { O } from "../../ffi/consts.ts";
 import { SysError } from "../../ffi/errno.ts";
-import { open, readLink } from "../../ffi/sys.ts";
+import { open, readLink, readText } from "../../ffi/sys.ts";
 import { call, self } from "../../ffi/task.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { namesIn } from "./directory.ts";
@@ -27,11 +27,17 @@ export function pidsIn(path: string): number[] {
   }
 }
 
+/** Whether a thread has ended, and only waits to be waited for: it is in its user namespace still. */
+function isZombie(task: string): boolean {
+  const text = readText(self, `${task}/stat`);
+  return /^[ZX]/.test(text.slice(text.lastIndexOf(")") + 2));
+}
+
 /** Whether a thread is in one of the namespaces. */
 function isIn(task: string, links: ReadonlyMap<string, string>): boolean {
   for (const [file, wanted] of links) {
     try {
-      if (readLink(self, `${task}/ns/${file}`) === wanted) return true;
+      if (readLink(self, `${task}/ns/${file}`) === wanted) return !isZombie(task);
     } catch (error) {
       if (error instanceof SysError) return false; // ended, or not ours to look at: then none of its files is
       throw error;

@@ -261,6 +261,16 @@ export function warner({ onWarning }: WhichSet): { onWarning?: (message: string)
   return onWarning ? { onWarning } : {};
 }
 
+/** Says that a set cannot be judged from here, and so must not be cleared away. */
+export function seenElsewhere(what: string, stem: string): PenneError {
+  return new PenneError(
+    `${what} "${stem}": it was made in another pid namespace, and its processes are not to be seen`,
+    {
+      hints: ["run penne where it was made", "if that is no more: penne drop --force removes what is left"],
+    },
+  );
+}
+
 /** Says what is wrong with a set. */
 export function brokenSet(stem: string, problems: readonly string[]): PenneError {
   const name = stem.split(".")[0]!;

@@ -29,7 +29,7 @@ import { type Base, encodeInfo, type KeptBy, type KeptInfo, type KeptNamespace }
 import { filesOf, findLayout, type SetFiles } from "./layout.ts";
 import { takeLock } from "./lock.ts";
 import { parseKeptName } from "./set_name.ts";
-import { judge, occupantsOf, type StaleOptions, wantedBase, warner, type WhichSet } from "./open.ts";
+import { judge, occupantsOf, seenElsewhere, type StaleOptions, wantedBase, warner, type WhichSet } from "./open.ts";
 import { pidsIn } from "./occupied.ts";
 import { holderLabel, removeSet } from "./remove.ts";
 import { describe, examine, openNamespaceOf } from "./set.ts";
@@ -101,11 +101,7 @@ class Keeping implements Disposable {
       owned.use(takeLock(store.locks!, lock, last ? "exclusive" : "shared", `"${files.stem}"`));
     }
     using set = examine(store, files);
-    if (set.elsewhere) {
-      throw new PenneError(`keep "${files.stem}": that name is taken by a set of another pid namespace`, {
-        hints: [`if that is no more: penne drop --force ${word}`],
-      });
-    }
+    if (set.elsewhere) throw seenElsewhere("keep", files.stem);
     if (set.state === "broken") {
       options.onWarning?.(`what was left of "${files.stem}" is cleared away: ${set.problems[0]}`);
       removeSet(store, set, occupantsOf(set).length > 0);
@@ -370,6 +366,9 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
   if (types.length === 0) throw usage(`keep "${name}": no namespace is made`);
   if (snap && (types.length !== 1 || types[0] !== "mnt")) {
     throw usage("keep anything but a mnt namespace in snap-confine's layout", ["--unshare mnt"]);
+  }
+  if (own && !snap && !types.includes("user")) {
+    options.onWarning?.(`"${name}" has no user namespace that is user ${own.uid}'s: only root can enter it`);
   }
   const keeping = Keeping.start(name, options);
   if (!keeping) return null;

@@ -1,6 +1,8 @@
 // Takes a set apart, whatever there is of it.
 
 import { SysError } from "../../ffi/errno.ts";
+import { stat } from "../../ffi/sys.ts";
+import { self } from "../../ffi/task.ts";
 import { PenneError } from "../errors.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { endHolder, findHolders } from "./holder.ts";
@@ -9,7 +11,9 @@ import type { Store } from "./store.ts";
 
 /** What `ps` shows of a set's holder. */
 export function holderLabel(store: Store, stem: string): string {
-  return `${store.layout.base}/ns/${stem}`;
+  // In another mount namespace, such as a container's, another directory may have the same path.
+  const { device, ino } = stat(self, store.namespaces);
+  return `${store.layout.base}/ns/${stem} (${device} ${ino})`;
 }
 
 function ignoring(problems: string[], what: string, body: () => void): void {
@@ -39,7 +43,8 @@ export function removeSet(store: Store, set: KeptSet, occupied: boolean): void {
   } else if (!isFull(info)) {
     for (const pidfd of findHolders(holderLabel(store, files.stem))) {
       using _pidfd = pidfd;
-      ignoring(problems, "a holder of it", () => endHolder(pidfd, occupied));
+      // It may be that of a set of this name that was dropped before, and has stayed with who is in it.
+      ignoring(problems, "a holder of it", () => endHolder(pidfd, true));
     }
   }
   const remove = (file: string) => ignoring(problems, file, () => store.remove(file));

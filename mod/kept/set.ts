@@ -145,8 +145,11 @@ export function examine(store: Store, files: SetFiles): KeptSet {
       else throw error;
     }
   }
+  if (isFull(info) && (info.name !== files.name || info.user !== files.user)) {
+    problem("its info file is another set's");
+    [info, readable] = [null, false]; // whose namespaces and holder are none of this set's
+  }
   const full = isFull(info) ? info : null;
-  if (full && (full.name !== files.name || full.user !== files.user)) problem("its info file is another set's");
   const expected = full?.namespaces ?? new Map<NamespaceType, KeptNamespace>();
   const elsewhere = full !== null && (full.holder ?? full.init) !== null && full.pids !== ownPids();
   if (elsewhere) problem("it was made in another pid namespace, and can be used there only");
@@ -180,8 +183,8 @@ export function examine(store: Store, files: SetFiles): KeptSet {
     namespaces,
     kept,
     holder,
-    problems,
     elsewhere,
+    problems,
     [Symbol.dispose]() {
       for (const fd of namespaces.values()) fd.close();
       holder?.close();

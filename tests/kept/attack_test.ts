@@ -37,6 +37,7 @@ test(
           await sh(["chmod", "777", place.ns]);
         }],
         ["ns is a file", "is no directory", (place) => sh(["touch", place.ns])],
+        ["what is above is nobody's", "it belongs to user 65534", (p) => sh(["chown", "65534", p.directory])],
         [
           "what is above is open to all",
           "others than its owner may write to it",
@@ -120,6 +121,14 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
         assertEquals(Deno.readTextFileSync(victim), "mine\n");
       });
     }
+    await t.step("another set's info file never ends that one's holder", async () => {
+      using place = new Place();
+      await place.must("keep", "z", "--unshare", "user,pid", "--", "true");
+      Deno.copyFileSync(`${place.ns}/z.info`, `${place.ns}/x.info`);
+      await refusedBy(place, "x", "its info file is another set's");
+      await place.must("drop", "x");
+      assertEquals((await place.tell("z"))?.complete, true);
+    });
     await t.step("another namespace in place of the namespace", async () => {
       using place = new Place();
       await place.must("keep", "x", ...UTS);

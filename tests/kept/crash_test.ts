@@ -201,6 +201,40 @@ test("what is left when making or removing was cut short is told of, and removed
     await place.must("drop", "--all");
     assertEquals(place.files(), [], what);
   }
+  // A holder of a set that was dropped before stays with whoever is in it, also when it is not known any more.
+  await place.must("keep", "x", "--unshare", "user,pid", "--", "sh", "-c", "sleep 100 > /dev/null 2>&1 & :");
+  const { occupants } = (await place.tell("x"))!;
+  assertEquals(occupants.map(({ comm }) => comm), ["sleep"]);
+  await place.must("drop", "x", "--force");
+  await break_("echo > x.info");
+  await place.must("drop", "x");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assertEquals(processes().some(({ pid }) => pid === occupants[0]!.pid), true);
+  Deno.kill(occupants[0]!.pid, "SIGKILL");
+  const holders = () => processes().filter(({ cmdline }) => cmdline[2]?.startsWith(`${place.ns}/x`));
+  await until("the holder has ended, too", () => holders().length === 0);
+  // In another mount namespace, as in a container, there may be another set of that path.
+  const container = new Deno.Command("unshare", {
+    args: [
+      "-m",
+      "sh",
+      "-c",
+      'mount -t tmpfs none "$1" && shift && "$@" && echo && cat > /dev/null',
+      "-",
+      place.directory,
+      ...place.argv("keep", "x", "--unshare", "user,pid", "--", "true"),
+    ],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  await container.stdout.getReader().read();
+  assertEquals(holders().length, 1);
+  await break_("echo > x.info");
+  await place.must("drop", "x");
+  assertEquals(holders().length, 1);
+  Deno.kill(holders()[0]!.pid, "SIGKILL");
+  await container.stdin.close();
+  await container.status;
   // One that was mounted twice goes as a whole.
   await break_("mount --bind x.net x.net; mount --bind x.net x.net");
   await place.must("drop", "x");

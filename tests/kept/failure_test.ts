@@ -139,6 +139,35 @@ test("a full, read-only or missing place is told of, and nothing is left", { roo
   });
 });
 
+test("whatever root's umask is, users find what is kept for them", { root: true, user: true }, async () => {
+  using place = new Place();
+  const umask = Deno.umask(0o077);
+  try {
+    await place.must("keep", "x", "--user", TEST_USER, "--unshare", "user,uts", "--", "true");
+  } finally {
+    Deno.umask(umask);
+  }
+  assertEquals((await place.for(TEST_USER).tell("x"))?.complete, true);
+});
+
+test("without XDG_RUNTIME_DIR users are told of what root keeps for them", { root: true, user: true }, async () => {
+  // As PID 1, with a /run of one's own.
+  const script = `mount -t tmpfs -o mode=755 none /run && "$1" keep x --user ${TEST_USER} --unshare user,uts -- true &&
+    "$1" keep other --unshare uts -- true && shift && "$@"`;
+  const list = asUser(["env", "-u", "XDG_RUNTIME_DIR", penne(), "inspect", "--json"]);
+  const argv = ["unshare", "-p", "-f", "-m", "--mount-proc", "sh", "-c", script, "-", penne(), ...list];
+  const { code, stdout, stderr } = await sh(argv, { cwd: "/" });
+  assertEquals([code, stdout.trim().split("\n").length], [0, 1], stderr);
+  assertEquals(JSON.parse(stdout).name, "x");
+});
+
+test("a set for a user who will not own it is warned of", { root: true, user: true }, async () => {
+  using place = new Place();
+  const { code, stderr } = await place.run("keep", "x", "--user", TEST_USER, "--unshare", "uts", "--", "true");
+  assertEquals(code, 0);
+  assertStringIncludes(stderr, "only root can enter it");
+});
+
 test("a lock that somebody holds is waited for, and who it is is told", { root: true }, async () => {
   const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/lock.ts");
   const { openDirectory } = await import("../../mod/kept/directory.ts");
@@ -180,7 +209,8 @@ test(
       `${place.argv("keep", "x", "--unshare", "user,uts,pid", "--", "hostname", "held").slice(8).join(" ")}`,
     ]);
     const script = `echo 2 > /proc/sys/vm/memfd_noexec || exit 99; mkdir -p /run/x; "$@"; echo keep $?
-    h=$(sed -n 's/^holder=\\([0-9]*\\).*/\\1/p' ${place.ns}/x.info); nsenter -t $h -u hostname; cat /proc/$h/comm`;
+    h=$(sed -n 's/^holder=\\([0-9]*\\).*/\\1/p' ${place.ns}/x.info); nsenter -t $h -u hostname; cat /proc/$h/comm
+    export h; ${asUser(["sh", "-c", `'${place.argv("keep", "y", "--pid", "$h").slice(8).join(" ")}'`]).join(" ")}`;
     const { stdout, stderr } = await sh([
       "unshare",
       "-p",
@@ -194,5 +224,7 @@ test(
       ...user,
     ]);
     assertStringIncludes(stdout, "keep 0\nheld\npenne-holder\n", stderr);
+    // Those who are in namespaces already could open penne itself by such a one.
+    assertStringIncludes(stderr, "forked ones could be used to change penne");
   },
 );

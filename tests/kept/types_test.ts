@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../../mod/namespaces/types.ts";
 import { openKept } from "../../mod/kept/open.ts";
-import { processes, sh, test, TEST_USER, until } from "../helpers.ts";
+import { command, penne, processes, sh, test, TEST_USER, until } from "../helpers.ts";
 import { as, Place } from "./place.ts";
 
 /** A set-up command that tells which namespaces it is in. */
@@ -245,6 +245,91 @@ test(
   },
 );
 
+test("a signal that is forged inside to look as from outside ends no holder", {
+  root: true,
+  programs: ["perl"],
+}, async () => {
+  using place = new Place();
+  await place.must("keep", "box", "--unshare", "user,pid", "--", "true");
+  const { pid } = (await place.tell("box"))!.holder!;
+  const enter = ["user", "pid"].map((type) => `--${type}=${place.ns}/box.${type}`);
+  const number = { x86_64: 129, aarch64: 138 }[Deno.build.arch]; // rt_sigqueueinfo
+  // siginfo_t: signo, errno, code SI_QUEUE, padding, pid 0, uid
+  const forge = `my $info = pack("iiix4iix104", 15, 0, -1, 0, 0); exit(syscall(${number}, 1, 15, $info) ? 1 : 0)`;
+  assertEquals((await sh(["nsenter", ...enter, "perl", "-e", forge])).code, 0);
+  // TERM is the third bit of its digit; an ignored CHLD may be pending for ever.
+  const taken = () =>
+    /^(State:\tZ|ShdPnd:\t[0-9a-f]{12}[0-389ab][0-9a-f]{3}$)/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
+  await until("it has taken the signal", taken);
+  await until(
+    "it waits again, or has ended",
+    () => /^State:\t[SZ]/m.test(Deno.readTextFileSync(`/proc/${pid}/status`)),
+  );
+  assertEquals((await place.tell("box"))?.complete, true);
+});
+
+test(
+  "a holder in somebody's user namespace is nobody but who exists in there",
+  { root: true, user: true },
+  async () => {
+    using place = new Place(TEST_USER);
+    const ids = ["uid", "gid"].map((kind) =>
+      new RegExp(`^${TEST_USER}:(\\d+)`, "m").exec(
+        Deno.readTextFileSync(`/etc/sub${kind}`),
+      )![1]!
+    );
+    const sandbox = command(as(TEST_USER, ["unshare", "-U", "sh", "-c", "echo; exec sleep 100"]), { cwd: "/" }, {
+      stdout: "piped",
+    }).spawn();
+    try {
+      await sandbox.stdout.getReader().read();
+      const map = `newuidmap ${sandbox.pid} 0 ${ids[0]} 9 && newgidmap ${sandbox.pid} 0 ${ids[1]} 9`;
+      assertEquals((await sh(as(TEST_USER, ["sh", "-c", map]), { cwd: "/" })).code, 0);
+      await place.must("keep", "box", "--pid", `${sandbox.pid}`);
+      const { holder, complete } = (await place.tell("box"))!;
+      assertEquals(complete, true);
+      const status = Deno.readTextFileSync(`/proc/${holder!.pid}/status`);
+      const four = (id: string) => Array(4).fill(id).join("\t");
+      assertStringIncludes(status, `Uid:\t${four(ids[0]!)}\nGid:\t${four(ids[1]!)}\n`);
+      assertEquals(/^Groups:\s*$/m.test(status), true, status);
+      await place.must("drop", "box", "--force");
+      await until("the holder has ended", () => !processes().some(({ pid }) => pid === holder!.pid));
+    } finally {
+      sandbox.kill("SIGKILL");
+      await sandbox.status;
+    }
+  },
+);
+
+test("penne enter joins what is kept in a place of one's own", { root: true, user: true }, async (t) => {
+  for (const user of [null, TEST_USER]) {
+    await t.step(user ?? "root", async () => {
+      using place = new Place(user);
+      const enter = (...args: string[]) =>
+        sh(as(user, [penne(), "enter", "--dir", place.directory, ...args]), { cwd: "/" });
+      const all = [...NAMESPACE_TYPES];
+      await place.must("keep", "all", "--unshare", "all", "--key", "a", "--", "true");
+      const told = (await place.tell("all"))!;
+      const entered = await enter("--key", "a", "all", "--", ...tells(all));
+      assertEquals(entered.code, 0, entered.stderr);
+      for (const [type, inum] of inums(entered.stdout)) {
+        assertEquals(inum, told.namespaces[type as NamespaceType]?.inum, type);
+      }
+      assertEquals(inums(entered.stdout).size, all.length);
+      const stale = await enter("--key", "b", "all", "--", "echo", "in");
+      assertEquals([stale.code, stale.stdout], [125, ""]);
+      assertStringIncludes(stale.stderr, 'it is stale: its key is "a", not "b"');
+      // A kind that is asked for and not kept is no reason to run the command in ours.
+      await place.must("keep", "some", "--unshare", "user,uts", "--", "true");
+      const missing = await enter("--type", "user,net", "some", "--", "echo", "in");
+      assertEquals([missing.code, missing.stdout], [125, ""]);
+      assertStringIncludes(missing.stderr, "no net namespace is kept");
+      await place.must("drop", "all");
+      assertEquals((await enter("all", "--", "echo", "in")).code, 125);
+    });
+  }
+});
+
 test("what a set-up command leaves running stays, and occupies the set", { root: true, user: true }, async (t) => {
   for (
     const [user, unshare] of [[null, "user,pid,mnt"], [TEST_USER, "user,pid,mnt"], [TEST_USER, "user,uts"]] as const
@@ -262,17 +347,72 @@ test("what a set-up command leaves running stays, and occupies the set", { root:
   }
 });
 
-test("a set of another pid namespace is neither taken for a broken one nor cleared away", { root: true }, async () => {
+test("a sandbox with a second user namespace is kept without privilege", { root: true, user: true }, async () => {
+  using place = new Place(TEST_USER);
+  // As bubblewrap's: its processes are in a user namespace that owns none of the others.
+  const inner = "mount -t tmpfs none /mnt; hostname nested; exec unshare -Ur sh -c 'echo; exec sleep 100'";
+  const sandbox = command(as(TEST_USER, ["unshare", "-Urnum", "sh", "-c", inner]), { cwd: "/" }, {
+    stdout: "piped",
+  }).spawn();
+  try {
+    await sandbox.stdout.getReader().read();
+    await place.must("keep", "box", "--pid", `${sandbox.pid}`);
+    const told = (await place.tell("box"))!;
+    assertEquals([told.complete, Object.keys(told.namespaces)], [true, ["user", "mnt", "uts", "net"]]);
+    const enter = [penne(), "enter", "--dir", place.directory, "box", "--", "hostname"];
+    const { stdout, stderr } = await sh(as(TEST_USER, enter), { cwd: "/" });
+    assertEquals(stdout, "nested\n", stderr);
+  } finally {
+    sandbox.kill("SIGKILL");
+    await sandbox.status;
+  }
+  await place.must("drop", "box");
+});
+
+test("who has ended and was not waited for is nobody in a set", { root: true, programs: ["perl"] }, async () => {
   using place = new Place();
-  await place.must("keep", "far", "--unshare", "user,pid", "--", "true");
-  const before = await place.tell("far");
-  const there = (...args: string[]) => sh(["unshare", "-p", "-f", "-m", "--mount-proc", ...args], { cwd: "/" });
-  const kept = await there(...place.argv("keep", "far", "--unshare", "user,pid", "--", "true"));
-  assertEquals([kept.code, kept.stderr.includes("taken by a set of another pid namespace")], [125, true], kept.stderr);
-  const dropped = await there(...place.argv("drop", "far"));
-  assertEquals([dropped.code, dropped.stderr.includes("made in another pid namespace")], [1, true], dropped.stderr);
-  assertEquals(await place.tell("far"), before);
-  await place.must("drop", "far");
+  await place.must("keep", "box", "--unshare", "user,uts", "--", "true");
+  const parent = new Deno.Command("perl", {
+    args: ["-e", "fork or exec @ARGV; sleep 100", "nsenter", `--user=${place.ns}/box.user`, "true"],
+  }).spawn();
+  try {
+    const children = () => Deno.readTextFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`).trim();
+    await until("it has ended", () => {
+      const child = children();
+      return child !== "" && Deno.readTextFileSync(`/proc/${child}/stat`).includes(") Z ");
+    });
+    // It is still said to be in its user namespace.
+    assertEquals(
+      Deno.readLinkSync(`/proc/${children()}/ns/user`),
+      `user:[${(await place.tell("box"))!.namespaces.user!.inum}]`,
+    );
+    await place.must("drop", "box");
+  } finally {
+    parent.kill("SIGKILL");
+    await parent.status;
+  }
+});
+
+test("a set that was made in another pid namespace is not taken for broken", { root: true, user: true }, async (t) => {
+  for (const user of [null, TEST_USER]) {
+    await t.step(user ?? "root", async () => {
+      using place = new Place(user);
+      const inside = (name: string, ...args: string[]) =>
+        sh(["unshare", "-p", "-f", "-m", "--mount-proc", ...place.argv(name, ...args)], { cwd: "/" });
+      await place.must("keep", "box", "--unshare", "user,pid", "--", "true");
+      for (const words of [["keep", "box", "--", "true"], ["drop", "box"]]) {
+        const { stderr } = await inside(words[0]!, ...words.slice(1));
+        assertStringIncludes(stderr, "made in another pid namespace");
+      }
+      assertEquals((await place.tell("box"))?.complete, true);
+      await place.must("drop", "box");
+      // What is left of one whose pid namespace has ended goes by force.
+      assertEquals((await inside("keep", "box", "--unshare", "user,pid", "--", "true")).code, 0);
+      assertEquals((await place.run("drop", "box")).code, 1);
+      await place.must("drop", "box", "--force");
+      assertEquals(place.files(), []);
+    });
+  }
 });
 
 test("a thread counts as somebody in a set", { root: true }, async () => {
