@@ -422,11 +422,21 @@ test(
     const directory = await Deno.makeTempDir({ prefix: "penne-behind-" });
     try {
       const storm = `${directory}/storm`;
-      await must(["gcc", "-O1", "-o", storm, `${ROOT}tests/bench/watch_storm.c`]);
+      await must(["gcc", "-O1", "-o", storm, `${ROOT}tests/bench/storm.c`]);
       const args = ["watch", "--json", "--backend", "ebpf", "--event", "ns", "--type", "uts"];
       const count = 30_000;
       const watcher = new Deno.Command(penne(), {
-        args: [...args, "--", "sh", "-c", '"$0" "$@" </dev/null >/dev/null; : >"$0.done"', storm, "uts", `${count}`],
+        args: [
+          ...args,
+          "--",
+          "sh",
+          "-c",
+          '"$0" "$@" </dev/null >/dev/null; : >"$0.done"',
+          storm,
+          "uts",
+          `${count}`,
+          "0",
+        ],
         stdin: "null",
         stdout: "piped",
       }).spawn();
