@@ -171,6 +171,8 @@ export class Liveness {
     let ended = this.#ended;
     this.#ended = [];
     this.#beforeEnds();
+    // What has belonged to one that has ended has ended before it, though it may be due a moment later.
+    if (ended.some(([{ children }]) => children > 0)) ended.push(...this.#takeEnded());
     // Those that belonged to others first: their end is the others' cause.
     while (ended.length > 0) {
       const [now, later] = [
@@ -180,6 +182,17 @@ export class Liveness {
       for (const [namespace, exact] of now.length > 0 ? now : later) this.#onEnd(namespace, exact);
       ended = now.length > 0 ? later : [];
     }
+  }
+
+  /** Asks all that wait, due or not. */
+  #takeEnded(): [KnownNamespace, exact: boolean][] {
+    const ended: [KnownNamespace, exact: boolean][] = [];
+    for (const { namespace } of [...this.#known.values()]) {
+      if (namespace.ended || !isOrphan(namespace) || this.ask(namespace) !== "ended") continue;
+      this.#known.delete(namespace);
+      ended.push([namespace, true]);
+    }
+    return ended;
   }
 
   /** A process that has ended keeps its user namespace until somebody has waited for it. */

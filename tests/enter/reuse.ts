@@ -86,12 +86,30 @@ assertStringIncludes(byInode.stderr, `penne: cannot enter the namespaces of proc
 assertStringIncludes(byInode.stderr, "is another one by now");
 await end(decoy);
 
+/** Whether penne has a pidfd by now. */
+function hasOpened(): boolean {
+  return [...Deno.readDirSync("/proc")].some(({ name }) => {
+    try {
+      if (!/^\d+$/.test(name) || Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0")[0] !== penne) return false;
+      const fds = [...Deno.readDirSync(`/proc/${name}/fd`)].map((fd) =>
+        Deno.readLinkSync(`/proc/${name}/fd/${fd.name}`)
+      );
+      return fds.some((link) => link.includes("pidfd"));
+    } catch {
+      return false; // it has ended, or a descriptor has been closed
+    }
+  });
+}
+
 // While penne has looked the process up and not yet opened its namespaces; then with a kernel that opens none by pidfd.
 for (const extra of [[], ["-e", "inject=ioctl:error=ENOTTY"]]) {
   const target = sleeper();
-  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_exit=400000:when=1", ...extra];
+  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_exit=600000:when=1", ...extra];
   const racing = run(...trace, penne, "enter", `${target.pid}`, "--", "echo", "ran");
-  await new Promise((resolve) => setTimeout(resolve, 250));
+  for (let tries = 0; !hasOpened(); tries++) {
+    if (tries > 2000) throw new Error("penne has not looked the process up");
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
   await end(target);
   const successor = await reuse(target.pid);
   const { code, stdout, stderr } = await racing;
