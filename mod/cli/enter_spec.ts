@@ -1,5 +1,6 @@
 // The option table of `penne enter`.
 
+import { COMMAND_EXIT_CODES, LIFE_OPTIONS } from "./life_options.ts";
 import { PLACE_OPTIONS, STALE_OPTIONS } from "./kept_options.ts";
 import type { CommandSpec } from "./options.ts";
 
@@ -68,26 +69,11 @@ export const ENTER_SPEC: CommandSpec = {
     {
       title: "Life and status",
       options: [
-        { name: "pid-file", value: "FILE", help: "Write penne's pid to FILE when ready, and remove it at the end" },
-        {
-          name: "ready-fd",
-          value: "N",
-          help: "Write a line to descriptor N when COMMAND is about to start, and close it",
-        },
-        { name: "status-fd", value: "N", help: "Write JSON lines to descriptor N: started, ready, exit" },
-        { name: "die-with-parent", help: "End when the process that has started penne ends" },
-        { name: "kill-signal", value: "SIGNAL", help: "Signal for COMMAND when penne has to end it (default: KILL)" },
+        ...LIFE_OPTIONS,
       ],
     },
   ],
-  exitCodes: [
-    ["0-255", "COMMAND's own"],
-    ["128+N", "COMMAND was killed by signal N"],
-    ["127", "COMMAND was not found"],
-    ["126", "COMMAND was found and cannot be executed"],
-    ["125", "penne failed before COMMAND ran"],
-    ["2", "the command line is wrong; nothing was done"],
-  ],
+  exitCodes: COMMAND_EXIT_CODES,
   examples: [
     ["penne enter 4711", "a shell where process 4711 is, with whatever namespaces it has"],
     ["penne enter --type net 4711 -- ss -tlnp", "its network, your files"],

@@ -1,5 +1,6 @@
 // The option table of `penne run`.
 
+import { COMMAND_EXIT_CODES, LIFE_OPTIONS } from "./life_options.ts";
 import { COMMAND_OPTIONS, HOST_OPTIONS, USERS_GROUP } from "./inside_options.ts";
 import { NETWORK_OPTIONS } from "./network_options.ts";
 import type { CommandSpec } from "./options.ts";
@@ -52,26 +53,11 @@ export const RUN_SPEC: CommandSpec = {
             "Go to the background once COMMAND runs; stdin is /dev/null, and so are stdout and stderr unless they are files",
         },
         { name: "background-link", value: "FDS", help: null },
-        { name: "pid-file", value: "FILE", help: "Write penne's pid to FILE when ready, and remove it at the end" },
-        {
-          name: "ready-fd",
-          value: "N",
-          help: "Write a line to descriptor N when COMMAND is about to start, and close it",
-        },
-        { name: "status-fd", value: "N", help: "Write JSON lines to descriptor N: started, ready, exit" },
-        { name: "die-with-parent", help: "End when the process that has started penne ends" },
-        { name: "kill-signal", value: "SIGNAL", help: "Signal for COMMAND when penne has to end it (default: KILL)" },
+        ...LIFE_OPTIONS,
       ],
     },
   ],
-  exitCodes: [
-    ["0-255", "COMMAND's own"],
-    ["128+N", "COMMAND was killed by signal N"],
-    ["127", "COMMAND was not found"],
-    ["126", "COMMAND was found and cannot be executed"],
-    ["125", "penne failed before COMMAND ran"],
-    ["2", "the command line is wrong; nothing was done"],
-  ],
+  exitCodes: COMMAND_EXIT_CODES,
   examples: [
     ["penne run", "a shell as root in namespaces of its own"],
     [
