@@ -157,6 +157,21 @@ export function writeSockaddr(view: DataView, at: number, address: Words, port: 
   view.setUint32(at + 24, scope, true);
 }
 
+/**
+ * Whether a socket address is a certain one; no port is the same as any.
+ *
+ * @param view Where it is.
+ * @param at Offset in it.
+ * @param address The address.
+ * @param port Its port, or 0 if that does not matter.
+ */
+export function isSockaddr(view: DataView, at: number, address: Words, port: number): boolean {
+  if (port !== 0 && view.getUint16(at + 2) !== port) return false;
+  if (address.family === 4) return view.getInt32(at + 4) === address.w3;
+  return view.getInt32(at + 20) === address.w3 && view.getInt32(at + 16) === address.w2 &&
+    view.getInt32(at + 12) === address.w1 && view.getInt32(at + 8) === address.w0;
+}
+
 /** socket(2), non-blocking and closed on exec. */
 export function socket(family: number, type: number, protocol = 0): number {
   return q(NR.socket, family === 4 ? AF.INET : AF.INET6, type | SOCK.NONBLOCK | SOCK.CLOEXEC, protocol, 0, 0, 0);
@@ -277,6 +292,22 @@ export function sendAt(s: number, at: number, length: number, flags: number): nu
 /** recv(2) to an address. */
 export function receiveAt(s: number, at: number, length: number, flags: number): number {
   return q(NR.recvfrom, s, at, length, flags, 0, 0);
+}
+
+/**
+ * recvfrom(2) to an address.
+ *
+ * @param s The socket.
+ * @param at Address to copy to.
+ * @param length How many bytes at most.
+ * @param flags MSG flags.
+ * @param from The sender that counts.
+ * @returns Bytes received, 0 if somebody else has sent them, or a negative error number.
+ */
+export function receiveFrom(s: number, at: number, length: number, flags: number, from: Words): number {
+  name.view.setUint32(32, 28, true);
+  const n = q(NR.recvfrom, s, at, length, flags, name.at, name.at + 32);
+  return n > 0 && !isSockaddr(name.view, 0, from, 0) ? 0 : n;
 }
 
 const SCRAP_SIZE = 64 * 1024;

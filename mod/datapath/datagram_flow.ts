@@ -8,6 +8,7 @@ import {
   IPPROTO,
   IPV6,
   MSG,
+  peerAddress,
   receiveAt,
   setOption,
   SO,
@@ -21,7 +22,7 @@ import type { Watched } from "../reactor/reactor.ts";
 import { relayErrors } from "./errors.ts";
 import { Flow } from "./flows.ts";
 import type { Path } from "./path.ts";
-import { isGroup, NOT_REACHED, type Target } from "./rules.ts";
+import { copyWords, isGroup, NOT_REACHED, type Target } from "./rules.ts";
 import { sendUnreachable } from "./unreachable.ts";
 
 /** Datagrams of strangers that a new socket is rid of: as many as there could be at the most. */
@@ -35,6 +36,11 @@ export abstract class DatagramFlow extends Flow {
   ttl = 64;
   /** The host's resolver, if it is asked. */
   resolver: Uint8Array | null = null;
+  /** What the socket is connected to: only what comes from there is an answer. */
+  readonly peer: Words = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
+  peerPort = 0;
+  /** Whether that is a group, which itself never answers. */
+  group = false;
   #fd: Fd | null = null;
   #watched: Watched | null = null;
   /** Family of the socket: of the resolver's address it may be another one. */
@@ -74,7 +80,13 @@ export abstract class DatagramFlow extends Flow {
     let error = this.claim(target);
     if (error === 0) error = connect(s, target, target.port, target.scope);
     if (error < 0) return this.#refuse(error, word);
-    // Until it was connected it took datagrams from anybody.
+    peerAddress(s, this.peer);
+    // A ping socket has no port, and is therefore said not to be connected.
+    if (this.peer.family === 0) copyWords(this.peer, target);
+    this.peerPort = target.port;
+    this.group = isGroup(target);
+    // Until it was connected it took datagrams from anybody. One that was just then on its way in comes even later: so the
+    // sender of each is looked at, too.
     for (let i = 0; i < STRAYS_MAX && receiveAt(s, 0, 0, MSG.DONTWAIT | MSG.TRUNC) >= 0; i++);
     try {
       this.#watched = path.reactor.watch(this.#fd, EPOLL.IN, this.#onEvents);

@@ -1,6 +1,6 @@
 // ICMP echo, RFC 792 and RFC 4443, through the kernel's ping sockets (icmp(7)): no privilege is needed.
 
-import { E, IPPROTO, MSG, receiveAt, sendAt, SOCK, socket, type Words } from "../../ffi/net.ts";
+import { E, IPPROTO, MSG, receiveAt, receiveFrom, sendAt, SOCK, socket, type Words } from "../../ffi/net.ts";
 import { finish, fold, sum } from "../packet/checksum.ts";
 import { IPV4, IPV6, type Packet, PROTOCOL, transportValid } from "../packet/packet.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
@@ -75,9 +75,14 @@ class EchoFlow extends DatagramFlow {
   protected override receive(): void {
     const t = TX_IP + (this.family === 4 ? IPV4 : IPV6);
     for (let i = 0; i < REPLIES_MAX; i++) {
-      const n = receiveAt(this.s, TX.at + t, 65535 - IPV4, MSG.DONTWAIT);
-      if (n < ICMP_HEADER) return;
-      this.#reply(t, n);
+      const at = TX.at + t;
+      const size = 65535 - IPV4;
+      // Who answers a group is no longer told; the kernel itself lets everybody answer who knows the identifier.
+      const n = this.group
+        ? receiveAt(this.s, at, size, MSG.DONTWAIT)
+        : receiveFrom(this.s, at, size, MSG.DONTWAIT, this.peer);
+      if (n < 0) return;
+      if (n >= ICMP_HEADER) this.#reply(t, n);
     }
   }
 

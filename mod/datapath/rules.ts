@@ -85,6 +85,15 @@ export function sameWords(a: Words, b: Words): boolean {
   return a.family === b.family && a.w3 === b.w3 && a.w2 === b.w2 && a.w1 === b.w1 && a.w0 === b.w0;
 }
 
+/** Sets an address to another one. */
+export function copyWords(to: Words, { family, w0, w1, w2, w3 }: Words): void {
+  to.family = family;
+  to.w0 = w0;
+  to.w1 = w1;
+  to.w2 = w2;
+  to.w3 = w3;
+}
+
 const LOOPBACK: Readonly<Record<number, Words>> = {
   4: { family: 4, w0: 0, w1: 0, w2: 0xffff, w3: 0x7f000001 },
   6: { family: 6, w0: 0, w1: 0, w2: 0, w3: 1 },

@@ -8,6 +8,7 @@ import {
   E,
   IOVEC,
   IPPROTO,
+  isSockaddr,
   localPort,
   MMSGHDR,
   MSG,
@@ -61,6 +62,10 @@ const RESOLVER_PATIENCE = 500;
 /** Datagrams taken or given at once. */
 const BATCH = 64;
 const SLOTS = 32;
+/** Room for the sender of each received datagram, a `struct sockaddr_in6`; and the length that a stranger's is given. */
+const NAME = 28;
+const NAMES = (MMSGHDR + IOVEC) * SLOTS;
+const STRANGE = 0xffffffff;
 /** Room for headers before each received datagram, and for the longest datagram. */
 const HEADERS = VNET + ETHERNET + IPV6 + UDP_HEADER;
 const SLOT = 66 * 1024;
@@ -80,10 +85,12 @@ const control = new Block(24);
 function prepare(): { slots: Block; receiving: Block } {
   if (!slots || !receiving) {
     slots = new Block(SLOT * SLOTS);
-    receiving = new Block((MMSGHDR + IOVEC) * SLOTS);
+    receiving = new Block((MMSGHDR + IOVEC + NAME) * SLOTS);
     for (let i = 0; i < SLOTS; i++) {
       const part = MMSGHDR * SLOTS + IOVEC * i;
       writeIovec(receiving.view, part, slots.at + SLOT * i + HEADERS, SLOT - HEADERS);
+      writePointer(receiving.view, MMSGHDR * i + MSGHDR_AT.name, receiving.at + NAMES + NAME * i);
+      receiving.view.setUint32(MMSGHDR * i + MSGHDR_AT.nameLength, NAME, true);
       writePointer(receiving.view, MMSGHDR * i + MSGHDR_AT.iov, receiving.at + part);
       receiving.view.setUint32(MMSGHDR * i + MSGHDR_AT.iovLength, 1, true);
     }
@@ -283,11 +290,20 @@ export class UdpFlow extends DatagramFlow {
     const { slots, receiving } = prepare();
     const n = receiveMessages(this.s, receiving.at, SLOTS, MSG.DONTWAIT);
     if (n <= 0) return;
-    this.repliedAt = this.path.reactor.now;
     const { view } = receiving;
     const length = (i: number) => view.getUint32(MMSGHDR * i + MSGHDR_AT.received, true);
+    for (let i = 0; i < n; i++) {
+      // The kernel has set it to the length of this sender's.
+      view.setUint32(MMSGHDR * i + MSGHDR_AT.nameLength, NAME, true);
+      if (isSockaddr(view, NAMES + NAME * i, this.peer, this.peerPort)) this.repliedAt = this.path.reactor.now;
+      else view.setUint32(MMSGHDR * i + MSGHDR_AT.received, STRANGE, true);
+    }
     for (let i = 0; i < n;) {
       const size = length(i);
+      if (size === STRANGE) {
+        i++;
+        continue;
+      }
       let run = 1;
       let total = size;
       if (segmentsIn && size > 0) {

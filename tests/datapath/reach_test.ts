@@ -259,6 +259,30 @@ test("what strangers send to a port that has just been opened does not come in",
   await reader.cancel();
 });
 
+test("an echo is answered by who was asked, and by nobody else", {
+  root: true,
+  programs: ["ip", "ping", "perl", "sysctl"],
+}, async () => {
+  await using network = await openPath({});
+  await network.must(network.peer, ["ip", "addr", "add", "192.0.2.77/24", "dev", "veth0"]);
+  await network.must(network.peer, ["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"]);
+  // Echo replies with identifier 4242 and sequence number 1, their checksum the rest.
+  const replies =
+    `use Socket; $| = 1; socket(S, AF_INET, SOCK_RAW, 1) or die; bind(S, sockaddr_in(0, inet_aton("$ARGV[0]")));
+    my $m = pack("CCnnn", 0, 0, 0xffff - 4242 - 1, 4242, 1);
+    for (1 .. 2000) { send(S, $m, 0, sockaddr_in(0, inet_aton("${HOST4}"))); print "." if $_ == 1; select(undef, undef, undef, 0.005) }`;
+  for (const [from, received] of [["192.0.2.77", 0], [PEER4, 1]] as const) {
+    const strangers = network.spawn(network.peer, ["perl", "-e", replies, from], { stdout: "piped" });
+    const reader = strangers.stdout.getReader();
+    await reader.read();
+    const { stdout } = await network.run(network.guest, ["ping", "-e", "4242", "-c1", "-W1", PEER4]);
+    assertMatch(stdout, new RegExp(` ${received} received`));
+    await reader.cancel();
+    strangers.kill("SIGKILL");
+    await strangers.status;
+  }
+});
+
 test("ICMP errors of an address that was mapped come from that address", {
   root: true,
   programs: ["ip", "traceroute"],
