@@ -104,6 +104,7 @@ const EXIT = 0x90;
 const MAY_GOTO = 0xe0;
 /** What the immediate of a wide load is: a map by its descriptor, or the memory of an array map. */
 const PSEUDO_MAP_FD = 1;
+const PSEUDO_KFUNC_CALL = 2;
 const PSEUDO_MAP_VALUE = 2;
 
 function instruction(code: number, target = 0, source = 0, offset = 0, immediate = 0): Instruction {
@@ -279,6 +280,15 @@ export function mayGoto(to: string): Instruction {
  */
 export function call(helper: number): Instruction {
   return instruction(JMP | CALL, 0, 0, 0, helper);
+}
+
+/**
+ * Calls a function of the kernel itself that programs may call, a kfunc.
+ *
+ * @param type Id of the function (BTF_KIND.FUNC) in the kernel's BTF.
+ */
+export function callKernel(type: number): Instruction {
+  return instruction(JMP | CALL, 0, PSEUDO_KFUNC_CALL, 0, type);
 }
 
 /** Ends the program; r0 is its result. */

@@ -31,6 +31,14 @@ const encoder = new TextEncoder();
 /** Words that follow the three of a type: a number of them, and a number for each of its members. */
 const FIXED = [0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0];
 const EACH = [0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3];
+
+/** Words of a type, from its second one. */
+function sizeOf(info: number): number {
+  const kind = info >>> 24 & 0x1f;
+  if (kind === 0 || kind >= FIXED.length) throw new RangeError(`BTF has a type of kind ${kind}, which is not known`);
+  return 3 + FIXED[kind]! + EACH[kind]! * (info & 0xffff);
+}
+
 /** A type that stands for another one: typedef, volatile, const, restrict, type tag. */
 const MODIFIERS = 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 18;
 
@@ -63,13 +71,15 @@ export interface BtfField {
  */
 export class Btf {
   #words: Uint32Array;
+  /** By id; of the one after the last that is known too. */
   #starts: Uint32Array;
-  #count: number;
+  /** How many of them are known already. */
+  #known = 0;
   #bytes: Uint8Array;
   #strings: number;
 
   /**
-   * Notes where each type begins.
+   * Looks at the header.
    *
    * @param bytes The whole, little-endian; it is kept.
    * @throws {RangeError} If it is none.
@@ -90,25 +100,29 @@ export class Btf {
     const words = start % 4 === 0
       ? new Uint32Array(bytes.buffer, start, length >> 2)
       : new Uint32Array(bytes.slice(types, types + length).buffer);
-    const starts = new Uint32Array((words.length / 3 | 0) + 1);
-    let id = 0;
-    for (let at = 0; at + 2 < words.length;) {
-      starts[++id] = at;
-      const info = words[at + 1]!;
-      const kind = info >>> 24 & 0x1f;
-      if (kind === 0 || kind >= FIXED.length) {
-        throw new RangeError(`BTF has a type of kind ${kind}, which is not known`);
-      }
-      at += 3 + FIXED[kind]! + EACH[kind]! * (info & 0xffff);
-    }
     this.#words = words;
-    this.#starts = starts;
-    this.#count = id;
+    this.#starts = new Uint32Array((words.length / 3 | 0) + 2);
   }
 
   /** How many types there are; their ids begin with 1. */
   get count(): number {
-    return this.#count;
+    this.#index(Infinity);
+    return this.#known;
+  }
+
+  /** Notes where types begin, up to one. */
+  #index(last: number): void {
+    const words = this.#words;
+    const starts = this.#starts;
+    const end = words.length - 2;
+    let id = this.#known;
+    let at = starts[id + 1]!;
+    while (id < last && at < end) {
+      id++;
+      at += sizeOf(words[at + 1]!);
+      starts[id + 1] = at;
+    }
+    this.#known = id;
   }
 
   /**
@@ -117,21 +131,49 @@ export class Btf {
    * @param name The name.
    * @param kind BTF_KIND.*
    * @returns Its id; 0 if there is none.
+   * @throws {RangeError} If there is a type of a kind that is not known.
    */
   find(name: string, kind: number): number {
+    return this.findAll([[name, kind]])[0]!;
+  }
+
+  /**
+   * Types by their names, in one pass through all of them.
+   *
+   * @param wanted Name and BTF_KIND.* of each.
+   * @returns Their ids in the same order; 0 for one that there is not.
+   * @throws {RangeError} If there is a type of a kind that is not known.
+   */
+  findAll(wanted: readonly (readonly [name: string, kind: number])[]): number[] {
     const bytes = this.#bytes;
     const strings = this.#strings;
     const words = this.#words;
     const starts = this.#starts;
-    const wanted = encoder.encode(name);
-    const first = wanted[0];
-    for (let id = 1; id <= this.#count; id++) {
-      const start = starts[id]!;
-      if ((words[start + 1]! >>> 24 & 0x1f) !== kind) continue;
-      const at = words[start]!;
-      if (bytes[strings + at] === first && this.#is(at, wanted)) return id;
+    const names = wanted.map(([name]) => encoder.encode(name));
+    const ids = wanted.map(() => 0);
+    // Most types are neither of a kind that is wanted, nor does their name begin as one that is.
+    const kinds = wanted.reduce((mask, [, kind]) => mask | 1 << kind, 0);
+    const begins = new Uint8Array(1 << 16);
+    for (const [first = 0, second = 0] of names) begins[first << 8 | second] = 1;
+    const end = words.length - 2;
+    let left = wanted.length;
+    let id = 0;
+    for (let at = 0; at < end && left > 0;) {
+      const info = words[at + 1]!;
+      const kind = info >>> 24 & 0x1f;
+      const name = words[at]!;
+      const first = strings + name;
+      at += sizeOf(info);
+      starts[++id + 1] = at; // what has been gone past need not be so again
+      if ((kinds >>> kind & 1) === 0 || begins[bytes[first]! << 8 | bytes[first + 1]!] === 0) continue;
+      for (let i = 0; i < ids.length; i++) {
+        if (ids[i] !== 0 || wanted[i]![1] !== kind || !this.#is(name, names[i]!)) continue;
+        ids[i] = id;
+        left--;
+      }
     }
-    return 0;
+    if (id > this.#known) this.#known = id;
+    return ids;
   }
 
   /** The string that begins there. */
@@ -143,7 +185,8 @@ export class Btf {
 
   /** Where a type begins, in words. */
   #start(id: number): number {
-    if (id < 1 || id > this.#count) throw new RangeError(`BTF has no type ${id}`);
+    if (id > this.#known) this.#index(id);
+    if (id < 1 || id > this.#known) throw new RangeError(`BTF has no type ${id}`);
     return this.#starts[id]!;
   }
 

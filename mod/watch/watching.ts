@@ -52,8 +52,6 @@ const RESYNC_DELAY = { min: 20, max: 1000 } as const;
 /** Facts whose remains are worth a collection of garbage, and those in five seconds that are quiet. */
 const MANY_FACTS = 100_000;
 const FEW_FACTS = 5000;
-/** Milliseconds from the start to the listing of namespaces that nothing else tells of. */
-const LIST_DELAY = 100;
 /** Milliseconds between two searches for tasks that have gone without a word, because the kernel filters. */
 const TIDY_INTERVAL = 5000;
 /** Facts in one reading that are a flood: more come while they are told. */
@@ -181,8 +179,7 @@ export class Watching implements Disposable {
     // What has come since the attaching is told of, and counted, as a change.
     const changed = new Set(changes.map(({ inum, path }) => `${inum} ${path}`));
     for (const name of this.#names?.all ?? []) if (!changed.has(`${name.inum} ${name.path}`)) this.#mounted(name);
-    // The kernel takes its time to check a program that walks its lists; what is in them is held by no task and no mount.
-    this.#after(LIST_DELAY, () => this.#meetNamespaces());
+    this.#meetNamespaces();
     this.#put(this.#capabilities(new Set(tasks.filter(({ slots }) => slots.size > 0).map(({ pid }) => pid)), refused));
     for (const fact of facts) this.#apply(fact);
     this.#tracker.settle();

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 // storm.c: makes namespaces, or processes, at a rate or as fast as one process can.
 //
-//   storm uts|net|fork COUNT RATE
+//   storm uts|net|fork COUNT RATE [FIFO]
 //
 // uts: unshare(CLONE_NEWUTS) in this process; net: fork, unshare(CLONE_NEWNET) and exit; fork: fork and exit. RATE is a
 // second's, 0 for as fast as can be. Prints "PID WALL CPU" when it is done: nanoseconds from the first to the last, and of
 // processors, which other load on the machine hardly changes; and before that, if there is a RATE, lines "INDEX TIME PID"
-// for up to 20000 of them, evenly spread: which one, and the time of CLOCK_MONOTONIC at which the call had returned.
+// for up to 20000 of them, evenly spread: which one, and the time of CLOCK_MONOTONIC at which the call had returned. What has made a namespace at
+// a rate writes a line about it into FIFO, as penne would: what nobody who is told can be faster than.
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,11 +48,19 @@ static void require(int ok, const char *what) {
   exit(1);
 }
 
+static void tell(int fd, int pid, const char *kind) {
+  char line[64];
+  const int length = snprintf(line, sizeof line, "ns: pid=%d type=%s\n", pid, kind);
+  if (fd >= 0) require(write(fd, line, (size_t)length) == length, "write");
+}
+
 int main(int argc, char **argv) {
-  if (argc != 4) {
-    fprintf(stderr, "usage: storm uts|net|fork COUNT RATE\n");
+  if (argc != 4 && argc != 5) {
+    fprintf(stderr, "usage: storm uts|net|fork COUNT RATE [FIFO]\n");
     return 2;
   }
+  const int told = argc == 5 ? open(argv[4], O_WRONLY | O_CLOEXEC) : -1;
+  require(argc == 4 || told >= 0, argv[argc - 1]);
   const char *kind = argv[1];
   const long count = atol(argv[2]), rate = atol(argv[3]);
   struct made *made = mmap(NULL, sizeof *made * (size_t)(count + 1), PROT_READ | PROT_WRITE,
@@ -70,6 +80,7 @@ int main(int argc, char **argv) {
     if (uts) {
       require(unshare(CLONE_NEWUTS) == 0, "unshare");
       if (rate) made[i] = (struct made){now(CLOCK_MONOTONIC), self};
+      tell(told, self, kind);
       continue;
     }
     const pid_t child = fork();
@@ -77,6 +88,7 @@ int main(int argc, char **argv) {
     if (child == 0) {
       if (net && unshare(CLONE_NEWNET) != 0) _exit(1);
       made[i] = (struct made){now(CLOCK_MONOTONIC), getpid()};
+      tell(told, getpid(), kind);
       _exit(0);
     }
     int status;

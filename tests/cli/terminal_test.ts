@@ -11,6 +11,15 @@ function sleeps(seconds: number): boolean {
   return processes().some(({ cmdline }) => cmdline.join(" ") === `sleep ${seconds}`);
 }
 
+/** Whether a process executes a program. */
+function executes(pid: number, program: string): boolean {
+  try {
+    return Deno.readLinkSync(`/proc/${pid}/exe`) === Deno.realPathSync(program);
+  } catch {
+    return false; // it has ended
+  }
+}
+
 /** An interactive shell without anybody's start-up files. */
 const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
 
@@ -323,8 +332,11 @@ test("signals at any moment of the start do what they do to any program", BASH, 
   for (let i = 0; i < 25; i++) {
     using pty = new Pty(SHELL);
     await pty.expect(/READY> /);
+    const shell = pty.foreground;
     pty.type(`${penne()} run -- sleep 9400\n`);
-    await new Promise((resolve) => setTimeout(resolve, 15 + i * 4));
+    // The shell itself ignores the key for as long as the job is its own copy.
+    await until("penne is in the foreground", () => pty.foreground !== shell && executes(pty.foreground, penne()));
+    await new Promise((resolve) => setTimeout(resolve, i * 5));
     pty.type("\x1a");
     await pty.expect(/Stopped/);
     await pty.expect(/READY> /);

@@ -272,10 +272,17 @@ for (const backend of BACKENDS) {
       stderr: "null",
     }).spawn();
     lab.defer(async () => {
+      try {
+        watcher.kill("SIGKILL");
+      } catch {
+        // It has ended.
+      }
       await watcher.status;
     });
-    // Nothing is read at first; what it tells of is made up of many short processes with long names of groups.
-    await pause(500);
+    const reader = watcher.stdout.getReader();
+    const decoder = new TextDecoder();
+    let text = decoder.decode((await reader.read()).value, { stream: true });
+    // From then on nothing is read; what it tells of is made up of many short processes with long names of groups.
     const uts = lab.start(["unshare", "--uts", "sleep", "1000"]);
     await must(["sh", "-c", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done"]);
     const usage = () => {
@@ -283,10 +290,7 @@ for (const backend of BACKENDS) {
       return text.slice(text.lastIndexOf(")") + 2).split(" ")[0];
     };
     assert(["S", "R"].includes(usage()!), "it goes on");
-    let text = "";
-    const reader = watcher.stdout.getReader();
     const reading = (async () => {
-      const decoder = new TextDecoder();
       for (let part; !(part = await reader.read()).done;) text += decoder.decode(part.value, { stream: true });
     })();
     await until("it tells of the last process", () => text.includes(`"pid":${uts.child.pid},`));

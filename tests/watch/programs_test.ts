@@ -88,6 +88,9 @@ test("The verifier takes the programs of every layout and filter", { root: true 
       check({ ...layout, task, slots, cgroup: null, file: null, exitTellsLast: false }, { failed: true }, 0);
     },
   );
+  await t.step("without a way to have pointers that are not trusted, as before Linux 6.2", () => {
+    check({ ...layout, cast: null }, everything, 3);
+  });
   await t.step("for one type alone", () => {
     for (const type of ["user", "pid", "time", "net"] as const) check(layout, { types: new Set([type]) }, 0);
   });

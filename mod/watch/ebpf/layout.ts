@@ -95,6 +95,8 @@ export interface Layout {
     readonly exit: number;
     readonly iterator: number;
   };
+  /** Id of `bpf_rdonly_cast` (Linux 6.2), and that of `task_struct`; null if there is no such function. */
+  readonly cast: { readonly call: number; readonly task: number } | null;
   /** Whether the tracepoint of a task's end tells if it is the process's. */
   readonly exitTellsLast: boolean;
 }
@@ -137,7 +139,16 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   const missing = (what: string): never => {
     throw new PenneError(`observe namespaces by eBPF: this kernel's BTF has no ${what}`);
   };
-  const find = (name: string, kind: number): number => btf.find(name, kind) || missing(name);
+  const tracepoints = ["sys_enter", "sys_exit", "task_newtask", "sched_process_exec", "sched_process_exit"] as const;
+  const names = [
+    ["task_struct", BTF_KIND.STRUCT],
+    ["bpf_iter_task", BTF_KIND.FUNC],
+    ["file", BTF_KIND.STRUCT],
+    ["bpf_rdonly_cast", BTF_KIND.FUNC],
+    ...tracepoints.map((name) => [`btf_trace_${name}`, BTF_KIND.TYPEDEF] as const),
+  ] as const;
+  const ids = btf.findAll(names);
+  const find = (name: string): number => ids[names.findIndex(([other]) => other === name)]!;
   const maybe = (type: number, path: string): number | null => btf.field(type, path)?.offset ?? null;
   const field = (type: number, path: string): number => maybe(type, path) ?? missing(`${btf.name(type)}.${path}`);
   /** What a field points to. */
@@ -147,7 +158,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   };
   const must = (type: number, path: string): number => follow(type, path) || missing(`${btf.name(type)}.${path}`);
 
-  const task = find("task_struct", BTF_KIND.STRUCT);
+  const task = find("task_struct") || missing("task_struct");
   const proxy = must(task, "nsproxy");
   const cred = must(task, "real_cred");
   const pid = must(task, "thread_pid");
@@ -177,21 +188,25 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
 
   const files = follow(task, "files");
   const table = files ? follow(files, "fdt") : 0;
-  const file = btf.find("file", BTF_KIND.STRUCT);
+  const file = find("file");
   const inode = file ? follow(file, "f_inode") : 0;
   const superBlock = inode ? follow(inode, "i_sb") : 0;
 
-  const attachTo = (tracepoint: string) => find(`btf_trace_${tracepoint}`, BTF_KIND.TYPEDEF);
+  const attachTo = (tracepoint: typeof tracepoints[number]) => {
+    const name = `btf_trace_${tracepoint}`;
+    return find(name) || missing(name);
+  };
   const attach = {
     sysEnter: attachTo("sys_enter"),
     sysExit: attachTo("sys_exit"),
     newTask: attachTo("task_newtask"),
     exec: attachTo("sched_process_exec"),
     exit: attachTo("sched_process_exit"),
-    iterator: find("bpf_iter_task", BTF_KIND.FUNC),
+    iterator: find("bpf_iter_task") || missing("bpf_iter_task"),
   };
   const registers = btf.target(btf.parameters(attach.sysExit)[1] ?? 0) || missing("pt_regs");
   const compat = maybe(task, COMPAT.field);
+  const cast = find("bpf_rdonly_cast");
   return {
     task: {
       pid: field(task, "pid"),
@@ -259,6 +274,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
         compatArguments: [field(registers, "bx"), field(registers, "cx")],
       },
     attach,
+    cast: cast === 0 ? null : { call: cast, task },
     exitTellsLast: btf.parameters(attach.exit).length > 2,
   };
 }

@@ -15,6 +15,7 @@ import {
   alu32,
   atomicAdd,
   call,
+  callKernel,
   type Code,
   exit,
   fp,
@@ -120,7 +121,7 @@ interface Pointers {
   readonly cred: number;
 }
 const TASK_POINTERS: Pointers = { proxy: KIND - 8, cred: KIND - 16 };
-const MAKER_POINTERS: Pointers = { proxy: KIND - 24, cred: KIND - 32 }; // only the first one is kept
+const MAKER_POINTERS: Pointers = { proxy: KIND - 24, cred: KIND - 32 };
 /** A task's place on the stack in the iterator. */
 const TASK_BASE = -TASK_SIZE;
 const TASK_SCRATCH = TASK_BASE - 32;
@@ -195,17 +196,18 @@ export class Programs {
   }
 
   /**
-   * Keeps the pointers that a task's namespaces are reached by. Uses r1.
+   * Keeps the pointers that a task's namespaces are reached by. Loses r0 to r5.
    *
-   * Once, and early: for each load of a pointer from a task the verifier looks through all of the kernel's types by name,
-   * which takes it milliseconds, and again for each way that leads there.
+   * For each load of a pointer from a task that it trusts the verifier looks through all of the kernel's types by name,
+   * which takes it milliseconds, and again for each way that leads there. It need not trust it to read from it.
    */
   #pointers(task: Register, at: Pointers): Code {
-    const { realCred, nsproxy } = this.#layout.task;
+    const { cast, task: { realCred, nsproxy } } = this.#layout;
     return [
-      load(8, r1, task, nsproxy),
+      cast === null ? move(r0, task) : [move(r1, task), move(r2, cast.task), callKernel(cast.call)],
+      load(8, r1, r0, nsproxy),
       store(8, fp, at.proxy, r1),
-      load(8, r1, task, realCred),
+      load(8, r1, r0, realCred),
       store(8, fp, at.cred, r1),
     ];
   }
@@ -808,14 +810,7 @@ export class Programs {
       store(8, fp, KIND, r8),
       call(HELPER.get_current_task_btf),
       move(r7, r0),
-      this.wants("ns")
-        ? [
-          load(8, r1, r6, this.#layout.task.nsproxy),
-          store(8, fp, TASK_POINTERS.proxy, r1),
-          load(8, r1, r7, this.#layout.task.nsproxy),
-          store(8, fp, MAKER_POINTERS.proxy, r1),
-        ]
-        : [],
+      this.wants("ns") ? [this.#pointers(r6, TASK_POINTERS), this.#pointers(r7, MAKER_POINTERS)] : [],
       this.#header(r6), // user and cgroup are the maker's,
       move(r1, r8),
       alu(r1, ">>", CLONE_INTO_CGROUP_BIT),
@@ -868,7 +863,7 @@ export class Programs {
         load(8, r1, fp, KIND),
         alu(r1, "&", namespaceFlag("user")),
         jump(r1, "==", 0, next),
-        load(8, r1, r6, this.#layout.task.realCred),
+        load(8, r1, fp, TASK_POINTERS.cred),
         load(8, r1, r1, pointer),
         this.#identity(common, fp, BASE + FIELD.NEW_INUM, BASE + FIELD.NEW_ID),
         load(8, r1, r1, this.#layout.userParent),
@@ -945,8 +940,9 @@ export class Programs {
         ? [
           load(4, r3, fp, BASE + FIELD.OLD_INUM),
           jump(r3, "==", 0, "end"),
-          load(8, r1, r6, this.#layout.task.nsproxy),
-          load(8, r1, r1, time.pointer),
+          this.#pointers(r6, TASK_POINTERS),
+          this.#slot(TASK_POINTERS, time),
+          load(4, r3, fp, BASE + FIELD.OLD_INUM),
           load(4, r2, r1, time.common + this.#layout.common.inum),
           jump32(r2, "==", r3, "end"),
           this.#identity(time.common, fp, BASE + FIELD.NEW_INUM, BASE + FIELD.NEW_ID),
@@ -1054,18 +1050,20 @@ export class Programs {
    * 6.18). The head of a list is none; it does not have the operations that all of a type have. Null if there are no lists.
    */
   namespaces(): Code | null {
-    const { task, common, slots } = this.#layout;
+    const { common, slots } = this.#layout;
     const { list } = this.#maps;
     const next = common.list;
     if (next === null || common.id === null || list === undefined) return null;
     const [entryId, entry, read] = [-8, -16, -24];
+    const pointers: Pointers = { proxy: -48, cred: -56 };
     return [
       call(HELPER.get_current_task_btf),
       move(r6, r0),
+      this.#pointers(r6, pointers),
       slots.filter(({ slot }) => slot !== "time_for_children").map((slot) => {
         const [loop, skip, done] = [this.#label("loop"), this.#label("skip"), this.#label("done")];
         return [
-          load(8, r3, r6, slot.slot === "user" ? task.realCred : task.nsproxy),
+          load(8, r3, fp, slot.slot === "user" ? pointers.cred : pointers.proxy),
           alu(r3, "+", slot.pointer),
           this.#probe(read, 8),
           load(8, r7, fp, read),
