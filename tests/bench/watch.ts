@@ -24,8 +24,10 @@ const TIME_LIMIT = 120_000;
 /** Milliseconds for the first event; who looks from time to time does not see what is short. */
 const START_LIMIT = 3000;
 const NOBODY = "nobody watches";
+/** Who need not watch: the least that it takes for a line to come by way of one process. */
+const TOLD = "cat, told by whoever makes one";
 
-const BPFTRACE = 'BEGIN { printf("ready\\n"); } tracepoint:syscalls:sys_exit_unshare { @made++; }';
+const COUNTING = 'BEGIN { printf("ready\\n"); } tracepoint:syscalls:sys_exit_unshare { @made++; }';
 
 /** What is known of a watcher. */
 interface Watcher {
@@ -33,6 +35,8 @@ interface Watcher {
   readonly argv: readonly string[];
   /** Whether its lines are penne's. */
   readonly reads: boolean;
+  /** Whether it only passes on what the slow stream writes about itself into a FIFO, whose name follows `argv`. */
+  readonly told?: boolean;
 }
 
 /** What a storm has been. */
@@ -56,6 +60,11 @@ async function pause(milliseconds: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
+function makeFifo(path: string): void {
+  const { success } = new Deno.Command("mkfifo", { args: [path] }).outputSync();
+  if (!success) throw new Error("cannot make a FIFO");
+}
+
 /** A watcher that runs, its lines going to a file with their times. */
 class Running {
   readonly pid: number;
@@ -67,8 +76,7 @@ class Running {
   constructor(stamp: string, argv: readonly string[], files: string) {
     const fifo = `${files}.fifo`;
     this.#file = `${files}.lines`;
-    const made = new Deno.Command("mkfifo", { args: [fifo] }).outputSync();
-    if (!made.success) throw new Error("cannot make a FIFO");
+    makeFifo(fifo);
     this.#stamp = new Deno.Command(stamp, { args: [fifo, this.#file], stdin: "null" }).spawn();
     this.#began = Number(monotonic());
     this.#process = new Deno.Command("sh", {
@@ -131,7 +139,7 @@ class Told {
       const text = line.slice(space + 1);
       lost += Number(/^lost: count=(\d+)/.exec(text)?.[1] ?? 0);
       // What a resync has told is no event.
-      const pid = text.endsWith("exact=false") ? NaN : Number(/^ns: pid=(\d+) type=(?:net|uts) /.exec(text)?.[1]);
+      const pid = text.endsWith("exact=false") ? NaN : Number(/^ns: pid=(\d+) type=(?:net|uts)\b/.exec(text)?.[1]);
       if (!pid) continue;
       const times = this.#byPid.get(pid) ?? [];
       times.push(Number(line.slice(0, space)));
@@ -183,14 +191,14 @@ class Arena {
     this.#stamp = stamp;
   }
 
-  start({ argv }: Watcher): Running {
-    return new Running(this.#stamp, argv, `${this.#workshop.directory}/watcher-${this.#count++}`);
+  start({ argv }: Watcher, fifo?: string): Running {
+    const whole = fifo === undefined ? argv : [...argv, fifo];
+    return new Running(this.#stamp, whole, `${this.#workshop.directory}/watcher-${this.#count++}`);
   }
 
-  async storm(kind: "uts" | "net", count: number, rate: number): Promise<Storm> {
-    const lines = new TextDecoder().decode(await runTool([this.#storm, kind, `${count}`, `${rate}`])).trim().split(
-      "\n",
-    );
+  async storm(kind: "uts" | "net", count: number, rate: number, fifo?: string): Promise<Storm> {
+    const argv = [this.#storm, kind, `${count}`, `${rate}`, ...fifo === undefined ? [] : [fifo]];
+    const lines = new TextDecoder().decode(await runTool(argv)).trim().split("\n");
     const [pid, wall, cpu] = lines.pop()!.split(" ").map(Number) as [number, number, number];
     const made = lines.map((line) => line.split(" ").map(Number) as [number, number, number]);
     return { made, pid, wall: wall / 1e6, cpu: cpu / 1e6 };
@@ -198,6 +206,7 @@ class Arena {
 
   /** What is taken of every watcher. */
   async measure(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
+    if (watcher.told) return await this.#measureTold(watcher, signal);
     const running = this.start(watcher);
     const end = () => running.kill();
     signal.addEventListener("abort", end);
@@ -222,6 +231,25 @@ class Arena {
         told: told.count(uts.pid),
         lost: told.lost,
       };
+    } finally {
+      signal.removeEventListener("abort", end);
+      end();
+    }
+  }
+
+  /** What there is to compare latency with: how fast lines arrive on this machine. */
+  async #measureTold(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
+    const fifo = `${this.#workshop.directory}/told-${this.#count}`;
+    makeFifo(fifo);
+    const running = this.start(watcher, fifo);
+    const end = () => running.kill();
+    signal.addEventListener("abort", end);
+    try {
+      await pause(300);
+      const stream = await this.storm("net", STREAM.count, STREAM.rate, fifo);
+      await pause(300);
+      const latencies = new Told(await running.end()).latencies(stream);
+      return { ...percentiles(latencies), seen: latencies.length / STREAM.count * 100 };
     } finally {
       signal.removeEventListener("abort", end);
       end();
@@ -308,7 +336,8 @@ export async function openWatch(): Promise<Contest> {
       reads: true,
     })),
     { name: "forkstat", argv: ["stdbuf", "-oL", "forkstat", "-l", "-e", "fork"], reads: false },
-    { name: "bpftrace", argv: ["bpftrace", "-e", BPFTRACE], reads: false },
+    { name: "bpftrace", argv: ["bpftrace", "-e", COUNTING], reads: false },
+    { name: TOLD, argv: ["cat"], reads: true, told: true },
   ];
   const contestants: Contestant[] = [
     {
@@ -409,6 +438,7 @@ function concludeWatch(outcome: Outcome): string[] {
       } ms (goal ${GOAL.latency}), ${storms(name)}`;
     }),
     `bpftrace, merely counting: ${storms("bpftrace")}`,
+    `${TOLD}: p99 ${outcome.median(TOLD, "p99")?.toFixed(2) ?? "?"} ms`,
     `forkstat: ${storms("forkstat")}`,
   ];
 }
