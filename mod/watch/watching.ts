@@ -293,8 +293,9 @@ export class Watching implements Disposable {
   }
 
   #look(): void {
-    // What has happened before is told before; in a flood that could go on for ever.
-    if (!this.#flooded) {
+    // What has happened before is told before; in a flood that could go on for ever. Who looks from time to time would have
+    // to look at everything, and does so only if something has ended.
+    if (!this.#flooded && this.#backend.fd) {
       const changes = this.#names?.take() ?? [];
       this.#readBackend();
       this.#changeNames(changes);
@@ -310,8 +311,7 @@ export class Watching implements Disposable {
   #catchCauses(): void {
     if (this.#flooded) return;
     const changes = this.#names?.source === "fanotify" ? this.#names.take() : [];
-    // Who looks from time to time would have to look at everything.
-    if (this.#backend.fd) this.#readBackend();
+    this.#readBackend();
     this.#changeNames(changes);
   }
 
@@ -386,6 +386,7 @@ export class Watching implements Disposable {
   }
 
   #resync(): void {
+    if (!this.#resyncing) return; // it has been done already
     const tasks = this.#backend.snapshot();
     const facts: Fact[] = [];
     const lost = this.#backend.read((fact) => facts.push(fact));
@@ -493,6 +494,7 @@ export class Watching implements Disposable {
     const changes = this.#names?.take() ?? [];
     this.#readBackend();
     this.#changeNames(changes);
+    if (this.#resyncing) this.#resync(); // what there is and what is known may differ
     const alive: SummaryNamespace[] = [];
     for (const namespace of [...this.#tracker.namespaces()]) {
       const { maker, told, type, inum, id } = namespace;

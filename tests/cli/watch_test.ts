@@ -459,6 +459,24 @@ test(
   },
 );
 
+test("Who looks from time to time looks as often as it is told to", NEEDS, async () => {
+  await using lab = new NetLab();
+  // In a mount namespace of its own nobody else's mounts are a reason to look.
+  const args = ["--backend", "poll", "--event", "fork", "--interval", "1"];
+  const watcher = await watchJson(lab, args, { wrap: ["unshare", "--mount"] });
+  const pids = new Set<number>();
+  let last = 0;
+  for (let i = 0; i < 30; i++) {
+    pids.add(last = lab.start(["sleep", "1000"]).child.pid);
+    await pause(100);
+  }
+  await watcher.first("the last one is told of", ({ pid }) => pid === last);
+  const times = watcher.told().filter(({ pid }) => pids.has(pid)).map(({ mono_ns }) => mono_ns / 1e6);
+  assertEquals(times.length, pids.size);
+  const looks = times.filter((time, i) => i === 0 || time - times[i - 1]! > 100);
+  assert(looks.length <= 7, looks.join(" "));
+});
+
 test("It ends quietly when its reader goes, also while nothing happens", NEEDS, async () => {
   const script = `"$0" watch --event name --type cgroup | head -n 1; echo "\${PIPESTATUS[0]}"`;
   const { stdout, stderr } = await sh(["timeout", "10", "bash", "-c", script, penne()]);
