@@ -57,6 +57,8 @@ export class Liveness {
   #known = new Map<KnownNamespace, Waiting>();
   /** Those that could be opened once. */
   #seen = new WeakSet<KnownNamespace>();
+  /** Those that have ended by themselves, as it seems: known holders of theirs are still there. */
+  #doubted = new WeakSet<KnownNamespace>();
   #onEnd: OnEnd;
   #beforeEnds: () => void;
   #ended: [KnownNamespace, exact: boolean][] = [];
@@ -241,8 +243,11 @@ export class Liveness {
       }
       const namespace = next.value;
       if (namespace.ended || this.#known.has(namespace)) continue;
-      if (this.ask(namespace) === "ended") this.#ended.push([namespace, true]);
-      else if (isOrphan(namespace)) this.orphaned(namespace, now);
+      if (this.ask(namespace) === "ended") {
+        // Whose end it was may be told a moment later: a process lets go of its namespaces before it is said to have ended.
+        if (isOrphan(namespace) || this.#doubted.has(namespace)) this.#ended.push([namespace, true]);
+        else this.#doubted.add(namespace);
+      } else if (isOrphan(namespace)) this.orphaned(namespace, now);
     }
   }
 }

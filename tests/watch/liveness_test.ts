@@ -24,3 +24,26 @@ test("In a storm ends are not put off for longer and longer", { root: true, kern
   for (let j = 0; j < looks; j++) liveness.look(now += 10);
   assertEquals(ended, 20 * count);
 });
+
+test("What has ended while its holder is said to be there is told only when that goes on", {
+  root: true,
+  kernel: "6.18",
+}, () => {
+  const tracker = new Tracker("proc", { filter: {}, tell: () => {} });
+  // An id that no namespace has.
+  const namespace = tracker.know("uts", { inum: 1, id: `${10n ** 15n}` });
+  namespace.tasks = 1;
+  let ended = 0;
+  const liveness = new Liveness(() => [namespace], () => {}, () => {
+    namespace.ended = true;
+    ended++;
+  });
+  const start = performance.now();
+  liveness.look(start);
+  assertEquals(ended, 0);
+  liveness.look(start + 10);
+  assertEquals(ended, 0);
+  // Each second look ends a round, which takes a turn of its own.
+  for (let i = 1; i <= 4; i++) liveness.look(start + 300 * i);
+  assertEquals(ended, 1);
+});
