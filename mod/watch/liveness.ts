@@ -27,6 +27,8 @@ const GRACE = { exit: 200, left: 200, unknown: 200, unmounted: 600, child: 600 }
 /** Looked at in one turn, at least; of more that wait so large a part that in a storm they do not become ever more. */
 const BATCH = 512;
 const PART = 1 / 4;
+/** Milliseconds after which a look is broken off: others want their turn. */
+const LOOK_MAX = 50;
 /** Milliseconds between two parts of the slow round, and how many are looked at in one: all of some thousands in a second. */
 const SWEEP_INTERVAL = 250;
 const SWEEP_BATCH = 1024;
@@ -135,7 +137,8 @@ export class Liveness {
    * @param now Milliseconds of `performance.now()`.
    */
   look(now: number): void {
-    let left = Math.max(BATCH, this.#known.size * PART);
+    let left = Math.max(BATCH, Math.ceil(this.#known.size * PART));
+    const began = performance.now();
     const unknown: KnownNamespace[] = [];
     for (let stage = 0; stage < DELAYS.length; stage++) {
       const queue = this.#waiting[stage]!;
@@ -151,6 +154,7 @@ export class Liveness {
           continue;
         }
         left--;
+        if (left % 64 === 0 && performance.now() - began > LOOK_MAX) left = 0;
         const life = this.ask(namespace);
         if (life === "ended") {
           this.#known.delete(namespace);

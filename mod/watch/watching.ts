@@ -54,8 +54,8 @@ const MANY_FACTS = 100_000;
 const FEW_FACTS = 5000;
 /** Milliseconds between two searches for tasks that have gone without a word, because the kernel filters. */
 const TIDY_INTERVAL = 5000;
-/** Facts in one reading that are a flood: more come while they are told. */
-const FLOOD = 32768;
+/** Facts in one reading that are a flood: more have come than are read at once. */
+const FLOOD = 16384;
 
 /** What the reader knows while it is behind. */
 interface Behind {
