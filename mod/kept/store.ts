@@ -116,7 +116,9 @@ export class Store implements Disposable {
       if (locks) owned.use(locks);
       if (agent && write) {
         using _lock = takeLock(locks!, GLOBAL_LOCK, "exclusive", "all kept sets");
-        namespaces = owned.use(isolate(agent, namespaces, () => directory(NAMESPACE_DIRECTORY, false)));
+        // Opened again: somebody else may have made it a mount meanwhile, below which nobody would see what is mounted.
+        const again = () => directory(NAMESPACE_DIRECTORY, false);
+        namespaces = owned.use(isolate(agent, owned.use(again()), again));
         call(agent, "fchdir", namespaces);
       }
       const store = new Store(layout, root, agent, namespaces, locks);

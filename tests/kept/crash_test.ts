@@ -39,6 +39,18 @@ function fingerprint(place: Place): string {
   return [info, ...files].join("\n");
 }
 
+test("many names at once are all kept, also in a place that was not there before", { root: true }, async () => {
+  for (let i = 0; i < 4; i++) {
+    using place = new Place();
+    const names = Array.from({ length: 6 }, (_, n) => `name${n}`);
+    await Promise.all(names.map((name) => place.must("keep", name, "--unshare", "uts", "--", "true")));
+    const told = await Promise.all(names.map((name) => place.tell(name)));
+    assertEquals(told.map((one) => one?.problems), names.map(() => []));
+    await place.must("drop", "--all");
+    assertEquals(place.files(), []);
+  }
+});
+
 test("fifty at once keep, open and drop one name", { root: true, user: true }, async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {

@@ -181,7 +181,9 @@ test("several users have the same name without meeting", { root: true, user: tru
   const host = async (place: Place, ...args: string[]) => {
     const told = await place.tell("same", ...args);
     const uts = told!.namespaces.uts!.file ?? `/proc/${told!.holder!.pid}/ns/uts`;
-    return (await sh(["nsenter", `--uts=${uts}`, "hostname"])).stdout.trim();
+    const { code, stdout, stderr } = await sh(["nsenter", `--uts=${uts}`, "hostname"]);
+    assertEquals([code, stderr], [0, ""], JSON.stringify(told));
+    return stdout.trim();
   };
   assertEquals(
     await Promise.all([
