@@ -128,7 +128,7 @@ export function test(name: string, needs: Needs, body: (t: Deno.TestContext) => 
 }
 
 /** Waits until a condition holds; fails after a number of seconds. */
-export async function until(what: string, condition: () => boolean, seconds = 10): Promise<void> {
+export async function until(what: string, condition: () => boolean, seconds = 30): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);

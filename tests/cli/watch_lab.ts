@@ -47,7 +47,7 @@ export async function watchJson(
   return {
     daemon,
     told,
-    async first(what, condition, seconds = 10) {
+    async first(what, condition, seconds = 30) {
       let found: Told | undefined;
       await until(what, () => (found = told().find(condition)) !== undefined, seconds);
       return found!;
