@@ -164,9 +164,13 @@ test("a penne in the background of a shell is stopped when its command reads the
   await pty.expect(/READY> /);
   pty.type(`${penne()} run -- sh -c 'read line; echo "got $line"' &\n`);
   await pty.expect(/\[1\]/);
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  pty.type("\n");
-  await pty.expect(/Stopped/);
+  // The shell tells of it with its next prompt.
+  const asking = setInterval(() => pty.type("\n"), 500);
+  try {
+    await pty.expect(/Stopped/);
+  } finally {
+    clearInterval(asking);
+  }
   pty.type("fg\n");
   await pty.expect(/run -- sh/);
   await new Promise((resolve) => setTimeout(resolve, 200));

@@ -45,7 +45,7 @@ export const GUEST6: Family = { address: "fd77::2", prefix: 64, gateway: "fd77::
 let serial = 0;
 
 /** Waits until a condition holds; fails after some seconds. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 10): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!await condition()) {
     if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
