@@ -104,8 +104,9 @@ const EXIT = 0x90;
 const MAY_GOTO = 0xe0;
 /** What the immediate of a wide load is: a map by its descriptor, or the memory of an array map. */
 const PSEUDO_MAP_FD = 1;
-const PSEUDO_KFUNC_CALL = 2;
 const PSEUDO_MAP_VALUE = 2;
+/** That a call's immediate is a function of the kernel's, by its BTF. */
+const PSEUDO_KFUNC_CALL = 2;
 
 function instruction(code: number, target = 0, source = 0, offset = 0, immediate = 0): Instruction {
   return { code, target, source, offset, immediate };

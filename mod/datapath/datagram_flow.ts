@@ -38,6 +38,7 @@ export abstract class DatagramFlow extends Flow {
   resolver: Uint8Array | null = null;
   /** What the socket is connected to: only what comes from there is an answer. */
   readonly peer: Words = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
+  /** Its port; 0 for an echo. */
   peerPort = 0;
   /** Whether that is a group, which itself never answers. */
   group = false;

@@ -41,8 +41,8 @@ const KIB = 1024;
 const MIB = KIB * KIB;
 /** Bytes taken from the ring buffer at once. */
 const BATCH = 64 * KIB;
-/** Bytes taken from it in one reading, but for one batch. */
-const READ_MAX = 2 * MIB;
+/** Bytes taken from it in one reading if a part will do, but for one batch. */
+const PART = 2 * MIB;
 /** Bytes read from an iterator at once. */
 const SNAPSHOT = 256 * KIB;
 /** Processes of trees that are followed; with more, all processes' facts are told. */
@@ -109,6 +109,7 @@ class EbpfBackend implements Backend {
   readonly #programs: Programs;
   readonly #control: Uint32Array;
   readonly #ring: RingBuffer;
+  readonly #ringSize: number;
   readonly #clock: RingClock;
   readonly #batch = new Block(BATCH);
   readonly #trees: Fd | null;
@@ -131,6 +132,7 @@ class EbpfBackend implements Backend {
       const memory = this.#own(new Mapping(control, page, { write: true }));
       this.#control = new Uint32Array(memory.memory());
       this.#layout = kernelLayout(btf);
+      this.#ringSize = size;
       const ring = this.#own(createMap({ type: MAP_TYPE.RINGBUF, name: "penne_ring", entries: size }));
       const types = this.#own(loadBtf(buildBtf(STORAGE_TYPES)));
       const storage = this.#own(createMap({
@@ -240,14 +242,15 @@ class EbpfBackend implements Backend {
     };
   }
 
-  read(tell: (fact: Fact) => void): number {
+  read(tell: (fact: Fact) => void, part = false): number {
+    // Writers may be faster than we are: no more than has fitted at the beginning.
+    const limit = part ? Math.min(PART, this.#ringSize) : this.#ringSize;
     const { bytes } = this.#batch;
     // Closed also when it is `tell` that closes it: the memory has gone then.
     while (!this.#closed) {
       this.#clock.begin();
       let total = 0;
-      // Writers may be faster than we are, and others want their turn: signals, for one.
-      while (total < READ_MAX && !this.#closed) {
+      while (total < limit && !this.#closed) {
         const n = this.#ring.take(this.#batch);
         if (n === 0) break;
         total += n;

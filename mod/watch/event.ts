@@ -145,9 +145,10 @@ export interface Backend extends Disposable {
    * Tells all that there is by now, in the order of `mono` as far as the source has one.
    *
    * @param tell Called with each.
+   * @param part Whether a part will do if there is much: the rest stays readable, and others get their turn.
    * @returns How many were lost since the last call, as the source counts them.
    */
-  read(tell: (fact: Fact) => void): number;
+  read(tell: (fact: Fact) => void, part?: boolean): number;
   /** All tasks as they are now. Facts with a later `mono` than a task's own reading come after it. */
   snapshot(): Task[];
   /** All namespaces, those without a process too; missing where they cannot be told. */

@@ -54,7 +54,7 @@ const MANY_FACTS = 100_000;
 const FEW_FACTS = 5000;
 /** Milliseconds between two searches for tasks that have gone without a word, because the kernel filters. */
 const TIDY_INTERVAL = 5000;
-/** Facts in one reading that are a flood: more have come than are read at once. */
+/** Facts in one reading that are a flood: more come while they are told. */
 const FLOOD = 16384;
 
 /** What the reader knows while it is behind. */
@@ -247,17 +247,18 @@ export class Watching implements Disposable {
     if (this.#closed) return;
     // First the mounts, which may go, then the calls that came before them.
     const changes = this.#names?.take() ?? [];
-    this.#readBackend();
+    this.#readBackend(changes.length === 0);
     this.#changeNames(changes);
     this.#finishTurn();
   }
 
-  #readBackend(): void {
+  /** Reads what there is; or, where nothing depends on its being all, a part, so that signals get their turn in a storm. */
+  #readBackend(part = false): void {
     let told = 0;
     const lost = this.#backend.read((fact) => {
       told++;
       this.#apply(fact);
-    });
+    }, part);
     this.#flooded = told > FLOOD;
     if (lost > 0) this.#onLost(lost);
   }
@@ -297,7 +298,7 @@ export class Watching implements Disposable {
     // to look at everything, and does so only if something has ended.
     if (!this.#flooded && this.#backend.fd) {
       const changes = this.#names?.take() ?? [];
-      this.#readBackend();
+      this.#readBackend(changes.length === 0);
       this.#changeNames(changes);
     }
     // Also where nobody wants to be told: what has ended need not be known any longer.

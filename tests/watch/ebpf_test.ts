@@ -382,6 +382,20 @@ test("A storm that is read meanwhile is told in full", needs, async () => {
   assertEquals(told, count + 1);
 });
 
+test("All that there is is read at once, unless a part will do", needs, () => {
+  const storm = compile("tests/bench/storm.c", "penne-storm");
+  const count = 40_000;
+  using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) }, { ring: 8 << 20 });
+  for (const part of [false, true]) {
+    assert(new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null" }).outputSync().success);
+    let told = 0;
+    assertEquals(backend.read(() => told++, part), 0);
+    assertEquals(told < count, part, `${told} of ${count}`);
+    while (poll([{ fd: backend.fd!, events: POLL.IN }], 100)[0]) backend.read(() => told++, part);
+    assertEquals(told, count);
+  }
+});
+
 test("It can be closed from within", needs, () => {
   const backend = openEbpf({});
   change("unshare", namespaceFlag("uts"));
