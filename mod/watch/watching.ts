@@ -312,7 +312,7 @@ export class Watching implements Disposable {
   #catchCauses(): void {
     if (this.#flooded) return;
     const changes = this.#names?.source === "fanotify" ? this.#names.take() : [];
-    this.#readBackend();
+    this.#readBackend(changes.length === 0);
     this.#changeNames(changes);
   }
 
