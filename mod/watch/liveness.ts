@@ -161,7 +161,9 @@ export class Liveness {
           this.#ended.push([namespace, true]);
           continue;
         }
-        if (life === "alive" && now - waiting.since > GRACE[namespace.released]) {
+        // A user namespace goes with credentials, which the kernel lets go of only when no processor can be reading them.
+        const grace = namespace.type === "user" ? GRACE.child : GRACE[namespace.released];
+        if (life === "alive" && now - waiting.since > grace) {
           if (this.#isHeldByZombie(namespace)) waiting.since = now;
           else namespace.heldUnseen = true;
         }
