@@ -8,7 +8,7 @@
 //
 // Results are the kernel's own convention everywhere: a value, or -errno. There is no libc and no errno.
 //
-// The wire format below is mirrored in ffi/agent.ts; a request is one packet, `struct request` followed by its payload.
+// The wire format below is mirrored in ffi/agent/wire.ts; a request is one packet, `struct request` followed by its payload.
 
 #include <stddef.h>
 #include <stdint.h>

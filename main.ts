@@ -22,7 +22,7 @@ const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => P
 async function start(args: readonly string[]): Promise<number> {
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]![1]()).start(rest);
-  if (word === "__self-test") return (await import("./mod/selftest/self_test.ts")).start(rest);
+  if (word === "__self-test") return (await import("./mod/cli/self_test.ts")).start(rest);
   // Only then does the name count: to find it out takes as long as all the rest.
   const code = await (await import("./mod/cli/name.ts")).start();
   if (code !== null) return code;

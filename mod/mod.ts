@@ -15,9 +15,9 @@
  * @module
  */
 
-export { SysError } from "../ffi/errno.ts";
-export { Fd } from "../ffi/fd.ts";
-export { PenneError, type PenneErrorOptions } from "./errors.ts";
+export { SysError } from "../ffi/core/errno.ts";
+export { Fd } from "../ffi/core/fd.ts";
+export { PenneError, type PenneErrorOptions } from "./base/errors.ts";
 export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.ts";
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
 export {
@@ -37,7 +37,7 @@ export {
 } from "./nsexec/message.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
-export { SIGNAL, type SignalName } from "../ffi/consts.ts";
+export { SIGNAL, type SignalName } from "../ffi/core/consts.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
 export {
   type AddressBlock,
@@ -52,7 +52,7 @@ export {
   type ReachRequest,
 } from "./attach/mod.ts";
 export { enter, type EnterOptions, type KeptLayout } from "./enter/mod.ts";
-export { type WaitFor, waitFor, type WaitOptions } from "./wait/mod.ts";
+export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
 export {
   type BackendName,
   type BirthEvent,
@@ -110,5 +110,5 @@ export {
   type Vote,
   type WhichSet,
 } from "./kept/mod.ts";
-export { formatIp, parseIp } from "./address/ip.ts";
-export { VERSION } from "./version.ts";
+export { formatIp, parseIp } from "./inet/ip.ts";
+export { VERSION } from "./base/version.ts";

@@ -1,4 +1,4 @@
-// Builds libshim.c for each architecture and writes the ELF files into ffi/shim_elf.ts.
+// Builds libshim.c for each architecture and writes the ELF files into ffi/core/shim_elf.ts.
 //
 // The result is committed: a program that merely imports mod/mod.ts over the network has neither a C compiler nor the
 // files beside the module, yet gets the shim with the module graph like any other code. That file also carries the
@@ -7,7 +7,7 @@
 
 const root = new URL("..", import.meta.url);
 const source = new URL("libshim.c", root);
-const output = new URL("ffi/shim_elf.ts", root);
+const output = new URL("ffi/core/shim_elf.ts", root);
 
 const FLAGS = [
   "-std=c11",
@@ -100,4 +100,4 @@ export const SHIM_ELF: Readonly<Record<string, string>> = {
 ${Object.entries(built).map(([arch, text]) => `  ${arch}: \`\n${text}\`,\n`).join("")}};
 `,
 );
-console.error(`build: ffi/shim_elf.ts holds the shim for ${Object.keys(built).join(" and ")}`);
+console.error(`build: ffi/core/shim_elf.ts holds the shim for ${Object.keys(built).join(" and ")}`);

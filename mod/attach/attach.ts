@@ -1,11 +1,11 @@
 // Gives network namespaces their network, and leaves each one at the right moment.
 
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/handle.ts";
-import { setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/sys/handle.ts";
+import { setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import { self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { raiseOpenFilesLimit } from "../host/caller.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
@@ -15,11 +15,11 @@ import { readNetwork } from "../network/host.ts";
 import { checkReach, type ReachRequest } from "../network/reach.ts";
 import { checkRequest, type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
 import type { Reactor } from "../reactor/reactor.ts";
-import type { TapServer } from "../serve/server.ts";
-import type { TapLink } from "../tap/link.ts";
-import { type OpenTarget, openTarget } from "../target/open.ts";
-import { parseTarget, type Target } from "../target/target.ts";
-import { type Cause, findName, TargetWatcher, type Watch } from "../target/watcher.ts";
+import type { TapServer } from "../datapath/server/reactor_server.ts";
+import type { TapLink } from "../network/tap_link.ts";
+import { type OpenTarget, openTarget } from "../netns/open.ts";
+import { parseTarget, type Target } from "../netns/target.ts";
+import { type Cause, findName, TargetWatcher, type Watch } from "../netns/watcher.ts";
 
 /** Why a namespace is no longer served. */
 export type DetachCause = Cause | "interface removed";

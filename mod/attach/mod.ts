@@ -2,11 +2,11 @@
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { WorkerServer } from "../serve/worker_server.ts";
+import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
-export type { Cause } from "../target/watcher.ts";
+export type { Cause } from "../netns/watcher.ts";
 export type { AddressBlock, ReachRequest } from "../network/reach.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
 

@@ -1,23 +1,23 @@
 // `penne attach`: from the command line to the exit code.
 
-import { SIGNAL } from "../../ffi/consts.ts";
-import { EPOLL } from "../../ffi/epoll.ts";
-import { SignalPipe } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
-import { BackgroundLink, startInBackground } from "../background/background.ts";
-import { log, logTo } from "../log/log.ts";
+import { BackgroundLink, startInBackground } from "./background.ts";
+import { log, logTo } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { ReactorServer } from "../serve/server.ts";
-import { forgetDescriptors } from "../target/open.ts";
-import type { Target } from "../target/target.ts";
+import { ReactorServer } from "../datapath/server/reactor_server.ts";
+import { forgetDescriptors } from "../netns/open.ts";
+import type { Target } from "../netns/target.ts";
 import { ATTACH_SPEC } from "./attach_spec.ts";
 import { explainError, runCommand } from "./command.ts";
-import { checkReportFds, openReporter } from "./fds.ts";
-import { networkRequest } from "./network_options.ts";
-import { reachRequest } from "./reach_options.ts";
-import type { ParsedOptions } from "./options.ts";
-import { fdOptions } from "./values.ts";
+import { checkReportFds, openReporter } from "./options/fds.ts";
+import { networkRequest } from "./options/network.ts";
+import { reachRequest } from "./options/reach.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { fdOptions } from "./options/values.ts";
 
 const FAILURE = 1;
 

@@ -1,8 +1,8 @@
 // The option table of `penne attach`.
 
-import { NETWORK_OPTIONS } from "./network_options.ts";
-import type { CommandSpec } from "./options.ts";
-import { REACH_OPTIONS } from "./reach_options.ts";
+import { NETWORK_OPTIONS } from "./options/network.ts";
+import type { CommandSpec } from "./options/table.ts";
+import { REACH_OPTIONS } from "./options/reach.ts";
 
 /** What `penne attach` accepts. */
 export const ATTACH_SPEC: CommandSpec = {

@@ -1,11 +1,11 @@
 // Runs a command: parses its options, sets the log up, and turns errors into messages and exit codes.
 
-import { SysError } from "../../ffi/errno.ts";
-import { PenneError } from "../errors.ts";
-import { log, LOG_LEVELS, setUpLog } from "../log/log.ts";
-import { type CommandSpec, type ParsedOptions, parseOptions } from "./options.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { PenneError } from "../base/errors.ts";
+import { log, LOG_LEVELS, setUpLog } from "./report/log.ts";
+import { type CommandSpec, type ParsedOptions, parseOptions } from "./options/table.ts";
 import { say } from "./output.ts";
-import { numberOption, wordOption } from "./values.ts";
+import { numberOption, wordOption } from "./options/values.ts";
 
 /** What a command's module exports. */
 export interface CommandModule {
@@ -71,11 +71,11 @@ export async function runCommand(module: CommandModule, args: readonly string[])
   try {
     const options = parseOptions(SPEC, args);
     if (options.has("help")) {
-      say(Deno.stdout, (await import("./help.ts")).commandHelp(SPEC));
+      say(Deno.stdout, (await import("./options/help.ts")).commandHelp(SPEC));
       return 0;
     }
     if (options.has("version")) {
-      say(Deno.stdout, `penne ${(await import("../version.ts")).VERSION}\n`);
+      say(Deno.stdout, `penne ${(await import("../base/version.ts")).VERSION}\n`);
       return 0;
     }
     applyLogOptions(options);

@@ -1,14 +1,14 @@
 // `penne drop`: from the command line to the exit code.
 
-import { PenneError } from "../errors.ts";
+import { PenneError } from "../base/errors.ts";
 import { drop, dropAll, type DropOptions } from "../kept/discard.ts";
-import { parseKeptName } from "../kept/set_name.ts";
-import { log } from "../log/log.ts";
+import { parseKeptName } from "../kept/record/set_name.ts";
+import { log } from "./report/log.ts";
 import { explainError, runCommand } from "./command.ts";
 import { DROP_SPEC } from "./drop_spec.ts";
-import { whichSet } from "./kept_options.ts";
-import type { ParsedOptions } from "./options.ts";
-import { optionsFirst } from "./order.ts";
+import { whichSet } from "./options/kept.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { optionsFirst } from "./options/order.ts";
 
 const FAILURE = 1;
 

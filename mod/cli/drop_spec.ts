@@ -1,7 +1,7 @@
 // The option table of `penne drop`.
 
-import { PLACE_OPTIONS, STALE_OPTIONS } from "./kept_options.ts";
-import type { CommandSpec } from "./options.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS } from "./options/kept.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne drop` accepts. */
 export const DROP_SPEC: CommandSpec = {

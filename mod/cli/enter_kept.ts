@@ -2,10 +2,10 @@
 
 import { openKept } from "../kept/open.ts";
 import { runCommand } from "./command.ts";
-import { enterHere, enterPlan } from "./enter_here.ts";
+import { enterHere, enterPlan } from "./enter_foreground.ts";
 import { ENTER_SPEC } from "./enter_spec.ts";
-import type { ParsedOptions } from "./options.ts";
-import { FAILURE } from "./run_here.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { FAILURE } from "./foreground.ts";
 
 /**
  * `penne enter` of a kept set.

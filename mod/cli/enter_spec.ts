@@ -1,8 +1,8 @@
 // The option table of `penne enter`.
 
-import { COMMAND_EXIT_CODES, LIFE_OPTIONS } from "./life_options.ts";
-import { PLACE_OPTIONS, STALE_OPTIONS } from "./kept_options.ts";
-import type { CommandSpec } from "./options.ts";
+import { COMMAND_EXIT_CODES, LIFE_OPTIONS } from "./options/lifecycle.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS } from "./options/kept.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne enter` accepts. */
 export const ENTER_SPEC: CommandSpec = {

@@ -1,14 +1,14 @@
 // `penne inspect`: from the command line to what it prints.
 
-import { PenneError } from "../errors.ts";
+import { PenneError } from "../base/errors.ts";
 import { userOf } from "../host/passwd.ts";
 import { inspect, inspectAll, type Inspection } from "../kept/inspection.ts";
-import { parseKeptName } from "../kept/set_name.ts";
+import { parseKeptName } from "../kept/record/set_name.ts";
 import { explainError, runCommand } from "./command.ts";
 import { INSPECT_SPEC } from "./inspect_spec.ts";
-import { whichSet } from "./kept_options.ts";
-import type { ParsedOptions } from "./options.ts";
-import { optionsFirst } from "./order.ts";
+import { whichSet } from "./options/kept.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { optionsFirst } from "./options/order.ts";
 import { say } from "./output.ts";
 
 const FAILURE = 1;

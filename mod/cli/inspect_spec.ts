@@ -1,7 +1,7 @@
 // The option table of `penne inspect`.
 
-import { PLACE_OPTIONS, STALE_OPTIONS } from "./kept_options.ts";
-import type { CommandSpec } from "./options.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS } from "./options/kept.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne inspect` accepts. */
 export const INSPECT_SPEC: CommandSpec = {

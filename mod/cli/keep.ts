@@ -1,22 +1,22 @@
 // `penne keep`: from the command line to the exit code.
 
-import { SIGNAL } from "../../ffi/consts.ts";
-import { SignalPipe } from "../../ffi/sys.ts";
-import { PenneError } from "../errors.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
+import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { PenneError } from "../base/errors.ts";
 import { type KeepOptions, keepProcess, prepareSetUp } from "../kept/preserve.ts";
-import { log } from "../log/log.ts";
+import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { startChild } from "../run/child.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
 import { runCommand } from "./command.ts";
-import { insideRequest } from "./inside_options.ts";
+import { insideRequest } from "./options/isolation.ts";
 import { KEEP_SPEC } from "./keep_spec.ts";
-import { oneName, whichSet } from "./kept_options.ts";
-import { allOptions, type ParsedOptions } from "./options.ts";
-import { optionsFirst } from "./order.ts";
-import { numberOption, optional, parseNamespaces, secondsOption, wordOption } from "./values.ts";
+import { oneName, whichSet } from "./options/kept.ts";
+import { allOptions, type ParsedOptions } from "./options/table.ts";
+import { optionsFirst } from "./options/order.ts";
+import { numberOption, optional, parseNamespaces, secondsOption, wordOption } from "./options/values.ts";
 
 /** Exit code when penne itself fails: of a process's namespaces, or with a set-up command. */
 const FAILURE = { process: 1, command: 125 } as const;

@@ -1,8 +1,8 @@
 // The option table of `penne keep`.
 
-import { COMMAND_OPTIONS, HOST_OPTIONS, USERS_GROUP } from "./inside_options.ts";
-import { PLACE_OPTIONS, STALE_OPTIONS } from "./kept_options.ts";
-import type { CommandSpec } from "./options.ts";
+import { COMMAND_OPTIONS, HOST_OPTIONS, USERS_GROUP } from "./options/isolation.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS } from "./options/kept.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne keep` accepts. */
 export const KEEP_SPEC: CommandSpec = {

@@ -1,7 +1,7 @@
 // What penne is when it is called by another name.
 
-import { readBytes } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { readBytes } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
 import { environment } from "../host/caller.ts";
 import { isBootstrap } from "../nsexec/settings.ts";
 

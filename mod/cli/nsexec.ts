@@ -1,7 +1,7 @@
 // `penne nsexec`: from the command line and the environment to the exit code.
 
-import { self } from "../../ffi/task.ts";
-import { PenneError } from "../errors.ts";
+import { self } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
 import { caller, environment, type EnvironmentEntry } from "../host/caller.ts";
 import { type Dialect, DIALECTS } from "../nsexec/message.ts";
 import { dialectVariable, isBootstrap } from "../nsexec/settings.ts";
@@ -9,8 +9,8 @@ import { bootstrap } from "../nsexec/bootstrap.ts";
 import { execCommand, type Execution, undoRuntime } from "../run/command.ts";
 import { runCommand } from "./command.ts";
 import { NSEXEC_SPEC } from "./nsexec_spec.ts";
-import type { ParsedOptions } from "./options.ts";
-import { wordOption } from "./values.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { wordOption } from "./options/values.ts";
 
 /** Exit code when it fails for another reason than a wrong command line. */
 const FAILURE = 1;

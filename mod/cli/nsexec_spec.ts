@@ -1,6 +1,6 @@
 // The option table of `penne nsexec`.
 
-import type { CommandSpec } from "./options.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne nsexec` accepts. */
 export const NSEXEC_SPEC: CommandSpec = {

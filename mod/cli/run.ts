@@ -1,25 +1,25 @@
 // `penne run`: from the command line to the exit code.
 
-import type { Fd } from "../../ffi/fd.ts";
-import { SignalPipe } from "../../ffi/sys.ts";
-import { SIGNAL } from "../../ffi/consts.ts";
-import { PenneError } from "../errors.ts";
-import { log, logTo } from "../log/log.ts";
-import { BackgroundLink, startInBackground } from "../background/background.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
+import { PenneError } from "../base/errors.ts";
+import { log, logTo } from "./report/log.ts";
+import { BackgroundLink, startInBackground } from "./background.ts";
 import { startChild, type StartOptions } from "../run/child.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions } from "../run/plan.ts";
 import { rewriteResolvConf } from "../run/resolv.ts";
-import { ReactorServer } from "../serve/server.ts";
+import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { explainError, runCommand } from "./command.ts";
-import { checkReportFds } from "./fds.ts";
-import { NETWORK_OPTIONS, networkRequest } from "./network_options.ts";
-import type { ParsedOptions } from "./options.ts";
-import { FAILURE, runCommandHere } from "./run_here.ts";
-import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./reach_options.ts";
+import { checkReportFds } from "./options/fds.ts";
+import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { FAILURE, runCommandHere } from "./foreground.ts";
+import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import { RUN_SPEC } from "./run_spec.ts";
-import { insideRequest } from "./inside_options.ts";
-import { fdOptions, optional, parseNamespaces, wordOption } from "./values.ts";
+import { insideRequest } from "./options/isolation.ts";
+import { fdOptions, optional, parseNamespaces, wordOption } from "./options/values.ts";
 
 /** Signals on which nothing that is still on its way is waited for. */
 const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];

@@ -1,10 +1,10 @@
 // The option table of `penne run`.
 
-import { COMMAND_EXIT_CODES, LIFE_OPTIONS } from "./life_options.ts";
-import { COMMAND_OPTIONS, HOST_OPTIONS, USERS_GROUP } from "./inside_options.ts";
-import { NETWORK_OPTIONS } from "./network_options.ts";
-import type { CommandSpec } from "./options.ts";
-import { NAME_OPTIONS, REACH_OPTIONS } from "./reach_options.ts";
+import { COMMAND_EXIT_CODES, LIFE_OPTIONS } from "./options/lifecycle.ts";
+import { COMMAND_OPTIONS, HOST_OPTIONS, USERS_GROUP } from "./options/isolation.ts";
+import { NETWORK_OPTIONS } from "./options/network.ts";
+import type { CommandSpec } from "./options/table.ts";
+import { NAME_OPTIONS, REACH_OPTIONS } from "./options/reach.ts";
 
 /** What `penne run` accepts. */
 export const RUN_SPEC: CommandSpec = {

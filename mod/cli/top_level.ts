@@ -1,6 +1,6 @@
 // `penne` without a command: help, version, and unknown words.
 
-import { COMMON_OPTIONS, suggest } from "./options.ts";
+import { COMMON_OPTIONS, suggest } from "./options/table.ts";
 import { say } from "./output.ts";
 
 /**
@@ -17,11 +17,11 @@ export async function start(
   commands: readonly (readonly [string, string])[],
 ): Promise<number> {
   const help = async () => {
-    const { programHelp } = await import("./help.ts");
+    const { programHelp } = await import("./options/help.ts");
     return programHelp(commands);
   };
   if (word === "--version" || word === "-V") {
-    say(Deno.stdout, `penne ${(await import("../version.ts")).VERSION}\n`);
+    say(Deno.stdout, `penne ${(await import("../base/version.ts")).VERSION}\n`);
     return 0;
   }
   if (word === "--help" || word === "-h" || (word === "help" && !rest.length)) {

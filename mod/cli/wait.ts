@@ -1,20 +1,20 @@
 // `penne wait`: from the command line to the exit code.
 
-import { SIGNAL } from "../../ffi/consts.ts";
-import { self } from "../../ffi/task.ts";
-import { ignoreChildrenAgain } from "../background/inherit.ts";
-import { PenneError } from "../errors.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
+import { self } from "../../ffi/core/task.ts";
+import { ignoreChildrenAgain } from "../agents/inherit.ts";
+import { PenneError } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { execCommand } from "../run/command.ts";
-import { forgetTargets } from "../target/open.ts";
-import { parseTarget } from "../target/target.ts";
-import { Waiting } from "../wait/wait.ts";
+import { forgetTargets } from "../netns/open.ts";
+import { parseTarget } from "../netns/target.ts";
+import { Waiting } from "../netns/wait.ts";
 import { runCommand } from "./command.ts";
-import { openReporter } from "./fds.ts";
-import type { ParsedOptions } from "./options.ts";
-import { optionsFirst } from "./order.ts";
-import { secondsOption, wordOption } from "./values.ts";
+import { openReporter } from "./options/fds.ts";
+import type { ParsedOptions } from "./options/table.ts";
+import { optionsFirst } from "./options/order.ts";
+import { secondsOption, wordOption } from "./options/values.ts";
 import { WAIT_SPEC } from "./wait_spec.ts";
 
 const FAILURE = 1;

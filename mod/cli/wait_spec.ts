@@ -1,6 +1,6 @@
 // The option table of `penne wait`.
 
-import type { CommandSpec } from "./options.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne wait` accepts. */
 export const WAIT_SPEC: CommandSpec = {

@@ -1,27 +1,28 @@
 // `penne watch`: from the command line to the exit code.
 
-import { AT_FDCWD, O, SIGNAL } from "../../ffi/consts.ts";
-import { EPOLL } from "../../ffi/epoll.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { readText, SignalPipe } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
-import { log } from "../log/log.ts";
+import { AT_FDCWD, O, SIGNAL } from "../../ffi/core/consts.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
+import { log } from "./report/log.ts";
 import { isNamespaceType, NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { CgroupIds } from "../watch/cgroup.ts";
-import { monotonic, WallClock } from "../watch/clock.ts";
-import type { Filter } from "../watch/event.ts";
-import { taskName } from "../watch/filter.ts";
+import { CgroupIds } from "../watch/facts/cgroup.ts";
+import { monotonic, WallClock } from "../watch/output/clock.ts";
+import type { Filter } from "../watch/facts/event.ts";
+import { taskName } from "../watch/facts/filter.ts";
 import { Followed } from "../watch/follow.ts";
-import { formatJson, formatText } from "../watch/format.ts";
-import { LineSink } from "../watch/line_sink.ts";
-import { EVENT_KINDS, type EventKind } from "../watch/watch_event.ts";
-import { Watching, type WatchRequest } from "../watch/watching.ts";
+import { formatJson, formatText } from "../watch/output/format.ts";
+import { LineSink } from "../watch/output/line_sink.ts";
+import { EVENT_KINDS, type EventKind } from "../watch/output/watch_event.ts";
+import { Watching, type WatchRequest } from "../watch/session.ts";
 import { runCommand } from "./command.ts";
-import { type ParsedOptions, suggest } from "./options.ts";
-import { wordOption } from "./values.ts";
+import { type ParsedOptions, suggest } from "./options/table.ts";
+import { wordOption } from "./options/values.ts";
 import { WATCH_SPEC } from "./watch_spec.ts";
 
 const FAILURE = 1;

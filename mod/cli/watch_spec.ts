@@ -1,6 +1,6 @@
 // The option table of `penne watch`.
 
-import type { CommandSpec } from "./options.ts";
+import type { CommandSpec } from "./options/table.ts";
 
 /** What `penne watch` accepts. */
 export const WATCH_SPEC: CommandSpec = {

@@ -1,11 +1,11 @@
 // The cgroups of a process, cgroups(7), and putting another one into them.
 
-import { O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { open, readText, write } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { open, readText, write } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 
 /** A line of /proc/PID/cgroup: where a process is in one hierarchy. */
 export interface CgroupEntry {

@@ -5,13 +5,13 @@
 // with the numbers of processes that are none of the agent's. So a /proc that was found is used only if it is a whole procfs
 // of the right pid namespace, and nothing in it is followed to another mount. Otherwise one is mounted, where nobody sees it.
 
-import type { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, CLONE, O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString, text } from "../../ffi/memory.ts";
-import { stat } from "../../ffi/sys.ts";
-import { call, out, self, type Task } from "../../ffi/task.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, CLONE, O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString, text } from "../../ffi/core/memory.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, out, self, type Task } from "../../ffi/core/task.ts";
 
 /** Of statfs(2). */
 const PROC_SUPER_MAGIC = 0x9fa0n;

@@ -12,19 +12,19 @@
 // subreaper around it, in the same pid namespace, ends what it leaves behind; a guard outside would not be given any of it.
 // That one has a process group of its own, since whoever kills penne's whole group must leave somebody to clean up.
 
-import { Agent } from "../../ffi/agent.ts";
-import { CLONE, PR } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { waitChild } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { placeKeptFds } from "../background/inherit.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { CLONE, PR } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { placeKeptFds } from "../agents/inherit.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { openChildren } from "../run/child.ts";
 import { Enclosure } from "../run/enclosure.ts";
 import type { Terminal } from "../run/terminal.ts";
 import { openChildrenIn, procOf } from "./descendants.ts";
-import { joinSet } from "./join.ts";
+import { joinSet } from "../agents/join.ts";
 import type { OpenSet } from "./open_set.ts";
 
 /** How to bring agents into namespaces. */

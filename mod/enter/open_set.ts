@@ -1,13 +1,15 @@
 // Opens the namespaces that a target names, all of them before the first one is joined.
 
-import { F, IOCTL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { isNamespaceFile, openPid, readText, stat } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { F, IOCTL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
+import { openPid } from "../../ffi/sys/process.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
-import { explainPid, openDescriptor, openPath } from "../target/open.ts";
+import { explainPid, openDescriptor, openPath } from "../netns/open.ts";
 import { TargetProcess } from "./process.ts";
 import type { EnterOptions, EnterPlan } from "./plan.ts";
 import type { EnterTarget } from "./target.ts";

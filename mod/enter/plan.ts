@@ -1,6 +1,6 @@
 // Turns what was asked of `enter` into a plan, and refuses what cannot work, before anything is looked at.
 
-import { PenneError } from "../errors.ts";
+import { PenneError } from "../base/errors.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import { checkCommandOptions, planEnvironment, planProgram, type RunOptions } from "../run/plan.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";

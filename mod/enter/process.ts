@@ -1,13 +1,15 @@
 // A process whose namespaces are to be entered; never another one that has got its PID.
 
-import { O, PIDFD_GET, POLL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { open, pidOf, poll, readBytes } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { open, readBytes } from "../../ffi/sys/file.ts";
+import { pidOf } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { explainPid } from "../target/open.ts";
+import { explainPid } from "../netns/open.ts";
 
 const [ENOENT, ESRCH, EINVAL, ENOTTY, EOPNOTSUPP] = [2, 3, 22, 25, 95];
 

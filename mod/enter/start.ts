@@ -1,13 +1,14 @@
 // Starts a command in namespaces that have been opened.
 
-import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { AT_FDCWD, O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString, text } from "../../ffi/memory.ts";
-import { pidOf, readText, setAffinity, stayOnProcessor } from "../../ffi/sys.ts";
-import { out, self, type Task } from "../../ffi/task.ts";
-import { PenneError } from "../errors.ts";
+import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString, text } from "../../ffi/core/memory.ts";
+import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { out, self, type Task } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
 import { caller, entriesOf, environment, type EnvironmentEntry } from "../host/caller.ts";
 import { hasInside, type IdRange, parseMap, toInside } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";

@@ -1,7 +1,7 @@
 // What a user names the namespaces by that are to be entered.
 
-import { PenneError } from "../errors.ts";
-import { parseTarget as parseNetnsTarget, type Target as NetnsTarget } from "../target/target.ts";
+import { PenneError } from "../base/errors.ts";
+import { parseTarget as parseNetnsTarget, type Target as NetnsTarget } from "../netns/target.ts";
 
 /** Namespaces as they were named. */
 export type EnterTarget =

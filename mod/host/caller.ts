@@ -1,8 +1,8 @@
 // What penne was called with: ids, capabilities, signal mask and environment, as the command is to find them again.
 
-import { RLIMIT_NOFILE } from "../../ffi/consts.ts";
-import { readBytes } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
+import { RLIMIT_NOFILE } from "../../ffi/core/consts.ts";
+import { readBytes } from "../../ffi/sys/file.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
 
 /** What a process has inherited from its caller. */
 export interface Caller {

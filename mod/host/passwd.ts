@@ -1,8 +1,8 @@
 // Users of this host as /etc/passwd has them, passwd(5).
 
-import { SysError } from "../../ffi/errno.ts";
-import { readText } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
 
 /** A line of /etc/passwd. */
 export interface User {

@@ -1,6 +1,6 @@
 // resolv.conf(5): read, and written.
 
-import { formatIp, parseIp } from "../address/ip.ts";
+import { formatIp, parseIp } from "../inet/ip.ts";
 
 /** A name server. */
 export interface NameServer {

@@ -1,11 +1,11 @@
 // The host's name servers, followed as /etc/resolv.conf changes.
 
-import { EPOLL } from "../../ffi/epoll.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { O } from "../../ffi/consts.ts";
-import { IN, Inotify } from "../../ffi/inotify.ts";
-import { open, read, readLink, readText } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { IN, Inotify } from "../../ffi/sys/inotify.ts";
+import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
 import type { Reactor, Watched } from "../reactor/reactor.ts";
 import { parseResolvConf, type ResolvConf } from "./resolv_conf.ts";
 
@@ -55,7 +55,7 @@ export interface HostResolverOptions {
  * ```ts
  * import { HostResolver } from "./resolver.ts";
  * import { Reactor } from "../reactor/reactor.ts";
- * import { formatIp } from "../address/ip.ts";
+ * import { formatIp } from "../inet/ip.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const directory = Deno.makeTempDirSync();

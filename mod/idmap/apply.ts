@@ -5,13 +5,16 @@
 // group map, and a map once written cannot be narrowed. The tools check that the caller owns the process, so this must
 // also be done before the process inside changes its ids.
 
-import { Agent } from "../../ffi/agent.ts";
-import { O, POLL } from "../../ffi/consts.ts";
-import type { SysError } from "../../ffi/errno.ts";
-import { cString } from "../../ffi/memory.ts";
-import { exec, open, pipe, poll, read, readText, stat, waitChild, write } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { O, POLL } from "../../ffi/core/consts.ts";
+import type { SysError } from "../../ffi/core/errno.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { exec, waitChild } from "../../ffi/sys/process.ts";
+import { open, pipe, read, readText, write } from "../../ffi/sys/file.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { environment, variable } from "../host/caller.ts";
 import type { IdMap, MapPlan } from "./plan.ts";
 import { mapText } from "./ranges.ts";

@@ -1,7 +1,7 @@
 // Decides which ids a user namespace maps, and by whose permission, before anything is made; pure.
 
-import { CAP } from "../../ffi/consts.ts";
-import { PenneError } from "../errors.ts";
+import { CAP } from "../../ffi/core/consts.ts";
+import { PenneError } from "../base/errors.ts";
 import { type Caller, hasCapability } from "../host/caller.ts";
 import { checkRanges, type IdRange } from "./ranges.ts";
 import type { SubIdRange } from "./subid.ts";

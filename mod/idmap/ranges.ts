@@ -1,6 +1,6 @@
 // Ranges of user or group ids: parsing, checking and writing them down; pure.
 
-import { PenneError } from "../errors.ts";
+import { PenneError } from "../base/errors.ts";
 
 /** A range of ids in a user namespace and the ids outside that it stands for, user_namespaces(7). */
 export interface IdRange {
@@ -71,7 +71,7 @@ export function rangeText({ inside, outside, count }: IdRange): string {
  * @example
  * ```ts
  * import { checkRanges, parseRange } from "./ranges.ts";
- * import { PenneError } from "../errors.ts";
+ * import { PenneError } from "../base/errors.ts";
  * import { assertThrows } from "@std/assert";
  *
  * assertThrows(() => checkRanges("user", ["0:1000:2", "1:2000:1"].map(parseRange)), PenneError, "overlap");

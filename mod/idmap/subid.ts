@@ -1,9 +1,9 @@
 // Subordinate ids: the ranges that /etc/subuid and /etc/subgid grant to a user, subuid(5).
 
-import { SysError } from "../../ffi/errno.ts";
-import { readText } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { attempt } from "../errors.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { attempt } from "../base/errors.ts";
 
 /** A range of subordinate ids. */
 export interface SubIdRange {

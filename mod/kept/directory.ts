@@ -1,12 +1,13 @@
 // Directories that nobody else can have a hand in: opened component by component, and looked at once they are open.
 
-import { O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { open, readText, stat } from "../../ffi/sys.ts";
-import { call, out, self, type Task } from "../../ffi/task.ts";
-import { PenneError } from "../errors.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { open, readText } from "../../ffi/sys/file.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, out, self, type Task } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
 import { parseMap } from "../idmap/ranges.ts";
 
 const KIND = 0o170000;

@@ -1,12 +1,12 @@
 // Removes kept sets: whole ones, stale ones, and what is left of those that were cut short.
 
-import { call, self } from "../../ffi/task.ts";
-import { stat } from "../../ffi/sys.ts";
-import { PenneError } from "../errors.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { PenneError } from "../base/errors.ts";
 import { namesIn } from "./directory.ts";
-import { filesOf, findLayout, type SetFiles, setOf } from "./layout.ts";
+import { filesOf, findLayout, type SetFiles, setOf } from "./record/layout.ts";
 import { takeLock } from "./lock.ts";
-import { parseKeptName } from "./set_name.ts";
+import { parseKeptName } from "./record/set_name.ts";
 import type { Occupant } from "./occupied.ts";
 import {
   judge,
@@ -22,7 +22,7 @@ import {
 } from "./open.ts";
 import { removeSet } from "./remove.ts";
 import { examine, type KeptSet } from "./set.ts";
-import { decide } from "./stale.ts";
+import { decide } from "./record/stale.ts";
 import { Store } from "./store.ts";
 
 /** What to remove. */

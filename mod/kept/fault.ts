@@ -5,11 +5,11 @@
 // smaller id than one made an hour ago on another, and mounting it fails with EINVAL. Linux 6.19 has it right. So whoever
 // makes a namespace that is to be mounted makes it again, on one processor after the other, until its id is great enough.
 
-import type { Agent } from "../../ffi/agent.ts";
-import { CLONE, O } from "../../ffi/consts.ts";
-import { open } from "../../ffi/sys.ts";
-import { call, out } from "../../ffi/task.ts";
-import { PenneError } from "../errors.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { CLONE, O } from "../../ffi/core/consts.ts";
+import { open } from "../../ffi/sys/file.ts";
+import { call, out } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 
 /** How often to try all processors: a batch may just have been used up. */

@@ -3,18 +3,20 @@
 // A pid namespace needs one, as its PID 1: without it nothing can be started there. Without privilege nothing can be
 // mounted, so there a holder keeps all; and it keeps what a fault of the kernel does not let root mount.
 
-import { Agent } from "../../ffi/agent.ts";
-import { POLL, PR, SIGNAL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { openPid, pidOf, poll, readBytes, readLink, readText, sendSignal, waitChild } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { joinSet } from "../enter/join.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { openPid, pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { joinSet } from "../agents/join.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { makeHolder } from "../run/enclosure.ts";
-import { commOf } from "./identity.ts";
+import { commOf } from "./record/identity.ts";
 import { pidsIn } from "./occupied.ts";
 
 /** Milliseconds for a holder to go away. */

@@ -1,12 +1,13 @@
 // What a kept mount namespace is built on, for sets that do not record it.
 
-import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, CLONE, O, PR } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { readAll, waitChild } from "../../ffi/sys.ts";
-import { call } from "../../ffi/task.ts";
-import { attempt } from "../errors.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, CLONE, O, PR } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { readAll } from "../../ffi/sys/file.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
+import { call } from "../../ffi/core/task.ts";
+import { attempt } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 
 /**

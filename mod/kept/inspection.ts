@@ -1,13 +1,13 @@
 // Tells what a kept set is: what it consists of, who made it when and from what, who is in it, and whether it is stale.
 
-import { call, self } from "../../ffi/task.ts";
-import { stat } from "../../ffi/sys.ts";
-import { PenneError } from "../errors.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { setsIn } from "./discard.ts";
-import type { Base, KeptBy } from "./info.ts";
-import { findLayout, type Layout, type LayoutName, ROOT_LAYOUT, type SetFiles } from "./layout.ts";
-import { parseKeptName } from "./set_name.ts";
+import type { Base, KeptBy } from "./record/info.ts";
+import { findLayout, type Layout, type LayoutName, ROOT_LAYOUT, type SetFiles } from "./record/layout.ts";
+import { parseKeptName } from "./record/set_name.ts";
 import type { Occupant } from "./occupied.ts";
 import {
   judge,
@@ -22,7 +22,7 @@ import {
   type WhichSet,
 } from "./open.ts";
 import { isFull, type KeptSet } from "./set.ts";
-import type { Vote } from "./stale.ts";
+import type { Vote } from "./record/stale.ts";
 import { Store } from "./store.ts";
 
 /** A namespace of a set. */

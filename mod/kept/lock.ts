@@ -3,14 +3,16 @@
 // A lock ends with the process that has it, so none is left behind. The files stay: to remove one would let two
 // processes lock two different files of the same name.
 
-import { Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { LOCK, O, SIGNAL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { readText, sendSignal, stat, waitChild } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { LOCK, O, SIGNAL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { checkOwnFile } from "./directory.ts";
 
 /** Milliseconds to wait for a lock. */

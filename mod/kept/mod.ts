@@ -6,14 +6,14 @@ import { type KeepOptions, keepProcess, prepareSetUp } from "./preserve.ts";
 
 export type { DropOptions, Dropped } from "./discard.ts";
 export { drop, dropAll } from "./discard.ts";
-export type { ProcessIdentity } from "./identity.ts";
-export type { Base, KeptBy, KeptInfo, KeptNamespace, SparseInfo } from "./info.ts";
+export type { ProcessIdentity } from "./record/identity.ts";
+export type { Base, KeptBy, KeptInfo, KeptNamespace, SparseInfo } from "./record/info.ts";
 export { inspect, inspectAll, type InspectedNamespace, type Inspection } from "./inspection.ts";
-export type { LayoutName } from "./layout.ts";
+export type { LayoutName } from "./record/layout.ts";
 export type { Occupant } from "./occupied.ts";
 export { type OpenKept, openKept, type StaleOptions, type WhichSet } from "./open.ts";
 export type { KeepOptions } from "./preserve.ts";
-export type { Verdict, Vote } from "./stale.ts";
+export type { Verdict, Vote } from "./record/stale.ts";
 
 /** What to keep: the namespaces of a process, or new ones. */
 export type KeepRequest =

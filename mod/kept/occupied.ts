@@ -1,12 +1,12 @@
 // Who is in a set: processes in one of its namespaces, any thread of theirs, whatever their cgroup.
 
-import { O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { open, readLink, readText } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { open, readLink, readText } from "../../ffi/sys/file.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { namesIn } from "./directory.ts";
-import { commOf } from "./identity.ts";
+import { commOf } from "./record/identity.ts";
 
 /** A process in a set. */
 export interface Occupant {

@@ -1,20 +1,21 @@
 // Opens a kept set: all of its namespaces, or none.
 
-import { O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { open, readLink, stat } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { open, readLink } from "../../ffi/sys/file.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { devicesInside } from "./inside.ts";
-import type { KeptInfo, SparseInfo } from "./info.ts";
-import { filesOf, findLayout, type Layout, type LayoutName, ROOT_LAYOUT, type SetFiles } from "./layout.ts";
+import type { KeptInfo, SparseInfo } from "./record/info.ts";
+import { filesOf, findLayout, type Layout, type LayoutName, ROOT_LAYOUT, type SetFiles } from "./record/layout.ts";
 import { takeLock } from "./lock.ts";
-import { parseKeptName } from "./set_name.ts";
+import { parseKeptName } from "./record/set_name.ts";
 import { occupants } from "./occupied.ts";
 import { examine, isFull, type KeptSet, readInfo } from "./set.ts";
-import { decide, type Verdict, voteOn, type Wanted } from "./stale.ts";
+import { decide, type Verdict, voteOn, type Wanted } from "./record/stale.ts";
 import { Store } from "./store.ts";
 
 /** Most characters of a base's path, and of a key. */
@@ -214,7 +215,7 @@ export function noSuchSet(name: string, base: string): PenneError {
  * @example
  * ```ts
  * import { openKept } from "./open.ts";
- * import { PenneError } from "../errors.ts";
+ * import { PenneError } from "../base/errors.ts";
  * import { assertThrows } from "@std/assert";
  *
  * assertThrows(() => openKept("no-such-set", { directory: "/proc/no/such" }), PenneError);

@@ -8,14 +8,17 @@
 // Whoever is killed before 2 leaves files that are no set; between 2 and 3, a set whose holder has ended, which is none
 // either. The next call that has the lock sees both, and clears them away.
 
-import { O, POLL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { open, openPid, poll, readText, stat, write } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
-import { IOCTL } from "../../ffi/consts.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { O, POLL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { open, readText, write } from "../../ffi/sys/file.ts";
+import { openPid } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
+import { IOCTL } from "../../ffi/core/consts.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { caller } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../namespaces/types.ts";
@@ -24,16 +27,16 @@ import type { RunOptions, RunPlan } from "../run/plan.ts";
 import { planRun } from "../run/plan.ts";
 import { makeMountable } from "./fault.ts";
 import { type Candidate, joinAsHolder } from "./holder.ts";
-import { commOf, identify, ownPids, type ProcessIdentity } from "./identity.ts";
-import { type Base, encodeInfo, type KeptBy, type KeptInfo, type KeptNamespace } from "./info.ts";
-import { filesOf, findLayout, type SetFiles } from "./layout.ts";
+import { commOf, identify, ownPids, type ProcessIdentity } from "./record/identity.ts";
+import { type Base, encodeInfo, type KeptBy, type KeptInfo, type KeptNamespace } from "./record/info.ts";
+import { filesOf, findLayout, type SetFiles } from "./record/layout.ts";
 import { takeLock } from "./lock.ts";
-import { parseKeptName } from "./set_name.ts";
+import { parseKeptName } from "./record/set_name.ts";
 import { judge, occupantsOf, seenElsewhere, type StaleOptions, wantedBase, warner, type WhichSet } from "./open.ts";
 import { pidsIn } from "./occupied.ts";
 import { holderLabel, removeSet } from "./remove.ts";
 import { describe, examine, openNamespaceOf } from "./set.ts";
-import { decide } from "./stale.ts";
+import { decide } from "./record/stale.ts";
 import { Store } from "./store.ts";
 
 /** How to keep namespaces. */

@@ -1,9 +1,9 @@
 // Takes a set apart, whatever there is of it.
 
-import { SysError } from "../../ffi/errno.ts";
-import { stat } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { PenneError } from "../errors.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { self } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { endHolder, findHolders } from "./holder.ts";
 import { isFull, type KeptSet } from "./set.ts";

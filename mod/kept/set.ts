@@ -1,18 +1,28 @@
 // A set as it is: what its files say, what is really there, and whether that is all of it.
 
-import { IOCTL, O, PIDFD_GET, POLL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { isNamespaceFile, open, pidOf, poll, read, stat } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { IOCTL, O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
+import { open, read } from "../../ffi/sys/file.ts";
+import { pidOf } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { self } from "../../ffi/core/task.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { checkOwnFile, namesIn } from "./directory.ts";
 import { isHolder } from "./holder.ts";
-import { openIdentified, ownPids } from "./identity.ts";
-import { decodeInfo, decodeSnapInfo, InfoError, type KeptInfo, type KeptNamespace, type SparseInfo } from "./info.ts";
-import { PenneError } from "../errors.ts";
-import type { SetFiles } from "./layout.ts";
+import { openIdentified, ownPids } from "./record/identity.ts";
+import {
+  decodeInfo,
+  decodeSnapInfo,
+  InfoError,
+  type KeptInfo,
+  type KeptNamespace,
+  type SparseInfo,
+} from "./record/info.ts";
+import { PenneError } from "../base/errors.ts";
+import type { SetFiles } from "./record/layout.ts";
 import type { Store } from "./store.ts";
 
 /** Largest info file, bytes. */

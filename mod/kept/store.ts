@@ -4,18 +4,20 @@
 // penne's own: where penne runs in a private one, names kept there would be seen by nobody else, so they go to that of
 // PID 1. Only who is in a mount namespace may mount in it, and penne itself never moves.
 
-import { Agent } from "../../ffi/agent.ts";
-import { CLONE, F, MS, O, UMOUNT } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { isNamespaceFile, mount, open, readText, stat, waitChild } from "../../ffi/sys.ts";
-import { AT_FDCWD } from "../../ffi/consts.ts";
-import { call, self, type Task } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { CLONE, F, MS, O, UMOUNT } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
+import { mount, open, readText } from "../../ffi/sys/file.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
+import { AT_FDCWD } from "../../ffi/core/consts.ts";
+import { call, self, type Task } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { openDirectory } from "./directory.ts";
-import { GLOBAL_LOCK, type Layout, LOCK_DIRECTORY, NAMESPACE_DIRECTORY } from "./layout.ts";
+import { GLOBAL_LOCK, type Layout, LOCK_DIRECTORY, NAMESPACE_DIRECTORY } from "./record/layout.ts";
 import { takeLock } from "./lock.ts";
 
 /** What a store is opened for. */

@@ -1,8 +1,8 @@
 // Finds out why the kernel has refused to make namespaces, for hints; loaded only after a failure.
 
-import { SysError } from "../../ffi/errno.ts";
-import { readText } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
 import { effectiveCapabilities } from "../host/caller.ts";
 import type { NamespaceType } from "./types.ts";
 

@@ -1,9 +1,10 @@
 // What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
 
-import { IOCTL, O } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { open, stat } from "../../ffi/sys.ts";
-import { out, self, type Task } from "../../ffi/task.ts";
+import { IOCTL, O } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { open } from "../../ffi/sys/file.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { out, self, type Task } from "../../ffi/core/task.ts";
 import { namespaceFile, type NamespaceType } from "./types.ts";
 
 /** Identity of a namespace. */
@@ -33,7 +34,7 @@ export function namespaceIdOf(fd: Fd): NamespaceId {
  * @example
  * ```ts
  * import { namespaceIds } from "./id.ts";
- * import { self } from "../../ffi/task.ts";
+ * import { self } from "../../ffi/core/task.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const ids = namespaceIds(self, ["net"]);

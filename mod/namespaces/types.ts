@@ -1,6 +1,6 @@
 // The kinds of namespaces, by their names in /proc/PID/ns, namespaces(7).
 
-import { CLONE } from "../../ffi/consts.ts";
+import { CLONE } from "../../ffi/core/consts.ts";
 
 // In the order in which they are told; `for children` is where a process finds the one its next child will be in.
 const TYPES = {

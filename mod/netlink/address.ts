@@ -1,6 +1,6 @@
 // IP addresses of interfaces in rtnetlink(7): a pure codec.
 
-import type { Family } from "../address/ip.ts";
+import type { Family } from "../inet/ip.ts";
 import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32 } from "./message.ts";
 import type { Request } from "./socket.ts";
 
@@ -82,7 +82,7 @@ export function addAddress(address: Address): Request {
  * @example
  * ```ts
  * import { addAddress, type Address, decodeAddress } from "./address.ts";
- * import { AF_INET, parseIp } from "../address/ip.ts";
+ * import { AF_INET, parseIp } from "../inet/ip.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const address: Address = {

@@ -1,7 +1,7 @@
 // Network interfaces in rtnetlink(7): a pure codec.
 
-import { cString, text } from "../../ffi/memory.ts";
-import { AF_INET6 } from "../address/ip.ts";
+import { cString, text } from "../../ffi/core/memory.ts";
+import { AF_INET6 } from "../inet/ip.ts";
 import { type Attribute, concat, decodeAttributes, encodeAttributes, nested, readU32, u32, u8 } from "./message.ts";
 import type { Request } from "./socket.ts";
 

@@ -1,6 +1,6 @@
 // Netlink messages and their attributes, netlink(7): a pure codec.
 
-import { text } from "../../ffi/memory.ts";
+import { text } from "../../ffi/core/memory.ts";
 
 /** Types of control messages. */
 export const NLMSG = { NOOP: 1, ERROR: 2, DONE: 3, OVERRUN: 4 } as const;

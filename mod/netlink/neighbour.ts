@@ -1,6 +1,6 @@
 // Neighbours (ARP and NDP entries) in rtnetlink(7): a pure codec.
 
-import { familyOf } from "../address/ip.ts";
+import { familyOf } from "../inet/ip.ts";
 import { concat, encodeAttributes, NLM_F } from "./message.ts";
 import type { Request } from "./socket.ts";
 

@@ -1,6 +1,6 @@
 // Routes in rtnetlink(7): a pure codec.
 
-import type { Family } from "../address/ip.ts";
+import type { Family } from "../inet/ip.ts";
 import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32 } from "./message.ts";
 import type { Request } from "./socket.ts";
 
@@ -202,7 +202,7 @@ function oddity(attributes: Map<number, Uint8Array>): string | null {
  * @example
  * ```ts
  * import { addRoute, decodeRoute, type Route } from "./route.ts";
- * import { AF_INET, parseIp } from "../address/ip.ts";
+ * import { AF_INET, parseIp } from "../inet/ip.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const hop = (gateway: string) => ({ index: 2, gateway: parseIp(gateway), flags: 0, weight: 1 });

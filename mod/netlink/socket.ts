@@ -1,8 +1,8 @@
 // A routing netlink socket: requests with the kernel's extended ACK in their errors, and dumps.
 
-import { check, SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { call, out, self, type Task } from "../../ffi/task.ts";
+import { check, SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { call, out, self, type Task } from "../../ffi/core/task.ts";
 import { decodeAcknowledgement, decodeMessages, encodeMessage, NLM_F, NLMSG } from "./message.ts";
 
 const AF_NETLINK = 16;
@@ -43,7 +43,7 @@ export interface Request {
  * ```ts
  * import { NetlinkSocket } from "./socket.ts";
  * import { decodeLink, dumpLinks } from "./link.ts";
- * import { self } from "../../ffi/task.ts";
+ * import { self } from "../../ffi/core/task.ts";
  * import { assert } from "@std/assert";
  *
  * using socket = new NetlinkSocket(self);

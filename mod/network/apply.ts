@@ -10,18 +10,18 @@
 //  4. Prefix routes that the host does not have are deleted last, when nothing depends on them any more.
 //  5. The gateways are made known as neighbours, so that the first packet need not wait for an answer.
 
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { AF_INET, AF_INET6, formatIp, isLinkLocal6, sameBytes } from "../address/ip.ts";
-import { linkLocalOf } from "../address/mac.ts";
-import { attempt } from "../errors.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { AF_INET, AF_INET6, formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
+import { linkLocalOf } from "../inet/mac.ts";
+import { attempt } from "../base/errors.ts";
 import { addAddress, type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
 import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type Link, type LinkChange, setLink } from "../netlink/link.ts";
 import { setNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, appendRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import type { FamilyConfig, TapLink } from "../tap/link.ts";
-import { TXQUEUELEN } from "../tap/tap.ts";
+import type { FamilyConfig, TapLink } from "./tap_link.ts";
+import { TXQUEUELEN } from "./tap.ts";
 import { readFamily } from "./host.ts";
 import { type FamilyPlan, type NetworkPlan, showRoute } from "./plan.ts";
 

@@ -7,18 +7,19 @@
 //
 // The agent is not dumpable before it joins: in the other user namespace somebody may have CAP_SYS_PTRACE.
 
-import { Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { AT_FDCWD, CAP, CLONE, O, POLL, PR, SIGNAL } from "../../ffi/consts.ts";
-import type { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { poll, sendSignal, waitChild } from "../../ffi/sys.ts";
-import { call } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, CAP, CLONE, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import type { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { call } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 import { decodeLink, getLink, setLink } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
-import { makeTap } from "../tap/tap.ts";
+import { makeTap } from "./tap.ts";
 import { applyNetwork, type Connection, connectionOf, linkChange } from "./apply.ts";
 import type { NetworkPlan } from "./plan.ts";
 

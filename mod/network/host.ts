@@ -1,8 +1,8 @@
 // The network of a namespace as it is: interfaces, addresses and routes.
 
-import { SysError } from "../../ffi/errno.ts";
-import { self, type Task } from "../../ffi/task.ts";
-import { AF_INET, AF_INET6, type Family } from "../address/ip.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { self, type Task } from "../../ffi/core/task.ts";
+import { AF_INET, AF_INET6, type Family } from "../inet/ip.ts";
 import { type Address, decodeAddress, dumpAddresses } from "../netlink/address.ts";
 import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
 import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/route.ts";

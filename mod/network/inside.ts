@@ -3,11 +3,11 @@
 // The tap is opened right in the namespace, which keeps that alive for as long as we hold the tap. Here that is as it
 // should be: what runs inside ends with us, and the namespace with it.
 
-import type { Agent } from "../../ffi/agent.ts";
-import { attempt } from "../errors.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { attempt } from "../base/errors.ts";
 import { decodeLink, getLink, setLink } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
-import { makeTap } from "../tap/tap.ts";
+import { makeTap } from "./tap.ts";
 import { applyNetwork, type Connection, connectionOf, linkChange } from "./apply.ts";
 import type { NetworkPlan } from "./plan.ts";
 

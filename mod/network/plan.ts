@@ -16,8 +16,8 @@ import {
   parseIp,
   sameBytes,
   unusable,
-} from "../address/ip.ts";
-import { PenneError } from "../errors.ts";
+} from "../inet/ip.ts";
+import { PenneError } from "../base/errors.ts";
 import { type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
 import { IFF, type Link } from "../netlink/link.ts";
 import { type NextHop, type Route, RT_TABLE_MAIN, RTN, RTNH_F, RTPROT } from "../netlink/route.ts";
@@ -378,7 +378,7 @@ function planFamily(
  * @example
  * ```ts
  * import { planNetwork } from "./plan.ts";
- * import { formatIp } from "../address/ip.ts";
+ * import { formatIp } from "../inet/ip.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const nothing = { addresses: [], routes: [] };

@@ -1,7 +1,7 @@
 // What a namespace with a network reaches, and how: the wishes, checked against themselves.
 
-import { familyOf, formatIp, inPrefix, parseIp, unusable } from "../address/ip.ts";
-import { PenneError } from "../errors.ts";
+import { familyOf, formatIp, inPrefix, parseIp, unusable } from "../inet/ip.ts";
+import { PenneError } from "../base/errors.ts";
 
 /** A block of addresses. */
 export interface AddressBlock {

@@ -16,14 +16,16 @@
 // after any failure, stage 0 ends the other one with exit code 1 and exits with 1 itself. If stage 0 is killed the agents
 // see *their* end of file.
 
-import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { shim } from "../../ffi/shim.ts";
-import { type Affinity, open, poll, stayOnProcessor, waitChild, write } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { shim } from "../../ffi/core/shim.ts";
+import { type Affinity, stayOnProcessor, waitChild } from "../../ffi/sys/process.ts";
+import { open, write } from "../../ffi/sys/file.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
 import type { EnvironmentEntry } from "../host/caller.ts";
 import { joinNamespaces } from "./join.ts";
 import { BootstrapLog, byteString } from "./log.ts";

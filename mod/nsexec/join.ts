@@ -1,8 +1,8 @@
 // Joining namespaces by their paths.
 
-import { AT_FDCWD, O } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { cString } from "../../ffi/memory.ts";
+import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { cString } from "../../ffi/core/memory.ts";
 import { joinInGoes } from "../namespaces/join.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
 import { byteString, fromByteString } from "./log.ts";

@@ -1,7 +1,7 @@
 // The log of a bootstrap: JSON lines on the pipe that the caller has made for it.
 
-import type { Fd } from "../../ffi/fd.ts";
-import { write } from "../../ffi/sys.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { write } from "../../ffi/sys/file.ts";
 
 /** Severities by name, with logrus's numbers for them. */
 const LEVELS = { fatal: 1, debug: 5 } as const;

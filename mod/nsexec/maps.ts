@@ -1,10 +1,11 @@
 // The id maps of the user namespace that a bootstrap makes: written by stage 0, or by the programs for that.
 
-import { Agent } from "../../ffi/agent.ts";
-import { POLL, PR, SIGNAL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { exec, poll, waitChild } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { exec, waitChild } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { BootstrapRequest } from "./request.ts";
 import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";

@@ -1,9 +1,10 @@
 // What is asked for: from the init pipe to a bootstrap's request.
 
-import { POLL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { poll, read } from "../../ffi/sys.ts";
+import { POLL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { read } from "../../ffi/sys/file.ts";
 import { type Attribute, bootstrapLength, decodeBootstrap, type Dialect, HEADER_SIZE } from "./message.ts";
 
 /** What a message asks for. */

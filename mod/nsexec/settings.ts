@@ -1,8 +1,8 @@
 // What the caller of a bootstrap has put into the environment.
 
-import { F } from "../../ffi/consts.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { self } from "../../ffi/task.ts";
+import { F } from "../../ffi/core/consts.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { self } from "../../ffi/core/task.ts";
 import { type EnvironmentEntry, variable } from "../host/caller.ts";
 import type { Dialect } from "./message.ts";
 import { byteString } from "./log.ts";

@@ -1,13 +1,13 @@
 // A stage of a bootstrap: somebody who takes part, says what happens, and may fail or go away.
 
-import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { O, PR, SIGNAL } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { open, write } from "../../ffi/sys.ts";
-import type { SyscallName } from "../../ffi/syscalls.ts";
-import { type Arg, call, self, type Task } from "../../ffi/task.ts";
+import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { O, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { open, write } from "../../ffi/sys/file.ts";
+import type { SyscallName } from "../../ffi/core/syscalls.ts";
+import { type Arg, call, self, type Task } from "../../ffi/core/task.ts";
 import type { BootstrapLog, Origin } from "./log.ts";
 
 const ESRCH = 3;

@@ -4,8 +4,8 @@
 // to its handler allocates. A handler is known to the kernel by its slot and the slot's generation: an event that was
 // fetched together with the one whose handler has removed its descriptor meets the next generation, and is dropped.
 
-import { Epoll } from "../../ffi/epoll.ts";
-import type { Fd } from "../../ffi/fd.ts";
+import { Epoll } from "../../ffi/sys/epoll.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 
 /** Called with the events (EPOLL.*) of a descriptor. */
 export type Handler = (events: number) => void;
@@ -55,8 +55,8 @@ const LOOKS = 8;
  * @example
  * ```ts
  * import { Reactor } from "./reactor.ts";
- * import { EPOLL } from "../../ffi/epoll.ts";
- * import { pipe, write } from "../../ffi/sys.ts";
+ * import { EPOLL } from "../../ffi/sys/epoll.ts";
+ * import { pipe, write } from "../../ffi/sys/file.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const [reader, writer] = pipe();

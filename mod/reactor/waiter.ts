@@ -4,11 +4,11 @@
 // descriptors are in one epoll, with one call pending. It is woken when there is nothing left to wait for, since a pending
 // call keeps the program from ending.
 
-import { EPOLL, Epoll } from "../../ffi/epoll.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { pollAsync } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
-import { POLL } from "../../ffi/consts.ts";
+import { EPOLL, Epoll } from "../../ffi/sys/epoll.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { pollAsync } from "../../ffi/sys/poll.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
+import { POLL } from "../../ffi/core/consts.ts";
 
 const CLOEXEC = 0o2000000;
 const NONBLOCK = 0o4000;

@@ -1,26 +1,19 @@
 // A command that runs in its own namespaces: starting it, telling what becomes of it, and ending it.
 
-import { type Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { AT_FDCWD, O, POLL, SIGNAL, type SignalName } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import {
-  decodeWaitStatus,
-  pidOf,
-  poll,
-  type PollEntry,
-  sendSignal,
-  setAffinity,
-  stayOnProcessor,
-} from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, O, POLL, SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { decodeWaitStatus, pidOf, sendSignal, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import { poll, type PollEntry } from "../../ffi/sys/poll.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { type NamespaceId, namespaceIds } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { PenneError } from "../errors.ts";
+import { PenneError } from "../base/errors.ts";
 import { changeDirectory, type CommandPlan, execCommand, prepareCommand, takeIds } from "./command.ts";
 import { type Enclosure, type EnclosureOptions, END_TIMEOUT, makeEnclosure } from "./enclosure.ts";
 import type { RunPlan } from "./plan.ts";
-import type { TapLink } from "../tap/link.ts";
+import type { TapLink } from "../network/tap_link.ts";
 import type { Terminal } from "./terminal.ts";
 import { waitReadable } from "../reactor/waiter.ts";
 

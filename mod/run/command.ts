@@ -6,15 +6,15 @@
 // step with the execve itself, since from then on a signal that is pending acts, and an agent must not be gone or stopped
 // while it owes an answer.
 
-import type { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/consts.ts";
-import { type Affinity, exec, setAffinity } from "../../ffi/sys.ts";
-import { check, SysError } from "../../ffi/errno.ts";
-import { cString } from "../../ffi/memory.ts";
-import { call, out, type Task } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/core/consts.ts";
+import { type Affinity, exec, setAffinity } from "../../ffi/sys/process.ts";
+import { check, SysError } from "../../ffi/core/errno.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, out, type Task } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { type Caller, type EnvironmentEntry, openFilesLimit, variable } from "../host/caller.ts";
-import { ignoreChildrenAgain } from "../background/inherit.ts";
+import { ignoreChildrenAgain } from "../agents/inherit.ts";
 import type { Program, RunOptions } from "./plan.ts";
 
 /** Where commands are looked for if the environment has no PATH. */

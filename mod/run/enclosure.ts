@@ -16,22 +16,24 @@
 // find the orphans if the inner agent is killed. It is a subreaper, and so is the inner agent then: whichever of the two
 // is killed, the other one ends all that the command has started.
 
-import { Agent } from "../../ffi/agent.ts";
-import { AT_FDCWD, MS, O, POLL, PR, SIGNAL } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { mount, open, pidOf, poll, readLink, readText, sendSignal, waitChild, write } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { attempt, type Explain, PenneError } from "../errors.ts";
-import { placeKeptFds } from "../background/inherit.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, MS, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { mount, open, readLink, readText, write } from "../../ffi/sys/file.ts";
+import { pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { attempt, type Explain, PenneError } from "../base/errors.ts";
+import { placeKeptFds } from "../agents/inherit.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import { type IdRange, parseMap } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
-import type { TapLink } from "../tap/link.ts";
+import type { TapLink } from "../network/tap_link.ts";
 import { readResolvConf } from "../host/resolver.ts";
 import type { RunPlan } from "./plan.ts";
 import { mountResolvConf } from "./resolv.ts";

@@ -3,8 +3,8 @@
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { type Child, type ExitStatus, startChild } from "./child.ts";
-import { WorkerServer } from "../serve/worker_server.ts";
-import type { SignalName } from "../../ffi/consts.ts";
+import { WorkerServer } from "../datapath/server/worker_server.ts";
+import type { SignalName } from "../../ffi/core/consts.ts";
 import { planRun, type RunOptions } from "./plan.ts";
 
 export type { ExitStatus } from "./child.ts";

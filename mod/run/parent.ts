@@ -1,10 +1,10 @@
 // The process that has started us, for `--die-with-parent`.
 
-import type { Fd } from "../../ffi/fd.ts";
-import { PR, SIGNAL } from "../../ffi/consts.ts";
-import { openPid } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt, PenneError } from "../errors.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { openPid } from "../../ffi/sys/process.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 
 /**
  * Refers to our parent, so that its end can be waited for.

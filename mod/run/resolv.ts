@@ -1,12 +1,12 @@
 // The command's own /etc/resolv.conf: a file in memory, mounted over the host's in the command's mount namespace.
 
-import type { Agent } from "../../ffi/agent.ts";
-import { MS, O } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { mount, open, write } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
-import { attempt } from "../errors.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { MS, O } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { mount, open, write } from "../../ffi/sys/file.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { attempt } from "../base/errors.ts";
 import { RESOLV_CONF } from "../host/resolver.ts";
 import { formatResolvConf, type ResolvConf } from "../host/resolv_conf.ts";
 

@@ -1,10 +1,10 @@
 // Stays with a command until its end: passes signals on, follows its stops, and gives the terminal back.
 
-import { SIGNAL } from "../../ffi/consts.ts";
-import { EPOLL } from "../../ffi/epoll.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import type { SignalPipe, SignalRecord } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import type { SignalPipe, SignalRecord } from "../../ffi/sys/signal.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import type { Child, ChildState, ExitStatus } from "./child.ts";
 import { END_TIMEOUT } from "./enclosure.ts";

@@ -9,11 +9,11 @@
 // The terminal is given back only by who *holds* it: from when the command was in the foreground until it is not any more.
 // A job that runs in the background, or was stopped, has nothing to give back, and must not touch what is another's.
 
-import { AT_FDCWD, IOCTL, O } from "../../ffi/consts.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { readText } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
+import { AT_FDCWD, IOCTL, O } from "../../ffi/core/consts.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
 
 /** `struct termios` of the kernel, bytes. */
 const TERMIOS_SIZE = 36;

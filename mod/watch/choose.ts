@@ -1,12 +1,12 @@
 // Opens the best back end there is, by trying, and tells why better ones are not used.
 
-import { SysError } from "../../ffi/errno.ts";
-import { PenneError } from "../errors.ts";
-import { openEbpf } from "./ebpf.ts";
-import type { Backend, BackendName, Filter } from "./event.ts";
-import { PollBackend } from "./poll.ts";
-import { ProcBackend } from "./proc.ts";
-import type { Refusal } from "./watch_event.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { PenneError } from "../base/errors.ts";
+import { openEbpf } from "./ebpf/backend.ts";
+import type { Backend, BackendName, Filter } from "./facts/event.ts";
+import { PollBackend } from "./proc/poll.ts";
+import { ProcBackend } from "./proc/backend.ts";
+import type { Refusal } from "./output/watch_event.ts";
 
 /** All back ends, the best one first. */
 export const BACKENDS: readonly BackendName[] = ["ebpf", "proc", "poll"];

@@ -1,12 +1,13 @@
 // A command that is followed from its very first step: its process is there, and does nothing yet, while everything is
 // being attached.
 
-import { Agent } from "../../ffi/agent.ts";
-import { POLL } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { poll, sendSignal, waitChild } from "../../ffi/sys.ts";
-import { attempt } from "../errors.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { POLL } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { attempt } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
 import { execCommand, undoRuntime } from "../run/command.ts";
 

@@ -2,16 +2,16 @@
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { PenneError } from "../errors.ts";
+import { PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { CgroupIds } from "./cgroup.ts";
-import { WallClock } from "./clock.ts";
-import type { BackendName, Filter } from "./event.ts";
-import { taskName } from "./filter.ts";
-import type { EventKind, WatchEvent } from "./watch_event.ts";
-import { type Sink, Watching } from "./watching.ts";
+import { CgroupIds } from "./facts/cgroup.ts";
+import { WallClock } from "./output/clock.ts";
+import type { BackendName, Filter } from "./facts/event.ts";
+import { taskName } from "./facts/filter.ts";
+import type { EventKind, WatchEvent } from "./output/watch_event.ts";
+import { type Sink, Watching } from "./session.ts";
 
-export type { BackendName, Reason, Sight, Sights, Slot } from "./event.ts";
+export type { BackendName, Reason, Sight, Sights, Slot } from "./facts/event.ts";
 export type {
   BirthEvent,
   CapabilitiesEvent,
@@ -32,7 +32,7 @@ export type {
   TaskEventBase,
   WatchEvent,
   WatchEventBase,
-} from "./watch_event.ts";
+} from "./output/watch_event.ts";
 
 /** What to watch, and how. Conditions of different names must all hold; what is left out is none. */
 export interface WatchOptions {

@@ -4,11 +4,11 @@
 // either from right before the call until it has returned. As the kernel takes namespaces apart at its leisure, after
 // their last process, there is a pause between two measurements.
 
-import { Agent } from "../../ffi/agent.ts";
-import { setAffinity, stayOnProcessor, waitChild } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { setAffinity, stayOnProcessor, waitChild } from "../../ffi/sys/process.ts";
+import { self } from "../../ffi/core/task.ts";
 import { DEFAULT_NAMESPACES, namespaceFlag } from "../../mod/namespaces/types.ts";
-import { until } from "../helpers.ts";
+import { until } from "../lib/helpers.ts";
 import type { Contest, Outcome, Sample } from "./harness.ts";
 import { PENNE_BINARY, PENNE_MISSING, signalChild, Workshop } from "./workshop.ts";
 

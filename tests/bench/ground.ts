@@ -4,8 +4,8 @@
 // are network namespaces that belong to user namespaces of the test user's, as both penne and pasta can serve these
 // without being root. A namespace is held by a process in it, or has a name that it is mounted on, or both.
 
-import { asUser, until } from "../helpers.ts";
-import { type Daemon, NetLab } from "../netlab.ts";
+import { asUser, until } from "../lib/helpers.ts";
+import { type Daemon, NetLab } from "../lib/netlab.ts";
 import {
   anybody,
   type Identity,

@@ -4,7 +4,7 @@
 // process shares at that moment; as there is only one of the program's, the part of the program that it has executed is in
 // it. The dirty part of it is what every further process of the same program costs.
 
-import { until } from "../helpers.ts";
+import { until } from "../lib/helpers.ts";
 import { Ground, type Name, type Server } from "./ground.ts";
 import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
 

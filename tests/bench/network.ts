@@ -4,8 +4,8 @@
 // in; "direct" is from the host itself, and the most there is to have. They are run as the test user, in whose user
 // namespace the network namespaces are, as their users have them.
 
-import { type Network, openPath, PEER4 } from "../datapath/network.ts";
-import { TEST_USER } from "../helpers.ts";
+import { type Network, openPath, PEER4 } from "../datapath/lab/network.ts";
+import { TEST_USER } from "../lib/helpers.ts";
 import { type Contest, type Contestant, type Outcome, type Sample, summarise } from "./harness.ts";
 import { PENNE_BINARY, Workshop } from "./workshop.ts";
 

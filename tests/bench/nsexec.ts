@@ -4,8 +4,9 @@
 // answer and for the end of stage 0. What runc does afterwards in Go is not timed, and neither is penne's command, which is
 // killed when it has started.
 
-import { POLL } from "../../ffi/consts.ts";
-import { openPid, poll } from "../../ffi/sys.ts";
+import { POLL } from "../../ffi/core/consts.ts";
+import { openPid } from "../../ffi/sys/process.ts";
+import { poll } from "../../ffi/sys/poll.ts";
 import { type Attribute, type Dialect, encodeBootstrap } from "../../mod/nsexec/message.ts";
 import { Bootstrap } from "../nsexec/driver.ts";
 import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";

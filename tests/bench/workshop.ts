@@ -1,6 +1,6 @@
 // What the groups measure with: helper programs compiled from C, copies that any user can execute, and the timer.
 
-import { asUser, ROOT, TEST_USER } from "../helpers.ts";
+import { asUser, ROOT, TEST_USER } from "../lib/helpers.ts";
 
 /** What is measured. */
 export const PENNE_BINARY = `${ROOT}dist/penne`;
@@ -106,7 +106,7 @@ export class Workshop implements Disposable {
    */
   async compile(name: string, flags: readonly string[] = []): Promise<string> {
     const path = `${this.directory}/${name}`;
-    const source = `${ROOT}tests/bench/${name}.c`;
+    const source = `${ROOT}tests/bench/programs/${name}.c`;
     await runTool([Deno.env.get("CC") ?? "cc", "-O2", "-Wall", "-Wextra", ...flags, "-o", path, source]);
     Deno.chmodSync(path, 0o755);
     return path;

@@ -1,7 +1,7 @@
 // penne enter: which namespaces it joins, by what, and what it refuses.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { isAgent, penne, processes, sh, test, until } from "../helpers.ts";
+import { isAgent, penne, processes, sh, test, until } from "../lib/helpers.ts";
 import { ALL, enter, namespacesOf, Place, TELL } from "../enter/places.ts";
 import { Home } from "../nsexec/namespaces.ts";
 

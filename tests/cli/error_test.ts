@@ -1,7 +1,7 @@
 // Errors of the compiled binary name their cause, and leave nothing behind.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, isAgent, penne, processes, run, sh, test, until } from "../helpers.ts";
+import { command, isAgent, penne, processes, run, sh, test, until } from "../lib/helpers.ts";
 
 /** Runs a script as root of a user namespace of its own, with a pid namespace and /proc. */
 function inside(script: string, ...args: string[]) {

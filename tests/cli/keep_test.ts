@@ -1,8 +1,8 @@
 // The command lines of penne keep, inspect and drop.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { Pty } from "../pty.ts";
-import { sh, test } from "../helpers.ts";
+import { Pty } from "../lib/pty.ts";
+import { sh, test } from "../lib/helpers.ts";
 import { Place } from "../kept/place.ts";
 
 test(

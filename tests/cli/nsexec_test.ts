@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { encodeBootstrap } from "../../mod/nsexec/message.ts";
-import { penne, sh, test } from "../helpers.ts";
+import { penne, sh, test } from "../lib/helpers.ts";
 import { Bootstrap, leftovers, type StartOptions } from "../nsexec/driver.ts";
 
 const EMPTY = encodeBootstrap({ attributes: [] }, "1.2");

@@ -1,9 +1,9 @@
 // Option tables, their parser and their help.
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { PenneError } from "../../mod/errors.ts";
-import { commandHelp } from "../../mod/cli/help.ts";
-import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options.ts";
+import { PenneError } from "../../mod/base/errors.ts";
+import { commandHelp } from "../../mod/cli/options/help.ts";
+import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options/table.ts";
 import { ENTER_SPEC } from "../../mod/cli/enter_spec.ts";
 import { DROP_SPEC } from "../../mod/cli/drop_spec.ts";
 import { INSPECT_SPEC } from "../../mod/cli/inspect_spec.ts";

@@ -1,8 +1,8 @@
 // `penne wait`: what it waits for, and what it does then.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { penne, sh, test, until } from "../helpers.ts";
-import { type Daemon, must, NetLab } from "../netlab.ts";
+import { penne, sh, test, until } from "../lib/helpers.ts";
+import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
 const NEEDS = { root: true, programs: ["ip", "unshare"] };
 

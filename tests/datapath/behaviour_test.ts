@@ -1,9 +1,9 @@
 // How connections fail, end and wait: what the application inside is told, and what is left afterwards.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { test } from "../helpers.ts";
-import { HOST4, listening, must, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+import { test } from "../lib/helpers.ts";
+import { HOST4, listening, must, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
 const TOOL = `${import.meta.dirname}/tool.ts`;

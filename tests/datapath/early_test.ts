@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { Early } from "../../mod/datapath/early.ts";
-import { heldBytes } from "../../mod/datapath/held.ts";
+import { Early } from "../../mod/datapath/tcp/reassembly.ts";
+import { heldBytes } from "../../mod/datapath/tcp/send_queue.ts";
 
 /** Bytes that tell their own sequence number, modulo 251. */
 function segment(seq: number, length: number): Uint8Array {

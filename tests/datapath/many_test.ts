@@ -1,10 +1,10 @@
 // Thousands of flows, limits, many namespaces, and bad lines: all that takes minutes, together.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { test } from "../helpers.ts";
-import { lineSteps } from "./lines.ts";
-import { type Network, openPath, PEER4, until } from "./network.ts";
+import { test } from "../lib/helpers.ts";
+import { lineSteps } from "./lab/lines.ts";
+import { type Network, openPath, PEER4, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "prlimit", "iperf3", "ping", "socat", "sha256sum"] };
 /** Flows at once; more where somebody asks for it. */

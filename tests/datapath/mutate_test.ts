@@ -1,9 +1,9 @@
 // Frames that nobody should send, beside a transfer that must not notice.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { test } from "../helpers.ts";
-import { listening, openPath, PEER4, until } from "./network.ts";
+import { test } from "../lib/helpers.ts";
+import { listening, openPath, PEER4, until } from "./lab/network.ts";
 
 /** How many; a million where somebody asks for it. */
 const FRAMES = Number(Deno.env.get("PENNE_FRAMES") ?? 40_000);

@@ -1,9 +1,9 @@
 // What of the host is reached, and what is not; names.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
-import { test } from "../helpers.ts";
-import { GUEST4, GUEST6, HOST4, HOST6, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+import { test } from "../lib/helpers.ts";
+import { GUEST4, GUEST6, HOST4, HOST6, listening, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "ping", "dig", "dnsmasq"] };
 

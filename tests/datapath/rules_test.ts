@@ -1,10 +1,10 @@
 // Where flows go, without a network.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { parseIp } from "../../mod/address/ip.ts";
-import { isGroup, isHostOnly, type RuleOptions, Rules, type Target, words } from "../../mod/datapath/rules.ts";
-import { Packet, PROTOCOL } from "../../mod/packet/packet.ts";
+import { parseIp } from "../../mod/inet/ip.ts";
+import { isGroup, isHostOnly, type RuleOptions, Rules, type Target, words } from "../../mod/datapath/netif/rules.ts";
+import { Packet, PROTOCOL } from "../../mod/inet/packet.ts";
 
 const ip = (text: string) => parseIp(text)!;
 

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { openFilesLimit } from "../../mod/host/caller.ts";
-import { countFlow, countNamespace, mayOpen } from "../../mod/datapath/share.ts";
+import { countFlow, countNamespace, mayOpen } from "../../mod/datapath/netif/fd_budget.ts";
 
 function count(times: number, change: 1 | -1): void {
   for (let i = 0; i < times; i++) countFlow(change);

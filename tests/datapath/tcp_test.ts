@@ -1,20 +1,20 @@
 // Connections segment by segment, and what they do when time goes by: hours of it in no time, as the clock is the test's. The
 // tap is one end of a pair of sockets, the namespace the test itself; the other side is a listener on this machine's loopback.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { Fd } from "../../ffi/fd.ts";
-import { SOCK } from "../../ffi/net.ts";
-import { call, out, self } from "../../ffi/task.ts";
-import { RX } from "../../mod/datapath/memory.ts";
-import { Path } from "../../mod/datapath/path.ts";
-import { Rules } from "../../mod/datapath/rules.ts";
-import { countNamespace } from "../../mod/datapath/share.ts";
-import { Tcp } from "../../mod/datapath/tcp.ts";
-import type { TcpFlow } from "../../mod/datapath/tcp_flow.ts";
-import { finish, sum } from "../../mod/packet/checksum.ts";
-import { ETHERNET, IPV4, KIND, Packet, parse, PROTOCOL, VNET, VNET_FLAG } from "../../mod/packet/packet.ts";
-import { FLAG, TCP_HEADER } from "../../mod/packet/tcp.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { SOCK } from "../../ffi/net/constants.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
+import { RX } from "../../mod/datapath/netif/buffers.ts";
+import { Path } from "../../mod/datapath/netif/netif.ts";
+import { Rules } from "../../mod/datapath/netif/rules.ts";
+import { countNamespace } from "../../mod/datapath/netif/fd_budget.ts";
+import { Tcp } from "../../mod/datapath/tcp/tcp.ts";
+import type { TcpFlow } from "../../mod/datapath/tcp/flow.ts";
+import { finish, sum } from "../../mod/inet/checksum.ts";
+import { ETHERNET, IPV4, KIND, Packet, parse, PROTOCOL, VNET, VNET_FLAG } from "../../mod/inet/packet.ts";
+import { FLAG, TCP_HEADER } from "../../mod/inet/tcp.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 
 const AF_UNIX = 1;

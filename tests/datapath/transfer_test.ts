@@ -1,9 +1,9 @@
 // Real programs and whole files over the data path, both families, both ways.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { test } from "../helpers.ts";
-import { GUEST4, GUEST6, listening, type Network, openPath, PEER4, PEER6, until } from "./network.ts";
+import { test } from "../lib/helpers.ts";
+import { GUEST4, GUEST6, listening, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "openssl", "nginx", "curl"] };
 

@@ -1,8 +1,8 @@
 // Attacks on who enters, from inside and from outside: refused, or harmless.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, isAgent, penne, processes, sh, test, until } from "../helpers.ts";
-import { Pty } from "../pty.ts";
+import { command, isAgent, penne, processes, sh, test, until } from "../lib/helpers.ts";
+import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
 const UNSHARE = { programs: ["unshare"] };

@@ -1,7 +1,7 @@
 // What a command has in the namespaces it enters: ids, capabilities, environment, directories, cgroups, status.
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, penne, sh, test } from "../helpers.ts";
+import { command, penne, sh, test } from "../lib/helpers.ts";
 import { Home } from "../nsexec/namespaces.ts";
 import { enter, namespacesOf, Place } from "./places.ts";
 

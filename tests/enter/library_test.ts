@@ -1,9 +1,9 @@
 // enter() from a Deno program that is not penne.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assertEquals, assertRejects } from "@std/assert";
 import { enter, type EnterOptions, ExecError, PenneError, spawn } from "../../mod/mod.ts";
-import { test } from "../helpers.ts";
+import { test } from "../lib/helpers.ts";
 import { Place } from "./places.ts";
 
 /** Descriptors and children that this process has. */

@@ -1,10 +1,10 @@
 // The life of a command that has entered namespaces: exit codes, signals, terminals, and its end with penne, however that ends.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { SIGNAL } from "../../ffi/consts.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
 import { FORWARDED } from "../../mod/run/supervise.ts";
-import { command, isAgent, penne, type Process, processes, sh, test, until } from "../helpers.ts";
-import { Pty } from "../pty.ts";
+import { command, isAgent, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
+import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
 const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 20);

@@ -1,7 +1,7 @@
 // Namespaces to be entered, with a process in them that anybody could have started, and what to look for inside.
 
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
-import { command, type How, penne, processes, type Result, sh, until } from "../helpers.ts";
+import { command, type How, penne, processes, type Result, sh, until } from "../lib/helpers.ts";
 
 /** Every kind, in the order in which a process is asked for its own. */
 export const ALL: readonly NamespaceType[] = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"];

@@ -2,12 +2,14 @@
 // its number. Argument: the compiled binary. Exits with 0 if nobody takes the one for the other.
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { Agent } from "../../ffi/agent.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { exec, openPid, pipe, readText, stat, waitChild } from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { exec, openPid, waitChild } from "../../ffi/sys/process.ts";
+import { pipe, readText } from "../../ffi/sys/file.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { TargetProcess } from "../../mod/enter/process.ts";
-import { PenneError } from "../../mod/errors.ts";
+import { PenneError } from "../../mod/base/errors.ts";
 
 const penne = Deno.args[0]!;
 

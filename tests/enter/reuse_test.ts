@@ -1,7 +1,7 @@
 // A process that has ended is never taken for the one that has got its number.
 
 import { assertEquals } from "@std/assert";
-import { penne, ROOT, sh, test } from "../helpers.ts";
+import { penne, ROOT, sh, test } from "../lib/helpers.ts";
 import { ALL, enter, Place, TELL } from "./places.ts";
 
 test("a PID that is another process's by now is not entered, at whatever moment that happens", {

@@ -1,14 +1,16 @@
 // The agent: syscalls elsewhere, its clones, and its end.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Agent, AgentGoneError } from "../../ffi/agent.ts";
-import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/consts.ts";
-import { SysError } from "../../ffi/errno.ts";
-import { cString, text } from "../../ffi/memory.ts";
-import { decodeWaitStatus, exec, open, pipe, poll, read, readBytes, waitChild, write } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
-import { processes, until } from "../helpers.ts";
+import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { cString, text } from "../../ffi/core/memory.ts";
+import { decodeWaitStatus, exec, waitChild } from "../../ffi/sys/process.ts";
+import { open, pipe, read, readBytes, write } from "../../ffi/sys/file.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
+import { processes, until } from "../lib/helpers.ts";
 
 /** Number of our open descriptors. */
 function descriptors(): number {

@@ -1,27 +1,18 @@
 // Typed syscalls, descriptors and errors.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assertEquals, assertThrows } from "@std/assert";
-import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/consts.ts";
-import { errnoName, errnoText, SysError } from "../../ffi/errno.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { cString } from "../../ffi/memory.ts";
-import { syscallNumber } from "../../ffi/syscalls.ts";
-import {
-  decodeWaitStatus,
-  open,
-  openPid,
-  pidOf,
-  pipe,
-  poll,
-  pollAsync,
-  readBytes,
-  sendSignal,
-  SignalPipe,
-  stat,
-  write,
-} from "../../ffi/sys.ts";
-import { call, self } from "../../ffi/task.ts";
+import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { errnoName, errnoText, SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { syscallNumber } from "../../ffi/core/syscalls.ts";
+import { decodeWaitStatus, openPid, pidOf, sendSignal } from "../../ffi/sys/process.ts";
+import { open, pipe, readBytes, write } from "../../ffi/sys/file.ts";
+import { poll, pollAsync } from "../../ffi/sys/poll.ts";
+import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { call, self } from "../../ffi/core/task.ts";
 
 Deno.test("an Fd is closed once, and not used afterwards", () => {
   const [reader, writer] = pipe();

@@ -1,9 +1,9 @@
 // The agent's wire format.
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { cString } from "../../ffi/memory.ts";
-import { out, pointers } from "../../ffi/task.ts";
-import { decodeAnswer, encodeRequest, marshal, Operation, REQUEST_SIZE } from "../../ffi/wire.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { out, pointers } from "../../ffi/core/task.ts";
+import { decodeAnswer, encodeRequest, marshal, Operation, REQUEST_SIZE } from "../../ffi/agent/wire.ts";
 
 Deno.test("marshal() puts what the kernel writes first, and every piece at a multiple of 8", () => {
   const m = marshal([cString("abc"), out(new Uint8Array(3)), 7, out(new Uint8Array([9])), null]);

@@ -1,6 +1,6 @@
 // What penne was called with, and the users of the host.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assertEquals } from "@std/assert";
 import { caller, environment, variable } from "../../mod/host/caller.ts";
 import { parsePasswd } from "../../mod/host/passwd.ts";

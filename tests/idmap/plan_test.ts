@@ -1,7 +1,7 @@
 // Which ids are mapped, and by whose permission.
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { PenneError } from "../../mod/errors.ts";
+import { PenneError } from "../../mod/base/errors.ts";
 import { type MapRequest, planMaps } from "../../mod/idmap/plan.ts";
 import { parseRange } from "../../mod/idmap/ranges.ts";
 import { parseSubIds } from "../../mod/idmap/subid.ts";

@@ -1,7 +1,7 @@
 // Ranges of ids: parsing, checking, writing down.
 
 import { assertEquals, assertThrows } from "@std/assert";
-import { PenneError } from "../../mod/errors.ts";
+import { PenneError } from "../../mod/base/errors.ts";
 import { checkRanges, hasInside, mapText, parseRange, toInside } from "../../mod/idmap/ranges.ts";
 
 Deno.test("parseRange() takes three decimal numbers and nothing else", () => {

@@ -1,12 +1,12 @@
 // What somebody could put in the way: links, files and directories of others, pids that are used again.
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { AT_FDCWD } from "../../ffi/consts.ts";
-import { cString } from "../../ffi/memory.ts";
-import { call, self } from "../../ffi/task.ts";
+import { AT_FDCWD } from "../../ffi/core/consts.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { openKept } from "../../mod/kept/open.ts";
-import { PenneError } from "../../mod/errors.ts";
-import { asUser, penne, sh, test, TEST_USER } from "../helpers.ts";
+import { PenneError } from "../../mod/base/errors.ts";
+import { asUser, penne, sh, test, TEST_USER } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 const UTS = ["--unshare", "uts", "--", "true"];

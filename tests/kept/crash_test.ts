@@ -1,12 +1,12 @@
 // Many at once, and SIGKILL at any moment: no half-made set is ever taken for one, and the next call puts things right.
 
 import { assert, assertEquals } from "@std/assert";
-import { IOCTL } from "../../ffi/consts.ts";
-import { self } from "../../ffi/task.ts";
-import { stat } from "../../ffi/sys.ts";
-import { PenneError } from "../../mod/errors.ts";
+import { IOCTL } from "../../ffi/core/consts.ts";
+import { self } from "../../ffi/core/task.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { PenneError } from "../../mod/base/errors.ts";
 import { openKept } from "../../mod/kept/open.ts";
-import { isAgent, processes, sh, test, TEST_USER, until } from "../helpers.ts";
+import { isAgent, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 const SET_UP = ["--unshare", "user,uts,pid,ipc", "--", "true"];

@@ -1,7 +1,7 @@
 // Set-up commands that fail, are killed or hang; places that are full, read-only or missing: nothing is left.
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { asUser, command, isAgent, penne, processes, sh, test, TEST_USER, until } from "../helpers.ts";
+import { asUser, command, isAgent, penne, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 /** Agents that are there. */
@@ -171,7 +171,7 @@ test("a set for a user who will not own it is warned of", { root: true, user: tr
 test("a lock that somebody holds is waited for, and who it is is told", { root: true }, async () => {
   const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/lock.ts");
   const { openDirectory } = await import("../../mod/kept/directory.ts");
-  const { self } = await import("../../ffi/task.ts");
+  const { self } = await import("../../ffi/core/task.ts");
   assertEquals(LOCK_LIMIT, 30_000);
   using place = new Place();
   await place.must("keep", "x", "--unshare", "uts", "--", "true");

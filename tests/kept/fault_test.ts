@@ -1,11 +1,11 @@
 // The fault of Linux 6.18 in mounting mount namespaces, and where penne itself runs in another mount namespace.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { O } from "../../ffi/consts.ts";
-import { open } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { open } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
-import { penne, sh, test } from "../helpers.ts";
+import { penne, sh, test } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 const TWO = navigator.hardwareConcurrency > 1;

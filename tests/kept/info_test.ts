@@ -9,7 +9,7 @@ import {
   encodeLines,
   InfoError,
   type KeptInfo,
-} from "../../mod/kept/info.ts";
+} from "../../mod/kept/record/info.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 

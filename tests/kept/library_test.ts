@@ -12,7 +12,7 @@ import {
   openKept,
   PenneError,
 } from "../../mod/mod.ts";
-import { isAgent, processes, sh, test } from "../helpers.ts";
+import { isAgent, processes, sh, test } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 test("keep() keeps what a set-up command has made, and tells how it ended", { root: true }, async () => {

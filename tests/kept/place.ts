@@ -1,7 +1,7 @@
 // What tests of kept sets share: a place of their own, so that nobody's real sets are touched, and ways to look into it.
 
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
-import { asUser, command, penne, type Result, sh, TEST_USER } from "../helpers.ts";
+import { asUser, command, penne, type Result, sh, TEST_USER } from "../lib/helpers.ts";
 
 /** A set as `penne inspect --json` tells of it, as far as tests look at it. */
 export interface Told {

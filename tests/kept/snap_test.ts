@@ -3,7 +3,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { openKept } from "../../mod/kept/open.ts";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
-import { penne, sh, test } from "../helpers.ts";
+import { penne, sh, test } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 const DISCARD = "snap-discard-ns";

@@ -2,8 +2,8 @@
 
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { openKept } from "../../mod/kept/open.ts";
-import { decide, type Vote, voteOn } from "../../mod/kept/stale.ts";
-import { sh, test, until } from "../helpers.ts";
+import { decide, type Vote, voteOn } from "../../mod/kept/record/stale.ts";
+import { sh, test, until } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 Deno.test("voteOn() and decide() give the table", () => {

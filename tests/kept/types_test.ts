@@ -4,7 +4,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../../mod/namespaces/types.ts";
 import { openKept } from "../../mod/kept/open.ts";
-import { command, penne, processes, sh, test, TEST_USER, until } from "../helpers.ts";
+import { command, penne, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { as, Place } from "./place.ts";
 
 /** A set-up command that tells which namespaces it is in. */
@@ -422,12 +422,12 @@ test("a thread counts as somebody in a set", { root: true }, async () => {
   await place.must("keep", "threads", "--unshare", "uts", "--", "true");
   // An asynchronous call joins on a thread of the pool, and the first thread stays where it is.
   const script = `import { openKept } from "${new URL("../../mod/kept/open.ts", import.meta.url)}";
-    import { shim } from "${new URL("../../ffi/shim.ts", import.meta.url)}";
+    import { shim } from "${new URL("../../ffi/core/shim.ts", import.meta.url)}";
     const lib = Deno.dlopen("/proc/self/fd/" + shim().image, {
       shim: { parameters: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"], result: "i64", nonblocking: true },
     });
     using open = openKept("threads", { directory: "${place.directory}" });
-    const { syscallNumber } = await import("${new URL("../../ffi/syscalls.ts", import.meta.url)}");
+    const { syscallNumber } = await import("${new URL("../../ffi/core/syscalls.ts", import.meta.url)}");
     const nr = (name) => BigInt(syscallNumber(name));
     await lib.symbols.shim(nr("setns"), BigInt(open.namespaces.get("uts").number), 0n, 0n, 0n, 0n, 0n);
     console.log("joined");

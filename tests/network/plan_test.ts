@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { AF_INET, AF_INET6, formatIp, inPrefix, parseIp } from "../../mod/address/ip.ts";
-import { PenneError } from "../../mod/errors.ts";
+import { AF_INET, AF_INET6, formatIp, inPrefix, parseIp } from "../../mod/inet/ip.ts";
+import { PenneError } from "../../mod/base/errors.ts";
 import type { Address } from "../../mod/netlink/address.ts";
 import type { NextHop, Route } from "../../mod/netlink/route.ts";
 import type { Network } from "../../mod/network/host.ts";

@@ -1,8 +1,8 @@
 // The view inside a namespace against what `ip` says of the host, for many kinds of hosts.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { penne, sh, test } from "../helpers.ts";
-import { type Daemon, must, NetLab } from "../netlab.ts";
+import { penne, sh, test } from "../lib/helpers.ts";
+import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
 const NEEDS = { root: true, programs: ["ip", "nsenter"] };
 

@@ -7,10 +7,10 @@
 import { assert, assertEquals } from "@std/assert";
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
 import { type Attribute, type Dialect, encodeBootstrap, type TextAttribute } from "../../mod/nsexec/message.ts";
-import { O } from "../../ffi/consts.ts";
-import { open } from "../../ffi/sys.ts";
-import { self } from "../../ffi/task.ts";
-import { penne, test } from "../helpers.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { open } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { penne, test } from "../lib/helpers.ts";
 import { Bootstrap, link, type LogLine, subordinateIds, userIds } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 

@@ -3,13 +3,15 @@
 // The program is executed by an agent, so it is a child of this process, and the stages that it makes its siblings are
 // children of this process too, to be waited for here.
 
-import { Agent } from "../../ffi/agent.ts";
-import { F, O, POLL } from "../../ffi/consts.ts";
-import { Fd } from "../../ffi/fd.ts";
-import { exec, open, pipe, poll, read, waitChild, type WaitStatus } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { F, O, POLL } from "../../ffi/core/consts.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { exec, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
+import { open, pipe, read } from "../../ffi/sys/file.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
 import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
-import { isAgent, type Process, processes, TEST_USER } from "../helpers.ts";
+import { isAgent, type Process, processes, TEST_USER } from "../lib/helpers.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;

@@ -1,14 +1,14 @@
 // What the root of a joined namespace can do to the stages in it: nothing.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { AT_FDCWD, F, MS, O } from "../../ffi/consts.ts";
-import type { Agent } from "../../ffi/agent.ts";
-import { cString } from "../../ffi/memory.ts";
-import { mount, open } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
+import { AT_FDCWD, F, MS, O } from "../../ffi/core/consts.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { mount, open } from "../../ffi/sys/file.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
 import { encodeBootstrap } from "../../mod/nsexec/message.ts";
-import { penne, test, until } from "../helpers.ts";
+import { penne, test, until } from "../lib/helpers.ts";
 import { Bootstrap, link } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 

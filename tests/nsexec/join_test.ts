@@ -9,7 +9,7 @@ import {
   encodeBootstrap,
   type TextAttribute,
 } from "../../mod/nsexec/message.ts";
-import { command, penne, test } from "../helpers.ts";
+import { command, penne, test } from "../lib/helpers.ts";
 import { Bootstrap, leftovers, link, type StartOptions, subordinateIds, userIds } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 

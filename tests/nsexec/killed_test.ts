@@ -4,9 +4,9 @@
 // line is in the pipe and the next one is waiting to be written.
 
 import { assert, assertEquals } from "@std/assert";
-import { self } from "../../ffi/task.ts";
+import { self } from "../../ffi/core/task.ts";
 import { type Attribute, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
-import { penne, processes, sh, test } from "../helpers.ts";
+import { penne, processes, sh, test } from "../lib/helpers.ts";
 import { Bootstrap, leftovers, type LogLine } from "./driver.ts";
 
 const text = (value: string) => new TextEncoder().encode(value);

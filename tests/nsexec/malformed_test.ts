@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { type BootstrapMessage, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
-import { penne, test } from "../helpers.ts";
+import { penne, test } from "../lib/helpers.ts";
 import { Bootstrap, leftovers, link, type StartOptions } from "./driver.ts";
 
 const MESSAGE: BootstrapMessage = {

@@ -1,9 +1,9 @@
 // Namespaces to be joined: made by an agent that stays in them.
 
-import { Agent } from "../../ffi/agent.ts";
-import { cString } from "../../ffi/memory.ts";
-import { waitChild } from "../../ffi/sys.ts";
-import { call } from "../../ffi/task.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
+import { call } from "../../ffi/core/task.ts";
 import { namespaceFlag, type NamespaceType } from "../../mod/namespaces/types.ts";
 
 /** Namespaces, with one process in them. */

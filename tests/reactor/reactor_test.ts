@@ -1,7 +1,7 @@
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { EPOLL } from "../../ffi/epoll.ts";
-import { pipe, read, write } from "../../ffi/sys.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { pipe, read, write } from "../../ffi/sys/file.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 
 Deno.test("A handler that was removed by another one of the same turn is not called", () => {

@@ -1,9 +1,9 @@
 // spawn() and run() from a Deno program that is not penne.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { ExecError, PenneError, run, type RunOptions, spawn } from "../../mod/mod.ts";
-import { ROOT, sh, test } from "../helpers.ts";
+import { ROOT, sh, test } from "../lib/helpers.ts";
 
 /** Descriptors and children that this process has. */
 function belongings(): { fds: number; children: string } {

@@ -1,16 +1,16 @@
 // The eBPF back end, against what processes themselves have read of their namespaces.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { ROOT, test, until } from "../helpers.ts";
-import { out, self } from "../../ffi/task.ts";
-import { POLL } from "../../ffi/consts.ts";
-import { poll } from "../../ffi/sys.ts";
-import { PenneError } from "../../mod/errors.ts";
+import { ROOT, test, until } from "../lib/helpers.ts";
+import { out, self } from "../../ffi/core/task.ts";
+import { POLL } from "../../ffi/core/consts.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { PenneError } from "../../mod/base/errors.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../../mod/namespaces/types.ts";
-import { openEbpf } from "../../mod/watch/ebpf.ts";
+import { openEbpf } from "../../mod/watch/ebpf/backend.ts";
 import { SLOTS, slotType } from "../../mod/watch/ebpf/layout.ts";
-import type { Backend, ChangeFact, Fact } from "../../mod/watch/event.ts";
+import type { Backend, ChangeFact, Fact } from "../../mod/watch/facts/event.ts";
 
 const needs = { root: true, programs: ["gcc"] };
 const built = new Map<string, string>();
@@ -258,7 +258,7 @@ test("A tree is followed by the kernel: those that were there, and those made la
 });
 
 test("In another pid namespace pids are as it counts, and those outside have none", needs, () => {
-  const module = new URL("../../mod/watch/ebpf.ts", import.meta.url).href;
+  const module = new URL("../../mod/watch/ebpf/backend.ts", import.meta.url).href;
   const code = `import { openEbpf } from ${JSON.stringify(module)};
     using backend = openEbpf({ trees: new Set([Deno.pid]) });
     new Deno.Command("unshare", { args: ["-npf", "true"] }).outputSync();
@@ -335,7 +335,7 @@ test("All namespaces are listed, those without a process too", { ...needs, kerne
 });
 
 test("What does not fit into the ring buffer is counted: told and lost are all that there were", needs, () => {
-  const storm = compile("tests/bench/storm.c", "penne-storm");
+  const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   const count = 20_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) }, { ring: 65536 });
   const once = () => {
@@ -361,7 +361,7 @@ test("What does not fit into the ring buffer is counted: told and lost are all t
 });
 
 test("A storm that is read meanwhile is told in full", needs, async () => {
-  const storm = compile("tests/bench/storm.c", "penne-storm");
+  const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   const count = 20_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) });
   const child = new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null", stdout: "piped" }).spawn();
@@ -383,7 +383,7 @@ test("A storm that is read meanwhile is told in full", needs, async () => {
 });
 
 test("All that there is is read at once, unless a part will do", needs, () => {
-  const storm = compile("tests/bench/storm.c", "penne-storm");
+  const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   const count = 40_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) }, { ring: 8 << 20 });
   for (const part of [false, true]) {
@@ -464,7 +464,7 @@ test("Where it cannot be, it says why at once", needs, async (t) => {
     }
   });
   await t.step("in a user namespace", () => {
-    const module = new URL("../../mod/watch/ebpf.ts", import.meta.url).href;
+    const module = new URL("../../mod/watch/ebpf/backend.ts", import.meta.url).href;
     const code = `import { openEbpf } from ${JSON.stringify(module)};
       try { openEbpf({}); } catch (error) { console.log(error.message, ...await error.hints()); }`;
     const { stdout } = new Deno.Command("timeout", {

@@ -1,10 +1,10 @@
 // watch() in another Deno program: how it begins and ends, and readers that are slow.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { watch } from "../../mod/watch/mod.ts";
 import type { Watched } from "../../mod/watch/mod.ts";
-import { test } from "../helpers.ts";
+import { test } from "../lib/helpers.ts";
 
 function openFds(): number {
   return [...Deno.readDirSync("/proc/self/fd")].length;

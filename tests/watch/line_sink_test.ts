@@ -1,15 +1,15 @@
 // Lines on a descriptor whose reader is slow, or goes.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { O } from "../../ffi/consts.ts";
-import { F } from "../../ffi/consts.ts";
-import type { Fd } from "../../ffi/fd.ts";
-import { open, pipe, read } from "../../ffi/sys.ts";
-import { call, out, self } from "../../ffi/task.ts";
+import { O } from "../../ffi/core/consts.ts";
+import { F } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { open, pipe, read } from "../../ffi/sys/file.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
-import { LineSink } from "../../mod/watch/line_sink.ts";
-import type { WatchEvent } from "../../mod/watch/watch_event.ts";
+import { LineSink } from "../../mod/watch/output/line_sink.ts";
+import type { WatchEvent } from "../../mod/watch/output/watch_event.ts";
 
 function event(count: number): WatchEvent {
   return { event: "lost", mono: 0n, count, source: "reader" };

@@ -1,10 +1,10 @@
 // Finding out that namespaces have ended, many of them at once.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { Liveness } from "../../mod/watch/liveness.ts";
-import { Tracker } from "../../mod/watch/tracker.ts";
-import { test } from "../helpers.ts";
+import { Liveness } from "../../mod/watch/state/liveness.ts";
+import { Tracker } from "../../mod/watch/state/tracker.ts";
+import { test } from "../lib/helpers.ts";
 
 test("In a storm ends are not put off for longer and longer", { root: true, kernel: "6.18" }, () => {
   let ended = 0;

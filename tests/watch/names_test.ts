@@ -1,9 +1,9 @@
 // Names of namespaces, against real mounts.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assertEquals } from "@std/assert";
-import { Names } from "../../mod/watch/names.ts";
-import { sh, test } from "../helpers.ts";
+import { Names } from "../../mod/watch/names/names.ts";
+import { sh, test } from "../lib/helpers.ts";
 
 test(
   "A name that has come and gone unseen is told of once its file has gone, whatever else happens",

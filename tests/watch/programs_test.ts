@@ -1,14 +1,14 @@
 // The programs that are made for kernels with less than this one: the verifier takes each of them.
 
-import "../preload.ts";
+import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { test } from "../helpers.ts";
-import { ATTACH_TYPE, createMap, loadBtf, loadProgram, MAP_FLAG, MAP_TYPE, PROGRAM_TYPE } from "../../ffi/bpf.ts";
+import { test } from "../lib/helpers.ts";
+import { ATTACH_TYPE, createMap, loadBtf, loadProgram, MAP_FLAG, MAP_TYPE, PROGRAM_TYPE } from "../../ffi/sys/bpf.ts";
 import { assemble } from "../../mod/bpf/assemble.ts";
 import type { Code } from "../../mod/bpf/instruction.ts";
-import { buildBtf } from "../../mod/btf/build.ts";
-import { withKernelBtf } from "../../mod/btf/kernel.ts";
-import type { Filter } from "../../mod/watch/event.ts";
+import { buildBtf } from "../../mod/bpf/btf_build.ts";
+import { withKernelBtf } from "../../mod/bpf/kernel_btf.ts";
+import type { Filter } from "../../mod/watch/facts/event.ts";
 import { type Layout, resolveLayout } from "../../mod/watch/ebpf/layout.ts";
 import { CONTROL, Programs, STORAGE_SIZE } from "../../mod/watch/ebpf/programs.ts";
 

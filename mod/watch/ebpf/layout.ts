@@ -1,9 +1,9 @@
 // Where the running kernel has what the programs read: offsets, resolved from its BTF.
 
-import { type Btf, BTF_KIND } from "../../btf/btf.ts";
+import { type Btf, BTF_KIND } from "../../bpf/btf.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
-import { PenneError } from "../../errors.ts";
-import type { Slot } from "../event.ts";
+import { PenneError } from "../../base/errors.ts";
+import type { Slot } from "../facts/event.ts";
 
 /** Places of a task in namespaces; a place's number in this list is the one in records. */
 export const SLOTS: readonly Slot[] = [...NAMESPACE_TYPES, "pid_for_children", "time_for_children"];
@@ -123,7 +123,7 @@ const COMPAT = Deno.build.arch === "aarch64"
  * @example
  * ```ts
  * import { resolveLayout } from "./layout.ts";
- * import { withKernelBtf } from "../../btf/kernel.ts";
+ * import { withKernelBtf } from "../../bpf/kernel_btf.ts";
  * import { assert } from "@std/assert";
  *
  * const layout = withKernelBtf((btf) => resolveLayout(btf));

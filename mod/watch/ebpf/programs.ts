@@ -43,7 +43,7 @@ import {
   wide,
 } from "../../bpf/instruction.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
-import type { Filter, Slot } from "../event.ts";
+import type { Filter, Slot } from "../facts/event.ts";
 import { type Layout, type SlotLayout, SLOTS, slotType } from "./layout.ts";
 import { CHANGE_SIZE, FIELD, REASON, RECORD, RECORD_SIZE, TASK_FIELD, TASK_SIZE } from "./record.ts";
 

@@ -3,9 +3,9 @@
 // Facts are views of the bytes: a number or text is made of them only when somebody asks. A storm of facts that are merely
 // counted, or filtered by one of their properties, costs no more than an object each.
 
-import { text } from "../../../ffi/memory.ts";
+import { text } from "../../../ffi/core/memory.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
-import type { ChangeFact, ExecFact, ExitFact, Fact, ForkFact, Reason, Slot, Task } from "../event.ts";
+import type { ChangeFact, ExecFact, ExitFact, Fact, ForkFact, Reason, Slot, Task } from "../facts/event.ts";
 import { SLOTS } from "./layout.ts";
 
 /** Kinds of records. */

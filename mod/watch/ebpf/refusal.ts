@@ -1,9 +1,9 @@
 // Why the kernel takes no programs of ours, and what can be done about it.
 
-import type { SysError } from "../../../ffi/errno.ts";
-import { CAP } from "../../../ffi/consts.ts";
-import { readLink, readText } from "../../../ffi/sys.ts";
-import { self } from "../../../ffi/task.ts";
+import type { SysError } from "../../../ffi/core/errno.ts";
+import { CAP } from "../../../ffi/core/consts.ts";
+import { readLink, readText } from "../../../ffi/sys/file.ts";
+import { self } from "../../../ffi/core/task.ts";
 
 /** The first user namespace's inode number. */
 const INITIAL_USER = "user:[4026531837]";

@@ -1,0 +1,52 @@
+// Constants of sockets: families, types, protocols, flags and options.
+
+/** Address families of socket(2). */
+export const AF = { INET: 2, INET6: 10 } as const;
+
+/** Types of socket(2), and its flags. */
+export const SOCK = { STREAM: 1, DGRAM: 2, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+
+/** Protocols of socket(2), as levels of setsockopt(2) too. */
+export const IPPROTO = { IP: 0, ICMP: 1, TCP: 6, UDP: 17, IPV6: 41, ICMPV6: 58 } as const;
+
+/** Flags of recv(2) and send(2). */
+export const MSG = {
+  PEEK: 2,
+  TRUNC: 0x20,
+  DONTWAIT: 0x40,
+  ERRQUEUE: 0x2000,
+  NOSIGNAL: 0x4000,
+} as const;
+
+/** Level and options of setsockopt(2) for every socket. */
+export const SOL_SOCKET = 1;
+
+/** Options at SOL_SOCKET, socket(7). */
+export const SO = {
+  REUSEADDR: 2,
+  ERROR: 4,
+  BROADCAST: 6,
+  SNDBUF: 7,
+  RCVBUF: 8,
+  KEEPALIVE: 9,
+  LINGER: 13,
+  REUSEPORT: 15,
+  BINDTODEVICE: 25,
+  PEEK_OFF: 42,
+  MEMINFO: 55,
+} as const;
+
+/** Options of tcp(7). */
+export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6 } as const;
+
+/** Options of ip(7). */
+export const IP = { TOS: 1, TTL: 2, MTU_DISCOVER: 10, RECVERR: 11, PMTUDISC_DONT: 0, PMTUDISC_DO: 2 } as const;
+
+/** Options of ipv6(7). */
+export const IPV6 = { UNICAST_HOPS: 16, MTU_DISCOVER: 23, RECVERR: 25, V6ONLY: 26, TCLASS: 67, DONTFRAG: 62 } as const;
+
+/** Options of udp(7). */
+export const UDP = { SEGMENT: 103, GRO: 104 } as const;
+
+/** Directions of shutdown(2). */
+export const SHUT_WR = 1;

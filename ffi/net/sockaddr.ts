@@ -1,0 +1,126 @@
+// Socket addresses and message headers as the kernel lays them out; pure.
+
+import { AF } from "./constants.ts";
+
+/**
+ * An Internet address as four 32-bit words in network order; an IPv4 address is the IPv4-mapped IPv6 address.
+ */
+export interface Words {
+  /** Address family: 4 or 6. */
+  family: number;
+  /** Bytes 0 to 3. */
+  w0: number;
+  /** Bytes 4 to 7. */
+  w1: number;
+  /** Bytes 8 to 11; 0xffff for IPv4. */
+  w2: number;
+  /** Bytes 12 to 15; the IPv4 address itself. */
+  w3: number;
+}
+
+/** Size of `struct sockaddr_in` and `struct sockaddr_in6`. */
+export function sockaddrSize(family: number): number {
+  return family === 4 ? 16 : 28;
+}
+
+/**
+ * Writes a socket address.
+ *
+ * @param view Where to.
+ * @param at Offset in it.
+ * @param address The address.
+ * @param port Port, or 0.
+ * @param scope Index of the interface for a link-local IPv6 address, or 0.
+ */
+export function writeSockaddr(view: DataView, at: number, address: Words, port: number, scope = 0): void {
+  if (address.family === 4) {
+    view.setUint16(at, AF.INET, true);
+    view.setUint16(at + 2, port);
+    view.setInt32(at + 4, address.w3);
+    view.setInt32(at + 8, 0);
+    view.setInt32(at + 12, 0);
+    return;
+  }
+  view.setUint16(at, AF.INET6, true);
+  view.setUint16(at + 2, port);
+  view.setInt32(at + 4, 0);
+  view.setInt32(at + 8, address.w0);
+  view.setInt32(at + 12, address.w1);
+  view.setInt32(at + 16, address.w2);
+  view.setInt32(at + 20, address.w3);
+  view.setUint32(at + 24, scope, true);
+}
+
+/**
+ * Whether a socket address is a certain one; no port is the same as any.
+ *
+ * @param view Where it is.
+ * @param at Offset in it.
+ * @param address The address.
+ * @param port Its port, or 0 if that does not matter.
+ */
+export function isSockaddr(view: DataView, at: number, address: Words, port: number): boolean {
+  if (port !== 0 && view.getUint16(at + 2) !== port) return false;
+  if (address.family === 4) return view.getInt32(at + 4) === address.w3;
+  return view.getInt32(at + 20) === address.w3 && view.getInt32(at + 16) === address.w2 &&
+    view.getInt32(at + 12) === address.w1 && view.getInt32(at + 8) === address.w0;
+}
+
+/** Bytes of `struct iovec`: {void *base, size_t length}. */
+export const IOVEC = 16;
+
+/** Bytes of `struct msghdr`, and of `struct mmsghdr`, which ends with the length of what was received. */
+export const MSGHDR = 56;
+
+/** See {@linkcode MSGHDR}. */
+export const MMSGHDR = 64;
+
+/** Offsets in `struct msghdr`. */
+export const MSGHDR_AT = {
+  name: 0,
+  nameLength: 8,
+  iov: 16,
+  iovLength: 24,
+  control: 32,
+  controlLength: 40,
+  flags: 48,
+  /** In `struct mmsghdr`. */
+  received: 56,
+} as const;
+
+/** Writes an address as the kernel has it in memory. */
+export function writePointer(view: DataView, at: number, address: number): void {
+  view.setUint32(at, address % 0x1_0000_0000, true);
+  view.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true);
+}
+
+/** Writes a `struct iovec`. */
+export function writeIovec(view: DataView, at: number, base: number, length: number): void {
+  writePointer(view, at, base);
+  view.setUint32(at + 8, length, true);
+  view.setUint32(at + 12, 0, true);
+}
+
+/**
+ * Reads a socket address.
+ *
+ * @param view Where from.
+ * @param at Offset in it.
+ * @param address Set to the address; its family to 0 if it is another kind of address.
+ * @returns The port.
+ */
+export function readSockaddr(view: DataView, at: number, address: Words): number {
+  const family = view.getUint16(at, true);
+  address.family = family === AF.INET ? 4 : family === AF.INET6 ? 6 : 0;
+  if (address.family === 4) {
+    address.w0 = address.w1 = 0;
+    address.w2 = 0xffff;
+    address.w3 = view.getInt32(at + 4);
+  } else if (address.family === 6) {
+    address.w0 = view.getInt32(at + 8);
+    address.w1 = view.getInt32(at + 12);
+    address.w2 = view.getInt32(at + 16);
+    address.w3 = view.getInt32(at + 20);
+  }
+  return view.getUint16(at + 2);
+}

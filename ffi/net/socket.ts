@@ -1,0 +1,263 @@
+// Socket calls of the hot paths by number alone: results are the kernel's, a value or a negative error number.
+
+import { Block, quick } from "../core/quick.ts";
+import { syscallNumber } from "../core/syscalls.ts";
+import { AF, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET } from "./constants.ts";
+import {
+  IOVEC,
+  isSockaddr,
+  MSGHDR,
+  MSGHDR_AT,
+  readSockaddr,
+  sockaddrSize,
+  type Words,
+  writeIovec,
+  writePointer,
+  writeSockaddr,
+} from "./sockaddr.ts";
+
+/** Error numbers that decide what is done next; see errno(3). */
+export const E = {
+  PERM: -1,
+  INTR: -4,
+  IO: -5,
+  BADF: -9,
+  AGAIN: -11,
+  NOMEM: -12,
+  ACCES: -13,
+  INVAL: -22,
+  NFILE: -23,
+  MFILE: -24,
+  PIPE: -32,
+  BADFD: -77,
+  MSGSIZE: -90,
+  NOPROTOOPT: -92,
+  AFNOSUPPORT: -97,
+  ADDRINUSE: -98,
+  ADDRNOTAVAIL: -99,
+  NETDOWN: -100,
+  NETUNREACH: -101,
+  CONNRESET: -104,
+  NOBUFS: -105,
+  TIMEDOUT: -110,
+  CONNREFUSED: -111,
+  HOSTDOWN: -112,
+  HOSTUNREACH: -113,
+  INPROGRESS: -115,
+} as const;
+
+export const NR = {
+  socket: syscallNumber("socket"),
+  connect: syscallNumber("connect"),
+  bind: syscallNumber("bind"),
+  getsockname: syscallNumber("getsockname"),
+  getpeername: syscallNumber("getpeername"),
+  setsockopt: syscallNumber("setsockopt"),
+  getsockopt: syscallNumber("getsockopt"),
+  shutdown: syscallNumber("shutdown"),
+  read: syscallNumber("read"),
+  write: syscallNumber("write"),
+  writev: syscallNumber("writev"),
+  sendto: syscallNumber("sendto"),
+  recvfrom: syscallNumber("recvfrom"),
+  sendmsg: syscallNumber("sendmsg"),
+  recvmsg: syscallNumber("recvmsg"),
+  sendmmsg: syscallNumber("sendmmsg"),
+  recvmmsg: syscallNumber("recvmmsg"),
+};
+
+export const q = quick();
+
+/** Option values of up to 64 bytes, and their length. */
+const option = new Block(72);
+
+/** `struct sockaddr_in` or `struct sockaddr_in6`, and its length. */
+export const name = new Block(40);
+
+/** socket(2), non-blocking and closed on exec. */
+export function socket(family: number, type: number, protocol = 0): number {
+  return q(NR.socket, family === 4 ? AF.INET : AF.INET6, type | SOCK.NONBLOCK | SOCK.CLOEXEC, protocol, 0, 0, 0);
+}
+
+/** connect(2). */
+export function connect(s: number, address: Words, port: number, scope = 0): number {
+  writeSockaddr(name.view, 0, address, port, scope);
+  return q(NR.connect, s, name.at, sockaddrSize(address.family), 0, 0, 0);
+}
+
+/** bind(2). */
+export function bind(s: number, address: Words, port: number, scope = 0): number {
+  writeSockaddr(name.view, 0, address, port, scope);
+  return q(NR.bind, s, name.at, sockaddrSize(address.family), 0, 0, 0);
+}
+
+/** bind(2) to a port of the wildcard address. */
+export function bindPort(s: number, family: number, port: number): number {
+  name.bytes.fill(0);
+  name.view.setUint16(0, family === 4 ? AF.INET : AF.INET6, true);
+  name.view.setUint16(2, port);
+  return q(NR.bind, s, name.at, sockaddrSize(family), 0, 0, 0);
+}
+
+/** Local port of a socket, getsockname(2), or a negative error number. */
+export function localPort(s: number): number {
+  name.view.setUint32(32, 28, true);
+  const n = q(NR.getsockname, s, name.at, name.at + 32, 0, 0, 0);
+  return n < 0 ? n : name.view.getUint16(2);
+}
+
+/**
+ * The address that a socket is connected to, getpeername(2).
+ *
+ * @param s The socket.
+ * @param address Set to it; its family to 0 if there is none.
+ */
+export function peerAddress(s: number, address: Words): void {
+  name.view.setUint32(32, 28, true);
+  address.family = 0;
+  if (q(NR.getpeername, s, name.at, name.at + 32, 0, 0, 0) === 0) readSockaddr(name.view, 0, address);
+}
+
+/** setsockopt(2) of an int. */
+export function setOption(s: number, level: number, optname: number, value: number): number {
+  option.view.setInt32(0, value, true);
+  return q(NR.setsockopt, s, level, optname, option.at, 4, 0);
+}
+
+/** getsockopt(2) of an int; the caller must know that it can be had. */
+export function getOption(s: number, level: number, optname: number): number {
+  option.view.setInt32(0, 0, true);
+  option.view.setUint32(64, 4, true);
+  const n = q(NR.getsockopt, s, level, optname, option.at, option.at + 64, 0);
+  return n < 0 ? n : option.view.getInt32(0, true);
+}
+
+/** SO_LINGER with a time of zero: closing then resets the connection. */
+export function resetOnClose(s: number): number {
+  option.view.setInt32(0, 1, true);
+  option.view.setInt32(4, 0, true);
+  return q(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
+}
+
+/** Takes {@linkcode resetOnClose} back: what is on its way is delivered after closing. */
+export function closeGracefully(s: number): number {
+  option.view.setInt32(0, 0, true);
+  option.view.setInt32(4, 0, true);
+  return q(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
+}
+
+/** SO_BINDTODEVICE. */
+export function bindToDevice(s: number, device: string): number {
+  option.bytes.fill(0, 0, 64);
+  const { written } = new TextEncoder().encodeInto(device, option.bytes.subarray(0, 15));
+  return q(NR.setsockopt, s, SOL_SOCKET, SO.BINDTODEVICE, option.at, written + 1, 0);
+}
+
+/**
+ * Room in a socket's send buffer, from SO_MEMINFO.
+ *
+ * @param s The socket.
+ * @returns Bytes, with the kernel's bookkeeping counted in; negative if it is overfull.
+ */
+export function sendRoom(s: number): number {
+  const { view, at } = option;
+  view.setUint32(64, 36, true);
+  if (q(NR.getsockopt, s, SOL_SOCKET, SO.MEMINFO, at, at + 64, 0) < 0) return 0;
+  return view.getUint32(12, true) - view.getUint32(20, true); // SK_MEMINFO_SNDBUF, SK_MEMINFO_WMEM_QUEUED
+}
+
+/** shutdown(2) of the sending side. */
+export function shutdownWrite(s: number): number {
+  return q(NR.shutdown, s, SHUT_WR, 0, 0, 0, 0);
+}
+
+/** read(2) to an address. */
+export function readAt(fd: number, at: number, length: number): number {
+  return q(NR.read, fd, at, length, 0, 0, 0);
+}
+
+/** write(2) from an address. */
+export function writeAt(fd: number, at: number, length: number): number {
+  return q(NR.write, fd, at, length, 0, 0, 0);
+}
+
+/** writev(2) of an array of `struct iovec` at an address. */
+export function writeParts(fd: number, at: number, count: number): number {
+  return q(NR.writev, fd, at, count, 0, 0, 0);
+}
+
+/** send(2) from an address. */
+export function sendAt(s: number, at: number, length: number, flags: number): number {
+  return q(NR.sendto, s, at, length, flags, 0, 0);
+}
+
+/** recv(2) to an address. */
+export function receiveAt(s: number, at: number, length: number, flags: number): number {
+  return q(NR.recvfrom, s, at, length, flags, 0, 0);
+}
+
+/**
+ * recvfrom(2) to an address.
+ *
+ * @param s The socket.
+ * @param at Address to copy to.
+ * @param length How many bytes at most.
+ * @param flags MSG flags.
+ * @param from The sender that counts.
+ * @returns Bytes received, 0 if somebody else has sent them, or a negative error number.
+ */
+export function receiveFrom(s: number, at: number, length: number, flags: number, from: Words): number {
+  name.view.setUint32(32, 28, true);
+  const n = q(NR.recvfrom, s, at, length, flags, name.at, name.at + 32);
+  return n > 0 && !isSockaddr(name.view, 0, from, 0) ? 0 : n;
+}
+
+const SCRAP_SIZE = 64 * 1024;
+
+const PARTS_MAX = 64;
+
+let scrap: Block | undefined;
+
+/** `struct msghdr` and `struct iovec`s of {@linkcode peekBehind}. */
+let behind: Block | undefined;
+
+/**
+ * Peeks at what a stream socket has behind some bytes, for kernels without SO_PEEK_OFF on TCP; those bytes are copied too.
+ *
+ * @param s The socket.
+ * @param skip How many bytes to leave out, up to some 4 MB.
+ * @param at Address to copy to.
+ * @param length How many at most.
+ * @returns How many; EAGAIN if there is nothing behind, 0 at the end of the stream if `skip` is 0.
+ */
+export function peekBehind(s: number, skip: number, at: number, length: number): number {
+  if (skip === 0) return receiveAt(s, at, length, MSG.PEEK | MSG.DONTWAIT);
+  scrap ??= new Block(SCRAP_SIZE);
+  behind ??= new Block(MSGHDR + IOVEC * (PARTS_MAX + 1));
+  const { view } = behind;
+  let parts = 0;
+  for (let left = skip; left > 0 && parts < PARTS_MAX; left -= SCRAP_SIZE) {
+    writeIovec(view, MSGHDR + IOVEC * parts++, scrap.at, Math.min(left, SCRAP_SIZE));
+  }
+  writeIovec(view, MSGHDR + IOVEC * parts++, at, length);
+  writePointer(view, MSGHDR_AT.iov, behind.at + MSGHDR);
+  view.setUint32(MSGHDR_AT.iovLength, parts, true);
+  const n = q(NR.recvmsg, s, behind.at, MSG.PEEK | MSG.DONTWAIT, 0, 0, 0);
+  if (n < 0) return n;
+  return n > skip ? n - skip : E.AGAIN;
+}
+
+/** sendmsg(2) of a `struct msghdr` at an address. */
+export function sendMessage(s: number, at: number, flags: number): number {
+  return q(NR.sendmsg, s, at, flags, 0, 0, 0);
+}
+
+/** sendmmsg(2) of an array of `struct mmsghdr` at an address. */
+export function sendMessages(s: number, at: number, count: number, flags: number): number {
+  return q(NR.sendmmsg, s, at, count, flags, 0, 0);
+}
+
+/** recvmmsg(2) to an array of `struct mmsghdr` at an address. */
+export function receiveMessages(s: number, at: number, count: number, flags: number): number {
+  return q(NR.recvmmsg, s, at, count, flags, 0, 0);
+}

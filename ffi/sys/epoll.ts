@@ -1,0 +1,130 @@
+// epoll(7): many descriptors, one wait.
+
+import { check } from "../core/errno.ts";
+import type { Fd } from "../core/fd.ts";
+import { Block, quick } from "../core/quick.ts";
+import { syscallNumber } from "../core/syscalls.ts";
+import { self } from "../core/task.ts";
+
+/** Events of epoll_ctl(2). */
+export const EPOLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000, ET: 0x80000000 } as const;
+
+const EPOLL_CLOEXEC = 0o2000000;
+const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
+const EINTR = 4;
+const NR_EPOLL_CTL = syscallNumber("epoll_ctl");
+const NR_EPOLL_PWAIT = syscallNumber("epoll_pwait");
+/** `struct epoll_event` is packed on x86_64 alone: {u32 events, u64 data}. */
+const EVENT = Deno.build.arch === "x86_64" ? { size: 12, data: 4 } : { size: 16, data: 8 };
+/** Events taken at once. */
+const BATCH = 256;
+
+/**
+ * An epoll instance; each descriptor is known by two 32-bit words of the caller's.
+ *
+ * @example
+ * ```ts
+ * import { Epoll, EPOLL } from "./epoll.ts";
+ * import { pipe, write } from "./file.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [reader, writer] = pipe();
+ * using epoll = new Epoll();
+ * epoll.add(reader, EPOLL.IN, 7, 1);
+ * assertEquals(epoll.wait(0), 0);
+ * write(writer, new Uint8Array(1));
+ * assertEquals([epoll.wait(0), epoll.events(0), epoll.low(0), epoll.high(0)], [1, EPOLL.IN, 7, 1]);
+ * reader.close();
+ * writer.close();
+ * ```
+ */
+export class Epoll implements Disposable {
+  /** The instance itself, readable when an event is there. */
+  readonly fd: Fd;
+  #quick = quick();
+  #one = new Block(EVENT.size);
+  #batch = new Block(EVENT.size * BATCH);
+  #number: number;
+
+  /** @throws {SysError} If it cannot be made. */
+  constructor() {
+    this.fd = self.open("epoll_create1", EPOLL_CLOEXEC);
+    this.#number = this.fd.number;
+  }
+
+  #control(operation: number, fd: Fd, events: number, low: number, high: number): void {
+    const { view, at } = this.#one;
+    view.setUint32(0, events, true);
+    view.setUint32(EVENT.data, low, true);
+    view.setUint32(EVENT.data + 4, high, true);
+    check("epoll_ctl", this.#quick(NR_EPOLL_CTL, this.#number, operation, fd.number, at, 0, 0));
+  }
+
+  /**
+   * Adds a descriptor.
+   *
+   * @param fd The descriptor.
+   * @param events EPOLL.*; ERR and HUP are told of in any case.
+   * @param low What it is known by.
+   * @param high The other half of that.
+   * @throws {SysError} EEXIST if it is there already, EPERM if it cannot be waited for.
+   */
+  add(fd: Fd, events: number, low: number, high: number): void {
+    this.#control(CTL.ADD, fd, events, low, high);
+  }
+
+  /**
+   * Changes what is waited for.
+   *
+   * @param fd The descriptor.
+   * @param events EPOLL.*.
+   * @param low What it is known by.
+   * @param high The other half of that.
+   * @throws {SysError} ENOENT if it is not there.
+   */
+  modify(fd: Fd, events: number, low: number, high: number): void {
+    this.#control(CTL.MOD, fd, events, low, high);
+  }
+
+  /**
+   * Takes a descriptor out.
+   *
+   * @param fd The descriptor.
+   * @throws {SysError} ENOENT if it is not there.
+   */
+  remove(fd: Fd): void {
+    this.#control(CTL.DEL, fd, 0, 0, 0);
+  }
+
+  /**
+   * Waits, epoll_pwait(2).
+   *
+   * @param timeout Milliseconds; negative: for ever.
+   * @returns How many events there are; 0 after a time-out, or when a signal came.
+   * @throws {SysError} If it fails.
+   */
+  wait(timeout: number): number {
+    const n = this.#quick(NR_EPOLL_PWAIT, this.#number, this.#batch.at, BATCH, timeout, 0, 0);
+    return n === -EINTR ? 0 : check("epoll_pwait", n);
+  }
+
+  /** Events of the i-th descriptor of the last wait. */
+  events(i: number): number {
+    return this.#batch.view.getUint32(i * EVENT.size, true);
+  }
+
+  /** What the i-th descriptor of the last wait is known by. */
+  low(i: number): number {
+    return this.#batch.view.getUint32(i * EVENT.size + EVENT.data, true);
+  }
+
+  /** The other half of that. */
+  high(i: number): number {
+    return this.#batch.view.getUint32(i * EVENT.size + EVENT.data + 4, true);
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    this.fd.close();
+  }
+}

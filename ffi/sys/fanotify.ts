@@ -1,0 +1,180 @@
+// fanotify(7): mounts coming to and going from a mount namespace; and what mounts there are, listmount(2) and statmount(2).
+
+import { SysError } from "../core/errno.ts";
+import type { Fd } from "../core/fd.ts";
+import { text } from "../core/memory.ts";
+import { call, out, self } from "../core/task.ts";
+
+/** What has happened to a mount; both after it was moved. */
+export const FAN = { MNT_ATTACH: 0x1000000, MNT_DETACH: 0x2000000, Q_OVERFLOW: 0x4000 } as const;
+
+const FAN_CLOEXEC = 1;
+const FAN_NONBLOCK = 2;
+const FAN_UNLIMITED_QUEUE = 0x10;
+const FAN_REPORT_MNT = 0x4000;
+const FAN_MARK_ADD = 1;
+const FAN_MARK_MNTNS = 0x110;
+const FAN_EVENT_INFO_TYPE_MNT = 7;
+/** `struct fanotify_event_metadata`: {u32 length, u8, u8, u16, u64 mask, i32 fd, i32 pid}. */
+const EVENT = 24;
+
+/** Something that has happened to a mount. */
+export interface MountEvent {
+  /** FAN.*. */
+  readonly mask: number;
+  /** Id of the mount, never used again; 0 for Q_OVERFLOW. */
+  readonly id: bigint;
+  /** Process that has done it; 0 if it is not in our pid namespace. */
+  readonly pid: number;
+}
+
+/**
+ * Tells of mounts in a mount namespace, Linux 6.15.
+ *
+ * @example
+ * ```ts
+ * import { MountEvents } from "./fanotify.ts";
+ * import { open } from "./file.ts";
+ * import { self } from "../core/task.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const version = Number(Deno.osRelease().split(".", 2).join("."));
+ * if (Deno.uid() === 0 && version >= 6.15) {
+ *   using namespace = open(self, "/proc/self/ns/mnt", 0);
+ *   using events = new MountEvents(namespace);
+ *   assertEquals(events.fd.closed, false);
+ * }
+ * ```
+ */
+export class MountEvents implements Disposable {
+  /** Readable when something has happened. */
+  readonly fd: Fd;
+  #buffer = new Uint8Array(16384);
+
+  /**
+   * @param namespace The mount namespace; it can be closed afterwards.
+   * @throws {SysError} EINVAL before Linux 6.15, EPERM without CAP_SYS_ADMIN over the namespace.
+   */
+  constructor(namespace: Fd) {
+    const flags = FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_MNT;
+    // Only the privileged may have a queue without a limit; the others are told of an overflow.
+    let fd: Fd;
+    try {
+      fd = self.open("fanotify_init", flags | FAN_UNLIMITED_QUEUE, 0);
+    } catch (error) {
+      if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
+      fd = self.open("fanotify_init", flags, 0);
+    }
+    try {
+      const mask = FAN.MNT_ATTACH | FAN.MNT_DETACH;
+      call(self, "fanotify_mark", fd, FAN_MARK_ADD | FAN_MARK_MNTNS, mask, namespace, null);
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
+    this.fd = fd;
+  }
+
+  /**
+   * Takes what has happened, without waiting.
+   *
+   * @returns The events in their order.
+   * @throws {SysError} If it cannot be read.
+   */
+  take(): MountEvent[] {
+    const events: MountEvent[] = [];
+    const view = new DataView(this.#buffer.buffer);
+    for (;;) {
+      const n = self.raw("read", this.fd, out(this.#buffer), this.#buffer.length);
+      if (n === -11) return events; // EAGAIN
+      if (n === -4) continue; // EINTR
+      if (n < 0) throw new SysError("read", -n);
+      for (let at = 0; at + EVENT <= n;) {
+        const end = at + view.getUint32(at, true);
+        const mask = view.getUint32(at + 8, true);
+        let id = 0n;
+        // Then come records of {u8 type, u8, u16 length, u32, u64 id}.
+        for (let info = at + view.getUint16(at + 6, true); info + 16 <= end;) {
+          if (view.getUint8(info) === FAN_EVENT_INFO_TYPE_MNT) id = view.getBigUint64(info + 8, true);
+          info += Math.max(4, view.getUint16(info + 2, true));
+        }
+        events.push({ mask, id, pid: view.getInt32(at + 20, true) });
+        at = end;
+      }
+    }
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    this.fd.close();
+  }
+}
+
+const STATMOUNT = { SB_BASIC: 1, MNT_ROOT: 8, MNT_POINT: 0x10 } as const;
+/** `struct statmount`, up to its strings. */
+const STRINGS = 512;
+
+/** What a mount is. */
+export interface MountStat {
+  /** Magic number of its file system, as of statfs(2). */
+  readonly magic: number;
+  /** What of the file system is mounted; of a namespace `net:[4026532189]`. */
+  readonly root: string;
+  /** Where, as seen from our root directory. */
+  readonly point: string;
+}
+
+const request = new DataView(new ArrayBuffer(24));
+const answer = new Uint8Array(STRINGS + 2 * 4096 + 2);
+const answerView = new DataView(answer.buffer);
+
+/**
+ * Tells about a mount, statmount(2), Linux 6.8.
+ *
+ * @param id Its id, the one that is never used again.
+ * @returns What it is; null if it has gone.
+ * @throws {SysError} If it cannot be told.
+ */
+export function statMount(id: bigint): MountStat | null {
+  request.setUint32(0, request.byteLength, true);
+  request.setBigUint64(8, id, true);
+  request.setBigUint64(16, BigInt(STATMOUNT.SB_BASIC | STATMOUNT.MNT_ROOT | STATMOUNT.MNT_POINT), true);
+  const n = self.raw("statmount", new Uint8Array(request.buffer), out(answer), answer.length, 0);
+  if (n === -2) return null; // ENOENT
+  if (n < 0) throw new SysError("statmount", -n);
+  const string = (at: number) => text(answer.subarray(STRINGS + answerView.getUint32(at, true)));
+  return { magic: Number(answerView.getBigUint64(24, true)), root: string(104), point: string(108) };
+}
+
+/** In place of a mount: the root of all that are there. */
+const LSMT_ROOT = 0xffffffffffffffffn;
+
+/**
+ * The mounts in our mount namespace below our root directory, listmount(2), Linux 6.8.
+ *
+ * @example
+ * ```ts
+ * import { listMounts, statMount } from "./fanotify.ts";
+ * import { assert } from "@std/assert";
+ *
+ * const version = Number(Deno.osRelease().split(".", 2).join("."));
+ * if (version >= 6.8) assert(listMounts().some((id) => statMount(id)?.point === "/proc"));
+ * ```
+ *
+ * @returns Their ids, the ones that are never used again.
+ * @throws {SysError} If they cannot be told.
+ */
+export function listMounts(): bigint[] {
+  const ids = new BigUint64Array(1024);
+  const found: bigint[] = [];
+  for (let last = 0n;;) {
+    request.setUint32(0, request.byteLength, true);
+    request.setBigUint64(8, LSMT_ROOT, true);
+    request.setBigUint64(16, last, true);
+    const bytes = new Uint8Array(ids.buffer);
+    const n = call(self, "listmount", new Uint8Array(request.buffer), out(bytes), ids.length, 0);
+    for (let i = 0; i < n; i++) found.push(ids[i]!);
+    if (n < ids.length) return found;
+    last = ids[n - 1]!;
+  }
+}

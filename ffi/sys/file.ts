@@ -1,0 +1,169 @@
+// Files: opening, reading and writing them, pipes, symbolic links and mounts.
+
+import { AT_FDCWD, O } from "../core/consts.ts";
+import { check } from "../core/errno.ts";
+import { Fd } from "../core/fd.ts";
+import { cString, text } from "../core/memory.ts";
+import { call, out, self, type Task } from "../core/task.ts";
+import { EINTR } from "./poll.ts";
+
+/**
+ * Opens a file, openat(2); in an agent, the file as the agent's namespaces have it.
+ *
+ * @example
+ * ```ts
+ * import { open } from "./file.ts";
+ * import { O } from "../core/consts.ts";
+ * import { self } from "../core/task.ts";
+ * import { assert } from "@std/assert";
+ *
+ * using file = open(self, "/proc/self/status", O.RDONLY);
+ * assert(file.number >= 3);
+ * ```
+ *
+ * @param task Who opens it.
+ * @param path The path.
+ * @param flags O_*; O_CLOEXEC is added.
+ * @param mode Permissions of a file that is created.
+ * @returns The descriptor, in this process.
+ * @throws {SysError} If it cannot be opened.
+ */
+export function open(task: Task, path: string, flags: number, mode = 0): Fd {
+  return task.open("openat", AT_FDCWD, cString(path), flags | O.CLOEXEC, mode);
+}
+
+/**
+ * Reads from a descriptor, read(2), again after EINTR.
+ *
+ * @param fd The descriptor.
+ * @param buffer Where to.
+ * @returns Bytes read, 0 at the end of file.
+ * @throws {SysError} If it fails.
+ */
+export function read(fd: Fd, buffer: Uint8Array): number {
+  for (;;) {
+    const n = self.raw("read", fd, out(buffer), buffer.length);
+    if (n !== -EINTR) return check("read", n);
+  }
+}
+
+/**
+ * Writes all of `data` to a descriptor, write(2), again after EINTR.
+ *
+ * @param fd The descriptor, or its number.
+ * @param data The bytes.
+ * @throws {SysError} If it fails.
+ */
+export function write(fd: Fd | number, data: Uint8Array): void {
+  let at = 0;
+  do {
+    const n = self.raw("write", fd, data.subarray(at), data.length - at);
+    if (n === -EINTR) continue;
+    at += check("write", n);
+  } while (at < data.length);
+}
+
+/**
+ * The whole content of a file, also of one in /proc whose size is given as 0.
+ *
+ * @example
+ * ```ts
+ * import { readBytes } from "./file.ts";
+ * import { self } from "../core/task.ts";
+ * import { assert } from "@std/assert";
+ *
+ * assert(readBytes(self, "/proc/self/environ").length >= 0);
+ * ```
+ *
+ * @param task Who opens it.
+ * @param path The path.
+ * @returns The content.
+ * @throws {SysError} If it cannot be opened or read.
+ */
+export function readBytes(task: Task, path: string): Uint8Array {
+  using fd = open(task, path, O.RDONLY);
+  return readAll(fd);
+}
+
+/**
+ * What is left to be read of an open file.
+ *
+ * @param fd The file.
+ * @returns Its content, from its offset to its end.
+ * @throws {SysError} If it cannot be read.
+ */
+export function readAll(fd: Fd): Uint8Array {
+  let buffer = new Uint8Array(4096);
+  let length = 0;
+  for (;;) {
+    const n = read(fd, buffer.subarray(length));
+    if (n === 0) return buffer.subarray(0, length);
+    length += n;
+    if (length === buffer.length) {
+      const larger = new Uint8Array(buffer.length * 4);
+      larger.set(buffer);
+      buffer = larger;
+    }
+  }
+}
+
+/**
+ * The text of a file.
+ *
+ * @param task Who opens it.
+ * @param path The path.
+ * @returns The content; what is not UTF-8 becomes U+FFFD.
+ * @throws {SysError} If it cannot be opened or read.
+ */
+export function readText(task: Task, path: string): string {
+  return new TextDecoder().decode(readBytes(task, path));
+}
+
+/**
+ * A pipe whose ends close on exec, pipe2(2).
+ *
+ * @param flags O_NONBLOCK, or nothing.
+ * @returns The end to read from, and the end to write to.
+ * @throws {SysError} If it cannot be made.
+ */
+export function pipe(flags = 0): [Fd, Fd] {
+  const ends = new Int32Array(2);
+  call(self, "pipe2", out(new Uint8Array(ends.buffer)), flags | O.CLOEXEC);
+  return [new Fd(ends[0]!), new Fd(ends[1]!)];
+}
+
+/**
+ * Mounts, mount(2).
+ *
+ * @param task Who mounts, in its mount namespace.
+ * @param source What, or null.
+ * @param target Where.
+ * @param type Kind of file system, or null.
+ * @param flags MS_*.
+ * @throws {SysError} If it fails.
+ */
+export function mount(task: Task, source: string | null, target: string, type: string | null, flags: number): void {
+  call(
+    task,
+    "mount",
+    source === null ? null : cString(source),
+    cString(target),
+    type === null ? null : cString(type),
+    flags,
+    null,
+  );
+}
+
+/**
+ * The target of a symbolic link, readlinkat(2).
+ *
+ * @param task Who reads it.
+ * @param path The link.
+ * @returns Its target.
+ * @throws {SysError} If it cannot be read.
+ */
+export function readLink(task: Task, path: string): string {
+  const buffer = new Uint8Array(4096);
+  const n = call(task, "readlinkat", AT_FDCWD, cString(path), out(buffer), buffer.length);
+  return text(buffer.subarray(0, n));
+}

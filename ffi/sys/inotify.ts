@@ -1,0 +1,126 @@
+// inotify(7): what happens to the names in directories.
+
+import { SysError } from "../core/errno.ts";
+import type { Fd } from "../core/fd.ts";
+import { cString, text } from "../core/memory.ts";
+import { call, out, self } from "../core/task.ts";
+
+/** Events, and flags of watches. */
+export const IN = {
+  CLOSE_WRITE: 8,
+  MOVED_FROM: 0x40,
+  MOVED_TO: 0x80,
+  CREATE: 0x100,
+  DELETE: 0x200,
+  DELETE_SELF: 0x400,
+  MOVE_SELF: 0x800,
+  UNMOUNT: 0x2000,
+  Q_OVERFLOW: 0x4000,
+  ONLYDIR: 0x1000000,
+  MASK_ADD: 0x20000000,
+} as const;
+
+const IN_NONBLOCK = 0o4000;
+const IN_CLOEXEC = 0o2000000;
+/** Size of `struct inotify_event` without the name. */
+const EVENT = 16;
+
+/** Something that has happened. */
+export interface InotifyEvent {
+  /** The watch that tells of it; -1 for Q_OVERFLOW. */
+  readonly wd: number;
+  /** IN.*. */
+  readonly mask: number;
+  /** Name in the directory; empty for the directory itself. */
+  readonly name: string;
+}
+
+/**
+ * An inotify instance.
+ *
+ * A watch refers to the directory, not to the mount it was reached through, so it makes nothing busy. Never watch a
+ * namespace's own file: that would keep the namespace alive.
+ *
+ * @example
+ * ```ts
+ * import { IN, Inotify } from "./inotify.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const directory = Deno.makeTempDirSync();
+ * using inotify = new Inotify();
+ * const wd = inotify.add(directory, IN.CREATE);
+ * Deno.writeTextFileSync(`${directory}/a`, "");
+ * assertEquals(inotify.take(), [{ wd, mask: IN.CREATE, name: "a" }]);
+ * Deno.removeSync(directory, { recursive: true });
+ * ```
+ */
+export class Inotify implements Disposable {
+  /** Readable when something has happened. */
+  readonly fd: Fd;
+  #buffer = new Uint8Array(4096);
+
+  /** @throws {SysError} EMFILE if the user has too many instances (fs.inotify.max_user_instances). */
+  constructor() {
+    this.fd = self.open("inotify_init1", IN_NONBLOCK | IN_CLOEXEC);
+  }
+
+  /**
+   * Watches a directory; one that is watched already is told of for more events.
+   *
+   * @param path The directory.
+   * @param mask IN.*.
+   * @returns The watch's number.
+   * @throws {SysError} ENOSPC if the user has too many watches (fs.inotify.max_user_watches).
+   */
+  add(path: string, mask: number): number {
+    return call(self, "inotify_add_watch", this.fd, cString(path), mask | IN.ONLYDIR | IN.MASK_ADD);
+  }
+
+  /**
+   * Watches a file itself, wherever its name is; events have no name then.
+   *
+   * @param path The file; never one of a namespace.
+   * @param mask IN.*.
+   * @returns The watch's number.
+   * @throws {SysError} ENOSPC if the user has too many watches.
+   */
+  addFile(path: string, mask: number): number {
+    return call(self, "inotify_add_watch", this.fd, cString(path), mask | IN.MASK_ADD);
+  }
+
+  /**
+   * Ends a watch; one that has ended by itself is no error.
+   *
+   * @param wd Its number.
+   */
+  remove(wd: number): void {
+    self.raw("inotify_rm_watch", this.fd, wd);
+  }
+
+  /**
+   * Takes what has happened, without waiting.
+   *
+   * @returns The events in their order.
+   * @throws {SysError} If it cannot be read.
+   */
+  take(): InotifyEvent[] {
+    const events: InotifyEvent[] = [];
+    const view = new DataView(this.#buffer.buffer);
+    for (;;) {
+      const n = self.raw("read", this.fd, out(this.#buffer), this.#buffer.length);
+      if (n === -11 || n === -4) return events; // EAGAIN, EINTR
+      if (n < 0) throw new SysError("read", -n);
+      for (let at = 0; at + EVENT <= n;) {
+        const length = view.getUint32(at + 12, true);
+        const name = text(this.#buffer.subarray(at + EVENT, at + EVENT + length));
+        events.push({ wd: view.getInt32(at, true), mask: view.getUint32(at + 4, true), name });
+        at += EVENT + length;
+      }
+    }
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    this.fd.close();
+  }
+}

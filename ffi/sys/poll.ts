@@ -1,0 +1,87 @@
+// poll(2), blocking or on a pool thread.
+
+import { check } from "../core/errno.ts";
+import type { Fd } from "../core/fd.ts";
+import { address } from "../core/memory.ts";
+import { waitingSyscall } from "../core/shim.ts";
+import { syscallNumber } from "../core/syscalls.ts";
+import { out, self } from "../core/task.ts";
+
+export const EINTR = 4;
+
+/** What to wait for on one descriptor; see {@linkcode poll}. */
+export interface PollEntry {
+  /** The descriptor. */
+  readonly fd: Fd;
+  /** POLLIN, POLLOUT. */
+  readonly events: number;
+}
+
+/**
+ * Waits for descriptors, ppoll(2).
+ *
+ * @example
+ * ```ts
+ * import { pipe, write } from "./file.ts";
+ * import { poll } from "./poll.ts";
+ * import { POLL } from "../core/consts.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [reader, writer] = pipe();
+ * using _r = reader;
+ * using _w = writer;
+ * assertEquals(poll([{ fd: reader, events: POLL.IN }], 0), [0]);
+ * write(writer, new Uint8Array(1));
+ * assertEquals(poll([{ fd: reader, events: POLL.IN }], 0), [POLL.IN]);
+ * ```
+ *
+ * @param entries What to wait for.
+ * @param timeout Milliseconds; negative: for ever.
+ * @returns The events of each entry; all 0 after a time-out, or when a signal came.
+ * @throws {SysError} If it fails.
+ */
+export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
+  const { bytes, view } = pollSet(entries);
+  const n = self.raw("ppoll", out(bytes), entries.length, pollTimeout(timeout), null, 0);
+  if (n !== -EINTR) check("ppoll", n);
+  return entries.map((_, i) => n > 0 ? view.getInt16(8 * i + 6, true) : 0);
+}
+
+/**
+ * Waits for descriptors without blocking the event loop, poll(2).
+ *
+ * Starts threads: not for a program that relies on having one.
+ *
+ * @param entries What to wait for.
+ * @returns The events of each entry.
+ * @throws {SysError} If it fails.
+ */
+export async function pollAsync(entries: readonly PollEntry[]): Promise<number[]> {
+  const { bytes, view } = pollSet(entries);
+  const nr = BigInt(syscallNumber("ppoll"));
+  for (;;) {
+    const n = Number(await waitingSyscall(nr, address(bytes), BigInt(entries.length), 0n, 0n, 0n, 0n));
+    if (n === -EINTR) continue;
+    check("ppoll", n);
+    return entries.map((_, i) => view.getInt16(8 * i + 6, true));
+  }
+}
+
+/** `struct pollfd[]` for the entries, with a view to read the answer. */
+function pollSet(entries: readonly PollEntry[]): { bytes: Uint8Array; view: DataView } {
+  const bytes = new Uint8Array(8 * entries.length);
+  const view = new DataView(bytes.buffer);
+  entries.forEach(({ fd, events }, i) => {
+    view.setInt32(8 * i, fd.number, true);
+    view.setInt16(8 * i + 4, events, true);
+  });
+  return { bytes, view };
+}
+
+/** `struct timespec` for milliseconds; null for "for ever". */
+function pollTimeout(milliseconds: number): Uint8Array | null {
+  if (milliseconds < 0) return null;
+  const seconds = Math.floor(milliseconds / 1000);
+  const words = new BigInt64Array([BigInt(seconds), BigInt(Math.round((milliseconds - seconds * 1000) * 1e6))]);
+  return new Uint8Array(words.buffer);
+}

@@ -1,0 +1,169 @@
+// Processes: pidfds, signals to them, their ends, their processors, and execve(2).
+
+import { Agent } from "../agent/agent.ts";
+import { check, SysError } from "../core/errno.ts";
+import type { Fd } from "../core/fd.ts";
+import { cString } from "../core/memory.ts";
+import { call, out, pointers, self, type Task } from "../core/task.ts";
+import { readText } from "./file.ts";
+import { EINTR } from "./poll.ts";
+import { SIG_SETMASK } from "./signal.ts";
+
+/**
+ * A descriptor that refers to a process, pidfd_open(2); readable once it has ended.
+ *
+ * @param pid The process.
+ * @returns The pidfd.
+ * @throws {SysError} ESRCH if there is none.
+ */
+export function openPid(pid: number): Fd {
+  return self.open("pidfd_open", pid, 0);
+}
+
+/**
+ * Sends a signal to the process behind a pidfd, pidfd_send_signal(2); to one that has ended, nothing.
+ *
+ * @param pidfd The process.
+ * @param signal The signal's number; 0 only asks.
+ * @returns Whether the process was there.
+ * @throws {SysError} If it is there, and may not be sent the signal.
+ */
+export function sendSignal(pidfd: Fd, signal: number): boolean {
+  const result = self.raw("pidfd_send_signal", pidfd, signal, null, 0);
+  if (result === -3) return false; // ESRCH
+  check("pidfd_send_signal", result);
+  return true;
+}
+
+/**
+ * The pid behind a pidfd, as this process's /proc has it.
+ *
+ * @param pidfd The process.
+ * @returns The pid; -1 if it has ended and been waited for, 0 if it is in another pid namespace that is not below ours.
+ * @throws {SysError} If /proc cannot be read.
+ */
+export function pidOf(pidfd: Fd): number {
+  const found = /^Pid:\s*(-?\d+)/m.exec(readText(self, `/proc/self/fdinfo/${pidfd.number}`));
+  return found ? Number(found[1]) : -1;
+}
+
+/** How a child ended. */
+export interface WaitStatus {
+  /** What it gave to exit(2), if it did. */
+  readonly code: number | null;
+  /** The signal that killed it, if one did. */
+  readonly signal: number | null;
+  /** The signal that stopped it, if one did. */
+  readonly stopped: number | null;
+  /** Whether it goes on after a stop. */
+  readonly continued: boolean;
+}
+
+/**
+ * Takes a wait status apart, wait(2).
+ *
+ * @example
+ * ```ts
+ * import { decodeWaitStatus } from "./process.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(decodeWaitStatus(0x700).code, 7);
+ * assertEquals(decodeWaitStatus(9).signal, 9);
+ * assertEquals(decodeWaitStatus(0x147f).stopped, 20);
+ * ```
+ *
+ * @param status The status.
+ * @returns What it means.
+ */
+export function decodeWaitStatus(status: number): WaitStatus {
+  const low = status & 0x7f;
+  return {
+    code: low === 0 ? status >> 8 & 0xff : null,
+    signal: low !== 0 && low !== 0x7f ? low : null,
+    stopped: (status & 0xff) === 0x7f ? status >> 8 & 0xff : null,
+    continued: status === 0xffff,
+  };
+}
+
+/**
+ * Waits for a child's end and takes its status, wait4(2).
+ *
+ * @param pid The child.
+ * @returns How it ended.
+ * @throws {SysError} ECHILD if it is not a child of this process.
+ */
+export function waitChild(pid: number): WaitStatus {
+  const status = new Int32Array(1);
+  for (;;) {
+    const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 0, null);
+    if (n === -EINTR) continue;
+    check("wait4", n);
+    return decodeWaitStatus(status[0]!);
+  }
+}
+
+/** Which processors a thread may run on, sched_setaffinity(2). */
+export type Affinity = Uint8Array;
+
+/**
+ * Keeps the calling thread, and what it clones, on the processor it runs on.
+ *
+ * A request to an agent and its answer are two hand-overs; on one processor they cost some microseconds, on two, where the
+ * other one has to be woken up, ten times that.
+ *
+ * @returns What was allowed before, for {@linkcode setAffinity}; null if nothing was changed.
+ */
+export function stayOnProcessor(): Affinity | null {
+  const before = new Uint8Array(1024);
+  const size = self.raw("sched_getaffinity", 0, before.length, out(before));
+  if (size <= 0) return null;
+  const cpu = new Uint32Array(1);
+  if (self.raw("getcpu", out(new Uint8Array(cpu.buffer)), null, null) < 0) return null;
+  const only = new Uint8Array(size);
+  only[cpu[0]! >> 3] = 1 << (cpu[0]! & 7);
+  return self.raw("sched_setaffinity", 0, size, only) < 0 ? null : before.subarray(0, size);
+}
+
+/**
+ * Sets which processors a task may run on; failing to is of no consequence.
+ *
+ * @param task The task.
+ * @param affinity The processors.
+ */
+export function setAffinity(task: Task, affinity: Affinity): void {
+  task.raw("sched_setaffinity", 0, affinity.length, affinity);
+}
+
+/** How to execute a program. */
+export interface ExecOptions {
+  /** Blocked signals of the program, bit n-1 for signal n; none by default. */
+  readonly mask?: bigint;
+  /** Called before waiting for the answer. */
+  readonly waiting?: () => void;
+}
+
+/**
+ * Executes a program in place of an agent, or of this process, execve(2).
+ *
+ * @param task The agent; it has gone afterwards, unless there was an error.
+ * @param path The program.
+ * @param argv Its arguments, the first being its name.
+ * @param environment Its environment, `NAME=value`.
+ * @param options Signal mask, and what to do while waiting.
+ * @returns Null if the program runs (or was ended by a signal right away), else the error.
+ */
+export function exec(
+  task: Task,
+  path: string | Uint8Array,
+  argv: readonly (string | Uint8Array)[],
+  environment: readonly Uint8Array[],
+  { mask = 0n, waiting }: ExecOptions = {},
+): SysError | null {
+  const args = [cString(path), pointers(argv.map(cString)), pointers(environment.map(cString))] as const;
+  if (task instanceof Agent) {
+    const result = task.execute(args, mask, waiting);
+    return result === null ? null : new SysError("execve", -result);
+  }
+  call(task, "rt_sigprocmask", SIG_SETMASK, new Uint8Array(new BigUint64Array([mask]).buffer), null, 8);
+  return new SysError("execve", -task.raw("execve", ...args));
+}

@@ -1,0 +1,47 @@
+// The BTF of the running kernel.
+
+import { O } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { Mapping } from "../../ffi/core/mapping.ts";
+import { open, readBytes } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { Btf } from "./btf.ts";
+
+/** Where the kernel has its own, if it was built with it. */
+export const KERNEL_BTF = "/sys/kernel/btf/vmlinux";
+
+const SEEK_END = 2;
+
+/** Maps the file; null where the kernel has it only read (before Linux 6.16). */
+function map(fd: Fd): Mapping | null {
+  const size = self.raw("lseek", fd, 0, SEEK_END);
+  if (size <= 0) return null;
+  try {
+    return new Mapping(fd, size, { private: true });
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Reads the running kernel's BTF.
+ *
+ * @example
+ * ```ts
+ * import { withKernelBtf } from "./kernel_btf.ts";
+ * import { BTF_KIND } from "./btf.ts";
+ *
+ * const offset = withKernelBtf((btf) => btf.field(btf.find("task_struct", BTF_KIND.STRUCT), "comm")?.offset);
+ * ```
+ *
+ * @param use Is given the BTF, which is gone after that.
+ * @param path Where it is.
+ * @returns What `use` returns.
+ * @throws {SysError} ENOENT if the kernel was built without it, or /sys is not there.
+ * @throws {RangeError} If it is none.
+ */
+export function withKernelBtf<T>(use: (btf: Btf) => T, path = KERNEL_BTF): T {
+  using fd = open(self, path, O.RDONLY);
+  using mapping = map(fd); // half a millisecond; reading it page by page takes seven
+  return use(new Btf(mapping ? new Uint8Array(mapping.memory()) : readBytes(self, path)));
+}

@@ -1,0 +1,78 @@
+// Help texts, made from option tables.
+
+import { type CommandSpec, COMMON_OPTIONS, type OptionSpec } from "./table.ts";
+
+const WIDTH = 96;
+const COLUMN = 28;
+
+/** Breaks a text into lines that fit beside the column of options. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else line = line ? `${line} ${word}` : word;
+  }
+  return [...lines, line];
+}
+
+function entry(left: string, text: string): string {
+  const lines = wrap(text, WIDTH - COLUMN);
+  const first = left.length + 2 > COLUMN ? [left, " ".repeat(COLUMN) + lines[0]] : [left.padEnd(COLUMN) + lines[0]];
+  return [...first, ...lines.slice(1).map((line) => " ".repeat(COLUMN) + line)].join("\n");
+}
+
+function optionEntry({ name, short, value, help, repeat }: OptionSpec): string {
+  const left = `  ${short ? `-${short}, ` : "    "}--${name}${value ? ` ${value}` : ""}`;
+  return entry(left, repeat ? `${help} (repeatable)` : help!);
+}
+
+/**
+ * The help text of a command.
+ *
+ * @param spec The command.
+ * @returns Lines, the last one ended too.
+ */
+export function commandHelp(spec: CommandSpec): string {
+  const groups = [...spec.groups, { title: "Common options", options: COMMON_OPTIONS }];
+  return [
+    `Usage: penne ${spec.name} ${spec.synopsis}`,
+    "",
+    ...wrap(spec.summary, WIDTH),
+    ...groups.flatMap((
+      { title, options },
+    ) => ["", `${title}:`, ...options.filter(({ help }) => help !== null).map(optionEntry)]),
+    "",
+    "Exit codes:",
+    ...spec.exitCodes.map(([code, meaning]) => entry(`  ${code}`, meaning)),
+    "",
+    "Examples:",
+    ...spec.examples.flatMap(([line, what]) => [`  # ${what}`, `  ${line}`]),
+    "",
+  ].join("\n");
+}
+
+/**
+ * The help text of the program.
+ *
+ * @param commands Names and one-line summaries.
+ * @returns Lines, the last one ended too.
+ */
+export function programHelp(commands: readonly (readonly [string, string])[]): string {
+  return [
+    "Usage: penne COMMAND [OPTIONS] [ARGUMENTS]",
+    "",
+    "Makes namespaces, sets them up, and looks after what runs in them.",
+    "",
+    "Commands:",
+    ...commands.map(([name, summary]) => entry(`  ${name}`, summary)),
+    "",
+    "Common options:",
+    ...COMMON_OPTIONS.map(optionEntry),
+    "",
+    "penne COMMAND --help tells about a command.",
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,109 @@
+// Hidden self-test of a compiled binary: every assumption about Deno's runtime is a check here, not a belief.
+
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, F, SIGNAL } from "../../ffi/core/consts.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
+import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
+import { say } from "./output.ts";
+import { BackgroundLink, LINK_OPTION, startInBackground } from "./background.ts";
+
+function must(holds: boolean, what: string): void {
+  if (!holds) throw new Error(what);
+}
+
+function threads(): number {
+  return Number(/^Threads:\s*(\d+)/m.exec(readText(self, "/proc/self/status"))?.[1]);
+}
+
+function checkThreads(): void {
+  must(threads() === 1, `the process has ${threads()} threads, not one`);
+}
+
+/** The agent is executed from the memfd, which nobody can write to, and makes syscalls for us. */
+function checkAgent(): void {
+  using agent = Agent.spawn();
+  must(Agent.execRefused === undefined, `the memfd cannot be executed: ${Agent.execRefused?.message}`);
+  must(call(agent, "getpid") === agent.pid, "the agent is not the process that was started");
+  must(
+    readLink(self, `/proc/${agent.pid}/exe`).startsWith("/memfd:penne-agent"),
+    "the agent is not run from the memfd",
+  );
+  using image = agent.open("openat", AT_FDCWD, new TextEncoder().encode("/proc/self/exe\0"), 0o2000000);
+  must((call(self, "fcntl", image, F.GET_SEALS) & 0xf) === 0xf, "the agent's image is not sealed");
+}
+
+/** Arguments come as they were typed, and the program's own name is before them. */
+function checkArguments(): void {
+  const words = new TextDecoder().decode(readBytes(self, "/proc/self/cmdline")).split("\0").slice(0, -1);
+  must(words.length === Deno.args.length + 1, `there are ${words.length - 1} arguments, not ${Deno.args.length}`);
+  must(words.slice(1).every((word, i) => word === Deno.args[i]), "the arguments are not those of /proc/self/cmdline");
+}
+
+/** A signal handler of the shim's is called, and starts no thread. */
+function checkSignals(): void {
+  using signals = new SignalPipe();
+  signals.catch(SIGNAL.USR1);
+  call(self, "kill", call(self, "getpid"), SIGNAL.USR1);
+  must(poll([{ fd: signals.reader, events: 1 }], 1000)[0] !== 0, "a signal did not come through the pipe");
+  must(signals.take()[0]?.signal === SIGNAL.USR1, "another signal came through the pipe");
+}
+
+/** The number of our descriptors that are the same file as the given one, it included. */
+function duplicates(target: string): number {
+  let count = 0;
+  for (let fd = 0; fd < 256; fd++) {
+    const buffer = new Uint8Array(256);
+    const path = new TextEncoder().encode(`/proc/self/fd/${fd}\0`);
+    const n = self.raw("readlinkat", AT_FDCWD, path, out(buffer), buffer.length);
+    if (n > 0 && new TextDecoder().decode(buffer.subarray(0, n)) === target) count++;
+  }
+  return count;
+}
+
+/** The second process goes on through garbage collections, timers and dynamic imports. */
+async function behind(value: string): Promise<number> {
+  const link = new BackgroundLink(value);
+  checkThreads();
+  for (const fd of [0, 1]) {
+    must(readLink(self, `/proc/self/fd/${fd}`) === "/dev/null", `descriptor ${fd} is not /dev/null in the background`);
+  }
+  const stderr = readLink(self, `/proc/self/fd/${link.log.number}`);
+  const isPipe = stderr.startsWith("pipe:");
+  must(!isPipe || duplicates(stderr) === 1, `${duplicates(stderr)} descriptors hold the caller's stderr, not one`);
+  let kept: unknown[] = [];
+  for (let round = 0; round < 20; round++) {
+    kept = Array.from({ length: 20_000 }, (_, i) => ({ i, text: `${i}` }));
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  must(kept.length === 20_000, "memory is not what it was");
+  must((await import("../base/version.ts")).VERSION.length > 0, "a dynamic import has failed");
+  checkThreads();
+  link.done(0);
+  return 0;
+}
+
+/**
+ * Tests the runtime this binary was made with.
+ *
+ * @param args Nothing, or what the second process is told.
+ * @returns Exit code 0 if all holds, else 1.
+ */
+export async function start(args: readonly string[]): Promise<number> {
+  try {
+    const [link] = args;
+    if (link?.startsWith(`--${LINK_OPTION}=`)) return await behind(link.slice(LINK_OPTION.length + 3));
+    checkThreads();
+    checkAgent();
+    checkArguments();
+    checkSignals();
+    const code = startInBackground("__self-test", [], []);
+    must(code === 0, `the process in the background has failed with ${code}`);
+    checkThreads();
+    return 0;
+  } catch (error) {
+    say(Deno.stderr, `penne: self-test: ${error instanceof Error ? error.message : error}\n`);
+    return 1;
+  }
+}

@@ -1,0 +1,57 @@
+// The Worker that serves taps for a program whose event loop is its own.
+
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { read } from "../../../ffi/sys/file.ts";
+import type { ReachRequest } from "../../network/reach.ts";
+import { Reactor } from "../../reactor/reactor.ts";
+import { decodeMessage } from "./messages.ts";
+import { ReactorServer } from "./reactor_server.ts";
+import type { Said } from "./worker_server.ts";
+
+interface Scope {
+  onmessage: ((event: MessageEvent<{ commands: number; reach: ReachRequest }>) => void) | null;
+  postMessage(message: Said): void;
+  close(): void;
+}
+
+const scope = globalThis as unknown as Scope;
+
+scope.onmessage = ({ data }) => {
+  const commands = new Fd(data.commands);
+  using reactor = new Reactor();
+  using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
+  const served = new Map<number, () => void>();
+  const decoder = new TextDecoder();
+  const buffer = new Uint8Array(65536);
+  let text = "";
+  const perform = (line: string) => {
+    const message = decodeMessage(line);
+    if ("serve" in message) {
+      const { serve: id, link, plan } = message;
+      const tap = new Fd(link.tap);
+      const stop = server.serve({ ...link, tap }, plan, () => scope.postMessage({ dead: id }));
+      served.set(id, () => {
+        stop();
+        tap.close();
+      });
+    } else if ("stop" in message) {
+      served.get(message.stop)?.();
+      served.delete(message.stop);
+    } else {
+      server.drain(() => false);
+      scope.postMessage({ done: message.drain });
+    }
+  };
+  reactor.watch(commands, EPOLL.IN, () => {
+    const n = read(commands, buffer);
+    if (n === 0) return reactor.stop();
+    const lines = (text + decoder.decode(buffer.subarray(0, n), { stream: true })).split("\n");
+    text = lines.pop()!;
+    for (const line of lines) perform(line);
+  });
+  reactor.run();
+  for (const stop of served.values()) stop();
+  commands.close();
+  scope.close();
+};

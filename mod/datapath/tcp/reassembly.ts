@@ -1,0 +1,117 @@
+// Segments that have come before what precedes them, in order, each byte once.
+
+import { distance } from "../../inet/tcp.ts";
+import { countHeld, heldBytes } from "./send_queue.ts";
+
+/** Segments, and bytes, of one connection; bytes of all connections together, beyond which none is kept. */
+const SEGMENTS_MAX = 64;
+const BYTES_MAX = 4 << 20;
+const PRESSURE = 48 << 20;
+
+interface Segment {
+  readonly seq: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * What is beyond a gap.
+ *
+ * @example
+ * ```ts
+ * import { Early } from "./reassembly.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const early = new Early();
+ * const bytes = Uint8Array.of(1, 2, 3, 4);
+ * early.add(100, 110, bytes, 0, 4, false);
+ * early.add(100, 108, bytes, 0, 4, false); // two of them are known
+ * assertEquals(early.runs(100), [[108, 114]]);
+ * early.clear();
+ * ```
+ */
+export class Early {
+  /** By sequence number, without overlaps. */
+  #segments: Segment[] = [];
+  #bytes = 0;
+  #latest = 0;
+  /** Sequence number of the FIN, if that has come. */
+  finAt: number | null = null;
+
+  /** Whether there is nothing. */
+  get empty(): boolean {
+    return this.#segments.length === 0 && this.finAt === null;
+  }
+
+  /**
+   * Adds what is not known yet of a segment.
+   *
+   * @param base Next sequence number expected; everything is behind it.
+   * @param seq Sequence number of the first byte.
+   * @param from What the bytes are in.
+   * @param at Offset of the first.
+   * @param length How many.
+   * @param fin Whether a FIN follows.
+   */
+  add(base: number, seq: number, from: Uint8Array, at: number, length: number, fin: boolean): void {
+    const start = distance(base, seq);
+    const end = start + length;
+    if (fin) this.finAt = seq + length | 0;
+    if (length === 0) return;
+    this.#latest = seq;
+    let position = start;
+    for (let i = 0; position < end; i++) {
+      const next = this.#segments[i];
+      const nextStart = next ? distance(base, next.seq) : Infinity;
+      if (next && nextStart + next.bytes.length <= position) continue;
+      if (nextStart > position) {
+        const stop = Math.min(end, nextStart);
+        const size = stop - position;
+        const full = this.#segments.length >= SEGMENTS_MAX || this.#bytes + size > BYTES_MAX;
+        if (full || heldBytes() > PRESSURE) return;
+        const offset = at + position - start;
+        this.#segments.splice(i, 0, { seq: base + position | 0, bytes: from.slice(offset, offset + size) });
+        this.#bytes += size;
+        countHeld(size);
+        position = stop;
+      } else position = nextStart + next!.bytes.length;
+    }
+  }
+
+  /** The first segment, or null. */
+  get first(): Segment | null {
+    return this.#segments[0] ?? null;
+  }
+
+  /** Takes the first segment out. */
+  shift(): void {
+    const segment = this.#segments.shift();
+    if (!segment) return;
+    this.#bytes -= segment.bytes.length;
+    countHeld(-segment.bytes.length);
+  }
+
+  /**
+   * What is there without gaps, the run with the latest arrival first (RFC 2018 section 4).
+   *
+   * @param base Next sequence number expected.
+   * @returns First sequence number of each run, and the one behind its last.
+   */
+  runs(base: number): [from: number, to: number][] {
+    const runs: [number, number][] = [];
+    for (const { seq, bytes } of this.#segments) {
+      const last = runs.at(-1);
+      if (last && last[1] === seq) last[1] = seq + bytes.length | 0;
+      else runs.push([seq, seq + bytes.length | 0]);
+    }
+    const latest = distance(base, this.#latest);
+    const at = runs.findIndex(([from, to]) => distance(base, from) <= latest && latest < distance(base, to));
+    if (at > 0) runs.unshift(...runs.splice(at, 1));
+    return runs;
+  }
+
+  /** Gives everything up. */
+  clear(): void {
+    while (this.#segments.length > 0) this.shift();
+    this.finAt = null;
+  }
+}

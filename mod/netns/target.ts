@@ -1,0 +1,84 @@
+// What a user names a network namespace by: a PID, a name, a path or a descriptor.
+
+import { PenneError } from "../base/errors.ts";
+
+/** A namespace as it was named. */
+export type Target =
+  /** That of a process. */
+  | {
+    readonly kind: "pid";
+    readonly text: string;
+    readonly pid: number;
+    /** A thread of it, which may be in a namespace of its own. */
+    readonly tid?: number;
+  }
+  /** A file, usually one on which a namespace is mounted. */
+  | { readonly kind: "path"; readonly text: string; readonly path: string }
+  /** An open descriptor. */
+  | { readonly kind: "fd"; readonly text: string; readonly fd: number };
+
+/** Where `ip netns` keeps names, ip-netns(8). */
+const NETNS_DIRECTORY = "/run/netns";
+const PID_MAX = 2 ** 22;
+const FD_MAX = 2 ** 31 - 1;
+
+function usage(text: string, reason: string, hints: readonly string[] = []): PenneError {
+  return new PenneError(`use the target "${text}": ${reason}`, { usage: true, hints });
+}
+
+function pidTarget(text: string, digits: string, thread?: string): Target {
+  const pid = Number(digits);
+  if (!(pid >= 1 && pid <= PID_MAX)) throw usage(text, `a PID is a number from 1 to ${PID_MAX}`);
+  return { kind: "pid", text, pid, ...thread !== undefined && { tid: Number(thread) } };
+}
+
+function fdTarget(text: string, digits: string): Target {
+  const fd = Number(digits);
+  if (!/^\d+$/.test(digits) || fd > FD_MAX) throw usage(text, "it names no descriptor, as fd:3 would");
+  return { kind: "fd", text, fd };
+}
+
+function nameTarget(text: string, name: string): Target {
+  if (name === "" || name === "." || name === ".." || name.includes("/") || name.includes("\0")) {
+    throw usage(text, `it is no name in ${NETNS_DIRECTORY}`);
+  }
+  return { kind: "path", text, path: `${NETNS_DIRECTORY}/${name}` };
+}
+
+/**
+ * Reads a target: all digits are a PID, `fd:N` is a descriptor, what has a `/` is a path, all else a name of ip-netns(8),
+ * which `netns:NAME` says outright.
+ *
+ * Paths that are just another way to name a process or one of our descriptors, such as `/proc/7/ns/net` and
+ * `/proc/self/fd/3`, count as that: a file in /proc tells nobody when it goes.
+ *
+ * @example
+ * ```ts
+ * import { parseTarget } from "./target.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(parseTarget("blue"), { kind: "path", text: "blue", path: "/run/netns/blue" });
+ * assertEquals(parseTarget("/proc/7/ns/net"), { kind: "pid", text: "/proc/7/ns/net", pid: 7 });
+ * assertEquals(parseTarget("fd:3"), { kind: "fd", text: "fd:3", fd: 3 });
+ * ```
+ *
+ * @param text What the user has given.
+ * @returns The target.
+ * @throws {PenneError} A usage error.
+ */
+export function parseTarget(text: string): Target {
+  if (/^\d+$/.test(text)) return pidTarget(text, text);
+  const process = /^\/proc\/(\d+)(?:\/task\/(\d+))?\/ns\/net$/.exec(text);
+  if (process) return pidTarget(text, process[1]!, process[2]);
+  const descriptor = /^(?:fd:|\/dev\/fd\/|\/proc\/(?:self|thread-self)\/fd\/)(.*)$/s.exec(text);
+  if (descriptor) return fdTarget(text, descriptor[1]!);
+  if (text.startsWith("netns:")) return nameTarget(text, text.slice("netns:".length));
+  if (text.startsWith("kept:")) {
+    throw usage(text, "a kept set is no target here", [
+      "penne inspect tells the file of its net namespace, or else the PID of its holder: both are targets",
+    ]);
+  }
+  if (text.includes("\0")) throw usage(text.replaceAll("\0", "\\0"), "it has a NUL inside");
+  if (text.includes("/")) return { kind: "path", text, path: text };
+  return nameTarget(text, text);
+}

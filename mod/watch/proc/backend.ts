@@ -1,0 +1,269 @@
+// The back end of the kernel's process connector: forks, execs and exits as they happen, namespaces read from /proc.
+//
+// Theory of operation. The connector is a multicast group of netlink that one asks the kernel to speak to. Outside the
+// initial user and pid namespaces the request is ignored without an answer, so there must be an answer before anything
+// is believed. Messages are numbered by processor: a gap is a loss. unshare(2) and setns(2) tell nobody; a task's
+// namespaces are read whenever something is heard of it, those of a parent before the child's, so that a change gets its
+// place before the fork; and all of them now and then.
+
+import { SysError } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { POLL } from "../../../ffi/core/consts.ts";
+import { Block, quick } from "../../../ffi/core/quick.ts";
+import { poll } from "../../../ffi/sys/poll.ts";
+import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { call, out, self } from "../../../ffi/core/task.ts";
+import { attempt, PenneError } from "../../base/errors.ts";
+import { monotonic, suspended } from "../output/clock.ts";
+import { decodeProcEvents, encodeRequest, Gaps, PROC_CN, PROC_EVENT, type ProcEvent } from "./connector.ts";
+import type { Backend, Fact, Filter, Sights, Task } from "../facts/event.ts";
+import { type Entry, ProcTable } from "./table.ts";
+import { allNamespaces } from "../facts/sights.ts";
+
+const AF_NETLINK = 16;
+const SOCK_DGRAM = 2;
+const SOCK_FLAGS = 0o2004000; // NONBLOCK, CLOEXEC
+const NETLINK_CONNECTOR = 11;
+const CN_IDX_PROC = 1;
+const SOL_SOCKET = 1;
+const SO = { RCVBUF: 8, RCVBUFFORCE: 33 } as const;
+/** Bytes of messages that may wait: some 40,000. */
+const BUFFER = 32 << 20;
+/** Milliseconds for the kernel to answer. */
+const PATIENCE = 200;
+const ENOBUFS = 105;
+const EAGAIN = 11;
+const EINTR = 4;
+/** Messages taken at once. */
+const BATCH = 2048;
+/** Tasks whose namespaces are read again at once. */
+const RESCANNED = 500;
+/** Milliseconds between two such times, unless told otherwise. */
+export const RESCAN_INTERVAL = 1000;
+/** Nanoseconds by which a task's start may differ from the message of its fork. */
+const TOLERANCE = 50_000_000n;
+
+/** Watches by the process connector. */
+export class ProcBackend implements Backend {
+  readonly name = "proc";
+  readonly fd: Fd;
+  readonly sights: Sights = {
+    fork: "exact",
+    exec: "exact",
+    exit: "exact",
+    ns: allNamespaces("inferred"),
+    failed: "unseen",
+  };
+  readonly period: number;
+  #table: ProcTable;
+  #gaps = new Gaps();
+  #quick = quick();
+  #nr = syscallNumber("recvfrom");
+  #inbox = new Block(8192);
+  #from = new Block(12); // struct sockaddr_nl
+  #fromSize = new Block(4);
+  #lost = 0;
+  /** Losses told of that no gap has shown yet. */
+  #owed = 0;
+  #scanned = performance.now();
+  #rest: Iterator<Entry> | null = null;
+  #port: number;
+
+  /**
+   * @param filter What is wanted.
+   * @param interval Milliseconds between two readings of all namespaces.
+   * @throws {PenneError} If there is no such connector here.
+   */
+  constructor(filter: Filter, interval = RESCAN_INTERVAL) {
+    this.period = interval;
+    this.#table = new ProcTable(filter.cgroups !== undefined);
+    const what = "watch by the process connector";
+    const none = () => ["it needs CONFIG_PROC_EVENTS"];
+    this.fd = attempt(
+      what,
+      () => self.open("socket", AF_NETLINK, SOCK_DGRAM | SOCK_FLAGS, NETLINK_CONNECTOR),
+      none,
+    );
+    try {
+      const size = new Uint8Array(new Uint32Array([BUFFER]).buffer);
+      if (self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUFFORCE, size, 4) < 0) {
+        self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUF, size, 4);
+      }
+      const address = new Uint8Array(12);
+      const view = new DataView(address.buffer);
+      view.setUint16(0, AF_NETLINK, true);
+      view.setUint32(8, CN_IDX_PROC, true);
+      attempt(what, () => call(self, "bind", this.fd, address, address.length), none);
+      call(self, "getsockname", this.fd, out(address), out(new Uint8Array([12, 0, 0, 0])));
+      this.#port = view.getUint32(4, true);
+      const request = encodeRequest(PROC_CN.LISTEN, this.#port);
+      attempt(
+        what,
+        () => call(self, "sendto", this.fd, request, request.length, 0, null, 0),
+        (error) =>
+          error.code === "ECONNREFUSED"
+            ? ["it is there only in the initial network namespace"]
+            : error.code === "EPERM"
+            ? ["before Linux 6.6 it needs CAP_NET_ADMIN"]
+            : [],
+      );
+      this.#expectAnswer(what);
+    } catch (error) {
+      this.fd.close();
+      throw error;
+    }
+  }
+
+  /** Waits for the kernel's answer; what else comes meanwhile is dropped, since nobody has been promised it yet. */
+  #expectAnswer(what: string): void {
+    const end = performance.now() + PATIENCE;
+    let answered = false;
+    for (let left; !answered && (left = end - performance.now()) > 0;) {
+      poll([{ fd: this.fd, events: POLL.IN }], Math.ceil(left));
+      this.#receive((event) => {
+        this.#gaps.see(event.cpu, event.seq); // answers, to others too, are numbered like everything else
+        if (event.what === PROC_EVENT.NONE) answered = true;
+      });
+    }
+    this.#lost = 0;
+    if (!answered) {
+      throw new PenneError(`${what}: the kernel does not answer`, {
+        hints: [
+          "it speaks only to who is in the initial user and pid namespaces, and may do so since Linux 6.6 or is root",
+        ],
+      });
+    }
+  }
+
+  set breathe(breathe: () => void) {
+    this.#table.breathe = breathe;
+  }
+
+  /** Takes messages; whether there may be more. */
+  #receive(tell: (event: ProcEvent) => void): boolean {
+    const { bytes, at } = this.#inbox;
+    for (let i = 0; i < BATCH; i++) {
+      this.#fromSize.view.setUint32(0, 12, true);
+      const n = this.#quick(this.#nr, this.fd.number, at, bytes.length, 0, this.#from.at, this.#fromSize.at);
+      if (n === -EAGAIN) return false;
+      if (n === -EINTR) continue;
+      if (n === -ENOBUFS) {
+        // The numbers will tell how many; but perhaps much later.
+        this.#lost++;
+        this.#owed++;
+        continue;
+      }
+      if (n < 0) throw new SysError("recvfrom", -n);
+      // Other programs can write to us too; the kernel's port is 0.
+      if (this.#from.view.getUint32(4, true) === 0) decodeProcEvents(bytes, n, tell);
+    }
+    return true;
+  }
+
+  read(tell: (fact: Fact) => void): number {
+    this.#table.tellTo(tell);
+    this.#receive((event) => {
+      const missing = this.#gaps.see(event.cpu, event.seq);
+      if (missing > 0) {
+        const told = Math.min(missing, this.#owed);
+        this.#owed -= told;
+        this.#lost += missing - told;
+      }
+      this.#handle(event);
+    });
+    this.#rescan();
+    const lost = this.#lost;
+    this.#lost = 0;
+    return lost;
+  }
+
+  /** The task that a message is about; null if nothing can be found out any more. */
+  #entry(pid: number, tid: number): Entry | null {
+    const entry = this.#table.tasks.get(tid);
+    return entry?.pid === pid ? entry : this.#table.discover(pid, tid);
+  }
+
+  #handle(event: ProcEvent): void {
+    const table = this.#table;
+    const { what, mono, pid, tid } = event;
+    switch (what) {
+      case PROC_EVENT.FORK: {
+        const { childPid, childTid } = event;
+        const isThread = childPid !== childTid;
+        // Of a thread the parent of its process is told, not who has made it.
+        const [ppid, ptid] = isThread ? [childPid, childPid] : [pid, tid];
+        const parent = table.tasks.get(ptid);
+        if (parent) table.rescan(parent, mono);
+        else table.discover(ppid, ptid);
+        const known = table.tasks.get(childTid);
+        // The snapshot may have met it before its message was read.
+        const read = known && known.pid === childPid && this.#isStart(known, mono) ? known : null;
+        table.fork({ pid: childPid, tid: childTid, ppid, ptid }, mono, true, read);
+        return;
+      }
+      case PROC_EVENT.EXEC: {
+        const entry = this.#entry(pid, tid);
+        table.removeThreads(pid);
+        if (entry) table.exec(entry, mono, true);
+        else table.unknown("exec", pid, tid, mono, null);
+        return;
+      }
+      case PROC_EVENT.UID:
+      case PROC_EVENT.COMM: {
+        const entry = table.tasks.get(tid);
+        if (!entry) return;
+        if (what === PROC_EVENT.UID) entry.uid = event.value;
+        else entry.comm = event.comm;
+        table.rescan(entry, mono);
+        return;
+      }
+      case PROC_EVENT.EXIT: {
+        const entry = table.tasks.get(tid);
+        if (entry) table.exit(entry, mono, event.value, true);
+        else table.unknown("exit", pid, tid, mono, event.value);
+        return;
+      }
+      default:
+    }
+  }
+
+  #isStart({ start }: Entry, mono: bigint): boolean {
+    const difference = start - (mono + this.#suspended);
+    return start !== 0n && difference < TOLERANCE && difference > -TOLERANCE;
+  }
+
+  #suspended = suspended();
+
+  #rescan(): void {
+    const now = performance.now();
+    if (!this.#rest) {
+      if (now - this.#scanned < this.period) return;
+      this.#scanned = now;
+      this.#suspended = suspended();
+      this.#rest = this.#table.tasks.values();
+    }
+    const mono = monotonic();
+    for (let i = 0; i < RESCANNED; i++) {
+      const next = this.#rest.next();
+      if (next.done) {
+        this.#rest = null;
+        return;
+      }
+      this.#table.rescan(next.value, mono);
+    }
+  }
+
+  snapshot(): Task[] {
+    this.#rest = null;
+    this.#scanned = performance.now();
+    return this.#table.load(1);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.fd.closed) return;
+    // Older kernels count listeners by their requests alone.
+    const request = encodeRequest(PROC_CN.IGNORE, this.#port);
+    self.raw("sendto", this.fd, request, request.length, 0, null, 0);
+    this.fd.close();
+  }
+}

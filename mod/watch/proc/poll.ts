@@ -1,0 +1,63 @@
+// The back end for where there is no other: looks at /proc from time to time.
+
+import type { Backend, Fact, Filter, Sights, Task } from "../facts/event.ts";
+import { monotonic } from "../output/clock.ts";
+import { allNamespaces } from "../facts/sights.ts";
+import { ProcTable } from "./table.ts";
+
+/** Milliseconds between two looks, unless told otherwise. */
+export const POLL_INTERVAL = 500;
+
+/**
+ * Watches by looking at all tasks again and again; what is shorter than the interval is missed.
+ *
+ * @example
+ * ```ts
+ * import { PollBackend } from "./poll.ts";
+ * import { assert } from "@std/assert";
+ *
+ * using backend = new PollBackend({});
+ * assert(backend.snapshot().some(({ pid, slots }) => pid === Deno.pid && slots.has("net")));
+ * ```
+ */
+export class PollBackend implements Backend {
+  readonly name = "poll";
+  readonly fd = null;
+  readonly sights: Sights = {
+    fork: "inferred",
+    exec: "inferred",
+    exit: "inferred",
+    ns: allNamespaces("inferred"),
+    failed: "unseen",
+  };
+  readonly period: number;
+  #table: ProcTable;
+  #walk = 0;
+
+  /**
+   * @param filter What is wanted.
+   * @param interval Milliseconds between two looks.
+   */
+  constructor(filter: Filter, interval = POLL_INTERVAL) {
+    this.period = interval;
+    this.#table = new ProcTable(filter.cgroups !== undefined);
+  }
+
+  set breathe(breathe: () => void) {
+    this.#table.breathe = breathe;
+  }
+
+  read(tell: (fact: Fact) => void): number {
+    // Before the first snapshot there is nothing to compare with.
+    if (this.#walk === 0) return 0;
+    this.#table.tellTo(tell);
+    this.#table.compare(++this.#walk, monotonic());
+    return 0;
+  }
+
+  snapshot(): Task[] {
+    return this.#table.load(++this.#walk);
+  }
+
+  [Symbol.dispose](): void {}
+}

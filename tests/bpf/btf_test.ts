@@ -1,0 +1,88 @@
+// Reading BTF: made here, and the kernel's own against what the kernel tells elsewhere.
+
+import "../lib/preload.ts";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { test } from "../lib/helpers.ts";
+import { Btf, BTF_KIND } from "../../mod/bpf/btf.ts";
+import { buildBtf } from "../../mod/bpf/btf_build.ts";
+import { withKernelBtf } from "../../mod/bpf/kernel_btf.ts";
+
+const small = () =>
+  new Btf(buildBtf([
+    { kind: "int", name: "int", size: 4 }, // 1
+    { kind: "typedef", name: "number", type: 1 }, // 2
+    {
+      kind: "struct",
+      name: "inner",
+      size: 8,
+      members: [{ name: "a", type: 1, offset: 0 }, { name: "b", type: 2, offset: 4 }],
+    }, // 3
+    {
+      kind: "union",
+      name: "",
+      size: 8,
+      members: [{ name: "", type: 3, offset: 0 }, { name: "c", type: 1, offset: 0 }],
+    }, // 4
+    { kind: "pointer", type: 6 }, // 5
+    {
+      kind: "struct",
+      name: "outer",
+      size: 32,
+      members: [
+        { name: "first", type: 1, offset: 0 },
+        { name: "", type: 4, offset: 8 },
+        { name: "next", type: 5, offset: 16 },
+        { name: "named", type: 3, offset: 24 },
+      ],
+    }, // 6
+  ]));
+
+Deno.test("Fields are found through members without a name, whether their type has one or not", () => {
+  const btf = small();
+  const outer = btf.find("outer", BTF_KIND.STRUCT);
+  assertEquals(outer, 6);
+  assertEquals(btf.field(outer, "b"), { offset: 12, type: 2 });
+  assertEquals(btf.field(outer, "c"), { offset: 8, type: 1 });
+  assertEquals(btf.field(outer, "named.b"), { offset: 28, type: 2 });
+  assertEquals(btf.field(outer, "named"), { offset: 24, type: 3 });
+  assertEquals(btf.field(outer, "none"), undefined);
+  assertEquals(btf.field(outer, "first.none"), undefined);
+});
+
+Deno.test("Types are followed through pointers and typedefs", () => {
+  const btf = small();
+  const next = btf.field(6, "next")!;
+  assertEquals(btf.target(next.type), 6);
+  assertEquals(btf.strip(2), 1);
+  assertEquals(btf.size(2), 4);
+  assertEquals(btf.target(1), 0);
+  assertEquals(btf.name(6), "outer");
+  assertEquals(btf.count, 6);
+  assertEquals(btf.find("outer", BTF_KIND.TYPEDEF), 0);
+  assertEquals(btf.find("nothing", BTF_KIND.STRUCT), 0);
+});
+
+Deno.test("What is no BTF, or is cut off, is refused", () => {
+  assertThrows(() => new Btf(new Uint8Array(10)), RangeError, "not BTF");
+  assertThrows(() => new Btf(new Uint8Array(100)), RangeError, "not BTF");
+  const whole = buildBtf([{ kind: "int", name: "int", size: 4 }]);
+  assertThrows(() => new Btf(whole.subarray(0, whole.length - 2)), RangeError, "cut off");
+});
+
+test("The running kernel's BTF has the structures that watching needs", {}, () => {
+  withKernelBtf((btf) => {
+    const task = btf.find("task_struct", BTF_KIND.STRUCT);
+    const comm = btf.field(task, "comm")!;
+    assertEquals(btf.kind(btf.strip(comm.type)), BTF_KIND.ARRAY);
+    assertEquals(btf.size(btf.field(task, "pid")!.type), 4);
+    const nsproxy = btf.target(btf.field(task, "nsproxy")!.type);
+    assertEquals(btf.name(nsproxy), "nsproxy");
+    const net = btf.target(btf.field(nsproxy, "net_ns")!.type);
+    assertEquals(btf.name(net), "net");
+    assertEquals(btf.size(btf.field(net, "ns.inum")!.type), 4);
+    const exit = btf.parameters(btf.find("btf_trace_sys_exit", BTF_KIND.TYPEDEF));
+    assertEquals(exit.length, 3);
+    assertEquals(btf.name(btf.target(exit[1]!)), "pt_regs");
+    assert(btf.count > 10_000);
+  });
+});

@@ -1,0 +1,326 @@
+// `penne attach` where somebody gets in its way: races, odd files, hostile namespaces, odd hosts.
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { asUser, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";
+import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
+
+const NEEDS = { root: true, programs: ["ip", "nsenter", "unshare"] };
+
+async function linksIn(pid: number, path = `/proc/${pid}/ns/net`): Promise<string[]> {
+  const text = await must(["nsenter", `--net=${path}`, "--", "ip", "-j", "link"]);
+  return JSON.parse(text).map(({ ifname }: { ifname: string }) => ifname);
+}
+
+/** A process in a net namespace of its own. */
+async function sleeper(lab: NetLab): Promise<Daemon> {
+  const daemon = lab.start(["unshare", "--net", "sleep", "1000"]);
+  const own = Deno.readLinkSync("/proc/self/ns/net");
+  await until("it has its namespace", () => Deno.readLinkSync(`/proc/${daemon.child.pid}/ns/net`) !== own);
+  return daemon;
+}
+
+async function codeOf(daemon: Daemon, seconds = 10): Promise<number> {
+  let over = false;
+  daemon.ended.then(() => over = true);
+  await until(`penne has ended: ${daemon.output()}${daemon.errors()}`, () => over, seconds);
+  return (await daemon.ended).code;
+}
+
+test("A name that goes at any moment of the set-up is never served on", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  for (let i = 0; i < 25; i++) {
+    const guest = await lab.netns("race");
+    const holder = lab.start(lab.in(guest, ["sleep", "1000"])); // so that only the name goes
+    const daemon = lab.start(lab.in(lab.host, [penne(), "attach", guest]));
+    await new Promise((resolve) => setTimeout(resolve, 20 + i * 4));
+    await must(["ip", "netns", "del", guest]);
+    assert([0, 1].includes(await codeOf(daemon)), daemon.errors());
+    assertEquals(await linksIn(holder.child.pid), ["lo"]);
+    holder.child.kill("SIGKILL");
+  }
+});
+
+test("A thread's path means the thread's namespace", { ...NEEDS, programs: ["perl"] }, async () => {
+  await using lab = await NetLab.open();
+  // syscall(2): a second thread would need a library; a clone that shares everything but the namespace is one.
+  const script = `
+    use Config; die "no threads" unless $Config{useithreads}; require threads; $| = 1;
+    syscall(${Deno.build.arch === "x86_64" ? 272 : 97}, 0x40000000);
+    my $t = threads->create(sub {
+      syscall(${Deno.build.arch === "x86_64" ? 272 : 97}, 0x40000000);
+      print syscall(${Deno.build.arch === "x86_64" ? 186 : 178}) . "\\n"; sleep 1000;
+    });
+    $t->join();`;
+  const daemon = lab.start(["perl", "-e", script]);
+  await until("it has its thread", () => /^\d+\n/.test(daemon.output()));
+  const [pid, tid] = [daemon.child.pid, Number(daemon.output())];
+  const attached = await lab.attach([`/proc/${pid}/task/${tid}/ns/net`]);
+  assertEquals(await linksIn(pid, `/proc/${pid}/task/${tid}/ns/net`), ["lo", "tap0"]);
+  assertEquals(await linksIn(pid), ["lo"]);
+  daemon.child.kill("SIGKILL");
+  assertEquals(await codeOf(attached), 0);
+});
+
+test("A PID means one of penne's own pid namespace, whichever /proc there is", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  // Inside, /proc is still the one outside, where that number is another process, or none.
+  const script = `unshare --net sleep 1000 & sleep 0.3; "$0" attach --status-fd 1 $!`;
+  const argv = ["unshare", "--fork", "--pid", "--kill-child", "sh", "-c", script, penne()];
+  const daemon = lab.start(lab.in(lab.host, argv));
+  await until("penne is ready", () => daemon.output().includes('"event":"ready"'));
+  const inum = Number(/"inum":(\d+)/.exec(daemon.output())![1]);
+  const sleeping = processes().find(({ pid, cmdline }) => {
+    return cmdline[0] === "sleep" && Deno.readLinkSync(`/proc/${pid}/ns/net`) === `net:[${inum}]`;
+  });
+  assert(sleeping, "it is the namespace of the process inside");
+  assertEquals(await linksIn(sleeping!.pid), ["lo", "tap0"]);
+});
+
+test("A FIFO, a device or a directory as target is refused at once", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const directory = await Deno.makeTempDir({ prefix: "penne-odd-" });
+  lab.defer(() => Deno.remove(directory, { recursive: true }));
+  await must(["mkfifo", `${directory}/fifo`]);
+  for (const target of [`${directory}/fifo`, "/dev/null", directory]) {
+    const { code, stderr } = await lab.run(lab.host, ["timeout", "5", penne(), "attach", target]);
+    assertEquals(code, 1, stderr);
+    assertMatch(stderr, /it is not a namespace\n/);
+  }
+});
+
+test("A pid file replaces nothing but a file", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const guest = await lab.netns("guest");
+  const directory = await Deno.makeTempDir({ prefix: "penne-odd-" });
+  lab.defer(() => Deno.remove(directory, { recursive: true }));
+  await must(["mknod", `${directory}/null`, "c", "1", "3"]);
+  await Deno.symlink("/etc/hostname", `${directory}/link`);
+  await Deno.mkdir(`${directory}/directory`);
+  for (const name of ["null", "link", "directory"]) {
+    const before = await Deno.lstat(`${directory}/${name}`);
+    const { code, stderr } = await lab.run(lab.host, [penne(), "attach", "--pid-file", `${directory}/${name}`, guest]);
+    assertEquals(code, 1, stderr);
+    assertMatch(stderr, /there is something else of that name/);
+    assertEquals((await Deno.lstat(`${directory}/${name}`)).mode, before.mode);
+  }
+  assert(!(await lab.json(guest, "link"))[0].flags.includes("UP"), "loopback is as before");
+});
+
+test("A reader of status lines that does not read stops nothing", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const guest = await lab.netns("guest");
+  // A pipe that is full, and that nobody reads.
+  const script = `dd if=/dev/zero bs=65536 count=1 2>/dev/null; exec "$0" attach --status-fd 1 --ready-fd 2 ${guest}`;
+  const [program, ...args] = lab.in(lab.host, ["sh", "-c", script, penne()]);
+  const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
+  const reader = child.stderr.getReader();
+  let said = "";
+  try {
+    for (let part; !said.includes("ready\n") && !(part = await reader.read()).done;) {
+      said += new TextDecoder().decode(part.value);
+    }
+    child.kill("SIGTERM");
+    assertEquals((await child.status).code, 0);
+    for (let part; !(part = await reader.read()).done;) said += new TextDecoder().decode(part.value);
+  } finally {
+    reader.releaseLock();
+    await Promise.all([child.stdout.cancel(), child.stderr.cancel()]);
+  }
+  assertMatch(said, /descriptor 1 is not read from: a line is lost/);
+});
+
+test("A name of another mount namespace, below /proc/PID/root, is watched too", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const name = `penne-${Deno.pid}-hidden`;
+  const script =
+    `mount --make-rprivate /; ip netns add ${name}; echo made; read line; ip netns del ${name}; exec sleep 1000`;
+  const daemon = lab.start(["unshare", "--mount", "sh", "-c", script], { stdin: "piped" });
+  lab.defer(() => Deno.remove(`/run/netns/${name}`).catch(() => {}));
+  await until("it is made", () => daemon.output() === "made\n");
+  const path = `/proc/${daemon.child.pid}/root/run/netns/${name}`;
+  const attached = await lab.attach([path]);
+  const waiting = await sh([penne(), "wait", "--for", "gone", "--timeout", "0.3", path]);
+  assertEquals(waiting.code, 124, "it is there");
+  const writer = daemon.child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode("go\n"));
+  assertEquals(await codeOf(attached), 0);
+  await writer.close().catch(() => {});
+});
+
+test("In the background descriptors 0 to 2 can be targets too", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  for (const number of [0, 1, 2]) {
+    const guest = await lab.netns("guest");
+    const pidFile = `${await Deno.makeTempDir({ prefix: "penne-odd-" })}/pid`;
+    lab.defer(() => Deno.remove(pidFile.replace(/\/pid$/, ""), { recursive: true }));
+    const script = `exec "$0" attach --background --pid-file ${pidFile} fd:${number} ${number}</run/netns/${guest}`;
+    const { code } = await lab.run(lab.host, ["sh", "-c", script, penne()]);
+    assertEquals(code, 0, `fd:${number}`);
+    assertEquals((await lab.json(guest, "link")).map(({ ifname }) => ifname), ["lo", "tap0"]);
+    const pid = Number(await Deno.readTextFile(pidFile));
+    await must(["ip", "netns", "del", guest]);
+    await until("penne has left", () => !processes().some((process) => process.pid === pid));
+  }
+});
+
+test(
+  "An agent that is stopped in a hostile user namespace costs seconds, and no more",
+  { ...NEEDS, user: true },
+  async () => {
+    await using lab = await NetLab.open();
+    const before = processes().filter(isAgent).map(({ pid }) => pid);
+    // All within a pid namespace of the test's own, since the attacker stops all that it can see and may.
+    const script = `
+    ${asUser(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"]).join(" ")} &
+    victim=$!; sleep 0.5
+    ${
+      asUser(["nsenter", "--user", "--preserve-credentials"]).join(" ")
+    } --target $victim sh -c 'while :; do kill -STOP -1; done' 2>/dev/null &
+    sleep 0.3; timeout 12 "$0" attach $victim; echo "code $?"`;
+    const argv = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "sh", "-c", script, penne()];
+    const daemon = lab.start(lab.in(lab.host, argv), { cwd: "/" });
+    await until("penne has given up, or was faster and has been ended", () => /code \d/.test(daemon.output()), 30);
+    assertMatch(daemon.output(), /code (1|124)\n/);
+    assertEquals((await daemon.child.status).code, 0); // the script's: all that it has started is killed with it
+    await until("no agent is left", () => processes().filter(isAgent).every(({ pid }) => before.includes(pid)));
+  },
+);
+
+test("A mount over its directory takes a name away, and so does a link turned elsewhere", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const top = await Deno.makeTempDir({ prefix: "penne-odd-" });
+  lab.defer(() => sh(["sh", "-c", `umount ${top}/a; umount ${top}/*/name; rm -r ${top}`]).then(() => {}));
+  for (const name of ["a", "b"]) {
+    await Deno.mkdir(`${top}/${name}`);
+    await Deno.writeTextFile(`${top}/${name}/name`, "");
+    const { child } = await sleeper(lab);
+    await must(["mount", "--bind", `/proc/${child.pid}/ns/net`, `${top}/${name}/name`]);
+  }
+  await Deno.symlink("b", `${top}/link`);
+  const linked = await lab.attach([`${top}/link/name`]);
+  await must(["ln", "-sfn", "a", `${top}/link`]);
+  assertEquals(await codeOf(linked), 0);
+  const shadowed = await lab.attach([`${top}/a/name`]);
+  await must(["mount", "-t", "tmpfs", "none", `${top}/a`]);
+  assertEquals(await codeOf(shadowed), 0);
+});
+
+test("The interface being removed is told of for a descriptor too", { ...NEEDS, kernel: "6.18" }, async () => {
+  await using lab = await NetLab.open();
+  const guest = await lab.netns("guest");
+  const daemon = lab.start(
+    lab.in(lab.host, ["sh", "-c", `exec "$0" attach --status-fd 1 fd:7 7</run/netns/${guest}`, penne()]),
+  );
+  await until("penne is ready", () => daemon.output().includes('"event":"ready"'));
+  await lab.ip(guest, "link", "del", "tap0");
+  assertEquals(await codeOf(daemon), 1);
+});
+
+test("More targets than the soft limit on open files", { ...NEEDS, programs: ["prlimit"] }, async () => {
+  await using lab = await NetLab.open();
+  const guests: string[] = [];
+  for (let i = 0; i < 30; i++) guests.push(await lab.netns(`f${i}`));
+  const daemon = lab.start(
+    lab.in(lab.host, ["prlimit", "--nofile=50:4096", penne(), "attach", "--status-fd", "1", ...guests]),
+  );
+  await until("penne is ready", () => daemon.output().includes('"event":"ready"') || daemon.errors() !== "", 20);
+  assertEquals(daemon.errors(), "");
+  daemon.child.kill("SIGTERM");
+  assertEquals(await codeOf(daemon), 0);
+});
+
+test("A signal during the set-up of many targets ends it soon, and undoes it", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const guests: string[] = [];
+  for (let i = 0; i < 40; i++) guests.push(await lab.netns(`s${i}`));
+  const daemon = lab.start(lab.in(lab.host, [penne(), "attach", ...guests]));
+  while ((await lab.json(guests[2]!, "link")).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+  daemon.child.kill("SIGTERM");
+  assertEquals(await codeOf(daemon), 1);
+  assertMatch(daemon.errors(), /a signal has come meanwhile/);
+  for (const guest of [guests[0]!, guests[39]!]) {
+    const links = await lab.json(guest, "link");
+    assertEquals(links.map(({ ifname, flags }) => [ifname, flags.includes("UP")]), [["lo", false]]);
+  }
+});
+
+/** What penne has warned of for a host, and the routes inside. */
+async function withHost(
+  make: (lab: NetLab, ip: (line: string) => Promise<string>) => Promise<unknown>,
+  prepare: (lab: NetLab, guest: string) => Promise<unknown> = () => Promise.resolve(),
+  args: string[] = [],
+): Promise<{ warnings: string; routes4: string; routes6: string; name: string }> {
+  await using lab = await NetLab.open();
+  await make(lab, (line) => lab.ip(lab.host, ...line.split(" ")));
+  const guest = await lab.netns("guest");
+  await prepare(lab, guest);
+  const daemon = await lab.attach([...args, guest]);
+  const routes4 = await lab.ip(guest, "-4", "route");
+  const routes6 = await lab.ip(guest, "-6", "route");
+  daemon.child.kill("SIGTERM");
+  assertEquals(await codeOf(daemon), 0);
+  return { warnings: daemon.errors(), routes4, routes6, name: /"interface":"([^"]*)"/.exec(daemon.output())![1]! };
+}
+
+test("Odd hosts and targets: nothing fails, and nothing is left out without a word", NEEDS, async (t) => {
+  await t.step("the target has a route without a way, said to be the kernel's", async () => {
+    const { routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
+      await lab.ip(guest, "route", "add", "blackhole", "10.3.0.0/16", "proto", "kernel");
+    });
+    assertMatch(routes4, /blackhole 10\.3\.0\.0\/16/);
+    assertMatch(routes4, /default via 192\.0\.2\.1/);
+  });
+  await t.step("an address whose peer is no address", async () => {
+    const { routes4 } = await withHost(async (_lab, ip) => {
+      await ip("addr add 10.9.0.1 peer 0.0.0.0/0 dev up0");
+      await ip("addr add 192.0.2.2/24 dev up0");
+      await ip("route add default via 192.0.2.1");
+    });
+    assertMatch(routes4, /default via 192\.0\.2\.1/);
+  });
+  await t.step("the target has a default route already", async () => {
+    const { warnings, routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
+      await lab.ip(guest, "link", "add", "own0", "type", "veth", "peer", "name", "own1");
+      await lab.ip(guest, "addr", "add", "10.1.1.1/24", "dev", "own0");
+      await lab.ip(guest, "link", "set", "own0", "up");
+      await lab.ip(guest, "route", "add", "default", "dev", "own0");
+    });
+    assertMatch(warnings, /the route default via 192\.0\.2\.1 is left out: there is another one/);
+    assertMatch(routes4, /default dev own0/);
+  });
+  await t.step("several default routes of one metric", async () => {
+    const { routes4, routes6, warnings } = await withHost(async (lab, ip) => {
+      await lab.usual();
+      await ip("route append default via 192.0.2.9");
+      await ip("-6 route append default via 2001:db8::9");
+    });
+    assertEquals(warnings, "");
+    assertMatch(routes4, /default via 192\.0\.2\.1 .*\ndefault via 192\.0\.2\.9/);
+    for (const gateway of ["2001:db8::1", "2001:db8::9"]) assert(routes6.includes(`via ${gateway} `), routes6);
+  });
+  await t.step("a default route for one type of service alone", async () => {
+    const { name } = await withHost(async (lab, ip) => {
+      await lab.usual();
+      await ip("link add up1 type veth peer name other1");
+      await ip("link set up1 up");
+      await ip("addr add 198.51.100.2/24 dev up1");
+      await ip("route add default via 198.51.100.1 tos 0x10");
+    });
+    assertEquals(name, "up0");
+  });
+  await t.step("routes through nexthop objects that the kernel does not expand", async () => {
+    const { warnings } = await withHost(async (lab, ip) => {
+      await lab.usual();
+      await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0"]));
+      await ip("nexthop add id 7 via 192.0.2.7 dev up0");
+      await ip("route add 10.7.0.0/16 nhid 7");
+    });
+    assertMatch(warnings, /10\.7\.0\.0\/16 is left out: its way is a nexthop object/);
+  });
+  await t.step("loopback as the template", async () => {
+    await using lab = await NetLab.open();
+    const guest = await lab.netns("guest");
+    const { code, stderr } = await lab.run(lab.host, [penne(), "attach", "-i", "lo", guest]);
+    assertEquals(code, 2, stderr);
+  });
+});

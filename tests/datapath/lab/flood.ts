@@ -1,0 +1,141 @@
+// Many flows at once: `serve ADDRESS PORT` echoes TCP and UDP; `flows tcp|udp ADDRESS PORT COUNT` opens that many, has each
+// echo once, waits for a line on standard input, and has each echo again. Raw sockets on one reactor: Deno's own cost more.
+
+import { bind, connect, E, receiveAt, sendAt, socket } from "../../../ffi/net/socket.ts";
+import { MSG, SOCK } from "../../../ffi/net/constants.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { Block } from "../../../ffi/core/quick.ts";
+import { call, out, self } from "../../../ffi/core/task.ts";
+import { parseIp } from "../../../mod/inet/ip.ts";
+import { words } from "../../../mod/datapath/netif/rules.ts";
+import { Reactor } from "../../../mod/reactor/reactor.ts";
+
+const [mode, ...rest] = Deno.args;
+const reactor = new Reactor();
+const memory = new Block(65536);
+
+function serve(address: string, port: number): void {
+  const target = words(parseIp(address)!);
+  const listener = socket(target.family, SOCK.STREAM);
+  call(self, "setsockopt", listener, 1, 2, new Uint8Array([1, 0, 0, 0]), 4);
+  if (bind(listener, target, port) < 0) throw new Error("bind");
+  call(self, "listen", listener, 4096);
+  reactor.watch(new Fd(listener), EPOLL.IN, () => {
+    for (;;) {
+      const s = self.raw("accept4", listener, null, null, SOCK.NONBLOCK | SOCK.CLOEXEC);
+      if (s < 0) return;
+      const fd = new Fd(s);
+      const watched = reactor.watch(fd, EPOLL.IN, () => {
+        const n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
+        if (n > 0) sendAt(s, memory.at, n, MSG.DONTWAIT | MSG.NOSIGNAL);
+        else if (n !== E.AGAIN) {
+          fd.close();
+          watched.remove();
+        }
+      });
+    }
+  });
+  const datagrams = socket(target.family, SOCK.DGRAM);
+  call(self, "setsockopt", datagrams, 1, 8, new Uint8Array([0, 0, 32, 0]), 4);
+  if (bind(datagrams, target, port) < 0) throw new Error("bind");
+  const from = new Uint8Array(28);
+  const data = new Uint8Array(2048);
+  const length = new Uint32Array([28]);
+  reactor.watch(new Fd(datagrams), EPOLL.IN, () => {
+    for (let i = 0; i < 256; i++) {
+      length[0] = 28;
+      const flags = MSG.DONTWAIT;
+      const n = self.raw("recvfrom", datagrams, out(data), 2048, flags, out(from), out(new Uint8Array(length.buffer)));
+      if (n < 0) return;
+      self.raw("sendto", datagrams, data, n, flags, from.subarray(0, length[0]!), length[0]!);
+    }
+  });
+  console.log("ready");
+  reactor.run();
+}
+
+/** Waits for a line on standard input. */
+function line(): void {
+  Deno.stdin.readSync(new Uint8Array(64));
+}
+
+function flows(kind: string, address: string, port: number, count: number): void {
+  const target = words(parseIp(address)!);
+  const sockets: number[] = [];
+  const outcome: Record<string, number> = {};
+  const note = (what: string) => outcome[what] = (outcome[what] ?? 0) + 1;
+  const type = kind === "tcp" ? SOCK.STREAM : SOCK.DGRAM;
+  const waiting = new Set<number>();
+  let round = 0;
+  const ask = (s: number) => {
+    memory.view.setUint32(0, s);
+    memory.view.setUint32(4, round);
+    const n = sendAt(s, memory.at, 8, MSG.DONTWAIT | MSG.NOSIGNAL);
+    if (n < 0) {
+      note(`send ${n}`);
+      waiting.delete(s);
+    }
+  };
+  const open = () => {
+    const s = socket(target.family, type);
+    if (s < 0) return note(`socket ${s}`);
+    const error = connect(s, target, port);
+    if (error < 0 && error !== E.INPROGRESS) return note(`connect ${error}`);
+    sockets.push(s);
+    waiting.add(s);
+    let connected = kind === "udp";
+    if (connected) ask(s);
+    const watched = reactor.watch(new Fd(s), EPOLL.IN | EPOLL.OUT | EPOLL.ET, (events) => {
+      if (!connected && events & EPOLL.OUT && !(events & EPOLL.ERR)) {
+        connected = true;
+        ask(s);
+      }
+      const n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
+      if (n === E.AGAIN) return;
+      if (n === 8 && memory.view.getUint32(0) === s && memory.view.getUint32(4) === round) note(`echo ${round}`);
+      else {
+        note(n < 0 ? `error ${n}` : n === 0 ? "end" : "wrong echo");
+        watched.remove();
+      }
+      waiting.delete(s);
+    });
+  };
+  const settle = (seconds: number) => {
+    const end = performance.now() + seconds * 1000;
+    let asked = performance.now();
+    while (waiting.size > 0 && performance.now() < end) {
+      reactor.turn(100);
+      if (kind === "udp" && performance.now() - asked > 1000) { // datagrams may be lost
+        asked = performance.now();
+        for (const s of waiting) ask(s);
+      }
+    }
+    if (waiting.size > 0) outcome.silent = waiting.size;
+  };
+  // Not more at once than anybody's queue holds.
+  for (let i = 0; i < count; i += 100) {
+    for (let j = 0; j < Math.min(100, count - i); j++) open();
+    const end = performance.now() + 2000;
+    while (waiting.size > 50 && performance.now() < end) reactor.turn(10);
+  }
+  settle(20);
+  console.log(JSON.stringify(outcome));
+  line();
+  round = 1;
+  delete outcome.silent;
+  for (let i = 0; i < sockets.length; i += 100) {
+    for (const s of sockets.slice(i, i + 100)) {
+      waiting.add(s);
+      ask(s);
+    }
+    const end = performance.now() + 1000;
+    while (waiting.size > 50 && performance.now() < end) reactor.turn(10);
+  }
+  settle(20);
+  console.log(JSON.stringify(outcome));
+  line();
+}
+
+if (mode === "serve") serve(rest[0]!, Number(rest[1]));
+else flows(rest[0]!, rest[1]!, Number(rest[2]), Number(rest[3]));

@@ -1,0 +1,48 @@
+// Executes a command on a kernel that does not remember how far a TCP socket was peeked at, as Linux before 6.9: a filter
+// (seccomp(2)) refuses SO_PEEK_OFF.
+
+import { exec } from "../../../ffi/sys/process.ts";
+import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { address } from "../../../ffi/core/memory.ts";
+import { call, self } from "../../../ffi/core/task.ts";
+import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+
+const SECCOMP_SET_MODE_FILTER = 1;
+const EOPNOTSUPP = 95;
+/** Offsets in `struct seccomp_data`. */
+const AT = { NR: 0, LEVEL: 16 + 8, OPTION: 16 + 16 };
+/** bpf(4): load a word, jump if equal, return. */
+const [LOAD, JUMP_EQUAL, RETURN] = [0x20, 0x15, 0x06];
+const [ALLOW, ERRNO] = [0x7fff0000, 0x00050000];
+
+const instructions: [code: number, jumpTrue: number, jumpFalse: number, k: number][] = [
+  [LOAD, 0, 0, AT.NR],
+  [JUMP_EQUAL, 0, 5, syscallNumber("setsockopt")],
+  [LOAD, 0, 0, AT.LEVEL],
+  [JUMP_EQUAL, 0, 3, SOL_SOCKET],
+  [LOAD, 0, 0, AT.OPTION],
+  [JUMP_EQUAL, 0, 1, SO.PEEK_OFF],
+  [RETURN, 0, 0, ERRNO | EOPNOTSUPP],
+  [RETURN, 0, 0, ALLOW],
+];
+const filter = new Uint8Array(8 * instructions.length);
+instructions.forEach(([code, jumpTrue, jumpFalse, k], i) => {
+  const view = new DataView(filter.buffer, 8 * i);
+  view.setUint16(0, code, true);
+  view.setUint8(2, jumpTrue);
+  view.setUint8(3, jumpFalse);
+  view.setUint32(4, k, true);
+});
+const program = new Uint8Array(16);
+new DataView(program.buffer).setUint16(0, instructions.length, true);
+new DataView(program.buffer).setBigUint64(8, address(filter), true);
+call(self, "seccomp", SECCOMP_SET_MODE_FILTER, 0, program);
+
+const environment = Object.entries(Deno.env.toObject()).map(([name, value]) =>
+  new TextEncoder().encode(`${name}=${value}`)
+);
+const [command] = Deno.args;
+for (const directory of command!.includes("/") ? [""] : Deno.env.get("PATH")!.split(":").map((path) => `${path}/`)) {
+  exec(self, `${directory}${command}`, Deno.args, environment);
+}
+throw new Error(`cannot execute ${command}`);

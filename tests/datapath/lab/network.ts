@@ -1,0 +1,349 @@
+// A small network for tests: a "peer", a "host" beside it, and guests that only penne connects with the host: the compiled
+// program, run by a user without privileges, who owns the guests.
+
+import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { asUser, penne, ROOT } from "../../lib/helpers.ts";
+
+/** How the network is to be. */
+export interface Plan {
+  /** MTU of the guests' interface. */
+  mtu?: number;
+  /** Number of guests. */
+  guests?: number;
+  /** Whether guests have the host's own addresses, copied. */
+  copy?: boolean;
+  /** More options of `penne attach`. */
+  options?: string[];
+  /** A directory that penne has as its /etc. */
+  etc?: string;
+  /**
+   * A relay that loses, repeats, reorders and delays: between the namespace and penne ("inside"), or between the host and
+   * the peer ("outside").
+   */
+  relay?: { where: "inside" | "outside"; delay: number; jitter: number; loss: number; repeat: number };
+  /** Open files that penne may have. */
+  files?: number;
+  /** Whether the kernel is to be as one that does not remember how far a TCP socket was peeked at (before Linux 6.9). */
+  forgetsPeeks?: boolean;
+}
+
+/** One family of a guest. */
+interface Family {
+  address: string;
+  prefix: number;
+  gateway: string;
+}
+
+/** Addresses. */
+export const HOST4 = "198.51.100.1";
+export const PEER4 = "198.51.100.2";
+export const HOST6 = "2001:db8:1::1";
+export const PEER6 = "2001:db8:1::2";
+export const GUEST4: Family = { address: "10.77.0.2", prefix: 24, gateway: "10.77.0.1" };
+export const GUEST6: Family = { address: "fd77::2", prefix: 64, gateway: "fd77::1" };
+
+let serial = 0;
+
+/** Waits until a condition holds; fails after some seconds. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
+  const end = Date.now() + seconds * 1000;
+  while (!await condition()) {
+    if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Runs a command; answers its standard output. */
+export async function must(argv: string[]): Promise<string> {
+  const [program, ...args] = argv;
+  const { success, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null" }).output();
+  const text = new TextDecoder();
+  if (!success) throw new Error(`${argv.join(" ")}: ${text.decode(stderr)}${text.decode(stdout)}`);
+  return text.decode(stdout);
+}
+
+/** A command line in a namespace. */
+export function within(netns: string, argv: string[]): string[] {
+  return ["ip", "netns", "exec", netns, ...argv];
+}
+
+/** The network; disposing of it ends everything in it. */
+export class Network implements AsyncDisposable {
+  readonly host: string;
+  readonly peer: string;
+  readonly guests: string[];
+  #children: Deno.ChildProcess[] = [];
+  #server: Deno.ChildProcess | undefined;
+  #status: ReadableStreamDefaultReader<string> | undefined;
+  /** Keeps the guests alive. */
+  #keeper: Deno.ChildProcess | undefined;
+
+  constructor(readonly plan: Plan) {
+    const prefix = `pdp${Deno.pid}x${serial++}`;
+    this.host = `${prefix}h`;
+    this.peer = `${prefix}p`;
+    this.guests = Array.from({ length: plan.guests ?? 1 }, (_, i) => `${prefix}g${i}`);
+  }
+
+  /** The first guest; behind a relay inside, the one that is behind it. */
+  get guest(): string {
+    return this.plan.relay?.where === "inside" ? this.#middle : this.guests[0]!;
+  }
+
+  /** What is in the middle: the relay outside, or the guest behind the relay. */
+  get #middle(): string {
+    return `${this.host}m`;
+  }
+
+  /** Starts the relay between two interfaces of a namespace. */
+  async #relay(netns: string, a: string, b: string): Promise<void> {
+    const script = `${ROOT}tests/datapath/lab/relay.ts`;
+    const flags = ["run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded"];
+    const argv = [Deno.execPath(), ...flags, script, a, b, JSON.stringify(this.plan.relay)];
+    const child = this.spawn(netns, argv, { stdout: "piped", stderr: "inherit" });
+    const reader = child.stdout.getReader();
+    await reader.read();
+    reader.cancel();
+  }
+
+  /** Puts a guest behind a relay: the namespace with the tap becomes the relay's. */
+  async #behindRelay(): Promise<void> {
+    const relay = this.guests[0]!;
+    const guest = this.#middle;
+    await must(["ip", "netns", "add", guest]);
+    await must(["ip", "-n", relay, "link", "add", "in0", "type", "veth", "peer", "name", "eth0", "netns", guest]);
+    await this.must(relay, ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
+    await must(["ip", "-n", relay, "link", "set", "in0", "mtu", `${this.plan.mtu ?? 65520}`, "up"]);
+    const inside = (...args: string[]) => must(["ip", "-n", guest, ...args]);
+    await inside("link", "set", "lo", "up");
+    await inside("link", "set", "eth0", "mtu", `${this.plan.mtu ?? 65520}`, "up");
+    for (const { address, prefix, gateway } of [GUEST4, GUEST6]) {
+      const nodad = address.includes(":") ? ["nodad"] : [];
+      await inside("addr", "add", `${address}/${prefix}`, "dev", "eth0", ...nodad);
+      await inside("route", "add", "default", "via", gateway, "dev", "eth0");
+    }
+  }
+
+  /** Makes the guests: network namespaces of the user's own. */
+  async #makeGuests(): Promise<void> {
+    const one = `unshare --net sh -c 'echo $$; exec sleep 3600' <&- &`;
+    const script = `for i in $(seq ${this.guests.length}); do ${one} done; wait`;
+    const [program, ...args] = asUser(["unshare", "--user", "--map-root-user", "sh", "-c", script]);
+    this.#keeper = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
+    const reader = this.#keeper.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    let said = "";
+    while (said.split("\n").length <= this.guests.length) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error("the guests could not be made");
+      said += value;
+    }
+    await reader.cancel();
+    const pids = said.trim().split("\n");
+    for (const [i, guest] of this.guests.entries()) {
+      await must(["ip", "netns", "attach", guest, pids[i]!]);
+      await must(["ip", "-n", guest, "link", "set", "lo", "up"]);
+    }
+  }
+
+  async make(): Promise<void> {
+    const { host, peer } = this;
+    for (const netns of [host, peer]) await must(["ip", "netns", "add", netns]);
+    await this.#makeGuests();
+    if (this.plan.relay?.where === "outside") {
+      const middle = this.#middle;
+      await must(["ip", "netns", "add", middle]);
+      await this.must(middle, ["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"]);
+      await must(["ip", "-n", host, "link", "add", "veth0", "type", "veth", "peer", "name", "left0", "netns", middle]);
+      await must(["ip", "-n", peer, "link", "add", "veth0", "type", "veth", "peer", "name", "right0", "netns", middle]);
+      for (const name of ["left0", "right0"]) await must(["ip", "-n", middle, "link", "set", name, "up"]);
+    } else {
+      await must(["ip", "-n", host, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", peer]);
+    }
+    const ends = [[host, HOST4, HOST6, PEER4, PEER6], [peer, PEER4, PEER6, HOST4, HOST6]] as const;
+    for (const [netns, a4, a6, gateway4, gateway6] of ends) {
+      await must(["ip", "-n", netns, "link", "set", "lo", "up"]);
+      await must(["ip", "-n", netns, "link", "set", "veth0", "up"]);
+      await must(["ip", "-n", netns, "addr", "add", `${a4}/24`, "dev", "veth0"]);
+      await must(["ip", "-n", netns, "addr", "add", `${a6}/64`, "dev", "veth0", "nodad"]);
+      await must(["ip", "-n", netns, "route", "add", "default", "via", gateway4]);
+      await must(["ip", "-n", netns, "route", "add", "default", "via", gateway6]);
+    }
+    await must(within(host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
+  }
+
+  /** The command line that starts penne. */
+  #command(): string[] {
+    const { plan } = this;
+    const families = plan.copy ? [] : [GUEST4, GUEST6].flatMap(({ address, prefix, gateway }) => [
+      ...["--address", `${address}/${prefix}`],
+      ...["--gateway", gateway],
+    ]);
+    const options = ["--status-fd", "1", "--ns-ifname", "tap0", "--mtu", `${plan.mtu ?? 65520}`, ...families];
+    if (plan.relay?.where === "inside") options.push("--no-config-net");
+    const attach = asUser([penne(), "attach", ...options, ...plan.options ?? [], ...this.guests]);
+    const limited = plan.files === undefined ? attach : ["prlimit", `--nofile=${plan.files}:${plan.files}`, ...attach];
+    const script = `mount --bind ${plan.etc} /etc && exec "$@"`;
+    const behind = plan.etc === undefined ? limited : ["unshare", "--mount", "sh", "-c", script, "sh", ...limited];
+    const forgetful = `${ROOT}tests/datapath/lab/forgetful.ts`;
+    const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", forgetful];
+    return within(this.host, plan.forgetsPeeks ? [...deno, ...behind] : behind);
+  }
+
+  /** Starts penne on the host. */
+  async serve(): Promise<void> {
+    const { plan } = this;
+    if (plan.relay?.where === "inside") await this.#behindRelay();
+    const [program, ...args] = this.#command();
+    const child = new Deno.Command(program!, { args, cwd: "/", stdin: "null", stdout: "piped", stderr: "inherit" })
+      .spawn();
+    this.#server = child;
+    this.#status = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    for (let said = ""; !said.includes('"event":"ready"');) {
+      const { value, done } = await this.#status.read();
+      if (done) throw new Error(`penne has ended: ${said}`);
+      said += value;
+    }
+    const loop = `${syscallNumber("epoll_pwait")} `;
+    await until("penne waits", () => Deno.readTextFileSync(`/proc/${child.pid}/syscall`).startsWith(loop));
+    if (plan.relay?.where === "inside") {
+      await must(["ip", "-n", this.guests[0]!, "link", "set", "tap0", "mtu", `${plan.mtu ?? 65520}`, "up"]);
+      await this.#relay(this.guests[0]!, "tap0", "in0");
+    }
+    if (plan.relay?.where === "outside") await this.#relay(this.#middle, "left0", "right0");
+  }
+
+  /** Process id of penne. */
+  get pid(): number {
+    return this.#server!.pid;
+  }
+
+  /** What penne's descriptors are. */
+  #files(): string[] {
+    return [...Deno.readDirSync(`/proc/${this.pid}/fd`)].flatMap(({ name }) => {
+      try {
+        return [Deno.readLinkSync(`/proc/${this.pid}/fd/${name}`)];
+      } catch {
+        return []; // closed meanwhile
+      }
+    });
+  }
+
+  /** Number of penne's descriptors. */
+  get descriptors(): number {
+    return this.#files().length;
+  }
+
+  /** Number of flows of all guests: each has a socket, and what else is one is a local one. */
+  get flows(): number {
+    const table = Deno.readTextFileSync(`/proc/${this.pid}/net/unix`);
+    const local = new Set(table.split("\n").map((line) => line.trim().split(/ +/)[6]));
+    return this.#files().filter((file) => file.startsWith("socket:") && !local.has(file.slice(8, -1))).length;
+  }
+
+  /** Memory of penne that is its own, kB. */
+  get memory(): number {
+    const text = Deno.readTextFileSync(`/proc/${this.pid}/smaps_rollup`);
+    const field = (name: string) => Number(new RegExp(`^${name}: +(\\d+)`, "m").exec(text)![1]);
+    return field("Private_Clean") + field("Private_Dirty");
+  }
+
+  /** One of the counters of the first guest's interface. */
+  async statistic(name: "tx_packets" | "rx_dropped" | "rx_errors"): Promise<number> {
+    return Number(await this.must(this.guests[0]!, ["cat", `/sys/class/net/tap0/statistics/${name}`]));
+  }
+
+  /** One of the guest's counters of TCP, as in /proc/net/netstat. */
+  async tcpStatistic(name: string): Promise<number> {
+    const text = await this.must(this.guest, ["cat", "/proc/net/netstat"]);
+    const [names, values] = text.split("\n").filter((line) => line.startsWith("TcpExt:")).map((line) =>
+      line.split(" ")
+    );
+    return Number(values![names!.indexOf(name)]);
+  }
+
+  /** Starts a program in a namespace; it ends with the network. */
+  spawn(netns: string, argv: string[], options: Deno.CommandOptions = {}): Deno.ChildProcess {
+    const [program, ...args] = within(netns, argv);
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "null", stderr: "null", ...options })
+      .spawn();
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Runs a program in a namespace to its end. */
+  async run(netns: string, argv: string[], options: Deno.CommandOptions = {}): Promise<
+    { code: number; stdout: string; stderr: string }
+  > {
+    const [program, ...args] = within(netns, argv);
+    const { code, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null", ...options }).output();
+    const text = new TextDecoder();
+    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  }
+
+  /** Runs a program in a namespace, which must succeed. */
+  must(netns: string, argv: string[]): Promise<string> {
+    return must(within(netns, argv));
+  }
+
+  /** Ends the programs that were started, or one of them. */
+  async stop(only?: Deno.ChildProcess): Promise<void> {
+    const children = only ? [only] : this.#children;
+    this.#children = this.#children.filter((child) => !children.includes(child));
+    for (const child of children) {
+      try {
+        child.kill("SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+      await child.status;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Children of theirs too: whoever is in a namespace of ours.
+    const middle = this.plan.relay ? [this.#middle] : [];
+    for (const netns of [...middle, ...this.guests, this.peer]) {
+      const { stdout } = await new Deno.Command("ip", { args: ["netns", "pids", netns], stderr: "null" }).output();
+      for (const pid of new TextDecoder().decode(stdout).split("\n").filter(Boolean)) {
+        try {
+          Deno.kill(Number(pid), "SIGKILL");
+        } catch {
+          // It has ended by itself.
+        }
+      }
+    }
+    await this.stop();
+    try {
+      this.#server?.kill("SIGTERM");
+    } catch {
+      // It has ended by itself.
+    }
+    await this.#status?.cancel();
+    await this.#server?.status;
+    await this.#keeper?.status;
+    for (const netns of [...middle, ...this.guests, this.peer, this.host]) {
+      await new Deno.Command("ip", { args: ["netns", "del", netns], stderr: "null" }).output();
+    }
+  }
+}
+
+/** Makes the network and starts penne in it. */
+export async function openPath(plan: Plan = {}): Promise<Network> {
+  const network = new Network(plan);
+  try {
+    await network.make();
+    await network.serve();
+    return network;
+  } catch (error) {
+    await network[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Waits until somebody listens on a port in a namespace. */
+export async function listening(network: Network, netns: string, port: number, udp = false): Promise<void> {
+  await until(`somebody listens on ${port}`, async () => {
+    const { stdout } = await network.run(netns, ["ss", "-Hln", udp ? "-u" : "-t", `sport = :${port}`]);
+    return stdout.trim() !== "";
+  });
+}

@@ -1,0 +1,96 @@
+// Connections that end by a reset: `serve|connect ROLE ADDRESS PORT`. One side sends a byte and resets ("abort"), or closes
+// with that of the other one unread ("leave"), or sends a lot, and resets when all of it is acknowledged ("pour"). The other
+// one tells what it is told ("suffer"), or goes on sending until it is told something ("insist"), or begins to read only then ("late") and tells how much there was too.
+
+import { bind, connect, E, receiveAt, resetOnClose, sendAt, socket } from "../../../ffi/net/socket.ts";
+import { MSG, SOCK } from "../../../ffi/net/constants.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { Block } from "../../../ffi/core/quick.ts";
+import { errnoName } from "../../../ffi/core/errno.ts";
+import { call, out, self } from "../../../ffi/core/task.ts";
+import { parseIp } from "../../../mod/inet/ip.ts";
+import { words } from "../../../mod/datapath/netif/rules.ts";
+
+const [side, role, address, port] = Deno.args;
+const memory = new Block(65536);
+const POURED = 110_000;
+const SIOCOUTQ = 0x5411;
+const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+async function connected(): Promise<number> {
+  const target = words(parseIp(address!)!);
+  const s = socket(target.family, SOCK.STREAM);
+  if (side === "connect") {
+    while (true) {
+      const result = connect(s, target, Number(port));
+      if (result === 0 || result === -106) return s; // EISCONN
+      await pause();
+    }
+  }
+  bind(s, target, Number(port));
+  call(self, "listen", s, 1);
+  console.log("ready");
+  while (true) {
+    const result = self.raw("accept4", s, null, null, SOCK.NONBLOCK);
+    if (result >= 0) return result;
+    await pause();
+  }
+}
+
+const s = await connected();
+const fd = new Fd(s);
+if (role === "abort") {
+  sendAt(s, memory.at, 1, MSG.NOSIGNAL);
+  // The other one's byte must have arrived, or there is nothing to reset yet.
+  while (receiveAt(s, memory.at, 1, MSG.DONTWAIT) === E.AGAIN) await pause();
+  resetOnClose(s);
+  fd.close();
+  console.log("aborted");
+} else if (role === "leave") {
+  sendAt(s, memory.at, 1, MSG.NOSIGNAL);
+  while (receiveAt(s, memory.at, 1, MSG.PEEK | MSG.DONTWAIT) === E.AGAIN) await pause();
+  fd.close();
+  console.log("left");
+} else if (role === "pour") {
+  for (let left = POURED; left > 0;) {
+    const n = sendAt(s, memory.at, Math.min(left, 65536), MSG.DONTWAIT | MSG.NOSIGNAL);
+    if (n > 0) left -= n;
+    else await pause();
+  }
+  const unacknowledged = new Int32Array(1);
+  do {
+    await pause();
+    call(self, "ioctl", s, SIOCOUTQ, out(new Uint8Array(unacknowledged.buffer)));
+  } while (unacknowledged[0]! > 0);
+  resetOnClose(s);
+  fd.close();
+  console.log("poured");
+} else if (role === "insist") {
+  console.log("connected");
+  let n: number = E.AGAIN;
+  while (n === E.AGAIN) {
+    sendAt(s, memory.at, 1, MSG.DONTWAIT | MSG.NOSIGNAL);
+    await pause();
+    n = receiveAt(s, memory.at, 1, MSG.DONTWAIT);
+  }
+  console.log(n === 0 ? "end" : errnoName(-n));
+} else if (role === "late") {
+  console.log("connected");
+  Deno.stdin.readSync(new Uint8Array(1));
+  let total = 0;
+  let n = 1;
+  while (n > 0 || n === E.AGAIN) {
+    n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
+    if (n > 0) total += n;
+    if (n === E.AGAIN) await pause();
+  }
+  console.log(total === POURED ? "all" : `${total} bytes`, n === 0 ? "end" : errnoName(-n));
+} else {
+  sendAt(s, memory.at, 1, MSG.NOSIGNAL);
+  let n = 1;
+  while (n > 0 || n === E.AGAIN) {
+    n = receiveAt(s, memory.at, 1, MSG.DONTWAIT);
+    if (n === E.AGAIN) await pause();
+  }
+  console.log(n === 0 ? "end" : errnoName(-n));
+}

@@ -1,0 +1,146 @@
+// A pseudo-terminal with a program on it, for tests of what a person at a terminal sees.
+
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, O, POLL, PR } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { decodeWaitStatus, exec, sendSignal, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
+import { open, write } from "../../ffi/sys/file.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { call, out, self } from "../../ffi/core/task.ts";
+
+const TIOCSPTLCK = 0x40045431;
+const TIOCGPTN = 0x80045430;
+const TIOCSCTTY = 0x540e;
+const TIOCSWINSZ = 0x5414;
+const TIOCGPGRP = 0x540f;
+const TIOCSPGRP = 0x5410;
+const TCGETS = 0x5401;
+
+/**
+ * A terminal, and a program that is the foreground job on it.
+ *
+ * The session's leader is an agent, which unlike a shell leaves the terminal as the program left it.
+ */
+export class Pty implements Disposable {
+  #master: Fd;
+  #slave: Fd;
+  #leader: Agent;
+  #child: Agent;
+  #status: WaitStatus | null = null;
+  /** All that has been printed. */
+  text = "";
+
+  /** Starts a program on a new terminal; orphans are adopted by the session's leader, unless told not to be. */
+  constructor(argv: string[], { env = {}, adopt = true }: { env?: Record<string, string>; adopt?: boolean } = {}) {
+    this.#master = open(self, "/dev/ptmx", O.RDWR | O.NOCTTY);
+    const number = new Int32Array(1);
+    call(self, "ioctl", this.#master, TIOCSPTLCK, new Uint8Array(4));
+    call(self, "ioctl", this.#master, TIOCGPTN, out(new Uint8Array(number.buffer)));
+    this.#slave = open(self, `/dev/pts/${number[0]}`, O.RDWR | O.NOCTTY);
+    this.resize(24, 80);
+    this.#leader = Agent.spawn();
+    call(this.#leader, "setsid");
+    for (const fd of [0, 1, 2]) call(this.#leader, "dup3", this.#slave, fd, 0);
+    call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
+    this.#child = this.#leader.clone();
+    // Whatever a failing test leaves running ends with the leader.
+    if (adopt) call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    const children = new TextEncoder().encode("/proc/thread-self/children\0");
+    this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
+    call(this.#child, "setpgid", 0, 0);
+    call(this.#leader, "ioctl", 0, TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
+    call(this.#child, "rt_sigaction", 13, new Uint8Array(32), null, 8);
+    const variables = Object.entries({
+      PATH: Deno.env.get("PATH")!,
+      TERM: "dumb",
+      PS1: "READY> ",
+      HISTFILE: "",
+      ...env,
+    });
+    const error = exec(this.#child, argv[0]!, argv, variables.map(([k, v]) => new TextEncoder().encode(`${k}=${v}`)));
+    if (error) throw error;
+  }
+
+  /** The program's pid. */
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** The process group in the foreground. */
+  get foreground(): number {
+    const group = new Int32Array(1);
+    call(self, "ioctl", this.#master, TIOCGPGRP, out(new Uint8Array(group.buffer)));
+    return group[0]!;
+  }
+
+  /** The terminal's settings, as comparable text. */
+  get settings(): string {
+    const termios = new Uint8Array(36);
+    call(self, "ioctl", this.#slave, TCGETS, out(termios));
+    return termios.join(" ");
+  }
+
+  /** Changes the window's size. */
+  resize(rows: number, columns: number): void {
+    call(self, "ioctl", this.#master, TIOCSWINSZ, new Uint8Array(new Uint16Array([rows, columns, 0, 0]).buffer));
+  }
+
+  /** Types. */
+  type(keys: string): void {
+    write(this.#master, new TextEncoder().encode(keys));
+  }
+
+  /** Reads what there is. */
+  read(timeout = 0): void {
+    const buffer = new Uint8Array(4096);
+    while (poll([{ fd: this.#master, events: POLL.IN }], timeout)[0]! & POLL.IN) {
+      const n = self.raw("read", this.#master, out(buffer), buffer.length);
+      if (n <= 0) return;
+      this.text += new TextDecoder().decode(buffer.subarray(0, n));
+      timeout = 0;
+    }
+  }
+
+  /** Waits until something is printed after what was there at the last such call; fails after some seconds. */
+  async expect(pattern: RegExp, seconds = 20): Promise<RegExpExecArray> {
+    const end = Date.now() + seconds * 1000;
+    for (;;) {
+      this.read(20);
+      const match = pattern.exec(this.text.slice(this.#seen));
+      if (match) {
+        this.#seen += match.index + match[0].length;
+        return match;
+      }
+      if (Date.now() > end) {
+        throw new Error(`not printed: ${pattern}; but: ${JSON.stringify(this.text.slice(this.#seen))}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+  #seen = 0;
+
+  /** Waits for the program's end. */
+  async end(seconds = 20): Promise<WaitStatus> {
+    const limit = Date.now() + seconds * 1000;
+    while (!this.#status) {
+      this.read(20);
+      if (poll([{ fd: this.#leader.socket, events: POLL.IN }], 0)[0]) {
+        const status = decodeWaitStatus(this.#leader.nextEvent()!.status);
+        if (status.code !== null || status.signal !== null) this.#status = status;
+      } else if (Date.now() > limit) throw new Error(`still running after ${seconds} s: ${JSON.stringify(this.text)}`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    this.read();
+    return this.#status;
+  }
+
+  /** Ends the program if it has not ended, and lets go of the terminal. */
+  [Symbol.dispose](): void {
+    if (!this.#status) sendSignal(this.#child.pidfd, 9);
+    this.#child.close();
+    this.#leader.close();
+    waitChild(this.#leader.pid);
+    this.#slave.close();
+    this.#master.close();
+  }
+}

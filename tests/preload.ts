@@ -1,9 +1,0 @@
-// Loads the shim before any test: where the runner looks for leaks (Deno 2.4) a library loaded inside one counts as such.
-
-import { quick } from "../ffi/quick.ts";
-import { shim, waitingSyscall } from "../ffi/shim.ts";
-import { syscallNumber } from "../ffi/syscalls.ts";
-
-shim();
-quick();
-await waitingSyscall(BigInt(syscallNumber("getpid")), 0n, 0n, 0n, 0n, 0n, 0n);
