@@ -11,9 +11,9 @@ import type { Fd } from "../../ffi/core/fd.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { out, self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
+import { ownInum } from "../namespaces/id.ts";
 import { joinInGoes } from "../namespaces/join.ts";
 import { namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
-import { type OpenSet, ownNamespace } from "../enter/open_set.ts";
 
 const EPERM = 1;
 /** User namespaces nest at most so deep, user_namespaces(7). */
@@ -31,7 +31,7 @@ function ownerOf(fd: Fd): Fd | null {
 
 /** User namespaces between ours and one of them, the outermost first; whoever asks must close them. */
 function between(user: Fd): Fd[] {
-  const own = ownNamespace("user");
+  const own = ownInum("user");
   const found: Fd[] = [];
   for (let at = ownerOf(user); at; at = ownerOf(at)) {
     if (stat(self, at).ino === own || found.length >= DEPTH_MAX) {
@@ -52,7 +52,7 @@ function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string {
     return `${of} belongs to a user namespace that is not below yours: run penne as root where that was made`;
   }
   const { ino } = stat(self, subject);
-  if (ino === ownNamespace("user")) {
+  if (ino === ownInum("user")) {
     return `${of} belongs to the user namespace that penne itself runs in: run penne as root`;
   }
   const uid = new Uint32Array(1);
@@ -62,6 +62,14 @@ function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string {
   return type === "user" || (joinedUser && stat(self, joinedUser).ino === ino)
     ? `${owned} is yours, but you are in another one that is not its parent`
     : `${owned} is yours: join that too (a process in it as the target; with --type, user among the kinds)`;
+}
+
+/** Namespaces to join. */
+export interface JoinRequest {
+  /** What error messages call them. */
+  readonly label: string;
+  /** The namespaces by kind. */
+  readonly namespaces: ReadonlyMap<NamespaceType, Fd>;
 }
 
 /** A namespace to be joined. */
@@ -77,7 +85,7 @@ interface Entry {
  * @param set The namespaces.
  * @throws {PenneError} If one could not be joined; it names all of them, and whose they are.
  */
-export function joinSet(task: Task, set: Pick<OpenSet, "label" | "namespaces">): void {
+export function joinSet(task: Task, set: JoinRequest): void {
   const { label, namespaces } = set;
   const entries: Entry[] = Array.from(namespaces, ([type, fd]) => ({ type, fd }));
   const others = entries.filter(({ type }) => type !== "user");

@@ -8,6 +8,7 @@ import { openPid } from "../../ffi/sys/process.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import { ownInum } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { explainPid, openDescriptor, openPath } from "../netns/open.ts";
 import { TargetProcess } from "./process.ts";
@@ -22,21 +23,6 @@ export interface OpenSet extends Disposable {
   readonly namespaces: ReadonlyMap<NamespaceType, Fd>;
   /** The process whose they are, if the target names one. */
   readonly process: TargetProcess | null;
-}
-
-/**
- * The inode number of one of our own namespaces.
- *
- * @param type Which.
- * @returns The number; null if this kernel has none of that kind.
- */
-export function ownNamespace(type: NamespaceType): bigint | null {
-  try {
-    return stat(self, `/proc/self/ns/${type}`).ino;
-  } catch (error) {
-    if (error instanceof SysError && error.code === "ENOENT") return null;
-    throw error;
-  }
 }
 
 /** The kind of an open namespace, ioctl_nsfs(2). */
@@ -77,7 +63,7 @@ class Opening {
       fd.close();
       throw new PenneError(`use ${label}: there is a ${type} namespace already`);
     }
-    const own = ownNamespace(type);
+    const own = ownInum(type);
     if (own === null || stat(self, fd).ino === own) fd.close();
     else this.namespaces.set(type, fd);
   }
@@ -128,7 +114,7 @@ function addKept(opening: Opening, name: string, options: EnterOptions, openKept
   for (const type of types ?? NAMESPACE_TYPES) {
     const fd = kept.namespaces.get(type);
     // The command would be in ours instead, where nobody wants it.
-    if (types && !fd && ownNamespace(type) !== null) {
+    if (types && !fd && ownInum(type) !== null) {
       throw new PenneError(`use "${name}": no ${type} namespace is kept`);
     }
     if (fd) opening.add(`"${name}"`, type, self.open("fcntl", fd, F.DUPFD_CLOEXEC, 3));

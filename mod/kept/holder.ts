@@ -11,11 +11,11 @@ import { openPid, pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts"
 import { poll } from "../../ffi/sys/poll.ts";
 import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { makeHolder } from "../agents/holder.ts";
 import { joinSet } from "../agents/join.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { makeHolder } from "../run/enclosure.ts";
 import { commOf } from "./record/identity.ts";
 import { pidsIn } from "./occupied.ts";
 

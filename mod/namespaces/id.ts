@@ -1,6 +1,7 @@
 // What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
 
 import { IOCTL, O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
@@ -26,6 +27,21 @@ export function namespaceIdOf(fd: Fd): NamespaceId {
   const id = new BigUint64Array(1);
   const known = self.raw("ioctl", fd, IOCTL.NS_GET_ID, out(new Uint8Array(id.buffer))) === 0;
   return { inum: Number(stat(self, fd).ino), id: known ? `${id[0]}` : null };
+}
+
+/**
+ * Returns the inode number of one of this process's namespaces.
+ *
+ * @param type The kind.
+ * @returns The inode number, or null if the kernel lacks this kind.
+ */
+export function ownInum(type: NamespaceType): bigint | null {
+  try {
+    return stat(self, `/proc/self/ns/${type}`).ino;
+  } catch (error) {
+    if (error instanceof SysError && error.code === "ENOENT") return null;
+    throw error;
+  }
 }
 
 /**

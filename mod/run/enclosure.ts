@@ -26,6 +26,7 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { attempt, type Explain, PenneError } from "../base/errors.ts";
+import { makeHolder } from "../agents/holder.ts";
 import { placeKeptFds } from "../agents/inherit.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import { type IdRange, parseMap } from "../idmap/ranges.ts";
@@ -131,19 +132,6 @@ export class Enclosure implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/**
- * Makes an agent a holder that is in nobody's way: in no session of the caller's, in no directory.
- *
- * @param agent The agent; its socket has closed afterwards.
- * @param label What `ps` shows of it.
- * @throws {SysError} If it cannot become one.
- */
-export function makeHolder(agent: Agent, label: string): void {
-  agent.raw("setsid");
-  agent.raw("chdir", cString("/"));
-  agent.hold(label);
 }
 
 /** Gives the agent's net namespace loopback, and its tap if it is to have one. */
