@@ -2,7 +2,7 @@
 
 import { Block } from "../core/quick.ts";
 import { IP, IPPROTO, IPV6, MSG } from "./constants.ts";
-import { IOVEC, MSGHDR, MSGHDR_AT, readSockaddr, type Words, writeIovec, writePointer } from "./sockaddr.ts";
+import { IOVEC, type IpWords, MSGHDR, MSGHDR_AT, readSockaddr, writeIovec, writePointer } from "./sockaddr.ts";
 import { NR, q } from "./socket.ts";
 
 /** What a socket's error queue has told of, `struct sock_extended_err` of recverr(7). */
@@ -16,7 +16,7 @@ export interface QueuedError {
   /** An MTU, where the error has one. */
   info: number;
   /** Who has sent the ICMP message; family 0 if nobody has. */
-  from: Words;
+  from: IpWords;
   /** Bytes of what the message was about, as far as the queue has it, from {@linkcode ERROR_DATA} on. */
   length: number;
 }

@@ -5,7 +5,7 @@ import { AF } from "./constants.ts";
 /**
  * An Internet address as four 32-bit words in network order; an IPv4 address is the IPv4-mapped IPv6 address.
  */
-export interface Words {
+export interface IpWords {
   /** Address family: 4 or 6. */
   family: number;
   /** Bytes 0 to 3. */
@@ -32,7 +32,7 @@ export function sockaddrSize(family: number): number {
  * @param port Port, or 0.
  * @param scope Index of the interface for a link-local IPv6 address, or 0.
  */
-export function writeSockaddr(view: DataView, at: number, address: Words, port: number, scope = 0): void {
+export function writeSockaddr(view: DataView, at: number, address: IpWords, port: number, scope = 0): void {
   if (address.family === 4) {
     view.setUint16(at, AF.INET, true);
     view.setUint16(at + 2, port);
@@ -59,7 +59,7 @@ export function writeSockaddr(view: DataView, at: number, address: Words, port: 
  * @param address The address.
  * @param port Its port, or 0 if that does not matter.
  */
-export function isSockaddr(view: DataView, at: number, address: Words, port: number): boolean {
+export function isSockaddr(view: DataView, at: number, address: IpWords, port: number): boolean {
   if (port !== 0 && view.getUint16(at + 2) !== port) return false;
   if (address.family === 4) return view.getInt32(at + 4) === address.w3;
   return view.getInt32(at + 20) === address.w3 && view.getInt32(at + 16) === address.w2 &&
@@ -109,7 +109,7 @@ export function writeIovec(view: DataView, at: number, base: number, length: num
  * @param address Set to the address; its family to 0 if it is another kind of address.
  * @returns The port.
  */
-export function readSockaddr(view: DataView, at: number, address: Words): number {
+export function readSockaddr(view: DataView, at: number, address: IpWords): number {
   const family = view.getUint16(at, true);
   address.family = family === AF.INET ? 4 : family === AF.INET6 ? 6 : 0;
   if (address.family === 4) {

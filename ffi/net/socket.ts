@@ -5,12 +5,12 @@ import { syscallNumber } from "../core/syscalls.ts";
 import { AF, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET } from "./constants.ts";
 import {
   IOVEC,
+  type IpWords,
   isSockaddr,
   MSGHDR,
   MSGHDR_AT,
   readSockaddr,
   sockaddrSize,
-  type Words,
   writeIovec,
   writePointer,
   writeSockaddr,
@@ -80,13 +80,13 @@ export function socket(family: number, type: number, protocol = 0): number {
 }
 
 /** connect(2). */
-export function connect(s: number, address: Words, port: number, scope = 0): number {
+export function connect(s: number, address: IpWords, port: number, scope = 0): number {
   writeSockaddr(name.view, 0, address, port, scope);
   return q(NR.connect, s, name.at, sockaddrSize(address.family), 0, 0, 0);
 }
 
 /** bind(2). */
-export function bind(s: number, address: Words, port: number, scope = 0): number {
+export function bind(s: number, address: IpWords, port: number, scope = 0): number {
   writeSockaddr(name.view, 0, address, port, scope);
   return q(NR.bind, s, name.at, sockaddrSize(address.family), 0, 0, 0);
 }
@@ -112,7 +112,7 @@ export function localPort(s: number): number {
  * @param s The socket.
  * @param address Set to it; its family to 0 if there is none.
  */
-export function peerAddress(s: number, address: Words): void {
+export function peerAddress(s: number, address: IpWords): void {
   name.view.setUint32(32, 28, true);
   address.family = 0;
   if (q(NR.getpeername, s, name.at, name.at + 32, 0, 0, 0) === 0) readSockaddr(name.view, 0, address);
@@ -206,7 +206,7 @@ export function receiveAt(s: number, at: number, length: number, flags: number):
  * @param from The sender that counts.
  * @returns Bytes received, 0 if somebody else has sent them, or a negative error number.
  */
-export function receiveFrom(s: number, at: number, length: number, flags: number, from: Words): number {
+export function receiveFrom(s: number, at: number, length: number, flags: number, from: IpWords): number {
   name.view.setUint32(32, 28, true);
   const n = q(NR.recvfrom, s, at, length, flags, name.at, name.at + 32);
   return n > 0 && !isSockaddr(name.view, 0, from, 0) ? 0 : n;

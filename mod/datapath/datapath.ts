@@ -8,15 +8,15 @@ import type { TapLink } from "../network/tap_link.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { raiseOpenFilesLimit } from "../host/caller.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
-import { type Counters, Path } from "./netif/netif.ts";
+import { type Counters, Netif } from "./netif/netif.ts";
 import { type RuleOptions, Rules } from "./netif/rules.ts";
-import { Icmp } from "./icmp/echo.ts";
+import { Icmp } from "./datagram/echo.ts";
 import { answerNeighbour } from "./neighbour/ndp.ts";
 import { countNamespace } from "./netif/fd_budget.ts";
 import { Tcp } from "./tcp/tcp.ts";
 import { TcpFlow } from "./tcp/flow.ts";
 import { FLOW_GARBAGE } from "./netif/tidy.ts";
-import { Udp } from "./udp/udp.ts";
+import { Udp } from "./datagram/udp.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 
 /** How a namespace is served. */
@@ -60,7 +60,7 @@ export function serveTap(reactor: Reactor, link: TapLink, options: DatapathOptio
 }
 
 class Server implements Datapath {
-  readonly #path: Path;
+  readonly #netif: Netif;
   readonly #tcp: Tcp;
   readonly #udp: Udp;
   readonly #icmp: Icmp;
@@ -73,32 +73,32 @@ class Server implements Datapath {
   constructor(reactor: Reactor, link: TapLink, options: DatapathOptions) {
     this.#reactor = reactor;
     this.#onDead = options.onDead;
-    this.#path = new Path(reactor, link, options.mac, new Rules(options));
-    this.#tcp = new Tcp(this.#path);
-    this.#udp = new Udp(this.#path);
-    this.#icmp = new Icmp(this.#path);
+    this.#netif = new Netif(reactor, link, options.mac, new Rules(options));
+    this.#tcp = new Tcp(this.#netif);
+    this.#udp = new Udp(this.#netif);
+    this.#icmp = new Icmp(this.#netif);
     this.#watched = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
     countNamespace(1);
   }
 
   get counters(): Readonly<Counters> {
-    return this.#path.counters;
+    return this.#netif.counters;
   }
 
   get flows(): number {
-    return this.#path.table.size;
+    return this.#netif.table.size;
   }
 
   get unfinished(): number {
-    return this.#path.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
+    return this.#netif.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
   }
 
   #readable(events: number): void {
-    const path = this.#path;
+    const netif = this.#netif;
     let bytes = 0;
     let at = 0;
     for (let frames = 0; frames < BATCH_FRAMES && bytes < BATCH_BYTES; frames++) {
-      const n = readAt(path.tap, RX.at + at, FRAME_MAX);
+      const n = readAt(netif.tap, RX.at + at, FRAME_MAX);
       if (n <= 0) {
         if (n !== E.AGAIN && n !== E.INTR) return this.#dead();
         break;
@@ -115,58 +115,58 @@ class Server implements Datapath {
     this.#udp.flush();
     this.#tcp.finishBatch();
     if (events & EPOLL.ERR && bytes === 0) return this.#dead();
-    if (this.#timer === null && path.table.size > 0) this.#timer = this.#reactor.after(TICK, this.#tick);
+    if (this.#timer === null && netif.table.size > 0) this.#timer = this.#reactor.after(TICK, this.#tick);
   }
 
   /** Handles a frame; answers whether its memory is still needed. */
   #frame(at: number, length: number): boolean {
-    const path = this.#path;
+    const netif = this.#netif;
     const p = this.#packet;
-    path.counters.received++;
+    netif.counters.received++;
     const kind = parse(RX.view, at, length, p);
     if (kind === KIND.IP) {
-      path.learn(RX.view, p.link);
+      netif.learn(RX.view, p.link);
       if (p.protocol === PROTOCOL.TCP) {
         this.#tcp.input(p);
         return false;
       }
       if (p.protocol === PROTOCOL.UDP) return this.#udp.input(p);
       if (p.protocol === PROTOCOL.ICMP && p.family === 4 || p.protocol === PROTOCOL.ICMPV6 && p.family === 6) {
-        if (p.family === 4 || !answerNeighbour(path, p)) this.#icmp.input(p);
+        if (p.family === 4 || !answerNeighbour(netif, p)) this.#icmp.input(p);
         return false;
       }
     } else if (kind === KIND.ARP) {
-      answerArp(path, p.network, p.end);
+      answerArp(netif, p.network, p.end);
       return false;
-    } else if (kind === KIND.FRAGMENT) refuseFragment(path, p);
-    path.counters.dropped++;
+    } else if (kind === KIND.FRAGMENT) refuseFragment(netif, p);
+    netif.counters.dropped++;
     return false;
   }
 
   readonly #tick = () => {
-    const { list } = this.#path.table;
+    const { list } = this.#netif.table;
     const { now } = this.#reactor;
     // From the end: a flow that removes itself is replaced by the last one.
     for (let i = list.length - 1; i >= 0; i--) list[i]?.tick(now);
     if (list.length === 0) FLOW_GARBAGE.collectLater(this.#reactor, this.#quiet);
-    this.#timer = list.length > 0 && !this.#path.closed ? this.#reactor.after(TICK, this.#tick) : null;
+    this.#timer = list.length > 0 && !this.#netif.closed ? this.#reactor.after(TICK, this.#tick) : null;
   };
 
-  readonly #quiet = () => this.#path.table.size === 0;
+  readonly #quiet = () => this.#netif.table.size === 0;
 
   #dead(): void {
-    if (this.#path.closed) return;
+    if (this.#netif.closed) return;
     this.close();
     this.#onDead?.();
   }
 
   close(): void {
-    if (this.#path.closed) return;
-    this.#path.closed = true;
+    if (this.#netif.closed) return;
+    this.#netif.closed = true;
     countNamespace(-1);
     this.#watched.remove();
     this.#timer?.cancel();
-    const { list } = this.#path.table;
+    const { list } = this.#netif.table;
     while (list.length > 0) list[list.length - 1]!.close();
   }
 

@@ -6,7 +6,7 @@ import { test } from "../lib/helpers.ts";
 import { HOST4, listening, must, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
-const TOOL = `${import.meta.dirname}/tool.ts`;
+const TOOL = `${import.meta.dirname}/lab/tool.ts`;
 
 function tool(...args: string[]): string[] {
   return ["timeout", "30", Deno.execPath(), "run", "-A", "--quiet", "--no-check", TOOL, ...args];
@@ -302,7 +302,7 @@ test("whoever is asked for by ARP, it is the gateway; and no byte of another pac
   await using network = await openPath({});
   // What may be left in memory: a payload of ones.
   await network.must(network.guest, ["ping", "-c1", "-W2", "-p", "ff", "-s", "200", PEER4]);
-  const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/raw.ts`];
+  const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/lab/raw.ts`];
   const { stdout } = await network.run(network.guest, [...script, "arp"]);
   const mac = "9a559a559a55";
   const own = (await network.must(network.guest, ["cat", "/sys/class/net/tap0/address"])).trim().replaceAll(":", "");

@@ -11,7 +11,7 @@ const needs = { root: true, programs: ["ip", "prlimit", "iperf3", "ping", "socat
 const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 5000);
 
 function program(...args: string[]): string[] {
-  const script = `${import.meta.dirname}/flood.ts`;
+  const script = `${import.meta.dirname}/lab/flood.ts`;
   return [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script, ...args];
 }
 

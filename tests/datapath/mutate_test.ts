@@ -36,7 +36,7 @@ test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, an
     // Slow enough to last as long as the frames.
     const pieces = `for i in $(seq 0 99); do dd if=${file} bs=200000 skip=$i count=1 status=none; sleep 0.02; done`;
     const transfer = network.run(network.guest, ["sh", "-c", `(${pieces}) | socat -u - TCP4:${PEER4}:6100`]);
-    const script = `${import.meta.dirname}/mutate.ts`;
+    const script = `${import.meta.dirname}/lab/mutate.ts`;
     const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", script];
     const mutate = async (count: number, seed: number) => {
       const { code, stdout, stderr } = await network.run(network.guest, [...deno, `${count}`, `${seed}`]);

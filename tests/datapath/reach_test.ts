@@ -110,7 +110,7 @@ test("nothing of the host's loopback is reached, in no guise, by no protocol", n
 test("redirects and source routes from inside change nothing", needs, async () => {
   await using network = await openPath({});
   await answerOnHost(network);
-  const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/raw.ts`];
+  const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/lab/raw.ts`];
   const { stdout, stderr, code } = await network.run(network.guest, [...script, "redirect"]);
   assertEquals([code, stderr, stdout], [0, "", "sent\n"]);
   assertEquals(network.flows, 0);
@@ -249,7 +249,7 @@ test("datagrams to groups leave the host, and the host itself does not hear them
 
 test("what strangers send to a port that has just been opened does not come in", needs, async () => {
   await using network = await openPath({});
-  const script = `${import.meta.dirname}/datagrams.ts`;
+  const script = `${import.meta.dirname}/lab/datagrams.ts`;
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script];
   const stranger = network.spawn(network.peer, [...deno, "pour", HOST4, "5555"], { stdout: "piped" });
   const reader = stranger.stdout.getReader();

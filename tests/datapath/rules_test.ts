@@ -3,19 +3,26 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { parseIp } from "../../mod/inet/ip.ts";
-import { isGroup, isHostOnly, type RuleOptions, Rules, type Target, words } from "../../mod/datapath/netif/rules.ts";
+import {
+  type Destination,
+  isGroup,
+  isHostOnly,
+  type RuleOptions,
+  Rules,
+  words,
+} from "../../mod/datapath/netif/rules.ts";
 import { Packet, PROTOCOL } from "../../mod/inet/packet.ts";
 
 const ip = (text: string) => parseIp(text)!;
 
-function target(options: RuleOptions, to: string, protocol: number = PROTOCOL.TCP, port = 80): Target | null {
+function target(options: RuleOptions, to: string, protocol: number = PROTOCOL.TCP, port = 80): Destination | null {
   const p = new Packet();
   const { family, w0, w1, w2, w3 } = words(ip(to));
   Object.assign(p, { family, d0: w0, d1: w1, d2: w2, d3: w3, protocol });
   return new Rules(options).target(p, protocol, port);
 }
 
-function same(found: Target | null, address: string, port: number, resolver = false): void {
+function same(found: Destination | null, address: string, port: number, resolver = false): void {
   assertEquals(found, { ...words(ip(address)), port, scope: 0, resolver: resolver ? ip(address) : null });
 }
 

@@ -7,7 +7,7 @@ import { Fd } from "../../ffi/core/fd.ts";
 import { SOCK } from "../../ffi/net/constants.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { RX } from "../../mod/datapath/netif/buffers.ts";
-import { Path } from "../../mod/datapath/netif/netif.ts";
+import { Netif } from "../../mod/datapath/netif/netif.ts";
 import { Rules } from "../../mod/datapath/netif/rules.ts";
 import { countNamespace } from "../../mod/datapath/netif/fd_budget.ts";
 import { Tcp } from "../../mod/datapath/tcp/tcp.ts";
@@ -58,12 +58,12 @@ class Inside implements AsyncDisposable {
       ipv4: { address: OWN, prefix: 24, gateway: LOOPBACK_INSIDE },
       ipv6: null,
     };
-    this.tcp = new Tcp(new Path(this.reactor, link, mac, new Rules({ mapHostLoopback: [LOOPBACK_INSIDE] })));
+    this.tcp = new Tcp(new Netif(this.reactor, link, mac, new Rules({ mapHostLoopback: [LOOPBACK_INSIDE] })));
   }
 
   /** The connection, or undefined if it has gone. */
   get flow(): TcpFlow | undefined {
-    return this.tcp.path.table.list[0] as TcpFlow | undefined;
+    return this.tcp.netif.table.list[0] as TcpFlow | undefined;
   }
 
   /** Sends a segment, by default without data. */

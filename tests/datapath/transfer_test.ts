@@ -108,14 +108,20 @@ test("datagrams with nothing in them arrive too, alone and among others", needs,
   await using network = await openPath({});
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded"];
   for (const address of [PEER4, PEER6]) {
-    const server = network.spawn(network.peer, [...deno, `${import.meta.dirname}/flood.ts`, "serve", address, "7000"], {
+    const server = network.spawn(network.peer, [
+      ...deno,
+      `${import.meta.dirname}/lab/flood.ts`,
+      "serve",
+      address,
+      "7000",
+    ], {
       stdout: "piped",
     });
     const reader = server.stdout.getReader();
     await reader.read();
     const mixed = Array.from({ length: 10 }, () => ["0", "5", "0", "0", "5", "1400", "0"]).flat();
     for (const sizes of [mixed, Array(30).fill("0")]) {
-      const command = [...deno, `${import.meta.dirname}/datagrams.ts`, "sizes", address, "7000", ...sizes];
+      const command = [...deno, `${import.meta.dirname}/lab/datagrams.ts`, "sizes", address, "7000", ...sizes];
       assertEquals((await network.run(network.guest, command)).stdout, `${[...sizes, ...sizes].join(" ")}\n`);
     }
     await reader.cancel();
@@ -125,7 +131,7 @@ test("datagrams with nothing in them arrive too, alone and among others", needs,
 
 test("10 MB of datagrams that are acknowledged one by one arrive whole", needs, async () => {
   await using network = await openPath({ mtu: 1500 });
-  const script = `${import.meta.dirname}/blocks.ts`;
+  const script = `${import.meta.dirname}/lab/blocks.ts`;
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--unstable-net", script];
   for (const [there, here] of [[PEER4, GUEST4.address], [PEER6, GUEST6.address]]) {
     for (const way of ["up", "down"]) {

@@ -1,12 +1,12 @@
 // ICMP errors for the namespace: what went wrong outside, in the form that its kernel understands (RFC 792, RFC 4443).
 
 import { E } from "../../../ffi/net/socket.ts";
-import type { Words } from "../../../ffi/net/sockaddr.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { finish, sum } from "../../inet/checksum.ts";
 import { IPV4, IPV6, type Packet, PROTOCOL } from "../../inet/packet.ts";
 import type { Flow } from "../netif/flows.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import type { Path } from "../netif/netif.ts";
+import type { Netif } from "../netif/netif.ts";
 import { isGroup, isHostOnly, words } from "../netif/rules.ts";
 
 /** Type and code of an ICMP error. */
@@ -43,8 +43,8 @@ function firstWord({ protocol, ports }: Flow): number {
 }
 
 /** Who tells of what is wrong on this side: the gateway, or if there is none, the destination itself. */
-function teller(path: Path, to: Words): Words {
-  const gateway = to.family === 4 ? path.link.ipv4?.gateway : path.link.ipv6?.gateway;
+function teller(netif: Netif, to: IpWords): IpWords {
+  const gateway = to.family === 4 ? netif.link.ipv4?.gateway : netif.link.ipv6?.gateway;
   return gateway ? words(gateway) : to;
 }
 
@@ -53,23 +53,23 @@ function teller(path: Path, to: Words): Words {
  *
  * The packet's beginning is made up from the flow: its addresses, ports, and eight bytes of its transport header.
  *
- * @param path The namespace.
+ * @param netif The namespace.
  * @param flow The flow.
  * @param problem What is wrong.
  * @param word Third word of the transport header: TCP's sequence number, UDP's length and checksum.
  * @param info Second word of the ICMP header: an MTU, for the problems that have one.
  * @param from Who tells of it; by default the gateway.
  */
-export function sendProblem(path: Path, flow: Flow, problem: Problem, word: number, info = 0, from?: Words): void {
+export function sendProblem(netif: Netif, flow: Flow, problem: Problem, word: number, info = 0, from?: IpWords): void {
   const { view } = TX;
-  const inside: Words = { family: flow.family, w0: flow.s0, w1: flow.s1, w2: flow.s2, w3: flow.s3 };
-  const outside: Words = { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 };
-  const source = from ?? teller(path, outside);
+  const inside: IpWords = { family: flow.family, w0: flow.s0, w1: flow.s1, w2: flow.s2, w3: flow.s3 };
+  const outside: IpWords = { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 };
+  const source = from ?? teller(netif, outside);
   // How long the packet was, where the header tells.
   const quoted = flow.protocol === PROTOCOL.UDP ? word >>> 16 : 20;
   if (flow.family === 4) {
     const length = 8 + IPV4 + 8;
-    const t = path.ip(source, inside, PROTOCOL.ICMP, length);
+    const t = netif.ip(source, inside, PROTOCOL.ICMP, length);
     view.setInt32(t, problem.type << 24 | problem.code << 16);
     view.setInt32(t + 4, info);
     const o = t + 8;
@@ -82,11 +82,11 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
     view.setInt32(o + IPV4, firstWord(flow));
     view.setInt32(o + IPV4 + 4, word);
     view.setUint16(t + 2, finish(sum(view, t, length, 0)));
-    path.write(t + length);
+    netif.write(t + length);
     return;
   }
   const length = 8 + IPV6 + 8;
-  const t = path.ip(source, inside, PROTOCOL.ICMPV6, length);
+  const t = netif.ip(source, inside, PROTOCOL.ICMPV6, length);
   view.setInt32(t, problem.type << 24 | problem.code << 16);
   view.setInt32(t + 4, info);
   const o = t + 8;
@@ -96,44 +96,44 @@ export function sendProblem(path: Path, flow: Flow, problem: Problem, word: numb
   for (const [i, w] of [outside.w0, outside.w1, outside.w2, outside.w3].entries()) view.setInt32(o + 24 + 4 * i, w);
   view.setInt32(o + IPV6, firstWord(flow));
   view.setInt32(o + IPV6 + 4, word);
-  view.setUint16(t + 2, finish(sum(view, t, length, path.pseudo(source, inside, PROTOCOL.ICMPV6, length))));
-  path.write(t + length);
+  view.setUint16(t + 2, finish(sum(view, t, length, netif.pseudo(source, inside, PROTOCOL.ICMPV6, length))));
+  netif.write(t + length);
 }
 
 /**
  * Tells the namespace that a flow's destination cannot be reached.
  *
- * @param path The namespace.
+ * @param netif The namespace.
  * @param flow The flow.
  * @param error Why, as a negative error number.
  * @param word As for {@linkcode sendProblem}.
  */
-export function sendUnreachable(path: Path, flow: Flow, error: number, word: number): void {
-  sendProblem(path, flow, problemOf(flow.family, error), word);
+export function sendUnreachable(netif: Netif, flow: Flow, error: number, word: number): void {
+  sendProblem(netif, flow, problemOf(flow.family, error), word);
 }
 
 /**
  * Tells the sender of a fragment that none are taken; of each packet only the first fragment is answered.
  *
- * @param path The namespace.
+ * @param netif The namespace.
  * @param p The fragment, in RX.
  */
-export function refuseFragment(path: Path, p: Packet): void {
+export function refuseFragment(netif: Netif, p: Packet): void {
   const { view } = RX;
   const first = p.family === 4
     ? (view.getUint16(p.network + 6) & 0x1fff) === 0
     : (view.getUint16(p.transport - 6) & 0xfff8) === 0;
-  const inside: Words = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
-  const outside: Words = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
+  const inside: IpWords = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
+  const outside: IpWords = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
   if (!first || isGroup(outside) || isGroup(inside) || isHostOnly(inside)) return;
   const { type, code } = problemOf(p.family, E.ACCES);
   const quoted = Math.min(p.end - p.network, p.family === 4 ? p.transport - p.network + 8 : QUOTE6_MAX);
   const length = 8 + quoted;
-  const t = path.ip(teller(path, outside), inside, p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6, length);
+  const t = netif.ip(teller(netif, outside), inside, p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6, length);
   TX.view.setInt32(t, type << 24 | code << 16);
   TX.view.setInt32(t + 4, 0);
   TX.bytes.set(RX.bytes.subarray(p.network, p.network + quoted), t + 8);
-  const start = p.family === 4 ? 0 : path.pseudo(teller(path, outside), inside, PROTOCOL.ICMPV6, length);
+  const start = p.family === 4 ? 0 : netif.pseudo(teller(netif, outside), inside, PROTOCOL.ICMPV6, length);
   TX.view.setUint16(t + 2, finish(sum(TX.view, t, length, start)));
-  path.write(t + length);
+  netif.write(t + length);
 }

@@ -2,10 +2,10 @@
 
 import { ERROR_DATA, type QueuedError, takeError } from "../../../ffi/net/queue_error.ts";
 import { peerAddress } from "../../../ffi/net/socket.ts";
-import type { Words } from "../../../ffi/net/sockaddr.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { PROTOCOL } from "../../inet/packet.ts";
 import type { Flow } from "../netif/flows.ts";
-import type { Path } from "../netif/netif.ts";
+import type { Netif } from "../netif/netif.ts";
 import { isHostOnly, sameWords } from "../netif/rules.ts";
 import { problemOf, sendProblem } from "./problem.ts";
 
@@ -15,7 +15,7 @@ const EMSGSIZE = 90;
 /** Errors handed on at once. */
 const ERRORS_MAX = 32;
 
-const peer: Words = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
+const peer: IpWords = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
 
 /** What {@linkcode QueuedError} is in the namespace's family. */
 function problem(flow: Flow, error: QueuedError): { type: number; code: number } {
@@ -28,11 +28,11 @@ function problem(flow: Flow, error: QueuedError): { type: number; code: number }
 /**
  * Hands on what a socket's error queue has.
  *
- * @param path The namespace.
+ * @param netif The namespace.
  * @param flow The flow.
  * @param s Its socket.
  */
-export function relayErrors(path: Path, flow: Flow, s: number): void {
+export function relayErrors(netif: Netif, flow: Flow, s: number): void {
   for (let i = 0; i < ERRORS_MAX; i++) {
     const error = takeError(s);
     if (error === null) return;
@@ -42,13 +42,13 @@ export function relayErrors(path: Path, flow: Flow, s: number): void {
     if (flow.protocol !== PROTOCOL.UDP) {
       word = (flow.ports >>> 16) << 16 | (error.length >= 8 ? ERROR_DATA.view.getUint16(ERROR_DATA.at + 6) : 0);
     }
-    const from: Words | undefined = error.from.family === flow.family ? translate(flow, s, error.from) : undefined;
-    sendProblem(path, flow, problem(flow, error), word, error.errno === EMSGSIZE ? error.info : 0, from);
+    const from: IpWords | undefined = error.from.family === flow.family ? translate(flow, s, error.from) : undefined;
+    sendProblem(netif, flow, problem(flow, error), word, error.errno === EMSGSIZE ? error.info : 0, from);
   }
 }
 
 /** The sender of an error as the namespace knows it: the destination itself may have another address outside. */
-function translate(flow: Flow, s: number, from: Words): Words {
+function translate(flow: Flow, s: number, from: IpWords): IpWords {
   peerAddress(s, peer);
   const destination = isHostOnly(from) || sameWords(from, peer);
   return destination ? { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 } : from;

@@ -2,7 +2,7 @@
 
 import { ETHERTYPE, VNET } from "../../inet/packet.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import { type Path, TX_IP } from "../netif/netif.ts";
+import { type Netif, TX_IP } from "../netif/netif.ts";
 
 const LENGTH = 28;
 /** Shortest Ethernet frame, without its checksum. */
@@ -15,26 +15,26 @@ const SIZES_REPLY = 0x0604_0002;
  * Answers a request for any address but the namespace's own: not when it looks for a double of itself (RFC 5227), and not
  * when it announces itself.
  *
- * @param path The namespace.
+ * @param netif The namespace.
  * @param at Offset of the request in RX.
  * @param end Offset behind the frame.
  */
-export function answerArp(path: Path, at: number, end: number): void {
+export function answerArp(netif: Netif, at: number, end: number): void {
   const { view } = RX;
   if (end - at < LENGTH || view.getUint32(at) !== ETHERNET_IPV4 || view.getUint32(at + 4) !== SIZES_REQUEST) return;
   const sender = view.getInt32(at + 14);
   const target = view.getInt32(at + 24);
   if (sender === 0 || sender === target) return;
-  const own = path.link.ipv4?.address;
+  const own = netif.link.ipv4?.address;
   if (own && new DataView(own.buffer, own.byteOffset).getInt32(0) === target) return;
-  path.learn(view, at - 14);
-  path.ethernet(ETHERTYPE.ARP);
+  netif.learn(view, at - 14);
+  netif.ethernet(ETHERTYPE.ARP);
   const out = TX.view;
   out.setUint32(TX_IP, ETHERNET_IPV4);
   out.setUint32(TX_IP + 4, SIZES_REPLY);
-  TX.bytes.set(path.mac, TX_IP + 8);
+  TX.bytes.set(netif.mac, TX_IP + 8);
   out.setInt32(TX_IP + 14, target);
   TX.bytes.set(RX.bytes.subarray(at + 8, at + 18), TX_IP + 18); // its hardware and protocol addresses
   TX.bytes.fill(0, TX_IP + LENGTH, VNET + MINIMUM); // what was there may be another namespace's
-  path.write(VNET + MINIMUM);
+  netif.write(VNET + MINIMUM);
 }

@@ -1,6 +1,6 @@
 // One namespace's end of the data path: its tap, what is known of it, and frames on their way in.
 
-import type { Words } from "../../../ffi/net/sockaddr.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import { finish } from "../../inet/checksum.ts";
 import { ETHERNET, ETHERTYPE, half, IPV4, IPV6, VNET } from "../../inet/packet.ts";
@@ -33,7 +33,7 @@ export interface Counters {
 }
 
 /** A namespace that is served. */
-export class Path {
+export class Netif {
   readonly tap: number;
   readonly mtu: number;
   readonly table = new FlowTable();
@@ -95,7 +95,7 @@ export class Path {
    * @param tos Type of service.
    * @returns Offset of the transport header.
    */
-  ip(source: Words, destination: Words, protocol: number, length: number, ttl = 64, tos = 0): number {
+  ip(source: IpWords, destination: IpWords, protocol: number, length: number, ttl = 64, tos = 0): number {
     const { view } = TX;
     const ip = TX_IP;
     if (source.family === 4) {
@@ -126,8 +126,8 @@ export class Path {
     return ip + IPV6;
   }
 
-  /** Sum of the pseudo-header for a packet made by {@linkcode Path.ip}. */
-  pseudo(source: Words, destination: Words, protocol: number, length: number): number {
+  /** Sum of the pseudo-header for a packet made by {@linkcode Netif.ip}. */
+  pseudo(source: IpWords, destination: IpWords, protocol: number, length: number): number {
     let total = protocol + length + half(source.w3) + half(destination.w3);
     if (source.family === 6) {
       total += half(source.w0) + half(source.w1) + half(source.w2);

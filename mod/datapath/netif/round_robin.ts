@@ -21,12 +21,12 @@ const FLOWS = 4;
  *
  * @example
  * ```ts
- * import { Turns } from "./round_robin.ts";
+ * import { RoundRobin } from "./round_robin.ts";
  * import { Reactor } from "../../reactor/reactor.ts";
  * import { assertEquals } from "@std/assert";
  *
  * using reactor = new Reactor();
- * const turns = new Turns(reactor);
+ * const turns = new RoundRobin(reactor);
  * const had: number[] = [];
  * for (let i = 0; i < 6; i++) turns.add({ queued: false, pump: () => had.push(i) });
  * reactor.turn(0);
@@ -35,7 +35,7 @@ const FLOWS = 4;
  * assertEquals(had, [0, 1, 2, 3, 4, 5]);
  * ```
  */
-export class Turns {
+export class RoundRobin {
   #waiting: InTurn[] = [];
   /** How many of those have had theirs. */
   #done = 0;

@@ -2,13 +2,13 @@
 
 import { bind, bindPort, bindToDevice, E, setOption, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
-import type { Words } from "../../../ffi/net/sockaddr.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { type Packet, PROTOCOL } from "../../inet/packet.ts";
 import type { Flow } from "./flows.ts";
 
 /** Where a flow goes. */
-export interface Target extends Words {
+export interface Destination extends IpWords {
   /** Port. */
   port: number;
   /** Index of the interface for a link-local address, or 0. */
@@ -63,19 +63,19 @@ const DNS_PORT = 53;
 const DNS_TLS_PORT = 853;
 
 /** An address of 4 or 16 bytes as words. */
-export function words(address: Uint8Array): Words {
+export function words(address: Uint8Array): IpWords {
   const view = new DataView(address.buffer, address.byteOffset, address.length);
   if (address.length === 4) return { family: 4, w0: 0, w1: 0, w2: 0xffff, w3: view.getInt32(0) };
   return { family: 6, w0: view.getInt32(0), w1: view.getInt32(4), w2: view.getInt32(8), w3: view.getInt32(12) };
 }
 
 /** Whether two addresses are the same. */
-export function sameWords(a: Words, b: Words): boolean {
+export function sameWords(a: IpWords, b: IpWords): boolean {
   return a.family === b.family && a.w3 === b.w3 && a.w2 === b.w2 && a.w1 === b.w1 && a.w0 === b.w0;
 }
 
 /** Sets an address to another one. */
-export function copyWords(to: Words, { family, w0, w1, w2, w3 }: Words): void {
+export function copyWords(to: IpWords, { family, w0, w1, w2, w3 }: IpWords): void {
   to.family = family;
   to.w0 = w0;
   to.w1 = w1;
@@ -83,7 +83,7 @@ export function copyWords(to: Words, { family, w0, w1, w2, w3 }: Words): void {
   to.w3 = w3;
 }
 
-const LOOPBACK: Readonly<Record<number, Words>> = {
+const LOOPBACK: Readonly<Record<number, IpWords>> = {
   4: { family: 4, w0: 0, w1: 0, w2: 0xffff, w3: 0x7f000001 },
   6: { family: 6, w0: 0, w1: 0, w2: 0, w3: 1 },
 };
@@ -94,7 +94,7 @@ const LOOPBACK: Readonly<Record<number, Words>> = {
  * @param a The address.
  * @returns Whether it does.
  */
-export function isHostOnly(a: Words): boolean {
+export function isHostOnly(a: IpWords): boolean {
   if (a.family === 4) {
     const first = a.w3 >>> 24;
     return first === 127 || first === 0;
@@ -105,16 +105,16 @@ export function isHostOnly(a: Words): boolean {
 }
 
 /** Whether an address is that of a group, or of everybody. */
-export function isGroup(a: Words): boolean {
+export function isGroup(a: IpWords): boolean {
   return a.family === 4 ? a.w3 >>> 28 === 14 || a.w3 === -1 : a.w0 >>> 24 === 0xff;
 }
 
 /** Whether an IPv6 address is link-local: means something on one link alone. */
-export function isLinkLocal(a: Words): boolean {
+export function isLinkLocal(a: IpWords): boolean {
   return a.family === 6 && (a.w0 >>> 22 === 0x3fa || (a.w0 >>> 16 & 0xff0f) === 0xff02); // fe80::/10, groups of a link
 }
 
-function inPrefix(a: Words, { address, bits }: { address: Words; bits: number }): boolean {
+function inPrefix(a: IpWords, { address, bits }: { address: IpWords; bits: number }): boolean {
   if (a.family !== address.family) return false;
   const pairs = a.family === 4
     ? [[a.w3, address.w3]]
@@ -133,12 +133,12 @@ function inPrefix(a: Words, { address, bits }: { address: Words; bits: number })
 export class Rules {
   /** Whether TCP sockets remember how far they were peeked at. */
   readonly peekOffset: boolean;
-  readonly #dns: Words[];
-  readonly #loopback: Words[];
-  readonly #guest: Words[];
-  readonly #host: Words[];
-  readonly #exclude: { address: Words; bits: number }[];
-  readonly #outbound: Words[];
+  readonly #dns: IpWords[];
+  readonly #loopback: IpWords[];
+  readonly #guest: IpWords[];
+  readonly #host: IpWords[];
+  readonly #exclude: { address: IpWords; bits: number }[];
+  readonly #outbound: IpWords[];
   readonly #resolvers: () => readonly Resolver[];
   readonly #device4: string;
   readonly #device6: string;
@@ -171,9 +171,9 @@ export class Rules {
    * @param port Its destination port, or 0.
    * @returns Where to, or null if that is not reached.
    */
-  target(p: Packet, protocol: number, port: number): Target | null {
-    const to: Words = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
-    const same = (other: Words) => sameWords(to, other);
+  target(p: Packet, protocol: number, port: number): Destination | null {
+    const to: IpWords = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
+    const same = (other: IpWords) => sameWords(to, other);
     const ported = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
     if (ported && (port === DNS_PORT || port === DNS_TLS_PORT) && this.#dns.some(same)) {
       const resolver = this.#resolver(p.family === 4 ? 4 : 16);
@@ -207,7 +207,7 @@ export class Rules {
     this.#failed.set(address.join("."), performance.now());
   }
 
-  #at(address: Words, port: number): Target {
+  #at(address: IpWords, port: number): Destination {
     return { ...address, port, scope: isLinkLocal(address) ? this.#scope : 0, resolver: null };
   }
 
@@ -219,7 +219,7 @@ export class Rules {
    * @param port Local port to try, or 0.
    * @returns 0, or a negative error number.
    */
-  prepare(s: number, target: Target, port = 0): number {
+  prepare(s: number, target: Destination, port = 0): number {
     if (target.family === 6) setOption(s, IPPROTO.IPV6, IPV6.V6ONLY, 1);
     if (isHostOnly(target)) return 0; // the host's loopback has neither
     const device = target.family === 4 ? this.#device4 : this.#device6;

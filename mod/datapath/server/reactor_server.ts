@@ -50,7 +50,7 @@ export class ReactorServer implements TapServer {
   #reach: ReachRequest;
   #resolver: HostResolver | null = null;
   #onWarning: (message: string) => void;
-  #paths = new Set<Datapath>();
+  #datapaths = new Set<Datapath>();
   #onResolver: ((conf: ResolvConf) => void) | undefined;
 
   /**
@@ -108,11 +108,11 @@ export class ReactorServer implements TapServer {
       scope: outside.index,
       onDead,
     };
-    const path: Datapath = serveTap(this.#reactor, link, options);
-    this.#paths.add(path);
+    const datapath: Datapath = serveTap(this.#reactor, link, options);
+    this.#datapaths.add(datapath);
     return () => {
-      this.#paths.delete(path);
-      path.close();
+      this.#datapaths.delete(datapath);
+      datapath.close();
     };
   }
 
@@ -125,10 +125,10 @@ export class ReactorServer implements TapServer {
     const start = performance.now();
     let [steps, last] = [-1, start];
     for (;;) {
-      const paths = [...this.#paths];
-      if (paths.every(({ unfinished }) => unfinished === 0) || interrupted()) return;
+      const datapaths = [...this.#datapaths];
+      if (datapaths.every(({ unfinished }) => unfinished === 0) || interrupted()) return;
       const now = performance.now();
-      const received = paths.reduce((sum, { counters }) => sum + counters.received, 0);
+      const received = datapaths.reduce((sum, { counters }) => sum + counters.received, 0);
       if (received !== steps) [steps, last] = [received, now];
       if (now - last > PATIENCE || now - start > PATIENCE_MAX) return;
       this.#reactor.turn(PATIENCE / 10);

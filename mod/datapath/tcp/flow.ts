@@ -19,11 +19,11 @@ import { finish, fold } from "../../inet/checksum.ts";
 import { ETHERTYPE, half, IPV4, IPV6, type Packet, PROTOCOL, VNET, VNET_FLAG, VNET_GSO } from "../../inet/packet.ts";
 import { distance, FLAG, synOptions, TCP_HEADER } from "../../inet/tcp.ts";
 import type { Watched } from "../../reactor/reactor.ts";
-import { Early } from "./reassembly.ts";
+import { Reassembly } from "./reassembly.ts";
 import { Flow, outsidePort } from "../netif/flows.ts";
-import { Held, heldBytes } from "./send_queue.ts";
+import { heldBytes, SendQueue } from "./send_queue.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import { type Path, TX_IP } from "../netif/netif.ts";
+import { type Netif, TX_IP } from "../netif/netif.ts";
 import type { Tcp } from "./tcp.ts";
 import type { InTurn } from "../netif/round_robin.ts";
 import { sendUnreachable } from "../icmp/problem.ts";
@@ -83,7 +83,7 @@ const GONE = 3;
 
 /** One connection. */
 export class TcpFlow extends Flow implements InTurn {
-  readonly path: Path;
+  readonly netif: Netif;
   readonly s: number;
   watched: Watched | null = null;
   state = CONNECTING;
@@ -108,11 +108,11 @@ export class TcpFlow extends Flow implements InTurn {
   /** Whether the namespace has sent its FIN, and whether the socket was told. */
   finReceived = false;
   shutDown = false;
-  readonly held = new Held();
+  readonly held = new SendQueue();
   /** Whether the namespace understands what came early (selective acknowledgements). */
   readonly #sack: boolean;
   /** Segments that have come before what precedes them. */
-  #early: Early | null = null;
+  #early: Reassembly | null = null;
 
   // From the host to the namespace.
   /** First byte that is not acknowledged: what the socket has first, but for `discardable`. */
@@ -183,7 +183,7 @@ export class TcpFlow extends Flow implements InTurn {
     super(p, RX.view.getInt32(p.transport));
     const { view } = RX;
     const t = p.transport;
-    this.path = tcp.path;
+    this.netif = tcp.netif;
     this.s = fd.number;
     this.isn = view.getInt32(t + 4);
     this.rcvNext = this.isn + 1 | 0;
@@ -191,14 +191,14 @@ export class TcpFlow extends Flow implements InTurn {
     this.rcvEdge = this.rcvNext;
     const { mss, windowShift, sack } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
     const ip = p.family === 4 ? IPV4 : IPV6;
-    this.mss = Math.min(mss, this.path.mtu - ip - TCP_HEADER);
+    this.mss = Math.min(mss, this.netif.mtu - ip - TCP_HEADER);
     this.payloadMax = Math.floor((p.family === 4 ? PAYLOAD_MAX : PAYLOAD_MAX_6) / this.mss) * this.mss;
     this.#sack = sack;
     this.sndShift = Math.max(0, windowShift);
     this.rcvShift = windowShift < 0 ? 0 : WINDOW_SHIFT;
     this.sndWindow = view.getUint16(t + 14);
-    this.sndUnacked = this.sndNext = this.sndMax = this.path.rules.initialSequence(this);
-    this.heardAt = this.#begunAt = this.path.reactor.now;
+    this.sndUnacked = this.sndNext = this.sndMax = this.netif.rules.initialSequence(this);
+    this.heardAt = this.#begunAt = this.netif.reactor.now;
     this.#ipSum = 0x4500 + 0x4000 + 0x4006 + half(p.s3) + half(p.d3);
     this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.TCP +
       (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
@@ -207,11 +207,11 @@ export class TcpFlow extends Flow implements InTurn {
   /** Writes the headers in TX and sends the segment; its payload is there already. */
   segment(flags: number, seq: number, length: number, options = 0): void {
     const { view, bytes } = TX;
-    const { path } = this;
+    const { netif } = this;
     const header = TCP_HEADER + options;
     const ip = TX_IP;
     let t: number;
-    bytes.set(path.addresses, VNET);
+    bytes.set(netif.addresses, VNET);
     if (this.family === 4) {
       t = ip + IPV4;
       const total = IPV4 + header + length;
@@ -257,7 +257,7 @@ export class TcpFlow extends Flow implements InTurn {
     view.setUint16(8, 16, true);
     this.ackDue = false;
     this.rcvAcked = this.rcvNext;
-    path.write(t + header + length);
+    netif.write(t + header + length);
   }
 
   /** Bytes of window to offer now; moves the right edge. */
@@ -290,7 +290,7 @@ export class TcpFlow extends Flow implements InTurn {
   }
 
   /** Writes a SACK option for what has come early, the latest first (RFC 2018); answers its length with padding. */
-  #writeSack(early: Early): number {
+  #writeSack(early: Reassembly): number {
     const { view } = TX;
     const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
     const runs = early.runs(this.rcvNext);
@@ -308,7 +308,7 @@ export class TcpFlow extends Flow implements InTurn {
     const { view } = TX;
     const t = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
     const ip = this.family === 4 ? IPV4 : IPV6;
-    view.setInt32(t, 2 << 24 | 4 << 16 | this.path.mtu - ip - TCP_HEADER);
+    view.setInt32(t, 2 << 24 | 4 << 16 | this.netif.mtu - ip - TCP_HEADER);
     let options = 4;
     if (this.rcvShift > 0) {
       view.setInt32(t + 4, 1 << 24 | 3 << 16 | 3 << 8 | WINDOW_SHIFT);
@@ -319,7 +319,7 @@ export class TcpFlow extends Flow implements InTurn {
       options += 4;
     }
     this.segment(FLAG.SYN | FLAG.ACK, this.sndUnacked, 0, options);
-    this.path.reactor.expectAnswer();
+    this.netif.reactor.expectAnswer();
   }
 
   /** Notes that the batch has had something for this flow. */
@@ -331,7 +331,7 @@ export class TcpFlow extends Flow implements InTurn {
 
   /** Arms the timer unless it is armed. */
   #arm(): void {
-    if (this.dueAt === 0) this.dueAt = this.path.reactor.now + this.rto;
+    if (this.dueAt === 0) this.dueAt = this.netif.reactor.now + this.rto;
   }
 
   readonly onEvents = (events: number): void => {
@@ -379,11 +379,11 @@ export class TcpFlow extends Flow implements InTurn {
    */
   failed(error: number): void {
     const connecting = this.state === CONNECTING;
-    if (connecting && this.resolver) this.path.rules.resolverFailed(this.resolver);
+    if (connecting && this.resolver) this.netif.rules.resolverFailed(this.resolver);
     if (connecting && error === E.TIMEDOUT) {
       // Nobody has answered; nobody answers here.
     } else if (connecting && error !== E.CONNREFUSED && error !== E.CONNRESET) {
-      sendUnreachable(this.path, this, error, this.isn);
+      sendUnreachable(this.netif, this, error, this.isn);
     } else {
       this.#sendReset();
     }
@@ -402,7 +402,7 @@ export class TcpFlow extends Flow implements InTurn {
     this.dueAt = 0;
     this.fd.close();
     this.watched?.remove();
-    this.path.table.remove(this);
+    this.netif.table.remove(this);
   }
 
   /** Ends it without delivering what is still on the way. */
@@ -417,8 +417,8 @@ export class TcpFlow extends Flow implements InTurn {
     const t = p.transport;
     const flags = view.getUint8(t + 13);
     const seq = view.getInt32(t + 4);
-    const { path } = this;
-    this.heardAt = path.reactor.now;
+    const { netif } = this;
+    this.heardAt = netif.reactor.now;
     this.probes = 0;
     if (this.state === CONNECTING) {
       if (flags & FLAG.RST) {
@@ -540,7 +540,7 @@ export class TcpFlow extends Flow implements InTurn {
   }
 
   #measured(): void {
-    const took = this.path.reactor.now - this.timedAt;
+    const took = this.netif.reactor.now - this.timedAt;
     this.timedAt = 0;
     this.smoothed = this.smoothed === 0 ? took : this.smoothed * 0.875 + took * 0.125;
     this.#setTimeout();
@@ -556,7 +556,7 @@ export class TcpFlow extends Flow implements InTurn {
     this.ackDue = true;
     if (length > ACK_DELAY_BYTES || this.#asked) this.pingPong = 0;
     this.#asked = true;
-    this.#askedSince = this.path.reactor.now;
+    this.#askedSince = this.netif.reactor.now;
     const known = distance(seq, this.rcvNext);
     if (known > length || this.finReceived) return; // all of it is known
     if (known < 0) return this.#beyondGap(seq, at, length, fin);
@@ -601,7 +601,7 @@ export class TcpFlow extends Flow implements InTurn {
   /** Keeps a segment that has come too early, and asks for what is missing: a tap loses nothing, but what is behind it may. */
   #beyondGap(seq: number, at: number, length: number, fin: boolean): void {
     const inside = distance(seq, this.rcvEdge) >= length;
-    if (inside) (this.#early ??= new Early()).add(this.rcvNext, seq, RX.bytes, at, length, fin);
+    if (inside) (this.#early ??= new Reassembly()).add(this.rcvNext, seq, RX.bytes, at, length, fin);
     // As many duplicates as the segments in this frame would have caused, so that it is sent again at once.
     const count = Math.min(DUPLICATES, Math.max(1, Math.ceil(length / this.mss)));
     for (let i = 0; i < count; i++) this.acknowledge();
@@ -677,7 +677,7 @@ export class TcpFlow extends Flow implements InTurn {
     this.#take();
     if (!this.ackDue || this.state !== OPEN) return;
     if (this.pingPong >= PING_PONG && distance(this.rcvAcked, this.rcvNext) < ACK_DELAY_BYTES) {
-      this.path.reactor.expectAnswer();
+      this.netif.reactor.expectAnswer();
       if (!this.waiting) this.tcp.acknowledgeLater(this);
     } else this.acknowledge();
   }
@@ -685,7 +685,7 @@ export class TcpFlow extends Flow implements InTurn {
   /** Notes that data goes to the namespace, and with it an acknowledgement. */
   #answered(): void {
     if (this.#asked) this.pingPong++;
-    if (this.pingPong >= PING_PONG) this.path.reactor.expectAnswer();
+    if (this.pingPong >= PING_PONG) this.netif.reactor.expectAnswer();
     this.#asked = false;
   }
 
@@ -693,7 +693,7 @@ export class TcpFlow extends Flow implements InTurn {
   answerLate(): void {
     this.waiting = false;
     if (!this.ackDue || this.state !== OPEN) return;
-    if (this.path.reactor.now - this.#askedSince < ACK_DELAY) return this.tcp.acknowledgeLater(this);
+    if (this.netif.reactor.now - this.#askedSince < ACK_DELAY) return this.tcp.acknowledgeLater(this);
     this.pingPong = 0;
     this.acknowledge();
   }
@@ -713,7 +713,7 @@ export class TcpFlow extends Flow implements InTurn {
 
   /** Peeks at what the socket has behind the first `offset` bytes that are not acknowledged; 0 at the end of the stream. */
   #peek(offset: number, at: number, length: number): number {
-    if (this.path.rules.peekOffset) {
+    if (this.netif.rules.peekOffset) {
       // Many connections never have more on the way than was peeked at once.
       if (!this.#offsetSet && offset + this.discardable > 0) this.#peekFrom(offset + this.discardable);
       return receiveAt(this.s, at, length, PEEK);
@@ -725,7 +725,7 @@ export class TcpFlow extends Flow implements InTurn {
 
   /** Sets from where the socket is peeked at. */
   #peekFrom(offset: number): void {
-    if (!this.path.rules.peekOffset || offset === 0 && !this.#offsetSet) return;
+    if (!this.netif.rules.peekOffset || offset === 0 && !this.#offsetSet) return;
     this.#offsetSet = true;
     setOption(this.s, SOL_SOCKET, SO.PEEK_OFF, offset);
   }
@@ -740,7 +740,7 @@ export class TcpFlow extends Flow implements InTurn {
   pump(): void {
     if (this.state !== OPEN || !this.readable || this.finSent) return;
     const payload = TX_IP + (this.family === 4 ? IPV4 : IPV6) + TCP_HEADER;
-    const { peekOffset } = this.path.rules;
+    const { peekOffset } = this.netif.rules;
     const window = Math.min(this.sndWindow, this.congestion, peekOffset ? NO_LIMIT : FLIGHT_PEEKED);
     for (let frames = 0; frames < PUMP_FRAMES; frames++) {
       const flight = distance(this.sndUnacked, this.sndNext);
@@ -758,7 +758,7 @@ export class TcpFlow extends Flow implements InTurn {
         if (distance(this.sndMax, this.sndNext) > 0) {
           this.sndMax = this.sndNext;
           if (this.timedAt === 0) {
-            this.timedAt = this.path.reactor.now;
+            this.timedAt = this.netif.reactor.now;
             this.timedSeq = this.sndNext;
           }
         }
@@ -789,7 +789,7 @@ export class TcpFlow extends Flow implements InTurn {
   /** Sends all again from the first byte that is not acknowledged, after a time-out: slowly at first. */
   #resend(): void {
     if (!this.#discard()) return;
-    this.path.counters.retransmitted++;
+    this.netif.counters.retransmitted++;
     this.congestion = this.payloadMax;
     this.recovering = false;
     this.timedAt = 0;
@@ -803,7 +803,7 @@ export class TcpFlow extends Flow implements InTurn {
   /** Sends one frame again from the first byte that is not acknowledged, RFC 6582: what is behind it may have arrived. */
   #resendFirst(): void {
     if (!this.#discard()) return;
-    this.path.counters.retransmitted++;
+    this.netif.counters.retransmitted++;
     this.timedAt = 0;
     const flight = distance(this.sndUnacked, this.sndNext) - (this.finSent ? 1 : 0);
     if (flight <= 0) {

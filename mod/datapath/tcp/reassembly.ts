@@ -18,10 +18,10 @@ interface Segment {
  *
  * @example
  * ```ts
- * import { Early } from "./reassembly.ts";
+ * import { Reassembly } from "./reassembly.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const early = new Early();
+ * const early = new Reassembly();
  * const bytes = Uint8Array.of(1, 2, 3, 4);
  * early.add(100, 110, bytes, 0, 4, false);
  * early.add(100, 108, bytes, 0, 4, false); // two of them are known
@@ -29,7 +29,7 @@ interface Segment {
  * early.clear();
  * ```
  */
-export class Early {
+export class Reassembly {
   /** By sequence number, without overlaps. */
   #segments: Segment[] = [];
   #bytes = 0;

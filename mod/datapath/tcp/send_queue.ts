@@ -23,7 +23,7 @@ export function countHeld(bytes: number): void {
 }
 
 /** A queue of bytes. */
-export class Held {
+export class SendQueue {
   /** Bytes in it. */
   length = 0;
   #chunks: Block[] = [];

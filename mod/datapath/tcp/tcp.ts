@@ -26,9 +26,9 @@ import { fold } from "../../inet/checksum.ts";
 import { type Packet, PROTOCOL, transportValid, VNET, VNET_FLAG } from "../../inet/packet.ts";
 import { FLAG, TCP_HEADER } from "../../inet/tcp.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import type { Path } from "../netif/netif.ts";
+import type { Netif } from "../netif/netif.ts";
 import { ACK_DELAY, TcpFlow } from "./flow.ts";
-import { Turns } from "../netif/round_robin.ts";
+import { RoundRobin } from "../netif/round_robin.ts";
 
 const SO_OOBINLINE = 10;
 
@@ -37,11 +37,11 @@ export class Tcp {
   /** Flows that this batch of frames had something for. */
   readonly touched: TcpFlow[] = [];
   /** Those that have more to send than a turn allows. */
-  readonly turns: Turns;
+  readonly turns: RoundRobin;
   #late: TcpFlow[] = [];
 
-  constructor(readonly path: Path) {
-    this.turns = new Turns(path.reactor);
+  constructor(readonly netif: Netif) {
+    this.turns = new RoundRobin(netif.reactor);
   }
 
   /**
@@ -56,7 +56,7 @@ export class Tcp {
     const header = (view.getUint8(t + 12) >> 4) * 4;
     if (header < TCP_HEADER || t + header > p.end || !transportValid(view, p)) return this.#drop();
     const ports = view.getInt32(t);
-    const flow = this.path.table.find(p, ports) as TcpFlow | null;
+    const flow = this.netif.table.find(p, ports) as TcpFlow | null;
     if (flow !== null) {
       flow.input(p, header);
       return;
@@ -68,7 +68,7 @@ export class Tcp {
   }
 
   #drop(): void {
-    this.path.counters.dropped++;
+    this.netif.counters.dropped++;
   }
 
   /** Answers a segment that belongs to no connection, RFC 9293 section 3.10.7.1. */
@@ -86,36 +86,36 @@ export class Tcp {
     const { view } = TX;
     const from = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
     const to = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
-    const t = this.path.ip(from, to, PROTOCOL.TCP, TCP_HEADER);
+    const t = this.netif.ip(from, to, PROTOCOL.TCP, TCP_HEADER);
     view.setUint16(t, RX.view.getUint16(p.transport + 2));
     view.setUint16(t + 2, RX.view.getUint16(p.transport));
     view.setInt32(t + 4, seq);
     view.setInt32(t + 8, ack);
     view.setInt32(t + 12, 5 << 28 | flags << 16);
     view.setInt32(t + 16, 0);
-    view.setUint16(t + 16, fold(this.path.pseudo(from, to, PROTOCOL.TCP, TCP_HEADER)));
+    view.setUint16(t + 16, fold(this.netif.pseudo(from, to, PROTOCOL.TCP, TCP_HEADER)));
     view.setUint8(0, VNET_FLAG.NEEDS_CSUM);
     view.setUint16(6, t - VNET, true);
     view.setUint16(8, 16, true);
-    this.path.write(t + TCP_HEADER);
+    this.netif.write(t + TCP_HEADER);
   }
 
   /** Begins a connection for a SYN. */
   open(p: Packet, header: number): void {
-    const { path } = this;
+    const { netif } = this;
     const { view } = RX;
     const port = view.getUint16(p.transport + 2);
-    const target = path.rules.target(p, PROTOCOL.TCP, port);
+    const target = netif.rules.target(p, PROTOCOL.TCP, port);
     // Not a word would have it try for minutes.
     if (target === null) return this.#reset(p, 0, view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
-    if (!path.mayOpen()) return this.#limit(p);
+    if (!netif.mayOpen()) return this.#limit(p);
     const s = socket(target.family, SOCK.STREAM);
     if (s < 0) return this.#limit(p);
     const fd = new Fd(s);
     resetOnClose(s); // until its end has come from inside: whatever ends us must not look like that
     setOption(s, SOL_SOCKET, SO_OOBINLINE, 1);
     setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
-    let error = path.rules.prepare(s, target);
+    let error = netif.rules.prepare(s, target);
     if (error === 0) {
       error = connect(s, target, target.port, target.scope);
       if (error === E.INPROGRESS) error = 0;
@@ -127,18 +127,18 @@ export class Tcp {
       return;
     }
     try {
-      flow.watched = path.reactor.watch(fd, EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET, flow.onEvents);
+      flow.watched = netif.reactor.watch(fd, EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET, flow.onEvents);
     } catch {
       fd.close();
       return this.#limit(p);
     }
-    path.counters.flows++;
-    path.table.add(flow, p);
-    path.reactor.expectAnswer();
+    netif.counters.flows++;
+    netif.table.add(flow, p);
+    netif.reactor.expectAnswer();
   }
 
   #limit(p: Packet): void {
-    this.path.counters.limited++;
+    this.netif.counters.limited++;
     this.#reset(p, 0, RX.view.getInt32(p.transport + 4) + 1 | 0, FLAG.RST | FLAG.ACK);
   }
 
@@ -153,7 +153,7 @@ export class Tcp {
   acknowledgeLater(flow: TcpFlow): void {
     flow.waiting = true;
     this.#late.push(flow);
-    if (this.#late.length === 1) this.path.reactor.after(ACK_DELAY, this.#acknowledgeLate);
+    if (this.#late.length === 1) this.netif.reactor.after(ACK_DELAY, this.#acknowledgeLate);
   }
 
   readonly #acknowledgeLate = () => {

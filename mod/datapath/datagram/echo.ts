@@ -2,13 +2,13 @@
 
 import { E, receiveAt, receiveFrom, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, MSG, SOCK } from "../../../ffi/net/constants.ts";
-import type { Words } from "../../../ffi/net/sockaddr.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { finish, fold, sum } from "../../inet/checksum.ts";
 import { IPV4, IPV6, type Packet, PROTOCOL, transportValid } from "../../inet/packet.ts";
-import { DatagramFlow } from "../udp/datagram_flow.ts";
+import { DatagramFlow } from "./datagram_flow.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import { type Path, TX_IP } from "../netif/netif.ts";
-import type { Target } from "../netif/rules.ts";
+import { type Netif, TX_IP } from "../netif/netif.ts";
+import type { Destination } from "../netif/rules.ts";
 
 const ICMP_HEADER = 8;
 /** Types of echo messages. */
@@ -20,7 +20,7 @@ const REPLIES_MAX = 32;
 
 /** What all echo flows of a namespace share. */
 export class Icmp {
-  constructor(readonly path: Path) {}
+  constructor(readonly netif: Netif) {}
 
   /**
    * Handles an ICMP or ICMPv6 message from the namespace; all but echo requests is none of our business.
@@ -29,20 +29,20 @@ export class Icmp {
    */
   input(p: Packet): void {
     const { view } = RX;
-    const { path } = this;
+    const { netif } = this;
     const t = p.transport;
     const length = p.end - t;
     const kinds = p.family === 4 ? ECHO[4] : ECHO[6];
     const valid = length >= ICMP_HEADER && view.getUint16(t) === kinds.request << 8 &&
       (p.family === 4 ? fold(sum(view, t, length, 0)) === 0xffff : transportValid(view, p));
     if (!valid) {
-      path.counters.dropped++;
+      netif.counters.dropped++;
       return;
     }
     const ports = view.getUint16(t + 4) << 16;
-    const flow = (path.table.find(p, ports) ?? this.#open(p, ports)) as EchoFlow | null;
+    const flow = (netif.table.find(p, ports) ?? this.#open(p, ports)) as EchoFlow | null;
     if (flow === null) return;
-    flow.usedAt = path.reactor.now;
+    flow.usedAt = netif.reactor.now;
     if (p.ttl !== flow.ttl) flow.setTtl(p.ttl);
     const send = () => sendAt(flow.s, RX.at + t, length, MSG.DONTWAIT | MSG.NOSIGNAL);
     let n = send();
@@ -50,8 +50,8 @@ export class Icmp {
   }
 
   #open(p: Packet, ports: number): EchoFlow | null {
-    const flow = new EchoFlow(this.path, p, ports);
-    const target = this.path.rules.target(p, p.protocol, 0);
+    const flow = new EchoFlow(this.netif, p, ports);
+    const target = this.netif.rules.target(p, p.protocol, 0);
     return flow.open(p, target, RX.view.getInt32(p.transport + 4)) ? flow : null;
   }
 }
@@ -60,18 +60,18 @@ export class Icmp {
 class EchoFlow extends DatagramFlow {
   usedAt: number;
 
-  constructor(path: Path, p: Packet, ports: number) {
-    super(path, p, ports);
-    this.usedAt = path.reactor.now;
+  constructor(netif: Netif, p: Packet, ports: number) {
+    super(netif, p, ports);
+    this.usedAt = netif.reactor.now;
   }
 
-  protected override makeSocket(target: Target): number {
+  protected override makeSocket(target: Destination): number {
     return socket(target.family, SOCK.DGRAM, target.family === 4 ? IPPROTO.ICMP : IPPROTO.ICMPV6);
   }
 
   /** The identifier on the way is the socket's port: the same one as inside if nobody has it. */
-  protected override claim(target: Target): number {
-    return this.path.rules.prepare(this.s, target, this.ports >>> 16);
+  protected override claim(target: Destination): number {
+    return this.netif.rules.prepare(this.s, target, this.ports >>> 16);
   }
 
   protected override receive(): void {
@@ -90,16 +90,16 @@ class EchoFlow extends DatagramFlow {
 
   #reply(t: number, length: number): void {
     const { view } = TX;
-    const inside: Words = { family: this.family, w0: this.s0, w1: this.s1, w2: this.s2, w3: this.s3 };
-    const outside: Words = { family: this.family, w0: this.d0, w1: this.d1, w2: this.d2, w3: this.d3 };
-    this.path.ip(outside, inside, this.protocol, length);
+    const inside: IpWords = { family: this.family, w0: this.s0, w1: this.s1, w2: this.s2, w3: this.s3 };
+    const outside: IpWords = { family: this.family, w0: this.d0, w1: this.d1, w2: this.d2, w3: this.d3 };
+    this.netif.ip(outside, inside, this.protocol, length);
     view.setUint16(t, (this.family === 4 ? ECHO[4].reply : ECHO[6].reply) << 8);
     view.setUint16(t + 2, 0);
     view.setUint16(t + 4, this.ports >>> 16);
-    const start = this.family === 4 ? 0 : this.path.pseudo(outside, inside, PROTOCOL.ICMPV6, length);
+    const start = this.family === 4 ? 0 : this.netif.pseudo(outside, inside, PROTOCOL.ICMPV6, length);
     view.setUint16(t + 2, finish(sum(view, t, length, start)));
-    this.usedAt = this.path.reactor.now;
-    this.path.write(t + length);
+    this.usedAt = this.netif.reactor.now;
+    this.netif.write(t + length);
   }
 
   override tick(now: number): void {

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { Early } from "../../mod/datapath/tcp/reassembly.ts";
+import { Reassembly } from "../../mod/datapath/tcp/reassembly.ts";
 import { heldBytes } from "../../mod/datapath/tcp/send_queue.ts";
 
 /** Bytes that tell their own sequence number, modulo 251. */
@@ -12,7 +12,7 @@ Deno.test("Whatever overlaps is kept once, and comes out in order", () => {
   const random = (below: number) => (state = Math.imul(state, 48271) >>> 0) % below;
   for (let round = 0; round < 200; round++) {
     const base = 0x7fffff00 + random(0x200) | 0; // over the end of the signed numbers
-    const early = new Early();
+    const early = new Reassembly();
     const known = new Set<number>();
     for (let i = 0; i < 20; i++) {
       const offset = 1 + random(300);
@@ -34,7 +34,7 @@ Deno.test("Whatever overlaps is kept once, and comes out in order", () => {
 });
 
 Deno.test("What one connection can have kept is bounded, however it is cut", () => {
-  const early = new Early();
+  const early = new Reassembly();
   const bytes = new Uint8Array(65000);
   for (let i = 0; i < 1000; i++) early.add(0, 1 + i, bytes, 0, bytes.length, false);
   assert(heldBytes() <= 65000 + 1000, `${heldBytes()} bytes`);
@@ -46,7 +46,7 @@ Deno.test("What one connection can have kept is bounded, however it is cut", () 
 });
 
 Deno.test("The run with the latest arrival is told first", () => {
-  const early = new Early();
+  const early = new Reassembly();
   for (const seq of [10, 30, 50, 40]) early.add(0, seq, new Uint8Array(10), 0, 10, false);
   assertEquals(early.runs(0), [[30, 60], [10, 20]]);
   early.add(0, 10, new Uint8Array(10), 0, 10, false);

@@ -2,15 +2,15 @@
 
 import { connect, E, getOption, peerAddress, receiveAt, setOption } from "../../../ffi/net/socket.ts";
 import { IP, IPPROTO, IPV6, MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
-import type { Words } from "../../../ffi/net/sockaddr.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import type { Packet } from "../../inet/packet.ts";
 import type { Watched } from "../../reactor/reactor.ts";
 import { relayErrors } from "../icmp/relay.ts";
 import { Flow } from "../netif/flows.ts";
-import type { Path } from "../netif/netif.ts";
-import { copyWords, isGroup, NOT_REACHED, type Target } from "../netif/rules.ts";
+import type { Netif } from "../netif/netif.ts";
+import { copyWords, type Destination, isGroup, NOT_REACHED } from "../netif/rules.ts";
 import { sendUnreachable } from "../icmp/problem.ts";
 
 /** Datagrams of strangers that a new socket is rid of: as many as there could be at the most. */
@@ -25,7 +25,7 @@ export abstract class DatagramFlow extends Flow {
   /** The host's resolver, if it is asked. */
   resolver: Uint8Array | null = null;
   /** What the socket is connected to: only what comes from there is an answer. */
-  readonly peer: Words = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
+  readonly peer: IpWords = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
   /** Its port; 0 for an echo. */
   peerPort = 0;
   /** Whether that is a group, which itself never answers. */
@@ -35,14 +35,14 @@ export abstract class DatagramFlow extends Flow {
   /** Family of the socket: of the resolver's address it may be another one. */
   #socketFamily = 0;
 
-  constructor(readonly path: Path, p: Packet, ports: number) {
+  constructor(readonly netif: Netif, p: Packet, ports: number) {
     super(p, ports);
   }
 
   /** Makes the socket; a negative error number if it cannot be had. */
-  protected abstract makeSocket(target: Target): number;
+  protected abstract makeSocket(target: Destination): number;
   /** Binds the socket; 0, or a negative error number. */
-  protected abstract claim(target: Target): number;
+  protected abstract claim(target: Destination): number;
   /** Takes what the socket has. */
   protected abstract receive(): void;
 
@@ -54,10 +54,10 @@ export abstract class DatagramFlow extends Flow {
    * @param word Second word of the packet's transport header.
    * @returns Whether the flow is there.
    */
-  open(p: Packet, target: Target | null, word: number): boolean {
-    const { path } = this;
+  open(p: Packet, target: Destination | null, word: number): boolean {
+    const { netif } = this;
     if (target === null) return this.#refuse(NOT_REACHED, word);
-    const s = path.mayOpen() ? this.makeSocket(target) : E.MFILE;
+    const s = netif.mayOpen() ? this.makeSocket(target) : E.MFILE;
     // This user may not ping: as if nobody had answered.
     if (s === E.ACCES) return false;
     if (s < 0) return this.#limit(word);
@@ -78,26 +78,26 @@ export abstract class DatagramFlow extends Flow {
     // sender of each is looked at, too.
     for (let i = 0; i < STRAYS_MAX && receiveAt(s, 0, 0, MSG.DONTWAIT | MSG.TRUNC) >= 0; i++);
     try {
-      this.#watched = path.reactor.watch(this.#fd, EPOLL.IN, this.#onEvents);
+      this.#watched = netif.reactor.watch(this.#fd, EPOLL.IN, this.#onEvents);
     } catch {
       return this.#limit(word);
     }
     this.resolver = target.resolver;
-    path.counters.flows++;
-    path.table.add(this, p);
+    netif.counters.flows++;
+    netif.table.add(this, p);
     return true;
   }
 
   #limit(word: number): boolean {
-    this.path.counters.limited++;
+    this.netif.counters.limited++;
     return this.#refuse(NOT_REACHED, word);
   }
 
   #refuse(error: number, word: number): boolean {
     this.close();
-    const to: Words = { family: this.family, w0: this.d0, w1: this.d1, w2: this.d2, w3: this.d3 };
+    const to: IpWords = { family: this.family, w0: this.d0, w1: this.d1, w2: this.d2, w3: this.d3 };
     // Nobody is told that a group was not reached.
-    if (!isGroup(to)) sendUnreachable(this.path, this, error, word);
+    if (!isGroup(to)) sendUnreachable(this.netif, this, error, word);
     return false;
   }
 
@@ -110,8 +110,8 @@ export abstract class DatagramFlow extends Flow {
 
   readonly #onEvents = (events: number): void => {
     if (events & EPOLL.ERR) {
-      if (this.resolver) this.path.rules.resolverFailed(this.resolver);
-      relayErrors(this.path, this, this.s);
+      if (this.resolver) this.netif.rules.resolverFailed(this.resolver);
+      relayErrors(this.netif, this, this.s);
       getOption(this.s, SOL_SOCKET, SO.ERROR);
     }
     if (this.s >= 0 && events & EPOLL.IN) this.receive();
@@ -121,6 +121,6 @@ export abstract class DatagramFlow extends Flow {
     this.s = -1;
     this.#fd?.close();
     this.#watched?.remove();
-    this.path.table.remove(this);
+    this.netif.table.remove(this);
   }
 }

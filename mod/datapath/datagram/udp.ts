@@ -33,8 +33,8 @@ import {
 } from "../../inet/packet.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import { type Path, TX_IP } from "../netif/netif.ts";
-import { isGroup, type Target } from "../netif/rules.ts";
+import { type Netif, TX_IP } from "../netif/netif.ts";
+import { type Destination, isGroup } from "../netif/rules.ts";
 
 const IP_MULTICAST_LOOP = 34;
 const IPV6_MULTICAST_LOOP = 19;
@@ -112,7 +112,7 @@ export class Udp {
   /** How many sockets have a port, by family and port. */
   readonly ports = new Map<number, number>();
 
-  constructor(readonly path: Path) {}
+  constructor(readonly netif: Netif) {}
 
   /**
    * Handles a datagram from the namespace; it is sent at the end of the batch at the latest, and its memory must stay.
@@ -122,22 +122,22 @@ export class Udp {
    */
   input(p: Packet): boolean {
     const { view } = RX;
-    const { path } = this;
+    const { netif } = this;
     const t = p.transport;
     const length = p.end - t >= UDP_HEADER ? view.getUint16(t + 4) : 0;
     if (length < UDP_HEADER || t + length > p.end) return this.#drop();
     p.end = t + length;
     if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return this.#drop();
-    let flow = (path.table.find(p, view.getInt32(t)) ?? this.#open(p)) as UdpFlow | null;
-    if (flow?.resolver && flow.repliedAt === 0 && path.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
+    let flow = (netif.table.find(p, view.getInt32(t)) ?? this.#open(p)) as UdpFlow | null;
+    if (flow?.resolver && flow.repliedAt === 0 && netif.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
       // Asked again, with no answer to the first time: another one is asked from now on.
       this.flush();
-      path.rules.resolverFailed(flow.resolver);
+      netif.rules.resolverFailed(flow.resolver);
       flow.close();
       flow = this.#open(p);
     }
     if (flow === null) return false;
-    flow.sentAt = path.reactor.now;
+    flow.sentAt = netif.reactor.now;
     if (p.ttl !== flow.ttl) {
       this.flush();
       flow.setTtl(p.ttl);
@@ -155,7 +155,7 @@ export class Udp {
   }
 
   #drop(): boolean {
-    this.path.counters.dropped++;
+    this.netif.counters.dropped++;
     return false;
   }
 
@@ -174,7 +174,7 @@ export class Udp {
     const t = p.transport;
     const port = view.getUint16(t + 2);
     const flow = new UdpFlow(this, p, view.getInt32(t));
-    const target = port === 0 ? null : this.path.rules.target(p, PROTOCOL.UDP, port);
+    const target = port === 0 ? null : this.netif.rules.target(p, PROTOCOL.UDP, port);
     return flow.open(p, target, view.getInt32(t + 4)) ? flow : null;
   }
 }
@@ -193,14 +193,14 @@ export class UdpFlow extends DatagramFlow {
   readonly #pseudoSum: number;
 
   constructor(readonly udp: Udp, p: Packet, ports: number) {
-    super(udp.path, p, ports);
-    this.sentAt = this.begunAt = this.path.reactor.now;
+    super(udp.netif, p, ports);
+    this.sentAt = this.begunAt = this.netif.reactor.now;
     this.#ipSum = 0x4500 + 0x4000 + 0x4011 + half(p.s3) + half(p.d3);
     this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.UDP +
       (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
   }
 
-  protected override makeSocket(target: Target): number {
+  protected override makeSocket(target: Destination): number {
     prepare();
     const s = socket(target.family, SOCK.DGRAM);
     // The host itself is no member of what is sent from inside.
@@ -221,13 +221,13 @@ export class UdpFlow extends DatagramFlow {
    * @param target Where the flow goes.
    * @returns 0, or a negative error number.
    */
-  protected override claim(target: Target): number {
+  protected override claim(target: Destination): number {
     const { ports } = this.udp;
     const port = this.ports >>> 16;
     const key = target.family << 16 | port;
     const shared = ports.get(key) ?? 0;
     if (shared > 0) setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
-    const error = this.path.rules.prepare(this.s, target, port);
+    const error = this.netif.rules.prepare(this.s, target, port);
     if (error === 0 && localPort(this.s) === port) {
       if (shared === 0) setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
       ports.set(key, shared + 1);
@@ -285,7 +285,7 @@ export class UdpFlow extends DatagramFlow {
     for (let i = 0; i < n; i++) {
       // The kernel has set it to the length of this sender's.
       view.setUint32(MMSGHDR * i + MSGHDR_AT.nameLength, NAME, true);
-      if (isSockaddr(view, NAMES + NAME * i, this.peer, this.peerPort)) this.repliedAt = this.path.reactor.now;
+      if (isSockaddr(view, NAMES + NAME * i, this.peer, this.peerPort)) this.repliedAt = this.netif.reactor.now;
       else view.setUint32(MMSGHDR * i + MSGHDR_AT.received, STRANGE, true);
     }
     for (let i = 0; i < n;) {
@@ -325,7 +325,7 @@ export class UdpFlow extends DatagramFlow {
     view.setUint16(at + 4, segment, true);
     view.setUint16(at + 6, u - link, true);
     view.setUint16(at + 8, 6, true);
-    bytes.set(this.path.addresses, link);
+    bytes.set(this.netif.addresses, link);
     const above = UDP_HEADER + length;
     if (this.family === 4) {
       const total = IPV4 + above;
@@ -356,7 +356,7 @@ export class UdpFlow extends DatagramFlow {
 
   #write(slots: Block, payload: number, size: number): void {
     const at = this.#headers(slots.view, slots.bytes, payload, size, 0);
-    this.path.writeFrom(slots.at + at, payload - at + size);
+    this.netif.writeFrom(slots.at + at, payload - at + size);
   }
 
   /** Writes several datagrams as one frame; answers false if the tap does not take that. */
@@ -369,9 +369,9 @@ export class UdpFlow extends DatagramFlow {
       writeIovec(iov.view, IOVEC * (i + 1), slots.at + SLOT * (first + i) + HEADERS, Math.min(size, left));
       left -= size;
     }
-    const n = writeParts(this.path.tap, iov.at, count + 1);
+    const n = writeParts(this.netif.tap, iov.at, count + 1);
     if (n === E.INVAL) return false;
-    this.path.wrote(n);
+    this.netif.wrote(n);
     return true;
   }
 
