@@ -9,7 +9,7 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../../mod/namespaces/types.ts";
 import { openEbpf } from "../../mod/watch/ebpf/backend.ts";
-import { SLOTS, slotType } from "../../mod/watch/ebpf/layout.ts";
+import { SLOTS, slotType } from "../../mod/watch/facts/slots.ts";
 import type { Backend, ChangeFact, Fact } from "../../mod/watch/facts/event.ts";
 
 const needs = { root: true, programs: ["gcc"] };

@@ -33,7 +33,8 @@ import { attempt, PenneError } from "../../base/errors.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
 import type { Backend, Fact, Filter, Namespace, Sight, Sights, Task } from "../facts/event.ts";
 import { RingClock } from "./wakeup.ts";
-import { type Layout, resolveLayout, SLOTS, slotType } from "./layout.ts";
+import { SLOTS, slotType } from "../facts/slots.ts";
+import { type Layout, resolveLayout } from "./layout.ts";
 import { CONTROL, LIST_SIZE, type MapNumbers, Programs, STORAGE_SIZE } from "./programs.ts";
 import { readRecords, readTasks } from "./record.ts";
 

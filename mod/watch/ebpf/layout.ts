@@ -1,17 +1,9 @@
 // Where the running kernel has what the programs read: offsets, resolved from its BTF.
 
 import { type Btf, BTF_KIND } from "../../bpf/btf.ts";
-import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { Slot } from "../facts/event.ts";
-
-/** Places of a task in namespaces; a place's number in this list is the one in records. */
-export const SLOTS: readonly Slot[] = [...NAMESPACE_TYPES, "pid_for_children", "time_for_children"];
-
-/** The type of the namespace that is in a place. */
-export function slotType(slot: Slot): NamespaceType {
-  return slot === "pid_for_children" ? "pid" : slot === "time_for_children" ? "time" : slot;
-}
+import { SLOTS } from "../facts/slots.ts";
 
 /** How a namespace is reached: a pointer in `nsproxy` (in `cred` for user), and its `ns_common` behind that pointer. */
 export interface SlotLayout {

@@ -44,7 +44,8 @@ import {
 } from "../../bpf/instruction.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
 import type { Filter, Slot } from "../facts/event.ts";
-import { type Layout, type SlotLayout, SLOTS, slotType } from "./layout.ts";
+import { SLOTS, slotType } from "../facts/slots.ts";
+import type { Layout, SlotLayout } from "./layout.ts";
 import { CHANGE_SIZE, FIELD, REASON, RECORD, RECORD_SIZE, TASK_FIELD, TASK_SIZE } from "./record.ts";
 
 /** Where things are in the memory that programs and penne share. */

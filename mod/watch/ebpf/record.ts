@@ -6,7 +6,7 @@
 import { text } from "../../../ffi/core/memory.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import type { ChangeFact, ExecFact, ExitFact, Fact, ForkFact, Reason, Slot, Task } from "../facts/event.ts";
-import { SLOTS } from "./layout.ts";
+import { SLOTS } from "../facts/slots.ts";
 
 /** Kinds of records. */
 export const RECORD = { FORK: 1, EXEC: 2, EXIT: 3, CHANGE: 4 } as const;

@@ -1,21 +1,19 @@
-// The places of a task in namespaces, numbered, so that a task's can be kept in an array.
+// The slots of a task, numbered: indexes of its namespaces in arrays, in the records of eBPF programs and in their storage.
 
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
 import type { Slot } from "./event.ts";
 
-/** All places, in the order of {@linkcode SLOT}'s numbers; those for children stand right behind the task's own. */
-export const SLOTS: readonly Slot[] = NAMESPACE_TYPES.flatMap((type) =>
-  type === "pid" || type === "time" ? [type, `${type}_for_children` as const] : [type]
-);
+/** All slots, in the order of {@linkcode SLOT}'s numbers. */
+export const SLOTS: readonly Slot[] = [...NAMESPACE_TYPES, "pid_for_children", "time_for_children"];
 
-/** Number of each place. */
+/** The number of each slot. */
 export const SLOT: Readonly<Record<Slot, number>> = Object.fromEntries(SLOTS.map((slot, i) => [slot, i])) as Record<
   Slot,
   number
 >;
 
 /**
- * The kind of namespace in a place.
+ * Returns the type of the namespace in a slot.
  *
  * @example
  * ```ts
@@ -25,8 +23,8 @@ export const SLOT: Readonly<Record<Slot, number>> = Object.fromEntries(SLOTS.map
  * assertEquals([slotType("net"), slotType("pid_for_children")], ["net", "pid"]);
  * ```
  *
- * @param slot The place.
- * @returns The kind.
+ * @param slot The slot.
+ * @returns The namespace type.
  */
 export function slotType(slot: Slot): NamespaceType {
   return slot === "pid_for_children" ? "pid" : slot === "time_for_children" ? "time" : slot;
