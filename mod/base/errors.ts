@@ -65,6 +65,17 @@ export class PenneError extends Error {
   }
 }
 
+/**
+ * Makes the error for a request that is itself wrong.
+ *
+ * @param what What cannot be done, and after a colon why.
+ * @param hints What the user can do, a sentence each.
+ * @returns The error, to be thrown.
+ */
+export function usage(what: string, hints: readonly string[] = []): PenneError {
+  return new PenneError(what, { usage: true, hints });
+}
+
 function reasonOf(cause: unknown): string {
   if (cause instanceof SysError) return `${cause.reason} (${cause.code})`;
   return cause instanceof Error ? cause.message : String(cause);

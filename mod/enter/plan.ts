@@ -1,6 +1,6 @@
 // Turns what was asked of `enter` into a plan, and refuses what cannot work, before anything is looked at.
 
-import { PenneError } from "../base/errors.ts";
+import { PenneError, usage } from "../base/errors.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import { checkCommandOptions, planEnvironment, planProgram, type RunOptions } from "../run/plan.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";
@@ -58,10 +58,6 @@ export interface EnterPlan {
   readonly options: EnterOptions;
   /** The target. */
   readonly target: EnterTarget;
-}
-
-function usage(what: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(what, { usage: true, hints });
 }
 
 /** Whether a target may turn out to be a process. */

@@ -1,7 +1,6 @@
 // What a user names the namespaces by that are to be entered.
 
-import { PenneError } from "../base/errors.ts";
-import { parseTarget as parseNetnsTarget, type Target as NetnsTarget } from "../netns/target.ts";
+import { badTarget, parseTarget as parseNetnsTarget, type Target as NetnsTarget } from "../netns/target.ts";
 
 /** Namespaces as they were named. */
 export type EnterTarget =
@@ -17,10 +16,6 @@ export type EnterTarget =
 const PID_MAX = 2 ** 22;
 const KEPT_NAME = /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/;
 
-function usage(text: string, reason: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(`use the target "${text.replaceAll("\0", "\\0")}": ${reason}`, { usage: true, hints });
-}
-
 /** What names one namespace for other commands too: a descriptor, a path, `netns:NAME`. */
 function single(text: string): EnterTarget {
   const target: NetnsTarget = parseNetnsTarget(text);
@@ -30,7 +25,7 @@ function single(text: string): EnterTarget {
 
 function kept(text: string, name: string): EnterTarget {
   if (KEPT_NAME.test(name)) return { kind: "kept", text, name };
-  throw usage(text, "a name begins with a letter or _, and has at most 64 letters, digits, _ and -", [
+  throw badTarget(text, "a name begins with a letter or _, and has at most 64 letters, digits, _ and -", [
     "a PID is digits alone, a descriptor is fd:N, a path has a /, a name of ip netns is netns:NAME",
   ]);
 }
@@ -59,16 +54,16 @@ export function parseTarget(text: string): EnterTarget {
   const [, digits, inode] = /^(\d+)(?::(\d{1,20}))?$/.exec(text) ?? [];
   if (digits !== undefined) {
     const pid = Number(digits);
-    if (!(pid >= 1 && pid <= PID_MAX)) throw usage(text, `a PID is a number from 1 to ${PID_MAX}`);
+    if (!(pid >= 1 && pid <= PID_MAX)) throw badTarget(text, `a PID is a number from 1 to ${PID_MAX}`);
     return { kind: "pid", text, pid, inode: inode === undefined ? null : BigInt(inode) };
   }
   if (text.startsWith("kept:")) return kept(text, text.slice("kept:".length));
   if (/^(fd|netns):/.test(text)) return single(text);
   if (!text.includes("/")) return kept(text, text);
-  if (text.includes("\0")) throw usage(text, "it has a NUL inside");
+  if (text.includes("\0")) throw badTarget(text, "it has a NUL inside");
   const paths = text.split(",");
   if (paths.length === 1) return single(text);
   const wrong = paths.find((path) => !path.includes("/"));
-  if (wrong !== undefined) throw usage(text, `"${wrong}" is no path, as ./${wrong} would be`);
+  if (wrong !== undefined) throw badTarget(text, `"${wrong}" is no path, as ./${wrong} would be`);
   return { kind: "paths", text, paths };
 }

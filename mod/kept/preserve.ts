@@ -18,7 +18,7 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { IOCTL } from "../../ffi/core/consts.ts";
-import { attempt, PenneError } from "../base/errors.ts";
+import { attempt, PenneError, usage } from "../base/errors.ts";
 import { caller } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../namespaces/types.ts";
@@ -56,10 +56,6 @@ const SOURCE_MAX = 1000;
 
 const ALREADY: Kept = { made: false };
 const MADE: Kept = { made: true };
-
-function usage(what: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(what, { usage: true, hints });
-}
 
 /** What is being kept: whatever was under the name before has been looked at, and is out of the way. */
 class Keeping implements Disposable {

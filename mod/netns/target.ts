@@ -1,6 +1,6 @@
 // What a user names a network namespace by: a PID, a name, a path or a descriptor.
 
-import { PenneError } from "../base/errors.ts";
+import { type PenneError, usage } from "../base/errors.ts";
 
 /** A namespace as it was named. */
 export type Target =
@@ -22,25 +22,33 @@ const NETNS_DIRECTORY = "/run/netns";
 const PID_MAX = 2 ** 22;
 const FD_MAX = 2 ** 31 - 1;
 
-function usage(text: string, reason: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(`use the target "${text}": ${reason}`, { usage: true, hints });
+/**
+ * Makes the error for a target that cannot be used.
+ *
+ * @param text The target as the user wrote it.
+ * @param reason Why.
+ * @param hints What the user can do, a sentence each.
+ * @returns The error, to be thrown.
+ */
+export function badTarget(text: string, reason: string, hints: readonly string[] = []): PenneError {
+  return usage(`use the target "${text.replaceAll("\0", "\\0")}": ${reason}`, hints);
 }
 
 function pidTarget(text: string, digits: string, thread?: string): Target {
   const pid = Number(digits);
-  if (!(pid >= 1 && pid <= PID_MAX)) throw usage(text, `a PID is a number from 1 to ${PID_MAX}`);
+  if (!(pid >= 1 && pid <= PID_MAX)) throw badTarget(text, `a PID is a number from 1 to ${PID_MAX}`);
   return { kind: "pid", text, pid, ...thread !== undefined && { tid: Number(thread) } };
 }
 
 function fdTarget(text: string, digits: string): Target {
   const fd = Number(digits);
-  if (!/^\d+$/.test(digits) || fd > FD_MAX) throw usage(text, "it names no descriptor, as fd:3 would");
+  if (!/^\d+$/.test(digits) || fd > FD_MAX) throw badTarget(text, "it names no descriptor, as fd:3 would");
   return { kind: "fd", text, fd };
 }
 
 function nameTarget(text: string, name: string): Target {
   if (name === "" || name === "." || name === ".." || name.includes("/") || name.includes("\0")) {
-    throw usage(text, `it is no name in ${NETNS_DIRECTORY}`);
+    throw badTarget(text, `it is no name in ${NETNS_DIRECTORY}`);
   }
   return { kind: "path", text, path: `${NETNS_DIRECTORY}/${name}` };
 }
@@ -74,11 +82,11 @@ export function parseTarget(text: string): Target {
   if (descriptor) return fdTarget(text, descriptor[1]!);
   if (text.startsWith("netns:")) return nameTarget(text, text.slice("netns:".length));
   if (text.startsWith("kept:")) {
-    throw usage(text, "a kept set is no target here", [
+    throw badTarget(text, "a kept set is no target here", [
       "penne inspect tells the file of its net namespace, or else the PID of its holder: both are targets",
     ]);
   }
-  if (text.includes("\0")) throw usage(text.replaceAll("\0", "\\0"), "it has a NUL inside");
+  if (text.includes("\0")) throw badTarget(text, "it has a NUL inside");
   if (text.includes("/")) return { kind: "path", text, path: text };
   return nameTarget(text, text);
 }

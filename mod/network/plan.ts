@@ -17,7 +17,7 @@ import {
   sameBytes,
   unusable,
 } from "../inet/ip.ts";
-import { PenneError } from "../base/errors.ts";
+import { PenneError, usage } from "../base/errors.ts";
 import { type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
 import { IFF, type Link } from "../netlink/link.ts";
 import { type NextHop, type Route, RT_TABLE_MAIN, RTN, RTNH_F, RTPROT } from "../netlink/route.ts";
@@ -109,10 +109,6 @@ const LOCAL = {
   prefix: 16,
   gateway: { [AF_INET]: parseIp("169.254.2.2")!, [AF_INET6]: parseIp("fe80::1")! },
 } as const;
-
-function usage(what: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(what, { usage: true, hints });
-}
 
 const FAMILY = { 4: AF_INET, 6: AF_INET6 } as const;
 const FAMILY_NAME = { [AF_INET]: "IPv4", [AF_INET6]: "IPv6" } as const;

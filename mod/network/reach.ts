@@ -1,7 +1,7 @@
 // What a namespace with a network reaches, and how: the wishes, checked against themselves.
 
 import { familyOf, formatIp, inPrefix, parseIp, unusable } from "../inet/ip.ts";
-import { PenneError } from "../base/errors.ts";
+import { usage } from "../base/errors.ts";
 
 /** A block of addresses. */
 export interface AddressBlock {
@@ -36,10 +36,6 @@ export const RESOLVER_INSIDE = {
   /** Of the block for local use of RFC 8215. */
   6: parseIp("64:ff9b:1::35")!,
 } as const;
-
-function usage(what: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(what, { usage: true, hints });
-}
 
 function checkOne(what: string, addresses: readonly Uint8Array[] = [], loopback = false): void {
   const seen = new Set<number>();

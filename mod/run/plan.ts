@@ -1,7 +1,7 @@
 // Turns what was asked of `run` into a plan, and refuses what cannot work, before anything is made.
 
 import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
-import { attempt, PenneError } from "../base/errors.ts";
+import { attempt, usage } from "../base/errors.ts";
 import { type Caller, caller, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";
 import { type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
@@ -99,10 +99,6 @@ export interface RunPlan {
   readonly environment: readonly EnvironmentEntry[];
   /** The command. */
   readonly program: Program;
-}
-
-function usage(what: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(what, { usage: true, hints });
 }
 
 /**
