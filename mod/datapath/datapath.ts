@@ -3,7 +3,7 @@
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { E, readAt } from "../../ffi/net/socket.ts";
 import { KIND, Packet, parse, PROTOCOL } from "../inet/packet.ts";
-import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
+import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { raiseOpenFilesLimit } from "../host/caller.ts";
@@ -64,7 +64,7 @@ class Server implements Datapath {
   readonly #tcp: Tcp;
   readonly #udp: Udp;
   readonly #icmp: Icmp;
-  readonly #watched: Watched;
+  readonly #watched: Registration;
   readonly #packet = new Packet();
   readonly #onDead: (() => void) | undefined;
   readonly #reactor: Reactor;

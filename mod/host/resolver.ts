@@ -6,7 +6,7 @@ import { O } from "../../ffi/core/consts.ts";
 import { IN, Inotify } from "../../ffi/sys/inotify.ts";
 import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
-import type { Reactor, Watched } from "../reactor/reactor.ts";
+import type { Reactor, Registration } from "../reactor/reactor.ts";
 import { parseResolvConf, type ResolvConf } from "./resolv_conf.ts";
 
 /** The file. */
@@ -76,7 +76,7 @@ export class HostResolver implements Disposable {
   readonly path: string;
   readonly #onChange: (resolver: HostResolver) => void;
   #inotify: Inotify | null = null;
-  #watched: Watched | null = null;
+  #watched: Registration | null = null;
   /** Names that matter, by the watch of their directory. */
   #names = new Map<number, Set<string>>();
 

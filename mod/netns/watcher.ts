@@ -19,7 +19,7 @@ import { AT_FDCWD, F, O } from "../../ffi/core/consts.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
-import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
+import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { type NamespaceMount, parseNamespaceMounts } from "./mountinfo.ts";
 
 /** What has become of a target. */
@@ -113,7 +113,7 @@ export class TargetWatcher implements Disposable {
   #listeners = new Map<number, Set<Listener>>();
   #inotify: Inotify | null = null;
   #mountinfo: Fd;
-  #watched: Watched[] = [];
+  #watched: Registration[] = [];
   #processes = new Set<Watch>();
   #timer: Timer | null = null;
   /** Whether somebody must look from time to time. */

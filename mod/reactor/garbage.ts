@@ -1,16 +1,16 @@
-// Gives memory back after a crowd has gone.
+// Collects garbage after many objects have become unreachable at once.
 //
-// V8 collects garbage when something is allocated, and as the loop sleeps in a syscall, nothing is. So what a crowd of
-// flows or namespaces has left would stay for as long as nothing happens. The compiled program has `gc()` exposed; in
-// another one the engine's own judgement has to do.
+// V8 collects garbage when something is allocated. A loop that sleeps in a system call allocates nothing, so the memory of
+// thousands of closed flows would stay in use for as long as the machine is idle. The compiled program exposes `gc()`;
+// where that is missing, V8 decides alone.
 
 import type { Reactor } from "./reactor.ts";
 
-/** Milliseconds of quiet before it. */
+/** Milliseconds between the request and the collection. */
 const QUIET = 5000;
 
 /**
- * Collects garbage once all is quiet, if enough has become garbage.
+ * Collects garbage when the program is idle and enough objects have been dropped.
  *
  * @example
  * ```ts
@@ -19,7 +19,7 @@ const QUIET = 5000;
  *
  * using reactor = new Reactor();
  * const garbage = new Garbage(500);
- * garbage.add(1000); // so many things have gone
+ * garbage.add(1000); // dropped objects
  * garbage.collectLater(reactor, () => true);
  * ```
  */
@@ -28,21 +28,21 @@ export class Garbage {
   #count = 0;
   #scheduled = false;
 
-  /** @param worth Things whose remains are worth a collection, of some ten milliseconds. */
+  /** @param worth Number of dropped objects that justifies a collection, which takes some ten milliseconds. */
   constructor(worth: number) {
     this.#worth = worth;
   }
 
-  /** Notes that so many have gone. */
+  /** Counts dropped objects. */
   add(count = 1): void {
     this.#count += count;
   }
 
   /**
-   * Collects in a while, if it is worth it and all is still quiet then.
+   * Schedules a collection if enough objects have been dropped.
    *
    * @param reactor The loop.
-   * @param quiet Tells whether it is; if not, it is for the caller to ask again.
+   * @param quiet Called before the collection; if it returns false, nothing is collected and the caller has to try again.
    */
   collectLater(reactor: Reactor, quiet: () => boolean): void {
     const { gc } = globalThis as { gc?: (how: { type: string; execution: string; flavor: string }) => void };
@@ -52,7 +52,7 @@ export class Garbage {
       this.#scheduled = false;
       if (!quiet()) return;
       this.#count = 0;
-      // Pages that have become empty are given back too.
+      // "last-resort" also returns empty pages to the kernel.
       gc({ type: "major", execution: "sync", flavor: "last-resort" });
     });
   }

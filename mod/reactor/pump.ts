@@ -1,4 +1,4 @@
-// A reactor on the event loop of any Deno program: waited for on a pool thread, turned here.
+// Drives a reactor from the event loop of a Deno program: a pool thread waits, this thread runs the handlers.
 
 import type { Reactor } from "./reactor.ts";
 import { waitReadable } from "./waiter.ts";
@@ -6,9 +6,9 @@ import { waitReadable } from "./waiter.ts";
 /**
  * Turns a reactor whenever it has something to do.
  *
- * @param reactor The reactor; nobody else turns it.
- * @param onError Told of what a handler has thrown, which ends it.
- * @returns Ends that; the program can end then.
+ * @param reactor The reactor; the caller must not turn it.
+ * @param onError Called with the error of a handler, after which the reactor is not turned again.
+ * @returns A function that stops, so that the program can exit.
  */
 export function pump(reactor: Reactor, onError: (error: unknown) => void): () => void {
   let [running, cancel] = [true, () => {}];

@@ -1,8 +1,8 @@
-// The one loop: waits for descriptors and times, and calls whoever asked to be told.
+// The event loop: waits for descriptors and timers, and calls their handlers.
 //
-// Single-threaded and synchronous, so that the compiled binary keeps its one thread and nothing on the way from an event
-// to its handler allocates. A handler is known to the kernel by its slot and the slot's generation: an event that was
-// fetched together with the one whose handler has removed its descriptor meets the next generation, and is dropped.
+// It is single-threaded and synchronous, so the compiled binary keeps its one thread, and nothing is allocated between an
+// event and its handler. The kernel knows a handler by its slot and the slot's generation. A handler may remove another
+// descriptor whose event was fetched in the same batch; that event then has an old generation and is dropped.
 
 import { Epoll } from "../../ffi/sys/epoll.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -17,23 +17,23 @@ interface Slot {
 
 let processors = 0;
 
-/** Whether somebody else can run while this looks for events; asked late, as during set-up there is one processor. */
+/** Whether another process can run while this one polls. Asked late, as penne is pinned to one processor during set-up. */
 function hasSpareProcessor(): boolean {
   processors ||= navigator.hardwareConcurrency;
   return processors > 1;
 }
 
-/** A descriptor that is being waited for. */
-export interface Watched extends Disposable {
-  /** Changes which events are waited for. */
+/** A descriptor that is being watched. */
+export interface Registration extends Disposable {
+  /** Changes which events are reported. */
   change(events: number): void;
-  /** Waits no longer; call it before the descriptor is closed. */
+  /** Stops watching; call it before the descriptor is closed. */
   remove(): void;
 }
 
-/** Something to be done at a time. */
+/** An action that is due at some time. */
 export interface Timer {
-  /** Does it no more. */
+  /** Cancels it. */
   cancel(): void;
 }
 
@@ -45,12 +45,12 @@ interface Due extends Timer {
 
 /** Greatest time-out of epoll_wait(2), milliseconds. */
 const TIMEOUT_MAX = 2 ** 31 - 1;
-/** How long to look for an answer before going to sleep, milliseconds, and how often to look before the clock is asked. */
-const LOOK = 0.1;
-const LOOKS = 8;
+/** Milliseconds of polling for an answer before sleeping, and polls between two looks at the clock. */
+const SPIN = 0.1;
+const SPIN_POLLS = 8;
 
 /**
- * A loop over descriptors and times.
+ * A loop over descriptors and timers.
  *
  * @example
  * ```ts
@@ -62,14 +62,14 @@ const LOOKS = 8;
  * const [reader, writer] = pipe();
  * using reactor = new Reactor();
  * const seen: number[] = [];
- * using watched = reactor.watch(reader, EPOLL.IN, (events) => {
+ * using registration = reactor.watch(reader, EPOLL.IN, (events) => {
  *   seen.push(events);
  *   reactor.stop();
  * });
  * reactor.after(5, () => write(writer, new Uint8Array(1)));
  * reactor.run();
  * assertEquals(seen, [EPOLL.IN]);
- * watched.remove();
+ * registration.remove();
  * reader.close();
  * writer.close();
  * ```
@@ -82,28 +82,28 @@ export class Reactor implements Disposable {
   #soon: (() => void)[] = [];
   #next: (() => void)[] = [];
   #running = false;
-  /** Whether an answer is expected at once, and whether the last one came so soon that looking for it pays. */
+  /** Whether an answer is expected at once, and whether the last one came so soon that polling for it pays. */
   #expecting = false;
   #soonLast = false;
 
-  /** Milliseconds of `performance.now()` when the events being told of were fetched. */
+  /** Time at which the current events were fetched, in milliseconds of `performance.now()`. */
   now = performance.now();
 
-  /** Readable when there is something to do for {@linkcode Reactor.turn}, times apart. */
+  /** Readable when {@linkcode Reactor.turn} has an event to handle; timers do not make it readable. */
   get fd(): Fd {
     return this.#epoll.fd;
   }
 
   /**
-   * Waits for a descriptor from now on.
+   * Watches a descriptor.
    *
-   * @param fd The descriptor; it stays the caller's.
-   * @param events EPOLL.*; ERR and HUP are told of in any case.
+   * @param fd The descriptor, which the caller continues to own.
+   * @param events EPOLL.*; ERR and HUP are always reported.
    * @param handler Called with the events.
-   * @returns The way to change or end that.
-   * @throws {SysError} If it cannot be waited for.
+   * @returns The registration, to change or remove.
+   * @throws {SysError} If epoll(7) refuses the descriptor.
    */
-  watch(fd: Fd, events: number, handler: Handler): Watched {
+  watch(fd: Fd, events: number, handler: Handler): Registration {
     const index = this.#free.pop() ?? this.#slots.push({ handler: null, generation: 0 }) - 1;
     const slot = this.#slots[index]!;
     try {
@@ -129,11 +129,11 @@ export class Reactor implements Disposable {
   }
 
   /**
-   * Does something once, later.
+   * Runs an action once, later.
    *
    * @param delay Milliseconds.
-   * @param action What to do.
-   * @returns The way to call it off.
+   * @param action The action.
+   * @returns The timer, to cancel.
    */
   after(delay: number, action: () => void): Timer {
     const due: Due = {
@@ -143,7 +143,7 @@ export class Reactor implements Disposable {
         due.action = null;
       },
     };
-    // Few timers, mostly near the end: an insertion from there.
+    // There are few timers and most go near the end, so search from there.
     let i = this.#timers.length;
     while (i > 0 && this.#timers[i - 1]!.at > due.at) i--;
     this.#timers.splice(i, 0, due);
@@ -151,10 +151,10 @@ export class Reactor implements Disposable {
   }
 
   /**
-   * Does something after the events at hand; asked for while doing so, in the next turn, which then does not wait. For
-   * work that is left over so that others get their turn.
+   * Runs an action after the current events, or, if called from such an action, in the next turn, which then does not
+   * wait. For work that was put off so that other handlers get their turn.
    *
-   * @param action What to do; a function that is kept, rather than a new one each time, costs nothing.
+   * @param action The action; passing the same function each time avoids an allocation.
    */
   soon(action: () => void): void {
     this.#soon.push(action);
@@ -163,8 +163,8 @@ export class Reactor implements Disposable {
   /**
    * How long {@linkcode Reactor.turn} may wait.
    *
-   * @param limit Milliseconds at most; negative: for ever.
-   * @returns Milliseconds up to the next timer, 0 if something is to be done at once; negative: for ever.
+   * @param limit Upper bound in milliseconds; negative for none.
+   * @returns Milliseconds until the next timer, 0 if an action is pending; negative for no limit.
    */
   timeout(limit = -1): number {
     if (this.#soon.length > 0) return 0;
@@ -176,15 +176,15 @@ export class Reactor implements Disposable {
   }
 
   /**
-   * Waits once and tells whoever asked.
+   * Waits once and runs the handlers, pending actions and timers.
    *
-   * @param timeout Milliseconds; negative: until there is something.
+   * @param timeout Milliseconds; negative to wait for an event.
    */
   turn(timeout = -1): void {
     const epoll = this.#epoll;
     const left = this.#soon;
     const limit = this.timeout(timeout);
-    const n = this.#expecting && limit !== 0 ? this.#look(limit) : epoll.wait(limit);
+    const n = this.#expecting && limit !== 0 ? this.#spin(limit) : epoll.wait(limit);
     this.now = performance.now();
     for (let i = 0; i < n; i++) {
       const slot = this.#slots[epoll.low(i)]!;
@@ -201,41 +201,41 @@ export class Reactor implements Disposable {
   }
 
   /**
-   * Has the next turn look for events for a moment before it sleeps, if the last answer came within that moment: being
-   * woken takes longer than many an answer. Where there is one processor it would only keep the answer from being made.
+   * Makes the next turn poll for a moment before it sleeps, if the last answer came within that moment: waking up takes
+   * longer than many answers do. With one processor, polling would only delay the answer.
    */
   expectAnswer(): void {
     this.#expecting = true;
   }
 
-  #look(limit: number): number {
+  #spin(limit: number): number {
     const epoll = this.#epoll;
     const start = performance.now();
     let n = 0;
     this.#expecting = false;
     if (this.#soonLast && hasSpareProcessor()) {
       do {
-        for (let i = 0; i < LOOKS && n === 0; i++) n = epoll.wait(0);
-      } while (n === 0 && performance.now() - start < LOOK);
+        for (let i = 0; i < SPIN_POLLS && n === 0; i++) n = epoll.wait(0);
+      } while (n === 0 && performance.now() - start < SPIN);
       if (n > 0) return n;
     }
     n = epoll.wait(limit);
-    this.#soonLast = performance.now() - start < (this.#soonLast ? 2 : 1) * LOOK;
+    this.#soonLast = performance.now() - start < (this.#soonLast ? 2 : 1) * SPIN;
     return n;
   }
 
-  /** Goes on until {@linkcode Reactor.stop}. */
+  /** Turns until {@linkcode Reactor.stop} is called. */
   run(): void {
     this.#running = true;
     while (this.#running) this.turn();
   }
 
-  /** Ends {@linkcode Reactor.run} after what is being done. */
+  /** Makes {@linkcode Reactor.run} return after the current turn. */
   stop(): void {
     this.#running = false;
   }
 
-  /** Closes it; descriptors and handlers are the caller's. */
+  /** Closes the epoll instance; the descriptors stay open. */
   [Symbol.dispose](): void {
     this.#epoll[Symbol.dispose]();
   }

@@ -1,17 +1,14 @@
-// Waits for descriptors without blocking the event loop, whatever their number, on one of Deno's pool threads.
+// Waits for any number of descriptors on one pool thread of Deno, without blocking the event loop.
 //
-// There are 32 such threads, and a program's own file I/O needs them: a thread for each child would starve it. So all
-// descriptors are in one epoll, with one call pending. It is woken when there is nothing left to wait for, since a pending
-// call keeps the program from ending.
+// Deno has 32 pool threads, which also do the program's file I/O; a thread for each child process would starve it. So all
+// descriptors are in one epoll instance, and one call waits for it. An eventfd wakes that call when no waiter is left,
+// because a pending call keeps the program from exiting.
 
 import { EPOLL, Epoll } from "../../ffi/sys/epoll.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { pollAsync } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
-import { POLL } from "../../ffi/core/consts.ts";
-
-const CLOEXEC = 0o2000000;
-const NONBLOCK = 0o4000;
+import { O, POLL } from "../../ffi/core/consts.ts";
 
 let epoll: Epoll | undefined;
 let wake: Fd | undefined;
@@ -19,7 +16,7 @@ let pumping = false;
 let nextKey = 1;
 const waiters = new Map<number, () => void>();
 
-/** Runs as long as there are waiters. */
+/** Runs until no waiter is left. */
 async function pump(): Promise<void> {
   pumping = true;
   while (waiters.size > 0) {
@@ -35,15 +32,15 @@ async function pump(): Promise<void> {
 }
 
 /**
- * Waits until one of some descriptors is readable.
+ * Waits until one of several descriptors is readable.
  *
- * @param fds The descriptors; they must not be closed before `readable` has resolved.
- * @returns A promise that resolves when one is readable, or when `cancel` is called.
+ * @param fds The descriptors; they must stay open until `readable` has resolved.
+ * @returns A promise that resolves when a descriptor is readable or `cancel` is called.
  */
 export function waitReadable(fds: readonly Fd[]): { readable: Promise<void>; cancel: () => void } {
   if (!epoll || !wake) {
     epoll = new Epoll();
-    wake = self.open("eventfd2", 0, CLOEXEC | NONBLOCK);
+    wake = self.open("eventfd2", 0, O.CLOEXEC | O.NONBLOCK);
     epoll.add(wake, EPOLL.IN, 0, 0);
   }
   const key = nextKey++;

@@ -11,7 +11,7 @@
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { Garbage } from "../reactor/garbage.ts";
-import type { Reactor, Timer, Watched } from "../reactor/reactor.ts";
+import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { parseCgroup } from "./facts/cgroup.ts";
 import { type BackendChoice, type Chosen, explainRefusals, openBackend } from "./choose.ts";
 import { monotonic } from "./output/clock.ts";
@@ -76,7 +76,7 @@ export class Watching implements Disposable {
   #tracker: Tracker;
   #liveness: Liveness;
   #reader = new ProcReader();
-  #watched: Watched[] = [];
+  #watched: Registration[] = [];
   #timers = new Set<Timer>();
   #looking: { readonly timer: Timer; readonly at: number } | null = null;
   #behind: Behind | null = null;

@@ -4,14 +4,14 @@ import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { pipe, read, write } from "../../ffi/sys/file.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 
-Deno.test("A handler that was removed by another one of the same turn is not called", () => {
+Deno.test("a handler that another handler removed in the same turn is not called", () => {
   using reactor = new Reactor();
   const ends = [pipe(), pipe()];
   const called: number[] = [];
-  const watched = ends.map(([reader], i) =>
+  const registrations = ends.map(([reader], i) =>
     reactor.watch(reader, EPOLL.IN, () => {
       called.push(i);
-      watched[1 - i]!.remove();
+      registrations[1 - i]!.remove();
     })
   );
   for (const [, writer] of ends) write(writer, new Uint8Array(1));
@@ -22,7 +22,7 @@ Deno.test("A handler that was removed by another one of the same turn is not cal
   for (const fd of ends.flat()) fd.close();
 });
 
-Deno.test("A slot that is used again does not get its predecessor's events", () => {
+Deno.test("a reused slot does not get events of its previous descriptor", () => {
   using reactor = new Reactor();
   const [a, b, c] = [pipe(), pipe(), pipe()];
   const called: string[] = [];
@@ -30,7 +30,7 @@ Deno.test("A slot that is used again does not get its predecessor's events", () 
   reactor.watch(a[0], EPOLL.IN, () => {
     called.push("a");
     second.remove();
-    reactor.watch(c[0], EPOLL.IN, () => called.push("c")); // takes b's slot
+    reactor.watch(c[0], EPOLL.IN, () => called.push("c")); // reuses b's slot
   });
   // The kernel reports in the order in which they became readable.
   write(a[1], new Uint8Array(1));
@@ -40,7 +40,7 @@ Deno.test("A slot that is used again does not get its predecessor's events", () 
   for (const fd of [a, b, c].flat()) fd.close();
 });
 
-Deno.test("Timers run in the order of their times, and not when cancelled", () => {
+Deno.test("timers run in order of time, and cancelled ones do not run", () => {
   using reactor = new Reactor();
   const order: string[] = [];
   reactor.after(20, () => {
@@ -55,11 +55,11 @@ Deno.test("Timers run in the order of their times, and not when cancelled", () =
   assert(performance.now() - start >= 19);
 });
 
-Deno.test("An expected answer is told of, whether it comes at once, late or never, and timers stay in time", () => {
+Deno.test("an expected answer is handled whether it comes at once or late, and timers stay on time", () => {
   const [reader, writer] = pipe();
   using reactor = new Reactor();
   const seen: string[] = [];
-  using _watched = reactor.watch(reader, EPOLL.IN, () => {
+  using _registration = reactor.watch(reader, EPOLL.IN, () => {
     seen.push("event");
     read(reader, new Uint8Array(1));
   });
@@ -70,7 +70,7 @@ Deno.test("An expected answer is told of, whether it comes at once, late or neve
   }
   reactor.after(5, () => seen.push("timer"));
   const start = performance.now();
-  reactor.expectAnswer(); // the last ones came at once: it is looked for, in vain
+  reactor.expectAnswer(); // the last ones came at once, so the reactor polls, in vain
   reactor.turn();
   assert(performance.now() - start >= 4, "the turn did not wait for the timer");
   reactor.after(2, () => write(writer, new Uint8Array(1)));

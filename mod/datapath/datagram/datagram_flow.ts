@@ -6,7 +6,7 @@ import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import type { Packet } from "../../inet/packet.ts";
-import type { Watched } from "../../reactor/reactor.ts";
+import type { Registration } from "../../reactor/reactor.ts";
 import { relayErrors } from "../icmp/relay.ts";
 import { Flow } from "../netif/flows.ts";
 import type { Netif } from "../netif/netif.ts";
@@ -31,7 +31,7 @@ export abstract class DatagramFlow extends Flow {
   /** Whether that is a group, which itself never answers. */
   group = false;
   #fd: Fd | null = null;
-  #watched: Watched | null = null;
+  #watched: Registration | null = null;
   /** Family of the socket: of the resolver's address it may be another one. */
   #socketFamily = 0;
 

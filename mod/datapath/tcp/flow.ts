@@ -18,7 +18,7 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { finish, fold } from "../../inet/checksum.ts";
 import { ETHERTYPE, half, IPV4, IPV6, type Packet, PROTOCOL, VNET, VNET_FLAG, VNET_GSO } from "../../inet/packet.ts";
 import { distance, FLAG, synOptions, TCP_HEADER } from "../../inet/tcp.ts";
-import type { Watched } from "../../reactor/reactor.ts";
+import type { Registration } from "../../reactor/reactor.ts";
 import { Reassembly } from "./reassembly.ts";
 import { Flow, outsidePort } from "../netif/flows.ts";
 import { heldBytes, SendQueue } from "./send_queue.ts";
@@ -85,7 +85,7 @@ const GONE = 3;
 export class TcpFlow extends Flow implements InTurn {
   readonly netif: Netif;
   readonly s: number;
-  watched: Watched | null = null;
+  watched: Registration | null = null;
   state = CONNECTING;
   /** The host's resolver, if it is asked. */
   resolver: Uint8Array | null = null;

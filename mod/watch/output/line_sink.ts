@@ -14,7 +14,7 @@ import { poll } from "../../../ffi/sys/poll.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { self } from "../../../ffi/core/task.ts";
-import type { Reactor, Watched } from "../../reactor/reactor.ts";
+import type { Reactor, Registration } from "../../reactor/reactor.ts";
 import type { WatchEvent } from "./watch_event.ts";
 import type { Sink } from "../session.ts";
 
@@ -51,7 +51,7 @@ export class LineSink implements Sink, Disposable {
   #quick = quick();
   #write = syscallNumber("write");
   #sendto = syscallNumber("sendto");
-  #watched: Watched | null = null;
+  #watched: Registration | null = null;
   #armed = false;
   #gone = false;
 
