@@ -53,35 +53,8 @@ export {
 } from "./attach/mod.ts";
 export { enter, type EnterOptions, type KeptLayout } from "./enter/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
-export {
-  type BackendName,
-  type BirthEvent,
-  type CapabilitiesEvent,
-  type DeathCause,
-  type DeathEvent,
-  type EventKind,
-  type ExecEvent,
-  type ExitEvent,
-  type ForkEvent,
-  type LostEvent,
-  type NameEvent,
-  type NsEvent,
-  type Reason,
-  type Refusal,
-  type ResyncEvent,
-  type Sight,
-  type Sights,
-  type Slot,
-  type Source,
-  type SummaryEvent,
-  type SummaryNamespace,
-  type TaskEventBase,
-  watch,
-  type Watched,
-  type WatchEvent,
-  type WatchEventBase,
-  type WatchOptions,
-} from "./watch/mod.ts";
+export { watch } from "./watch/mod.ts";
+export type * from "./watch/mod.ts";
 export {
   type Base,
   drop,

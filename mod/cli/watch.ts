@@ -12,14 +12,13 @@ import { log } from "./report/log.ts";
 import { isNamespaceType, NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { CgroupIds } from "../watch/facts/cgroup.ts";
-import { monotonic, WallClock } from "../watch/output/clock.ts";
-import type { Filter } from "../watch/facts/event.ts";
+import { monotonic, WallClock } from "../watch/facts/clock.ts";
+import { EVENT_KINDS, type EventKind, type Filter } from "../watch/facts/contract.ts";
 import { taskName } from "../watch/facts/filter.ts";
 import { Followed } from "../watch/follow.ts";
 import { formatJson, formatText } from "../watch/output/format.ts";
 import { LineSink } from "../watch/output/line_sink.ts";
-import { EVENT_KINDS, type EventKind } from "../watch/output/watch_event.ts";
-import { Watching, type WatchRequest } from "../watch/session.ts";
+import { type WatchRequest, WatchSession } from "../watch/session.ts";
 import { runCommand } from "./command.ts";
 import { type ParsedOptions, suggest } from "./options/table.ts";
 import { wordOption } from "./options/values.ts";
@@ -204,7 +203,7 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
     },
   });
   const filter = followed ? { ...request.filter, trees: new Set([followed.pid]) } : request.filter;
-  using watching = new Watching(reactor, { ...request, filter, locate: json }, sink);
+  using watching = new WatchSession(reactor, { ...request, filter, locate: json }, sink);
   const refused = await watching.explain();
   for (const { backend, reason, hints } of refused) {
     log().info([`the back end ${backend} is not used: ${reason}`, ...hints.map((hint) => `hint: ${hint}`)].join("\n"));
@@ -257,7 +256,7 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
 }
 
 /** Tells what is left of a command, once what ends with it has had the time to. */
-function summarise(watching: Watching, reactor: Reactor, sink: LineSink): void {
+function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink): void {
   const end = performance.now() + AFTERMATH.limit;
   let state = watching.settle();
   while (state.alive.length > 0 && performance.now() < end) {

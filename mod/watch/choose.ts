@@ -3,10 +3,10 @@
 import { SysError } from "../../ffi/core/errno.ts";
 import { PenneError } from "../base/errors.ts";
 import { openEbpf } from "./ebpf/backend.ts";
-import type { Backend, BackendName, Filter } from "./facts/event.ts";
+import type { Backend, BackendName, Filter } from "./facts/contract.ts";
 import { PollBackend } from "./proc/poll.ts";
 import { ProcBackend } from "./proc/backend.ts";
-import type { Refusal } from "./output/watch_event.ts";
+import type { Refusal } from "./facts/watch_event.ts";
 
 /** All back ends, the best one first. */
 export const BACKENDS: readonly BackendName[] = ["ebpf", "proc", "poll"];

@@ -5,34 +5,14 @@ import { Reactor } from "../reactor/reactor.ts";
 import { PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { CgroupIds } from "./facts/cgroup.ts";
-import { WallClock } from "./output/clock.ts";
-import type { BackendName, Filter } from "./facts/event.ts";
+import { WallClock } from "./facts/clock.ts";
+import type { BackendName, EventKind, Filter } from "./facts/contract.ts";
 import { taskName } from "./facts/filter.ts";
-import type { EventKind, WatchEvent } from "./output/watch_event.ts";
-import { type Sink, Watching } from "./session.ts";
+import type { EventSink, WatchEvent } from "./facts/watch_event.ts";
+import { WatchSession } from "./session.ts";
 
-export type { BackendName, Reason, Sight, Sights, Slot } from "./facts/event.ts";
-export type {
-  BirthEvent,
-  CapabilitiesEvent,
-  DeathCause,
-  DeathEvent,
-  EventKind,
-  ExecEvent,
-  ExitEvent,
-  ForkEvent,
-  LostEvent,
-  NameEvent,
-  NsEvent,
-  Refusal,
-  ResyncEvent,
-  Source,
-  SummaryEvent,
-  SummaryNamespace,
-  TaskEventBase,
-  WatchEvent,
-  WatchEventBase,
-} from "./output/watch_event.ts";
+export type { BackendName, Capabilities, EventKind, FactKind, Fidelity, Reason, Slot } from "./facts/contract.ts";
+export type * from "./facts/watch_event.ts";
 
 /** What to watch, and how. Conditions of different names must all hold; what is left out is none. */
 export interface WatchOptions {
@@ -67,7 +47,7 @@ export interface WatchOptions {
 }
 
 /** A record, with the time of the wall's clock. */
-export type Watched = WatchEvent & {
+export type TimedEvent = WatchEvent & {
   /** RFC 3339, with nanoseconds, in UTC. */
   readonly time: string;
 };
@@ -97,7 +77,7 @@ function filterOf(options: WatchOptions): Filter {
 }
 
 /** Keeps records until they are taken. */
-class Queue implements Sink {
+class Queue implements EventSink {
   #events: WatchEvent[] = [];
   #at = 0;
   #limit: number;
@@ -171,15 +151,15 @@ class Queue implements Sink {
  * @returns The records; to be iterated over once.
  * @throws {PenneError} If that cannot be watched; at once, not through the iteration.
  */
-export function watch(options: WatchOptions = {}): AsyncGenerator<Watched, void, undefined> {
+export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, void, undefined> {
   const { signal, limit = LIMIT, events, threads, backend, interval } = options;
   signal?.throwIfAborted();
   const reactor = new Reactor();
   const queue = new Queue(limit);
   const clock = new WallClock();
-  let watching: Watching;
+  let watching: WatchSession;
   try {
-    watching = new Watching(reactor, {
+    watching = new WatchSession(reactor, {
       filter: filterOf(options),
       events: events && new Set(events),
       locate: true,
@@ -226,7 +206,7 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<Watched, void,
   };
   return iterator;
 
-  async function* records(): AsyncGenerator<Watched, void, undefined> {
+  async function* records(): AsyncGenerator<TimedEvent, void, undefined> {
     try {
       for (;;) {
         if (failure) throw failure.error;

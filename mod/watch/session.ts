@@ -14,14 +14,14 @@ import { Garbage } from "../reactor/garbage.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { parseCgroup } from "./facts/cgroup.ts";
 import { type BackendChoice, type Chosen, explainRefusals, openBackend } from "./choose.ts";
-import { monotonic } from "./output/clock.ts";
-import type { Backend, Fact, Filter } from "./facts/event.ts";
+import { monotonic } from "./facts/clock.ts";
+import type { Backend, EventKind, Fact, FactKind, Filter } from "./facts/contract.ts";
 import { Liveness } from "./state/liveness.ts";
 import { type Name, type NameChange, NameCounts, Names } from "./names/names.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { ProcReader } from "./proc/tasks.ts";
+import { ProcReader } from "./proc/reader.ts";
 import { isOrphan, type KnownNamespace, Tracker, type TrackerOptions } from "./state/tracker.ts";
-import type { CapabilitiesEvent, EventKind, SummaryNamespace, WatchEvent } from "./output/watch_event.ts";
+import type { CapabilitiesEvent, EventSink, SummaryNamespace, WatchEvent } from "./facts/watch_event.ts";
 
 /** What to watch. */
 export interface WatchRequest extends BackendChoice {
@@ -33,18 +33,6 @@ export interface WatchRequest extends BackendChoice {
   readonly threads?: boolean;
   /** Whether paths of control groups and containers are wanted. */
   readonly locate?: boolean;
-}
-
-/** Who takes what is told. */
-export interface Sink {
-  /** Takes a record, also when it is full. */
-  put(event: WatchEvent): void;
-  /** Called when nothing more comes for now. */
-  flush(): void;
-  /** Whether it would rather have no more. */
-  readonly full: boolean;
-  /** Whether most of what was put has been taken. */
-  readonly drained: boolean;
 }
 
 /** Milliseconds from a loss to the new snapshot: least, and most after losses one upon another. */
@@ -65,9 +53,9 @@ interface Behind {
 }
 
 /** A watch that goes on. */
-export class Watching implements Disposable {
+export class WatchSession implements Disposable {
   #reactor: Reactor;
-  #sink: Sink;
+  #sink: EventSink;
   #filter: Filter;
   #events: ReadonlySet<EventKind> | undefined;
   #chosen: Chosen;
@@ -92,14 +80,14 @@ export class Watching implements Disposable {
   #mounts = new Map<string, KnownNamespace>();
 
   /**
-   * Attaches everything; nothing is told before {@linkcode Watching.start}.
+   * Attaches everything; nothing is told before {@linkcode WatchSession.start}.
    *
    * @param reactor The loop.
    * @param request What to watch.
    * @param sink Who takes it.
    * @throws {PenneError} If the back end cannot be opened.
    */
-  constructor(reactor: Reactor, request: WatchRequest, sink: Sink) {
+  constructor(reactor: Reactor, request: WatchRequest, sink: EventSink) {
     this.#reactor = reactor;
     this.#sink = sink;
     const filter = this.#filter = request.filter ?? {};
@@ -130,7 +118,7 @@ export class Watching implements Disposable {
         throw error;
       }
     }
-    backend.breathe = () => this.#names?.poll();
+    backend.onYield = () => this.#names?.poll();
   }
 
   /** The back end in use. */
@@ -147,7 +135,7 @@ export class Watching implements Disposable {
   #backendFilter(): { wanted: Filter; narrow: boolean } {
     const { kinds: _kinds, types, inums, failed, pids, trees, comms, uids, cgroups } = this.#filter;
     const events = this.#events;
-    const kinds = new Set<Fact["kind"]>(["fork", "exit", "ns"]);
+    const kinds = new Set<FactKind>(["fork", "exit", "ns"]);
     if (!events || events.has("exec")) kinds.add("exec");
     const base: Filter = { ...failed && { failed }, ...kinds.size < 4 && { kinds } };
     const conditions: Filter = {
@@ -219,9 +207,9 @@ export class Watching implements Disposable {
   }
 
   #capabilities(seen: ReadonlySet<number>, refused: CapabilitiesEvent["refused"]): CapabilitiesEvent {
-    const { name, sights } = this.#backend;
+    const { name, capabilities } = this.#backend;
     const denied = this.#reader.numbers("/proc").filter((pid) => !seen.has(pid) && this.#reader.denies(pid)).length;
-    const kinds = Object.values(sights.ns);
+    const kinds = Object.values(capabilities.ns);
     const birth = kinds.every((sight) => sight === "exact")
       ? "exact"
       : kinds.every((sight) => sight === "unseen")
@@ -232,7 +220,7 @@ export class Watching implements Disposable {
       mono: monotonic(),
       backend: name,
       sights: {
-        ...sights,
+        ...capabilities,
         birth,
         death: this.#liveness.trusted ? "exact" : "inferred",
         name: this.#names ? this.#names.source === "fanotify" ? "exact" : "inferred" : "unseen",

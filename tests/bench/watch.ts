@@ -4,7 +4,7 @@
 // nobody in between. Latency is from the return of unshare(2), as the storm has stamped it, to the arrival of the line.
 
 import { BACKENDS } from "../../mod/watch/choose.ts";
-import { monotonic } from "../../mod/watch/output/clock.ts";
+import { monotonic } from "../../mod/watch/facts/clock.ts";
 import { type Contest, type Contestant, type Outcome, type Sample, summarise } from "./harness.ts";
 import { PENNE_BINARY, runTool, Workshop } from "./workshop.ts";
 

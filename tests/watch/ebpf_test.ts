@@ -9,8 +9,7 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../../mod/namespaces/types.ts";
 import { openEbpf } from "../../mod/watch/ebpf/backend.ts";
-import { SLOTS, slotType } from "../../mod/watch/facts/slots.ts";
-import type { Backend, ChangeFact, Fact } from "../../mod/watch/facts/event.ts";
+import { type Backend, type ChangeFact, type Fact, SLOTS, slotType } from "../../mod/watch/facts/contract.ts";
 
 const needs = { root: true, programs: ["gcc"] };
 const built = new Map<string, string>();
@@ -181,7 +180,7 @@ test("Fork, exec and exit are told with their threads, status, name, user and cg
 test("Calls that have failed are told on request, with what they asked for", needs, () => {
   using silent = openEbpf({});
   using backend = openEbpf({ failed: true });
-  assertEquals([silent.sights.failed, backend.sights.failed], ["unseen", "exact"]);
+  assertEquals([silent.capabilities.failed, backend.capabilities.failed], ["unseen", "exact"]);
   const lines = change("refused", namespaceFlag("net"));
   const tid = Number(lines[0]![2]);
   const found = collect(backend).filter((fact) => fact.kind === "ns" && fact.tid === tid) as ChangeFact[];

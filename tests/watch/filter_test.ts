@@ -1,7 +1,7 @@
 // Which facts are wanted.
 
 import { assertEquals } from "@std/assert";
-import type { Fact, Filter } from "../../mod/watch/facts/event.ts";
+import type { Fact, Filter } from "../../mod/watch/facts/contract.ts";
 import { wants } from "../../mod/watch/facts/filter.ts";
 
 const common = { mono: 0n, pid: 7, tid: 8, comm: "sh", uid: 5, cgroup: 9n, exact: true } as const;

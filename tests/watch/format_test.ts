@@ -1,9 +1,9 @@
 // Records as text and as JSON.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { WallClock } from "../../mod/watch/output/clock.ts";
+import { WallClock } from "../../mod/watch/facts/clock.ts";
 import { formatJson, formatText } from "../../mod/watch/output/format.ts";
-import type { WatchEvent } from "../../mod/watch/output/watch_event.ts";
+import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
 
 const common = {
   mono: 1_000_000_001n,

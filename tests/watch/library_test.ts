@@ -2,8 +2,7 @@
 
 import "../lib/preload.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { watch } from "../../mod/watch/mod.ts";
-import type { Watched } from "../../mod/watch/mod.ts";
+import { type TimedEvent, watch } from "../../mod/watch/mod.ts";
 import { test } from "../lib/helpers.ts";
 
 function openFds(): number {
@@ -25,7 +24,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
       const events = watch({ backend, interval: 30, trees: [Deno.pid] });
       const child = new Deno.Command("sleep", { args: ["0.3"] }).spawn();
       await child.status;
-      const seen: Watched[] = [];
+      const seen: TimedEvent[] = [];
       for await (const event of events) {
         seen.push(event);
         if (event.event === "exit" && event.pid === child.pid) break;
@@ -89,7 +88,7 @@ test(
     const stays = new Deno.Command("sleep", { args: ["100"] }).spawn();
     // The loop must have had its turns, and nobody has taken anything.
     await new Promise((resolve) => setTimeout(resolve, 100));
-    const seen: Watched[] = [];
+    const seen: TimedEvent[] = [];
     const alive = new Set<number>();
     for await (const event of events) {
       seen.push(event);

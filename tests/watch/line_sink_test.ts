@@ -2,14 +2,13 @@
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { O } from "../../ffi/core/consts.ts";
-import { F } from "../../ffi/core/consts.ts";
+import { F, O } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open, pipe, read } from "../../ffi/sys/file.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 import { LineSink } from "../../mod/watch/output/line_sink.ts";
-import type { WatchEvent } from "../../mod/watch/output/watch_event.ts";
+import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
 
 function event(count: number): WatchEvent {
   return { event: "lost", mono: 0n, count, source: "reader" };

@@ -8,7 +8,7 @@ import { assemble } from "../../mod/bpf/assemble.ts";
 import type { Code } from "../../mod/bpf/instruction.ts";
 import { buildBtf } from "../../mod/bpf/btf_build.ts";
 import { withKernelBtf } from "../../mod/bpf/kernel_btf.ts";
-import type { Filter } from "../../mod/watch/facts/event.ts";
+import type { Filter } from "../../mod/watch/facts/contract.ts";
 import { type Layout, resolveLayout } from "../../mod/watch/ebpf/layout.ts";
 import { CONTROL, Programs, STORAGE_SIZE } from "../../mod/watch/ebpf/programs.ts";
 

@@ -12,8 +12,7 @@ import {
   TASK_FIELD,
   TASK_SIZE,
 } from "../../mod/watch/ebpf/record.ts";
-import type { Fact } from "../../mod/watch/facts/event.ts";
-import { SLOT, SLOTS } from "../../mod/watch/facts/slots.ts";
+import { type Fact, SLOT, SLOTS } from "../../mod/watch/facts/contract.ts";
 
 /** Decodes records given as bytes at offsets. */
 function facts(...records: { size: number; fields: Record<number, number> }[]): Fact[] {

@@ -1,11 +1,19 @@
 // The state of tasks and namespaces: merging, resync, births and ends, in random histories too.
 
 import { assert, assertEquals } from "@std/assert";
-import type { Fact, Filter, Reason, Slot, Task } from "../../mod/watch/facts/event.ts";
+import {
+  type EventKind,
+  type Fact,
+  type Filter,
+  type Reason,
+  type Slot,
+  SLOTS,
+  slotType,
+  type Task,
+} from "../../mod/watch/facts/contract.ts";
 import type { NamespaceId } from "../../mod/namespaces/id.ts";
-import { SLOTS, slotType } from "../../mod/watch/facts/slots.ts";
 import { type KnownNamespace, rewind, Tracker } from "../../mod/watch/state/tracker.ts";
-import type { EventKind, WatchEvent } from "../../mod/watch/output/watch_event.ts";
+import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
 
 const id = (inum: number): NamespaceId => ({ inum, id: `${inum}000` });
 const of = (pid: number, tid = pid, mono = 0n) => ({ mono, pid, tid, comm: "a", uid: 0, cgroup: null, exact: true });

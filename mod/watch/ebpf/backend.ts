@@ -30,10 +30,19 @@ import type { Code } from "../../bpf/instruction.ts";
 import { buildBtf } from "../../bpf/btf_build.ts";
 import { KERNEL_BTF, withKernelBtf } from "../../bpf/kernel_btf.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
-import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
-import type { Backend, Fact, Filter, Namespace, Sight, Sights, Task } from "../facts/event.ts";
+import {
+  type Backend,
+  type Capabilities,
+  capabilitiesOf,
+  type Fact,
+  FACT_KINDS,
+  type Filter,
+  type Namespace,
+  SLOTS,
+  slotType,
+  type Task,
+} from "../facts/contract.ts";
 import { RingClock } from "./wakeup.ts";
-import { SLOTS, slotType } from "../facts/slots.ts";
 import { type Layout, resolveLayout } from "./layout.ts";
 import { CONTROL, LIST_SIZE, type MapNumbers, Programs, STORAGE_SIZE } from "./programs.ts";
 import { readRecords, readTasks } from "./record.ts";
@@ -100,11 +109,11 @@ function word(number: number): Uint8Array {
 class EbpfBackend implements Backend {
   readonly name = "ebpf";
   readonly period = 0;
-  readonly sights: Sights;
+  readonly capabilities: Capabilities;
   /** Missing where the kernel has no lists of them, before Linux 6.18. */
   namespaces?: () => Namespace[];
-  /** See {@linkcode Backend.breathe}. */
-  breathe: () => void = () => {};
+  /** See {@linkcode Backend.onYield}. */
+  onYield: () => void = () => {};
   readonly #owned: Disposable[] = [];
   readonly #layout: Layout;
   readonly #programs: Programs;
@@ -158,7 +167,7 @@ class EbpfBackend implements Backend {
       this.#programs = new Programs(this.#layout, filter, this.#maps, this.#ownLevel());
       this.#attach();
       if (filter.trees) this.#followAll([...filter.trees]);
-      this.sights = this.#look(filter);
+      this.capabilities = this.#capabilitiesFor(filter);
       const { list, id } = this.#layout.common;
       if (list !== null && id !== null) this.namespaces = () => this.#list();
     } catch (error) {
@@ -224,30 +233,23 @@ class EbpfBackend implements Backend {
     if (changes) this.snapshot();
   }
 
-  #look(filter: Filter): Sights {
-    const sight = (seen: boolean): Sight => seen ? "exact" : "unseen";
-    const wants = (kind: Fact["kind"]) => sight(this.#programs.wants(kind));
+  #capabilitiesFor(filter: Filter): Capabilities {
+    const changes = this.#programs.wants("ns");
     const types = new Set(this.#layout.slots.map(({ slot }) => slotType(slot)));
-    const ns = Object.fromEntries(
-      NAMESPACE_TYPES.map((type) => [
-        type,
-        sight(this.#programs.wants("ns") && types.has(type) && (filter.types?.has(type) ?? true)),
-      ]),
-    ) as Record<NamespaceType, Sight>;
-    return {
-      fork: wants("fork"),
-      exec: wants("exec"),
-      exit: wants("exit"),
-      ns,
-      failed: sight(this.#programs.wants("ns") && (filter.failed ?? false)),
-    };
+    const seen = Object.fromEntries(
+      FACT_KINDS.filter((kind) => this.#programs.wants(kind)).map((kind) => [kind, "exact"]),
+    );
+    return capabilitiesOf(
+      { ...seen, ...changes && filter.failed && { failed: "exact" } },
+      (type) => changes && types.has(type) && (filter.types?.has(type) ?? true) ? "exact" : "unseen",
+    );
   }
 
-  read(tell: (fact: Fact) => void, part = false): number {
+  read(emit: (fact: Fact) => void, part = false): number {
     // Writers may be faster than we are: no more than has fitted at the beginning.
     const limit = part ? Math.min(PART, this.#ringSize) : this.#ringSize;
     const { bytes } = this.#batch;
-    // Closed also when it is `tell` that closes it: the memory has gone then.
+    // Closed also when it is `emit` that closes it: the memory has gone then.
     while (!this.#closed) {
       this.#clock.begin();
       let total = 0;
@@ -255,8 +257,8 @@ class EbpfBackend implements Backend {
         const n = this.#ring.take(this.#batch);
         if (n === 0) break;
         total += n;
-        readRecords(bytes.slice(0, n), tell); // facts may be kept
-        this.breathe();
+        readRecords(bytes.slice(0, n), emit); // facts may be kept
+        this.onYield();
       }
       if (this.#closed || !this.#clock.end(total)) break;
     }

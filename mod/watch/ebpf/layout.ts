@@ -2,8 +2,7 @@
 
 import { type Btf, BTF_KIND } from "../../bpf/btf.ts";
 import { PenneError } from "../../base/errors.ts";
-import type { Slot } from "../facts/event.ts";
-import { SLOTS } from "../facts/slots.ts";
+import { type Slot, SLOTS } from "../facts/contract.ts";
 
 /** How a namespace is reached: a pointer in `nsproxy` (in `cred` for user), and its `ns_common` behind that pointer. */
 export interface SlotLayout {

@@ -43,8 +43,7 @@ import {
   wide,
 } from "../../bpf/instruction.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
-import type { Filter, Slot } from "../facts/event.ts";
-import { SLOTS, slotType } from "../facts/slots.ts";
+import { type FactKind, type Filter, type Slot, SLOTS, slotType } from "../facts/contract.ts";
 import type { Layout, SlotLayout } from "./layout.ts";
 import { CHANGE_SIZE, FIELD, REASON, RECORD, RECORD_SIZE, TASK_FIELD, TASK_SIZE } from "./record.ts";
 
@@ -177,7 +176,7 @@ export class Programs {
   }
 
   /** Whether facts of a kind are wanted. */
-  wants(kind: "fork" | "exec" | "exit" | "ns"): boolean {
+  wants(kind: FactKind): boolean {
     return this.#filter.kinds?.has(kind) ?? true;
   }
 

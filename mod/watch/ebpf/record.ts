@@ -5,8 +5,17 @@
 
 import { text } from "../../../ffi/core/memory.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
-import type { ChangeFact, ExecFact, ExitFact, Fact, ForkFact, Reason, Slot, Task } from "../facts/event.ts";
-import { SLOTS } from "../facts/slots.ts";
+import {
+  type ChangeFact,
+  type ExecFact,
+  type ExitFact,
+  type Fact,
+  type ForkFact,
+  type Reason,
+  type Slot,
+  SLOTS,
+  type Task,
+} from "../facts/contract.ts";
 
 /** Kinds of records. */
 export const RECORD = { FORK: 1, EXEC: 2, EXIT: 3, CHANGE: 4 } as const;
@@ -171,24 +180,24 @@ class ChangeRecord extends RecordFact implements ChangeFact {
  * Tells the facts of records.
  *
  * @param bytes Records, one after the other; the facts refer to them, so they must not change.
- * @param tell Called with each.
+ * @param emit Called with each.
  * @throws {RangeError} If there is a record of another kind.
  */
-export function readRecords(bytes: Uint8Array, tell: (fact: Fact) => void): void {
+export function readRecords(bytes: Uint8Array, emit: (fact: Fact) => void): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = 0; at < bytes.length;) {
     switch (bytes[at]) {
       case RECORD.FORK:
-        tell(new ForkRecord(view, at));
+        emit(new ForkRecord(view, at));
         break;
       case RECORD.EXEC:
-        tell(new ExecRecord(view, at));
+        emit(new ExecRecord(view, at));
         break;
       case RECORD.EXIT:
-        tell(new ExitRecord(view, at));
+        emit(new ExitRecord(view, at));
         break;
       case RECORD.CHANGE:
-        tell(new ChangeRecord(view, at));
+        emit(new ChangeRecord(view, at));
         at += CHANGE_SIZE - RECORD_SIZE;
         break;
       default:

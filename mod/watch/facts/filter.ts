@@ -1,7 +1,6 @@
 // Which facts somebody wants to be told of: the same conditions that back ends may apply in the kernel, without a syscall.
 
-import type { Fact, Filter } from "./event.ts";
-import { slotType } from "./slots.ts";
+import { type Fact, type Filter, slotType } from "./contract.ts";
 
 /** Bytes of a task's name that the kernel keeps. */
 const NAME_MAX = 15;

@@ -3,8 +3,8 @@
 import { errnoName } from "../../../ffi/core/errno.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
-import type { WallClock } from "./clock.ts";
-import type { CapabilitiesEvent, TaskEventBase, WatchEvent } from "./watch_event.ts";
+import type { WallClock } from "../facts/clock.ts";
+import type { CapabilitiesEvent, TaskEventBase, WatchEvent } from "../facts/watch_event.ts";
 
 /** A JSON string without what a terminal obeys, or a reader takes for the end of a line. */
 function quote(value: string): string {
@@ -133,7 +133,7 @@ function task(event: TaskEventBase): string {
  * @example
  * ```ts
  * import { formatJson } from "./format.ts";
- * import { WallClock } from "./clock.ts";
+ * import { WallClock } from "../facts/clock.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const event = { event: "lost", mono: 7n, count: 3, source: "proc" } as const;

@@ -15,8 +15,7 @@ import { stat } from "../../../ffi/sys/stat.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { self } from "../../../ffi/core/task.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
-import type { WatchEvent } from "./watch_event.ts";
-import type { Sink } from "../session.ts";
+import type { EventSink, WatchEvent } from "../facts/watch_event.ts";
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -34,7 +33,7 @@ const MSG_NOSIGNAL = 0x4000;
 type Manner = "plain" | "careful" | "socket";
 
 /** Writes lines. */
-export class LineSink implements Sink, Disposable {
+export class LineSink implements EventSink, Disposable {
   #fd: Fd;
   #owned: Fd | null;
   #manner: Manner;

@@ -14,11 +14,10 @@ import { poll } from "../../../ffi/sys/poll.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
-import { monotonic, suspended } from "../output/clock.ts";
+import { monotonic, suspended } from "../facts/clock.ts";
 import { decodeProcEvents, encodeRequest, Gaps, PROC_CN, PROC_EVENT, type ProcEvent } from "./connector.ts";
-import type { Backend, Fact, Filter, Sights, Task } from "../facts/event.ts";
+import { type Backend, capabilitiesOf, type Fact, type Filter, type Task } from "../facts/contract.ts";
 import { type Entry, ProcTable } from "./table.ts";
-import { allNamespaces } from "../facts/sights.ts";
 
 const AF_NETLINK = 16;
 const SOCK_DGRAM = 2;
@@ -47,13 +46,7 @@ const TOLERANCE = 50_000_000n;
 export class ProcBackend implements Backend {
   readonly name = "proc";
   readonly fd: Fd;
-  readonly sights: Sights = {
-    fork: "exact",
-    exec: "exact",
-    exit: "exact",
-    ns: allNamespaces("inferred"),
-    failed: "unseen",
-  };
+  readonly capabilities = capabilitiesOf({ fork: "exact", exec: "exact", exit: "exact" }, () => "inferred");
   readonly period: number;
   #table: ProcTable;
   #gaps = new Gaps();
@@ -135,8 +128,8 @@ export class ProcBackend implements Backend {
     }
   }
 
-  set breathe(breathe: () => void) {
-    this.#table.breathe = breathe;
+  set onYield(onYield: () => void) {
+    this.#table.onYield = onYield;
   }
 
   /** Takes messages; whether there may be more. */

@@ -1,8 +1,7 @@
 // The back end for where there is no other: looks at /proc from time to time.
 
-import type { Backend, Fact, Filter, Sights, Task } from "../facts/event.ts";
-import { monotonic } from "../output/clock.ts";
-import { allNamespaces } from "../facts/sights.ts";
+import { type Backend, capabilitiesOf, type Fact, type Filter, type Task } from "../facts/contract.ts";
+import { monotonic } from "../facts/clock.ts";
 import { ProcTable } from "./table.ts";
 
 /** Milliseconds between two looks, unless told otherwise. */
@@ -23,13 +22,7 @@ export const POLL_INTERVAL = 500;
 export class PollBackend implements Backend {
   readonly name = "poll";
   readonly fd = null;
-  readonly sights: Sights = {
-    fork: "inferred",
-    exec: "inferred",
-    exit: "inferred",
-    ns: allNamespaces("inferred"),
-    failed: "unseen",
-  };
+  readonly capabilities = capabilitiesOf({ fork: "inferred", exec: "inferred", exit: "inferred" }, () => "inferred");
   readonly period: number;
   #table: ProcTable;
   #walk = 0;
@@ -43,8 +36,8 @@ export class PollBackend implements Backend {
     this.#table = new ProcTable(filter.cgroups !== undefined);
   }
 
-  set breathe(breathe: () => void) {
-    this.#table.breathe = breathe;
+  set onYield(onYield: () => void) {
+    this.#table.onYield = onYield;
   }
 
   read(tell: (fact: Fact) => void): number {

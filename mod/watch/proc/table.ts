@@ -5,9 +5,17 @@
 
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { CgroupIds, parseCgroup } from "../facts/cgroup.ts";
-import type { ChangeFact, Fact, ForkFact, Reason, Slot, Task } from "../facts/event.ts";
-import { ProcReader, type ReadTask, type SlotArray, toTask } from "./tasks.ts";
-import { SLOT, SLOTS } from "../facts/slots.ts";
+import {
+  type ChangeFact,
+  type Fact,
+  type ForkFact,
+  type Reason,
+  SLOT,
+  type Slot,
+  SLOTS,
+  type Task,
+} from "../facts/contract.ts";
+import { ProcReader, type ReadTask, type SlotArray, toTask } from "./reader.ts";
 
 /** A task as it was last seen. */
 export interface Entry {
@@ -39,8 +47,8 @@ export class ProcTable {
   #held = new Map<string | number, number>();
   #cgroups: CgroupIds | null;
   #tell: (fact: Fact) => void = () => {};
-  /** See {@linkcode Backend.breathe}. */
-  breathe: () => void = () => {};
+  /** See {@linkcode Backend.onYield}. */
+  onYield: () => void = () => {};
 
   /** @param withCgroups Whether ids of cgroups are wanted. */
   constructor(withCgroups: boolean) {
@@ -130,7 +138,7 @@ export class ProcTable {
       for (const pid of reader.numbers("/proc")) {
         let leader: SlotArray = [];
         for (const tid of reader.numbers(`/proc/${pid}/task`)) {
-          this.breathe();
+          this.onYield();
           const task = reader.task(pid, tid, leader); // what the process has, its threads mostly have too
           if (!task) continue;
           if (tid === pid) leader = task.slots;
@@ -185,7 +193,7 @@ export class ProcTable {
    * @param mono When.
    */
   rescan(entry: Entry, mono: bigint): void {
-    this.breathe();
+    this.onYield();
     const before = entry.slots;
     const now: SlotArray = [];
     if (this.reader.slots(entry.pid, entry.tid, before, now) !== "read") return;
@@ -235,7 +243,7 @@ export class ProcTable {
     exact: boolean,
     read: Entry | null,
   ): void {
-    this.breathe();
+    this.onYield();
     const parent = this.#tasks.get(ptid) ?? this.#tasks.get(ppid);
     const base: SlotArray = parent ? [...parent.slots] : [];
     const slots: SlotArray = read?.slots ?? [];
@@ -290,7 +298,7 @@ export class ProcTable {
   exec(entry: Entry, mono: bigint, exact: boolean): void {
     const now: SlotArray = [];
     const before = entry.slots;
-    this.breathe();
+    this.onYield();
     const readable = this.reader.slots(entry.pid, entry.tid, before, now) === "read";
     // Up to the exec it was in the namespaces as it has left them; the time namespace alone is exchanged by it.
     if (readable) {
@@ -345,7 +353,7 @@ export class ProcTable {
     for (const pid of reader.numbers("/proc")) {
       let leader: SlotArray = [];
       for (const tid of reader.numbers(`/proc/${pid}/task`)) {
-        this.breathe();
+        this.onYield();
         const known = this.#tasks.get(tid);
         const stat = reader.live(pid, tid);
         if (!stat) continue;

@@ -13,7 +13,7 @@ import { CAP } from "../../../ffi/core/consts.ts";
 import { cString } from "../../../ffi/core/memory.ts";
 import { effectiveCapabilities, hasCapability } from "../../host/caller.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
-import { ProcReader } from "../proc/tasks.ts";
+import { ProcReader } from "../proc/reader.ts";
 import { isOrphan, type KnownNamespace } from "./tracker.ts";
 
 /** Milliseconds from one look to the next, for one that nothing known holds; the last one again and again. */

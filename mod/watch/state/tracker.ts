@@ -11,10 +11,21 @@
 
 import type { NamespaceId } from "../../namespaces/id.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
-import type { ChangeFact, ExitFact, Fact, Filter, ForkFact, Slot, Task } from "../facts/event.ts";
+import {
+  type ChangeFact,
+  type EventKind,
+  type ExitFact,
+  type Fact,
+  type Filter,
+  type ForkFact,
+  SLOT,
+  type Slot,
+  SLOTS,
+  slotType,
+  type Task,
+} from "../facts/contract.ts";
 import { type FilterContext, wants, wantsTask } from "../facts/filter.ts";
-import { SLOT, SLOTS, slotType } from "../facts/slots.ts";
-import type { BirthEvent, DeathCause, DeathEvent, EventKind, Source, WatchEvent } from "../output/watch_event.ts";
+import type { BirthEvent, DeathCause, DeathEvent, Source, WatchEvent } from "../facts/watch_event.ts";
 
 /** A namespace that is known. */
 export interface KnownNamespace {

@@ -9,8 +9,7 @@ import { AT_FDCWD, O } from "../../../ffi/core/consts.ts";
 import { Block, quick } from "../../../ffi/core/quick.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
-import type { Slot, Task } from "../facts/event.ts";
-import { SLOTS } from "../facts/slots.ts";
+import { type Slot, SLOTS, type Task } from "../facts/contract.ts";
 
 const E = { NOENT: -2, SRCH: -3, ACCES: -13, PERM: -1 } as const;
 /** Nanoseconds of a tick of /proc/PID/stat, which is 1/100 s for every program on these architectures. */
@@ -44,7 +43,7 @@ export interface TaskStat {
  *
  * @example
  * ```ts
- * import { parseStat } from "./tasks.ts";
+ * import { parseStat } from "./reader.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const text = `7 (a ) b) S 1 ${"0 ".repeat(17)}42 0 0 0 0 0 99 0`;
