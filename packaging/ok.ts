@@ -1,22 +1,16 @@
-// The gate: format, lint, documentation, types on both supported versions of Deno, the shim, and all tests.
+// The gate: format, lint, documentation, types on both supported versions of Deno, the shim, the checks of
+// packaging/check.ts, and all tests.
+//
+//   --no-tests   everything but the tests
+
+import { OTHERS, PRODUCT, sources } from "./checks/modules.ts";
 
 const OLDEST = "2.4.2";
 const deno = Deno.execPath();
+const root = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
 /** All modules: the type checks want them by name. */
-async function modules(): Promise<string[]> {
-  const found: string[] = ["main.ts"];
-  const walk = async (directory: string) => {
-    for await (const { name, isDirectory } of Deno.readDir(directory)) {
-      if (isDirectory) await walk(`${directory}/${name}`);
-      else if (name.endsWith(".ts")) found.push(`${directory}/${name}`);
-    }
-  };
-  for (const directory of ["ffi", "mod", "packaging", "tests"]) await walk(directory);
-  return found;
-}
-
-const files = await modules();
+const files = sources(root, [...PRODUCT, ...OTHERS]);
 const oldest = Deno.version.deno === OLDEST ? [deno] : ["npx", "-y", `deno@${OLDEST}`];
 const steps: [string, string[]][] = [
   ["format", [deno, "fmt", "--check"]],
@@ -25,15 +19,18 @@ const steps: [string, string[]][] = [
   [`types on ${Deno.version.deno}`, [deno, "check", ...files]],
   [`types on ${OLDEST}`, [...oldest, "check", ...files]],
   ["shim", [deno, "run", "-A", "packaging/build.ts", "--werror"]],
-  ["tests", [deno, "task", "test"]],
+  ["checks", [deno, "run", "-A", "packaging/check.ts"]],
 ];
+if (!Deno.args.includes("--no-tests")) steps.push(["tests", [deno, "task", "test"]]);
 
+const failed: string[] = [];
 for (const [name, [command, ...args]] of steps) {
   console.error(`ok: ${name}`);
-  const { code } = await new Deno.Command(command!, { args, cwd: new URL("..", import.meta.url) }).spawn().status;
-  if (code !== 0) {
-    console.error(`ok: ${name} has failed`);
-    Deno.exit(1);
-  }
+  const { code } = await new Deno.Command(command!, { args, cwd: root }).spawn().status;
+  if (code !== 0) failed.push(name);
 }
-console.error("ok: all is well");
+if (failed.length) {
+  console.error(`ok: failed: ${failed.join(", ")}`);
+  Deno.exit(1);
+}
+console.error("ok: everything passed");

@@ -1,5 +1,6 @@
 // What tests share: running penne, as whom, and honest skips.
 
+import { withoutLeaks } from "./leaks.ts";
 import { fromFileUrl } from "./paths.ts";
 
 /** The checkout. */
@@ -124,7 +125,7 @@ export function test(name: string, needs: Needs, body: (t: Deno.TestContext) => 
     Deno.test(name, () => {
       throw new Error(`this test ${reason}, which CI must provide`);
     });
-  } else Deno.test(name, body);
+  } else Deno.test(name, (t) => withoutLeaks(() => body(t)));
 }
 
 /** Waits until a condition holds; fails after a number of seconds. */

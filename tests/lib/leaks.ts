@@ -1,0 +1,121 @@
+// Finds what a test leaves behind: descriptors of this process, processes, mounts and namespaces.
+//
+// Descriptors and the test's own processes are compared everywhere. Mounts, namespaces and agents of other origin belong
+// to the whole machine, on which other programs work too; they are compared where nothing else runs: in CI, or with
+// PENNE_LEAKS=all.
+
+import "./preload.ts";
+
+const ALL = Deno.env.get("CI") === "true" || Deno.env.get("PENNE_LEAKS") === "all";
+/** Children inherit this variable, so a process that has left the family is still recognised by it. */
+const MARK = "PENNE_TEST_RUN";
+if (!Deno.env.get(MARK)) Deno.env.set(MARK, String(Deno.pid));
+const MARKED = `${MARK}=${Deno.env.get(MARK)}`;
+
+/** Everything that can leak, at one moment: a key that tells one thing from the next, and words for the reader. */
+export type Snapshot = Map<string, string>;
+
+/** The text of a file of /proc, or an empty one if the process has ended or is not ours to look at. */
+function textOf(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return "";
+  }
+}
+
+function linkOf(path: string): string {
+  try {
+    return Deno.readLinkSync(path);
+  } catch {
+    return "";
+  }
+}
+
+function addDescriptors(found: Snapshot): void {
+  for (const { name } of Deno.readDirSync("/proc/self/fd")) {
+    const target = linkOf(`/proc/self/fd/${name}`);
+    // The descriptor that reads this very directory has no target any more.
+    if (target) found.set(`descriptor ${name} ${target}`, `descriptor ${name} (${target})`);
+  }
+}
+
+function addProcesses(found: Snapshot, all: boolean): void {
+  const family = new Set([Deno.pid]);
+  const others: { pid: number; ppid: number; key: string; words: string; own: boolean }[] = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const stat = textOf(`/proc/${name}/stat`);
+    const end = stat.lastIndexOf(")");
+    const fields = stat.slice(end + 2).split(" ");
+    if (!stat || fields[0] === "Z" || fields[0] === "X") continue;
+    const command = textOf(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim() ||
+      stat.slice(stat.indexOf("("), end + 1);
+    others.push({
+      pid: Number(name),
+      ppid: Number(fields[1]),
+      key: `process ${name} ${fields[19]}`,
+      words: `process ${name} (${command})`,
+      own: textOf(`/proc/${name}/environ`).includes(MARKED) ||
+        ALL && /^\/memfd:penne-agent/.test(linkOf(`/proc/${name}/exe`)),
+    });
+  }
+  // A child may have a smaller number than its parent, so this goes on until nobody new is found.
+  for (let before = 0; before !== family.size;) {
+    before = family.size;
+    for (const { pid, ppid, own } of others) if (own || family.has(ppid)) family.add(pid);
+  }
+  for (const { pid, key, words } of others) {
+    if (pid === Deno.pid || !family.has(pid)) continue;
+    found.set(key, words);
+    if (all) addNamespaces(found, pid);
+  }
+}
+
+function addNamespaces(found: Snapshot, pid: number | "self"): void {
+  for (const type of ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]) {
+    const target = linkOf(`/proc/${pid}/ns/${type}`);
+    if (target) found.set(`namespace ${target}`, `namespace ${target}`);
+  }
+}
+
+function addMounts(found: Snapshot): void {
+  for (const line of textOf("/proc/self/mountinfo").split("\n")) {
+    const [id, , , root, point] = line.split(" ");
+    if (point) found.set(`mount ${id} ${point}`, `mount ${point} (of ${root})`);
+  }
+}
+
+/** What exists now; with `all`, on the whole machine. */
+export function snapshot(all = ALL): Snapshot {
+  const found: Snapshot = new Map();
+  addDescriptors(found);
+  addNamespaces(found, "self");
+  addProcesses(found, all);
+  if (all) addMounts(found);
+  return found;
+}
+
+/** What is in a later snapshot and not in an earlier one, in words. */
+export function difference(before: Snapshot, after: Snapshot): string[] {
+  return [...after].filter(([key]) => !before.has(key)).map(([, words]) => words);
+}
+
+/**
+ * Runs a test and fails if it leaves something behind.
+ *
+ * A process that has just been killed takes a moment to end, so the test has `patience` milliseconds to become clean.
+ *
+ * @throws {Error} That names everything which was left.
+ */
+export async function withoutLeaks(body: () => void | Promise<void>, patience = 5000, all = ALL): Promise<void> {
+  const before = snapshot(all);
+  await body();
+  const end = Date.now() + patience;
+  for (;;) {
+    const left = difference(before, snapshot(all));
+    if (!left.length) return;
+    if (Date.now() > end) throw new Error(`this test leaves behind: ${left.join(", ")}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
