@@ -5,8 +5,8 @@
 // PR_SET_PDEATHSIG, which is bound to a thread and lost when ids change. An agent never acts by itself: at the end of file
 // it ends its children, restores the terminal if it was given one, and exits.
 
-import { CLONE } from "../core/consts.ts";
-import { check, SysError } from "../core/errno.ts";
+import { CLONE, MAP, PROT, SIG_IGN, SIGNAL } from "../core/consts.ts";
+import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { address, cString, keepAlive } from "../core/memory.ts";
 import { shim, ShimFunction } from "../core/shim.ts";
@@ -26,22 +26,7 @@ import {
   REPLY_FD,
   type RequestHead,
 } from "./wire.ts";
-
-const AF_UNIX = 1;
-const SOCK_SEQPACKET = 5;
-const SOCK_CLOEXEC = 0o2000000;
-const SOL_SOCKET = 1;
-const SCM_RIGHTS = 1;
-const MSG_NOSIGNAL = 0x4000;
-const MSG_CMSG_CLOEXEC = 0x40000000;
-const MSG_CTRUNC = 8;
-const EMFILE = 24;
-const EAGAIN = 11;
-const CLONE_PIDFD = 0x1000;
-const PROT_READ_WRITE = 3;
-const MAP_PRIVATE_ANONYMOUS = 0x22;
-const EINTR = 4;
-const SIGCHLD = 17;
+import { AF, MSG, SCM_RIGHTS, SO, SOCK, SOL_SOCKET } from "../net/constants.ts";
 
 /** The agent at the other end has died. */
 export class AgentGoneError extends Error {
@@ -85,14 +70,14 @@ function prepare(packet: Uint8Array, controlLength: number): DataView {
 function retry(name: SyscallName, ...args: Arg[]): number {
   for (;;) {
     const result = self.raw(name, ...args);
-    if (result !== -EINTR) return result;
+    if (result !== -E.EINTR) return result;
   }
 }
 
 /** A socketpair whose ends both close on exec. */
 function socketPair(): [Fd, Fd] {
   const pair = new Int32Array(2);
-  call(self, "socketpair", AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
+  call(self, "socketpair", AF.UNIX, SOCK.SEQPACKET | SOCK.CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
   return [new Fd(pair[0]!), new Fd(pair[1]!)];
 }
 
@@ -107,9 +92,9 @@ let childrenIgnored: boolean | undefined;
 export function waitForChildren(): boolean {
   if (childrenIgnored === undefined) {
     const action = new BigUint64Array(4);
-    call(self, "rt_sigaction", SIGCHLD, null, out(new Uint8Array(action.buffer)), 8);
-    childrenIgnored = action[0] === 1n;
-    if (childrenIgnored) call(self, "rt_sigaction", SIGCHLD, new Uint8Array(32), null, 8);
+    call(self, "rt_sigaction", SIGNAL.CHLD, null, out(new Uint8Array(action.buffer)), 8);
+    childrenIgnored = action[0] === SIG_IGN;
+    if (childrenIgnored) call(self, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(32), null, 8);
   }
   return childrenIgnored;
 }
@@ -197,7 +182,7 @@ export class Agent implements Task, Disposable {
         keepAlive([spawn, stack, argv, name, number]);
         return check("clone", Number(pid));
       };
-      if (!shim().executable) execRefused ??= new SysError("execveat", 13);
+      if (!shim().executable) execRefused ??= new SysError("execveat", E.EACCES);
       const onlyExec = inherit || (flags & CLONE.PARENT) !== 0;
       if (execRefused && onlyExec) throw execRefused;
       let pid = attempt(execRefused ? SpawnMethod.FORK : inherit ? SpawnMethod.INHERIT : SpawnMethod.EXEC);
@@ -228,7 +213,7 @@ export class Agent implements Task, Disposable {
     const [ours, theirs] = socketPair();
     using _theirs = theirs;
     try {
-      const m = { ...marshal([flags | CLONE_PIDFD]), fds: [theirs] };
+      const m = { ...marshal([flags | CLONE.PIDFD]), fds: [theirs] };
       const { result, fd } = this.#exchange({ operation: Operation.CLONE }, m);
       check("clone", result);
       return new Agent(result, fd!, ours);
@@ -366,9 +351,8 @@ export class Agent implements Task, Disposable {
    * @throws {SysError} If it cannot be set.
    */
   setDeadline(milliseconds: number): void {
-    const SO_RCVTIMEO = 20;
     const time = new BigInt64Array([BigInt(Math.trunc(milliseconds / 1000)), BigInt(milliseconds % 1000 * 1000)]);
-    call(self, "setsockopt", this.socket, SOL_SOCKET, SO_RCVTIMEO, new Uint8Array(time.buffer), 16);
+    call(self, "setsockopt", this.socket, SOL_SOCKET, SO.RCVTIMEO, new Uint8Array(time.buffer), 16);
   }
 
   /** Lets go of the agent, which is its end. */
@@ -393,7 +377,7 @@ export class Agent implements Task, Disposable {
   #upload(m: Marshalled): Marshalled {
     if (m.replyLength) throw new RangeError("Cannot have more than 64 KiB written by a call in an agent");
     const size = m.payload.length;
-    const base = call(this, "mmap", 0, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+    const base = call(this, "mmap", 0, size, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0);
     const view = new DataView(m.payload.buffer);
     for (const at of m.relocs) {
       const target = view.getBigUint64(at, true);
@@ -406,7 +390,7 @@ export class Agent implements Task, Disposable {
     using _theirs = theirs;
     for (let at = 0; at < size; at += 32768) {
       const piece = m.payload.subarray(at, Math.min(size, at + 32768));
-      check("sendto", retry("sendto", ours, piece, piece.length, MSG_NOSIGNAL, null, 0));
+      check("sendto", retry("sendto", ours, piece, piece.length, MSG.NOSIGNAL, null, 0));
       call(this, "recvfrom", theirs, base + at, piece.length, 0, 0, 0);
     }
     const args = m.args.map((arg, i) => (m.pointers >> i & 1) ? arg + BigInt(base) : arg);
@@ -439,18 +423,18 @@ export class Agent implements Task, Disposable {
       fds.forEach((fd, i) => view.setInt32(16 + 4 * i, fd.number, true));
     }
     prepare(packet, length);
-    const result = retry("sendmsg", this.socket, message, MSG_NOSIGNAL);
+    const result = retry("sendmsg", this.socket, message, MSG.NOSIGNAL);
     keepAlive(packet);
-    if (result === -32 || result === -104) this.#goneNow(); // EPIPE, ECONNRESET
+    if (result === -E.EPIPE || result === -E.ECONNRESET) this.#goneNow();
     check("sendmsg", result);
   }
 
   #receive(): { answer: Answer; fd: Fd | null } {
     const header = prepare(inbox, control.length);
-    const result = retry("recvmsg", this.socket, message, MSG_CMSG_CLOEXEC);
-    if (result === 0 || result === -104 || result === -EAGAIN) this.#goneNow();
+    const result = retry("recvmsg", this.socket, message, MSG.CMSG_CLOEXEC);
+    if (result === 0 || result === -E.ECONNRESET || result === -E.EAGAIN) this.#goneNow();
     check("recvmsg", result);
-    if (header.getUint32(48, true) & MSG_CTRUNC) throw new SysError("recvmsg", EMFILE);
+    if (header.getUint32(48, true) & MSG.CTRUNC) throw new SysError("recvmsg", E.EMFILE);
     const answer = decodeAnswer(inbox.slice(0, result));
     const fd = header.getBigUint64(40, true) >= 20n ? new Fd(new DataView(control.buffer).getInt32(16, true)) : null;
     return { answer, fd };

@@ -5,7 +5,10 @@ const ARM = Deno.build.arch === "aarch64";
 /** "Relative to the working directory", for the *at calls. */
 export const AT_FDCWD = -100;
 
-/** Flags of openat(2). */
+/** Flags of the *at calls. */
+export const AT = { SYMLINK_NOFOLLOW: 0x100, SYMLINK_FOLLOW: 0x400, EMPTY_PATH: 0x1000 } as const;
+
+/** Flags of openat(2); CLOEXEC and NONBLOCK also of calls that make other descriptors, such as eventfd(2). */
 export const O = {
   RDONLY: 0,
   WRONLY: 1,
@@ -13,6 +16,7 @@ export const O = {
   CREAT: 0o100,
   EXCL: 0o200,
   NOCTTY: 0o400,
+  TRUNC: 0o1000,
   APPEND: 0o2000,
   NONBLOCK: 0o4000,
   CLOEXEC: 0o2000000,
@@ -23,9 +27,22 @@ export const O = {
   PATH: 0o10000000,
 } as const;
 
+/** Kinds of files, from `st_mode` of stat(2). */
+export const S = { IFMT: 0o170000, IFREG: 0o100000, IFSOCK: 0o140000 } as const;
+
+/** Modes of access(2). */
+export const ACCESS = { F_OK: 0, X_OK: 1, W_OK: 2 } as const;
+
+/** Origins of lseek(2). */
+export const SEEK = { SET: 0, END: 2 } as const;
+
+/** Magic numbers of file systems, `f_type` of statfs(2). */
+export const MAGIC = { PROC: 0x9fa0, NSFS: 0x6e736673, PIDFS: 0x50494446 } as const;
+
 /** Flags of clone(2); those for namespaces also of unshare(2) and setns(2). */
 export const CLONE = {
   NEWTIME: 0x80,
+  PIDFD: 0x1000,
   PARENT: 0x8000,
   NEWNS: 0x20000,
   NEWCGROUP: 0x2000000,
@@ -44,6 +61,15 @@ export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;
 
 /** Operations of flock(2). */
 export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
+
+/** Protection and kinds of mappings, mmap(2). */
+export const PROT = { READ: 1, WRITE: 2 } as const;
+
+/** See {@linkcode PROT}. */
+export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20 } as const;
+
+/** Clocks of clock_gettime(2). */
+export const CLOCK = { REALTIME: 0, MONOTONIC: 1, BOOTTIME: 7 } as const;
 
 /** Options of prctl(2). */
 export const PR = {
@@ -90,8 +116,19 @@ export const PIDFD_GET = {
   uts: 0xff0a,
 } as const;
 
-/** Commands of fcntl(2). */
-export const F = { DUPFD: 0, GETFD: 1, SETFD: 2, DUPFD_CLOEXEC: 1030, GET_SEALS: 1034, FD_CLOEXEC: 1 } as const;
+/** Commands of fcntl(2), and what they take. */
+export const F = {
+  DUPFD: 0,
+  GETFD: 1,
+  SETFD: 2,
+  DUPFD_CLOEXEC: 1030,
+  ADD_SEALS: 1033,
+  GET_SEALS: 1034,
+  FD_CLOEXEC: 1,
+  /** SEAL, SHRINK, GROW and WRITE. */
+  SEAL_ALL: 0xf,
+  SEAL_EXEC: 0x20,
+} as const;
 
 /** Events of poll(2). */
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
@@ -101,6 +138,12 @@ export const CAP = { SETGID: 6, SETUID: 7, NET_ADMIN: 12, SYS_ADMIN: 21, PERFMON
 
 /** Resource of prlimit(2). */
 export const RLIMIT_NOFILE = 7;
+
+/** Operations of sigprocmask(2). */
+export const SIG = { BLOCK: 0, SETMASK: 2 } as const;
+
+/** Handler of sigaction(2) that ignores the signal. */
+export const SIG_IGN = 1n;
 
 /** Numbers of signal(7), by name without SIG. */
 export const SIGNAL = {

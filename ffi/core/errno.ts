@@ -1,146 +1,200 @@
-// Names and texts of Linux error numbers, and the one place where a failed syscall becomes an exception.
+// Error numbers, their names and texts, and the one place where a failed syscall becomes an exception.
 
 import type { SyscallName } from "./syscalls.ts";
 
-// Number, name and text of each; the same on x86_64 and aarch64 (asm-generic/errno.h). A string costs nothing at
-// start-up, and is taken apart only once there is an error.
+/**
+ * The error numbers that the code asks about, errno(3); the kernel returns them negated: `result === -E.EAGAIN`.
+ *
+ * The same on x86_64 and aarch64 (asm-generic/errno.h).
+ */
+export const E = {
+  EPERM: 1,
+  ENOENT: 2,
+  ESRCH: 3,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  ENOEXEC: 8,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EINVAL: 22,
+  EMFILE: 24,
+  ENOTTY: 25,
+  ENOSPC: 28,
+  EROFS: 30,
+  EPIPE: 32,
+  ERANGE: 34,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  ELOOP: 40,
+  EUSERS: 87,
+  EMSGSIZE: 90,
+  EOPNOTSUPP: 95,
+  EAFNOSUPPORT: 97,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ECONNRESET: 104,
+  ENOBUFS: 105,
+  EISCONN: 106,
+  ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
+  EHOSTUNREACH: 113,
+  EINPROGRESS: 115,
+  ESTALE: 116,
+  EDQUOT: 122,
+} as const;
+
+/** Name of an error number in {@linkcode E}. */
+export type ErrorName = keyof typeof E;
+
+// Name and text of every error number: line N has those of number N. A string costs nothing at start-up, and is searched
+// only once there is an error.
 const ERRNOS = `
-1 EPERM Operation not permitted
-2 ENOENT No such file or directory
-3 ESRCH No such process
-4 EINTR Interrupted system call
-5 EIO Input/output error
-6 ENXIO No such device or address
-7 E2BIG Argument list too long
-8 ENOEXEC Exec format error
-9 EBADF Bad file descriptor
-10 ECHILD No child processes
-11 EAGAIN Resource temporarily unavailable
-12 ENOMEM Cannot allocate memory
-13 EACCES Permission denied
-14 EFAULT Bad address
-15 ENOTBLK Block device required
-16 EBUSY Device or resource busy
-17 EEXIST File exists
-18 EXDEV Invalid cross-device link
-19 ENODEV No such device
-20 ENOTDIR Not a directory
-21 EISDIR Is a directory
-22 EINVAL Invalid argument
-23 ENFILE Too many open files in system
-24 EMFILE Too many open files
-25 ENOTTY Inappropriate ioctl for device
-26 ETXTBSY Text file busy
-27 EFBIG File too large
-28 ENOSPC No space left on device
-29 ESPIPE Illegal seek
-30 EROFS Read-only file system
-31 EMLINK Too many links
-32 EPIPE Broken pipe
-33 EDOM Numerical argument out of domain
-34 ERANGE Numerical result out of range
-35 EDEADLK Resource deadlock avoided
-36 ENAMETOOLONG File name too long
-37 ENOLCK No locks available
-38 ENOSYS Function not implemented
-39 ENOTEMPTY Directory not empty
-40 ELOOP Too many levels of symbolic links
-42 ENOMSG No message of desired type
-43 EIDRM Identifier removed
-44 ECHRNG Channel number out of range
-45 EL2NSYNC Level 2 not synchronized
-46 EL3HLT Level 3 halted
-47 EL3RST Level 3 reset
-48 ELNRNG Link number out of range
-49 EUNATCH Protocol driver not attached
-50 ENOCSI No CSI structure available
-51 EL2HLT Level 2 halted
-52 EBADE Invalid exchange
-53 EBADR Invalid request descriptor
-54 EXFULL Exchange full
-55 ENOANO No anode
-56 EBADRQC Invalid request code
-57 EBADSLT Invalid slot
-59 EBFONT Bad font file format
-60 ENOSTR Device not a stream
-61 ENODATA No data available
-62 ETIME Timer expired
-63 ENOSR Out of streams resources
-64 ENONET Machine is not on the network
-65 ENOPKG Package not installed
-66 EREMOTE Object is remote
-67 ENOLINK Link has been severed
-68 EADV Advertise error
-69 ESRMNT Srmount error
-70 ECOMM Communication error on send
-71 EPROTO Protocol error
-72 EMULTIHOP Multihop attempted
-73 EDOTDOT RFS specific error
-74 EBADMSG Bad message
-75 EOVERFLOW Value too large for defined data type
-76 ENOTUNIQ Name not unique on network
-77 EBADFD File descriptor in bad state
-78 EREMCHG Remote address changed
-79 ELIBACC Can not access a needed shared library
-80 ELIBBAD Accessing a corrupted shared library
-81 ELIBSCN .lib section in a.out corrupted
-82 ELIBMAX Attempting to link in too many shared libraries
-83 ELIBEXEC Cannot exec a shared library directly
-84 EILSEQ Invalid or incomplete multibyte or wide character
-85 ERESTART Interrupted system call should be restarted
-86 ESTRPIPE Streams pipe error
-87 EUSERS Too many users
-88 ENOTSOCK Socket operation on non-socket
-89 EDESTADDRREQ Destination address required
-90 EMSGSIZE Message too long
-91 EPROTOTYPE Protocol wrong type for socket
-92 ENOPROTOOPT Protocol not available
-93 EPROTONOSUPPORT Protocol not supported
-94 ESOCKTNOSUPPORT Socket type not supported
-95 EOPNOTSUPP Operation not supported
-96 EPFNOSUPPORT Protocol family not supported
-97 EAFNOSUPPORT Address family not supported by protocol
-98 EADDRINUSE Address already in use
-99 EADDRNOTAVAIL Cannot assign requested address
-100 ENETDOWN Network is down
-101 ENETUNREACH Network is unreachable
-102 ENETRESET Network dropped connection on reset
-103 ECONNABORTED Software caused connection abort
-104 ECONNRESET Connection reset by peer
-105 ENOBUFS No buffer space available
-106 EISCONN Transport endpoint is already connected
-107 ENOTCONN Transport endpoint is not connected
-108 ESHUTDOWN Cannot send after transport endpoint shutdown
-109 ETOOMANYREFS Too many references: cannot splice
-110 ETIMEDOUT Connection timed out
-111 ECONNREFUSED Connection refused
-112 EHOSTDOWN Host is down
-113 EHOSTUNREACH No route to host
-114 EALREADY Operation already in progress
-115 EINPROGRESS Operation now in progress
-116 ESTALE Stale file handle
-117 EUCLEAN Structure needs cleaning
-118 ENOTNAM Not a XENIX named type file
-119 ENAVAIL No XENIX semaphores available
-120 EISNAM Is a named type file
-121 EREMOTEIO Remote I/O error
-122 EDQUOT Disk quota exceeded
-123 ENOMEDIUM No medium found
-124 EMEDIUMTYPE Wrong medium type
-125 ECANCELED Operation canceled
-126 ENOKEY Required key not available
-127 EKEYEXPIRED Key has expired
-128 EKEYREVOKED Key has been revoked
-129 EKEYREJECTED Key was rejected by service
-130 EOWNERDEAD Owner died
-131 ENOTRECOVERABLE State not recoverable
-132 ERFKILL Operation not possible due to RF-kill
-133 EHWPOISON Memory page has hardware error
+EPERM Operation not permitted
+ENOENT No such file or directory
+ESRCH No such process
+EINTR Interrupted system call
+EIO Input/output error
+ENXIO No such device or address
+E2BIG Argument list too long
+ENOEXEC Exec format error
+EBADF Bad file descriptor
+ECHILD No child processes
+EAGAIN Resource temporarily unavailable
+ENOMEM Cannot allocate memory
+EACCES Permission denied
+EFAULT Bad address
+ENOTBLK Block device required
+EBUSY Device or resource busy
+EEXIST File exists
+EXDEV Invalid cross-device link
+ENODEV No such device
+ENOTDIR Not a directory
+EISDIR Is a directory
+EINVAL Invalid argument
+ENFILE Too many open files in system
+EMFILE Too many open files
+ENOTTY Inappropriate ioctl for device
+ETXTBSY Text file busy
+EFBIG File too large
+ENOSPC No space left on device
+ESPIPE Illegal seek
+EROFS Read-only file system
+EMLINK Too many links
+EPIPE Broken pipe
+EDOM Numerical argument out of domain
+ERANGE Numerical result out of range
+EDEADLK Resource deadlock avoided
+ENAMETOOLONG File name too long
+ENOLCK No locks available
+ENOSYS Function not implemented
+ENOTEMPTY Directory not empty
+ELOOP Too many levels of symbolic links
+
+ENOMSG No message of desired type
+EIDRM Identifier removed
+ECHRNG Channel number out of range
+EL2NSYNC Level 2 not synchronized
+EL3HLT Level 3 halted
+EL3RST Level 3 reset
+ELNRNG Link number out of range
+EUNATCH Protocol driver not attached
+ENOCSI No CSI structure available
+EL2HLT Level 2 halted
+EBADE Invalid exchange
+EBADR Invalid request descriptor
+EXFULL Exchange full
+ENOANO No anode
+EBADRQC Invalid request code
+EBADSLT Invalid slot
+
+EBFONT Bad font file format
+ENOSTR Device not a stream
+ENODATA No data available
+ETIME Timer expired
+ENOSR Out of streams resources
+ENONET Machine is not on the network
+ENOPKG Package not installed
+EREMOTE Object is remote
+ENOLINK Link has been severed
+EADV Advertise error
+ESRMNT Srmount error
+ECOMM Communication error on send
+EPROTO Protocol error
+EMULTIHOP Multihop attempted
+EDOTDOT RFS specific error
+EBADMSG Bad message
+EOVERFLOW Value too large for defined data type
+ENOTUNIQ Name not unique on network
+EBADFD File descriptor in bad state
+EREMCHG Remote address changed
+ELIBACC Can not access a needed shared library
+ELIBBAD Accessing a corrupted shared library
+ELIBSCN .lib section in a.out corrupted
+ELIBMAX Attempting to link in too many shared libraries
+ELIBEXEC Cannot exec a shared library directly
+EILSEQ Invalid or incomplete multibyte or wide character
+ERESTART Interrupted system call should be restarted
+ESTRPIPE Streams pipe error
+EUSERS Too many users
+ENOTSOCK Socket operation on non-socket
+EDESTADDRREQ Destination address required
+EMSGSIZE Message too long
+EPROTOTYPE Protocol wrong type for socket
+ENOPROTOOPT Protocol not available
+EPROTONOSUPPORT Protocol not supported
+ESOCKTNOSUPPORT Socket type not supported
+EOPNOTSUPP Operation not supported
+EPFNOSUPPORT Protocol family not supported
+EAFNOSUPPORT Address family not supported by protocol
+EADDRINUSE Address already in use
+EADDRNOTAVAIL Cannot assign requested address
+ENETDOWN Network is down
+ENETUNREACH Network is unreachable
+ENETRESET Network dropped connection on reset
+ECONNABORTED Software caused connection abort
+ECONNRESET Connection reset by peer
+ENOBUFS No buffer space available
+EISCONN Transport endpoint is already connected
+ENOTCONN Transport endpoint is not connected
+ESHUTDOWN Cannot send after transport endpoint shutdown
+ETOOMANYREFS Too many references: cannot splice
+ETIMEDOUT Connection timed out
+ECONNREFUSED Connection refused
+EHOSTDOWN Host is down
+EHOSTUNREACH No route to host
+EALREADY Operation already in progress
+EINPROGRESS Operation now in progress
+ESTALE Stale file handle
+EUCLEAN Structure needs cleaning
+ENOTNAM Not a XENIX named type file
+ENAVAIL No XENIX semaphores available
+EISNAM Is a named type file
+EREMOTEIO Remote I/O error
+EDQUOT Disk quota exceeded
+ENOMEDIUM No medium found
+EMEDIUMTYPE Wrong medium type
+ECANCELED Operation canceled
+ENOKEY Required key not available
+EKEYEXPIRED Key has expired
+EKEYREVOKED Key has been revoked
+EKEYREJECTED Key was rejected by service
+EOWNERDEAD Owner died
+ENOTRECOVERABLE State not recoverable
+ERFKILL Operation not possible due to RF-kill
+EHWPOISON Memory page has hardware error
 `;
 
-/** Name and text of a number. */
+/** Name and text of an error number. */
 function find(errno: number): { name: string; text: string } | undefined {
-  const match = new RegExp(`^${errno} (\\w+) (.+)$`, "m").exec(ERRNOS);
+  const match = /^(\w+) (.+)$/.exec(ERRNOS.split("\n")[errno] ?? "");
   return match ? { name: match[1]!, text: match[2]! } : undefined;
 }
 

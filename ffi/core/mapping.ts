@@ -1,11 +1,9 @@
 // Memory of the kernel's that is mapped here: mmap(2) of a descriptor.
 
+import { MAP, PROT } from "./consts.ts";
 import { check } from "./errno.ts";
 import type { Fd } from "./fd.ts";
 import { self } from "./task.ts";
-
-const PROT = { READ: 1, WRITE: 2 } as const;
-const MAP = { SHARED: 1, PRIVATE: 2 } as const;
 
 /** How to map something. */
 export interface MappingOptions {

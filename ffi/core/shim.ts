@@ -1,5 +1,6 @@
 // Loads the shim from a memfd, so that nothing is written to disk, and binds its few symbols.
 
+import { F } from "./consts.ts";
 import { address, cString } from "./memory.ts";
 import { SHIM_ELF } from "./shim_elf.ts";
 import { syscallNumber } from "./syscalls.ts";
@@ -36,14 +37,8 @@ const SHIM = {
 /** `enum shim_function` of libshim.c: what the shim does under a number that is no syscall's. */
 export const ShimFunction = { SPAWN: -1n, SIGNAL: -2n } as const;
 
-const MFD_CLOEXEC = 1;
-const MFD_ALLOW_SEALING = 2;
-const MFD_NOEXEC_SEAL = 8;
-const MFD_EXEC = 16;
-const F_ADD_SEALS = 1033n;
-const F_GET_SEALS = 1034n;
-const F_SEAL_EXEC = 0x20n;
-const F_SEAL_ALL = 1n | 2n | 4n | 8n; // SEAL, SHRINK, GROW, WRITE
+/** Flags of memfd_create(2). */
+const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, NOEXEC_SEAL: 8, EXEC: 16 } as const;
 
 // The same on one of Deno's pool threads: for waiting only, since nothing of a process may be changed from there.
 const WAITING = { shim: { ...SHIM.shim, nonblocking: true } } as const satisfies Deno.ForeignLibraryInterface;
@@ -72,15 +67,15 @@ function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   const name = cString("penne-agent");
   const create = (flags: number): number => {
     const nr = BigInt(syscallNumber("memfd_create"));
-    return Number(syscall(nr, address(name), BigInt(MFD_CLOEXEC | MFD_ALLOW_SEALING | flags), 0n));
+    return Number(syscall(nr, address(name), BigInt(MFD.CLOEXEC | MFD.ALLOW_SEALING | flags), 0n));
   };
-  let fd = create(MFD_EXEC); // Linux 6.3
+  let fd = create(MFD.EXEC); // Linux 6.3
   const asked = fd >= 0;
   if (!asked) fd = create(0);
-  if (fd < 0) fd = create(MFD_NOEXEC_SEAL);
+  if (fd < 0) fd = create(MFD.NOEXEC_SEAL);
   // With vm.memfd_noexec=2 that is what one gets, asked for or not.
-  const seals = asked ? 0n : syscall(BigInt(syscallNumber("fcntl")), BigInt(fd), F_GET_SEALS, 0n);
-  const executable = (BigInt(seals) & F_SEAL_EXEC) === 0n;
+  const seals = asked ? 0n : syscall(BigInt(syscallNumber("fcntl")), BigInt(fd), BigInt(F.GET_SEALS), 0n);
+  const executable = (Number(seals) & F.SEAL_EXEC) === 0;
   if (fd < 0) throw new Error("Cannot load the shim: memfd_create failed");
   const written = syscall(BigInt(syscallNumber("write")), BigInt(fd), address(elf), BigInt(elf.length));
   if (Number(written) !== elf.length) throw new Error("Cannot load the shim: write to the memfd failed");
@@ -121,7 +116,7 @@ export function shim(): Shim {
   const { fd, executable } = createImage(elf);
   const { symbols } = Deno.dlopen(`/proc/self/fd/${fd}`, SHIM);
   // Nobody who gets at an agent's /proc/PID/exe can write to it.
-  symbols.shim(BigInt(syscallNumber("fcntl")), BigInt(fd), F_ADD_SEALS, F_SEAL_ALL, 0n, 0n, 0n);
+  symbols.shim(BigInt(syscallNumber("fcntl")), BigInt(fd), BigInt(F.ADD_SEALS), BigInt(F.SEAL_ALL), 0n, 0n, 0n);
   loaded = { image: fd, executable, call: symbols.shim };
   return loaded;
 }

@@ -1,10 +1,10 @@
 // Constants of sockets: families, types, protocols, flags and options.
 
 /** Address families of socket(2). */
-export const AF = { INET: 2, INET6: 10 } as const;
+export const AF = { UNIX: 1, INET: 2, INET6: 10, NETLINK: 16, PACKET: 17 } as const;
 
 /** Types of socket(2), and its flags. */
-export const SOCK = { STREAM: 1, DGRAM: 2, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, SEQPACKET: 5, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
 
 /** Protocols of socket(2), as levels of setsockopt(2) too. */
 export const IPPROTO = { IP: 0, ICMP: 1, TCP: 6, UDP: 17, IPV6: 41, ICMPV6: 58 } as const;
@@ -12,14 +12,19 @@ export const IPPROTO = { IP: 0, ICMP: 1, TCP: 6, UDP: 17, IPV6: 41, ICMPV6: 58 }
 /** Flags of recv(2) and send(2). */
 export const MSG = {
   PEEK: 2,
+  CTRUNC: 8,
   TRUNC: 0x20,
   DONTWAIT: 0x40,
   ERRQUEUE: 0x2000,
   NOSIGNAL: 0x4000,
+  CMSG_CLOEXEC: 0x40000000,
 } as const;
 
-/** Level and options of setsockopt(2) for every socket. */
+/** Level of setsockopt(2) for every socket. */
 export const SOL_SOCKET = 1;
+
+/** Control message of unix(7) that carries descriptors. */
+export const SCM_RIGHTS = 1;
 
 /** Options at SOL_SOCKET, socket(7). */
 export const SO = {
@@ -29,9 +34,12 @@ export const SO = {
   SNDBUF: 7,
   RCVBUF: 8,
   KEEPALIVE: 9,
+  OOBINLINE: 10,
   LINGER: 13,
   REUSEPORT: 15,
+  RCVTIMEO: 20,
   BINDTODEVICE: 25,
+  RCVBUFFORCE: 33,
   PEEK_OFF: 42,
   MEMINFO: 55,
 } as const;
@@ -40,13 +48,38 @@ export const SO = {
 export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6 } as const;
 
 /** Options of ip(7). */
-export const IP = { TOS: 1, TTL: 2, MTU_DISCOVER: 10, RECVERR: 11, PMTUDISC_DONT: 0, PMTUDISC_DO: 2 } as const;
+export const IP = {
+  TOS: 1,
+  TTL: 2,
+  MTU_DISCOVER: 10,
+  RECVERR: 11,
+  MULTICAST_LOOP: 34,
+  PMTUDISC_DONT: 0,
+  PMTUDISC_DO: 2,
+} as const;
 
 /** Options of ipv6(7). */
-export const IPV6 = { UNICAST_HOPS: 16, MTU_DISCOVER: 23, RECVERR: 25, V6ONLY: 26, TCLASS: 67, DONTFRAG: 62 } as const;
+export const IPV6 = {
+  UNICAST_HOPS: 16,
+  MULTICAST_LOOP: 19,
+  MTU_DISCOVER: 23,
+  RECVERR: 25,
+  V6ONLY: 26,
+  TCLASS: 67,
+  DONTFRAG: 62,
+} as const;
 
 /** Options of udp(7). */
 export const UDP = { SEGMENT: 103, GRO: 104 } as const;
+
+/** Protocols of netlink(7). */
+export const NETLINK = { ROUTE: 0, CONNECTOR: 11 } as const;
+
+/** Level of setsockopt(2) for netlink sockets. */
+export const SOL_NETLINK = 270;
+
+/** Options at SOL_NETLINK, netlink(7). */
+export const NETLINK_OPTION = { CAP_ACK: 10, EXT_ACK: 11, GET_STRICT_CHK: 12 } as const;
 
 /** Directions of shutdown(2). */
 export const SHUT_WR = 1;

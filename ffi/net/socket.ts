@@ -1,5 +1,6 @@
 // Socket calls of the hot paths by number alone: results are the kernel's, a value or a negative error number.
 
+import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
 import { syscallNumber } from "../core/syscalls.ts";
 import { AF, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET } from "./constants.ts";
@@ -15,36 +16,6 @@ import {
   writePointer,
   writeSockaddr,
 } from "./sockaddr.ts";
-
-/** Error numbers that decide what is done next; see errno(3). */
-export const E = {
-  PERM: -1,
-  INTR: -4,
-  IO: -5,
-  BADF: -9,
-  AGAIN: -11,
-  NOMEM: -12,
-  ACCES: -13,
-  INVAL: -22,
-  NFILE: -23,
-  MFILE: -24,
-  PIPE: -32,
-  BADFD: -77,
-  MSGSIZE: -90,
-  NOPROTOOPT: -92,
-  AFNOSUPPORT: -97,
-  ADDRINUSE: -98,
-  ADDRNOTAVAIL: -99,
-  NETDOWN: -100,
-  NETUNREACH: -101,
-  CONNRESET: -104,
-  NOBUFS: -105,
-  TIMEDOUT: -110,
-  CONNREFUSED: -111,
-  HOSTDOWN: -112,
-  HOSTUNREACH: -113,
-  INPROGRESS: -115,
-} as const;
 
 export const NR = {
   socket: syscallNumber("socket"),
@@ -244,7 +215,7 @@ export function peekBehind(s: number, skip: number, at: number, length: number):
   view.setUint32(MSGHDR_AT.iovLength, parts, true);
   const n = q(NR.recvmsg, s, behind.at, MSG.PEEK | MSG.DONTWAIT, 0, 0, 0);
   if (n < 0) return n;
-  return n > skip ? n - skip : E.AGAIN;
+  return n > skip ? n - skip : -E.EAGAIN;
 }
 
 /** sendmsg(2) of a `struct msghdr` at an address. */

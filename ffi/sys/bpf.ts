@@ -2,7 +2,7 @@
 //
 // Nothing is pinned. What a program is attached by is a descriptor; closing it, or dying, detaches the program.
 
-import { check, SysError } from "../core/errno.ts";
+import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { address, cString, keepAlive, text } from "../core/memory.ts";
 import { out, self } from "../core/task.ts";
@@ -32,9 +32,6 @@ export const PROGRAM_TYPE = { RAW_TRACEPOINT: 17, TRACING: 26 } as const;
 /** What a tracing program is attached to, `enum bpf_attach_type`. */
 export const ATTACH_TYPE = { TRACE_RAW_TP: 23, TRACE_ITER: 28 } as const;
 
-const EPERM = 1;
-const ENOSPC = 28;
-const EAGAIN = 11;
 /** Size of `union bpf_attr` as used here; older kernels accept what they do not know as long as it is zero. */
 const ATTRIBUTE_SIZE = 144;
 /** What the log of the verifier may grow to. */
@@ -135,7 +132,7 @@ export function updateMap(map: Fd, key: Uint8Array, value: Uint8Array): void {
 export function lookupMap(map: Fd, key: Uint8Array, value: Uint8Array): boolean {
   const attribute = new Attribute().u32(0, map.number).pointer(8, key).pointer(16, value);
   const result = attribute.raw(COMMAND.MAP_LOOKUP_ELEM);
-  if (result === -2) return false; // ENOENT
+  if (result === -E.ENOENT) return false;
   check("bpf", result);
   return true;
 }
@@ -183,15 +180,15 @@ function loadAttribute(spec: ProgramSpec): Attribute {
  * @throws {SysError} If it is refused; the error has the end of the verifier's log.
  */
 export function loadProgram(spec: ProgramSpec): Fd {
-  let result = -EAGAIN;
+  let result = -E.EAGAIN;
   // The verifier gives up when a signal is pending.
-  for (let i = 0; result === -EAGAIN && i < 5; i++) result = loadAttribute(spec).raw(COMMAND.PROG_LOAD);
+  for (let i = 0; result === -E.EAGAIN && i < 5; i++) result = loadAttribute(spec).raw(COMMAND.PROG_LOAD);
   if (result >= 0) return new Fd(result);
-  if (result === -EPERM) throw new SysError("bpf", EPERM);
+  if (result === -E.EPERM) throw new SysError("bpf", E.EPERM);
   for (let size = 1 << 16; size <= LOG_MAX; size <<= 4) {
     const log = new Uint8Array(size);
     const logged = loadAttribute(spec).u32(24, 1).u32(28, size).pointer(32, log).raw(COMMAND.PROG_LOAD);
-    if (logged === -ENOSPC) continue;
+    if (logged === -E.ENOSPC) continue;
     if (logged >= 0) return new Fd(logged);
     throw new SysError("bpf", -logged, lastLines(text(log)));
   }

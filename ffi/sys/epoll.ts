@@ -1,6 +1,7 @@
 // epoll(7): many descriptors, one wait.
 
-import { check } from "../core/errno.ts";
+import { O } from "../core/consts.ts";
+import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { Block, quick } from "../core/quick.ts";
 import { syscallNumber } from "../core/syscalls.ts";
@@ -9,9 +10,7 @@ import { self } from "../core/task.ts";
 /** Events of epoll_ctl(2). */
 export const EPOLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000, ET: 0x80000000 } as const;
 
-const EPOLL_CLOEXEC = 0o2000000;
 const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
-const EINTR = 4;
 const NR_EPOLL_CTL = syscallNumber("epoll_ctl");
 const NR_EPOLL_PWAIT = syscallNumber("epoll_pwait");
 /** `struct epoll_event` is packed on x86_64 alone: {u32 events, u64 data}. */
@@ -48,7 +47,7 @@ export class Epoll implements Disposable {
 
   /** @throws {SysError} If it cannot be made. */
   constructor() {
-    this.fd = self.open("epoll_create1", EPOLL_CLOEXEC);
+    this.fd = self.open("epoll_create1", O.CLOEXEC);
     this.#number = this.fd.number;
   }
 
@@ -105,7 +104,7 @@ export class Epoll implements Disposable {
    */
   wait(timeout: number): number {
     const n = this.#quick(NR_EPOLL_PWAIT, this.#number, this.#batch.at, BATCH, timeout, 0, 0);
-    return n === -EINTR ? 0 : check("epoll_pwait", n);
+    return n === -E.EINTR ? 0 : check("epoll_pwait", n);
   }
 
   /** Events of the i-th descriptor of the last wait. */

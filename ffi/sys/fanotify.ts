@@ -1,6 +1,6 @@
 // fanotify(7): mounts coming to and going from a mount namespace; and what mounts there are, listmount(2) and statmount(2).
 
-import { SysError } from "../core/errno.ts";
+import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { text } from "../core/memory.ts";
 import { call, out, self } from "../core/task.ts";
@@ -8,13 +8,10 @@ import { call, out, self } from "../core/task.ts";
 /** What has happened to a mount; both after it was moved. */
 export const FAN = { MNT_ATTACH: 0x1000000, MNT_DETACH: 0x2000000, Q_OVERFLOW: 0x4000 } as const;
 
-const FAN_CLOEXEC = 1;
-const FAN_NONBLOCK = 2;
-const FAN_UNLIMITED_QUEUE = 0x10;
-const FAN_REPORT_MNT = 0x4000;
-const FAN_MARK_ADD = 1;
-const FAN_MARK_MNTNS = 0x110;
-const FAN_EVENT_INFO_TYPE_MNT = 7;
+/** Flags of fanotify_init(2), and what fanotify_mark(2) takes. */
+const INIT = { CLOEXEC: 1, NONBLOCK: 2, UNLIMITED_QUEUE: 0x10, REPORT_MNT: 0x4000 } as const;
+const MARK = { ADD: 1, MNTNS: 0x110 } as const;
+const INFO_TYPE_MNT = 7;
 /** `struct fanotify_event_metadata`: {u32 length, u8, u8, u16, u64 mask, i32 fd, i32 pid}. */
 const EVENT = 24;
 
@@ -56,18 +53,18 @@ export class MountEvents implements Disposable {
    * @throws {SysError} EINVAL before Linux 6.15, EPERM without CAP_SYS_ADMIN over the namespace.
    */
   constructor(namespace: Fd) {
-    const flags = FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_MNT;
+    const flags = INIT.CLOEXEC | INIT.NONBLOCK | INIT.REPORT_MNT;
     // Only the privileged may have a queue without a limit; the others are told of an overflow.
     let fd: Fd;
     try {
-      fd = self.open("fanotify_init", flags | FAN_UNLIMITED_QUEUE, 0);
+      fd = self.open("fanotify_init", flags | INIT.UNLIMITED_QUEUE, 0);
     } catch (error) {
       if (!(error instanceof SysError) || error.code !== "EPERM") throw error;
       fd = self.open("fanotify_init", flags, 0);
     }
     try {
       const mask = FAN.MNT_ATTACH | FAN.MNT_DETACH;
-      call(self, "fanotify_mark", fd, FAN_MARK_ADD | FAN_MARK_MNTNS, mask, namespace, null);
+      call(self, "fanotify_mark", fd, MARK.ADD | MARK.MNTNS, mask, namespace, null);
     } catch (error) {
       fd.close();
       throw error;
@@ -86,8 +83,8 @@ export class MountEvents implements Disposable {
     const view = new DataView(this.#buffer.buffer);
     for (;;) {
       const n = self.raw("read", this.fd, out(this.#buffer), this.#buffer.length);
-      if (n === -11) return events; // EAGAIN
-      if (n === -4) continue; // EINTR
+      if (n === -E.EAGAIN) return events;
+      if (n === -E.EINTR) continue;
       if (n < 0) throw new SysError("read", -n);
       for (let at = 0; at + EVENT <= n;) {
         const end = at + view.getUint32(at, true);
@@ -95,7 +92,7 @@ export class MountEvents implements Disposable {
         let id = 0n;
         // Then come records of {u8 type, u8, u16 length, u32, u64 id}.
         for (let info = at + view.getUint16(at + 6, true); info + 16 <= end;) {
-          if (view.getUint8(info) === FAN_EVENT_INFO_TYPE_MNT) id = view.getBigUint64(info + 8, true);
+          if (view.getUint8(info) === INFO_TYPE_MNT) id = view.getBigUint64(info + 8, true);
           info += Math.max(4, view.getUint16(info + 2, true));
         }
         events.push({ mask, id, pid: view.getInt32(at + 20, true) });
@@ -140,7 +137,7 @@ export function statMount(id: bigint): MountStat | null {
   request.setBigUint64(8, id, true);
   request.setBigUint64(16, BigInt(STATMOUNT.SB_BASIC | STATMOUNT.MNT_ROOT | STATMOUNT.MNT_POINT), true);
   const n = self.raw("statmount", new Uint8Array(request.buffer), out(answer), answer.length, 0);
-  if (n === -2) return null; // ENOENT
+  if (n === -E.ENOENT) return null;
   if (n < 0) throw new SysError("statmount", -n);
   const string = (at: number) => text(answer.subarray(STRINGS + answerView.getUint32(at, true)));
   return { magic: Number(answerView.getBigUint64(24, true)), root: string(104), point: string(108) };

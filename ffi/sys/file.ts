@@ -1,11 +1,10 @@
 // Files: opening, reading and writing them, pipes, symbolic links and mounts.
 
 import { AT_FDCWD, O } from "../core/consts.ts";
-import { check } from "../core/errno.ts";
+import { check, E } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
 import { call, out, self, type Task } from "../core/task.ts";
-import { EINTR } from "./poll.ts";
 
 /**
  * Opens a file, openat(2); in an agent, the file as the agent's namespaces have it.
@@ -43,7 +42,7 @@ export function open(task: Task, path: string, flags: number, mode = 0): Fd {
 export function read(fd: Fd, buffer: Uint8Array): number {
   for (;;) {
     const n = self.raw("read", fd, out(buffer), buffer.length);
-    if (n !== -EINTR) return check("read", n);
+    if (n !== -E.EINTR) return check("read", n);
   }
 }
 
@@ -58,7 +57,7 @@ export function write(fd: Fd | number, data: Uint8Array): void {
   let at = 0;
   do {
     const n = self.raw("write", fd, data.subarray(at), data.length - at);
-    if (n === -EINTR) continue;
+    if (n === -E.EINTR) continue;
     at += check("write", n);
   } while (at < data.length);
 }

@@ -1,21 +1,17 @@
 // File handles of namespaces: asking whether one still lives without keeping it alive.
 
-import { check } from "../core/errno.ts";
+import { AT, AT_FDCWD, O } from "../core/consts.ts";
+import { check, E } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
 import { Block, quick } from "../core/quick.ts";
 import { syscallNumber } from "../core/syscalls.ts";
 import { call, out, self } from "../core/task.ts";
 
-const AT_EMPTY_PATH = 0x1000;
-const AT_SYMLINK_FOLLOW = 0x400;
-const AT_FDCWD = -100;
 /** In place of a directory: the namespaces' own file system, Linux 6.18. */
 const FD_NSFS_ROOT = -10003;
 /** `struct file_handle`: {u32 bytes, i32 type}, then for a namespace {u64 id, u32 type, u32 inum}. */
 const HANDLE = { header: 8, nsfs: 16 } as const;
-const ESTALE = 116;
-const EOPNOTSUPP = 95;
 /** Type of such handles. It is not in the kernel's headers for programs, so a handle that is read is compared with it. */
 const FILEID_NSFS = 0xf1;
 
@@ -32,7 +28,7 @@ export type NamespaceHandle = Uint8Array;
 export function namespaceHandle(fd: Fd): NamespaceHandle {
   const handle = new Uint8Array(HANDLE.header + HANDLE.nsfs);
   new DataView(handle.buffer).setUint32(0, HANDLE.nsfs, true);
-  call(self, "name_to_handle_at", fd, cString(""), out(handle), out(new Uint8Array(4)), AT_EMPTY_PATH);
+  call(self, "name_to_handle_at", fd, cString(""), out(handle), out(new Uint8Array(4)), AT.EMPTY_PATH);
   return handle;
 }
 
@@ -60,8 +56,8 @@ export function namespaceHandle(fd: Fd): NamespaceHandle {
  * @throws {SysError} If it cannot be told.
  */
 export function isAlive(handle: NamespaceHandle): boolean {
-  const result = self.raw("open_by_handle_at", FD_NSFS_ROOT, handle, 0o2000000);
-  if (result === -ESTALE) return false;
+  const result = self.raw("open_by_handle_at", FD_NSFS_ROOT, handle, O.CLOEXEC);
+  if (result === -E.ESTALE) return false;
   new Fd(check("open_by_handle_at", result)).close();
   return true;
 }
@@ -115,11 +111,11 @@ export class Handles {
     const { view, at } = this.#handle;
     view.setUint32(0, HANDLE.nsfs, true);
     this.#path.bytes.set(path);
-    const n = this.#quick(this.#nrName, AT_FDCWD, this.#path.at, at, this.#mount.at, AT_SYMLINK_FOLLOW, 0);
+    const n = this.#quick(this.#nrName, AT_FDCWD, this.#path.at, at, this.#mount.at, AT.SYMLINK_FOLLOW, 0);
     if (n < 0) return n;
     const type = view.getInt32(4, true);
     // Other file systems have handles too.
-    if (view.getUint32(0, true) !== HANDLE.nsfs || type !== FILEID_NSFS) return -EOPNOTSUPP;
+    if (view.getUint32(0, true) !== HANDLE.nsfs || type !== FILEID_NSFS) return -E.EOPNOTSUPP;
     this.#type = type;
     const fields = { id: view.getBigUint64(8, true), flag: view.getUint32(16, true), inum: view.getUint32(20, true) };
     return fields;
@@ -146,8 +142,8 @@ export class Handles {
     view.setBigUint64(8, id, true);
     view.setUint32(16, flag, true);
     view.setUint32(20, inum, true);
-    const n = this.#quick(this.#nrOpen, FD_NSFS_ROOT, at, 0o2000000, 0, 0, 0);
-    if (n === -ESTALE) return false;
+    const n = this.#quick(this.#nrOpen, FD_NSFS_ROOT, at, O.CLOEXEC, 0, 0, 0);
+    if (n === -E.ESTALE) return false;
     this.#quick(this.#nrClose, check("open_by_handle_at", n), 0, 0, 0, 0, 0);
     return true;
   }

@@ -1,6 +1,7 @@
 // inotify(7): what happens to the names in directories.
 
-import { SysError } from "../core/errno.ts";
+import { O } from "../core/consts.ts";
+import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
 import { call, out, self } from "../core/task.ts";
@@ -20,8 +21,6 @@ export const IN = {
   MASK_ADD: 0x20000000,
 } as const;
 
-const IN_NONBLOCK = 0o4000;
-const IN_CLOEXEC = 0o2000000;
 /** Size of `struct inotify_event` without the name. */
 const EVENT = 16;
 
@@ -61,7 +60,7 @@ export class Inotify implements Disposable {
 
   /** @throws {SysError} EMFILE if the user has too many instances (fs.inotify.max_user_instances). */
   constructor() {
-    this.fd = self.open("inotify_init1", IN_NONBLOCK | IN_CLOEXEC);
+    this.fd = self.open("inotify_init1", O.NONBLOCK | O.CLOEXEC);
   }
 
   /**
@@ -108,7 +107,7 @@ export class Inotify implements Disposable {
     const view = new DataView(this.#buffer.buffer);
     for (;;) {
       const n = self.raw("read", this.fd, out(this.#buffer), this.#buffer.length);
-      if (n === -11 || n === -4) return events; // EAGAIN, EINTR
+      if (n === -E.EAGAIN || n === -E.EINTR) return events;
       if (n < 0) throw new SysError("read", -n);
       for (let at = 0; at + EVENT <= n;) {
         const length = view.getUint32(at + 12, true);

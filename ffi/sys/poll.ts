@@ -1,13 +1,11 @@
 // poll(2), blocking or on a pool thread.
 
-import { check } from "../core/errno.ts";
+import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { address } from "../core/memory.ts";
 import { waitingSyscall } from "../core/shim.ts";
 import { syscallNumber } from "../core/syscalls.ts";
 import { out, self } from "../core/task.ts";
-
-export const EINTR = 4;
 
 /** What to wait for on one descriptor; see {@linkcode poll}. */
 export interface PollEntry {
@@ -43,7 +41,7 @@ export interface PollEntry {
 export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
   const { bytes, view } = pollSet(entries);
   const n = self.raw("ppoll", out(bytes), entries.length, pollTimeout(timeout), null, 0);
-  if (n !== -EINTR) check("ppoll", n);
+  if (n !== -E.EINTR) check("ppoll", n);
   return entries.map((_, i) => n > 0 ? view.getInt16(8 * i + 6, true) : 0);
 }
 
@@ -61,7 +59,7 @@ export async function pollAsync(entries: readonly PollEntry[]): Promise<number[]
   const nr = BigInt(syscallNumber("ppoll"));
   for (;;) {
     const n = Number(await waitingSyscall(nr, address(bytes), BigInt(entries.length), 0n, 0n, 0n, 0n));
-    if (n === -EINTR) continue;
+    if (n === -E.EINTR) continue;
     check("ppoll", n);
     return entries.map((_, i) => view.getInt16(8 * i + 6, true));
   }

@@ -1,13 +1,12 @@
 // Processes: pidfds, signals to them, their ends, their processors, and execve(2).
 
 import { Agent } from "../agent/agent.ts";
-import { check, SysError } from "../core/errno.ts";
+import { SIG } from "../core/consts.ts";
+import { check, E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
 import { call, out, pointers, self, type Task } from "../core/task.ts";
 import { readText } from "./file.ts";
-import { EINTR } from "./poll.ts";
-import { SIG_SETMASK } from "./signal.ts";
 
 /**
  * A descriptor that refers to a process, pidfd_open(2); readable once it has ended.
@@ -30,7 +29,7 @@ export function openPid(pid: number): Fd {
  */
 export function sendSignal(pidfd: Fd, signal: number): boolean {
   const result = self.raw("pidfd_send_signal", pidfd, signal, null, 0);
-  if (result === -3) return false; // ESRCH
+  if (result === -E.ESRCH) return false;
   check("pidfd_send_signal", result);
   return true;
 }
@@ -96,7 +95,7 @@ export function waitChild(pid: number): WaitStatus {
   const status = new Int32Array(1);
   for (;;) {
     const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 0, null);
-    if (n === -EINTR) continue;
+    if (n === -E.EINTR) continue;
     check("wait4", n);
     return decodeWaitStatus(status[0]!);
   }
@@ -164,6 +163,6 @@ export function exec(
     const result = task.execute(args, mask, waiting);
     return result === null ? null : new SysError("execve", -result);
   }
-  call(task, "rt_sigprocmask", SIG_SETMASK, new Uint8Array(new BigUint64Array([mask]).buffer), null, 8);
+  call(task, "rt_sigprocmask", SIG.SETMASK, new Uint8Array(new BigUint64Array([mask]).buffer), null, 8);
   return new SysError("execve", -task.raw("execve", ...args));
 }

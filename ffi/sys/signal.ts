@@ -7,8 +7,6 @@ import { shim, ShimFunction } from "../core/shim.ts";
 import { out, self } from "../core/task.ts";
 import { pipe } from "./file.ts";
 
-export const SIG_SETMASK = 2;
-
 /** A signal that came; see {@linkcode SignalPipe}. */
 export interface SignalRecord {
   /** Its number. */

@@ -1,6 +1,6 @@
 // What a file is: stat(2), and whether it is a namespace.
 
-import { AT_FDCWD } from "../core/consts.ts";
+import { AT, AT_FDCWD, MAGIC } from "../core/consts.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
 import { call, out, self, type Task } from "../core/task.ts";
@@ -39,10 +39,9 @@ export interface Stat {
  * @throws {SysError} If it cannot be told.
  */
 export function stat(task: Task, file: string | Fd): Stat {
-  const AT_EMPTY_PATH = 0x1000;
   const STATX_BASIC_STATS = 0x7ff;
   const buffer = new Uint8Array(256);
-  const [at, path, flags] = typeof file === "string" ? [AT_FDCWD, file, 0] : [file, "", AT_EMPTY_PATH];
+  const [at, path, flags] = typeof file === "string" ? [AT_FDCWD, file, 0] : [file, "", AT.EMPTY_PATH];
   call(task, "statx", at, cString(path), flags, STATX_BASIC_STATS, out(buffer));
   const view = new DataView(buffer.buffer);
   const STATX_ATTR_MOUNT_ROOT = 0x2000n;
@@ -56,9 +55,6 @@ export function stat(task: Task, file: string | Fd): Stat {
   };
 }
 
-/** Of statfs(2): the file system of namespaces. */
-const NSFS_MAGIC = 0x6e736673n;
-
 /**
  * Whether an open file is a namespace, by the file system it is in, fstatfs(2).
  *
@@ -67,5 +63,5 @@ const NSFS_MAGIC = 0x6e736673n;
  */
 export function isNamespaceFile(fd: Fd): boolean {
   const words = new BigUint64Array(15); // struct statfs
-  return self.raw("fstatfs", fd, out(new Uint8Array(words.buffer))) === 0 && words[0] === NSFS_MAGIC;
+  return self.raw("fstatfs", fd, out(new Uint8Array(words.buffer))) === 0 && Number(words[0]) === MAGIC.NSFS;
 }

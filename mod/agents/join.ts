@@ -6,7 +6,7 @@
 // joined with them.
 
 import { IOCTL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { out, self, type Task } from "../../ffi/core/task.ts";
@@ -15,7 +15,6 @@ import { ownInum } from "../namespaces/id.ts";
 import { joinInGoes } from "../namespaces/join.ts";
 import { namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 
-const EPERM = 1;
 /** User namespaces nest at most so deep, user_namespaces(7). */
 const DEPTH_MAX = 33;
 
@@ -96,7 +95,7 @@ export function joinSet(task: Task, set: JoinRequest): void {
     const join = (entry: Entry): boolean => {
       if (steps.includes(entry) && waiting.size === 0) return true;
       const result = task.raw("setns", entry.fd, namespaceFlag(entry.type));
-      if (result === -EPERM) return false;
+      if (result === -E.EPERM) return false;
       if (result < 0) {
         const cause = new SysError("setns", -result);
         throw new PenneError(`join the ${entry.type} namespace of ${label}`, {
@@ -113,7 +112,7 @@ export function joinSet(task: Task, set: JoinRequest): void {
     if (left.length === 0) return;
     const types = entries.filter((entry) => left.includes(entry)).map(({ type }) => type);
     throw new PenneError(`join the ${types.join(", ")} namespace${types.length > 1 ? "s" : ""} of ${label}`, {
-      cause: new SysError("setns", EPERM),
+      cause: new SysError("setns", E.EPERM),
       hints: [...new Set(left.map(({ type, fd }) => explain(type, fd, user && !left.includes(user) ? user.fd : null)))],
     });
   } finally {

@@ -1,6 +1,6 @@
 // The BTF of the running kernel.
 
-import { O } from "../../ffi/core/consts.ts";
+import { O, SEEK } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { Mapping } from "../../ffi/core/mapping.ts";
 import { open, readBytes } from "../../ffi/sys/file.ts";
@@ -10,11 +10,9 @@ import { Btf } from "./btf.ts";
 /** Where the kernel has its own, if it was built with it. */
 export const KERNEL_BTF = "/sys/kernel/btf/vmlinux";
 
-const SEEK_END = 2;
-
 /** Maps the file; null where the kernel has it only read (before Linux 6.16). */
 function map(fd: Fd): Mapping | null {
-  const size = self.raw("lseek", fd, 0, SEEK_END);
+  const size = self.raw("lseek", fd, 0, SEEK.END);
   if (size <= 0) return null;
   try {
     return new Mapping(fd, size, { private: true });

@@ -9,7 +9,7 @@
 // reader of the caller's pipes would otherwise never see their end.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { F, O, SIGNAL } from "../../ffi/core/consts.ts";
+import { F, O, S, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { exec, waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, readLink, write } from "../../ffi/sys/file.ts";
@@ -21,9 +21,6 @@ import { ignoreChildrenAgain, placeKeptFds } from "../agents/inherit.ts";
 
 /** Hidden option that tells the second process of its descriptors. */
 export const LINK_OPTION = "background-link";
-
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
 
 /** The words of our own command line, up to Deno's `Deno.args`. */
 function ownCommand(): Uint8Array[] {
@@ -61,7 +58,7 @@ export function startInBackground(command: string, args: readonly string[], keep
       placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
       const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
       standard.forEach((fd, number) => {
-        const file = number > 0 && (stat(self, fd).mode & S_IFMT) === S_IFREG;
+        const file = number > 0 && (stat(self, fd).mode & S.IFMT) === S.IFREG;
         if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
       });
       call(agent, "setsid");

@@ -1,7 +1,7 @@
 // Hidden self-test of a compiled binary: every assumption about Deno's runtime is a check here, not a belief.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, F, SIGNAL } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, F, O, SIGNAL } from "../../ffi/core/consts.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
@@ -30,8 +30,8 @@ function checkAgent(): void {
     readLink(self, `/proc/${agent.pid}/exe`).startsWith("/memfd:penne-agent"),
     "the agent is not run from the memfd",
   );
-  using image = agent.open("openat", AT_FDCWD, new TextEncoder().encode("/proc/self/exe\0"), 0o2000000);
-  must((call(self, "fcntl", image, F.GET_SEALS) & 0xf) === 0xf, "the agent's image is not sealed");
+  using image = agent.open("openat", AT_FDCWD, new TextEncoder().encode("/proc/self/exe\0"), O.CLOEXEC);
+  must((call(self, "fcntl", image, F.GET_SEALS) & F.SEAL_ALL) === F.SEAL_ALL, "the agent's image is not sealed");
 }
 
 /** Arguments come as they were typed, and the program's own name is before them. */

@@ -156,7 +156,7 @@ function requestOf(options: ParsedOptions): WatchRequest & { filter: Filter } {
 function openOutput(options: ParsedOptions): Fd {
   const path = options.get("output");
   if (path === undefined) return new Fd(1);
-  const flags = O.WRONLY | O.CREAT | 0o1000 | O.NOCTTY | O.CLOEXEC; // O_TRUNC
+  const flags = O.WRONLY | O.CREAT | O.TRUNC | O.NOCTTY | O.CLOEXEC;
   return attempt(`write to "${path}"`, () => self.open("openat", AT_FDCWD, cString(path), flags, 0o666));
 }
 

@@ -1,7 +1,8 @@
 // Serves a namespace: takes frames from its tap, hands them to whoever knows their protocol, and looks at the clock.
 
+import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
-import { E, readAt } from "../../ffi/net/socket.ts";
+import { readAt } from "../../ffi/net/socket.ts";
 import { KIND, Packet, parse, PROTOCOL } from "../inet/packet.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import type { TapLink } from "../network/tap_link.ts";
@@ -100,7 +101,7 @@ class Server implements Datapath {
     for (let frames = 0; frames < BATCH_FRAMES && bytes < BATCH_BYTES; frames++) {
       const n = readAt(netif.tap, RX.at + at, FRAME_MAX);
       if (n <= 0) {
-        if (n !== E.AGAIN && n !== E.INTR) return this.#dead();
+        if (n !== -E.EAGAIN && n !== -E.EINTR) return this.#dead();
         break;
       }
       bytes += n;

@@ -6,15 +6,13 @@
 // of the right pid namespace, and nothing in it is followed to another mount. Otherwise one is mounted, where nobody sees it.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CLONE, O } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CLONE, MAGIC, O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, out, self, type Task } from "../../ffi/core/task.ts";
 
-/** Of statfs(2). */
-const PROC_SUPER_MAGIC = 0x9fa0n;
 /** Inode number of a procfs's own root directory; a part of one that is mounted begins elsewhere. */
 const PROC_ROOT_INO = 1n;
 /** Of openat2(2). */
@@ -57,7 +55,7 @@ function existingProc(agent: Agent): Fd | null {
     proc = agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0);
     const words = new BigUint64Array(15); // struct statfs
     call(self, "fstatfs", proc, out(new Uint8Array(words.buffer)));
-    const whole = words[0] === PROC_SUPER_MAGIC && stat(self, proc).ino === PROC_ROOT_INO;
+    const whole = Number(words[0]) === MAGIC.PROC && stat(self, proc).ino === PROC_ROOT_INO;
     // With one number alone the procfs is of the pid namespace that the agent is in.
     if (whole && pidsIn(agent, proc).length === 1) return proc;
   } catch (error) {

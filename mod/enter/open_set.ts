@@ -1,7 +1,7 @@
 // Opens the namespaces that a target names, all of them before the first one is joined.
 
 import { F, IOCTL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { openPid } from "../../ffi/sys/process.ts";
@@ -46,7 +46,7 @@ function openProcess(target: Extract<EnterTarget, { kind: "pid" }>): TargetProce
   if (inode === null || stat(self, pidfd).ino === inode) return process;
   process[Symbol.dispose]();
   throw new PenneError(`enter the namespaces of ${label}`, {
-    cause: new SysError("pidfd_open", 3),
+    cause: new SysError("pidfd_open", E.ESRCH),
     hints: [`the process whose pidfd has the inode number ${inode} has ended; ${pid} is another one by now`],
   });
 }

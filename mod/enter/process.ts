@@ -1,7 +1,7 @@
 // A process whose namespaces are to be entered; never another one that has got its PID.
 
 import { O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { open, readBytes } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
@@ -10,8 +10,6 @@ import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { explainPid } from "../netns/open.ts";
-
-const [ENOENT, ESRCH, EINVAL, ENOTTY, EOPNOTSUPP] = [2, 3, 22, 25, 95];
 
 /**
  * A process, by a pidfd.
@@ -38,7 +36,7 @@ export class TargetProcess implements Disposable {
   /** @throws {PenneError} If it has ended. */
   checkAlive(what: string): void {
     if (poll([{ fd: this.pidfd, events: POLL.IN }], 0)[0]) {
-      throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", ESRCH) });
+      throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", E.ESRCH) });
     }
   }
 
@@ -46,7 +44,7 @@ export class TargetProcess implements Disposable {
   #proc(what: string): Fd {
     if (this.#directory) return this.#directory;
     const pid = pidOf(this.pidfd);
-    if (pid < 0) throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", ESRCH) });
+    if (pid < 0) throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", E.ESRCH) });
     if (pid === 0) {
       throw new PenneError(`${what} ${this.label}: it is not in /proc, which is of another pid namespace`);
     }
@@ -120,8 +118,8 @@ export class TargetProcess implements Disposable {
   namespaceByPidfd(type: NamespaceType): Fd | null | undefined {
     const result = self.raw("ioctl", this.pidfd, PIDFD_GET[type], 0);
     if (result >= 0) return new Fd(result);
-    if (result === -ENOTTY || result === -EINVAL) return undefined; // before Linux 6.11
-    if (result === -EOPNOTSUPP) return null;
+    if (result === -E.ENOTTY || result === -E.EINVAL) return undefined; // before Linux 6.11
+    if (result === -E.EOPNOTSUPP) return null;
     const cause = new SysError("ioctl", -result);
     throw new PenneError(`open the ${type} namespace of ${this.label}`, { cause, hints: this.#explain(cause) });
   }
@@ -139,7 +137,7 @@ export class TargetProcess implements Disposable {
     } catch (error) {
       const { cause } = error as PenneError;
       // Of a process that is ending the files are not there either.
-      if (!(cause instanceof SysError) || cause.errno !== ENOENT) throw error;
+      if (!(cause instanceof SysError) || cause.errno !== E.ENOENT) throw error;
       this.checkAlive(`open the ${type} namespace of`);
       return null;
     }

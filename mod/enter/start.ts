@@ -1,7 +1,7 @@
 // Starts a command in namespaces that have been opened.
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
+import { ACCESS, AT_FDCWD, O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
@@ -120,7 +120,7 @@ function defaultId(task: Agent, file: "uid_map" | "gid_map", own: number): numbe
 
 /** The default shell is the caller's, which need not be there. */
 function shellInside(task: Task, program: Program): Program {
-  if (task.raw("faccessat", AT_FDCWD, cString(program.file), 1) === 0) return program;
+  if (task.raw("faccessat", AT_FDCWD, cString(program.file), ACCESS.X_OK) === 0) return program;
   return { file: "/bin/sh", argv: ["-sh"] };
 }
 

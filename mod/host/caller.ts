@@ -1,6 +1,6 @@
 // What penne was called with: ids, capabilities, signal mask and environment, as the command is to find them again.
 
-import { RLIMIT_NOFILE } from "../../ffi/core/consts.ts";
+import { RLIMIT_NOFILE, SIG } from "../../ffi/core/consts.ts";
 import { readBytes } from "../../ffi/sys/file.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 
@@ -45,7 +45,7 @@ export function effectiveCapabilities(): bigint {
  */
 export function caller(): Caller {
   const mask = new BigUint64Array(1);
-  call(self, "rt_sigprocmask", 0, null, out(new Uint8Array(mask.buffer)), 8);
+  call(self, "rt_sigprocmask", SIG.BLOCK, null, out(new Uint8Array(mask.buffer)), 8);
   return {
     uid: call(self, "geteuid"),
     gid: call(self, "getegid"),

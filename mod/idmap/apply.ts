@@ -6,7 +6,7 @@
 // also be done before the process inside changes its ids.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { O, POLL } from "../../ffi/core/consts.ts";
+import { O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { exec, waitChild } from "../../ffi/sys/process.ts";
@@ -54,7 +54,7 @@ function runTool(tool: string, pid: number, map: IdMap): void {
     call(helper, "dup3", end, 1, 0);
     call(helper, "dup3", end, 2, 0);
     const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
-    call(helper, "rt_sigaction", 13, new Uint8Array(32), null, 8); // SIGPIPE, which Rust ignores
+    call(helper, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
     for (const directory of (variable(environment(), "PATH") || DEFAULT_PATH).split(":")) {
       path = `${directory || "."}/${tool}`;
       error = exec(helper, path, [tool, pid, ...ranges].map(String), []);

@@ -1,12 +1,9 @@
 // IP addresses between text and bytes, RFC 4291 and RFC 5952.
 
-/** AF_INET. */
-export const AF_INET = 2;
-/** AF_INET6. */
-export const AF_INET6 = 10;
+import { AF } from "../../ffi/net/constants.ts";
 
 /** An address family of the kernel: AF_INET or AF_INET6. */
-export type Family = typeof AF_INET | typeof AF_INET6;
+export type Family = typeof AF.INET | typeof AF.INET6;
 
 /**
  * The family of an address.
@@ -15,7 +12,7 @@ export type Family = typeof AF_INET | typeof AF_INET6;
  * @returns AF_INET or AF_INET6.
  */
 export function familyOf(address: Uint8Array): Family {
-  return address.length === 4 ? AF_INET : AF_INET6;
+  return address.length === 4 ? AF.INET : AF.INET6;
 }
 
 /** Whether two addresses, or prefixes, have the same bytes. */

@@ -1,7 +1,7 @@
 // Directories that nobody else can have a hand in: opened component by component, and looked at once they are open.
 
-import { O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { O, S } from "../../ffi/core/consts.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { open, readText } from "../../ffi/sys/file.ts";
@@ -10,8 +10,6 @@ import { call, out, self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import { parseMap } from "../idmap/ranges.ts";
 
-const KIND = 0o170000;
-const REGULAR = 0o100000;
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
 /** How an owner shows who does not exist in our user namespace. */
@@ -37,7 +35,7 @@ function step(task: Task, parent: Fd, name: string, path: string, create: boolea
     } catch (error) {
       if (!create || !(error instanceof SysError) || error.code !== "ENOENT") throw error;
       const made = task.raw("mkdirat", parent, cString(name), 0o755);
-      if (made < 0 && made !== -17) throw new SysError("mkdirat", -made); // EEXIST: somebody else was faster
+      if (made < 0 && made !== -E.EEXIST) throw new SysError("mkdirat", -made); // somebody else was faster
       const directory = opened();
       // Users look here for what root keeps for them, whatever root's umask is.
       if (made === 0 && call(self, "geteuid") === 0) self.raw("fchmod", directory, 0o755);
@@ -112,7 +110,7 @@ export function openDirectory(task: Task, path: string, create: boolean): Fd {
 export function checkOwnFile(file: Fd, path: string): void {
   const { mode, uid, links } = stat(self, file);
   const bad = (reason: string) => new PenneError(`use the file ${path}: ${reason}`);
-  if ((mode & KIND) !== REGULAR) throw bad("it is not a plain file");
+  if ((mode & S.IFMT) !== S.IFREG) throw bad("it is not a plain file");
   if (uid !== 0 && uid !== call(self, "geteuid")) throw bad(`it belongs to user ${uid}`);
   if (mode & WRITABLE_BY_OTHERS) throw bad("others than its owner may write to it");
   if (links > 1) throw bad("it has a second name (a hard link)");

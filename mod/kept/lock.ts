@@ -5,7 +5,7 @@
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { LOCK, O, SIGNAL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { readText } from "../../ffi/sys/file.ts";
@@ -80,7 +80,7 @@ export function takeLock(directory: Fd, name: string, mode: LockMode, what: stri
     const operation = mode === "shared" ? LOCK.SH : LOCK.EX;
     const now = self.raw("flock", file, operation | LOCK.NB);
     if (now === 0) return file;
-    if (now !== -11) throw new PenneError(doing, { cause: new SysError("flock", -now) }); // EWOULDBLOCK
+    if (now !== -E.EAGAIN) throw new PenneError(doing, { cause: new SysError("flock", -now) });
     if (attempt(doing, () => waitFor(file, operation, limit))) return file;
     throw new PenneError(`${doing}: it was not free within ${limit / 1000} s`, {
       hints: [...holders(file), "if that process hangs, end it: its lock ends with it"],

@@ -1,7 +1,7 @@
 // A set as it is: what its files say, what is really there, and whether that is all of it.
 
 import { IOCTL, O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, read } from "../../ffi/sys/file.ts";
@@ -65,14 +65,14 @@ export function openNamespaceOf(pidfd: Fd, type: NamespaceType): Fd {
   // Of the process behind the descriptor, whatever has its pid by now.
   const direct = self.raw("ioctl", pidfd, type === "time" ? PIDFD_GET.timeForChildren : PIDFD_GET[type], 0);
   if (direct >= 0) return new Fd(direct);
-  if (![-25, -22, -95].includes(direct)) throw new SysError("ioctl", -direct); // ENOTTY, EINVAL, EOPNOTSUPP: an old kernel
+  if (![-E.ENOTTY, -E.EINVAL, -E.EOPNOTSUPP].includes(direct)) throw new SysError("ioctl", -direct); // an old kernel
   const pid = pidOf(pidfd);
-  if (pid <= 0) throw new SysError("openat", 3);
+  if (pid <= 0) throw new SysError("openat", E.ESRCH);
   const fd = open(self, `/proc/${pid}/ns/${namespaceFile(type)}`, O.RDONLY);
   // If the process has not ended by now, it was its file that was opened.
   if (!poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) return fd;
   fd.close();
-  throw new SysError("openat", 3);
+  throw new SysError("openat", E.ESRCH);
 }
 
 /** The identity of an open namespace, and what keeps it. */
@@ -122,7 +122,7 @@ function openMounted(store: Store, file: string, problem: (text: string) => void
 /** Whether a pid namespace still has its PID 1, without which nothing can be started in it; null: it cannot be told. */
 function hasInit(namespace: Fd): boolean | null {
   const result = self.raw("ioctl", namespace, IOCTL.NS_GET_PID_FROM_PIDNS, 1);
-  return result > 0 ? true : result === -3 ? false : null;
+  return result > 0 ? true : result === -E.ESRCH ? false : null;
 }
 
 /**

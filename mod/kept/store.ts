@@ -6,7 +6,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { CLONE, F, MS, O, UMOUNT } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
@@ -31,7 +31,6 @@ export interface StoreOptions {
 }
 
 const PROC_INIT = "/proc/1/ns/mnt";
-const ENOENT = 2;
 
 /** The mount namespace in which names ought to be kept, if it is not our own. */
 function outerMounts(warn: (message: string) => void): Fd | null {
@@ -216,7 +215,7 @@ export class Store implements Disposable {
   remove(file: string): boolean {
     // By the agent: what is mounted on in one's own mount namespace cannot be removed, and ours may be a copy.
     const result = (this.#agent ?? self).raw("unlinkat", this.namespaces, cString(file), 0);
-    if (result === -ENOENT) return false;
+    if (result === -E.ENOENT) return false;
     if (result < 0) throw new SysError("unlinkat", -result);
     return true;
   }

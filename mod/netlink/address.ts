@@ -82,11 +82,12 @@ export function addAddress(address: Address): Request {
  * @example
  * ```ts
  * import { addAddress, type Address, decodeAddress } from "./address.ts";
- * import { AF_INET, parseIp } from "../inet/ip.ts";
+ * import { AF } from "../../ffi/net/constants.ts";
+ * import { parseIp } from "../inet/ip.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const address: Address = {
- *   family: AF_INET,
+ *   family: AF.INET,
  *   index: 2,
  *   local: parseIp("192.0.2.1")!,
  *   peer: null,

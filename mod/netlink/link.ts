@@ -1,7 +1,7 @@
 // Network interfaces in rtnetlink(7): a pure codec.
 
 import { cString, text } from "../../ffi/core/memory.ts";
-import { AF_INET6 } from "../inet/ip.ts";
+import { AF } from "../../ffi/net/constants.ts";
 import { type Attribute, concat, decodeAttributes, encodeAttributes, nested, readU32, u32, u8 } from "./message.ts";
 import type { Request } from "./socket.ts";
 
@@ -77,7 +77,7 @@ export function setLink({ index, up, mac, mtu, txqueuelen, addrGenMode, netns }:
   if (mtu !== undefined) attributes.push([IFLA.MTU, u32(mtu)]);
   if (txqueuelen !== undefined) attributes.push([IFLA.TXQLEN, u32(txqueuelen)]);
   if (addrGenMode !== undefined) {
-    attributes.push(nested(IFLA.AF_SPEC, [nested(AF_INET6, [[IFLA_INET6_ADDR_GEN_MODE, u8(addrGenMode)]])]));
+    attributes.push(nested(IFLA.AF_SPEC, [nested(AF.INET6, [[IFLA_INET6_ADDR_GEN_MODE, u8(addrGenMode)]])]));
   }
   const fixed = header(index, up ? IFF.UP : 0, up === undefined ? 0 : IFF.UP);
   return { name: "RTM_SETLINK", type: RTM_SETLINK, payload: concat(fixed, encodeAttributes(attributes)) };

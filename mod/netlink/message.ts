@@ -25,7 +25,8 @@ export const NLM_F = {
   ACK_TLVS: 0x200,
 } as const;
 
-const HEADER = 16;
+/** Bytes of `struct nlmsghdr`. */
+export const NLMSG_HEADER = 16;
 const NLA_HEADER = 4;
 /** NLA_F_NESTED and NLA_F_NET_BYTEORDER are flags in the type. */
 const NLA_TYPE_MASK = 0x3fff;
@@ -80,13 +81,13 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
  * @returns Its bytes.
  */
 export function encodeMessage({ type, flags, seq, payload }: NetlinkMessage): Uint8Array {
-  const bytes = new Uint8Array(align(HEADER + payload.length));
+  const bytes = new Uint8Array(align(NLMSG_HEADER + payload.length));
   const view = viewOf(bytes);
-  view.setUint32(0, HEADER + payload.length, true);
+  view.setUint32(0, NLMSG_HEADER + payload.length, true);
   view.setUint16(4, type, true);
   view.setUint16(6, flags, true);
   view.setUint32(8, seq, true);
-  bytes.set(payload, HEADER);
+  bytes.set(payload, NLMSG_HEADER);
   return bytes;
 }
 
@@ -101,15 +102,15 @@ export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
   const view = viewOf(bytes);
   const messages: NetlinkMessage[] = [];
   for (let at = 0; at < bytes.length;) {
-    const length = at + HEADER <= bytes.length ? view.getUint32(at, true) : 0;
-    if (length < HEADER || at + length > bytes.length) {
+    const length = at + NLMSG_HEADER <= bytes.length ? view.getUint32(at, true) : 0;
+    if (length < NLMSG_HEADER || at + length > bytes.length) {
       throw new RangeError("Cannot decode a truncated netlink message");
     }
     messages.push({
       type: view.getUint16(at + 4, true),
       flags: view.getUint16(at + 6, true),
       seq: view.getUint32(at + 8, true),
-      payload: bytes.subarray(at + HEADER, at + length),
+      payload: bytes.subarray(at + NLMSG_HEADER, at + length),
     });
     at += align(length);
   }
@@ -205,11 +206,11 @@ export interface Acknowledgement {
  * @throws {RangeError} If it is truncated.
  */
 export function decodeAcknowledgement({ payload, flags }: NetlinkMessage): Acknowledgement {
-  if (payload.length < 4 + HEADER) throw new RangeError("Cannot decode a truncated netlink error");
+  if (payload.length < 4 + NLMSG_HEADER) throw new RangeError("Cannot decode a truncated netlink error");
   const view = viewOf(payload);
   let said: string | null = null;
   if (flags & NLM_F.ACK_TLVS) {
-    const request = flags & NLM_F.CAPPED ? HEADER : align(view.getUint32(4, true));
+    const request = flags & NLM_F.CAPPED ? NLMSG_HEADER : align(view.getUint32(4, true));
     const explanation = decodeAttributes(payload.subarray(Math.min(payload.length, 4 + request))).get(
       NLMSGERR_ATTR_MSG,
     );

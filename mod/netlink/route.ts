@@ -202,12 +202,13 @@ function oddity(attributes: Map<number, Uint8Array>): string | null {
  * @example
  * ```ts
  * import { addRoute, decodeRoute, type Route } from "./route.ts";
- * import { AF_INET, parseIp } from "../inet/ip.ts";
+ * import { AF } from "../../ffi/net/constants.ts";
+ * import { parseIp } from "../inet/ip.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const hop = (gateway: string) => ({ index: 2, gateway: parseIp(gateway), flags: 0, weight: 1 });
  * const route: Route = {
- *   family: AF_INET,
+ *   family: AF.INET,
  *   destination: null,
  *   prefix: 0,
  *   tos: 0,

@@ -1,20 +1,11 @@
 // A routing netlink socket: requests with the kernel's extended ACK in their errors, and dumps.
 
-import { check, SysError } from "../../ffi/core/errno.ts";
+import { check, E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { call, out, self, type Task } from "../../ffi/core/task.ts";
+import { AF, NETLINK, NETLINK_OPTION, SOCK, SOL_NETLINK } from "../../ffi/net/constants.ts";
 import { decodeAcknowledgement, decodeMessages, encodeMessage, NLM_F, NLMSG } from "./message.ts";
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
-const NETLINK_ROUTE = 0;
-const SOL_NETLINK = 270;
-const NETLINK_CAP_ACK = 10;
-const NETLINK_EXT_ACK = 11;
-const NETLINK_GET_STRICT_CHK = 12;
-const EINTR = 4;
-const ENOENT = 2;
 /** The kernel fills dumps up to what it has seen us receive, at most 32 KiB. */
 const BUFFER = 65536;
 /** What arrives is copied from here at once, so that one is enough for all sockets. */
@@ -59,10 +50,10 @@ export class NetlinkSocket implements Disposable {
    * @throws {SysError} If it cannot be opened.
    */
   constructor(task: Task) {
-    this.#fd = task.open("socket", AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, NETLINK.ROUTE);
     const one = new Uint8Array(new Uint32Array([1]).buffer);
     // Older kernels lack some: then there is less to read in errors, or more to filter in dumps.
-    for (const option of [NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK]) {
+    for (const option of Object.values(NETLINK_OPTION)) {
       self.raw("setsockopt", this.#fd, SOL_NETLINK, option, one, one.length);
     }
   }
@@ -79,7 +70,7 @@ export class NetlinkSocket implements Disposable {
     const size = new Uint8Array(new Uint32Array([sender.length]).buffer);
     for (;;) {
       const n = self.raw("recvfrom", this.#fd, out(inbox), BUFFER, 0, out(sender), out(size));
-      if (n === -EINTR) continue;
+      if (n === -E.EINTR) continue;
       check("recvfrom", n);
       // Who has CAP_NET_ADMIN in the namespace can write to us too; the kernel is number 0.
       if (new DataView(sender.buffer).getUint32(4, true) === 0) return decodeMessages(inbox.slice(0, n));
@@ -135,7 +126,7 @@ export class NetlinkSocket implements Disposable {
       const payloads = this.#dumpOnce(request);
       if (payloads) return payloads;
     }
-    throw new SysError(request.name, 11, "it keeps changing");
+    throw new SysError(request.name, E.EAGAIN, "it keeps changing");
   }
 
   #dumpOnce(request: Request): Uint8Array[] | null {
@@ -155,7 +146,7 @@ export class NetlinkSocket implements Disposable {
             ? -new DataView(message.payload.slice().buffer).getInt32(0, true)
             : 0;
           // Where there has never been a route there is no table either.
-          if (failed > 0 && failed !== ENOENT) throw new SysError(request.name, failed);
+          if (failed > 0 && failed !== E.ENOENT) throw new SysError(request.name, failed);
           return interrupted ? null : payloads;
         }
         payloads.push(message.payload);

@@ -15,7 +15,7 @@ import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { IN, Inotify } from "../../ffi/sys/inotify.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { AT_FDCWD, F, O } from "../../ffi/core/consts.ts";
+import { AT, AT_FDCWD, F, O } from "../../ffi/core/consts.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
@@ -402,6 +402,5 @@ function lookCause({ path, inum }: FoundName): Cause | null {
 
 /** Whether a name is there, whatever it leads to. */
 function existsItself(path: string): boolean {
-  const AT_SYMLINK_NOFOLLOW = 0x100;
-  return self.raw("statx", AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, 0, out(new Uint8Array(256))) === 0;
+  return self.raw("statx", AT_FDCWD, cString(path), AT.SYMLINK_NOFOLLOW, 0, out(new Uint8Array(256))) === 0;
 }

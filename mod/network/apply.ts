@@ -12,7 +12,8 @@
 
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { AF_INET, AF_INET6, formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
+import { AF } from "../../ffi/net/constants.ts";
+import { formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
 import { linkLocalOf } from "../inet/mac.ts";
 import { attempt } from "../base/errors.ts";
 import { addAddress, type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
@@ -55,7 +56,7 @@ export interface Connection {
  */
 export function connectionOf(tap: Fd, { link, families, warnings }: Applied): Connection {
   const { name, mac, mtu } = link;
-  const [ipv4 = null, ipv6 = null] = [AF_INET, AF_INET6].map((family) => families.get(family));
+  const [ipv4 = null, ipv6 = null] = [AF.INET, AF.INET6].map((family) => families.get(family));
   return { link: { tap, name, mac, mtu, ipv4, ipv6 }, warnings };
 }
 
@@ -160,7 +161,7 @@ function addRoutes(
 
 /** The metric of a route, for which IPv6 has a default. */
 function metricOf({ family, priority }: Route): number {
-  return priority || (family === AF_INET6 ? 1024 : 0);
+  return priority || (family === AF.INET6 ? 1024 : 0);
 }
 
 /** Whether two routes lead to the same place with the same metric. */
@@ -177,7 +178,7 @@ function deleteExtraRoutes(socket: NetlinkSocket, index: number, plan: FamilyPla
   if (template === null) return;
   for (const route of readFamily(socket, family).routes) {
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
-    if (family === AF_INET6 && route.destination && isLinkLocal6(route.destination)) continue;
+    if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;
     if (!routes.some((planned) => sameDestination(planned, route))) {
       ignoreRefusal(() => socket.request(deleteRoute(route)));
     }
@@ -186,7 +187,7 @@ function deleteExtraRoutes(socket: NetlinkSocket, index: number, plan: FamilyPla
 
 function linkLocalAddress(mac: Uint8Array): Address {
   return {
-    family: AF_INET6,
+    family: AF.INET6,
     index: 0,
     local: linkLocalOf(mac),
     peer: null,
@@ -229,7 +230,7 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied 
     socket.request(setLink({ index, up: true }));
   });
   const usable = plan.families.filter((family) => {
-    const isIpv6 = family.family === AF_INET6;
+    const isIpv6 = family.family === AF.INET6;
     try {
       const addresses = isIpv6 ? [linkLocalAddress(link.mac), ...family.addresses] : family.addresses;
       addAddresses(socket, index, addresses);

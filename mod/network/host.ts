@@ -2,14 +2,12 @@
 
 import { SysError } from "../../ffi/core/errno.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
-import { AF_INET, AF_INET6, type Family } from "../inet/ip.ts";
+import { AF, SOCK } from "../../ffi/net/constants.ts";
+import type { Family } from "../inet/ip.ts";
 import { type Address, decodeAddress, dumpAddresses } from "../netlink/address.ts";
 import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
 import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
-
-const SOCK_DGRAM = 2;
-const SOCK_CLOEXEC = 0o2000000;
 
 /** What one family has. */
 export interface FamilyNetwork {
@@ -32,7 +30,7 @@ export interface Network {
 /** Whether sockets of a family can be made. */
 function hasFamily(family: Family): boolean {
   try {
-    self.open("socket", family, SOCK_DGRAM | SOCK_CLOEXEC, 0).close();
+    self.open("socket", family, SOCK.DGRAM | SOCK.CLOEXEC, 0).close();
     return true;
   } catch (error) {
     if (error instanceof SysError && error.code === "EAFNOSUPPORT") return false;
@@ -77,7 +75,7 @@ export function readNetwork(task: Task = self): Network {
   using socket = new NetlinkSocket(task);
   return {
     links: socket.dump(dumpLinks()).map(decodeLink),
-    ipv4: hasFamily(AF_INET) ? readFamily(socket, AF_INET) : null,
-    ipv6: hasFamily(AF_INET6) ? readFamily(socket, AF_INET6) : null,
+    ipv4: hasFamily(AF.INET) ? readFamily(socket, AF.INET) : null,
+    ipv6: hasFamily(AF.INET6) ? readFamily(socket, AF.INET6) : null,
   };
 }

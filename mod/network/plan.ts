@@ -5,18 +5,8 @@
 // addresses and every route that leaves by it. A family without a template gets *local mode*: an address that needs no
 // network, and a default route, so that what listens or looks up names inside works all the same.
 
-import {
-  AF_INET,
-  AF_INET6,
-  type Family,
-  familyOf,
-  formatIp,
-  inPrefix,
-  isLinkLocal6,
-  parseIp,
-  sameBytes,
-  unusable,
-} from "../inet/ip.ts";
+import { AF } from "../../ffi/net/constants.ts";
+import { type Family, familyOf, formatIp, inPrefix, isLinkLocal6, parseIp, sameBytes, unusable } from "../inet/ip.ts";
 import { PenneError, usage } from "../base/errors.ts";
 import { type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
 import { IFF, type Link } from "../netlink/link.ts";
@@ -107,11 +97,11 @@ const PEER_MAC = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
 const LOCAL = {
   address: parseIp("169.254.2.1")!,
   prefix: 16,
-  gateway: { [AF_INET]: parseIp("169.254.2.2")!, [AF_INET6]: parseIp("fe80::1")! },
+  gateway: { [AF.INET]: parseIp("169.254.2.2")!, [AF.INET6]: parseIp("fe80::1")! },
 } as const;
 
-const FAMILY = { 4: AF_INET, 6: AF_INET6 } as const;
-const FAMILY_NAME = { [AF_INET]: "IPv4", [AF_INET6]: "IPv6" } as const;
+const FAMILY = { 4: AF.INET, 6: AF.INET6 } as const;
+const FAMILY_NAME = { [AF.INET]: "IPv4", [AF.INET6]: "IPv6" } as const;
 
 /** One of a list a family, or an error. */
 function byFamily<T>(what: string, items: readonly T[], bytes: (item: T) => Uint8Array, only: Family | undefined) {
@@ -121,7 +111,7 @@ function byFamily<T>(what: string, items: readonly T[], bytes: (item: T) => Uint
     const family = familyOf(address);
     const shown = `use the ${what} ${formatIp(address)}`;
     if (only !== undefined && only !== family) {
-      throw usage(`${shown}: ${FAMILY_NAME[family]} is off`, [`-${only === AF_INET ? 4 : 6} allows one family`]);
+      throw usage(`${shown}: ${FAMILY_NAME[family]} is off`, [`-${only === AF.INET ? 4 : 6} allows one family`]);
     }
     if (found[family] !== undefined) throw usage(`${shown}: there is one for ${FAMILY_NAME[family]} already`);
     const reason = unusable(address);
@@ -175,7 +165,7 @@ export function checkRequest(request: NetworkRequest): Checked {
   }
   const addresses = byFamily("address", request.addresses ?? [], ({ address }) => address, family);
   const gateways = byFamily("gateway", request.gateways ?? [], (address) => address, family);
-  const [own4, own6] = [addresses[AF_INET], addresses[AF_INET6]];
+  const [own4, own6] = [addresses[AF.INET], addresses[AF.INET6]];
   if (netmask !== undefined && (!own4 || own4.prefix !== null)) {
     throw usage("use --netmask without an IPv4 address that has no length of its own", [
       own4 ? "leave one of the two out" : "--address gives the address it is for",
@@ -187,9 +177,9 @@ export function checkRequest(request: NetworkRequest): Checked {
   const checked: { [F in Family]?: { address: Uint8Array; prefix: number } } = {};
   if (own4) {
     const prefix = own4.prefix ?? netmask ?? classPrefix(own4.address);
-    checked[AF_INET] = { address: own4.address, prefix };
+    checked[AF.INET] = { address: own4.address, prefix };
   }
-  if (own6) checked[AF_INET6] = { address: own6.address, prefix: own6.prefix ?? 64 };
+  if (own6) checked[AF.INET6] = { address: own6.address, prefix: own6.prefix ?? 64 };
   for (const one of Object.values(checked)) {
     const gateway = gateways[familyOf(one.address)];
     if (gateway && sameBytes(gateway, one.address)) {
@@ -204,7 +194,7 @@ const isDefault = (route: Route) => route.prefix === 0;
 /** Destinations that say nothing about which interface leads anywhere. */
 function isLinkLocalRoute({ family, destination }: Route): boolean {
   if (!destination) return false;
-  return family === AF_INET6
+  return family === AF.INET6
     ? isLinkLocal6(destination) || destination[0] === 0xff
     : inPrefix(destination, LOCAL.address, 16);
 }
@@ -235,7 +225,7 @@ function copyAddresses({ addresses }: FamilyNetwork, index: number): Address[] {
     .map((address) => ({
       ...address,
       index: 0,
-      flags: (address.flags & IFA_F.NOPREFIXROUTE) | IFA_F.PERMANENT | (address.family === AF_INET6 ? IFA_F.NODAD : 0),
+      flags: (address.flags & IFA_F.NOPREFIXROUTE) | IFA_F.PERMANENT | (address.family === AF.INET6 ? IFA_F.NODAD : 0),
     }));
 }
 
@@ -252,7 +242,7 @@ function copyRoutes(
     if (route.type === RTN.UNICAST && route.hops.length === 0 && route.odd) {
       warn(`the route ${showRoute(route)} is left out: ${route.odd}`);
     }
-    if (route.type !== RTN.UNICAST || hops.length === 0 || isLinkLocalRoute(route) && route.family === AF_INET6) {
+    if (route.type !== RTN.UNICAST || hops.length === 0 || isLinkLocalRoute(route) && route.family === AF.INET6) {
       continue;
     }
     const shown = showRoute(route);
@@ -293,7 +283,7 @@ export function showRoute({ destination, prefix, hops, priority }: Route): strin
 function plainAddress(address: Uint8Array, prefix: number): Address {
   const family = familyOf(address);
   let broadcast: Uint8Array | null = null;
-  if (family === AF_INET && prefix < 31) {
+  if (family === AF.INET && prefix < 31) {
     broadcast = address.map((byte, i) => byte | 0xff >> Math.min(8, Math.max(0, prefix - 8 * i)));
   }
   return {
@@ -303,7 +293,7 @@ function plainAddress(address: Uint8Array, prefix: number): Address {
     peer: null,
     prefix,
     scope: RT_SCOPE.UNIVERSE,
-    flags: IFA_F.PERMANENT | (family === AF_INET6 ? IFA_F.NODAD : 0),
+    flags: IFA_F.PERMANENT | (family === AF.INET6 ? IFA_F.NODAD : 0),
     broadcast,
     metric: null,
   };
@@ -361,7 +351,7 @@ function planFamily(
   let from = template;
   const copied = template ? copyAddresses(host, template.index) : [];
   if (copied.length === 0 && !own) from = null;
-  const local = family === AF_INET ? [plainAddress(LOCAL.address, LOCAL.prefix)] : [];
+  const local = family === AF.INET ? [plainAddress(LOCAL.address, LOCAL.prefix)] : [];
   const addresses = own ? [plainAddress(own.address, own.prefix)] : from ? copied : local;
   const gateway = gateways[family] ?? (from ? null : LOCAL.gateway[family]);
   const routes = gateway ? [defaultRoute(gateway, addresses)] : copyRoutes(host, from!.index, addresses, warn);
@@ -405,13 +395,13 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
   }
   const loopback = host.links.filter(({ flags }) => flags & IFF.LOOPBACK).map(({ index }) => index);
   const families: FamilyPlan[] = [];
-  for (const [family, network] of [[AF_INET, host.ipv4], [AF_INET6, host.ipv6]] as const) {
+  for (const [family, network] of [[AF.INET, host.ipv4], [AF.INET6, host.ipv6]] as const) {
     if (request.version !== undefined && FAMILY[request.version] !== family) continue;
     if (!network) {
       if (request.version !== undefined) throw new PenneError(`use ${FAMILY_NAME[family]}: the kernel has none`);
       continue;
     }
-    if (family === AF_INET6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
+    if (family === AF.INET6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
       warn(`IPv6 is off: it needs an MTU of at least ${MTU_MIN_IPV6} bytes`);
       continue;
     }
@@ -440,7 +430,7 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
     families,
     outside: {
       index: host.links.find(({ name }) => name === template)?.index ?? 0,
-      addresses: [...outside(host.ipv4, AF_INET), ...outside(host.ipv6, AF_INET6)],
+      addresses: [...outside(host.ipv4, AF.INET), ...outside(host.ipv6, AF.INET6)],
     },
     warnings,
   };

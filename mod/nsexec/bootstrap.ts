@@ -18,7 +18,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { shim } from "../../ffi/core/shim.ts";
@@ -262,7 +262,7 @@ export function bootstrap({ dialect, environment, become }: BootstrapOptions): 0
     stage0.log = new BootstrapLog(logPipe, level);
     const pipe = settings(stage0, () => initPipe(environment, dialect));
     // What is joined must find a sealed memfd behind /proc/PID/exe, and not this program.
-    if (!shim().executable) stage0.bail("could not ensure we are a cloned binary", new SysError("execveat", 13));
+    if (!shim().executable) stage0.bail("could not ensure we are a cloned binary", new SysError("execveat", E.EACCES));
     if (dialect !== "1.2") {
       stage0.attempt(
         "could not inform the parent we are past initial setup",

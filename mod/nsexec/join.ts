@@ -1,7 +1,7 @@
 // Joining namespaces by their paths.
 
 import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { joinInGoes } from "../namespaces/join.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
@@ -72,7 +72,7 @@ function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
   });
   const left = targets.filter(({ fd }) => fd >= 0);
   if (left.length === 0) return;
-  const denied = new SysError("setns", 1);
+  const denied = new SysError("setns", E.EPERM);
   for (const { type, path, flag } of left) {
     stage.complain(`failed to setns(${hex(flag)}) into ${type} namespace (with path ${path})`, denied);
   }

@@ -6,6 +6,8 @@
 // the encoder makes: every length is checked against what is really there, every step goes forward, and whatever decodes
 // encodes to the same bytes again.
 
+import { NLMSG } from "../netlink/message.ts";
+
 /** How the protocol is spoken: as by runc 1.0 (`seed`), 1.1, or 1.2 and later. */
 export type Dialect = "seed" | "1.1" | "1.2";
 
@@ -16,7 +18,6 @@ export const DIALECTS: readonly Dialect[] = ["seed", "1.1", "1.2"];
 export const HEADER_SIZE = 16;
 
 const MESSAGE_TYPE = 62000;
-const NLMSG_ERROR = 2;
 const ATTRIBUTE_HEADER = 4;
 const ATTRIBUTE_MAX = 0xffff;
 
@@ -207,7 +208,7 @@ export function bootstrapLength(header: Uint8Array): number {
   if (header.length < HEADER_SIZE) fail(`invalid netlink header length ${header.length}`);
   const view = viewOf(header);
   const type = view.getUint16(4, true);
-  if (type === NLMSG_ERROR) fail("failed to read netlink message");
+  if (type === NLMSG.ERROR) fail("failed to read netlink message");
   if (type !== MESSAGE_TYPE) fail(`unexpected msg type ${type}`);
   const length = view.getUint32(0, true);
   if (length < HEADER_SIZE) fail(`invalid netlink message length ${length}: the header alone has ${HEADER_SIZE}`);

@@ -2,16 +2,13 @@
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { O, PR, SIGNAL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { open, write } from "../../ffi/sys/file.ts";
 import type { SyscallName } from "../../ffi/core/syscalls.ts";
 import { type Arg, call, self, type Task } from "../../ffi/core/task.ts";
 import type { BootstrapLog, Origin } from "./log.ts";
-
-const ESRCH = 3;
-const EINVAL = 22;
 
 /** How often an unshare(2) is tried that older kernels refuse for no good reason. */
 const UNSHARE_TRIES = 5;
@@ -147,7 +144,7 @@ export function endStage(agent: Agent, code: 0 | 1): void {
  */
 export function openStageFile(stage: Stage, name: string, flags: number): Fd {
   const file = open(self, `/proc/${stage.agent.pid}/${name}`, flags);
-  if (self.raw("pidfd_send_signal", stage.agent.pidfd, 0, null, 0) === -ESRCH) {
+  if (self.raw("pidfd_send_signal", stage.agent.pidfd, 0, null, 0) === -E.ESRCH) {
     file.close();
     throw new Failure(stage.number);
   }
@@ -181,7 +178,7 @@ export function unshare(stage: Stage, flags: number, what: string, said: string 
   let result = 0;
   for (let tries = 0; tries < UNSHARE_TRIES; tries++) {
     result = stage.task.raw("unshare", flags);
-    if (result !== -EINVAL) break; // before Linux 4.3 also when somebody just looked at our /proc files
+    if (result !== -E.EINVAL) break; // before Linux 4.3 also when somebody just looked at our /proc files
   }
   if (result < 0) stage.bail(`failed to unshare ${what}`, new SysError("unshare", -result));
 }

@@ -7,9 +7,9 @@
 // while it owes an answer.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/core/consts.ts";
+import { ACCESS, AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/core/consts.ts";
 import { type Affinity, exec, setAffinity } from "../../ffi/sys/process.ts";
-import { check, SysError } from "../../ffi/core/errno.ts";
+import { check, E, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, out, type Task } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
@@ -25,7 +25,6 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  */
 const OPEN_FILES = 1024n;
 
-const EPERM = 1;
 const CAPABILITY_VERSION_3 = 0x20080522;
 
 /** The command could not be executed. */
@@ -117,7 +116,7 @@ export function takeIds(task: Agent, { uid, gid, groups, keepCaps }: CommandIds)
   attempt("change to the command's user and group", () => {
     if (groups !== "keep") {
       const result = task.raw("setgroups", 0, null);
-      if (groups === "drop" || result !== -EPERM) check("setgroups", result);
+      if (groups === "drop" || result !== -E.EPERM) check("setgroups", result);
     }
     if (gid !== null) call(task, "setresgid", gid, gid, gid);
     if (uid === null) return;
@@ -182,7 +181,7 @@ function execOrShell(task: Task, path: string, plan: Execution, waiting?: () => 
 }
 
 function exists(task: Task, path: string): boolean {
-  return task.raw("faccessat", AT_FDCWD, cString(path), 0) === 0;
+  return task.raw("faccessat", AT_FDCWD, cString(path), ACCESS.F_OK) === 0;
 }
 
 function refuse(task: Task, file: string, path: string, error: SysError): ExecError {
@@ -226,5 +225,5 @@ export function execCommand(task: Task, plan: Execution, waiting?: () => void): 
     if (refusal.exitCode === 126) refused ??= refusal;
     if (refusal.exitCode === 126 && error.code !== "EACCES") break;
   }
-  throw refused ?? new ExecError(file, 127, new SysError("execve", 2));
+  throw refused ?? new ExecError(file, 127, new SysError("execve", E.ENOENT));
 }

@@ -1,7 +1,7 @@
 // The command's own /etc/resolv.conf: a file in memory, mounted over the host's in the command's mount namespace.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { MS, O } from "../../ffi/core/consts.ts";
+import { MS, O, UMOUNT } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { mount, open, write } from "../../ffi/sys/file.ts";
@@ -10,8 +10,6 @@ import { attempt } from "../base/errors.ts";
 import { RESOLV_CONF } from "../host/resolver.ts";
 import { formatResolvConf, type ResolvConf } from "../host/resolv_conf.ts";
 
-const MS_BIND = 4096;
-const MNT_DETACH = 2;
 /** Where the file is made: a directory that is always there, and that gets a file system of its own later. */
 const WORKPLACE = "/proc";
 
@@ -40,14 +38,14 @@ export function mountResolvConf(agent: Agent, conf: ResolvConf): Fd {
       try {
         call(agent, "fchmod", file, 0o644); // whatever the umask is; the file is the agent's
         rewriteResolvConf(file, conf);
-        mount(agent, `${WORKPLACE}/resolv.conf`, RESOLV_CONF, null, MS_BIND);
+        mount(agent, `${WORKPLACE}/resolv.conf`, RESOLV_CONF, null, MS.BIND);
         return file;
       } catch (error) {
         file.close();
         throw error;
       }
     } finally {
-      call(agent, "umount2", cString(WORKPLACE), MNT_DETACH);
+      call(agent, "umount2", cString(WORKPLACE), UMOUNT.DETACH);
     }
   });
 }

@@ -9,7 +9,8 @@
 // The terminal is given back only by who *holds* it: from when the command was in the foreground until it is not any more.
 // A job that runs in the background, or was stopped, has nothing to give back, and must not touch what is another's.
 
-import { AT_FDCWD, IOCTL, O } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, IOCTL, O, SIG, SIGNAL } from "../../ffi/core/consts.ts";
+import { E } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { readText } from "../../ffi/sys/file.ts";
@@ -17,9 +18,6 @@ import { call, out, self } from "../../ffi/core/task.ts";
 
 /** `struct termios` of the kernel, bytes. */
 const TERMIOS_SIZE = 36;
-const ESRCH = 3;
-const SIG_BLOCK = 0;
-const SIGTTOU_BIT = 1n << 21n;
 
 /** The terminal that penne's caller controls it with. */
 export class Terminal implements Disposable {
@@ -44,7 +42,14 @@ export class Terminal implements Disposable {
     this.settings = this.#get();
     this.#held = this.foreground === this.group;
     // Taking the foreground from the background must not stop us.
-    call(self, "rt_sigprocmask", SIG_BLOCK, new Uint8Array(new BigUint64Array([SIGTTOU_BIT]).buffer), null, 8);
+    call(
+      self,
+      "rt_sigprocmask",
+      SIG.BLOCK,
+      new Uint8Array(new BigUint64Array([1n << BigInt(SIGNAL.TTOU - 1)]).buffer),
+      null,
+      8,
+    );
   }
 
   /**
@@ -125,7 +130,7 @@ export class Terminal implements Disposable {
     // right already is not set again, since a shell might take over in between.
     const now = this.#get();
     const group = this.foreground;
-    if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -ESRCH) return;
+    if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -E.ESRCH) return;
     if (settings && now.some((byte, i) => byte !== this.settings[i])) {
       self.raw("ioctl", this.tty, IOCTL.TCSETS, this.settings);
     }

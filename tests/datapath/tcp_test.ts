@@ -4,7 +4,7 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { Fd } from "../../ffi/core/fd.ts";
-import { SOCK } from "../../ffi/net/constants.ts";
+import { AF, SOCK } from "../../ffi/net/constants.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { RX } from "../../mod/datapath/netif/buffers.ts";
 import { Netif } from "../../mod/datapath/netif/netif.ts";
@@ -17,7 +17,6 @@ import { ETHERNET, IPV4, KIND, Packet, parse, PROTOCOL, VNET, VNET_FLAG } from "
 import { FLAG, TCP_HEADER } from "../../mod/inet/tcp.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 
-const AF_UNIX = 1;
 const LOOPBACK_INSIDE = Uint8Array.of(10, 0, 0, 1);
 const OWN = Uint8Array.of(10, 0, 0, 2);
 const IP = VNET + ETHERNET;
@@ -47,7 +46,7 @@ class Inside implements AsyncDisposable {
     countNamespace(1);
     const pair = new Int32Array(2);
     const bytes = new Uint8Array(pair.buffer);
-    call(self, "socketpair", AF_UNIX, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, 0, out(bytes));
+    call(self, "socketpair", AF.UNIX, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, 0, out(bytes));
     [this.#tap, this.#end] = [new Fd(pair[0]!), new Fd(pair[1]!)];
     const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
     const link = {

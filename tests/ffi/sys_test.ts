@@ -3,7 +3,7 @@
 import "../lib/preload.ts";
 import { assertEquals, assertThrows } from "@std/assert";
 import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
-import { errnoName, errnoText, SysError } from "../../ffi/core/errno.ts";
+import { E, errnoName, errnoText, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { syscallNumber } from "../../ffi/core/syscalls.ts";
@@ -33,13 +33,15 @@ Deno.test("errors have the kernel's numbers, names and texts", () => {
   assertEquals([error.syscall, error.errno, error.code], ["openat", 2, "ENOENT"]);
   assertEquals(error.message, "openat: No such file or directory (ENOENT)");
   assertEquals([errnoName(18), errnoName(4000), errnoText(1)], ["EXDEV", "E4000", "Operation not permitted"]);
+  assertEquals([errnoName(133), errnoName(0), errnoName(41)], ["EHWPOISON", "E0", "E41"]);
+  for (const [name, number] of Object.entries(E)) assertEquals(errnoName(number), name);
 });
 
 Deno.test("failing syscalls of Deno's own do not disturb results", () => {
   for (let i = 0; i < 2000; i++) {
-    assertEquals(self.raw("openat", AT_FDCWD, cString("/no/such"), 0), -2);
+    assertEquals(self.raw("openat", AT_FDCWD, cString("/no/such"), 0), -E.ENOENT);
     assertThrows(() => Deno.statSync("/etc/passwd/x"));
-    assertEquals(self.raw("close", -1), -9);
+    assertEquals(self.raw("close", -1), -E.EBADF);
   }
 });
 

@@ -1,7 +1,7 @@
 // A pseudo-terminal with a program on it, for tests of what a person at a terminal sees.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, O, POLL, PR } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, IOCTL, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { decodeWaitStatus, exec, sendSignal, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
 import { open, write } from "../../ffi/sys/file.ts";
@@ -12,9 +12,6 @@ const TIOCSPTLCK = 0x40045431;
 const TIOCGPTN = 0x80045430;
 const TIOCSCTTY = 0x540e;
 const TIOCSWINSZ = 0x5414;
-const TIOCGPGRP = 0x540f;
-const TIOCSPGRP = 0x5410;
-const TCGETS = 0x5401;
 
 /**
  * A terminal, and a program that is the foreground job on it.
@@ -48,8 +45,8 @@ export class Pty implements Disposable {
     const children = new TextEncoder().encode("/proc/thread-self/children\0");
     this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
     call(this.#child, "setpgid", 0, 0);
-    call(this.#leader, "ioctl", 0, TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
-    call(this.#child, "rt_sigaction", 13, new Uint8Array(32), null, 8);
+    call(this.#leader, "ioctl", 0, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
+    call(this.#child, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);
     const variables = Object.entries({
       PATH: Deno.env.get("PATH")!,
       TERM: "dumb",
@@ -69,14 +66,14 @@ export class Pty implements Disposable {
   /** The process group in the foreground. */
   get foreground(): number {
     const group = new Int32Array(1);
-    call(self, "ioctl", this.#master, TIOCGPGRP, out(new Uint8Array(group.buffer)));
+    call(self, "ioctl", this.#master, IOCTL.TIOCGPGRP, out(new Uint8Array(group.buffer)));
     return group[0]!;
   }
 
   /** The terminal's settings, as comparable text. */
   get settings(): string {
     const termios = new Uint8Array(36);
-    call(self, "ioctl", this.#slave, TCGETS, out(termios));
+    call(self, "ioctl", this.#slave, IOCTL.TCGETS, out(termios));
     return termios.join(" ");
   }
 
@@ -136,7 +133,7 @@ export class Pty implements Disposable {
 
   /** Ends the program if it has not ended, and lets go of the terminal. */
   [Symbol.dispose](): void {
-    if (!this.#status) sendSignal(this.#child.pidfd, 9);
+    if (!this.#status) sendSignal(this.#child.pidfd, SIGNAL.KILL);
     this.#child.close();
     this.#leader.close();
     waitChild(this.#leader.pid);

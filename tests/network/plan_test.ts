@@ -1,5 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { AF_INET, AF_INET6, formatIp, inPrefix, parseIp } from "../../mod/inet/ip.ts";
+import { AF } from "../../ffi/net/constants.ts";
+import { formatIp, inPrefix, parseIp } from "../../mod/inet/ip.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import type { Address } from "../../mod/netlink/address.ts";
 import type { NextHop, Route } from "../../mod/netlink/route.ts";
@@ -10,7 +11,7 @@ const ip = (text: string) => parseIp(text)!;
 
 function address(index: number, local: string, prefix: number): Address {
   return {
-    family: local.includes(":") ? AF_INET6 : AF_INET,
+    family: local.includes(":") ? AF.INET6 : AF.INET,
     index,
     local: ip(local),
     peer: null,
@@ -24,7 +25,7 @@ function address(index: number, local: string, prefix: number): Address {
 
 function route(hops: Partial<NextHop>[], details: Partial<Route> = {}): Route {
   return {
-    family: AF_INET,
+    family: AF.INET,
     destination: null,
     prefix: 0,
     tos: 0,

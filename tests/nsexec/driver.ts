@@ -4,8 +4,9 @@
 // children of this process too, to be waited for here.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { F, O, POLL } from "../../ffi/core/consts.ts";
+import { F, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
+import { AF, MSG, SHUT_WR, SOCK } from "../../ffi/net/constants.ts";
 import { exec, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
 import { open, pipe, read } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
@@ -13,10 +14,6 @@ import { call, out, self } from "../../ffi/core/task.ts";
 import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
 import { isAgent, type Process, processes, TEST_USER } from "../lib/helpers.ts";
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
-const SOCK_CLOEXEC = 0o2000000;
-const MSG_NOSIGNAL = 0x4000;
 const O_DIRECT = 0o40000;
 const F_SETPIPE_SZ = 1031;
 
@@ -103,7 +100,7 @@ export class Bootstrap implements Disposable {
   /** Starts the program, with the pipes. */
   static start({ argv, name, env = {}, log = true, user, stepwise, runc, fds = [] }: StartOptions): Bootstrap {
     const pair = new Int32Array(2);
-    call(self, "socketpair", AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
+    call(self, "socketpair", AF.UNIX, SOCK.STREAM | SOCK.CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
     const ours = new Fd(pair[0]!);
     using theirs = new Fd(pair[1]!);
     const [logReader, logWriter] = pipe(stepwise ? O_DIRECT : 0);
@@ -132,7 +129,7 @@ export class Bootstrap implements Disposable {
       call(agent, "setresgid", gid, gid, gid);
       call(agent, "setresuid", uid, uid, uid);
     }
-    call(agent, "rt_sigaction", 13, new Uint8Array(32), null, 8);
+    call(agent, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);
     const variablesOf = {
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
       _LIBCONTAINER_INITPIPE: `${INIT_PIPE}`,
@@ -155,7 +152,7 @@ export class Bootstrap implements Disposable {
   /** Sends bytes; that nobody is there to read them is not an error. */
   send(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) {
-      const n = self.raw("sendto", this.pipe, bytes.subarray(at), bytes.length - at, MSG_NOSIGNAL, null, 0);
+      const n = self.raw("sendto", this.pipe, bytes.subarray(at), bytes.length - at, MSG.NOSIGNAL, null, 0);
       if (n <= 0) return;
       at += n;
     }
@@ -163,7 +160,7 @@ export class Bootstrap implements Disposable {
 
   /** Says that nothing more will be sent. */
   endInput(): void {
-    self.raw("shutdown", this.pipe, 1);
+    self.raw("shutdown", this.pipe, SHUT_WR);
   }
 
   /** Takes what is there; waits for up to some milliseconds for something to be. Answers whether anything was. */
@@ -274,7 +271,7 @@ export class Bootstrap implements Disposable {
       if (n < 0) throw new Error(`process ${pid} is no child of ours`);
       if (n === pid) break;
       if (Date.now() > end) {
-        self.raw("kill", pid, 9);
+        self.raw("kill", pid, SIGNAL.KILL);
         waitChild(pid);
         throw new Error(`process ${pid} has not ended within ${milliseconds} ms`);
       }
@@ -290,11 +287,11 @@ export class Bootstrap implements Disposable {
   /** Ends whatever is left. */
   [Symbol.dispose](): void {
     this.go();
-    if (!this.#statuses.has(this.pid)) self.raw("kill", this.pid, 9);
+    if (!this.#statuses.has(this.pid)) self.raw("kill", this.pid, SIGNAL.KILL);
     while (this.pump(20)) continue;
     for (const pid of [0, 1, 2].map((stage) => this.stagePid(stage))) {
       if (pid === null || this.#statuses.has(pid)) continue;
-      self.raw("kill", pid, 9);
+      self.raw("kill", pid, SIGNAL.KILL);
       try {
         this.wait(pid);
       } catch {

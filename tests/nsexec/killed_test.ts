@@ -4,6 +4,7 @@
 // line is in the pipe and the next one is waiting to be written.
 
 import { assert, assertEquals } from "@std/assert";
+import { SIGNAL } from "../../ffi/core/consts.ts";
 import { self } from "../../ffi/core/task.ts";
 import { type Attribute, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
 import { penne, processes, sh, test } from "../lib/helpers.ts";
@@ -69,7 +70,7 @@ for (const dialect of DIALECTS) {
         if (pid === null) continue; // it is not there yet
         if (lines.some(({ text }) => text === OVER[victim])) break;
         run.settle();
-        self.raw("kill", pid, 9);
+        self.raw("kill", pid, SIGNAL.KILL);
         kills++;
         run.go();
         const where = `after "${lines.at(-1)!.stage}: ${lines.at(-1)!.text}"`;

@@ -1,6 +1,7 @@
 // The options that say what network a namespace gets, the same for every command that gives one.
 
-import { AF_INET6, familyOf, parseIp } from "../../inet/ip.ts";
+import { AF } from "../../../ffi/net/constants.ts";
+import { familyOf, parseIp } from "../../inet/ip.ts";
 import { parseMac } from "../../inet/mac.ts";
 import { PenneError } from "../../base/errors.ts";
 import { MTU_MAX, type NetworkRequest, type PrefixedAddress } from "../../network/plan.ts";
@@ -85,7 +86,7 @@ export function parseNetmask(value: string): number {
   }
   const mask = parseIp(value);
   if (!mask) throw bad("netmask", value, "it is no netmask");
-  if (familyOf(mask) === AF_INET6) throw bad("netmask", value, "it is for IPv4; an IPv6 address has /LEN");
+  if (familyOf(mask) === AF.INET6) throw bad("netmask", value, "it is for IPv4; an IPv6 address has /LEN");
   const bits = Array.from(mask, (byte) => byte.toString(2).padStart(8, "0")).join("");
   if (!/^1+0*$/.test(bits)) throw bad("netmask", value, "its bits are not in one piece from the left");
   return bits.indexOf("0") < 0 ? 32 : bits.indexOf("0");

@@ -1,6 +1,6 @@
 // A log file that does not outgrow a limit.
 
-import { O } from "../../../ffi/core/consts.ts";
+import { O, SEEK } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, write } from "../../../ffi/sys/file.ts";
@@ -8,8 +8,6 @@ import { call, out, self } from "../../../ffi/core/task.ts";
 
 /** Bytes a log file may have unless told otherwise. */
 export const LOG_SIZE = 1 << 20;
-
-const SEEK_END = 2;
 
 /**
  * A file to append to; when it would become too large its older half goes, in whole lines.
@@ -63,7 +61,7 @@ export class LogFile implements Disposable {
 
   /** Leaves the last half of what is allowed, if there would be more than that. */
   #makeRoom(edit: Fd, length: number): void {
-    const size = self.raw("lseek", edit, 0, SEEK_END);
+    const size = self.raw("lseek", edit, 0, SEEK.END);
     // What has no size, as a pipe or a terminal, cannot grow.
     if (size <= 0 || size + length <= this.#limit) return;
     const kept = new Uint8Array(Math.min(size, this.#limit >> 1));

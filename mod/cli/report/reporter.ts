@@ -1,6 +1,6 @@
 // Tells others how a command of penne's goes: readiness, status lines and the pid file.
 
-import { AT_FDCWD, O, POLL, SIGNAL } from "../../../ffi/core/consts.ts";
+import { ACCESS, AT, AT_FDCWD, O, POLL, S, SIGNAL } from "../../../ffi/core/consts.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
 import { open, readText, write } from "../../../ffi/sys/file.ts";
@@ -19,22 +19,17 @@ export interface ReporterOptions {
   readonly pidFile: string | null;
 }
 
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
-const AT_SYMLINK_NOFOLLOW = 0x100;
-const W_OK = 2;
-
 /** Refuses what could not, or should not, become a pid file, before anything is done. */
 function checkPidFile(path: string): void {
   const what = `write the pid file "${path}"`;
   const buffer = new Uint8Array(256); // struct statx
-  const result = self.raw("statx", AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, 1, out(buffer));
+  const result = self.raw("statx", AT_FDCWD, cString(path), AT.SYMLINK_NOFOLLOW, 1, out(buffer));
   // A device, or a link to who knows what, would be replaced, and in the end removed.
-  if (result === 0 && (new DataView(buffer.buffer).getUint16(28, true) & S_IFMT) !== S_IFREG) {
+  if (result === 0 && (new DataView(buffer.buffer).getUint16(28, true) & S.IFMT) !== S.IFREG) {
     throw new PenneError(`${what}: there is something else of that name`);
   }
   const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";
-  attempt(what, () => call(self, "faccessat", AT_FDCWD, cString(directory), W_OK));
+  attempt(what, () => call(self, "faccessat", AT_FDCWD, cString(directory), ACCESS.W_OK));
 }
 
 /** Writes a file that is there as a whole or not at all. */

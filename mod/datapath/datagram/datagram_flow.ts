@@ -1,6 +1,7 @@
 // What flows of datagrams have in common, UDP's and those of an echo: a connected socket, opened for the first of them.
 
-import { connect, E, getOption, peerAddress, receiveAt, setOption } from "../../../ffi/net/socket.ts";
+import { E } from "../../../ffi/core/errno.ts";
+import { connect, getOption, peerAddress, receiveAt, setOption } from "../../../ffi/net/socket.ts";
 import { IP, IPPROTO, IPV6, MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
@@ -57,9 +58,9 @@ export abstract class DatagramFlow extends Flow {
   open(p: Packet, target: Destination | null, word: number): boolean {
     const { netif } = this;
     if (target === null) return this.#refuse(NOT_REACHED, word);
-    const s = netif.mayOpen() ? this.makeSocket(target) : E.MFILE;
+    const s = netif.mayOpen() ? this.makeSocket(target) : -E.EMFILE;
     // This user may not ping: as if nobody had answered.
-    if (s === E.ACCES) return false;
+    if (s === -E.EACCES) return false;
     if (s < 0) return this.#limit(word);
     this.#fd = new Fd(s);
     this.s = s;

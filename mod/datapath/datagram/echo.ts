@@ -1,6 +1,7 @@
 // ICMP echo, RFC 792 and RFC 4443, through the kernel's ping sockets (icmp(7)): no privilege is needed.
 
-import { E, receiveAt, receiveFrom, sendAt, socket } from "../../../ffi/net/socket.ts";
+import { E } from "../../../ffi/core/errno.ts";
+import { receiveAt, receiveFrom, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, MSG, SOCK } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { finish, fold, sum } from "../../inet/checksum.ts";
@@ -46,7 +47,7 @@ export class Icmp {
     if (p.ttl !== flow.ttl) flow.setTtl(p.ttl);
     const send = () => sendAt(flow.s, RX.at + t, length, MSG.DONTWAIT | MSG.NOSIGNAL);
     let n = send();
-    if (n < 0 && n !== E.AGAIN) n = send(); // the first may have told of an earlier error
+    if (n < 0 && n !== -E.EAGAIN) n = send(); // the first may have told of an earlier error
   }
 
   #open(p: Packet, ports: number): EchoFlow | null {

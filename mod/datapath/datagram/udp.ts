@@ -4,8 +4,8 @@
 // their sizes differ, sendmmsg(2)), towards the namespace as one frame that its kernel takes apart (UDP segmentation of
 // the tap). Both are tried once, and left alone where they are refused.
 
+import { E } from "../../../ffi/core/errno.ts";
 import {
-  E,
   localPort,
   receiveMessages,
   sendMessage,
@@ -15,7 +15,7 @@ import {
   writeParts,
 } from "../../../ffi/net/socket.ts";
 import { IOVEC, isSockaddr, MMSGHDR, MSGHDR_AT, writeIovec, writePointer } from "../../../ffi/net/sockaddr.ts";
-import { IPPROTO, MSG, SO, SOCK, SOL_SOCKET, UDP } from "../../../ffi/net/constants.ts";
+import { IP, IPPROTO, IPV6 as IPV6_OPTION, MSG, SO, SOCK, SOL_SOCKET, UDP } from "../../../ffi/net/constants.ts";
 import { Block } from "../../../ffi/core/quick.ts";
 import { finish, fold } from "../../inet/checksum.ts";
 import {
@@ -35,9 +35,6 @@ import { DatagramFlow } from "./datagram_flow.ts";
 import { RX, TX } from "../netif/buffers.ts";
 import { type Netif, TX_IP } from "../netif/netif.ts";
 import { type Destination, isGroup } from "../netif/rules.ts";
-
-const IP_MULTICAST_LOOP = 34;
-const IPV6_MULTICAST_LOOP = 19;
 
 /** Bytes of a UDP header. */
 const UDP_HEADER = 8;
@@ -205,8 +202,8 @@ export class UdpFlow extends DatagramFlow {
     const s = socket(target.family, SOCK.DGRAM);
     // The host itself is no member of what is sent from inside.
     if (s >= 0 && isGroup(target)) {
-      if (target.family === 4) setOption(s, IPPROTO.IP, IP_MULTICAST_LOOP, 0);
-      else setOption(s, IPPROTO.IPV6, IPV6_MULTICAST_LOOP, 0);
+      if (target.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_LOOP, 0);
+      else setOption(s, IPPROTO.IPV6, IPV6_OPTION.MULTICAST_LOOP, 0);
     }
     return s;
   }
@@ -251,8 +248,8 @@ export class UdpFlow extends DatagramFlow {
     for (let tries = 0; first < count && tries < 3;) {
       const n = sendMessages(this.s, messages.at + MMSGHDR * first, count - first, MSG.DONTWAIT | MSG.NOSIGNAL);
       if (n > 0) first += n;
-      else if (n === E.AGAIN || n === E.NOBUFS) return; // a full buffer loses datagrams here as anywhere
-      else if (n === E.MSGSIZE) first++;
+      else if (n === -E.EAGAIN || n === -E.ENOBUFS) return; // a full buffer loses datagrams here as anywhere
+      else if (n === -E.EMSGSIZE) first++;
       else tries++;
     }
   }
@@ -265,11 +262,11 @@ export class UdpFlow extends DatagramFlow {
     view.setUint32(MSGHDR_AT.controlLength, 24, true);
     control.view.setUint16(16, size, true);
     let n = sendMessage(this.s, at, MSG.DONTWAIT | MSG.NOSIGNAL);
-    if (n === E.CONNREFUSED || n === E.HOSTUNREACH) n = sendMessage(this.s, at, MSG.DONTWAIT | MSG.NOSIGNAL);
+    if (n === -E.ECONNREFUSED || n === -E.EHOSTUNREACH) n = sendMessage(this.s, at, MSG.DONTWAIT | MSG.NOSIGNAL);
     view.setUint32(MSGHDR_AT.iovLength, 1, true);
     writePointer(view, MSGHDR_AT.control, 0);
     view.setUint32(MSGHDR_AT.controlLength, 0, true);
-    if (n === E.INVAL || n === E.IO || n === E.MSGSIZE || n === -95) { // larger than the path's MTU, or no offload there
+    if (n === -E.EINVAL || n === -E.EIO || n === -E.EMSGSIZE || n === -E.EOPNOTSUPP) { // larger than the path's MTU, or no offload there
       this.#segments = false;
       return false;
     }
@@ -370,7 +367,7 @@ export class UdpFlow extends DatagramFlow {
       left -= size;
     }
     const n = writeParts(this.netif.tap, iov.at, count + 1);
-    if (n === E.INVAL) return false;
+    if (n === -E.EINVAL) return false;
     this.netif.wrote(n);
     return true;
   }

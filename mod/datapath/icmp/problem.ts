@@ -1,6 +1,6 @@
 // ICMP errors for the namespace: what went wrong outside, in the form that its kernel understands (RFC 792, RFC 4443).
 
-import { E } from "../../../ffi/net/socket.ts";
+import { E } from "../../../ffi/core/errno.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { finish, sum } from "../../inet/checksum.ts";
 import { IPV4, IPV6, type Packet, PROTOCOL } from "../../inet/packet.ts";
@@ -25,14 +25,14 @@ const QUOTE6_MAX = 1280 - IPV6 - 8;
 /** What an error of a socket is in ICMP. */
 export function problemOf(family: number, error: number): Problem {
   if (family === 4) {
-    if (error === E.NETUNREACH || error === E.NETDOWN) return { type: UNREACHABLE4, code: 0 };
-    if (error === E.CONNREFUSED) return { type: UNREACHABLE4, code: 3 };
-    if (error === E.ACCES || error === E.PERM) return { type: UNREACHABLE4, code: 13 };
+    if (error === -E.ENETUNREACH || error === -E.ENETDOWN) return { type: UNREACHABLE4, code: 0 };
+    if (error === -E.ECONNREFUSED) return { type: UNREACHABLE4, code: 3 };
+    if (error === -E.EACCES || error === -E.EPERM) return { type: UNREACHABLE4, code: 13 };
     return { type: UNREACHABLE4, code: 1 };
   }
-  if (error === E.NETUNREACH || error === E.NETDOWN) return { type: UNREACHABLE6, code: 0 };
-  if (error === E.CONNREFUSED) return { type: UNREACHABLE6, code: 4 };
-  if (error === E.ACCES || error === E.PERM) return { type: UNREACHABLE6, code: 1 };
+  if (error === -E.ENETUNREACH || error === -E.ENETDOWN) return { type: UNREACHABLE6, code: 0 };
+  if (error === -E.ECONNREFUSED) return { type: UNREACHABLE6, code: 4 };
+  if (error === -E.EACCES || error === -E.EPERM) return { type: UNREACHABLE6, code: 1 };
   return { type: UNREACHABLE6, code: 3 };
 }
 
@@ -126,7 +126,7 @@ export function refuseFragment(netif: Netif, p: Packet): void {
   const inside: IpWords = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
   const outside: IpWords = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
   if (!first || isGroup(outside) || isGroup(inside) || isHostOnly(inside)) return;
-  const { type, code } = problemOf(p.family, E.ACCES);
+  const { type, code } = problemOf(p.family, -E.EACCES);
   const quoted = Math.min(p.end - p.network, p.family === 4 ? p.transport - p.network + 8 : QUOTE6_MAX);
   const length = 8 + quoted;
   const t = netif.ip(teller(netif, outside), inside, p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6, length);

@@ -1,5 +1,6 @@
 // ICMP errors that a socket was told of, handed on to the namespace: traceroute, unreachable ports, path MTU.
 
+import { E } from "../../../ffi/core/errno.ts";
 import { ERROR_DATA, type QueuedError, takeError } from "../../../ffi/net/queue_error.ts";
 import { peerAddress } from "../../../ffi/net/socket.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
@@ -11,7 +12,6 @@ import { problemOf, sendProblem } from "./problem.ts";
 
 /** Where an error came from, `ee_origin` of recverr(7). */
 const ORIGIN = { LOCAL: 1, ICMP: 2, ICMP6: 3 } as const;
-const EMSGSIZE = 90;
 /** Errors handed on at once. */
 const ERRORS_MAX = 32;
 
@@ -21,7 +21,7 @@ const peer: IpWords = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
 function problem(flow: Flow, error: QueuedError): { type: number; code: number } {
   const native = flow.family === 4 ? ORIGIN.ICMP : ORIGIN.ICMP6;
   if (error.origin === native) return { type: error.type, code: error.code };
-  if (error.errno === EMSGSIZE) return flow.family === 4 ? { type: 3, code: 4 } : { type: 2, code: 0 };
+  if (error.errno === E.EMSGSIZE) return flow.family === 4 ? { type: 3, code: 4 } : { type: 2, code: 0 };
   return problemOf(flow.family, -error.errno);
 }
 
@@ -43,7 +43,7 @@ export function relayErrors(netif: Netif, flow: Flow, s: number): void {
       word = (flow.ports >>> 16) << 16 | (error.length >= 8 ? ERROR_DATA.view.getUint16(ERROR_DATA.at + 6) : 0);
     }
     const from: IpWords | undefined = error.from.family === flow.family ? translate(flow, s, error.from) : undefined;
-    sendProblem(netif, flow, problem(flow, error), word, error.errno === EMSGSIZE ? error.info : 0, from);
+    sendProblem(netif, flow, problem(flow, error), word, error.errno === E.EMSGSIZE ? error.info : 0, from);
   }
 }
 

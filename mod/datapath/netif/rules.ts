@@ -1,6 +1,7 @@
 // Where a flow from inside goes: the meaning of addresses, and what is not reached at all.
 
-import { bind, bindPort, bindToDevice, E, setOption, socket } from "../../../ffi/net/socket.ts";
+import { E } from "../../../ffi/core/errno.ts";
+import { bind, bindPort, bindToDevice, setOption, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
@@ -262,4 +263,4 @@ function peekOffsetWorks(): boolean {
 }
 
 /** Error number for what is not reached. */
-export const NOT_REACHED = E.ACCES;
+export const NOT_REACHED = -E.EACCES;

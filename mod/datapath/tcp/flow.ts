@@ -1,8 +1,8 @@
 // One TCP connection: a socket of the host's, and what there is between it and the namespace. tcp.ts has the theory.
 
+import { E } from "../../../ffi/core/errno.ts";
 import {
   closeGracefully,
-  E,
   getOption,
   peekBehind,
   receiveAt,
@@ -380,9 +380,9 @@ export class TcpFlow extends Flow implements InTurn {
   failed(error: number): void {
     const connecting = this.state === CONNECTING;
     if (connecting && this.resolver) this.netif.rules.resolverFailed(this.resolver);
-    if (connecting && error === E.TIMEDOUT) {
+    if (connecting && error === -E.ETIMEDOUT) {
       // Nobody has answered; nobody answers here.
-    } else if (connecting && error !== E.CONNREFUSED && error !== E.CONNRESET) {
+    } else if (connecting && error !== -E.ECONNREFUSED && error !== -E.ECONNRESET) {
       sendUnreachable(this.netif, this, error, this.isn);
     } else {
       this.#sendReset();
@@ -573,7 +573,9 @@ export class TcpFlow extends Flow implements InTurn {
       if (this.held.length === 0) {
         taken = sendAt(this.s, RX.at + at + known, size, SEND);
         if (taken < 0) {
-          if (taken !== E.AGAIN && taken !== E.NOBUFS && taken !== E.NOMEM) return this.failed(this.#reason(taken));
+          if (taken !== -E.EAGAIN && taken !== -E.ENOBUFS && taken !== -E.ENOMEM) {
+            return this.failed(this.#reason(taken));
+          }
           taken = 0;
         }
       }
@@ -658,7 +660,7 @@ export class TcpFlow extends Flow implements InTurn {
     if (this.state !== OPEN) return;
     if (this.held.length > 0) {
       const error = this.held.flush(this.s, SEND);
-      if (error < 0 && error !== E.AGAIN && error !== E.NOBUFS && error !== E.NOMEM) {
+      if (error < 0 && error !== -E.EAGAIN && error !== -E.ENOBUFS && error !== -E.ENOMEM) {
         return this.failed(this.#reason(error));
       }
       if (this.held.length > 0) return;
@@ -703,7 +705,7 @@ export class TcpFlow extends Flow implements InTurn {
     while (this.discardable > 0) {
       const n = receiveAt(this.s, 0, this.discardable, DISCARD);
       if (n <= 0) {
-        this.failed(n === 0 ? E.CONNRESET : n);
+        this.failed(n === 0 ? -E.ECONNRESET : n);
         return false;
       }
       this.discardable -= n;
@@ -720,7 +722,7 @@ export class TcpFlow extends Flow implements InTurn {
     }
     const n = peekBehind(this.s, offset + this.discardable, at, length);
     // Nothing behind what we have sent already: for the moment, or at all.
-    return n === E.AGAIN && this.#ending ? 0 : n;
+    return n === -E.EAGAIN && this.#ending ? 0 : n;
   }
 
   /** Sets from where the socket is peeked at. */
@@ -778,7 +780,7 @@ export class TcpFlow extends Flow implements InTurn {
         if (distance(this.sndMax, this.sndNext) > 0) this.sndMax = this.sndNext;
         this.#arm();
         return;
-      } else if (n === E.AGAIN) {
+      } else if (n === -E.EAGAIN) {
         this.readable = false;
         return;
       } else return this.failed(n);

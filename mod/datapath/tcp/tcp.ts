@@ -18,8 +18,9 @@
 //
 // The connection inside is answered only once the one outside is there, and fails as that one does.
 
-import { connect, E, resetOnClose, setOption, socket } from "../../../ffi/net/socket.ts";
-import { IPPROTO, SOCK, SOL_SOCKET, TCP } from "../../../ffi/net/constants.ts";
+import { E } from "../../../ffi/core/errno.ts";
+import { connect, resetOnClose, setOption, socket } from "../../../ffi/net/socket.ts";
+import { IPPROTO, SO, SOCK, SOL_SOCKET, TCP } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { fold } from "../../inet/checksum.ts";
@@ -29,8 +30,6 @@ import { RX, TX } from "../netif/buffers.ts";
 import type { Netif } from "../netif/netif.ts";
 import { ACK_DELAY, TcpFlow } from "./flow.ts";
 import { RoundRobin } from "../netif/round_robin.ts";
-
-const SO_OOBINLINE = 10;
 
 /** What all TCP flows of a namespace share. */
 export class Tcp {
@@ -113,12 +112,12 @@ export class Tcp {
     if (s < 0) return this.#limit(p);
     const fd = new Fd(s);
     resetOnClose(s); // until its end has come from inside: whatever ends us must not look like that
-    setOption(s, SOL_SOCKET, SO_OOBINLINE, 1);
+    setOption(s, SOL_SOCKET, SO.OOBINLINE, 1);
     setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
     let error = netif.rules.prepare(s, target);
     if (error === 0) {
       error = connect(s, target, target.port, target.scope);
-      if (error === E.INPROGRESS) error = 0;
+      if (error === -E.EINPROGRESS) error = 0;
     }
     const flow = new TcpFlow(this, fd, p, header);
     flow.resolver = target.resolver;

@@ -1,6 +1,6 @@
 // Which process it is: not by its pid alone, which is used again.
 
-import { O, POLL } from "../../../ffi/core/consts.ts";
+import { MAGIC, O, POLL } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, readText } from "../../../ffi/sys/file.ts";
@@ -20,11 +20,11 @@ export interface ProcessIdentity {
   readonly inode: string | null;
 }
 
-const PIDFS_MAGIC = 0x50494446n;
-
 function pidfdInode(pidfd: Fd): string | null {
   const words = new BigUint64Array(15); // struct statfs
-  if (self.raw("fstatfs", pidfd, out(new Uint8Array(words.buffer))) !== 0 || words[0] !== PIDFS_MAGIC) return null;
+  if (self.raw("fstatfs", pidfd, out(new Uint8Array(words.buffer))) !== 0 || Number(words[0]) !== MAGIC.PIDFS) {
+    return null;
+  }
   return `${stat(self, pidfd).ino}`;
 }
 

@@ -10,6 +10,7 @@
 //   gone already: so the old one is saved when the two come to differ (by unshare, or in a child of clone with CLONE_VM).
 // - task_newtask runs when a new task is complete and has not yet run; its maker is the current task.
 
+import { MAGIC } from "../../../ffi/core/consts.ts";
 import {
   alu,
   alu32,
@@ -110,7 +111,6 @@ const ALL_FLAGS = SLOTS.reduce((flags, slot) => flags | namespaceFlag(slotType(s
 const CLONE_INTO_CGROUP_BIT = 33;
 const PF_EXITING = 4;
 const SIGNAL_GROUP_EXIT = 4;
-const NSFS_MAGIC = 0x6e736673;
 /** The record's place on the stack, and what is below it. */
 const BASE = -CHANGE_SIZE;
 const SCRATCH = BASE - 32;
@@ -685,7 +685,7 @@ export class Programs {
         this.#chase([file.inode]),
         move(r9, r8),
         this.#chase([file.superBlock, file.magic]),
-        jump32(r8, "!=", NSFS_MAGIC, "end"),
+        jump32(r8, "!=", MAGIC.NSFS, "end"),
         move(r8, r9),
         common.type !== null
           ? this.#chase([file.private, common.type])

@@ -3,6 +3,7 @@
 // A wake-up for each record costs whoever writes it more than the record. So when wake-ups follow each other too fast,
 // writers are told to leave them, and a timer of a millisecond takes their place, until it has found nothing for a while.
 
+import { CLOCK, O } from "../../../ffi/core/consts.ts";
 import { EPOLL, Epoll } from "../../../ffi/sys/epoll.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { Block, quick } from "../../../ffi/core/quick.ts";
@@ -10,9 +11,6 @@ import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { out, self } from "../../../ffi/core/task.ts";
 import { check } from "../../../ffi/core/errno.ts";
 
-const CLOCK_MONOTONIC = 1;
-const TFD_NONBLOCK = 0o4000;
-const TFD_CLOEXEC = 0o2000000;
 const BPF_RB_NO_WAKEUP = 1;
 /** Milliseconds between two looks by the clock, and between two wake-ups that are close. */
 const TICK = 1;
@@ -51,7 +49,7 @@ export class RingClock implements Disposable {
     this.#wake = wake;
     let timer: Fd | undefined;
     try {
-      timer = this.#timer = self.open("timerfd_create", CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+      timer = this.#timer = self.open("timerfd_create", CLOCK.MONOTONIC, O.NONBLOCK | O.CLOEXEC);
       this.#epoll.add(ring, EPOLL.IN, 0, 0);
       this.#epoll.add(timer, EPOLL.IN, 1, 0);
     } catch (error) {

@@ -1,9 +1,9 @@
 // The kernel's clocks, and how their times are written.
 
+import { CLOCK } from "../../../ffi/core/consts.ts";
 import { Block, quick } from "../../../ffi/core/quick.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 
-const CLOCK = { REALTIME: 0, MONOTONIC: 1, BOOTTIME: 7 } as const;
 const SECOND = 1_000_000_000n;
 const NR = syscallNumber("clock_gettime");
 

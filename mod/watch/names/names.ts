@@ -15,7 +15,7 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { Handles } from "../../../ffi/sys/handle.ts";
 import { IN, Inotify, type InotifyEvent } from "../../../ffi/sys/inotify.ts";
 import { cString } from "../../../ffi/core/memory.ts";
-import { O } from "../../../ffi/core/consts.ts";
+import { MAGIC, O } from "../../../ffi/core/consts.ts";
 import { open, read } from "../../../ffi/sys/file.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
@@ -43,7 +43,6 @@ export interface NameChange extends Omit<Name, "inum"> {
 
 /** Where ip-netns(8) has its names; other directories are known once a namespace is mounted there. */
 const DIRECTORY = "/run/netns";
-const NSFS_MAGIC = 0x6e736673;
 
 function keyOf({ path, type, inum }: Omit<Name, "id">): string {
   return `${type} ${inum} ${path}`;
@@ -173,7 +172,7 @@ export class Names implements Disposable {
   #identify(id: bigint): Name | null | undefined {
     const stat = statMount(id);
     if (!stat) return undefined;
-    const namespace = stat.magic === NSFS_MAGIC ? parseNamespaceRoot(stat.root) : null;
+    const namespace = stat.magic === MAGIC.NSFS ? parseNamespaceRoot(stat.root) : null;
     return namespace && { path: stat.point, ...namespace, id: this.#idOf(stat.point, namespace.inum) };
   }
 

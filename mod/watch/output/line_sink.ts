@@ -4,9 +4,10 @@
 // description of our own that can be non-blocking without changing everybody else's; where that is refused, at most so
 // much is written at once as a pipe that can be written to has room for.
 
-import { O, POLL } from "../../../ffi/core/consts.ts";
+import { O, POLL, S } from "../../../ffi/core/consts.ts";
+import { MSG } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
-import { SysError } from "../../../ffi/core/errno.ts";
+import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { Block, quick } from "../../../ffi/core/quick.ts";
 import { open } from "../../../ffi/sys/file.ts";
@@ -17,17 +18,11 @@ import { self } from "../../../ffi/core/task.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
 import type { EventSink, WatchEvent } from "../facts/watch_event.ts";
 
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
-const S_IFSOCK = 0o140000;
 /** Bytes that a pipe which can be written to takes for sure (PIPE_BUF). */
 const SURE = 4096;
 /** Bytes that wait for the reader at most, but for one turn's. */
 const LIMIT = 4 << 20;
 const SIZE = 1 << 20;
-const E = { INTR: -4, AGAIN: -11, PIPE: -32, CONNRESET: -104 } as const;
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 
 /** How a descriptor is written to. */
 type Manner = "plain" | "careful" | "socket";
@@ -71,9 +66,9 @@ export class LineSink implements EventSink, Disposable {
     this.#onRoom = onRoom;
     this.#onGone = onGone;
     this.#owned = null;
-    const kind = stat(self, fd).mode & S_IFMT;
-    this.#manner = kind === S_IFSOCK ? "socket" : "plain";
-    if (kind !== S_IFREG && kind !== S_IFSOCK) {
+    const kind = stat(self, fd).mode & S.IFMT;
+    this.#manner = kind === S.IFSOCK ? "socket" : "plain";
+    if (kind !== S.IFREG && kind !== S.IFSOCK) {
       try {
         this.#owned = open(self, `/proc/self/fd/${fd.number}`, O.WRONLY | O.NONBLOCK | O.NOCTTY);
       } catch (error) {
@@ -82,7 +77,7 @@ export class LineSink implements EventSink, Disposable {
       }
     }
     this.#fd = this.#owned ?? fd;
-    if (kind === S_IFREG) return;
+    if (kind === S.IFREG) return;
     try {
       // Errors are told of in any case.
       this.#watched = reactor.watch(this.#fd, 0, (events) => this.#ready(events));
@@ -151,9 +146,9 @@ export class LineSink implements EventSink, Disposable {
         continue;
       }
       const n = this.#some(first.block.at + this.#at, left);
-      if (n === E.INTR) continue;
-      if (n === E.AGAIN) break;
-      if (n === E.PIPE || n === E.CONNRESET) return this.#end();
+      if (n === -E.EINTR) continue;
+      if (n === -E.EAGAIN) break;
+      if (n === -E.EPIPE || n === -E.ECONNRESET) return this.#end();
       if (n < 0) throw new SysError("write", -n);
       this.#at += n;
       this.#waiting -= n;
@@ -164,11 +159,11 @@ export class LineSink implements EventSink, Disposable {
   #some(at: number, length: number): number {
     switch (this.#manner) {
       case "socket": {
-        const n = this.#quick(this.#sendto, this.#fd.number, at, length, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+        const n = this.#quick(this.#sendto, this.#fd.number, at, length, MSG.DONTWAIT | MSG.NOSIGNAL, 0, 0);
         return n;
       }
       case "careful":
-        if (((poll([{ fd: this.#fd, events: POLL.OUT }], 0)[0] ?? 0) & (POLL.OUT | POLL.ERR)) === 0) return E.AGAIN;
+        if (((poll([{ fd: this.#fd, events: POLL.OUT }], 0)[0] ?? 0) & (POLL.OUT | POLL.ERR)) === 0) return -E.EAGAIN;
         return this.#quick(this.#write, this.#fd.number, at, Math.min(length, SURE), 0, 0, 0);
       case "plain":
         return this.#quick(this.#write, this.#fd.number, at, length, 0, 0, 0);

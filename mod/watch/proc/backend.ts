@@ -6,33 +6,32 @@
 // namespaces are read whenever something is heard of it, those of a parent before the child's, so that a change gets its
 // place before the fork; and all of them now and then.
 
-import { SysError } from "../../../ffi/core/errno.ts";
+import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { POLL } from "../../../ffi/core/consts.ts";
 import { Block, quick } from "../../../ffi/core/quick.ts";
+import { AF, NETLINK, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { poll } from "../../../ffi/sys/poll.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { monotonic, suspended } from "../facts/clock.ts";
-import { decodeProcEvents, encodeRequest, Gaps, PROC_CN, PROC_EVENT, type ProcEvent } from "./connector.ts";
+import {
+  CN_IDX_PROC,
+  decodeProcEvents,
+  encodeRequest,
+  Gaps,
+  PROC_CN,
+  PROC_EVENT,
+  type ProcEvent,
+} from "./connector.ts";
 import { type Backend, capabilitiesOf, type Fact, type Filter, type Task } from "../facts/contract.ts";
 import { type Entry, ProcTable } from "./table.ts";
 
-const AF_NETLINK = 16;
-const SOCK_DGRAM = 2;
-const SOCK_FLAGS = 0o2004000; // NONBLOCK, CLOEXEC
-const NETLINK_CONNECTOR = 11;
-const CN_IDX_PROC = 1;
-const SOL_SOCKET = 1;
-const SO = { RCVBUF: 8, RCVBUFFORCE: 33 } as const;
 /** Bytes of messages that may wait: some 40,000. */
 const BUFFER = 32 << 20;
 /** Milliseconds for the kernel to answer. */
 const PATIENCE = 200;
-const ENOBUFS = 105;
-const EAGAIN = 11;
-const EINTR = 4;
 /** Messages taken at once. */
 const BATCH = 2048;
 /** Tasks whose namespaces are read again at once. */
@@ -74,7 +73,7 @@ export class ProcBackend implements Backend {
     const none = () => ["it needs CONFIG_PROC_EVENTS"];
     this.fd = attempt(
       what,
-      () => self.open("socket", AF_NETLINK, SOCK_DGRAM | SOCK_FLAGS, NETLINK_CONNECTOR),
+      () => self.open("socket", AF.NETLINK, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, NETLINK.CONNECTOR),
       none,
     );
     try {
@@ -84,7 +83,7 @@ export class ProcBackend implements Backend {
       }
       const address = new Uint8Array(12);
       const view = new DataView(address.buffer);
-      view.setUint16(0, AF_NETLINK, true);
+      view.setUint16(0, AF.NETLINK, true);
       view.setUint32(8, CN_IDX_PROC, true);
       attempt(what, () => call(self, "bind", this.fd, address, address.length), none);
       call(self, "getsockname", this.fd, out(address), out(new Uint8Array([12, 0, 0, 0])));
@@ -138,9 +137,9 @@ export class ProcBackend implements Backend {
     for (let i = 0; i < BATCH; i++) {
       this.#fromSize.view.setUint32(0, 12, true);
       const n = this.#quick(this.#nr, this.fd.number, at, bytes.length, 0, this.#from.at, this.#fromSize.at);
-      if (n === -EAGAIN) return false;
-      if (n === -EINTR) continue;
-      if (n === -ENOBUFS) {
+      if (n === -E.EAGAIN) return false;
+      if (n === -E.EINTR) continue;
+      if (n === -E.ENOBUFS) {
         // The numbers will tell how many; but perhaps much later.
         this.#lost++;
         this.#owed++;

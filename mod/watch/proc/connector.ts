@@ -1,5 +1,7 @@
 // The kernel's messages about processes, by its connector over netlink: a codec without syscalls (linux/cn_proc.h).
 
+import { NLMSG, NLMSG_HEADER } from "../../netlink/message.ts";
+
 /** What is told. */
 export const PROC_EVENT = {
   NONE: 0,
@@ -10,11 +12,9 @@ export const PROC_EVENT = {
   EXIT: 0x80000000,
 } as const;
 
-const NLMSG_HEADER = 16;
-const NLMSG_DONE = 3;
 /** `struct cn_msg`: {u32 idx, u32 val, u32 seq, u32 ack, u16 length, u16 flags}. */
 const CN_HEADER = 20;
-const CN_IDX_PROC = 1;
+export const CN_IDX_PROC = 1;
 const CN_VAL_PROC = 1;
 /** Of `struct proc_event`: {u32 what, u32 cpu, u64 time}, then what depends on `what`. */
 const EVENT_HEADER = 16;
@@ -41,7 +41,7 @@ export function encodeRequest(operation: number, pid: number): Uint8Array {
   const bytes = new Uint8Array(NLMSG_HEADER + CN_HEADER + 4);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, bytes.length, true);
-  view.setUint16(4, NLMSG_DONE, true);
+  view.setUint16(4, NLMSG.DONE, true);
   view.setUint32(12, pid, true);
   view.setUint32(NLMSG_HEADER, CN_IDX_PROC, true);
   view.setUint32(NLMSG_HEADER + 4, CN_VAL_PROC, true);

@@ -4,6 +4,7 @@
 // that is never used again takes a second, slower call, so it is asked for only where the number is not the one that was
 // known of the task (or of the task it comes from), whose namespace lives, so that its number cannot have been used again.
 
+import { E } from "../../../ffi/core/errno.ts";
 import { Handles } from "../../../ffi/sys/handle.ts";
 import { AT_FDCWD, O } from "../../../ffi/core/consts.ts";
 import { Block, quick } from "../../../ffi/core/quick.ts";
@@ -11,7 +12,6 @@ import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { type Slot, SLOTS, type Task } from "../facts/contract.ts";
 
-const E = { NOENT: -2, SRCH: -3, ACCES: -13, PERM: -1 } as const;
 /** Nanoseconds of a tick of /proc/PID/stat, which is 1/100 s for every program on these architectures. */
 const TICK = 10_000_000n;
 const PF_KTHREAD = 0x200000;
@@ -112,7 +112,7 @@ export class ProcReader {
   denies(pid: number): boolean {
     this.#setPath(`/proc/${pid}/ns/mnt`);
     const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, this.#path.at, this.#buffer.at, 64, 0, 0);
-    return n === E.ACCES || n === E.PERM;
+    return n === -E.EACCES || n === -E.EPERM;
   }
 
   /** The target of a symbolic link; null if it cannot be read. */
@@ -194,8 +194,8 @@ export class ProcReader {
       const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, at, this.#buffer.at, 64, 0, 0);
       if (n < 0) {
         // There is no namespace for children yet while it has had no process; one of this kind may not be compiled in.
-        if (n === E.NOENT && i > 0) continue;
-        if (n === E.ACCES || n === E.PERM) denied = true;
+        if (n === -E.ENOENT && i > 0) continue;
+        if (n === -E.EACCES || n === -E.EPERM) denied = true;
         if (denied) break;
         return "gone";
       }
@@ -227,7 +227,7 @@ export class ProcReader {
     if (!this.#hasIds) return { inum, id: null };
     const { bytes } = this.#path;
     const fields = this.#handles.read(bytes.subarray(0, bytes.indexOf(0) + 1));
-    if (fields === -95) this.#hasIds = false; // EOPNOTSUPP
+    if (fields === -E.EOPNOTSUPP) this.#hasIds = false;
     if (typeof fields !== "object") return { inum, id: null };
     const identity = { inum: fields.inum, id: `${fields.id}` };
     this.#met?.set(inum, identity);

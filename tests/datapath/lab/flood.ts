@@ -1,8 +1,9 @@
 // Many flows at once: `serve ADDRESS PORT` echoes TCP and UDP; `flows tcp|udp ADDRESS PORT COUNT` opens that many, has each
 // echo once, waits for a line on standard input, and has each echo again. Raw sockets on one reactor: Deno's own cost more.
 
-import { bind, connect, E, receiveAt, sendAt, socket } from "../../../ffi/net/socket.ts";
-import { MSG, SOCK } from "../../../ffi/net/constants.ts";
+import { E } from "../../../ffi/core/errno.ts";
+import { bind, connect, receiveAt, sendAt, socket } from "../../../ffi/net/socket.ts";
+import { MSG, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { Block } from "../../../ffi/core/quick.ts";
@@ -18,7 +19,7 @@ const memory = new Block(65536);
 function serve(address: string, port: number): void {
   const target = words(parseIp(address)!);
   const listener = socket(target.family, SOCK.STREAM);
-  call(self, "setsockopt", listener, 1, 2, new Uint8Array([1, 0, 0, 0]), 4);
+  call(self, "setsockopt", listener, SOL_SOCKET, SO.REUSEADDR, new Uint8Array([1, 0, 0, 0]), 4);
   if (bind(listener, target, port) < 0) throw new Error("bind");
   call(self, "listen", listener, 4096);
   reactor.watch(new Fd(listener), EPOLL.IN, () => {
@@ -29,7 +30,7 @@ function serve(address: string, port: number): void {
       const watched = reactor.watch(fd, EPOLL.IN, () => {
         const n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
         if (n > 0) sendAt(s, memory.at, n, MSG.DONTWAIT | MSG.NOSIGNAL);
-        else if (n !== E.AGAIN) {
+        else if (n !== -E.EAGAIN) {
           fd.close();
           watched.remove();
         }
@@ -37,7 +38,7 @@ function serve(address: string, port: number): void {
     }
   });
   const datagrams = socket(target.family, SOCK.DGRAM);
-  call(self, "setsockopt", datagrams, 1, 8, new Uint8Array([0, 0, 32, 0]), 4);
+  call(self, "setsockopt", datagrams, SOL_SOCKET, SO.RCVBUF, new Uint8Array([0, 0, 32, 0]), 4);
   if (bind(datagrams, target, port) < 0) throw new Error("bind");
   const from = new Uint8Array(28);
   const data = new Uint8Array(2048);
@@ -81,7 +82,7 @@ function flows(kind: string, address: string, port: number, count: number): void
     const s = socket(target.family, type);
     if (s < 0) return note(`socket ${s}`);
     const error = connect(s, target, port);
-    if (error < 0 && error !== E.INPROGRESS) return note(`connect ${error}`);
+    if (error < 0 && error !== -E.EINPROGRESS) return note(`connect ${error}`);
     sockets.push(s);
     waiting.add(s);
     let connected = kind === "udp";
@@ -92,7 +93,7 @@ function flows(kind: string, address: string, port: number, count: number): void
         ask(s);
       }
       const n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
-      if (n === E.AGAIN) return;
+      if (n === -E.EAGAIN) return;
       if (n === 8 && memory.view.getUint32(0) === s && memory.view.getUint32(4) === round) note(`echo ${round}`);
       else {
         note(n < 0 ? `error ${n}` : n === 0 ? "end" : "wrong echo");

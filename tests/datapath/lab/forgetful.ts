@@ -1,6 +1,7 @@
 // Executes a command on a kernel that does not remember how far a TCP socket was peeked at, as Linux before 6.9: a filter
 // (seccomp(2)) refuses SO_PEEK_OFF.
 
+import { E } from "../../../ffi/core/errno.ts";
 import { exec } from "../../../ffi/sys/process.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { address } from "../../../ffi/core/memory.ts";
@@ -8,7 +9,6 @@ import { call, self } from "../../../ffi/core/task.ts";
 import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 
 const SECCOMP_SET_MODE_FILTER = 1;
-const EOPNOTSUPP = 95;
 /** Offsets in `struct seccomp_data`. */
 const AT = { NR: 0, LEVEL: 16 + 8, OPTION: 16 + 16 };
 /** bpf(4): load a word, jump if equal, return. */
@@ -22,7 +22,7 @@ const instructions: [code: number, jumpTrue: number, jumpFalse: number, k: numbe
   [JUMP_EQUAL, 0, 3, SOL_SOCKET],
   [LOAD, 0, 0, AT.OPTION],
   [JUMP_EQUAL, 0, 1, SO.PEEK_OFF],
-  [RETURN, 0, 0, ERRNO | EOPNOTSUPP],
+  [RETURN, 0, 0, ERRNO | E.EOPNOTSUPP],
   [RETURN, 0, 0, ALLOW],
 ];
 const filter = new Uint8Array(8 * instructions.length);

@@ -2,10 +2,8 @@
 
 import { Fd } from "../../../ffi/core/fd.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
+import { AF, SOCK } from "../../../ffi/net/constants.ts";
 
-const AF_PACKET = 17;
-const SOCK_RAW = 3;
-const NONBLOCK = 0o4000;
 const ETH_P_ALL_BE = 0x0300;
 const SOL_PACKET = 263;
 const PACKET_VNET_HDR = 15;
@@ -29,10 +27,10 @@ export interface FrameSocket extends Disposable {
 export function openFrames(name: string, offload = false): FrameSocket {
   const index = Number(Deno.readTextFileSync(`/sys/class/net/${name}/ifindex`));
   const text = Deno.readTextFileSync(`/sys/class/net/${name}/address`).trim();
-  const fd = new Fd(call(self, "socket", AF_PACKET, SOCK_RAW | NONBLOCK, ETH_P_ALL_BE));
+  const fd = new Fd(call(self, "socket", AF.PACKET, SOCK.RAW | SOCK.NONBLOCK, ETH_P_ALL_BE));
   const address = new Uint8Array(20);
   const view = new DataView(address.buffer);
-  view.setUint16(0, AF_PACKET, true);
+  view.setUint16(0, AF.PACKET, true);
   view.setUint16(2, 3);
   view.setInt32(4, index, true);
   call(self, "bind", fd, address, address.length);

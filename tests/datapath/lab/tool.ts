@@ -2,11 +2,11 @@
 // with that of the other one unread ("leave"), or sends a lot, and resets when all of it is acknowledged ("pour"). The other
 // one tells what it is told ("suffer"), or goes on sending until it is told something ("insist"), or begins to read only then ("late") and tells how much there was too.
 
-import { bind, connect, E, receiveAt, resetOnClose, sendAt, socket } from "../../../ffi/net/socket.ts";
+import { bind, connect, receiveAt, resetOnClose, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { MSG, SOCK } from "../../../ffi/net/constants.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { Block } from "../../../ffi/core/quick.ts";
-import { errnoName } from "../../../ffi/core/errno.ts";
+import { E, errnoName } from "../../../ffi/core/errno.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { parseIp } from "../../../mod/inet/ip.ts";
 import { words } from "../../../mod/datapath/netif/rules.ts";
@@ -23,7 +23,7 @@ async function connected(): Promise<number> {
   if (side === "connect") {
     while (true) {
       const result = connect(s, target, Number(port));
-      if (result === 0 || result === -106) return s; // EISCONN
+      if (result === 0 || result === -E.EISCONN) return s;
       await pause();
     }
   }
@@ -42,13 +42,13 @@ const fd = new Fd(s);
 if (role === "abort") {
   sendAt(s, memory.at, 1, MSG.NOSIGNAL);
   // The other one's byte must have arrived, or there is nothing to reset yet.
-  while (receiveAt(s, memory.at, 1, MSG.DONTWAIT) === E.AGAIN) await pause();
+  while (receiveAt(s, memory.at, 1, MSG.DONTWAIT) === -E.EAGAIN) await pause();
   resetOnClose(s);
   fd.close();
   console.log("aborted");
 } else if (role === "leave") {
   sendAt(s, memory.at, 1, MSG.NOSIGNAL);
-  while (receiveAt(s, memory.at, 1, MSG.PEEK | MSG.DONTWAIT) === E.AGAIN) await pause();
+  while (receiveAt(s, memory.at, 1, MSG.PEEK | MSG.DONTWAIT) === -E.EAGAIN) await pause();
   fd.close();
   console.log("left");
 } else if (role === "pour") {
@@ -67,8 +67,8 @@ if (role === "abort") {
   console.log("poured");
 } else if (role === "insist") {
   console.log("connected");
-  let n: number = E.AGAIN;
-  while (n === E.AGAIN) {
+  let n: number = -E.EAGAIN;
+  while (n === -E.EAGAIN) {
     sendAt(s, memory.at, 1, MSG.DONTWAIT | MSG.NOSIGNAL);
     await pause();
     n = receiveAt(s, memory.at, 1, MSG.DONTWAIT);
@@ -79,18 +79,18 @@ if (role === "abort") {
   Deno.stdin.readSync(new Uint8Array(1));
   let total = 0;
   let n = 1;
-  while (n > 0 || n === E.AGAIN) {
+  while (n > 0 || n === -E.EAGAIN) {
     n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
     if (n > 0) total += n;
-    if (n === E.AGAIN) await pause();
+    if (n === -E.EAGAIN) await pause();
   }
   console.log(total === POURED ? "all" : `${total} bytes`, n === 0 ? "end" : errnoName(-n));
 } else {
   sendAt(s, memory.at, 1, MSG.NOSIGNAL);
   let n = 1;
-  while (n > 0 || n === E.AGAIN) {
+  while (n > 0 || n === -E.EAGAIN) {
     n = receiveAt(s, memory.at, 1, MSG.DONTWAIT);
-    if (n === E.AGAIN) await pause();
+    if (n === -E.EAGAIN) await pause();
   }
   console.log(n === 0 ? "end" : errnoName(-n));
 }
