@@ -126,6 +126,44 @@ export function summarise(figures: readonly number[]): Summary | null {
   return { min: sorted[0]!, lower: at(0.25), median: at(0.5), upper: at(0.75) };
 }
 
+/** How a series compares with another one that was measured in turn with it. */
+export interface PairedRatio {
+  /** Geometric mean of the pairs' ratios. */
+  readonly mean: number;
+  /** Ends of its 95 % interval. */
+  readonly low: number;
+  readonly high: number;
+  readonly pairs: number;
+}
+
+/**
+ * Compares two series pair by pair: the geometric mean of the ratios, and its 95 % interval (normal approximation).
+ *
+ * @example
+ * ```ts
+ * import { pairedRatio } from "./harness.ts";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * const { mean, low, high } = pairedRatio([2, 4, 6, 8], [1, 2, 3, 4])!;
+ * for (const figure of [mean, low, high]) assertAlmostEquals(figure, 2);
+ * ```
+ *
+ * @param figures One series, in the order of measuring.
+ * @param others The other one, in the same order.
+ * @returns The ratio of the first to the second, or null below three pairs.
+ */
+export function pairedRatio(figures: readonly number[], others: readonly number[]): PairedRatio | null {
+  const logs = figures.slice(0, others.length).map((figure, i) => Math.log(figure / others[i]!)).filter(
+    Number.isFinite,
+  );
+  const pairs = logs.length;
+  if (pairs < 3) return null;
+  const mean = logs.reduce((sum, log) => sum + log) / pairs;
+  const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (pairs - 1);
+  const margin = 1.96 * Math.sqrt(variance / pairs);
+  return { mean: Math.exp(mean), low: Math.exp(mean - margin), high: Math.exp(mean + margin), pairs };
+}
+
 /** What a contest has given. */
 export class Outcome {
   /** The contestants in their order. */

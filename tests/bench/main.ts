@@ -1,4 +1,4 @@
-// Measures penne beside its peers: `deno task bench [--rounds N] [--json FILE] [GROUP...]`.
+// Measures penne beside its peers, or an earlier build of itself: `deno task bench [--rounds N] [--json FILE] [GROUP...]`.
 //
 // Figures depend on the machine, and on its mood; what to look at are the ratios and differences. Needs a C compiler;
 // peers that are not installed are left out. Run as root it measures programs that are for anybody as the test user.
@@ -57,13 +57,30 @@ const GROUPS: Readonly<Record<string, Group>> = {
   },
 };
 
+/** Groups that compare with an earlier build, by `--before`. */
+const BEFORE_GROUPS: Readonly<Record<string, (before: string) => Group>> = {
+  "before-start": (before) => ({
+    title: "Starts beside those of an earlier build",
+    open: async () => await (await import("./before.ts")).openStartBefore(before),
+  }),
+  "before-network": (before) => ({
+    title: "The data path beside that of an earlier build",
+    open: async () => await (await import("./before.ts")).openNetworkBefore(before),
+  }),
+  "before-storm": (before) => ({
+    title: "Storms beside those that an earlier build watches",
+    open: async () => await (await import("./before.ts")).openStormBefore(before),
+  }),
+};
+
 const DEFAULT_ROUNDS = 30;
 
 const USAGE = [
-  "usage: deno task bench [--rounds N] [--json FILE] [GROUP...]",
+  "usage: deno task bench [--rounds N] [--json FILE] [--before FILE] [GROUP...]",
   "",
   `  --rounds N   measurements of each contestant (${DEFAULT_ROUNDS})`,
   "  --json FILE  write all figures to FILE too",
+  "  --before FILE  compare with an earlier build of penne: groups before-start, before-network, before-storm",
   "",
   "Groups, all by default:",
   ...Object.entries(GROUPS).map(([name, { title }]) => `  ${name.padEnd(13)}  ${title}`),
@@ -103,9 +120,9 @@ async function runGroup(name: string, group: Group, rounds: number): Promise<Ret
 }
 
 async function main(): Promise<number> {
-  const known = ["rounds", "json", "help"];
-  const options = parseArgs(Deno.args, { string: ["rounds", "json"], boolean: ["help"] });
-  const { json, rounds: wanted = `${DEFAULT_ROUNDS}` } = options;
+  const known = ["rounds", "json", "before", "help"];
+  const options = parseArgs(Deno.args, { string: ["rounds", "json", "before"], boolean: ["help"] });
+  const { json, before, rounds: wanted = `${DEFAULT_ROUNDS}` } = options;
   if (options.help) {
     console.log(USAGE.join("\n"));
     return 0;
@@ -113,8 +130,12 @@ async function main(): Promise<number> {
   const unknown = Object.keys(options).find((name) => name !== "_" && !known.includes(name));
   if (unknown !== undefined) refuse(`there is no option ${unknown}`);
   if (!/^[1-9]\d{0,4}$/.test(`${wanted}`)) refuse(`"${wanted}" is no number of rounds`);
-  const names = options._.length ? options._.map(String) : Object.keys(GROUPS);
-  const stranger = names.find((name) => !Object.hasOwn(GROUPS, name));
+  const compared = typeof before === "string"
+    ? Object.fromEntries(Object.entries(BEFORE_GROUPS).map(([name, group]) => [name, group(before)]))
+    : null;
+  const groupsByName = compared ?? GROUPS;
+  const names = options._.length ? options._.map(String) : Object.keys(groupsByName);
+  const stranger = names.find((name) => !Object.hasOwn(groupsByName, name));
   if (stranger !== undefined) refuse(`there is no group "${stranger}"`);
 
   const rounds = Number(wanted);
@@ -125,7 +146,7 @@ async function main(): Promise<number> {
   let failed = false;
   for (const name of names) {
     try {
-      groups.push(await runGroup(name, GROUPS[name]!, rounds));
+      groups.push(await runGroup(name, groupsByName[name]!, rounds));
     } catch (error) {
       // One group that cannot be set up does not take the others with it.
       console.error(`bench: ${name}: ${error instanceof Error ? error.message : error}`);

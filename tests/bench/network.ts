@@ -6,7 +6,7 @@
 
 import { type Network, openPath, PEER4 } from "../datapath/lab/network.ts";
 import { TEST_USER } from "../lib/helpers.ts";
-import { type Contest, type Contestant, type Outcome, type Sample, summarise } from "./harness.ts";
+import { type Contest, type Contestant, type Metric, type Outcome, type Sample, summarise } from "./harness.ts";
 import { PENNE_BINARY, Workshop } from "./workshop.ts";
 
 const PENNE = "penne";
@@ -54,26 +54,43 @@ async function findProcess(child: Deno.ChildProcess, name: string): Promise<numb
   throw new Error(`${name} has not started`);
 }
 
-/** How each serves the namespace of a process. */
-function commandLine(name: string, mtu: number, pid: number, penne: string): string[] {
-  const none = ["-t", "-u", "-T", "-U"].flatMap((option) => [option, "none"]);
-  switch (name) {
-    case PENNE:
-      return [penne, "attach", "-m", `${mtu}`, `${pid}`];
-    case "pasta":
-      return ["pasta", "--config-net", "-f", "-m", `${mtu}`, "--no-map-gw", ...none, `${pid}`];
-    default:
-      return ["slirp4netns", "-c", "-m", `${mtu}`, `${pid}`, "tap0"];
-  }
+/** A program that serves the namespace of a process. */
+export interface Server {
+  readonly name: string;
+  /** How its process is called, from the beginning. */
+  readonly comm: string;
+  /** Its command line for a PID. */
+  argv(mtu: number, pid: number): string[];
 }
 
-/** Starts a contestant for a namespace of its own. */
-async function openEntry(network: Network, name: string, mtu: number, penne: string): Promise<Entry> {
+/** penne, from a binary. */
+export function penneServer(name: string, binary: string): Server {
+  const comm = binary.slice(binary.lastIndexOf("/") + 1);
+  return { name, comm, argv: (mtu, pid) => [binary, "attach", "-m", `${mtu}`, `${pid}`] };
+}
+
+const NO_PORTS = ["-t", "-u", "-T", "-U"].flatMap((option) => [option, "none"]);
+const OTHERS: readonly Server[] = [
+  {
+    name: "pasta",
+    // pasta is passt under another name, and then its variant for the processor.
+    comm: "passt",
+    argv: (mtu, pid) => ["pasta", "--config-net", "-f", "-m", `${mtu}`, "--no-map-gw", ...NO_PORTS, `${pid}`],
+  },
+  {
+    name: "slirp4netns",
+    comm: "slirp4netns",
+    argv: (mtu, pid) => ["slirp4netns", "-c", "-m", `${mtu}`, `${pid}`, "tap0"],
+  },
+];
+
+/** Starts a server for a namespace of its own. */
+async function openEntry(network: Network, server: Server, mtu: number): Promise<Entry> {
+  const { name, comm } = server;
   const holder = network.spawn(network.host, [...asUser, "unshare", "-Urn", "sleep", "3600"]);
   await findProcess(holder, "sleep");
-  const child = network.spawn(network.host, [...asUser, ...commandLine(name, mtu, holder.pid, penne)], { cwd: "/" });
-  // pasta is passt under another name, and then its variant for the processor.
-  const pid = await findProcess(child, name === "pasta" ? "passt" : name);
+  const child = network.spawn(network.host, [...asUser, ...server.argv(mtu, holder.pid)], { cwd: "/" });
+  const pid = await findProcess(child, comm);
   const inside = ["nsenter", "-t", `${holder.pid}`, "-U", "-n", "--preserve-credentials", "--"];
   for (let tries = 0; tries < 200; tries++) {
     const { success, stdout } = await new Deno.Command(inside[0]!, {
@@ -115,15 +132,46 @@ async function iperf(
   return { rate: bits / 1e9, cost: used / (bytes / 1e9) };
 }
 
+/** What is measured of every server. */
+export const METRICS: readonly Metric[] = [
+  { name: "up", title: "TCP from inside", unit: "Gbit/s" },
+  { name: "down", title: "TCP to inside", unit: "Gbit/s" },
+  { name: "udp", title: "UDP from inside, 1400 bytes", unit: "Gbit/s" },
+  { name: "rr", title: "request and response", unit: "µs", digits: 1 },
+  { name: "crr", title: "connection, request and response", unit: "µs", digits: 1 },
+  { name: "upCost", title: "processor time for a GB from inside", unit: "s" },
+  { name: "downCost", title: "processor time for a GB to inside", unit: "s" },
+  { name: "memory", title: "private memory", unit: "MB", digits: 1 },
+];
+
 /**
- * Sets up the contest at one MTU.
+ * Sets up the contest of penne and its peers.
  *
  * @param mtu The MTU inside.
  * @param delay Milliseconds that a relay between host and peer holds packets for, each way.
  * @returns The contest.
  */
-export async function openNetwork(mtu: number, delay = 0): Promise<Contest> {
+export function openNetwork(mtu: number, delay = 0): Promise<Contest> {
   const workshop = new Workshop();
+  const servers = [penneServer(PENNE, workshop.install(PENNE_BINARY, PENNE)), ...OTHERS];
+  return openServers(workshop, servers, { mtu, delay, direct: true }, (outcome) => conclude(outcome, mtu));
+}
+
+/**
+ * Sets up a contest of any servers.
+ *
+ * @param workshop Where their programs are; disposed of with the contest.
+ * @param servers The servers; the first one is the baseline.
+ * @param options As of {@linkcode openNetwork}; `direct` adds the host itself.
+ * @param conclude Draws the conclusions.
+ * @returns The contest.
+ */
+export async function openServers(
+  workshop: Workshop,
+  servers: readonly Server[],
+  { mtu, delay, direct }: { mtu: number; delay: number; direct: boolean },
+  conclude: (outcome: Outcome) => string[],
+): Promise<Contest> {
   const rr = await workshop.compile("rr");
   const relay = { where: "outside", delay, jitter: 0, loss: 0, repeat: 0 } as const;
   const network = await openPath(delay > 0 ? { mtu, relay } : { mtu });
@@ -135,15 +183,15 @@ export async function openNetwork(mtu: number, delay = 0): Promise<Contest> {
     network.spawn(network.peer, ["iperf3", "-s"]);
     for (let i = 0; i < RR_PORTS; i++) network.spawn(network.peer, [rr, "server", `${RR_PORT + i}`]);
     await network.must(network.host, ["sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535"]);
-    const entries: Entry[] = [{ name: DIRECT, inside: ["ip", "netns", "exec", network.host], pid: null }];
-    const penne = workshop.install(PENNE_BINARY, PENNE);
+    const entries: Entry[] = [];
+    if (direct) entries.push({ name: DIRECT, inside: ["ip", "netns", "exec", network.host], pid: null });
     const missing: Contestant[] = [];
-    for (const name of [PENNE, ...PEERS]) {
+    for (const server of servers) {
       try {
-        entries.push(await openEntry(network, name, mtu, penne));
+        entries.push(await openEntry(network, server, mtu));
       } catch (error) {
         missing.push({
-          name,
+          name: server.name,
           measure: () => {
             throw error;
           },
@@ -170,16 +218,7 @@ export async function openNetwork(mtu: number, delay = 0): Promise<Contest> {
           2 * delay
         } ms to and fro, to ${PEER4}; each serves a namespace of ${TEST_USER}'s, as that user`,
       ],
-      metrics: [
-        { name: "up", title: "TCP from inside", unit: "Gbit/s" },
-        { name: "down", title: "TCP to inside", unit: "Gbit/s" },
-        { name: "udp", title: "UDP from inside, 1400 bytes", unit: "Gbit/s" },
-        { name: "rr", title: "request and response", unit: "µs", digits: 1 },
-        { name: "crr", title: "connection, request and response", unit: "µs", digits: 1 },
-        { name: "upCost", title: "processor time for a GB from inside", unit: "s" },
-        { name: "downCost", title: "processor time for a GB to inside", unit: "s" },
-        { name: "memory", title: "memory of its own", unit: "MB", digits: 1 },
-      ],
+      metrics: METRICS,
       contestants: [
         ...entries.map((entry) => ({
           name: entry.name,
@@ -187,9 +226,9 @@ export async function openNetwork(mtu: number, delay = 0): Promise<Contest> {
         })),
         ...missing,
       ],
-      baseline: PENNE,
+      baseline: servers[0]!.name,
       warmUp: 1,
-      conclude: (outcome) => conclude(outcome, mtu),
+      conclude,
       [Symbol.asyncDispose]: dispose,
     };
   } catch (error) {

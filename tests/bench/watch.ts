@@ -12,7 +12,7 @@ import { PENNE_BINARY, runTool, Workshop } from "./workshop.ts";
 const GOAL = { latency: 2, start: 150, net: 5 } as const;
 /** Events of the slow stream, and its rate a second; events of each storm. */
 const STREAM = { count: 300, rate: 200 } as const;
-const STORM = { net: 300, uts: 50_000 } as const;
+export const STORM = { net: 300, uts: 50_000 } as const;
 /** Events of the fastest storm, lower rates to be tried, and seconds of those trials, and of that at half the rate. */
 const RATE = {
   count: 1_000_000,
@@ -310,12 +310,12 @@ class Arena {
 }
 
 /** Sets the helpers up. */
-async function openArena(): Promise<{ workshop: Workshop; arena: Arena; penne: string }> {
+export async function openArena(): Promise<{ workshop: Workshop; arena: Arena }> {
   if (Deno.uid() !== 0) throw new Error("only root may watch everything");
   const workshop = new Workshop();
   try {
     const arena = new Arena(workshop, await workshop.compile("storm"), await workshop.compile("stamp"));
-    return { workshop, arena, penne: workshop.install(PENNE_BINARY, "penne") };
+    return { workshop, arena };
   } catch (error) {
     workshop[Symbol.dispose]();
     throw error;
@@ -328,7 +328,8 @@ async function openArena(): Promise<{ workshop: Workshop; arena: Arena; penne: s
  * @returns The contest.
  */
 export async function openWatch(): Promise<Contest> {
-  const { workshop, arena, penne } = await openArena();
+  const { workshop, arena } = await openArena();
+  const penne = workshop.install(PENNE_BINARY, "penne");
   const watchers: Watcher[] = [
     ...BACKENDS.map((backend) => ({
       name: `penne ${backend}`,
@@ -390,7 +391,8 @@ export async function openWatch(): Promise<Contest> {
  * @returns The contest.
  */
 export async function openWatchRate(): Promise<Contest> {
-  const { workshop, arena, penne } = await openArena();
+  const { workshop, arena } = await openArena();
+  const penne = workshop.install(PENNE_BINARY, "penne");
   const watcher = { name: "penne ebpf", argv: [penne, "watch", "--backend", "ebpf"], reads: true };
   return {
     conditions: [
