@@ -5,7 +5,7 @@
 // PR_SET_PDEATHSIG, which is bound to a thread and lost when ids change. An agent never acts by itself: at the end of file
 // it ends its children, restores the terminal if it was given one, and exits.
 
-import { CLONE, MAP, PROT, SIG_IGN, SIGNAL } from "../core/consts.ts";
+import { CLONE, MAP, PROT, SIGNAL } from "../core/consts.ts";
 import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { address, cString, keepAlive } from "../core/memory.ts";
@@ -27,6 +27,7 @@ import {
   type RequestHead,
 } from "./wire.ts";
 import { AF, MSG, SCM_RIGHTS, SO, SOCK, SOL_SOCKET } from "../net/constants.ts";
+import { isIgnored, resetSignal } from "../sys/signal.ts";
 
 /** The agent at the other end has died. */
 export class AgentGoneError extends Error {
@@ -91,10 +92,8 @@ let childrenIgnored: boolean | undefined;
  */
 export function waitForChildren(): boolean {
   if (childrenIgnored === undefined) {
-    const action = new BigUint64Array(4);
-    call(self, "rt_sigaction", SIGNAL.CHLD, null, out(new Uint8Array(action.buffer)), 8);
-    childrenIgnored = action[0] === SIG_IGN;
-    if (childrenIgnored) call(self, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(32), null, 8);
+    childrenIgnored = isIgnored(SIGNAL.CHLD);
+    if (childrenIgnored) resetSignal(self, SIGNAL.CHLD);
   }
   return childrenIgnored;
 }

@@ -27,6 +27,9 @@ export const O = {
   PATH: 0o10000000,
 } as const;
 
+/** Restrictions on path resolution, openat2(2). */
+export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
+
 /** Kinds of files, from `st_mode` of stat(2). */
 export const S = { IFMT: 0o170000, IFREG: 0o100000, IFSOCK: 0o140000 } as const;
 

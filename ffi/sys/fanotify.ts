@@ -2,7 +2,6 @@
 
 import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
-import { text } from "../core/memory.ts";
 import { call, out, self } from "../core/task.ts";
 
 /** What has happened to a mount; both after it was moved. */
@@ -104,74 +103,5 @@ export class MountEvents implements Disposable {
   /** Closes it. */
   [Symbol.dispose](): void {
     this.fd.close();
-  }
-}
-
-const STATMOUNT = { SB_BASIC: 1, MNT_ROOT: 8, MNT_POINT: 0x10 } as const;
-/** `struct statmount`, up to its strings. */
-const STRINGS = 512;
-
-/** What a mount is. */
-export interface MountStat {
-  /** Magic number of its file system, as of statfs(2). */
-  readonly magic: number;
-  /** What of the file system is mounted; of a namespace `net:[4026532189]`. */
-  readonly root: string;
-  /** Where, as seen from our root directory. */
-  readonly point: string;
-}
-
-const request = new DataView(new ArrayBuffer(24));
-const answer = new Uint8Array(STRINGS + 2 * 4096 + 2);
-const answerView = new DataView(answer.buffer);
-
-/**
- * Tells about a mount, statmount(2), Linux 6.8.
- *
- * @param id Its id, the one that is never used again.
- * @returns What it is; null if it has gone.
- * @throws {SysError} If it cannot be told.
- */
-export function statMount(id: bigint): MountStat | null {
-  request.setUint32(0, request.byteLength, true);
-  request.setBigUint64(8, id, true);
-  request.setBigUint64(16, BigInt(STATMOUNT.SB_BASIC | STATMOUNT.MNT_ROOT | STATMOUNT.MNT_POINT), true);
-  const n = self.raw("statmount", new Uint8Array(request.buffer), out(answer), answer.length, 0);
-  if (n === -E.ENOENT) return null;
-  if (n < 0) throw new SysError("statmount", -n);
-  const string = (at: number) => text(answer.subarray(STRINGS + answerView.getUint32(at, true)));
-  return { magic: Number(answerView.getBigUint64(24, true)), root: string(104), point: string(108) };
-}
-
-/** In place of a mount: the root of all that are there. */
-const LSMT_ROOT = 0xffffffffffffffffn;
-
-/**
- * The mounts in our mount namespace below our root directory, listmount(2), Linux 6.8.
- *
- * @example
- * ```ts
- * import { listMounts, statMount } from "./fanotify.ts";
- * import { assert } from "@std/assert";
- *
- * const version = Number(Deno.osRelease().split(".", 2).join("."));
- * if (version >= 6.8) assert(listMounts().some((id) => statMount(id)?.point === "/proc"));
- * ```
- *
- * @returns Their ids, the ones that are never used again.
- * @throws {SysError} If they cannot be told.
- */
-export function listMounts(): bigint[] {
-  const ids = new BigUint64Array(1024);
-  const found: bigint[] = [];
-  for (let last = 0n;;) {
-    request.setUint32(0, request.byteLength, true);
-    request.setBigUint64(8, LSMT_ROOT, true);
-    request.setBigUint64(16, last, true);
-    const bytes = new Uint8Array(ids.buffer);
-    const n = call(self, "listmount", new Uint8Array(request.buffer), out(bytes), ids.length, 0);
-    for (let i = 0; i < n; i++) found.push(ids[i]!);
-    if (n < ids.length) return found;
-    last = ids[n - 1]!;
   }
 }

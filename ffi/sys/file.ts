@@ -1,4 +1,4 @@
-// Files: opening, reading and writing them, pipes, symbolic links and mounts.
+// Files: opening, reading and writing them; pipes, symbolic links and directories.
 
 import { AT_FDCWD, O } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
@@ -132,28 +132,6 @@ export function pipe(flags = 0): [Fd, Fd] {
 }
 
 /**
- * Mounts, mount(2).
- *
- * @param task Who mounts, in its mount namespace.
- * @param source What, or null.
- * @param target Where.
- * @param type Kind of file system, or null.
- * @param flags MS_*.
- * @throws {SysError} If it fails.
- */
-export function mount(task: Task, source: string | null, target: string, type: string | null, flags: number): void {
-  call(
-    task,
-    "mount",
-    source === null ? null : cString(source),
-    cString(target),
-    type === null ? null : cString(type),
-    flags,
-    null,
-  );
-}
-
-/**
  * The target of a symbolic link, readlinkat(2).
  *
  * @param task Who reads it.
@@ -165,4 +143,42 @@ export function readLink(task: Task, path: string): string {
   const buffer = new Uint8Array(4096);
   const n = call(task, "readlinkat", AT_FDCWD, cString(path), out(buffer), buffer.length);
   return text(buffer.subarray(0, n));
+}
+
+/**
+ * The names in an open directory, getdents64(2).
+ *
+ * @param directory The directory; reading moves its offset to the end.
+ * @returns The names in the kernel's order, without `.` and `..`.
+ * @throws {SysError} If it cannot be read.
+ */
+export function readDirectory(directory: Fd): string[] {
+  const names: string[] = [];
+  const buffer = new Uint8Array(32768);
+  const view = new DataView(buffer.buffer);
+  for (;;) {
+    const n = call(self, "getdents64", directory, out(buffer), buffer.length);
+    if (n === 0) return names;
+    // struct linux_dirent64: {u64 inode, i64 offset, u16 length, u8 type, name}
+    for (let at = 0; at < n; at += view.getUint16(at + 16, true)) {
+      const name = text(buffer.subarray(at + 19));
+      if (name !== "." && name !== "..") names.push(name);
+    }
+  }
+}
+
+/**
+ * Opens a file in a task with a say about which paths will do, openat2(2).
+ *
+ * @param task The task.
+ * @param directory Where the path begins.
+ * @param path The path.
+ * @param flags O_*.
+ * @param resolve RESOLVE.*.
+ * @returns The task's own descriptor.
+ * @throws {SysError} EXDEV or ELOOP if the path leads where `resolve` forbids.
+ */
+export function openResolved(task: Task, directory: Fd, path: string, flags: number, resolve: number): number {
+  const how = new BigUint64Array([BigInt(flags), 0n, BigInt(resolve)]); // struct open_how: {flags, mode, resolve}
+  return call(task, "openat2", directory, cString(path), new Uint8Array(how.buffer), how.byteLength);
 }

@@ -6,6 +6,7 @@ import { address } from "../core/memory.ts";
 import { waitingSyscall } from "../core/shim.ts";
 import { syscallNumber } from "../core/syscalls.ts";
 import { out, self } from "../core/task.ts";
+import { timespec } from "./clock.ts";
 
 /** What to wait for on one descriptor; see {@linkcode poll}. */
 export interface PollEntry {
@@ -40,7 +41,7 @@ export interface PollEntry {
  */
 export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
   const { bytes, view } = pollSet(entries);
-  const n = self.raw("ppoll", out(bytes), entries.length, pollTimeout(timeout), null, 0);
+  const n = self.raw("ppoll", out(bytes), entries.length, timeout < 0 ? null : timespec(timeout), null, 0);
   if (n !== -E.EINTR) check("ppoll", n);
   return entries.map((_, i) => n > 0 ? view.getInt16(8 * i + 6, true) : 0);
 }
@@ -74,12 +75,4 @@ function pollSet(entries: readonly PollEntry[]): { bytes: Uint8Array; view: Data
     view.setInt16(8 * i + 4, events, true);
   });
   return { bytes, view };
-}
-
-/** `struct timespec` for milliseconds; null for "for ever". */
-function pollTimeout(milliseconds: number): Uint8Array | null {
-  if (milliseconds < 0) return null;
-  const seconds = Math.floor(milliseconds / 1000);
-  const words = new BigInt64Array([BigInt(seconds), BigInt(Math.round((milliseconds - seconds * 1000) * 1e6))]);
-  return new Uint8Array(words.buffer);
 }

@@ -1,11 +1,8 @@
-// Processes: pidfds, signals to them, their ends, their processors, and execve(2).
+// Processes: pidfds, signals to them, their ends and their processors.
 
-import { Agent } from "../agent/agent.ts";
-import { SIG } from "../core/consts.ts";
-import { check, E, SysError } from "../core/errno.ts";
+import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
-import { cString } from "../core/memory.ts";
-import { call, out, pointers, self, type Task } from "../core/task.ts";
+import { out, self, type Task } from "../core/task.ts";
 import { readText } from "./file.ts";
 
 /**
@@ -131,38 +128,4 @@ export function stayOnProcessor(): Affinity | null {
  */
 export function setAffinity(task: Task, affinity: Affinity): void {
   task.raw("sched_setaffinity", 0, affinity.length, affinity);
-}
-
-/** How to execute a program. */
-export interface ExecOptions {
-  /** Blocked signals of the program, bit n-1 for signal n; none by default. */
-  readonly mask?: bigint;
-  /** Called before waiting for the answer. */
-  readonly waiting?: () => void;
-}
-
-/**
- * Executes a program in place of an agent, or of this process, execve(2).
- *
- * @param task The agent; it has gone afterwards, unless there was an error.
- * @param path The program.
- * @param argv Its arguments, the first being its name.
- * @param environment Its environment, `NAME=value`.
- * @param options Signal mask, and what to do while waiting.
- * @returns Null if the program runs (or was ended by a signal right away), else the error.
- */
-export function exec(
-  task: Task,
-  path: string | Uint8Array,
-  argv: readonly (string | Uint8Array)[],
-  environment: readonly Uint8Array[],
-  { mask = 0n, waiting }: ExecOptions = {},
-): SysError | null {
-  const args = [cString(path), pointers(argv.map(cString)), pointers(environment.map(cString))] as const;
-  if (task instanceof Agent) {
-    const result = task.execute(args, mask, waiting);
-    return result === null ? null : new SysError("execve", -result);
-  }
-  call(task, "rt_sigprocmask", SIG.SETMASK, new Uint8Array(new BigUint64Array([mask]).buffer), null, 8);
-  return new SysError("execve", -task.raw("execve", ...args));
 }

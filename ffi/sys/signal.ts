@@ -1,11 +1,86 @@
-// Signals that this process receives, as records on a pipe.
+// Signals: masks, actions, and those that this process receives as records on a pipe.
 
-import { O } from "../core/consts.ts";
+import { O, SIG, SIG_IGN } from "../core/consts.ts";
 import { check } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { shim, ShimFunction } from "../core/shim.ts";
-import { out, self } from "../core/task.ts";
+import { call, out, self, type Task } from "../core/task.ts";
 import { pipe } from "./file.ts";
+
+/** A set of signals: bit n-1 is signal n. */
+export type SignalSet = bigint;
+
+/** `sigset_t`, 64 bits. */
+function sigset(set: SignalSet): Uint8Array {
+  return new Uint8Array(new BigUint64Array([set]).buffer);
+}
+
+/**
+ * The blocked signals of the calling thread, sigprocmask(2).
+ *
+ * @returns The set.
+ */
+export function blockedSignals(): SignalSet {
+  const mask = new BigUint64Array(1);
+  call(self, "rt_sigprocmask", SIG.BLOCK, null, out(new Uint8Array(mask.buffer)), 8);
+  return mask[0]!;
+}
+
+/**
+ * Blocks a signal in the calling thread.
+ *
+ * @param signal Its number.
+ */
+export function blockSignal(signal: number): void {
+  call(self, "rt_sigprocmask", SIG.BLOCK, sigset(1n << BigInt(signal - 1)), null, 8);
+}
+
+/**
+ * Sets the blocked signals of a task.
+ *
+ * @param task The task.
+ * @param set The set.
+ */
+export function setSignalMask(task: Task, set: SignalSet): void {
+  call(task, "rt_sigprocmask", SIG.SETMASK, sigset(set), null, 8);
+}
+
+/** `struct sigaction` of the kernel: {u64 handler, flags, restorer, mask}. */
+const sigaction = (handler: bigint) => new BigUint64Array([handler, 0n, 0n, 0n]);
+
+/**
+ * Whether this process ignores a signal, sigaction(2).
+ *
+ * @param signal Its number.
+ * @returns Whether its action is SIG_IGN.
+ */
+export function isIgnored(signal: number): boolean {
+  const action = sigaction(0n);
+  call(self, "rt_sigaction", signal, null, out(new Uint8Array(action.buffer)), 8);
+  return action[0] === SIG_IGN;
+}
+
+/**
+ * Makes a task ignore a signal.
+ *
+ * @param task The task.
+ * @param signal Its number.
+ */
+export function ignoreSignal(task: Task, signal: number): void {
+  call(task, "rt_sigaction", signal, new Uint8Array(sigaction(SIG_IGN).buffer), null, 8);
+}
+
+/**
+ * Gives a signal its default action in a task.
+ *
+ * SIGPIPE needs it before every execve(2): Rust programs, and so Deno, ignore it, and the program would inherit that.
+ *
+ * @param task The task.
+ * @param signal Its number.
+ */
+export function resetSignal(task: Task, signal: number): void {
+  call(task, "rt_sigaction", signal, new Uint8Array(sigaction(0n).buffer), null, 8);
+}
 
 /** A signal that came; see {@linkcode SignalPipe}. */
 export interface SignalRecord {

@@ -1,13 +1,14 @@
-// What a file is: stat(2), and whether it is a namespace.
+// What a file is: statx(2) and statfs(2).
 
 import { AT, AT_FDCWD, MAGIC } from "../core/consts.ts";
+import { check } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
-import { call, out, self, type Task } from "../core/task.ts";
+import { out, self, type Task } from "../core/task.ts";
 
-/** Part of what statx(2) tells. */
+/** Part of what statx(2) returns. */
 export interface Stat {
-  /** Kind and permissions, `S_IF*` and mode bits. */
+  /** Type and permissions, `S_IF*` and mode bits. */
   readonly mode: number;
   /** Owner. */
   readonly uid: number;
@@ -17,34 +18,20 @@ export interface Stat {
   readonly device: string;
   /** Whether it is the root of a mount; Linux 5.8. */
   readonly mountRoot: boolean;
-  /** Inode number; for a namespace its `inum`. */
+  /** Inode number; of a namespace, its `inum`. */
   readonly ino: bigint;
 }
 
-/**
- * Tells about a file, statx(2).
- *
- * @example
- * ```ts
- * import { stat } from "./stat.ts";
- * import { self } from "../core/task.ts";
- * import { assertEquals } from "@std/assert";
- *
- * assertEquals(stat(self, "/proc").mode >> 12, 0o4); // a directory
- * ```
- *
- * @param task Who asks.
- * @param file A path (symbolic links are followed), or an open file.
- * @returns What it is.
- * @throws {SysError} If it cannot be told.
- */
-export function stat(task: Task, file: string | Fd): Stat {
-  const STATX_BASIC_STATS = 0x7ff;
-  const buffer = new Uint8Array(256);
-  const [at, path, flags] = typeof file === "string" ? [AT_FDCWD, file, 0] : [file, "", AT.EMPTY_PATH];
-  call(task, "statx", at, cString(path), flags, STATX_BASIC_STATS, out(buffer));
+const STATX_BASIC_STATS = 0x7ff;
+const STATX_ATTR_MOUNT_ROOT = 0x2000n;
+
+/** Makes the call into a `struct statx`; 0, or a negative error number. */
+function statx(task: Task, directory: Fd | number, path: string, flags: number, buffer: Uint8Array): number {
+  return task.raw("statx", directory, cString(path), flags, STATX_BASIC_STATS, out(buffer));
+}
+
+function decode(buffer: Uint8Array): Stat {
   const view = new DataView(buffer.buffer);
-  const STATX_ATTR_MOUNT_ROOT = 0x2000n;
   return {
     mode: view.getUint16(28, true),
     uid: view.getUint32(20, true),
@@ -56,12 +43,59 @@ export function stat(task: Task, file: string | Fd): Stat {
 }
 
 /**
- * Whether an open file is a namespace, by the file system it is in, fstatfs(2).
+ * Describes a file, statx(2).
+ *
+ * @example
+ * ```ts
+ * import { stat } from "./stat.ts";
+ * import { self } from "../core/task.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(stat(self, "/proc").mode >> 12, 0o4); // a directory
+ * ```
+ *
+ * @param task The caller.
+ * @param file A path (symbolic links are followed), or an open file.
+ * @returns Its description.
+ * @throws {SysError} If there is no such file, or it cannot be reached.
+ */
+export function stat(task: Task, file: string | Fd): Stat {
+  const buffer = new Uint8Array(256);
+  const named = typeof file === "string";
+  const result = named ? statx(task, AT_FDCWD, file, 0, buffer) : statx(task, file, "", AT.EMPTY_PATH, buffer);
+  check("statx", result);
+  return decode(buffer);
+}
+
+/**
+ * Describes what is at a path itself, be it a symbolic link.
+ *
+ * @param path The path.
+ * @returns Its description; null if there is nothing, or it cannot be reached.
+ */
+export function lstat(path: string): Stat | null {
+  const buffer = new Uint8Array(256);
+  return statx(self, AT_FDCWD, path, AT.SYMLINK_NOFOLLOW, buffer) < 0 ? null : decode(buffer);
+}
+
+/**
+ * The file system that an open file is in, fstatfs(2).
  *
  * @param fd The file, which may be open with O_PATH.
- * @returns Whether it is.
+ * @returns Its magic number, as in `MAGIC`, or a negative error number.
+ */
+export function fileSystem(fd: Fd): number {
+  const words = new BigUint64Array(15); // struct statfs begins with {i64 type}
+  const result = self.raw("fstatfs", fd, out(new Uint8Array(words.buffer)));
+  return result < 0 ? result : Number(words[0]);
+}
+
+/**
+ * Whether an open file is a namespace.
+ *
+ * @param fd The file, which may be open with O_PATH.
+ * @returns Whether it is in the file system of namespaces.
  */
 export function isNamespaceFile(fd: Fd): boolean {
-  const words = new BigUint64Array(15); // struct statfs
-  return self.raw("fstatfs", fd, out(new Uint8Array(words.buffer))) === 0 && Number(words[0]) === MAGIC.NSFS;
+  return fileSystem(fd) === MAGIC.NSFS;
 }

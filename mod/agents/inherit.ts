@@ -1,9 +1,10 @@
 // What a program that an agent becomes inherits of ours beside stdin, stdout and stderr.
 
 import { type Agent, waitForChildren } from "../../ffi/agent/agent.ts";
-import { F, SIG_IGN, SIGNAL } from "../../ffi/core/consts.ts";
+import { F, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
+import { ignoreSignal } from "../../ffi/sys/signal.ts";
 import { attempt } from "../base/errors.ts";
 
 /**
@@ -37,6 +38,5 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
  */
 export function ignoreChildrenAgain(task: Task): void {
   if (!waitForChildren()) return;
-  const ignore = new BigUint64Array([SIG_IGN, 0n, 0n, 0n]);
-  call(task, "rt_sigaction", SIGNAL.CHLD, new Uint8Array(ignore.buffer), null, 8);
+  ignoreSignal(task, SIGNAL.CHLD);
 }

@@ -5,11 +5,11 @@
 // all others belong to the first one. The user namespaces on the way are joined only if there is still something to be
 // joined with them.
 
-import { IOCTL } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
+import { openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { stat } from "../../ffi/sys/stat.ts";
-import { out, self, type Task } from "../../ffi/core/task.ts";
+import { self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import { ownInum } from "../namespaces/id.ts";
 import { joinInGoes } from "../namespaces/join.ts";
@@ -21,7 +21,7 @@ const DEPTH_MAX = 33;
 /** The user namespace that owns one, or the parent of one; null if it is none that is below our own. */
 function ownerOf(fd: Fd): Fd | null {
   try {
-    return self.open("ioctl", fd, IOCTL.NS_GET_USERNS);
+    return openOwningUser(fd);
   } catch (error) {
     if (error instanceof SysError) return null;
     throw error;
@@ -54,10 +54,9 @@ function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string {
   if (ino === ownInum("user")) {
     return `${of} belongs to the user namespace that penne itself runs in: run penne as root`;
   }
-  const uid = new Uint32Array(1);
-  self.raw("ioctl", subject, IOCTL.NS_GET_OWNER_UID, out(new Uint8Array(uid.buffer)));
+  const uid = ownerUid(subject);
   const owned = type === "user" ? of : `${of} belongs to a user namespace that`;
-  if (uid[0] !== self.raw("geteuid")) return `${owned} belongs to user ${uid[0]}: run penne as that user, or as root`;
+  if (uid !== self.raw("geteuid")) return `${owned} belongs to user ${uid}: run penne as that user, or as root`;
   return type === "user" || (joinedUser && stat(self, joinedUser).ino === ino)
     ? `${owned} is yours, but you are in another one that is not its parent`
     : `${owned} is yours: join that too (a process in it as the target; with --type, user among the kinds)`;

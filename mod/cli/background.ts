@@ -9,10 +9,12 @@
 // reader of the caller's pipes would otherwise never see their end.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import { F, O, S, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
-import { exec, waitChild } from "../../ffi/sys/process.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, readLink, write } from "../../ffi/sys/file.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
@@ -62,7 +64,7 @@ export function startInBackground(command: string, args: readonly string[], keep
         if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
       });
       call(agent, "setsid");
-      call(agent, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);
+      resetSignal(agent, SIGNAL.PIPE);
       ignoreChildrenAgain(agent);
       const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
       const program = readLink(self, "/proc/self/exe");

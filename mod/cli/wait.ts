@@ -2,6 +2,7 @@
 
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { self } from "../../ffi/core/task.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 import { ignoreChildrenAgain } from "../agents/inherit.ts";
 import { PenneError } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
@@ -66,7 +67,7 @@ function main(options: ParsedOptions, hook: readonly string[] | null): number {
   }
   if (!hook) return 0;
   // In penne's place, so that signals and the exit code are the hook's own affair.
-  self.raw("rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  resetSignal(self, SIGNAL.PIPE);
   ignoreChildrenAgain(self);
   const [file] = hook;
   execCommand(self, { program: { file: file!, argv: hook }, environment: environment(), caller: caller() });

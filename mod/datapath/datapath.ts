@@ -3,11 +3,11 @@
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { readAt } from "../../ffi/net/socket.ts";
+import { raiseOpenFilesLimit } from "../../ffi/sys/limit.ts";
 import { KIND, Packet, parse, PROTOCOL } from "../inet/packet.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import { answerArp } from "./neighbour/arp.ts";
-import { raiseOpenFilesLimit } from "../host/caller.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
 import { type Counters, Netif } from "./netif/netif.ts";
 import { type RuleOptions, Rules } from "./netif/rules.ts";

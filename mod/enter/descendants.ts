@@ -6,20 +6,17 @@
 // of the right pid namespace, and nothing in it is followed to another mount. Otherwise one is mounted, where nobody sees it.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CLONE, MAGIC, O } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CLONE, MAGIC, O, RESOLVE } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
-import { stat } from "../../ffi/sys/stat.ts";
+import { openResolved } from "../../ffi/sys/file.ts";
+import { mountDetached } from "../../ffi/sys/mount.ts";
+import { fileSystem, stat } from "../../ffi/sys/stat.ts";
 import { call, out, self, type Task } from "../../ffi/core/task.ts";
 
 /** Inode number of a procfs's own root directory; a part of one that is mounted begins elsewhere. */
 const PROC_ROOT_INO = 1n;
-/** Of openat2(2). */
-const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
-/** Of fsopen(2), fsconfig(2) and fsmount(2). */
-const [FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC] = [1, 6, 1];
-const MOUNT_ATTR = { NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
 
 /**
  * Opens a file in a procfs and nowhere else, openat2(2).
@@ -28,12 +25,8 @@ const MOUNT_ATTR = { NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
  * where a procfs is of another pid namespace.
  */
 function openIn(task: Task, proc: Fd, path: string): number {
-  const how = new BigUint64Array([
-    BigInt(O.RDONLY | O.CLOEXEC),
-    0n,
-    BigInt(RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.BENEATH),
-  ]);
-  return call(task, "openat2", proc, cString(path), new Uint8Array(how.buffer), how.byteLength);
+  const resolve = RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.BENEATH;
+  return openResolved(task, proc, path, O.RDONLY | O.CLOEXEC, resolve);
 }
 
 /** The agent's pids, in each pid namespace from that of the procfs on. */
@@ -53,9 +46,7 @@ function existingProc(agent: Agent): Fd | null {
   let proc: Fd | null = null;
   try {
     proc = agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0);
-    const words = new BigUint64Array(15); // struct statfs
-    call(self, "fstatfs", proc, out(new Uint8Array(words.buffer)));
-    const whole = Number(words[0]) === MAGIC.PROC && stat(self, proc).ino === PROC_ROOT_INO;
+    const whole = fileSystem(proc) === MAGIC.PROC && stat(self, proc).ino === PROC_ROOT_INO;
     // With one number alone the procfs is of the pid namespace that the agent is in.
     if (whole && pidsIn(agent, proc).length === 1) return proc;
   } catch (error) {
@@ -65,23 +56,16 @@ function existingProc(agent: Agent): Fd | null {
   return null;
 }
 
-/** A procfs of the task's pid namespace that is mounted nowhere, fsmount(2). */
-function detachedProc(task: Task): Fd {
-  using context = task.open("fsopen", cString("proc"), FSOPEN_CLOEXEC);
-  call(task, "fsconfig", context, FSCONFIG_CMD_CREATE, null, null, 0);
-  return task.open("fsmount", context, FSMOUNT_CLOEXEC, MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC);
-}
-
 /** Mounted by the agent or, if it has no say over its mount namespace, by a child of it that has one of its own. */
 function mountedProc(agent: Agent): Fd | null {
   try {
-    return detachedProc(agent);
+    return mountDetached(agent, "proc");
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
   }
   try {
     using helper = agent.clone(CLONE.NEWNS);
-    return detachedProc(helper);
+    return mountDetached(helper, "proc");
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
     return null;

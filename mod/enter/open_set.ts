@@ -1,8 +1,9 @@
 // Opens the namespaces that a target names, all of them before the first one is joined.
 
-import { F, IOCTL } from "../../ffi/core/consts.ts";
+import { F } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
+import { namespaceType } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { openPid } from "../../ffi/sys/process.ts";
 import { readText } from "../../ffi/sys/file.ts";
@@ -27,7 +28,7 @@ export interface OpenSet extends Disposable {
 
 /** The kind of an open namespace, ioctl_nsfs(2). */
 function typeOf(label: string, fd: Fd): NamespaceType {
-  const flag = self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE);
+  const flag = namespaceType(fd);
   const type = NAMESPACE_TYPES.find((name) => namespaceFlag(name) === flag);
   if (type) return type;
   throw new PenneError(`use ${label}: it is a namespace of a kind that is not known here`);

@@ -1,8 +1,9 @@
 // What penne was called with: ids, capabilities, signal mask and environment, as the command is to find them again.
 
-import { RLIMIT_NOFILE, SIG } from "../../ffi/core/consts.ts";
+import { getCapabilities } from "../../ffi/sys/capability.ts";
 import { readBytes } from "../../ffi/sys/file.ts";
-import { call, out, self } from "../../ffi/core/task.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { blockedSignals } from "../../ffi/sys/signal.ts";
 
 /** What a process has inherited from its caller. */
 export interface Caller {
@@ -16,18 +17,13 @@ export interface Caller {
   readonly blocked: bigint;
 }
 
-const CAPABILITY_VERSION_3 = 0x20080522;
-
 /**
  * Capabilities of this thread, capget(2).
  *
  * @returns The effective set, bit n for capability n.
  */
 export function effectiveCapabilities(): bigint {
-  const header = new Uint32Array([CAPABILITY_VERSION_3, 0]);
-  const sets = new Uint32Array(6);
-  call(self, "capget", new Uint8Array(header.buffer), out(new Uint8Array(sets.buffer)));
-  return BigInt(sets[0]!) | BigInt(sets[3]!) << 32n;
+  return getCapabilities(self).effective;
 }
 
 /**
@@ -44,13 +40,11 @@ export function effectiveCapabilities(): bigint {
  * @returns It.
  */
 export function caller(): Caller {
-  const mask = new BigUint64Array(1);
-  call(self, "rt_sigprocmask", SIG.BLOCK, null, out(new Uint8Array(mask.buffer)), 8);
   return {
     uid: call(self, "geteuid"),
     gid: call(self, "getegid"),
     capabilities: effectiveCapabilities(),
-    blocked: mask[0]!,
+    blocked: blockedSignals(),
   };
 }
 
@@ -115,31 +109,4 @@ export function variable(entries: readonly EnvironmentEntry[], name: string): st
   const key = new TextEncoder().encode(`${name}=`);
   const entry = entries.find((e) => key.every((byte, i) => e[i] === byte));
   return entry && new TextDecoder().decode(entry.subarray(key.length));
-}
-
-/** A limit of prlimit(2). */
-export interface Limit {
-  /** What is enforced. */
-  readonly soft: bigint;
-  /** How far the soft limit may be raised. */
-  readonly hard: bigint;
-}
-
-/**
- * The limit on open files, getrlimit(2).
- *
- * @returns It.
- */
-export function openFilesLimit(): Limit {
-  const words = new BigUint64Array(2);
-  call(self, "prlimit64", 0, RLIMIT_NOFILE, null, out(new Uint8Array(words.buffer)));
-  return { soft: words[0]!, hard: words[1]! };
-}
-
-/** Allows as many open files as may be. */
-export function raiseOpenFilesLimit(): void {
-  const { soft, hard } = openFilesLimit();
-  if (soft === hard) return;
-  const limit = new BigUint64Array([hard, hard]);
-  self.raw("prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
 }

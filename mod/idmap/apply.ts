@@ -6,12 +6,14 @@
 // also be done before the process inside changes its ids.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import { O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { exec, waitChild } from "../../ffi/sys/process.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readText, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
@@ -54,7 +56,7 @@ function runTool(tool: string, pid: number, map: IdMap): void {
     call(helper, "dup3", end, 1, 0);
     call(helper, "dup3", end, 2, 0);
     const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
-    call(helper, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+    resetSignal(helper, SIGNAL.PIPE);
     for (const directory of (variable(environment(), "PATH") || DEFAULT_PATH).split(":")) {
       path = `${directory || "."}/${tool}`;
       error = exec(helper, path, [tool, pid, ...ranges].map(String), []);

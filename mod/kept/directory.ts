@@ -4,9 +4,9 @@ import { O, S } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { open, readText } from "../../ffi/sys/file.ts";
+import { open, readDirectory, readText } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
-import { call, out, self, type Task } from "../../ffi/core/task.ts";
+import { call, self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import { parseMap } from "../idmap/ranges.ts";
 
@@ -126,15 +126,5 @@ export function checkOwnFile(file: Fd, path: string): void {
 export function namesIn(directory: Fd): string[] {
   // A descriptor of its own, since reading moves the offset.
   using own = self.open("openat", directory, cString("."), O.RDONLY | O.DIRECTORY | O.CLOEXEC);
-  const names: string[] = [];
-  const buffer = new Uint8Array(32768);
-  const view = new DataView(buffer.buffer);
-  for (;;) {
-    const n = call(self, "getdents64", own, out(buffer), buffer.length);
-    if (n === 0) break;
-    for (let at = 0; at < n; at += view.getUint16(at + 16, true)) {
-      names.push(new TextDecoder().decode(buffer.subarray(at + 19, buffer.indexOf(0, at + 19))));
-    }
-  }
-  return names.filter((name) => name !== "." && name !== "..").sort();
+  return readDirectory(own).sort();
 }

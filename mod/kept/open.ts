@@ -3,6 +3,7 @@
 import { O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
+import { sleep } from "../../ffi/sys/clock.ts";
 import { open, readLink } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
@@ -184,7 +185,7 @@ export function look(store: Store, files: SetFiles): KeptSet {
     // A set's info file is written last and removed first: if it was the same before and after, so was the set.
     if (lock.locked || (before === fileText(store, files.info) && set.state !== "broken") || tries === 20) return set;
     set[Symbol.dispose]();
-    call(self, "nanosleep", new Uint8Array(new BigInt64Array([0n, 5_000_000n]).buffer), null);
+    sleep(5);
   }
 }
 

@@ -3,6 +3,7 @@
 import { IOCTL, O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
+import { namespaceType } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, read } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
@@ -180,7 +181,7 @@ export function examine(store: Store, files: SetFiles): KeptSet {
     kept.set(type, found);
     const recorded = expected.get(type);
     if (recorded && !isSame(recorded, found)) problem(`its ${type} namespace is not the one that was kept`);
-    if (self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE) !== namespaceFlag(type)) {
+    if (namespaceType(fd) !== namespaceFlag(type)) {
       problem(`its file ${files.namespace(type)} is not a ${type} namespace`);
     }
     if (type === "pid" && !elsewhere) checkInit(full, fd, problem);

@@ -1,11 +1,12 @@
 // What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
 
-import { IOCTL, O } from "../../ffi/core/consts.ts";
+import { O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open } from "../../ffi/sys/file.ts";
+import { namespaceId } from "../../ffi/sys/namespace.ts";
 import { stat } from "../../ffi/sys/stat.ts";
-import { out, self, type Task } from "../../ffi/core/task.ts";
+import { self, type Task } from "../../ffi/core/task.ts";
 import { namespaceFile, type NamespaceType } from "./types.ts";
 
 /** Identity of a namespace. */
@@ -24,9 +25,8 @@ export interface NamespaceId {
  * @throws {SysError} If it cannot be told.
  */
 export function namespaceIdOf(fd: Fd): NamespaceId {
-  const id = new BigUint64Array(1);
-  const known = self.raw("ioctl", fd, IOCTL.NS_GET_ID, out(new Uint8Array(id.buffer))) === 0;
-  return { inum: Number(stat(self, fd).ino), id: known ? `${id[0]}` : null };
+  const id = namespaceId(fd);
+  return { inum: Number(stat(self, fd).ino), id: id === null ? null : `${id}` };
 }
 
 /**

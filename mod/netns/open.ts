@@ -1,13 +1,14 @@
 // Opens the network namespace that a target names, and tells what it is and whose.
 
-import { CLONE, F, IOCTL, O, POLL } from "../../ffi/core/consts.ts";
+import { CLONE, F, O, POLL } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
+import { namespaceType, openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
-import { open } from "../../ffi/sys/file.ts";
+import { open, readDirectory } from "../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
-import { call, out, self } from "../../ffi/core/task.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { type NamespaceId, namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFlag } from "../namespaces/types.ts";
@@ -129,7 +130,7 @@ export function openDescriptor(label: string, number: number): Fd {
  */
 export function namespaceTypeOf(label: string, fd: Fd): number {
   // Another file's driver might understand the request as something else.
-  const type = isNamespaceFile(fd) ? self.raw("ioctl", fd, IOCTL.NS_GET_NSTYPE) : -1;
+  const type = isNamespaceFile(fd) ? namespaceType(fd) : -1;
   if (type > 0) return type;
   throw noNamespace(label);
 }
@@ -156,7 +157,7 @@ function checkKind(label: string, netns: Fd): void {
 function openOwner(label: string, netns: Fd): OpenTarget["owner"] {
   const fd = attempt(
     `find the owner of ${label}`,
-    () => self.open("ioctl", netns, IOCTL.NS_GET_USERNS),
+    () => openOwningUser(netns),
     () => ["it belongs to a user namespace that is not below yours: run penne where that namespace was made"],
   );
   const inum = Number(stat(self, fd).ino);
@@ -164,9 +165,7 @@ function openOwner(label: string, netns: Fd): OpenTarget["owner"] {
     fd.close();
     return null;
   }
-  const uid = new Uint32Array(1);
-  self.raw("ioctl", fd, IOCTL.NS_GET_OWNER_UID, out(new Uint8Array(uid.buffer)));
-  return { fd, inum, uid: uid[0]! };
+  return { fd, inum, uid: ownerUid(fd) };
 }
 
 /**
@@ -262,17 +261,5 @@ export function forgetDescriptors(inums: ReadonlySet<number>): void {
 /** Numbers of our open descriptors. */
 function openNumbers(): number[] {
   using directory = open(self, "/proc/self/fd", O.RDONLY | O.DIRECTORY);
-  const numbers: number[] = [];
-  const buffer = new Uint8Array(32768);
-  const view = new DataView(buffer.buffer);
-  for (;;) {
-    const n = call(self, "getdents64", directory, out(buffer), buffer.length);
-    if (n === 0) break;
-    for (let at = 0; at < n; at += view.getUint16(at + 16, true)) {
-      const end = buffer.indexOf(0, at + 19);
-      const name = new TextDecoder().decode(buffer.subarray(at + 19, end));
-      if (/^\d+$/.test(name)) numbers.push(Number(name));
-    }
-  }
-  return numbers.filter((number) => number !== directory.number);
+  return readDirectory(directory).map(Number).filter((number) => number !== directory.number);
 }

@@ -14,11 +14,10 @@ import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { IN, Inotify } from "../../ffi/sys/inotify.ts";
-import { cString } from "../../ffi/core/memory.ts";
-import { AT, AT_FDCWD, F, O } from "../../ffi/core/consts.ts";
-import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
+import { F, O } from "../../ffi/core/consts.ts";
+import { isNamespaceFile, lstat, stat } from "../../ffi/sys/stat.ts";
 import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
-import { call, out, self } from "../../ffi/core/task.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { type NamespaceMount, parseNamespaceMounts } from "./mountinfo.ts";
 
@@ -402,5 +401,5 @@ function lookCause({ path, inum }: FoundName): Cause | null {
 
 /** Whether a name is there, whatever it leads to. */
 function existsItself(path: string): boolean {
-  return self.raw("statx", AT_FDCWD, cString(path), AT.SYMLINK_NOFOLLOW, 0, out(new Uint8Array(256))) === 0;
+  return lstat(path) !== null;
 }

@@ -3,21 +3,12 @@
 import { O } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
+import { createTap, enableOffloads } from "../../ffi/net/tap.ts";
 import { open } from "../../ffi/sys/file.ts";
-import { call, type Task } from "../../ffi/core/task.ts";
+import type { Task } from "../../ffi/core/task.ts";
 import { attempt } from "../base/errors.ts";
 
 const DEVICE = "/dev/net/tun";
-const TUNSETIFF = 0x400454ca;
-const TUNSETOFFLOAD = 0x400454d0;
-const IFF_TAP = 2;
-const IFF_NO_PI = 0x1000;
-const IFF_VNET_HDR = 0x4000;
-/** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6: checksums are left to us, and segments are up to 64 KiB whatever the MTU. */
-const OFFLOADS = 7;
-/** Size of `struct ifreq`, and where its flags are. */
-const IFREQ = { size: 40, flags: 16 } as const;
 
 /**
  * Packets that may wait to be read from a tap. With the kernel's 1000 a burst at a small MTU overflows it, and what is
@@ -59,15 +50,12 @@ function explainDevice({ code }: SysError): string[] {
 export function makeTap(task: Task, name: string): Fd {
   const tap = attempt(`open ${DEVICE}`, () => open(task, DEVICE, O.RDWR | O.NONBLOCK), explainDevice);
   try {
-    const request = new Uint8Array(IFREQ.size);
-    request.set(cString(name));
-    new DataView(request.buffer).setUint16(IFREQ.flags, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
-    attempt(`make the tap "${name}"`, () => call(task, "ioctl", tap, TUNSETIFF, request), ({ code }) => {
+    attempt(`make the tap "${name}"`, () => createTap(task, tap, name), ({ code }) => {
       if (code === "ENOTTY") return [`${DEVICE} is not what it should be: character device 10, 200`];
       if (code === "EBUSY") return [`there is an interface "${name}" already: --ns-ifname gives another name`];
       return code === "EPERM" ? ["that needs CAP_NET_ADMIN in the namespace"] : [];
     });
-    attempt(`use the tap "${name}" with offloads`, () => call(task, "ioctl", tap, TUNSETOFFLOAD, OFFLOADS));
+    attempt(`use the tap "${name}" with offloads`, () => enableOffloads(task, tap));
     return tap;
   } catch (error) {
     tap.close();

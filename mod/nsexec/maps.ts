@@ -1,11 +1,13 @@
 // The id maps of the user namespace that a bootstrap makes: written by stage 0, or by the programs for that.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import { POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
-import { exec, waitChild } from "../../ffi/sys/process.ts";
+import { waitChild } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { BootstrapRequest } from "./request.ts";
 import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
@@ -14,7 +16,7 @@ import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
 function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: string): boolean {
   using helper = Agent.spawn();
   call(helper, "prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
-  call(helper, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  resetSignal(helper, SIGNAL.PIPE);
   const error = exec(helper, path, [
     path,
     `${stage1.agent.pid}`,

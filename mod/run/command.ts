@@ -7,13 +7,17 @@
 // while it owes an answer.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { ACCESS, AT_FDCWD, PR, RLIMIT_NOFILE, SIGNAL } from "../../ffi/core/consts.ts";
-import { type Affinity, exec, setAffinity } from "../../ffi/sys/process.ts";
+import { exec } from "../../ffi/agent/exec.ts";
+import { ACCESS, AT_FDCWD, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { getCapabilities, raiseAmbient, setCapabilities } from "../../ffi/sys/capability.ts";
+import { openFilesLimit, setOpenFilesLimit } from "../../ffi/sys/limit.ts";
+import { type Affinity, setAffinity } from "../../ffi/sys/process.ts";
 import { check, E, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { call, out, type Task } from "../../ffi/core/task.ts";
+import { call, type Task } from "../../ffi/core/task.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 import { attempt, PenneError } from "../base/errors.ts";
-import { type Caller, type EnvironmentEntry, openFilesLimit, variable } from "../host/caller.ts";
+import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
 import { ignoreChildrenAgain } from "../agents/inherit.ts";
 import type { Program, RunOptions } from "./plan.ts";
 
@@ -24,8 +28,6 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  * what the caller had is lost. It is what most systems start with. A compiled penne passes on the caller's own.
  */
 const OPEN_FILES = 1024n;
-
-const CAPABILITY_VERSION_3 = 0x20080522;
 
 /** The command could not be executed. */
 export class ExecError extends PenneError {
@@ -47,23 +49,11 @@ export class ExecError extends PenneError {
 }
 
 /** Sets inheritable and ambient capabilities: all that are permitted, or none. */
-function setCapabilities(task: Agent, keep: boolean): void {
-  const header = new Uint8Array(new Uint32Array([CAPABILITY_VERSION_3, 0]).buffer);
-  const sets = new Uint32Array(6); // {effective, permitted, inheritable} for capabilities 0-31, then for 32-63
-  const bytes = new Uint8Array(sets.buffer);
-  call(task, "capget", header, out(bytes));
-  for (const i of [0, 3]) {
-    if (keep) sets[i] = sets[i + 1]!;
-    sets[i + 2] = keep ? sets[i + 1]! : 0;
-  }
-  call(task, "capset", header, bytes); // what is not inheritable is not ambient either
-  if (!keep) return;
-  const permitted = BigInt(sets[1]!) | BigInt(sets[4]!) << 32n;
-  for (let capability = 0; capability < 64; capability++) {
-    if (permitted >> BigInt(capability) & 1n) {
-      call(task, "prctl", PR.CAP_AMBIENT, PR.CAP_AMBIENT_RAISE, capability, 0, 0);
-    }
-  }
+function limitCapabilities(task: Agent, keep: boolean): void {
+  const { effective, permitted } = getCapabilities(task);
+  if (!keep) return setCapabilities(task, { effective, permitted, inheritable: 0n });
+  setCapabilities(task, { effective: permitted, permitted, inheritable: permitted });
+  raiseAmbient(task, permitted);
 }
 
 /** What is to be executed, by whom. */
@@ -149,7 +139,7 @@ export function prepareCommand(task: Agent, plan: CommandPlan, affinity: Affinit
   if (options.newSession) call(task, "setsid");
   undoRuntime(task, affinity);
   plan.takeIds(task);
-  attempt("set capabilities", () => setCapabilities(task, options.keepCaps ?? false));
+  attempt("set capabilities", () => limitCapabilities(task, options.keepCaps ?? false));
   if (options.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   plan.changeDirectory(task);
 }
@@ -163,11 +153,10 @@ export function prepareCommand(task: Agent, plan: CommandPlan, affinity: Affinit
 export function undoRuntime(task: Task, affinity: Affinity | null): void {
   if (!Deno.build.standalone) {
     const { hard } = openFilesLimit();
-    const limit = new BigUint64Array([hard < OPEN_FILES ? hard : OPEN_FILES, hard]);
-    call(task, "prlimit64", 0, RLIMIT_NOFILE, new Uint8Array(limit.buffer), null);
+    setOpenFilesLimit(task, { soft: hard < OPEN_FILES ? hard : OPEN_FILES, hard });
   }
   if (affinity) setAffinity(task, affinity);
-  call(task, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8); // ignored by every Rust program
+  resetSignal(task, SIGNAL.PIPE);
   ignoreChildrenAgain(task);
 }
 

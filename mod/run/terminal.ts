@@ -9,15 +9,19 @@
 // The terminal is given back only by who *holds* it: from when the command was in the foreground until it is not any more.
 // A job that runs in the background, or was stopped, has nothing to give back, and must not touch what is another's.
 
-import { AT_FDCWD, IOCTL, O, SIG, SIGNAL } from "../../ffi/core/consts.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
 import { E } from "../../ffi/core/errno.ts";
-import { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { readText } from "../../ffi/sys/file.ts";
-import { call, out, self } from "../../ffi/core/task.ts";
-
-/** `struct termios` of the kernel, bytes. */
-const TERMIOS_SIZE = 36;
+import { call, self } from "../../ffi/core/task.ts";
+import { blockSignal } from "../../ffi/sys/signal.ts";
+import {
+  foregroundGroup,
+  getSettings,
+  openControllingTerminal,
+  setForegroundGroup,
+  setSettings,
+} from "../../ffi/sys/terminal.ts";
 
 /** The terminal that penne's caller controls it with. */
 export class Terminal implements Disposable {
@@ -39,17 +43,10 @@ export class Terminal implements Disposable {
     this.group = call(self, "getpgid", 0);
     this.shell = Math.max(0, self.raw("getpgid", call(self, "getppid")));
     this.jobControl = jobControl;
-    this.settings = this.#get();
+    this.settings = getSettings(this.tty);
     this.#held = this.foreground === this.group;
     // Taking the foreground from the background must not stop us.
-    call(
-      self,
-      "rt_sigprocmask",
-      SIG.BLOCK,
-      new Uint8Array(new BigUint64Array([1n << BigInt(SIGNAL.TTOU - 1)]).buffer),
-      null,
-      8,
-    );
+    blockSignal(SIGNAL.TTOU);
   }
 
   /**
@@ -59,35 +56,21 @@ export class Terminal implements Disposable {
    * @returns It, or null if there is none, or if it is not both our input and our output.
    */
   static open(newSession: boolean): Terminal | null {
-    const ours = (fd: number) => self.raw("ioctl", fd, IOCTL.TIOCGPGRP, out(new Uint8Array(4))) === 0;
-    if (!ours(0) || !ours(1)) return null;
-    const number = self.raw("openat", AT_FDCWD, cString("/dev/tty"), O.RDWR | O.NOCTTY | O.CLOEXEC, 0);
-    if (number < 0) return null;
-    const tty = new Fd(number);
+    if (foregroundGroup(0) < 0 || foregroundGroup(1) < 0) return null;
+    const tty = openControllingTerminal();
+    if (!tty) return null;
     const leader = call(self, "getpgid", 0) === call(self, "getpid");
     return new Terminal(tty, !newSession && leader);
   }
 
-  #get(): Uint8Array {
-    const settings = new Uint8Array(TERMIOS_SIZE);
-    self.raw("ioctl", this.tty, IOCTL.TCGETS, out(settings));
-    return settings;
-  }
-
   /** The settings by now. */
   get currentSettings(): Uint8Array {
-    return this.#get();
+    return getSettings(this.tty);
   }
 
   /** The process group in the foreground; 0 or less if there is none that we can name. */
   get foreground(): number {
-    const group = new Int32Array(1);
-    const result = self.raw("ioctl", this.tty, IOCTL.TIOCGPGRP, out(new Uint8Array(group.buffer)));
-    return result < 0 ? 0 : group[0]!;
-  }
-
-  #setForeground(group: number): void {
-    self.raw("ioctl", this.tty, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([group]).buffer));
+    return Math.max(0, foregroundGroup(this.tty));
   }
 
   /** Whether the command has the foreground as far as we know, so that it is ours to take back. */
@@ -104,18 +87,18 @@ export class Terminal implements Disposable {
     const foreground = this.foreground;
     if (foreground === this.shell) this.#held = false;
     if (foreground !== this.group) return;
-    if (this.#commandSettings) self.raw("ioctl", this.tty, IOCTL.TCSETSW, this.#commandSettings);
+    if (this.#commandSettings) setSettings(this.tty, this.#commandSettings, true);
     this.#commandSettings = null;
-    this.#setForeground(group);
+    setForegroundGroup(this.tty, group);
     this.#held = true;
   }
 
   /** Takes the foreground back while the command is stopped; what it has set on the terminal comes again with `giveTo`. */
   takeBack(): void {
     if (!this.#held || this.foreground === this.shell) return;
-    this.#commandSettings = this.#get();
-    self.raw("ioctl", this.tty, IOCTL.TCSETSW, this.settings);
-    this.#setForeground(this.group);
+    this.#commandSettings = getSettings(this.tty);
+    setSettings(this.tty, this.settings, true);
+    setForegroundGroup(this.tty, this.group);
     this.#held = false;
   }
 
@@ -128,13 +111,13 @@ export class Terminal implements Disposable {
     if (!this.#held) return;
     // The settings are read before the foreground: if that is still ours afterwards, no shell has changed them. What is
     // right already is not set again, since a shell might take over in between.
-    const now = this.#get();
+    const now = getSettings(this.tty);
     const group = this.foreground;
     if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -E.ESRCH) return;
     if (settings && now.some((byte, i) => byte !== this.settings[i])) {
-      self.raw("ioctl", this.tty, IOCTL.TCSETS, this.settings);
+      setSettings(this.tty, this.settings);
     }
-    if (group !== this.group) this.#setForeground(this.group);
+    if (group !== this.group) setForegroundGroup(this.tty, this.group);
   }
 
   /** Lets go of the terminal. */
@@ -151,9 +134,9 @@ export class Terminal implements Disposable {
  * @returns Whether it is; also if we have no controlling terminal, and so are nobody's job.
  */
 export function isOrphaned(): boolean {
-  const number = self.raw("openat", AT_FDCWD, cString("/dev/tty"), O.RDWR | O.NOCTTY | O.CLOEXEC, 0);
-  if (number < 0) return true;
-  new Fd(number).close();
+  const tty = openControllingTerminal();
+  if (!tty) return true;
+  tty.close();
   const [group, session] = [call(self, "getpgid", 0), call(self, "getsid", 0)];
   let parent = call(self, "getppid");
   while (parent > 1 && self.raw("getsid", parent) === session) {

@@ -3,8 +3,9 @@
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Agent } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { exec, openPid, waitChild } from "../../ffi/sys/process.ts";
+import { openPid, waitChild } from "../../ffi/sys/process.ts";
 import { pipe, readText } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";

@@ -3,10 +3,11 @@
 import "../lib/preload.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
-import { decodeWaitStatus, exec, waitChild } from "../../ffi/sys/process.ts";
+import { decodeWaitStatus, waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";

@@ -1,12 +1,14 @@
 // A pseudo-terminal with a program on it, for tests of what a person at a terminal sees.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import { AT_FDCWD, IOCTL, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { decodeWaitStatus, exec, sendSignal, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
+import { decodeWaitStatus, sendSignal, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
 import { open, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 
 const TIOCSPTLCK = 0x40045431;
 const TIOCGPTN = 0x80045430;
@@ -46,7 +48,7 @@ export class Pty implements Disposable {
     this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
     call(this.#child, "setpgid", 0, 0);
     call(this.#leader, "ioctl", 0, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
-    call(this.#child, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);
+    resetSignal(this.#child, SIGNAL.PIPE);
     const variables = Object.entries({
       PATH: Deno.env.get("PATH")!,
       TERM: "dumb",

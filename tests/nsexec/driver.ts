@@ -4,13 +4,15 @@
 // children of this process too, to be waited for here.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { exec } from "../../ffi/agent/exec.ts";
 import { F, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { AF, MSG, SHUT_WR, SOCK } from "../../ffi/net/constants.ts";
-import { exec, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
+import { waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
 import { open, pipe, read } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
+import { resetSignal } from "../../ffi/sys/signal.ts";
 import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
 import { isAgent, type Process, processes, TEST_USER } from "../lib/helpers.ts";
 
@@ -129,7 +131,7 @@ export class Bootstrap implements Disposable {
       call(agent, "setresgid", gid, gid, gid);
       call(agent, "setresuid", uid, uid, uid);
     }
-    call(agent, "rt_sigaction", SIGNAL.PIPE, new Uint8Array(32), null, 8);
+    resetSignal(agent, SIGNAL.PIPE);
     const variablesOf = {
       PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
       _LIBCONTAINER_INITPIPE: `${INIT_PIPE}`,

@@ -1,11 +1,12 @@
 // Tells others how a command of penne's goes: readiness, status lines and the pid file.
 
-import { ACCESS, AT, AT_FDCWD, O, POLL, S, SIGNAL } from "../../../ffi/core/consts.ts";
+import { ACCESS, AT_FDCWD, O, POLL, S, SIGNAL } from "../../../ffi/core/consts.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
 import { open, readText, write } from "../../../ffi/sys/file.ts";
 import { poll } from "../../../ffi/sys/poll.ts";
-import { call, out, self } from "../../../ffi/core/task.ts";
+import { call, self } from "../../../ffi/core/task.ts";
+import { lstat } from "../../../ffi/sys/stat.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { log } from "./log.ts";
 
@@ -22,10 +23,9 @@ export interface ReporterOptions {
 /** Refuses what could not, or should not, become a pid file, before anything is done. */
 function checkPidFile(path: string): void {
   const what = `write the pid file "${path}"`;
-  const buffer = new Uint8Array(256); // struct statx
-  const result = self.raw("statx", AT_FDCWD, cString(path), AT.SYMLINK_NOFOLLOW, 1, out(buffer));
+  const found = lstat(path);
   // A device, or a link to who knows what, would be replaced, and in the end removed.
-  if (result === 0 && (new DataView(buffer.buffer).getUint16(28, true) & S.IFMT) !== S.IFREG) {
+  if (found && (found.mode & S.IFMT) !== S.IFREG) {
     throw new PenneError(`${what}: there is something else of that name`);
   }
   const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";

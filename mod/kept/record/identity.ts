@@ -6,8 +6,8 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, readText } from "../../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../../ffi/sys/process.ts";
 import { poll } from "../../../ffi/sys/poll.ts";
-import { stat } from "../../../ffi/sys/stat.ts";
-import { out, self } from "../../../ffi/core/task.ts";
+import { fileSystem, stat } from "../../../ffi/sys/stat.ts";
+import { self } from "../../../ffi/core/task.ts";
 import { namespaceIdOf } from "../../namespaces/id.ts";
 
 /** What tells a process from all others. */
@@ -21,11 +21,7 @@ export interface ProcessIdentity {
 }
 
 function pidfdInode(pidfd: Fd): string | null {
-  const words = new BigUint64Array(15); // struct statfs
-  if (self.raw("fstatfs", pidfd, out(new Uint8Array(words.buffer))) !== 0 || Number(words[0]) !== MAGIC.PIDFS) {
-    return null;
-  }
-  return `${stat(self, pidfd).ino}`;
+  return fileSystem(pidfd) === MAGIC.PIDFS ? `${stat(self, pidfd).ino}` : null;
 }
 
 /** Field 22 of /proc/PID/stat; the second one, in parentheses, may have spaces and parentheses inside. */

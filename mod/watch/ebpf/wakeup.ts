@@ -3,13 +3,9 @@
 // A wake-up for each record costs whoever writes it more than the record. So when wake-ups follow each other too fast,
 // writers are told to leave them, and a timer of a millisecond takes their place, until it has found nothing for a while.
 
-import { CLOCK, O } from "../../../ffi/core/consts.ts";
+import { Timer } from "../../../ffi/sys/clock.ts";
 import { EPOLL, Epoll } from "../../../ffi/sys/epoll.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { Block, quick } from "../../../ffi/core/quick.ts";
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
-import { out, self } from "../../../ffi/core/task.ts";
-import { check } from "../../../ffi/core/errno.ts";
 
 const BPF_RB_NO_WAKEUP = 1;
 /** Milliseconds between two looks by the clock, and between two wake-ups that are close. */
@@ -20,16 +16,12 @@ const MANY_BYTES = 16384;
 /** So many looks in a row that find nothing end it. */
 const QUIET_TICKS = 20;
 
-const NR_READ = syscallNumber("read");
-
 /** Decides when a ring buffer is emptied. */
 export class RingClock implements Disposable {
   #epoll = new Epoll();
-  #timer: Fd;
+  #timer: Timer;
   #ring: Fd;
   #wake: Uint32Array;
-  #quick = quick();
-  #ticks = new Block(8);
   #clocked = false;
   /** After a storm there is a last look by the clock: a writer may have begun before it was told to wake us again. */
   #leaving = false;
@@ -47,13 +39,13 @@ export class RingClock implements Disposable {
   constructor(ring: Fd, wake: Uint32Array) {
     this.#ring = ring;
     this.#wake = wake;
-    let timer: Fd | undefined;
+    let timer: Timer | undefined;
     try {
-      timer = this.#timer = self.open("timerfd_create", CLOCK.MONOTONIC, O.NONBLOCK | O.CLOEXEC);
+      timer = this.#timer = new Timer();
       this.#epoll.add(ring, EPOLL.IN, 0, 0);
-      this.#epoll.add(timer, EPOLL.IN, 1, 0);
+      this.#epoll.add(timer.fd, EPOLL.IN, 1, 0);
     } catch (error) {
-      timer?.close();
+      timer?.[Symbol.dispose]();
       this.#epoll[Symbol.dispose]();
       throw error;
     }
@@ -67,8 +59,7 @@ export class RingClock implements Disposable {
   /** To be called before emptying. */
   begin(): void {
     if (!this.#clocked && !this.#leaving) return;
-    const n = this.#quick(NR_READ, this.#timer.number, this.#ticks.at, 8, 0, 0, 0);
-    if (n === 8 && !this.#clocked) this.#leaving = false; // the last look has come
+    if (this.#timer.take() && !this.#clocked) this.#leaving = false; // the last look has come
   }
 
   /**
@@ -85,7 +76,7 @@ export class RingClock implements Disposable {
       this.#leaving = true;
       this.#wake[0] = 0;
       this.#epoll.modify(this.#ring, EPOLL.IN, 0, 0);
-      this.#setTimer(2 * TICK, 0);
+      this.#timer.set(2 * TICK, 0);
       return true;
     }
     const now = performance.now();
@@ -98,21 +89,13 @@ export class RingClock implements Disposable {
     this.#quiet = 0;
     this.#wake[0] = BPF_RB_NO_WAKEUP;
     this.#epoll.modify(this.#ring, 0, 0, 0);
-    this.#setTimer(TICK, TICK);
+    this.#timer.set(TICK, TICK);
     return false;
-  }
-
-  #setTimer(first: number, period: number): void {
-    const spec = new BigInt64Array([0n, BigInt(period * 1e6), 0n, BigInt(first * 1e6)]);
-    check(
-      "timerfd_settime",
-      self.raw("timerfd_settime", this.#timer, 0, new Uint8Array(spec.buffer), out(new Uint8Array(32))),
-    );
   }
 
   /** Closes it. */
   [Symbol.dispose](): void {
-    this.#timer.close();
+    this.#timer[Symbol.dispose]();
     this.#epoll[Symbol.dispose]();
   }
 }

@@ -1,28 +1,18 @@
 // The kernel's clocks, and how their times are written.
 
 import { CLOCK } from "../../../ffi/core/consts.ts";
-import { Block, quick } from "../../../ffi/core/quick.ts";
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { readClock } from "../../../ffi/sys/clock.ts";
 
 const SECOND = 1_000_000_000n;
-const NR = syscallNumber("clock_gettime");
-
-let block: Block | undefined;
-
-function read(clock: number): bigint {
-  const { view, at } = block ??= new Block(16);
-  quick()(NR, clock, at, 0, 0, 0, 0);
-  return view.getBigInt64(0, true) * SECOND + view.getBigInt64(8, true);
-}
 
 /** Nanoseconds of CLOCK_MONOTONIC, as the kernel stamps events with. */
 export function monotonic(): bigint {
-  return read(CLOCK.MONOTONIC);
+  return readClock(CLOCK.MONOTONIC);
 }
 
 /** Nanoseconds by which CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC: the time that was spent suspended. */
 export function suspended(): bigint {
-  return read(CLOCK.BOOTTIME) - read(CLOCK.MONOTONIC);
+  return readClock(CLOCK.BOOTTIME) - readClock(CLOCK.MONOTONIC);
 }
 
 /**
@@ -49,7 +39,7 @@ export class WallClock {
 
   static #measure(): bigint {
     const before = monotonic();
-    const wall = read(CLOCK.REALTIME);
+    const wall = readClock(CLOCK.REALTIME);
     return wall - (before + monotonic()) / 2n;
   }
 

@@ -10,7 +10,7 @@
 
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
-import { FAN, listMounts, MountEvents, statMount } from "../../../ffi/sys/fanotify.ts";
+import { FAN, MountEvents } from "../../../ffi/sys/fanotify.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { Handles } from "../../../ffi/sys/handle.ts";
 import { IN, Inotify, type InotifyEvent } from "../../../ffi/sys/inotify.ts";
@@ -18,6 +18,7 @@ import { cString } from "../../../ffi/core/memory.ts";
 import { MAGIC, O } from "../../../ffi/core/consts.ts";
 import { open, read } from "../../../ffi/sys/file.ts";
 import { call, self } from "../../../ffi/core/task.ts";
+import { listMounts, statMount } from "../../../ffi/sys/mount.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
 import { MissedNames } from "./missed.ts";
 import { parseNamespaceMounts, parseNamespaceRoot } from "../../netns/mountinfo.ts";

@@ -1,8 +1,8 @@
 // Executes a command on a kernel that does not remember how far a TCP socket was peeked at, as Linux before 6.9: a filter
 // (seccomp(2)) refuses SO_PEEK_OFF.
 
+import { exec } from "../../../ffi/agent/exec.ts";
 import { E } from "../../../ffi/core/errno.ts";
-import { exec } from "../../../ffi/sys/process.ts";
 import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { address } from "../../../ffi/core/memory.ts";
 import { call, self } from "../../../ffi/core/task.ts";

@@ -1,0 +1,36 @@
+// Taps: Ethernet interfaces whose frames are read and written on a descriptor, tun(4).
+
+import type { Fd } from "../core/fd.ts";
+import { cString } from "../core/memory.ts";
+import { call, type Task } from "../core/task.ts";
+
+const [TUNSETIFF, TUNSETOFFLOAD] = [0x400454ca, 0x400454d0];
+const IFF = { TAP: 2, NO_PI: 0x1000, VNET_HDR: 0x4000 } as const;
+/** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6. */
+const OFFLOADS = 7;
+
+/**
+ * Turns an open /dev/net/tun into a new tap.
+ *
+ * @param task The task, in whose network namespace the device was opened.
+ * @param tun The device.
+ * @param name Name of the interface. Before each frame there is a `struct virtio_net_hdr` of 10 bytes.
+ * @throws {SysError} EBUSY if there is an interface of that name, EPERM without CAP_NET_ADMIN in the namespace.
+ */
+export function createTap(task: Task, tun: Fd, name: string): void {
+  const request = new Uint8Array(40); // struct ifreq: {char name[16], u16 flags}
+  request.set(cString(name));
+  new DataView(request.buffer).setUint16(16, IFF.TAP | IFF.NO_PI | IFF.VNET_HDR, true);
+  call(task, "ioctl", tun, TUNSETIFF, request);
+}
+
+/**
+ * Makes the kernel leave checksums to the reader of a tap, and hand over TCP segments of up to 64 KiB whatever the MTU.
+ *
+ * @param task The task that has made it.
+ * @param tap The tap.
+ * @throws {SysError} If that is refused.
+ */
+export function enableOffloads(task: Task, tap: Fd): void {
+  call(task, "ioctl", tap, TUNSETOFFLOAD, OFFLOADS);
+}

@@ -1,0 +1,115 @@
+// Mounts: making them, removing them, and asking the kernel about them.
+
+import { E, SysError } from "../core/errno.ts";
+import type { Fd } from "../core/fd.ts";
+import { cString, text } from "../core/memory.ts";
+import { call, out, self, type Task } from "../core/task.ts";
+
+/**
+ * Mounts, mount(2).
+ *
+ * @param task Who mounts, in its mount namespace.
+ * @param source What, or null.
+ * @param target Where.
+ * @param type Kind of file system, or null.
+ * @param flags MS_*.
+ * @throws {SysError} If it fails.
+ */
+export function mount(task: Task, source: string | null, target: string, type: string | null, flags: number): void {
+  call(
+    task,
+    "mount",
+    source === null ? null : cString(source),
+    cString(target),
+    type === null ? null : cString(type),
+    flags,
+    null,
+  );
+}
+
+/** Flags and commands of fsopen(2), fsconfig(2) and fsmount(2). */
+const [FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC] = [1, 6, 1];
+const MOUNT_ATTR = { NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
+
+/**
+ * Mounts a new file system nowhere, fsmount(2): nosuid, nodev and noexec, reachable by its descriptor alone.
+ *
+ * @param task The task, whose namespaces the file system belongs to.
+ * @param type Its type, such as `proc`.
+ * @returns Its root directory.
+ * @throws {SysError} EPERM without CAP_SYS_ADMIN over the mount namespace.
+ */
+export function mountDetached(task: Task, type: string): Fd {
+  using context = task.open("fsopen", cString(type), FSOPEN_CLOEXEC);
+  call(task, "fsconfig", context, FSCONFIG_CMD_CREATE, null, null, 0);
+  return task.open("fsmount", context, FSMOUNT_CLOEXEC, MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC);
+}
+
+const STATMOUNT = { SB_BASIC: 1, MNT_ROOT: 8, MNT_POINT: 0x10 } as const;
+/** `struct statmount`, up to its strings. */
+const STRINGS = 512;
+
+/** What a mount is. */
+export interface MountStat {
+  /** Magic number of its file system, as of statfs(2). */
+  readonly magic: number;
+  /** What of the file system is mounted; of a namespace `net:[4026532189]`. */
+  readonly root: string;
+  /** Where, as seen from our root directory. */
+  readonly point: string;
+}
+
+const request = new DataView(new ArrayBuffer(24));
+const answer = new Uint8Array(STRINGS + 2 * 4096 + 2);
+const answerView = new DataView(answer.buffer);
+
+/**
+ * Tells about a mount, statmount(2), Linux 6.8.
+ *
+ * @param id Its id, the one that is never used again.
+ * @returns What it is; null if it has gone.
+ * @throws {SysError} If it cannot be told.
+ */
+export function statMount(id: bigint): MountStat | null {
+  request.setUint32(0, request.byteLength, true);
+  request.setBigUint64(8, id, true);
+  request.setBigUint64(16, BigInt(STATMOUNT.SB_BASIC | STATMOUNT.MNT_ROOT | STATMOUNT.MNT_POINT), true);
+  const n = self.raw("statmount", new Uint8Array(request.buffer), out(answer), answer.length, 0);
+  if (n === -E.ENOENT) return null;
+  if (n < 0) throw new SysError("statmount", -n);
+  const string = (at: number) => text(answer.subarray(STRINGS + answerView.getUint32(at, true)));
+  return { magic: Number(answerView.getBigUint64(24, true)), root: string(104), point: string(108) };
+}
+
+/** In place of a mount: the root of all that are there. */
+const LSMT_ROOT = 0xffffffffffffffffn;
+
+/**
+ * The mounts in our mount namespace below our root directory, listmount(2), Linux 6.8.
+ *
+ * @example
+ * ```ts
+ * import { listMounts, statMount } from "./mount.ts";
+ * import { assert } from "@std/assert";
+ *
+ * const version = Number(Deno.osRelease().split(".", 2).join("."));
+ * if (version >= 6.8) assert(listMounts().some((id) => statMount(id)?.point === "/proc"));
+ * ```
+ *
+ * @returns Their ids, the ones that are never used again.
+ * @throws {SysError} If they cannot be told.
+ */
+export function listMounts(): bigint[] {
+  const ids = new BigUint64Array(1024);
+  const found: bigint[] = [];
+  for (let last = 0n;;) {
+    request.setUint32(0, request.byteLength, true);
+    request.setBigUint64(8, LSMT_ROOT, true);
+    request.setBigUint64(16, last, true);
+    const bytes = new Uint8Array(ids.buffer);
+    const n = call(self, "listmount", new Uint8Array(request.buffer), out(bytes), ids.length, 0);
+    for (let i = 0; i < n; i++) found.push(ids[i]!);
+    if (n < ids.length) return found;
+    last = ids[n - 1]!;
+  }
+}
