@@ -10,7 +10,7 @@ import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { address, cString, keepAlive } from "../core/memory.ts";
 import { shim, ShimFunction } from "../core/shim.ts";
-import { type SyscallName, syscallNumber } from "../core/syscalls.ts";
+import { NR, type SyscallName } from "../core/syscalls.ts";
 import { type Arg, call, out, pointers, self, type Task } from "../core/task.ts";
 import {
   type Answer,
@@ -366,7 +366,7 @@ export class Agent implements Task, Disposable {
   }
 
   #syscall(flags: number, name: SyscallName, args: Arg[]): { result: number; fd: Fd | null } {
-    const nr = syscallNumber(name);
+    const nr = NR[name];
     let m = marshal(args);
     if (m.payload.length + 4 * m.relocs.length > PAYLOAD_MAX) m = this.#upload(m);
     return this.#exchange({ operation: Operation.SYSCALL, nr, flags }, m);

@@ -1,7 +1,7 @@
 // An owned file descriptor: closed once, by `using` or by hand.
 
 import { shim } from "./shim.ts";
-import { syscallNumber } from "./syscalls.ts";
+import { NR } from "./syscalls.ts";
 
 /**
  * A file descriptor of this process that closes itself at the end of a `using` block.
@@ -54,7 +54,7 @@ export class Fd implements Disposable {
     const number = this.#number;
     this.#number = -1;
     // close(2) frees the number whatever it answers, so there is nothing to check.
-    shim().call(BigInt(syscallNumber("close")), BigInt(number), 0n, 0n, 0n, 0n, 0n);
+    shim().call(BigInt(NR.close), BigInt(number), 0n, 0n, 0n, 0n, 0n);
   }
 
   /**

@@ -25,42 +25,42 @@ const QUICK = {
 /** A raw syscall: number and six arguments; the result is a value or a negative error number. */
 export type Quick = (nr: number, a: number, b: number, c: number, d: number, e: number, f: number) => number;
 
-let bound: Quick | undefined;
-
 /**
- * The call, bound the first time.
+ * The call; binds its symbol the first time.
  *
  * @example
  * ```ts
  * import { quick } from "./quick.ts";
- * import { syscallNumber } from "./syscalls.ts";
+ * import { NR } from "./syscalls.ts";
  * import { assertEquals } from "@std/assert";
  *
- * assertEquals(quick()(syscallNumber("getpid"), 0, 0, 0, 0, 0, 0), Deno.pid);
- * assertEquals(quick()(syscallNumber("read"), -1, 0, 0, 0, 0, 0), -9); // EBADF
+ * assertEquals(quick(NR.getpid, 0, 0, 0, 0, 0, 0), Deno.pid);
+ * assertEquals(quick(NR.read, -1, 0, 0, 0, 0, 0), -9); // EBADF
  * ```
  *
- * @returns The call; the same one every time.
  * @throws {Error} If the shim cannot be loaded.
  */
-export function quick(): Quick {
-  bound ??= Deno.dlopen(`/proc/self/fd/${shim().image}`, QUICK).symbols.quick;
-  return bound;
-}
+export let quick: Quick = (...args) => {
+  quick = Deno.dlopen(`/proc/self/fd/${shim().image}`, QUICK).symbols.quick;
+  return quick(...args);
+};
 
-/** Memory whose address is known, to be read and written both here and by the kernel; never freed. */
+/** Memory with a fixed address, read and written both here and by the kernel; never freed. */
 export class Block {
   /** The memory. */
   readonly bytes: Uint8Array;
-  /** The same, for numbers. */
+  /** The memory as numbers. */
   readonly view: DataView;
-  /** Address of its first byte. */
-  readonly at: number;
+  #at = 0;
 
   /** @param size Bytes. */
   constructor(size: number) {
     this.bytes = new Uint8Array(size);
     this.view = new DataView(this.bytes.buffer);
-    this.at = Number(address(this.bytes));
+  }
+
+  /** Address of the first byte; looked up at the first use, since that needs `--allow-ffi`. */
+  get at(): number {
+    return this.#at ||= Number(address(this.bytes));
   }
 }

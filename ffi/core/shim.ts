@@ -3,7 +3,7 @@
 import { F } from "./consts.ts";
 import { address, cString } from "./memory.ts";
 import { SHIM_ELF } from "./shim_elf.ts";
-import { syscallNumber } from "./syscalls.ts";
+import { NR } from "./syscalls.ts";
 
 // Each symbol bound costs some 70 to 250 µs of start-up, more with a buffer among its parameters, so there is one for the
 // shim, and one to get at the shim with, from whatever libc the program already has.
@@ -66,7 +66,7 @@ function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   const { syscall } = libc.symbols;
   const name = cString("penne-agent");
   const create = (flags: number): number => {
-    const nr = BigInt(syscallNumber("memfd_create"));
+    const nr = BigInt(NR.memfd_create);
     return Number(syscall(nr, address(name), BigInt(MFD.CLOEXEC | MFD.ALLOW_SEALING | flags), 0n));
   };
   let fd = create(MFD.EXEC); // Linux 6.3
@@ -74,10 +74,10 @@ function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   if (!asked) fd = create(0);
   if (fd < 0) fd = create(MFD.NOEXEC_SEAL);
   // With vm.memfd_noexec=2 that is what one gets, asked for or not.
-  const seals = asked ? 0n : syscall(BigInt(syscallNumber("fcntl")), BigInt(fd), BigInt(F.GET_SEALS), 0n);
+  const seals = asked ? 0n : syscall(BigInt(NR.fcntl), BigInt(fd), BigInt(F.GET_SEALS), 0n);
   const executable = (Number(seals) & F.SEAL_EXEC) === 0;
   if (fd < 0) throw new Error("Cannot load the shim: memfd_create failed");
-  const written = syscall(BigInt(syscallNumber("write")), BigInt(fd), address(elf), BigInt(elf.length));
+  const written = syscall(BigInt(NR.write), BigInt(fd), address(elf), BigInt(elf.length));
   if (Number(written) !== elf.length) throw new Error("Cannot load the shim: write to the memfd failed");
   return { fd, executable };
 }
@@ -116,7 +116,7 @@ export function shim(): Shim {
   const { fd, executable } = createImage(elf);
   const { symbols } = Deno.dlopen(`/proc/self/fd/${fd}`, SHIM);
   // Nobody who gets at an agent's /proc/PID/exe can write to it.
-  symbols.shim(BigInt(syscallNumber("fcntl")), BigInt(fd), BigInt(F.ADD_SEALS), BigInt(F.SEAL_ALL), 0n, 0n, 0n);
+  symbols.shim(BigInt(NR.fcntl), BigInt(fd), BigInt(F.ADD_SEALS), BigInt(F.SEAL_ALL), 0n, 0n, 0n);
   loaded = { image: fd, executable, call: symbols.shim };
   return loaded;
 }

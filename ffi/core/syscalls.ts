@@ -284,22 +284,15 @@ const aarch64 = (): Record<SyscallName, number> => ({
 /** Name of a syscall that penne knows on every architecture it supports. */
 export type SyscallName = keyof ReturnType<typeof x86_64>;
 
-const numbers = Deno.build.arch === "aarch64" ? aarch64() : x86_64();
-
 /**
- * The number of a syscall on this machine's architecture.
+ * Number of each syscall on this machine's architecture, by the kernel's name, see syscalls(2).
  *
  * @example
  * ```ts
- * import { syscallNumber } from "./syscalls.ts";
+ * import { NR } from "./syscalls.ts";
  * import { assertEquals } from "@std/assert";
  *
- * assertEquals(syscallNumber("execveat"), Deno.build.arch === "aarch64" ? 281 : 322);
+ * assertEquals(NR.execveat, Deno.build.arch === "aarch64" ? 281 : 322);
  * ```
- *
- * @param name The kernel's name of the call, see syscalls(2).
- * @returns The number.
  */
-export function syscallNumber(name: SyscallName): number {
-  return numbers[name];
-}
+export const NR: Readonly<Record<SyscallName, number>> = Deno.build.arch === "aarch64" ? aarch64() : x86_64();

@@ -4,7 +4,7 @@ import { check } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { address, keepAlive } from "./memory.ts";
 import { shim } from "./shim.ts";
-import { type SyscallName, syscallNumber } from "./syscalls.ts";
+import { NR, type SyscallName } from "./syscalls.ts";
 
 /** Memory that the kernel writes to; see {@linkcode out}. */
 export class Out {
@@ -97,7 +97,7 @@ class Self implements Task {
       }
       return address(arg);
     };
-    const nr = BigInt(syscallNumber(name));
+    const nr = BigInt(NR[name]);
     const result = shim().call(nr, word(0), word(1), word(2), word(3), word(4), word(5));
     keepAlive([args, keep]);
     return Number(result);

@@ -1,9 +1,9 @@
 // A socket's error queue, recverr(7).
 
-import { Block } from "../core/quick.ts";
+import { Block, quick } from "../core/quick.ts";
+import { NR } from "../core/syscalls.ts";
 import { IP, IPPROTO, IPV6, MSG } from "./constants.ts";
 import { IOVEC, type IpWords, MSGHDR, MSGHDR_AT, readSockaddr, writeIovec, writePointer } from "./sockaddr.ts";
-import { NR, q } from "./socket.ts";
 
 /** What a socket's error queue has told of, `struct sock_extended_err` of recverr(7). */
 export interface QueuedError {
@@ -58,7 +58,7 @@ export function takeError(s: number): QueuedError | null {
   view.setUint32(MSGHDR_AT.iovLength, 1, true);
   writePointer(view, MSGHDR_AT.control, at + ERROR_CONTROL);
   view.setUint32(MSGHDR_AT.controlLength, 256, true);
-  const n = q(NR.recvmsg, s, at, MSG.ERRQUEUE | MSG.DONTWAIT, 0, 0, 0);
+  const n = quick(NR.recvmsg, s, at, MSG.ERRQUEUE | MSG.DONTWAIT, 0, 0, 0);
   if (n < 0) return null;
   queued.length = n;
   queued.errno = 0;

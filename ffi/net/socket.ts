@@ -2,7 +2,7 @@
 
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
-import { syscallNumber } from "../core/syscalls.ts";
+import { NR } from "../core/syscalls.ts";
 import { AF, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET } from "./constants.ts";
 import {
   IOVEC,
@@ -17,28 +17,6 @@ import {
   writeSockaddr,
 } from "./sockaddr.ts";
 
-export const NR = {
-  socket: syscallNumber("socket"),
-  connect: syscallNumber("connect"),
-  bind: syscallNumber("bind"),
-  getsockname: syscallNumber("getsockname"),
-  getpeername: syscallNumber("getpeername"),
-  setsockopt: syscallNumber("setsockopt"),
-  getsockopt: syscallNumber("getsockopt"),
-  shutdown: syscallNumber("shutdown"),
-  read: syscallNumber("read"),
-  write: syscallNumber("write"),
-  writev: syscallNumber("writev"),
-  sendto: syscallNumber("sendto"),
-  recvfrom: syscallNumber("recvfrom"),
-  sendmsg: syscallNumber("sendmsg"),
-  recvmsg: syscallNumber("recvmsg"),
-  sendmmsg: syscallNumber("sendmmsg"),
-  recvmmsg: syscallNumber("recvmmsg"),
-};
-
-export const q = quick();
-
 /** Option values of up to 64 bytes, and their length. */
 const option = new Block(72);
 
@@ -47,19 +25,19 @@ export const name = new Block(40);
 
 /** socket(2), non-blocking and closed on exec. */
 export function socket(family: number, type: number, protocol = 0): number {
-  return q(NR.socket, family === 4 ? AF.INET : AF.INET6, type | SOCK.NONBLOCK | SOCK.CLOEXEC, protocol, 0, 0, 0);
+  return quick(NR.socket, family === 4 ? AF.INET : AF.INET6, type | SOCK.NONBLOCK | SOCK.CLOEXEC, protocol, 0, 0, 0);
 }
 
 /** connect(2). */
 export function connect(s: number, address: IpWords, port: number, scope = 0): number {
   writeSockaddr(name.view, 0, address, port, scope);
-  return q(NR.connect, s, name.at, sockaddrSize(address.family), 0, 0, 0);
+  return quick(NR.connect, s, name.at, sockaddrSize(address.family), 0, 0, 0);
 }
 
 /** bind(2). */
 export function bind(s: number, address: IpWords, port: number, scope = 0): number {
   writeSockaddr(name.view, 0, address, port, scope);
-  return q(NR.bind, s, name.at, sockaddrSize(address.family), 0, 0, 0);
+  return quick(NR.bind, s, name.at, sockaddrSize(address.family), 0, 0, 0);
 }
 
 /** bind(2) to a port of the wildcard address. */
@@ -67,13 +45,13 @@ export function bindPort(s: number, family: number, port: number): number {
   name.bytes.fill(0);
   name.view.setUint16(0, family === 4 ? AF.INET : AF.INET6, true);
   name.view.setUint16(2, port);
-  return q(NR.bind, s, name.at, sockaddrSize(family), 0, 0, 0);
+  return quick(NR.bind, s, name.at, sockaddrSize(family), 0, 0, 0);
 }
 
 /** Local port of a socket, getsockname(2), or a negative error number. */
 export function localPort(s: number): number {
   name.view.setUint32(32, 28, true);
-  const n = q(NR.getsockname, s, name.at, name.at + 32, 0, 0, 0);
+  const n = quick(NR.getsockname, s, name.at, name.at + 32, 0, 0, 0);
   return n < 0 ? n : name.view.getUint16(2);
 }
 
@@ -86,20 +64,20 @@ export function localPort(s: number): number {
 export function peerAddress(s: number, address: IpWords): void {
   name.view.setUint32(32, 28, true);
   address.family = 0;
-  if (q(NR.getpeername, s, name.at, name.at + 32, 0, 0, 0) === 0) readSockaddr(name.view, 0, address);
+  if (quick(NR.getpeername, s, name.at, name.at + 32, 0, 0, 0) === 0) readSockaddr(name.view, 0, address);
 }
 
 /** setsockopt(2) of an int. */
 export function setOption(s: number, level: number, optname: number, value: number): number {
   option.view.setInt32(0, value, true);
-  return q(NR.setsockopt, s, level, optname, option.at, 4, 0);
+  return quick(NR.setsockopt, s, level, optname, option.at, 4, 0);
 }
 
 /** getsockopt(2) of an int; the caller must know that it can be had. */
 export function getOption(s: number, level: number, optname: number): number {
   option.view.setInt32(0, 0, true);
   option.view.setUint32(64, 4, true);
-  const n = q(NR.getsockopt, s, level, optname, option.at, option.at + 64, 0);
+  const n = quick(NR.getsockopt, s, level, optname, option.at, option.at + 64, 0);
   return n < 0 ? n : option.view.getInt32(0, true);
 }
 
@@ -107,21 +85,21 @@ export function getOption(s: number, level: number, optname: number): number {
 export function resetOnClose(s: number): number {
   option.view.setInt32(0, 1, true);
   option.view.setInt32(4, 0, true);
-  return q(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
+  return quick(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
 }
 
 /** Takes {@linkcode resetOnClose} back: what is on its way is delivered after closing. */
 export function closeGracefully(s: number): number {
   option.view.setInt32(0, 0, true);
   option.view.setInt32(4, 0, true);
-  return q(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
+  return quick(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
 }
 
 /** SO_BINDTODEVICE. */
 export function bindToDevice(s: number, device: string): number {
   option.bytes.fill(0, 0, 64);
   const { written } = new TextEncoder().encodeInto(device, option.bytes.subarray(0, 15));
-  return q(NR.setsockopt, s, SOL_SOCKET, SO.BINDTODEVICE, option.at, written + 1, 0);
+  return quick(NR.setsockopt, s, SOL_SOCKET, SO.BINDTODEVICE, option.at, written + 1, 0);
 }
 
 /**
@@ -133,38 +111,38 @@ export function bindToDevice(s: number, device: string): number {
 export function sendRoom(s: number): number {
   const { view, at } = option;
   view.setUint32(64, 36, true);
-  if (q(NR.getsockopt, s, SOL_SOCKET, SO.MEMINFO, at, at + 64, 0) < 0) return 0;
+  if (quick(NR.getsockopt, s, SOL_SOCKET, SO.MEMINFO, at, at + 64, 0) < 0) return 0;
   return view.getUint32(12, true) - view.getUint32(20, true); // SK_MEMINFO_SNDBUF, SK_MEMINFO_WMEM_QUEUED
 }
 
 /** shutdown(2) of the sending side. */
 export function shutdownWrite(s: number): number {
-  return q(NR.shutdown, s, SHUT_WR, 0, 0, 0, 0);
+  return quick(NR.shutdown, s, SHUT_WR, 0, 0, 0, 0);
 }
 
 /** read(2) to an address. */
 export function readAt(fd: number, at: number, length: number): number {
-  return q(NR.read, fd, at, length, 0, 0, 0);
+  return quick(NR.read, fd, at, length, 0, 0, 0);
 }
 
 /** write(2) from an address. */
 export function writeAt(fd: number, at: number, length: number): number {
-  return q(NR.write, fd, at, length, 0, 0, 0);
+  return quick(NR.write, fd, at, length, 0, 0, 0);
 }
 
 /** writev(2) of an array of `struct iovec` at an address. */
 export function writeParts(fd: number, at: number, count: number): number {
-  return q(NR.writev, fd, at, count, 0, 0, 0);
+  return quick(NR.writev, fd, at, count, 0, 0, 0);
 }
 
 /** send(2) from an address. */
 export function sendAt(s: number, at: number, length: number, flags: number): number {
-  return q(NR.sendto, s, at, length, flags, 0, 0);
+  return quick(NR.sendto, s, at, length, flags, 0, 0);
 }
 
 /** recv(2) to an address. */
 export function receiveAt(s: number, at: number, length: number, flags: number): number {
-  return q(NR.recvfrom, s, at, length, flags, 0, 0);
+  return quick(NR.recvfrom, s, at, length, flags, 0, 0);
 }
 
 /**
@@ -179,7 +157,7 @@ export function receiveAt(s: number, at: number, length: number, flags: number):
  */
 export function receiveFrom(s: number, at: number, length: number, flags: number, from: IpWords): number {
   name.view.setUint32(32, 28, true);
-  const n = q(NR.recvfrom, s, at, length, flags, name.at, name.at + 32);
+  const n = quick(NR.recvfrom, s, at, length, flags, name.at, name.at + 32);
   return n > 0 && !isSockaddr(name.view, 0, from, 0) ? 0 : n;
 }
 
@@ -213,22 +191,22 @@ export function peekBehind(s: number, skip: number, at: number, length: number):
   writeIovec(view, MSGHDR + IOVEC * parts++, at, length);
   writePointer(view, MSGHDR_AT.iov, behind.at + MSGHDR);
   view.setUint32(MSGHDR_AT.iovLength, parts, true);
-  const n = q(NR.recvmsg, s, behind.at, MSG.PEEK | MSG.DONTWAIT, 0, 0, 0);
+  const n = quick(NR.recvmsg, s, behind.at, MSG.PEEK | MSG.DONTWAIT, 0, 0, 0);
   if (n < 0) return n;
   return n > skip ? n - skip : -E.EAGAIN;
 }
 
 /** sendmsg(2) of a `struct msghdr` at an address. */
 export function sendMessage(s: number, at: number, flags: number): number {
-  return q(NR.sendmsg, s, at, flags, 0, 0, 0);
+  return quick(NR.sendmsg, s, at, flags, 0, 0, 0);
 }
 
 /** sendmmsg(2) of an array of `struct mmsghdr` at an address. */
 export function sendMessages(s: number, at: number, count: number, flags: number): number {
-  return q(NR.sendmmsg, s, at, count, flags, 0, 0);
+  return quick(NR.sendmmsg, s, at, count, flags, 0, 0);
 }
 
 /** recvmmsg(2) to an array of `struct mmsghdr` at an address. */
 export function receiveMessages(s: number, at: number, count: number, flags: number): number {
-  return q(NR.recvmmsg, s, at, count, flags, 0, 0);
+  return quick(NR.recvmmsg, s, at, count, flags, 0, 0);
 }

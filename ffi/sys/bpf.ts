@@ -4,7 +4,9 @@
 
 import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
+import { Mapping } from "../core/mapping.ts";
 import { address, cString, keepAlive, text } from "../core/memory.ts";
+import { type Block, quick } from "../core/quick.ts";
 import { out, self } from "../core/task.ts";
 
 /** Commands, `enum bpf_cmd`. */
@@ -248,4 +250,65 @@ export function runProgram(program: Fd): number {
   const attribute = new Attribute().u32(0, program.number);
   check("bpf", attribute.raw(COMMAND.PROG_TEST_RUN));
   return new DataView(attribute.bytes.buffer).getUint32(4, true);
+}
+
+/** What the second entry of the shim does under a number that is no syscall's. */
+const RING_TAKE = -1;
+
+/**
+ * A BPF ring buffer's records.
+ *
+ * The kernel maps a page with the reader's position, one with the writers', and the data twice in a row. Positions and
+ * lengths are read and written by the shim, in the order that the other side relies on.
+ */
+export class RingBuffer implements Disposable {
+  #consumer: Mapping;
+  #producer: Mapping;
+  #data: number;
+  #mask: number;
+
+  /**
+   * Maps it.
+   *
+   * @param map The map, of type RINGBUF; it may be closed afterwards.
+   * @param size Its size in bytes.
+   * @param page Size of a page of memory.
+   * @throws {SysError} If it cannot be mapped.
+   */
+  constructor(map: Fd, size: number, page: number) {
+    this.#consumer = new Mapping(map, page, { write: true });
+    try {
+      this.#producer = new Mapping(map, page + 2 * size, { offset: page });
+    } catch (error) {
+      this.#consumer[Symbol.dispose]();
+      throw error;
+    }
+    this.#data = this.#producer.at + page;
+    this.#mask = size - 1;
+  }
+
+  /**
+   * Takes complete records, as many as fit, one after the other without their headers; each begins at a multiple of 8.
+   *
+   * @param to Where to; a record that is longer than this stays for ever.
+   * @returns Bytes taken; 0 if there is nothing.
+   */
+  take(to: Block): number {
+    const { at, bytes } = to;
+    return quick(
+      RING_TAKE,
+      this.#consumer.at,
+      this.#producer.at,
+      this.#data,
+      this.#mask,
+      at,
+      bytes.length,
+    );
+  }
+
+  /** Unmaps it. */
+  [Symbol.dispose](): void {
+    this.#producer[Symbol.dispose]();
+    this.#consumer[Symbol.dispose]();
+  }
 }

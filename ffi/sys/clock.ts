@@ -3,7 +3,7 @@
 import { CLOCK, O } from "../core/consts.ts";
 import type { Fd } from "../core/fd.ts";
 import { Block, quick } from "../core/quick.ts";
-import { syscallNumber } from "../core/syscalls.ts";
+import { NR } from "../core/syscalls.ts";
 import { call, self } from "../core/task.ts";
 
 const SECOND = 1_000_000_000n;
@@ -18,7 +18,7 @@ let block: Block | undefined;
  */
 export function readClock(clock: number): bigint {
   const { view, at } = block ??= new Block(16);
-  quick()(syscallNumber("clock_gettime"), clock, at, 0, 0, 0, 0);
+  quick(NR.clock_gettime, clock, at, 0, 0, 0, 0);
   return view.getBigInt64(0, true) * SECOND + view.getBigInt64(8, true);
 }
 
@@ -47,8 +47,6 @@ export function sleep(milliseconds: number): void {
 export class Timer implements Disposable {
   /** Readable once the timer has expired. */
   readonly fd: Fd;
-  #quick = quick();
-  #read = syscallNumber("read");
   #expirations = new Block(8);
 
   /** @throws {SysError} EMFILE if there are too many descriptors. */
@@ -75,7 +73,7 @@ export class Timer implements Disposable {
    * @returns Whether the timer has expired since the last call.
    */
   take(): boolean {
-    return this.#quick(this.#read, this.fd.number, this.#expirations.at, 8, 0, 0, 0) === 8;
+    return quick(NR.read, this.fd.number, this.#expirations.at, 8, 0, 0, 0) === 8;
   }
 
   /** Closes it. */

@@ -4,15 +4,13 @@ import { O } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { Block, quick } from "../core/quick.ts";
-import { syscallNumber } from "../core/syscalls.ts";
+import { NR } from "../core/syscalls.ts";
 import { self } from "../core/task.ts";
 
 /** Events of epoll_ctl(2). */
 export const EPOLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000, ET: 0x80000000 } as const;
 
 const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
-const NR_EPOLL_CTL = syscallNumber("epoll_ctl");
-const NR_EPOLL_PWAIT = syscallNumber("epoll_pwait");
 /** `struct epoll_event` is packed on x86_64 alone: {u32 events, u64 data}. */
 const EVENT = Deno.build.arch === "x86_64" ? { size: 12, data: 4 } : { size: 16, data: 8 };
 /** Events taken at once. */
@@ -40,7 +38,6 @@ const BATCH = 256;
 export class Epoll implements Disposable {
   /** The instance itself, readable when an event is there. */
   readonly fd: Fd;
-  #quick = quick();
   #one = new Block(EVENT.size);
   #batch = new Block(EVENT.size * BATCH);
   #number: number;
@@ -56,7 +53,7 @@ export class Epoll implements Disposable {
     view.setUint32(0, events, true);
     view.setUint32(EVENT.data, low, true);
     view.setUint32(EVENT.data + 4, high, true);
-    check("epoll_ctl", this.#quick(NR_EPOLL_CTL, this.#number, operation, fd.number, at, 0, 0));
+    check("epoll_ctl", quick(NR.epoll_ctl, this.#number, operation, fd.number, at, 0, 0));
   }
 
   /**
@@ -103,7 +100,7 @@ export class Epoll implements Disposable {
    * @throws {SysError} If it fails.
    */
   wait(timeout: number): number {
-    const n = this.#quick(NR_EPOLL_PWAIT, this.#number, this.#batch.at, BATCH, timeout, 0, 0);
+    const n = quick(NR.epoll_pwait, this.#number, this.#batch.at, BATCH, timeout, 0, 0);
     return n === -E.EINTR ? 0 : check("epoll_pwait", n);
   }
 

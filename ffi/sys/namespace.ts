@@ -1,9 +1,13 @@
-// Questions to an open namespace, ioctl_nsfs(2).
+// Namespaces: what an open one says of itself, ioctl_nsfs(2), and file handles, which tell whether one still exists without
+// keeping it alive.
 
-import { IOCTL } from "../core/consts.ts";
-import { check } from "../core/errno.ts";
-import type { Fd } from "../core/fd.ts";
-import { out, self } from "../core/task.ts";
+import { AT, AT_FDCWD, IOCTL, O } from "../core/consts.ts";
+import { check, E } from "../core/errno.ts";
+import { Fd } from "../core/fd.ts";
+import { cString } from "../core/memory.ts";
+import { Block, quick } from "../core/quick.ts";
+import { NR } from "../core/syscalls.ts";
+import { call, out, self } from "../core/task.ts";
 
 /**
  * The type of an open namespace.
@@ -48,4 +52,141 @@ export function ownerUid(user: Fd): number {
   const uid = new Uint32Array(1);
   check("ioctl", self.raw("ioctl", user, IOCTL.NS_GET_OWNER_UID, out(new Uint8Array(uid.buffer))));
   return uid[0]!;
+}
+
+/** In place of a directory: the namespaces' own file system, Linux 6.18. */
+const FD_NSFS_ROOT = -10003;
+/** `struct file_handle`: {u32 bytes, i32 type}, then for a namespace {u64 id, u32 type, u32 inum}. */
+const HANDLE = { header: 8, nsfs: 16 } as const;
+/** Type of such handles. It is not in the kernel's headers for programs, so a handle that is read is compared with it. */
+const FILEID_NSFS = 0xf1;
+
+/** A handle of a namespace. */
+export type NamespaceHandle = Uint8Array;
+
+/**
+ * The handle of an open namespace, name_to_handle_at(2).
+ *
+ * @param fd The namespace.
+ * @returns Its handle.
+ * @throws {SysError} EOPNOTSUPP before Linux 6.18.
+ */
+export function namespaceHandle(fd: Fd): NamespaceHandle {
+  const handle = new Uint8Array(HANDLE.header + HANDLE.nsfs);
+  new DataView(handle.buffer).setUint32(0, HANDLE.nsfs, true);
+  call(self, "name_to_handle_at", fd, cString(""), out(handle), out(new Uint8Array(4)), AT.EMPTY_PATH);
+  return handle;
+}
+
+/**
+ * Whether a namespace still lives, open_by_handle_at(2); it is kept alive by that for an instant only.
+ *
+ * Who may not open it is told that it does not live: ask once while it is sure to.
+ *
+ * @example
+ * ```ts
+ * import { isAlive, namespaceHandle } from "./namespace.ts";
+ * import { open } from "./file.ts";
+ * import { self } from "../core/task.ts";
+ * import { assert } from "@std/assert";
+ *
+ * const version = Number(Deno.osRelease().split(".", 2).join("."));
+ * if (Deno.uid() === 0 && version >= 6.18) {
+ *   using fd = open(self, "/proc/self/ns/net", 0);
+ *   assert(isAlive(namespaceHandle(fd)));
+ * }
+ * ```
+ *
+ * @param handle The handle.
+ * @returns Whether it could be opened.
+ * @throws {SysError} If it cannot be told.
+ */
+export function isAlive(handle: NamespaceHandle): boolean {
+  const result = self.raw("open_by_handle_at", FD_NSFS_ROOT, handle, O.CLOEXEC);
+  if (result === -E.ESTALE) return false;
+  new Fd(check("open_by_handle_at", result)).close();
+  return true;
+}
+
+/** What a handle says of its namespace. */
+export interface HandleFields {
+  /** Id that is never used again. */
+  readonly id: bigint;
+  /** CLONE_NEW* of its kind. */
+  readonly flag: number;
+  /** Inode number. */
+  readonly inum: number;
+}
+
+/**
+ * Makes and reads handles by the thousand, in memory of its own.
+ *
+ * @example
+ * ```ts
+ * import { Handles } from "./namespace.ts";
+ * import { cString } from "../core/memory.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const handles = new Handles();
+ * const found = handles.read(cString("/proc/self/ns/net"));
+ * if (typeof found === "object") { // Linux 6.18
+ *   assertEquals(`net:[${found.inum}]`, Deno.readLinkSync("/proc/self/ns/net"));
+ *   if (Deno.uid() === 0) assertEquals(handles.isAlive(found.id, found.flag, found.inum), true);
+ *   if (Deno.uid() === 0) assertEquals(handles.isAlive(found.id + 10n ** 9n, found.flag, found.inum), false);
+ * }
+ * ```
+ */
+export class Handles {
+  #handle = new Block(HANDLE.header + HANDLE.nsfs);
+  #mount = new Block(8);
+  #path = new Block(4096);
+  /** Type of handles of this file system: learnt from the first one that is read. */
+  #type = 0;
+
+  /**
+   * Reads the handle of the namespace at a path, without opening it.
+   *
+   * @param path The path, with a NUL at the end; a symbolic link, as those of /proc, is followed.
+   * @returns What it says, or a negative error number: -EOPNOTSUPP if the file is no namespace, or before Linux 6.18.
+   */
+  read(path: Uint8Array): HandleFields | number {
+    const { view, at } = this.#handle;
+    view.setUint32(0, HANDLE.nsfs, true);
+    this.#path.bytes.set(path);
+    const n = quick(NR.name_to_handle_at, AT_FDCWD, this.#path.at, at, this.#mount.at, AT.SYMLINK_FOLLOW, 0);
+    if (n < 0) return n;
+    const type = view.getInt32(4, true);
+    // Other file systems have handles too.
+    if (view.getUint32(0, true) !== HANDLE.nsfs || type !== FILEID_NSFS) return -E.EOPNOTSUPP;
+    this.#type = type;
+    const fields = { id: view.getBigUint64(8, true), flag: view.getUint32(16, true), inum: view.getUint32(20, true) };
+    return fields;
+  }
+
+  /** Whether one has been read, so that others can be made. */
+  get calibrated(): boolean {
+    return this.#type !== 0;
+  }
+
+  /**
+   * Whether the namespace lives that such a handle is of; see {@linkcode isAlive} of this module.
+   *
+   * @param id Its id.
+   * @param flag CLONE_NEW* of its kind.
+   * @param inum Inode number.
+   * @returns Whether it could be opened.
+   * @throws {SysError} If it cannot be told.
+   */
+  isAlive(id: bigint, flag: number, inum: number): boolean {
+    const { view, at } = this.#handle;
+    view.setUint32(0, HANDLE.nsfs, true);
+    view.setInt32(4, this.#type, true);
+    view.setBigUint64(8, id, true);
+    view.setUint32(16, flag, true);
+    view.setUint32(20, inum, true);
+    const n = quick(NR.open_by_handle_at, FD_NSFS_ROOT, at, O.CLOEXEC, 0, 0, 0);
+    if (n === -E.ESTALE) return false;
+    quick(NR.close, check("open_by_handle_at", n), 0, 0, 0, 0, 0);
+    return true;
+  }
 }

@@ -4,7 +4,7 @@ import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { address } from "../core/memory.ts";
 import { waitingSyscall } from "../core/shim.ts";
-import { syscallNumber } from "../core/syscalls.ts";
+import { NR } from "../core/syscalls.ts";
 import { out, self } from "../core/task.ts";
 import { timespec } from "./clock.ts";
 
@@ -57,7 +57,7 @@ export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
  */
 export async function pollAsync(entries: readonly PollEntry[]): Promise<number[]> {
   const { bytes, view } = pollSet(entries);
-  const nr = BigInt(syscallNumber("ppoll"));
+  const nr = BigInt(NR.ppoll);
   for (;;) {
     const n = Number(await waitingSyscall(nr, address(bytes), BigInt(entries.length), 0n, 0n, 0n, 0n));
     if (n === -E.EINTR) continue;

@@ -1,9 +1,10 @@
-// Processes: pidfds, signals to them, their ends and their processors.
+// Processes: pidfds, signals to them, their ends, their processors, their limit on open files.
 
+import { RLIMIT_NOFILE } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
-import { out, self, type Task } from "../core/task.ts";
-import { readText } from "./file.ts";
+import { call, out, self, type Task } from "../core/task.ts";
+import { readBytes, readText } from "./file.ts";
 
 /**
  * A descriptor that refers to a process, pidfd_open(2); readable once it has ended.
@@ -128,4 +129,55 @@ export function stayOnProcessor(): Affinity | null {
  */
 export function setAffinity(task: Task, affinity: Affinity): void {
   task.raw("sched_setaffinity", 0, affinity.length, affinity);
+}
+
+/** A resource limit, `struct rlimit64`. */
+export interface Limit {
+  /** The enforced value. */
+  readonly soft: bigint;
+  /** The ceiling of the soft limit. */
+  readonly hard: bigint;
+}
+
+/**
+ * This process's limit on open files.
+ *
+ * @returns The limit, in descriptors.
+ */
+export function openFilesLimit(): Limit {
+  const words = new BigUint64Array(2);
+  call(self, "prlimit64", 0, RLIMIT_NOFILE, null, out(new Uint8Array(words.buffer)));
+  return { soft: words[0]!, hard: words[1]! };
+}
+
+/** A limit as the kernel takes it. */
+const encode = ({ soft, hard }: Limit) => new Uint8Array(new BigUint64Array([soft, hard]).buffer);
+
+/**
+ * Sets a task's limit on open files.
+ *
+ * @param task The task.
+ * @param limit The limit, in descriptors.
+ * @throws {SysError} EPERM if the hard limit would grow.
+ */
+export function setOpenFilesLimit(task: Task, limit: Limit): void {
+  call(task, "prlimit64", 0, RLIMIT_NOFILE, encode(limit), null);
+}
+
+/** Raises this process's soft limit on open files to the hard limit, where the kernel allows that. */
+export function raiseOpenFilesLimit(): void {
+  const { soft, hard } = openFilesLimit();
+  if (soft !== hard) self.raw("prlimit64", 0, RLIMIT_NOFILE, encode({ soft: hard, hard }), null);
+}
+
+/**
+ * Size of a page of memory, from the auxiliary vector, getauxval(3).
+ *
+ * @returns Bytes.
+ */
+export function pageSize(): number {
+  const AT_PAGESZ = 6n;
+  const words = new BigUint64Array(readBytes(self, "/proc/self/auxv").slice().buffer);
+  for (let i = 0; i + 1 < words.length; i += 2) if (words[i] === AT_PAGESZ) return Number(words[i + 1]);
+  return 4096;
 }

@@ -2,9 +2,8 @@
 
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/sys/handle.ts";
-import { raiseOpenFilesLimit } from "../../ffi/sys/limit.ts";
-import { setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/sys/namespace.ts";
+import { raiseOpenFilesLimit, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";

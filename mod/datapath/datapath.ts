@@ -3,7 +3,7 @@
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { readAt } from "../../ffi/net/socket.ts";
-import { raiseOpenFilesLimit } from "../../ffi/sys/limit.ts";
+import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import { KIND, Packet, parse, PROTOCOL } from "../inet/packet.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import type { TapLink } from "../network/tap_link.ts";

@@ -2,14 +2,16 @@
 
 import { check, E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { call, out, self, type Task } from "../../ffi/core/task.ts";
+import { Block } from "../../ffi/core/quick.ts";
+import { call, self, type Task } from "../../ffi/core/task.ts";
 import { AF, NETLINK, NETLINK_OPTION, SOCK, SOL_NETLINK } from "../../ffi/net/constants.ts";
+import { receiveFromKernel } from "../../ffi/net/netlink.ts";
 import { decodeAcknowledgement, decodeMessages, encodeMessage, NLM_F, NLMSG } from "./message.ts";
 
 /** The kernel fills dumps up to what it has seen us receive, at most 32 KiB. */
 const BUFFER = 65536;
 /** What arrives is copied from here at once, so that one is enough for all sockets. */
-const inbox = new Uint8Array(BUFFER);
+const inbox = new Block(BUFFER);
 /** Times a dump is begun anew because what it tells of has changed meanwhile. */
 const TRIES = 16;
 
@@ -66,14 +68,11 @@ export class NetlinkSocket implements Disposable {
   }
 
   #receive(): ReturnType<typeof decodeMessages> {
-    const sender = new Uint8Array(12); // struct sockaddr_nl
-    const size = new Uint8Array(new Uint32Array([sender.length]).buffer);
     for (;;) {
-      const n = self.raw("recvfrom", this.#fd, out(inbox), BUFFER, 0, out(sender), out(size));
+      const n = receiveFromKernel(this.#fd, inbox);
       if (n === -E.EINTR) continue;
       check("recvfrom", n);
-      // Who has CAP_NET_ADMIN in the namespace can write to us too; the kernel is number 0.
-      if (new DataView(sender.buffer).getUint32(4, true) === 0) return decodeMessages(inbox.slice(0, n));
+      if (n > 0) return decodeMessages(inbox.bytes.slice(0, n));
     }
   }
 

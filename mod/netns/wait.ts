@@ -1,7 +1,7 @@
 // Waits until targets are there, or have gone.
 
 import { SysError } from "../../ffi/core/errno.ts";
-import { isAlive, namespaceHandle } from "../../ffi/sys/handle.ts";
+import { isAlive, namespaceHandle } from "../../ffi/sys/namespace.ts";
 import { openPid } from "../../ffi/sys/process.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { Reactor } from "../reactor/reactor.ts";

@@ -1,7 +1,7 @@
 // Who may have one more flow.
 
 import { assert, assertEquals } from "@std/assert";
-import { openFilesLimit } from "../../ffi/sys/limit.ts";
+import { openFilesLimit } from "../../ffi/sys/process.ts";
 import { countFlow, countNamespace, mayOpen } from "../../mod/datapath/netif/fd_budget.ts";
 
 function count(times: number, change: 1 | -1): void {

@@ -6,7 +6,7 @@ import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { E, errnoName, errnoText, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { syscallNumber } from "../../ffi/core/syscalls.ts";
+import { NR } from "../../ffi/core/syscalls.ts";
 import { decodeWaitStatus, openPid, pidOf, sendSignal } from "../../ffi/sys/process.ts";
 import { open, pipe, readBytes, write } from "../../ffi/sys/file.ts";
 import { poll, pollAsync } from "../../ffi/sys/poll.ts";
@@ -97,5 +97,5 @@ Deno.test("decodeWaitStatus() covers every kind of status", () => {
 
 Deno.test("numbers of syscalls are those of this machine", () => {
   assertEquals(call(self, "getpid"), Deno.pid);
-  assertEquals(syscallNumber("getpid"), Deno.build.arch === "aarch64" ? 172 : 39);
+  assertEquals(NR.getpid, Deno.build.arch === "aarch64" ? 172 : 39);
 });

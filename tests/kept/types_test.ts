@@ -427,8 +427,8 @@ test("a thread counts as somebody in a set", { root: true }, async () => {
       shim: { parameters: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"], result: "i64", nonblocking: true },
     });
     using open = openKept("threads", { directory: "${place.directory}" });
-    const { syscallNumber } = await import("${new URL("../../ffi/core/syscalls.ts", import.meta.url)}");
-    const nr = (name) => BigInt(syscallNumber(name));
+    const { NR } = await import("${new URL("../../ffi/core/syscalls.ts", import.meta.url)}");
+    const nr = (name) => BigInt(NR[name]);
     await lib.symbols.shim(nr("setns"), BigInt(open.namespaces.get("uts").number), 0n, 0n, 0n, 0n, 0n);
     console.log("joined");
     await new Promise((resolve) => setTimeout(resolve, 60000));`;

@@ -2,8 +2,8 @@
 
 import { quick } from "../../ffi/core/quick.ts";
 import { shim, waitingSyscall } from "../../ffi/core/shim.ts";
-import { syscallNumber } from "../../ffi/core/syscalls.ts";
+import { NR } from "../../ffi/core/syscalls.ts";
 
 shim();
-quick();
-await waitingSyscall(BigInt(syscallNumber("getpid")), 0n, 0n, 0n, 0n, 0n, 0n);
+quick(NR.getpid, 0, 0, 0, 0, 0, 0);
+await waitingSyscall(BigInt(NR.getpid), 0n, 0n, 0n, 0n, 0n, 0n);

@@ -3,7 +3,7 @@
 // Up to three quarters of them anybody may take. Of the last quarter each namespace has its part, so that one that takes
 // all it can get leaves the others able to connect.
 
-import { openFilesLimit } from "../../../ffi/sys/limit.ts";
+import { openFilesLimit } from "../../../ffi/sys/process.ts";
 
 /** Descriptors that are not for flows. */
 const RESERVE = 64;

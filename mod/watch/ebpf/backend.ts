@@ -16,15 +16,16 @@ import {
   MAP_TYPE,
   openIterator,
   PROGRAM_TYPE,
+  RingBuffer,
   runProgram,
   updateMap,
 } from "../../../ffi/sys/bpf.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { Mapping } from "../../../ffi/core/mapping.ts";
 import { Block } from "../../../ffi/core/quick.ts";
-import { RingBuffer } from "../../../ffi/sys/ring_buffer.ts";
-import { read, readBytes, readLink, readText } from "../../../ffi/sys/file.ts";
+import { read, readLink, readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
+import { pageSize } from "../../../ffi/sys/process.ts";
 import { assemble } from "../../bpf/assemble.ts";
 import type { Code } from "../../bpf/instruction.ts";
 import { buildBtf } from "../../bpf/btf_build.ts";
@@ -74,14 +75,6 @@ export interface EbpfOptions {
 function defaultRing(): number {
   const total = Number(/^MemTotal:\s*(\d+)/m.exec(readText(self, "/proc/meminfo"))?.[1] ?? 0) * KIB;
   return Math.min(8, Math.max(1, 2 ** Math.floor(Math.log2(total / KIB / MIB || 1)))) * MIB;
-}
-
-/** Size of a page of memory: what a ring buffer's positions are apart. */
-function pageSize(): number {
-  const AT_PAGESZ = 6n; // getauxval(3)
-  const words = new BigUint64Array(readBytes(self, "/proc/self/auxv").slice().buffer);
-  for (let i = 0; i + 1 < words.length; i += 2) if (words[i] === AT_PAGESZ) return Number(words[i + 1]);
-  return 4096;
 }
 
 /** Where the kernel has what. */

@@ -6,14 +6,14 @@
 
 import { O, POLL, S } from "../../../ffi/core/consts.ts";
 import { MSG } from "../../../ffi/net/constants.ts";
+import { sendAt, writeAt } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { Block, quick } from "../../../ffi/core/quick.ts";
+import { Block } from "../../../ffi/core/quick.ts";
 import { open } from "../../../ffi/sys/file.ts";
 import { poll } from "../../../ffi/sys/poll.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
 import { self } from "../../../ffi/core/task.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
 import type { EventSink, WatchEvent } from "../facts/watch_event.ts";
@@ -42,9 +42,6 @@ export class LineSink implements EventSink, Disposable {
   #spare: Block[] = [];
   #at = 0;
   #waiting = 0;
-  #quick = quick();
-  #write = syscallNumber("write");
-  #sendto = syscallNumber("sendto");
   #watched: Registration | null = null;
   #armed = false;
   #gone = false;
@@ -158,15 +155,13 @@ export class LineSink implements EventSink, Disposable {
 
   #some(at: number, length: number): number {
     switch (this.#manner) {
-      case "socket": {
-        const n = this.#quick(this.#sendto, this.#fd.number, at, length, MSG.DONTWAIT | MSG.NOSIGNAL, 0, 0);
-        return n;
-      }
+      case "socket":
+        return sendAt(this.#fd.number, at, length, MSG.DONTWAIT | MSG.NOSIGNAL);
       case "careful":
         if (((poll([{ fd: this.#fd, events: POLL.OUT }], 0)[0] ?? 0) & (POLL.OUT | POLL.ERR)) === 0) return -E.EAGAIN;
-        return this.#quick(this.#write, this.#fd.number, at, Math.min(length, SURE), 0, 0, 0);
+        return writeAt(this.#fd.number, at, Math.min(length, SURE));
       case "plain":
-        return this.#quick(this.#write, this.#fd.number, at, length, 0, 0, 0);
+        return writeAt(this.#fd.number, at, length);
     }
   }
 

@@ -9,11 +9,11 @@
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { POLL } from "../../../ffi/core/consts.ts";
-import { Block, quick } from "../../../ffi/core/quick.ts";
+import { Block } from "../../../ffi/core/quick.ts";
 import { AF, NETLINK, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import { bindNetlink, receiveFromKernel } from "../../../ffi/net/netlink.ts";
 import { poll } from "../../../ffi/sys/poll.ts";
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
-import { call, out, self } from "../../../ffi/core/task.ts";
+import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { monotonic, suspended } from "../facts/clock.ts";
 import {
@@ -49,11 +49,7 @@ export class ProcBackend implements Backend {
   readonly period: number;
   #table: ProcTable;
   #gaps = new Gaps();
-  #quick = quick();
-  #nr = syscallNumber("recvfrom");
   #inbox = new Block(8192);
-  #from = new Block(12); // struct sockaddr_nl
-  #fromSize = new Block(4);
   #lost = 0;
   /** Losses told of that no gap has shown yet. */
   #owed = 0;
@@ -81,13 +77,7 @@ export class ProcBackend implements Backend {
       if (self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUFFORCE, size, 4) < 0) {
         self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUF, size, 4);
       }
-      const address = new Uint8Array(12);
-      const view = new DataView(address.buffer);
-      view.setUint16(0, AF.NETLINK, true);
-      view.setUint32(8, CN_IDX_PROC, true);
-      attempt(what, () => call(self, "bind", this.fd, address, address.length), none);
-      call(self, "getsockname", this.fd, out(address), out(new Uint8Array([12, 0, 0, 0])));
-      this.#port = view.getUint32(4, true);
+      this.#port = attempt(what, () => bindNetlink(this.fd, CN_IDX_PROC), none);
       const request = encodeRequest(PROC_CN.LISTEN, this.#port);
       attempt(
         what,
@@ -133,10 +123,8 @@ export class ProcBackend implements Backend {
 
   /** Takes messages; whether there may be more. */
   #receive(tell: (event: ProcEvent) => void): boolean {
-    const { bytes, at } = this.#inbox;
     for (let i = 0; i < BATCH; i++) {
-      this.#fromSize.view.setUint32(0, 12, true);
-      const n = this.#quick(this.#nr, this.fd.number, at, bytes.length, 0, this.#from.at, this.#fromSize.at);
+      const n = receiveFromKernel(this.fd, this.#inbox);
       if (n === -E.EAGAIN) return false;
       if (n === -E.EINTR) continue;
       if (n === -E.ENOBUFS) {
@@ -146,8 +134,7 @@ export class ProcBackend implements Backend {
         continue;
       }
       if (n < 0) throw new SysError("recvfrom", -n);
-      // Other programs can write to us too; the kernel's port is 0.
-      if (this.#from.view.getUint32(4, true) === 0) decodeProcEvents(bytes, n, tell);
+      if (n > 0) decodeProcEvents(this.#inbox.bytes, n, tell);
     }
     return true;
   }

@@ -5,10 +5,8 @@
 // known of the task (or of the task it comes from), whose namespace lives, so that its number cannot have been used again.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { Handles } from "../../../ffi/sys/handle.ts";
-import { AT_FDCWD, O } from "../../../ffi/core/consts.ts";
-import { Block, quick } from "../../../ffi/core/quick.ts";
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { Handles } from "../../../ffi/sys/namespace.ts";
+import { QuickFiles } from "../../../ffi/sys/quick_file.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { type Slot, SLOTS, type Task } from "../facts/contract.ts";
 
@@ -16,7 +14,6 @@ import { type Slot, SLOTS, type Task } from "../facts/contract.ts";
 const TICK = 10_000_000n;
 const PF_KTHREAD = 0x200000;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** Namespaces by the numbers of their places; undefined where one may not be seen, or is not there. */
 export type SlotArray = (NamespaceId | undefined)[];
@@ -68,84 +65,19 @@ export function parseStat(text: string): TaskStat | null {
 }
 
 /** Reads /proc. */
-export class ProcReader {
-  #quick = quick();
-  #path = new Block(256);
-  #buffer = new Block(16384);
+export class ProcReader extends QuickFiles {
   #handles = new Handles();
   /** Whether handles tell ids here, Linux 6.18. */
   #hasIds = true;
   /** During a walk: what was met in it already, by inode number. */
   #met: Map<number, NamespaceId> | null = null;
-  #nr = {
-    readlinkat: syscallNumber("readlinkat"),
-    openat: syscallNumber("openat"),
-    read: syscallNumber("read"),
-    close: syscallNumber("close"),
-    getdents64: syscallNumber("getdents64"),
-  };
   #names: readonly Uint8Array[] = SLOTS.map((slot) => encoder.encode(`${slot}\0`));
-
-  #setPath(path: string): number {
-    const { written } = encoder.encodeInto(path, this.#path.bytes);
-    this.#path.bytes[written] = 0;
-    return written;
-  }
-
-  /**
-   * The begin of a small file.
-   *
-   * @param path The file.
-   * @returns Its text, or a negative error number.
-   */
-  text(path: string): string | number {
-    this.#setPath(path);
-    const fd = this.#quick(this.#nr.openat, AT_FDCWD, this.#path.at, O.RDONLY | O.CLOEXEC, 0, 0, 0);
-    if (fd < 0) return fd;
-    const { bytes, at } = this.#buffer;
-    const n = this.#quick(this.#nr.read, fd, at, bytes.length, 0, 0, 0);
-    this.#quick(this.#nr.close, fd, 0, 0, 0, 0, 0);
-    return n < 0 ? n : decoder.decode(bytes.subarray(0, n));
-  }
 
   /** Whether a process's namespaces may not be looked at. */
   denies(pid: number): boolean {
-    this.#setPath(`/proc/${pid}/ns/mnt`);
-    const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, this.#path.at, this.#buffer.at, 64, 0, 0);
+    this.setPath(`/proc/${pid}/ns/mnt`);
+    const n = this.readTarget();
     return n === -E.EACCES || n === -E.EPERM;
-  }
-
-  /** The target of a symbolic link; null if it cannot be read. */
-  link(path: string): string | null {
-    this.#setPath(path);
-    const { bytes, at } = this.#buffer;
-    const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, this.#path.at, at, bytes.length, 0, 0);
-    return n < 0 ? null : decoder.decode(bytes.subarray(0, n));
-  }
-
-  /**
-   * The names in a directory that are numbers.
-   *
-   * @param path The directory.
-   * @returns The numbers, in the kernel's order; none if it is not there.
-   */
-  numbers(path: string): number[] {
-    this.#setPath(path);
-    const fd = this.#quick(this.#nr.openat, AT_FDCWD, this.#path.at, O.RDONLY | O.CLOEXEC, 0, 0, 0);
-    const found: number[] = [];
-    if (fd < 0) return found;
-    const { bytes, view, at } = this.#buffer;
-    for (let n; (n = this.#quick(this.#nr.getdents64, fd, at, bytes.length, 0, 0, 0)) > 0;) {
-      // struct linux_dirent64: {u64 inode, i64 offset, u16 length, u8 type, name}
-      for (let entry = 0; entry < n; entry += view.getUint16(entry + 16, true)) {
-        let number = 0;
-        let i = entry + 19;
-        for (let byte; (byte = bytes[i]!) >= 48 && byte <= 57; i++) number = number * 10 + byte - 48;
-        if (i > entry + 19 && bytes[i] === 0) found.push(number);
-      }
-    }
-    this.#quick(this.#nr.close, fd, 0, 0, 0, 0, 0);
-    return found;
   }
 
   /** What /proc/PID/task/TID/stat tells; null if the task has gone. */
@@ -185,13 +117,13 @@ export class ProcReader {
    * @returns What became of it; `slots` is unchanged unless it was read.
    */
   slots(pid: number, tid: number, known: SlotArray, slots: SlotArray): Reading {
-    const prefix = this.#setPath(`/proc/${pid}/task/${tid}/ns/`);
-    const { bytes, at } = this.#path;
+    const prefix = this.setPath(`/proc/${pid}/task/${tid}/ns/`);
+    const { bytes } = this.path;
     const found: SlotArray = [];
     let denied = false;
     for (let i = 0; i < this.#names.length; i++) {
       bytes.set(this.#names[i]!, prefix);
-      const n = this.#quick(this.#nr.readlinkat, AT_FDCWD, at, this.#buffer.at, 64, 0, 0);
+      const n = this.readTarget();
       if (n < 0) {
         // There is no namespace for children yet while it has had no process; one of this kind may not be compiled in.
         if (n === -E.ENOENT && i > 0) continue;
@@ -210,7 +142,7 @@ export class ProcReader {
 
   /** The number in `net:[4026531840]`, which is in the buffer. */
   #inum(length: number): number {
-    const { bytes } = this.#buffer;
+    const { bytes } = this.buffer;
     let inum = 0;
     for (let i = 0, inside = false; i < length; i++) {
       const byte = bytes[i]!;
@@ -225,7 +157,7 @@ export class ProcReader {
     const same = this.#met?.get(inum) ?? found.find((one) => one?.inum === inum); // that for children, mostly
     if (same) return same;
     if (!this.#hasIds) return { inum, id: null };
-    const { bytes } = this.#path;
+    const { bytes } = this.path;
     const fields = this.#handles.read(bytes.subarray(0, bytes.indexOf(0) + 1));
     if (fields === -E.EOPNOTSUPP) this.#hasIds = false;
     if (typeof fields !== "object") return { inum, id: null };

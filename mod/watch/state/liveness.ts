@@ -8,9 +8,9 @@
 // Only those are looked at closely that have just lost the last of what was known to hold them, at growing intervals; then
 // twice a second; all others in a slow round, a few at a time, against mistakes in the books.
 
-import { Handles } from "../../../ffi/sys/handle.ts";
 import { CAP } from "../../../ffi/core/consts.ts";
 import { cString } from "../../../ffi/core/memory.ts";
+import { Handles } from "../../../ffi/sys/namespace.ts";
 import { effectiveCapabilities, hasCapability } from "../../host/caller.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
 import { ProcReader } from "../proc/reader.ts";

@@ -3,8 +3,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Agent } from "../../../ffi/agent/agent.ts";
 import { CLONE, O } from "../../../ffi/core/consts.ts";
-import { isAlive, type NamespaceHandle, namespaceHandle } from "../../../ffi/sys/handle.ts";
 import { open } from "../../../ffi/sys/file.ts";
+import { isAlive, type NamespaceHandle, namespaceHandle } from "../../../ffi/sys/namespace.ts";
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";

@@ -3,7 +3,7 @@
 
 import { exec } from "../../../ffi/agent/exec.ts";
 import { E } from "../../../ffi/core/errno.ts";
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { NR } from "../../../ffi/core/syscalls.ts";
 import { address } from "../../../ffi/core/memory.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
@@ -17,7 +17,7 @@ const [ALLOW, ERRNO] = [0x7fff0000, 0x00050000];
 
 const instructions: [code: number, jumpTrue: number, jumpFalse: number, k: number][] = [
   [LOAD, 0, 0, AT.NR],
-  [JUMP_EQUAL, 0, 5, syscallNumber("setsockopt")],
+  [JUMP_EQUAL, 0, 5, NR.setsockopt],
   [LOAD, 0, 0, AT.LEVEL],
   [JUMP_EQUAL, 0, 3, SOL_SOCKET],
   [LOAD, 0, 0, AT.OPTION],

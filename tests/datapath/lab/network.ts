@@ -1,7 +1,7 @@
 // A small network for tests: a "peer", a "host" beside it, and guests that only penne connects with the host: the compiled
 // program, run by a user without privileges, who owns the guests.
 
-import { syscallNumber } from "../../../ffi/core/syscalls.ts";
+import { NR } from "../../../ffi/core/syscalls.ts";
 import { asUser, penne, ROOT } from "../../lib/helpers.ts";
 
 /** How the network is to be. */
@@ -203,7 +203,7 @@ export class Network implements AsyncDisposable {
       if (done) throw new Error(`penne has ended: ${said}`);
       said += value;
     }
-    const loop = `${syscallNumber("epoll_pwait")} `;
+    const loop = `${NR.epoll_pwait} `;
     await until("penne waits", () => Deno.readTextFileSync(`/proc/${child.pid}/syscall`).startsWith(loop));
     if (plan.relay?.where === "inside") {
       await must(["ip", "-n", this.guests[0]!, "link", "set", "tap0", "mtu", `${plan.mtu ?? 65520}`, "up"]);
