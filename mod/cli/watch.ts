@@ -258,10 +258,10 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
 /** Tells what is left of a command, once what ends with it has had the time to. */
 function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink): void {
   const end = performance.now() + AFTERMATH.limit;
-  let state = watching.settle();
+  let state = watching.finalSnapshot();
   while (state.alive.length > 0 && performance.now() < end) {
     reactor.turn(AFTERMATH.interval);
-    state = watching.settle();
+    state = watching.finalSnapshot();
   }
   sink.put({ event: "summary", mono: monotonic(), ...state });
 }

@@ -1,90 +1,80 @@
-// Opens the best back end there is, by trying, and tells why better ones are not used.
+// Opens the best back end that works, and reports why better ones do not.
 
 import { SysError } from "../../ffi/core/errno.ts";
 import { PenneError } from "../base/errors.ts";
 import { openEbpf } from "./ebpf/backend.ts";
 import type { Backend, BackendName, Filter } from "./facts/contract.ts";
-import { PollBackend } from "./proc/poll.ts";
-import { ProcBackend } from "./proc/backend.ts";
 import type { Refusal } from "./facts/watch_event.ts";
+import { ProcBackend } from "./proc/backend.ts";
+import { PollBackend } from "./proc/poll.ts";
+import type { ProcOptions } from "./proc/table.ts";
 
 /** All back ends, the best one first. */
 export const BACKENDS: readonly BackendName[] = ["ebpf", "proc", "poll"];
 
-/** Which back end, and how it looks. */
-export interface BackendChoice {
-  /** One of them and no other, or the best one there is (default). */
+/** Which back end to open, and options of those that read /proc. */
+export interface BackendChoice extends ProcOptions {
+  /** A back end, or `auto` for the best one that works (default). */
   readonly backend?: BackendName | "auto";
-  /** Milliseconds between two looks of those that look. */
-  readonly interval?: number | undefined;
 }
 
-/** A back end that could be opened. */
+/** An open back end. */
 export interface Chosen {
   readonly backend: Backend;
-  /** Better ones. */
+  /** Better back ends that could not be opened. */
   readonly refused: readonly Refusal[];
-  /** Why they were. */
+  /** The errors of those. */
   readonly errors: readonly unknown[];
 }
 
-function openOne(name: BackendName, filter: Filter, interval: number | undefined): Backend {
+function openNamed(name: BackendName, filter: Filter, options: ProcOptions): Backend {
   switch (name) {
     case "ebpf":
       return openEbpf(filter);
     case "proc":
-      return new ProcBackend(filter, interval);
+      return new ProcBackend(options);
     case "poll":
-      return new PollBackend(filter, interval);
+      return new PollBackend(options);
   }
-}
-
-/** Whatever stands in the way of one back end leaves the next ones to be tried; a mistake of our own does not. */
-function isRefusal(error: unknown): error is SysError | PenneError {
-  return error instanceof SysError || error instanceof PenneError;
 }
 
 /**
  * Opens a back end.
  *
- * @param filter What is wanted.
- * @param choice Which one.
- * @returns It, and why better ones are not used.
- * @throws {PenneError} If the one that was asked for cannot be opened.
+ * @param filter Which facts are wanted.
+ * @param choice Which back end.
+ * @returns The back end, and why better ones are not used.
+ * @throws {PenneError} If the back end that was asked for cannot be opened.
  */
-export function openBackend(filter: Filter, { backend = "auto", interval }: BackendChoice = {}): Chosen {
+export function openBackend(filter: Filter, choice: BackendChoice = {}): Chosen {
+  const { backend = "auto" } = choice;
   if (backend !== "auto") {
     try {
-      return { backend: openOne(backend, filter, interval), refused: [], errors: [] };
+      return { backend: openNamed(backend, filter, choice), refused: [], errors: [] };
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       throw new PenneError(`watch with the back end ${backend}`, { cause: error });
     }
   }
   const errors: (SysError | PenneError)[] = [];
+  const refused: Refusal[] = [];
   for (const name of BACKENDS) {
     try {
-      const opened = openOne(name, filter, interval);
-      const refused = errors.map((error, i) => ({
-        backend: BACKENDS[i]!,
-        reason: error.message,
-        errno: error.code ?? null,
-        hints: [],
-      }));
-      return { backend: opened, refused, errors };
+      return { backend: openNamed(name, filter, choice), refused, errors };
     } catch (error) {
-      if (!isRefusal(error)) throw error;
+      if (!(error instanceof SysError || error instanceof PenneError)) throw error; // a bug
       errors.push(error);
+      refused.push({ backend: name, reason: error.message, errno: error.code ?? null, hints: [] });
     }
   }
   throw errors.at(-1);
 }
 
 /**
- * Adds to refusals what the user can do about each.
+ * Adds hints to refusals.
  *
- * @param chosen The back end, and why others are not used.
- * @returns The refusals with their hints.
+ * @param chosen The open back end.
+ * @returns The refusals, each with what the user can do about it.
  */
 export async function explainRefusals({ refused, errors }: Chosen): Promise<readonly Refusal[]> {
   return await Promise.all(refused.map(async (refusal, i) => {

@@ -12,7 +12,7 @@ const change: Fact = { kind: "ns", ...common, slot: "net", reason: "setns", old:
 const failed: Fact = { ...change, new: null, errno: 1 };
 const forChildren: Fact = { ...change, slot: "pid_for_children" };
 const unknown: Fact = { ...exec, comm: null, uid: null, cgroup: null };
-const context = { inums: [1, 30], inTree: true };
+const context = { slots: [id(1), null, id(30)], inTree: true };
 
 const CASES: readonly (readonly [string, Filter, Fact, boolean])[] = [
   ["no condition", {}, exec, true],
@@ -47,5 +47,5 @@ for (const [what, filter, fact, wanted] of CASES) {
 }
 
 Deno.test("A task that is in no wanted tree is not wanted", () => {
-  assertEquals(wants({ trees: new Set([1]) }, exec, { inums: [], inTree: false }), false);
+  assertEquals(wants({ trees: new Set([1]) }, exec), false);
 });

@@ -10,18 +10,21 @@ test("In a storm ends are not put off for longer and longer", { root: true, kern
   let ended = 0;
   const liveness = new Liveness(() => [], () => {}, () => ended++);
   assert(liveness.trusted);
-  const tracker = new Tracker("ebpf", { filter: {}, tell: () => {} });
+  const tracker = new Tracker("ebpf", { filter: {}, emit: () => {} });
   const [count, looks] = [4000, 10];
   let now = 0;
   for (let i = 0; i < 20; i++) {
     // Ids that no namespace has.
     for (let j = 0; j < count; j++) {
       const number = count * i + j;
-      liveness.orphaned(tracker.know("uts", { inum: number + 1, id: `${10n ** 15n + BigInt(number)}` }), now);
+      liveness.orphaned(
+        tracker.namespaces.know("uts", { inum: number + 1, id: `${10n ** 15n + BigInt(number)}` }),
+        now,
+      );
     }
-    for (let j = 0; j < 2; j++) liveness.look(now += 10);
+    for (let j = 0; j < 2; j++) liveness.checkDue(now += 10);
   }
-  for (let j = 0; j < looks; j++) liveness.look(now += 10);
+  for (let j = 0; j < looks; j++) liveness.checkDue(now += 10);
   assertEquals(ended, 20 * count);
 });
 
@@ -29,9 +32,9 @@ test("What has ended while its holder is said to be there is told only when that
   root: true,
   kernel: "6.18",
 }, () => {
-  const tracker = new Tracker("proc", { filter: {}, tell: () => {} });
+  const tracker = new Tracker("proc", { filter: {}, emit: () => {} });
   // An id that no namespace has.
-  const namespace = tracker.know("uts", { inum: 1, id: `${10n ** 15n}` });
+  const namespace = tracker.namespaces.know("uts", { inum: 1, id: `${10n ** 15n}` });
   namespace.tasks = 1;
   let ended = 0;
   const liveness = new Liveness(() => [namespace], () => {}, () => {
@@ -39,11 +42,11 @@ test("What has ended while its holder is said to be there is told only when that
     ended++;
   });
   const start = performance.now();
-  liveness.look(start);
+  liveness.checkDue(start);
   assertEquals(ended, 0);
-  liveness.look(start + 10);
+  liveness.checkDue(start + 10);
   assertEquals(ended, 0);
   // Each second look ends a round, which takes a turn of its own.
-  for (let i = 1; i <= 4; i++) liveness.look(start + 300 * i);
+  for (let i = 1; i <= 4; i++) liveness.checkDue(start + 300 * i);
   assertEquals(ended, 1);
 });

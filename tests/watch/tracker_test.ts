@@ -12,7 +12,9 @@ import {
   type Task,
 } from "../../mod/watch/facts/contract.ts";
 import type { NamespaceId } from "../../mod/namespaces/id.ts";
-import { type KnownNamespace, rewind, Tracker } from "../../mod/watch/state/tracker.ts";
+import { rewind } from "../../mod/watch/state/compare.ts";
+import type { KnownNamespace } from "../../mod/watch/state/known.ts";
+import { Tracker } from "../../mod/watch/state/tracker.ts";
 import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
 
 const id = (inum: number): NamespaceId => ({ inum, id: `${inum}000` });
@@ -37,20 +39,20 @@ function change(pid: number, slot: Slot, from: number, to: number, reason: Reaso
 
 interface Lab {
   tracker: Tracker;
-  told: WatchEvent[];
+  emitted: WatchEvent[];
   orphans: KnownNamespace[];
 }
 
 function lab(filter: Filter = {}, events?: ReadonlySet<EventKind>, threads = false): Lab {
-  const [told, orphans]: [WatchEvent[], KnownNamespace[]] = [[], []];
+  const [emitted, orphans]: [WatchEvent[], KnownNamespace[]] = [[], []];
   const tracker = new Tracker("ebpf", {
     filter,
     events,
     threads,
-    tell: (event) => told.push(event),
+    emit: (event) => emitted.push(event),
     onOrphan: (namespace) => orphans.push(namespace),
   });
-  return { tracker, told, orphans };
+  return { tracker, emitted, orphans };
 }
 
 /** A record in short. */
@@ -73,11 +75,11 @@ function short(event: WatchEvent): string {
 }
 
 Deno.test("What unshare makes is born once, and orphaned with its last task", () => {
-  const { tracker, told, orphans } = lab();
+  const { tracker, emitted, orphans } = lab();
   tracker.load([task(7, 1, 100)], []);
   const net = 100 + SLOTS.indexOf("net");
   for (const fact of [change(7, "net", net, 500), fork(7, 8), exit(7), exit(8)]) tracker.apply(fact);
-  assertEquals(told.map(short), [
+  assertEquals(emitted.map(short), [
     `ns 7 net unshare ${net} 500`,
     "birth net 500 7",
     "fork 7 8",
@@ -86,60 +88,60 @@ Deno.test("What unshare makes is born once, and orphaned with its last task", ()
   ]);
   const orphan = orphans.find(({ inum }) => inum === 500)!;
   tracker.died(orphan, 0n, true, "handle");
-  assertEquals(short(told.at(-1)!), "death net 500 exit");
-  assertEquals([...tracker.namespaces()].some(({ inum }) => inum === 500), false);
+  assertEquals(short(emitted.at(-1)!), "death net 500 exit");
+  assertEquals([...tracker.namespaces].some(({ inum }) => inum === 500), false);
 });
 
 Deno.test("What is joined is not born", () => {
-  const { tracker, told } = lab();
+  const { tracker, emitted } = lab();
   tracker.load([task(7, 1, 100), task(8, 1, 300)], []);
   tracker.apply(change(7, "uts", 100 + SLOTS.indexOf("uts"), 300 + SLOTS.indexOf("uts"), "setns"));
   tracker.apply(change(7, "uts", 300 + SLOTS.indexOf("uts"), 999, "setns")); // never seen: held by a descriptor, perhaps
-  assertEquals(told.map(({ event }) => event), ["ns", "ns"]);
+  assertEquals(emitted.map(({ event }) => event), ["ns", "ns"]);
 });
 
 Deno.test("A namespace held by a mount is no orphan, and then by the mount's end", () => {
-  const { tracker, orphans, told } = lab();
+  const { tracker, orphans, emitted } = lab();
   tracker.load([task(7, 1, 100)], []);
   tracker.apply(change(7, "net", 100 + SLOTS.indexOf("net"), 500));
-  const namespace = tracker.find("net", id(500))!;
-  tracker.mounted(namespace);
+  const namespace = tracker.namespaces.find("net", id(500))!;
+  tracker.namespaces.addMount(namespace);
   tracker.apply(exit(7));
   assertEquals(orphans.some(({ inum }) => inum === 500), false);
-  tracker.unmounted(namespace);
+  tracker.namespaces.removeMount(namespace);
   assertEquals(orphans.at(-1)?.inum, 500);
   tracker.died(namespace, 0n, true, "handle");
-  assertEquals(short(told.at(-1)!), "death net 500 unmounted");
+  assertEquals(short(emitted.at(-1)!), "death net 500 unmounted");
 });
 
 Deno.test("A user namespace lives as long as what it owns, whatever the order of the facts of one call", () => {
   for (const first of ["user", "net"] as const) {
-    const { tracker, orphans, told } = lab();
+    const { tracker, orphans, emitted } = lab();
     tracker.load([task(7, 1, 100)], []);
     const [user, net] = [100 + SLOTS.indexOf("user"), 100 + SLOTS.indexOf("net")];
     const facts = [change(7, "user", user, 600, "unshare", 5n), change(7, "net", net, 601, "unshare", 5n)];
     for (const fact of first === "user" ? facts : facts.reverse()) tracker.apply(fact);
-    const [owner, owned] = [tracker.find("user", id(600))!, tracker.find("net", id(601))!];
+    const [owner, owned] = [tracker.namespaces.find("user", id(600))!, tracker.namespaces.find("net", id(601))!];
     assertEquals(owned.owner, owner);
-    tracker.mounted(owned);
+    tracker.namespaces.addMount(owned);
     tracker.apply(exit(7));
     assertEquals(orphans.some((one) => one === owner), false);
-    tracker.unmounted(owned);
+    tracker.namespaces.removeMount(owned);
     tracker.died(owned, 0n, true, "handle");
     assert(orphans.includes(owner));
     tracker.died(owner, 0n, true, "handle");
-    assertEquals(told.slice(-2).map(short), ["death net 601 unmounted", "death user 600 child"]);
+    assertEquals(emitted.slice(-2).map(short), ["death net 601 unmounted", "death user 600 child"]);
   }
 });
 
-Deno.test("Threads are told of only on request, and the process's end once", () => {
+Deno.test("Threads are emitted of only on request, and the process's end once", () => {
   for (const threads of [false, true]) {
-    const { tracker, told } = lab({}, undefined, threads);
+    const { tracker, emitted } = lab({}, undefined, threads);
     tracker.load([task(7, 1, 100)], []);
     for (const fact of [fork(7, 7, 9), exit(7, 9, false), fork(7, 7, 10), exit(7, 7, false), exit(7, 10, true)]) {
       tracker.apply(fact);
     }
-    assertEquals(told.length, threads ? 5 : 1);
+    assertEquals(emitted.length, threads ? 5 : 1);
     assertEquals(tracker.tasks.size, 0);
   }
 });
@@ -152,22 +154,22 @@ Deno.test("A thread that executes a program has the process's number from then o
   tracker.apply(exit(7, 7, false)); // as the kernel tells of the other threads
   tracker.apply({ kind: "exec", ...of(7) });
   assertEquals([...tracker.tasks.keys()], [7]);
-  assertEquals(tracker.find("net", id(500))?.tasks, 1);
+  assertEquals(tracker.namespaces.find("net", id(500))?.tasks, 1);
   assertEquals(orphans.some(({ inum }) => inum === 500), false);
   tracker.apply(exit(7));
   assertEquals(tracker.tasks.size, 0);
-  assertEquals(tracker.find("net", id(500))?.tasks, 0);
+  assertEquals(tracker.namespaces.find("net", id(500))?.tasks, 0);
 });
 
 Deno.test("A tree is what descends from its root, also if it was there before", () => {
-  const { tracker, told } = lab({ trees: new Set([7]) });
+  const { tracker, emitted } = lab({ trees: new Set([7]) });
   tracker.load([task(7, 1, 100), task(8, 7, 100), task(9, 1, 100)], []);
   for (const fact of [fork(8, 20), fork(9, 21), fork(20, 22), exit(9), exit(22)]) tracker.apply(fact);
-  assertEquals(told.map(short), ["fork 8 20", "fork 20 22", "exit 22"]);
+  assertEquals(emitted.map(short), ["fork 8 20", "fork 20 22", "exit 22"]);
 });
 
-Deno.test("Kinds, inode numbers, and whose birth was told are conditions of births and deaths", () => {
-  const { tracker, told } = lab({ types: new Set(["net"]), pids: new Set([7]) });
+Deno.test("Kinds, inode numbers, and whose birth was emitted are conditions of births and deaths", () => {
+  const { tracker, emitted } = lab({ types: new Set(["net"]), pids: new Set([7]) });
   tracker.load([task(7, 1, 100), task(8, 1, 100)], []);
   const net = 100 + SLOTS.indexOf("net");
   for (
@@ -177,12 +179,12 @@ Deno.test("Kinds, inode numbers, and whose birth was told are conditions of birt
       change(8, "net", net, 502),
     ]
   ) tracker.apply(fact);
-  for (const namespace of [...tracker.namespaces()]) tracker.died(namespace, 0n, true, "handle");
-  assertEquals(told.map(short), [`ns 7 net unshare ${net} 500`, "birth net 500 7", "death net 500 unknown"]);
+  for (const namespace of [...tracker.namespaces]) tracker.died(namespace, 0n, true, "handle");
+  assertEquals(emitted.map(short), [`ns 7 net unshare ${net} 500`, "birth net 500 7", "death net 500 unknown"]);
 });
 
 Deno.test("Without ids, a number that comes again from unshare is another namespace", () => {
-  const { tracker, told } = lab({}, new Set<EventKind>(["birth", "death"]));
+  const { tracker, emitted } = lab({}, new Set<EventKind>(["birth", "death"]));
   const bare = (inum: number) => ({ inum, id: null });
   const make = (from: number, to: number): Fact => ({
     kind: "ns",
@@ -196,7 +198,7 @@ Deno.test("Without ids, a number that comes again from unshare is another namesp
   tracker.load([], []);
   tracker.apply(fork(1, 7));
   for (const fact of [make(1, 500), make(500, 501), make(501, 500)]) tracker.apply(fact);
-  assertEquals(told.map(short), ["birth uts 500 7", "birth uts 501 7", "death uts 500 left", "birth uts 500 7"]);
+  assertEquals(emitted.map(short), ["birth uts 500 7", "birth uts 501 7", "death uts 500 left", "birth uts 500 7"]);
 });
 
 /** Numbers that look random, and are the same each time. */
@@ -295,7 +297,7 @@ function assertSame(tracker: Tracker, w: World, what: string): void {
       counts.set(key, (counts.get(key) ?? 0) + 1);
     });
   }
-  for (const { type, inum, tasks } of tracker.namespaces()) {
+  for (const { type, inum, tasks } of tracker.namespaces) {
     assert(tasks <= (counts.get(`${type} ${inum}`) ?? 0), `${what}: ${inum} is held by too many`);
   }
 }
@@ -310,13 +312,13 @@ Deno.test("A snapshot merged with the stream gives each fact once and the right 
     for (let i = random(6); i > 0; i--) step(w, random, numbers);
     const tasks = slowSnapshot(w, random, numbers);
     for (let i = random(6); i > 0; i--) step(w, random, numbers);
-    const { tracker, told } = lab();
+    const { tracker, emitted } = lab();
     tracker.load(tasks, w.facts);
     for (const fact of w.facts) tracker.apply(fact);
-    tracker.settle();
-    const kinds = told.filter(({ event }) => event !== "birth").map(({ event }) => event);
+    tracker.endMerge();
+    const kinds = emitted.filter(({ event }) => event !== "birth").map(({ event }) => event);
     assertEquals(kinds, w.facts.map(({ kind }) => kind), `seed ${seed}`);
-    const born = told.flatMap((event) => event.event === "birth" ? [event.inum] : []);
+    const born = emitted.flatMap((event) => event.event === "birth" ? [event.inum] : []);
     const made = w.facts.flatMap((fact) => fact.kind === "ns" && fact.reason === "unshare" ? [fact.new!.inum] : []);
     assertEquals(born, made, `seed ${seed}`);
     assertSame(tracker, w, `seed ${seed}`);
@@ -328,17 +330,17 @@ Deno.test("After a loss a resync gives the right state, in 400 random histories"
     const random = generator(seed * 7);
     const numbers = { pid: 10, inum: 5000 };
     const w = world();
-    const { tracker, told } = lab();
+    const { tracker, emitted } = lab();
     tracker.load([...w.tasks.values()].map((one) => ({ ...one, slots: new Map(one.slots) })), []);
     for (let i = random(30); i > 0; i--) step(w, random, numbers); // lost
     w.facts = [];
     for (let i = random(6); i > 0; i--) step(w, random, numbers);
     const tasks = slowSnapshot(w, random, numbers);
     const differences = tracker.resync(tasks, w.facts, 0n);
-    assert(told.every((event) => "exact" in event && !event.exact && event.source === "resync"));
-    assert(told.length >= differences);
+    assert(emitted.every((event) => "exact" in event && !event.exact && event.source === "resync"));
+    assert(emitted.length >= differences);
     for (const fact of w.facts) tracker.apply(fact);
-    tracker.settle();
+    tracker.endMerge();
     assertSame(tracker, w, `seed ${seed}`);
   }
 });
@@ -365,9 +367,9 @@ Deno.test("Undoing facts leaves the state before them, whatever of them a readin
   const facts = [change(7, "net", net, 500), change(7, "net", 500, 501), fork(7, 8)];
   for (const met of [net, 500, 501]) {
     const read = { ...before, slots: new Map(before.slots).set("net", id(met)) };
-    const { tasks, hints } = rewind([read, task(8, 7, 100)], facts);
+    const { tasks, forked } = rewind([read, task(8, 7, 100)], facts);
     assertEquals(tasks.map(({ pid }) => pid), [7]);
     assertEquals(tasks[0]?.slots.get("net"), id(net));
-    assertEquals([...hints.values()].map(({ pid }) => pid), [8]);
+    assertEquals([...forked.values()].map(({ pid }) => pid), [8]);
   }
 });

@@ -168,18 +168,18 @@ export function capabilitiesOf(
 
 /** Which facts are wanted. Conditions that are absent do not count; all others must hold. */
 export interface Filter {
-  readonly types?: ReadonlySet<NamespaceType>;
-  readonly kinds?: ReadonlySet<FactKind>;
-  readonly pids?: ReadonlySet<number>;
+  readonly types?: ReadonlySet<NamespaceType> | undefined;
+  readonly kinds?: ReadonlySet<FactKind> | undefined;
+  readonly pids?: ReadonlySet<number> | undefined;
   /** Processes that are wanted together with all their descendants, future ones too. */
-  readonly trees?: ReadonlySet<number>;
-  readonly comms?: ReadonlySet<string>;
-  readonly uids?: ReadonlySet<number>;
-  readonly cgroups?: ReadonlySet<bigint>;
+  readonly trees?: ReadonlySet<number> | undefined;
+  readonly comms?: ReadonlySet<string> | undefined;
+  readonly uids?: ReadonlySet<number> | undefined;
+  readonly cgroups?: ReadonlySet<bigint> | undefined;
   /** Inode numbers of namespaces: the old or new one of a change, or any of the task's. */
-  readonly inums?: ReadonlySet<number>;
+  readonly inums?: ReadonlySet<number> | undefined;
   /** Whether failed calls are wanted too. */
-  readonly failed?: boolean;
+  readonly failed?: boolean | undefined;
 }
 
 /** Name of a back end. */

@@ -1,12 +1,14 @@
-// Which facts somebody wants to be told of: the same conditions that back ends may apply in the kernel, without a syscall.
+// Which facts are wanted, and which of them a back end may leave out; without a syscall.
 
-import { type Fact, type Filter, slotType } from "./contract.ts";
+import { type EventKind, type Fact, FACT_KINDS, type FactKind, type Filter, slotType } from "./contract.ts";
 
 /** Bytes of a task's name that the kernel keeps. */
 const NAME_MAX = 15;
+/** Kinds of facts that the state of tasks and namespaces depends on. */
+const STATE_KINDS: ReadonlySet<FactKind> = new Set(["fork", "exit", "ns"]);
 
 /**
- * A task's name as the kernel keeps it, and facts have it.
+ * Truncates a task's name as the kernel does.
  *
  * @example
  * ```ts
@@ -23,25 +25,33 @@ export function taskName(name: string): string {
   return new TextDecoder().decode(new TextEncoder().encode(name).subarray(0, NAME_MAX));
 }
 
-/** What is known of a fact's task beside the fact. */
+/** What is known of a fact's task, beyond the fact. */
 export interface FilterContext {
-  /** Inode numbers of its namespaces. */
-  readonly inums: Iterable<number>;
-  /** Whether it is one of the trees that are wanted. */
+  /** Its namespaces. */
+  readonly slots: readonly ({ readonly inum: number } | null)[];
+  /** Whether it belongs to a wanted tree. */
   readonly inTree: boolean;
 }
 
+/** The context of an unknown task. */
+const UNKNOWN: FilterContext = { slots: [], inTree: false };
+
+/** Whether a filter has conditions on tasks. */
+export function isConditional({ pids, trees, comms, uids, cgroups }: Filter): boolean {
+  return (pids ?? trees ?? comms ?? uids ?? cgroups) !== undefined;
+}
+
 /**
- * Whether a task is among those whose facts are wanted.
+ * Tests the conditions on tasks.
  *
- * @param filter What is wanted.
- * @param fact What has happened to it.
- * @param context What is known of it.
- * @returns Whether it is.
+ * @param filter The filter.
+ * @param fact A fact.
+ * @param context What is known of its task.
+ * @returns Whether facts of the task are wanted.
  */
-export function wantsTask(filter: Filter, fact: Fact, context: FilterContext): boolean {
+export function wantsTask(filter: Filter, fact: Fact, context: FilterContext = UNKNOWN): boolean {
   const { pids, trees, comms, uids, cgroups } = filter;
-  // Who forks does something too.
+  // A fork is a fact of its creator, too.
   if (pids && !pids.has(fact.pid) && !(fact.kind === "fork" && pids.has(fact.ppid))) return false;
   if (trees && !context.inTree) return false;
   if (comms && (fact.comm === null || !comms.has(fact.comm))) return false;
@@ -51,7 +61,7 @@ export function wantsTask(filter: Filter, fact: Fact, context: FilterContext): b
 }
 
 /**
- * Whether a fact is wanted. Kinds of namespaces are a condition of changes of namespaces alone.
+ * Tests all conditions. Types of namespaces are a condition on namespace changes only.
  *
  * @example
  * ```ts
@@ -60,18 +70,17 @@ export function wantsTask(filter: Filter, fact: Fact, context: FilterContext): b
  *
  * const common = { mono: 0n, pid: 7, tid: 7, comm: "sh", uid: 0, cgroup: null, exact: true };
  * const exec = { kind: "exec", ...common } as const;
- * const context = { inums: [], inTree: false };
- * assertEquals(wants({ pids: new Set([7]), comms: new Set(["sh"]) }, exec, context), true);
- * assertEquals(wants({ pids: new Set([7]), comms: new Set(["ls"]) }, exec, context), false);
- * assertEquals(wants({ types: new Set(["net"]) }, exec, context), true);
+ * assertEquals(wants({ pids: new Set([7]), comms: new Set(["sh"]) }, exec), true);
+ * assertEquals(wants({ pids: new Set([7]), comms: new Set(["ls"]) }, exec), false);
+ * assertEquals(wants({ types: new Set(["net"]) }, exec), true);
  * ```
  *
- * @param filter What is wanted.
- * @param fact What has happened.
- * @param context What is known of the task.
- * @returns Whether it is wanted.
+ * @param filter The filter.
+ * @param fact The fact.
+ * @param context What is known of its task.
+ * @returns Whether the fact is wanted.
  */
-export function wants(filter: Filter, fact: Fact, context: FilterContext): boolean {
+export function wants(filter: Filter, fact: Fact, context: FilterContext = UNKNOWN): boolean {
   const { kinds, types, inums, failed } = filter;
   if (kinds && !kinds.has(fact.kind)) return false;
   if (fact.kind === "ns") {
@@ -82,8 +91,33 @@ export function wants(filter: Filter, fact: Fact, context: FilterContext): boole
   return wantsTask(filter, fact, context);
 }
 
-function touches(inums: ReadonlySet<number>, fact: Fact, context: FilterContext): boolean {
+function touches(inums: ReadonlySet<number>, fact: Fact, { slots }: FilterContext): boolean {
   if (fact.kind === "ns" && (fact.old && inums.has(fact.old.inum) || fact.new && inums.has(fact.new.inum))) return true;
-  for (const inum of context.inums) if (inums.has(inum)) return true;
-  return false;
+  return slots.some((namespace) => namespace !== null && inums.has(namespace.inum));
+}
+
+/**
+ * Derives a back end's filter from the user's: it may leave out facts that neither the state nor an event needs.
+ *
+ * @example
+ * ```ts
+ * import { backendFilter } from "./filter.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const filter = { pids: new Set([7]) };
+ * const { kinds, pids } = backendFilter(filter, new Set(["birth"]), true);
+ * assertEquals([[...kinds!], [...pids!]], [["fork", "exit", "ns"], [7]]);
+ * assertEquals(backendFilter(filter, undefined, false).pids, undefined);
+ * ```
+ *
+ * @param filter The user's filter.
+ * @param events The wanted events, all by default.
+ * @param trusted Whether the end of a namespace can be confirmed. If not, it is inferred from the facts of all tasks.
+ * @returns The back end's filter.
+ */
+export function backendFilter(filter: Filter, events: ReadonlySet<EventKind> | undefined, trusted: boolean): Filter {
+  const { types, inums, failed, pids, trees, comms, uids, cgroups } = filter;
+  const kinds = new Set(FACT_KINDS.filter((kind) => STATE_KINDS.has(kind) || !events || events.has(kind)));
+  if (!trusted) return { kinds, failed };
+  return { kinds, failed, pids, trees, comms, uids, cgroups, types: inums ? undefined : types };
 }

@@ -25,8 +25,8 @@ import {
   PROC_EVENT,
   type ProcEvent,
 } from "./connector.ts";
-import { type Backend, capabilitiesOf, type Fact, type Filter, type Task } from "../facts/contract.ts";
-import { type Entry, ProcTable } from "./table.ts";
+import { type Backend, capabilitiesOf, type Fact, type Task } from "../facts/contract.ts";
+import { type Entry, type ProcOptions, ProcTable } from "./table.ts";
 
 /** Bytes of messages that may wait: some 40,000. */
 const BUFFER = 32 << 20;
@@ -37,7 +37,7 @@ const BATCH = 2048;
 /** Tasks whose namespaces are read again at once. */
 const RESCANNED = 500;
 /** Milliseconds between two such times, unless told otherwise. */
-export const RESCAN_INTERVAL = 1000;
+const INTERVAL = 1000;
 /** Nanoseconds by which a task's start may differ from the message of its fork. */
 const TOLERANCE = 50_000_000n;
 
@@ -58,13 +58,12 @@ export class ProcBackend implements Backend {
   #port: number;
 
   /**
-   * @param filter What is wanted.
-   * @param interval Milliseconds between two readings of all namespaces.
+   * @param options How to read /proc.
    * @throws {PenneError} If there is no such connector here.
    */
-  constructor(filter: Filter, interval = RESCAN_INTERVAL) {
+  constructor({ interval = INTERVAL, cgroups = false }: ProcOptions) {
     this.period = interval;
-    this.#table = new ProcTable(filter.cgroups !== undefined);
+    this.#table = new ProcTable(cgroups);
     const what = "watch by the process connector";
     const none = () => ["it needs CONFIG_PROC_EVENTS"];
     this.fd = attempt(
@@ -139,8 +138,8 @@ export class ProcBackend implements Backend {
     return true;
   }
 
-  read(tell: (fact: Fact) => void): number {
-    this.#table.tellTo(tell);
+  read(emit: (fact: Fact) => void): number {
+    this.#table.emitTo(emit);
     this.#receive((event) => {
       const missing = this.#gaps.see(event.cpu, event.seq);
       if (missing > 0) {

@@ -1,14 +1,14 @@
-// The back end for where there is no other: looks at /proc from time to time.
+// The back end that works everywhere: compares all tasks in /proc from time to time.
 
-import { type Backend, capabilitiesOf, type Fact, type Filter, type Task } from "../facts/contract.ts";
+import { type Backend, capabilitiesOf, type Fact, type Task } from "../facts/contract.ts";
 import { monotonic } from "../facts/clock.ts";
-import { ProcTable } from "./table.ts";
+import { type ProcOptions, ProcTable } from "./table.ts";
 
-/** Milliseconds between two looks, unless told otherwise. */
-export const POLL_INTERVAL = 500;
+/** Default time between two walks through /proc, in milliseconds. */
+const INTERVAL = 500;
 
 /**
- * Watches by looking at all tasks again and again; what is shorter than the interval is missed.
+ * Watches by walking through /proc again and again; misses what lasts for less than the interval.
  *
  * @example
  * ```ts
@@ -27,23 +27,20 @@ export class PollBackend implements Backend {
   #table: ProcTable;
   #walk = 0;
 
-  /**
-   * @param filter What is wanted.
-   * @param interval Milliseconds between two looks.
-   */
-  constructor(filter: Filter, interval = POLL_INTERVAL) {
+  /** @param options How to read /proc. */
+  constructor({ interval = INTERVAL, cgroups = false }: ProcOptions) {
     this.period = interval;
-    this.#table = new ProcTable(filter.cgroups !== undefined);
+    this.#table = new ProcTable(cgroups);
   }
 
   set onYield(onYield: () => void) {
     this.#table.onYield = onYield;
   }
 
-  read(tell: (fact: Fact) => void): number {
+  read(emit: (fact: Fact) => void): number {
     // Before the first snapshot there is nothing to compare with.
     if (this.#walk === 0) return 0;
-    this.#table.tellTo(tell);
+    this.#table.emitTo(emit);
     this.#table.compare(++this.#walk, monotonic());
     return 0;
   }

@@ -1,21 +1,22 @@
-// The tasks that a back end over /proc knows, and what it concludes from one reading to the next.
+// The tasks that a back end over /proc knows, and the facts that it infers from one reading to the next.
 //
-// Nothing says why a namespace was exchanged. What was known before, be it another task's or a mounted one, was joined;
-// what is new was made; and time namespaces for children become one's own by execve(2).
+// /proc does not say why a task is in another namespace than before. A namespace that was known, because a task is in it
+// or because it is mounted, was joined; any other one was created; and execve(2) puts a task into the time namespace of
+// its children.
 
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { CgroupIds, parseCgroup } from "../facts/cgroup.ts";
-import {
-  type ChangeFact,
-  type Fact,
-  type ForkFact,
-  type Reason,
-  SLOT,
-  type Slot,
-  SLOTS,
-  type Task,
-} from "../facts/contract.ts";
+import { type Fact, type Reason, SLOT, type Slot, SLOTS, type Task } from "../facts/contract.ts";
+import { TaskBook } from "../facts/task_book.ts";
 import { ProcReader, type ReadTask, type SlotArray, toTask } from "./reader.ts";
+
+/** How a back end reads /proc. */
+export interface ProcOptions {
+  /** Milliseconds between two readings of all namespaces; by default as the back end prefers. */
+  readonly interval?: number | undefined;
+  /** Whether ids of control groups are wanted; default: false. */
+  readonly cgroups?: boolean;
+}
 
 /** A task as it was last seen. */
 export interface Entry {
@@ -36,37 +37,31 @@ function sameId(a: NamespaceId, b: NamespaceId): boolean {
   return a.inum === b.inum && (a.id === b.id || a.id === null || b.id === null);
 }
 
-/** Tasks by thread. */
+/** The known tasks. */
 export class ProcTable {
-  /** What reads /proc. */
+  /** Reads /proc. */
   readonly reader = new ProcReader();
-  #tasks = new Map<number, Entry>();
-  /** Threads of processes that have more than one. */
-  #threads = new Map<number, Set<number>>();
-  /** How many places hold a namespace, by its id, or where there is none by inode number. */
+  #book = new TaskBook<Entry>();
+  /** How many slots hold a namespace, by its id or, if there is none, its inode number. */
   #held = new Map<string | number, number>();
   #cgroups: CgroupIds | null;
-  #tell: (fact: Fact) => void = () => {};
+  #emit: (fact: Fact) => void = () => {};
   /** See {@linkcode Backend.onYield}. */
   onYield: () => void = () => {};
 
-  /** @param withCgroups Whether ids of cgroups are wanted. */
+  /** @param withCgroups Whether ids of control groups are wanted. */
   constructor(withCgroups: boolean) {
     this.#cgroups = withCgroups ? new CgroupIds() : null;
   }
 
-  /** All that are known. */
+  /** All tasks, by thread id. */
   get tasks(): ReadonlyMap<number, Entry> {
-    return this.#tasks;
+    return this.#book.byTid;
   }
 
-  /**
-   * Sets to whom facts are told.
-   *
-   * @param tell Called with each.
-   */
-  tellTo(tell: (fact: Fact) => void): void {
-    this.#tell = tell;
+  /** Sets what takes the facts. */
+  emitTo(emit: (fact: Fact) => void): void {
+    this.#emit = emit;
   }
 
   #hold(slots: SlotArray, by: 1 | -1): void {
@@ -79,41 +74,20 @@ export class ProcTable {
     }
   }
 
-  /** Adds one; whoever had the number before is forgotten. */
-  add(entry: Entry): void {
-    this.remove(entry.tid);
-    this.#tasks.set(entry.tid, entry);
+  #add(entry: Entry): void {
+    this.#remove(entry.tid);
+    this.#book.add(entry);
     this.#hold(entry.slots, 1);
-    if (entry.tid !== entry.pid) {
-      const threads = this.#threads.get(entry.pid);
-      if (threads) threads.add(entry.tid);
-      else this.#threads.set(entry.pid, new Set([entry.pid, entry.tid]));
-    } else this.#threads.get(entry.pid)?.add(entry.tid);
   }
 
-  /**
-   * Removes one.
-   *
-   * @param tid The thread.
-   * @returns Whether it was the last one of its process, as far as is known.
-   */
-  remove(tid: number): boolean {
-    const entry = this.#tasks.get(tid);
-    if (!entry) return true;
-    this.#tasks.delete(tid);
-    this.#hold(entry.slots, -1);
-    const threads = this.#threads.get(entry.pid);
-    if (!threads) return true;
-    threads.delete(tid);
-    if (threads.size > 0) return false;
-    this.#threads.delete(entry.pid);
-    return true;
+  #remove(tid: number): void {
+    const entry = this.#book.remove(tid);
+    if (entry) this.#hold(entry.slots, -1);
   }
 
-  /** Removes all threads of a process but the one that is the process: they do not survive an execve(2). */
+  /** Removes the threads of a process that end at its execve(2): all but its leader. */
   removeThreads(pid: number): void {
-    for (const tid of [...this.#threads.get(pid) ?? []]) if (tid !== pid) this.remove(tid);
-    this.#threads.delete(pid);
+    for (const tid of this.#book.threads(pid)) if (tid !== pid) this.#remove(tid);
   }
 
   #cgroupOf(pid: number): bigint | null {
@@ -122,16 +96,14 @@ export class ProcTable {
     return typeof text === "string" ? this.#cgroups.of(parseCgroup(text).path) : null;
   }
 
-  #entry(task: ReadTask, walk: number): Entry {
-    const { pid, tid, ppid, comm, uid, start, stack, slots } = task;
+  #entry({ pid, tid, ppid, comm, uid, start, stack, slots }: ReadTask, walk: number): Entry {
     return { pid, tid, ppid, comm, uid, cgroup: this.#cgroupOf(pid), start, stack, slots, walk };
   }
 
-  /** Walks /proc and forgets all that was known. */
+  /** Forgets all tasks, and reads those in /proc. */
   load(walk: number): Task[] {
     const tasks: Task[] = [];
-    this.#tasks.clear();
-    this.#threads.clear();
+    this.#book.clear();
     this.#held.clear();
     const { reader } = this;
     reader.atOnce(() => {
@@ -139,11 +111,11 @@ export class ProcTable {
         let leader: SlotArray = [];
         for (const tid of reader.numbers(`/proc/${pid}/task`)) {
           this.onYield();
-          const task = reader.task(pid, tid, leader); // what the process has, its threads mostly have too
+          const task = reader.task(pid, tid, leader); // threads mostly share the namespaces of their leader
           if (!task) continue;
           if (tid === pid) leader = task.slots;
           const entry = this.#entry(task, walk);
-          this.add(entry);
+          this.#add(entry);
           tasks.push(toTask(task, entry.cgroup));
         }
       }
@@ -151,46 +123,37 @@ export class ProcTable {
     return tasks;
   }
 
-  /** Reads a task that nobody has told of. */
+  /** Reads and adds a task whose fork was not reported; returns null if it has ended. */
   discover(pid: number, tid: number): Entry | null {
     const task = this.reader.task(pid, tid);
     if (!task) return null;
     const entry = this.#entry(task, 0);
-    this.add(entry);
+    this.#add(entry);
     return entry;
   }
 
-  /** What a fact of a task begins with. */
-  common(entry: Entry, mono: bigint, exact: boolean) {
-    const { pid, tid, comm, uid, cgroup } = entry;
+  /** The common part of a task's facts. */
+  #common({ pid, tid, comm, uid, cgroup }: Entry, mono: bigint, exact: boolean) {
     return { mono, pid, tid, comm, uid, cgroup, exact };
   }
 
-  /** Whether a namespace was there before the task in question came to it. */
+  /** Whether a namespace existed before the task in question came to it. */
   #isKnown(id: NamespaceId): boolean {
     if (this.#held.has(id.id ?? id.inum)) return true;
     const mounts = this.reader.text("/proc/self/mountinfo");
     return typeof mounts === "string" && mounts.includes(`:[${id.inum}] `);
   }
 
-  #change(entry: Entry, mono: bigint, slot: Slot, reason: Reason, from: NamespaceId | null, to: NamespaceId): void {
-    const fact: ChangeFact = {
-      kind: "ns",
-      ...this.common(entry, mono, false),
-      slot,
-      reason,
-      old: from,
-      new: to,
-      errno: 0,
-    };
-    this.#tell(fact);
+  #change(entry: Entry, mono: bigint, i: number, reason: Reason, old: NamespaceId | null, to: NamespaceId): void {
+    const common = this.#common(entry, mono, false);
+    this.#emit({ kind: "ns", ...common, slot: SLOTS[i]!, reason, old, new: to, errno: 0 });
   }
 
   /**
-   * Reads a task's namespaces again, and tells what has changed.
+   * Reads a task's namespaces again, and emits what has changed.
    *
    * @param entry The task.
-   * @param mono When.
+   * @param mono Time of the facts.
    */
   rescan(entry: Entry, mono: bigint): void {
     this.onYield();
@@ -204,38 +167,34 @@ export class ProcTable {
     let reasons: (Reason | null)[] | null = null;
     for (let i = 0; i < SLOTS.length; i++) {
       const [was, is] = [before[i], now[i]];
-      // What may not be seen, or has gone as a zombie's have, is no change.
+      // A namespace that cannot be read, as of a zombie, is no change.
       if (!is) now[i] = was;
-      else if (is !== was && !(was && sameId(was, is))) {
-        const forChildren = SLOTS[i] === "time" ? before[SLOT.time_for_children] : undefined;
-        const reason: Reason | null = !was && !(SLOTS[i] === "pid_for_children" && before[SLOT.pid])
-          ? null // it could not be seen before
-          : forChildren && sameId(forChildren, is)
-          ? "exec"
-          : this.#isKnown(is)
-          ? "setns"
-          : "unshare";
-        (reasons ??= [])[i] = reason;
-      }
+      else if (is !== was && !(was && sameId(was, is))) (reasons ??= [])[i] = this.#reason(i, before, is);
     }
     if (!reasons && before === now) return;
     this.#hold(before, -1);
     entry.slots = now;
     this.#hold(now, 1);
     reasons?.forEach((reason, i) => {
-      if (reason) this.#change(entry, mono, SLOTS[i]!, reason, before[i] ?? null, now[i]!);
+      if (reason) this.#change(entry, mono, i, reason, before[i] ?? null, now[i]!);
     });
   }
 
+  /** Infers how a task came to a namespace; null if it may have been there before, but could not be read. */
+  #reason(i: number, before: SlotArray, is: NamespaceId): Reason | null {
+    if (!before[i] && !(i === SLOT.pid_for_children && before[SLOT.pid])) return null;
+    const forChildren = i === SLOT.time ? before[SLOT.time_for_children] : undefined;
+    if (forChildren && sameId(forChildren, is)) return "exec";
+    return this.#isKnown(is) ? "setns" : "unshare";
+  }
+
   /**
-   * Tells of a new task.
+   * Adds a new task, and emits its fork.
    *
-   * @param pid Process.
-   * @param tid Thread.
-   * @param made Process and thread that have made it.
-   * @param mono When.
-   * @param exact Whether that is so, and not concluded.
-   * @param read The task, if it has been read.
+   * @param task The task, and the process and thread that created it.
+   * @param mono Time of the fork.
+   * @param exact Whether that is certain.
+   * @param read The task, if it was read already.
    */
   fork(
     { pid, tid, ppid, ptid }: { pid: number; tid: number; ppid: number; ptid: number },
@@ -244,7 +203,7 @@ export class ProcTable {
     read: Entry | null,
   ): void {
     this.onYield();
-    const parent = this.#tasks.get(ptid) ?? this.#tasks.get(ppid);
+    const parent = this.tasks.get(ptid) ?? this.tasks.get(ppid);
     const base: SlotArray = parent ? [...parent.slots] : [];
     const slots: SlotArray = read?.slots ?? [];
     if (!read && this.reader.slots(pid, tid, base, slots) !== "read") slots.push(...base);
@@ -260,47 +219,40 @@ export class ProcTable {
       slots,
       walk: 0,
     };
-    const siblings = tid === pid ? null : this.#threads.get(pid);
+    // Nothing says which thread created a thread, so a namespace that it shares with any of them is no change.
+    const siblings = tid === pid ? [] : this.#book.threads(pid);
+    const underived = new Map<Slot, NamespaceId>();
     const changes: [number, NamespaceId, NamespaceId][] = [];
     for (let i = 0; i < SLOTS.length; i++) {
       const [was, is] = [base[i], slots[i]];
-      if (!was || !is || sameId(was, is)) continue;
-      // Which thread has made it is not told, so a place it shares with any of them is no change.
-      if (siblings && [...siblings].some((other) => this.#holds(other, i, is))) continue;
-      changes.push([i, was, is]);
+      if (!is) continue;
+      if (!was) underived.set(SLOTS[i]!, is);
+      else if (!sameId(was, is) && !siblings.some((other) => this.#holds(other, i, is))) changes.push([i, was, is]);
     }
-    const told = new Map<Slot, NamespaceId>();
-    for (let i = 0; i < SLOTS.length; i++) if (!base[i] && slots[i]) told.set(SLOTS[i]!, slots[i]!);
-    const fact: ForkFact = {
-      kind: "fork",
-      ...this.common(entry, mono, exact),
-      ppid,
-      ptid,
-      ...told.size && { slots: told },
-    };
-    this.#tell(fact);
-    this.add(entry);
-    for (const [i, was, is] of changes) this.#change(entry, mono, SLOTS[i]!, "clone", was, is);
+    const common = this.#common(entry, mono, exact);
+    this.#emit({ kind: "fork", ...common, ppid, ptid, ...underived.size && { slots: underived } });
+    this.#add(entry);
+    for (const [i, was, is] of changes) this.#change(entry, mono, i, "clone", was, is);
   }
 
   #holds(tid: number, slot: number, id: NamespaceId): boolean {
-    const held = this.#tasks.get(tid)?.slots[slot];
+    const held = this.tasks.get(tid)?.slots[slot];
     return held !== undefined && sameId(held, id);
   }
 
   /**
-   * Tells that a task has executed a program, and what it has become.
+   * Emits the execve(2) of a task, and reads the task again.
    *
    * @param entry The task.
-   * @param mono When.
-   * @param exact Whether that is so, and not concluded.
+   * @param mono Time of the call.
+   * @param exact Whether it is certain.
    */
   exec(entry: Entry, mono: bigint, exact: boolean): void {
     const now: SlotArray = [];
     const before = entry.slots;
     this.onYield();
     const readable = this.reader.slots(entry.pid, entry.tid, before, now) === "read";
-    // Up to the exec it was in the namespaces as it has left them; the time namespace alone is exchanged by it.
+    // Other changes than that of the time namespace came before execve(2).
     if (readable) {
       const meanwhile = [...now];
       const forChildren = meanwhile[SLOT.time_for_children];
@@ -317,34 +269,35 @@ export class ProcTable {
       entry.uid = this.reader.uid(entry.pid, entry.tid) ?? entry.uid;
       entry.cgroup = this.#cgroupOf(entry.pid) ?? entry.cgroup;
     }
-    this.#tell({ kind: "exec", ...this.common(entry, mono, exact) });
+    this.#emit({ kind: "exec", ...this.#common(entry, mono, exact) });
     if (readable) this.#apply(entry, mono, entry.slots, now);
   }
 
   /**
-   * Tells of the end of a task.
+   * Removes a task, and emits its exit.
    *
    * @param entry The task.
-   * @param mono When.
-   * @param status As of wait(2); null if not known.
-   * @param exact Whether that is so, and not concluded.
+   * @param mono Time of the exit.
+   * @param status Status as in wait(2); null if unknown.
+   * @param exact Whether it is certain.
    */
   exit(entry: Entry, mono: bigint, status: number | null, exact: boolean): void {
-    const last = this.remove(entry.tid);
-    this.#tell({ kind: "exit", ...this.common(entry, mono, exact), last, status });
+    this.#remove(entry.tid);
+    const last = !this.#book.hasThreads(entry.pid);
+    this.#emit({ kind: "exit", ...this.#common(entry, mono, exact), last, status });
   }
 
-  /** Tells of a task of which nothing else is known, since it had gone when it was first heard of. */
+  /** Emits a fact of a task that ended before it could be read. */
   unknown(kind: "exec" | "exit", pid: number, tid: number, mono: bigint, status: number | null): void {
     const common = { mono, pid, tid, comm: null, uid: null, cgroup: null, exact: true };
-    this.#tell(kind === "exec" ? { kind, ...common } : { kind, ...common, last: pid === tid, status });
+    this.#emit(kind === "exec" ? { kind, ...common } : { kind, ...common, last: pid === tid, status });
   }
 
   /**
-   * Walks /proc and tells of everything that is not as it was.
+   * Walks through /proc, and emits all differences.
    *
-   * @param walk Number of the walk, another one each time.
-   * @param mono When.
+   * @param walk Number of the walk, different each time.
+   * @param mono Time of the facts.
    */
   compare(walk: number, mono: bigint): void {
     const { reader } = this;
@@ -354,7 +307,7 @@ export class ProcTable {
       let leader: SlotArray = [];
       for (const tid of reader.numbers(`/proc/${pid}/task`)) {
         this.onYield();
-        const known = this.#tasks.get(tid);
+        const known = this.tasks.get(tid);
         const stat = reader.live(pid, tid);
         if (!stat) continue;
         if (!known || known.start !== stat.start || known.pid !== pid) {
@@ -374,10 +327,10 @@ export class ProcTable {
         changed.push(() => replaced ? this.exec(known, mono, false) : this.rescan(known, mono));
       }
     }
-    for (const entry of [...this.#tasks.values()]) if (entry.walk !== walk) this.exit(entry, mono, null, false);
-    // Changes first, so that what has come since is compared with its parent as that one was left.
+    for (const entry of [...this.tasks.values()]) if (entry.walk !== walk) this.exit(entry, mono, null, false);
+    // Changes come first, so that a new task is compared with its parent as it is now.
     for (const change of changed) change();
-    // Parents before children; within a tick, by number.
+    // Parents come before their children; tasks that started in the same tick are ordered by number.
     found.sort((a, b) => a.start < b.start ? -1 : a.start > b.start ? 1 : a.tid - b.tid);
     for (const entry of found) {
       const { pid, tid } = entry;

@@ -1,12 +1,12 @@
-// Finds out when namespaces have ended, holding none of them.
+// Finds out when namespaces have ended, without holding any of them.
 //
-// Theory of operation. A handle of a namespace opens as long as the namespace lives (Linux 6.18). Who may not open it is
-// told the same as if it had ended, so the answer counts only where all namespaces may be opened, which is with
-// CAP_SYS_ADMIN in the initial user namespace, or where that very one could be opened before. Where there is no such
-// answer, a namespace has ended when nothing is known to hold it and no process has a descriptor of it: a conclusion.
+// Theory of operation. The handle of a namespace can be opened as long as the namespace lives (Linux 6.18). Without the
+// permission to open it the kernel answers as if the namespace had ended. So the answer is believed only if penne may open
+// all namespaces, which takes CAP_SYS_ADMIN in the initial user namespace, or if it could open this one before. Where there
+// is no such answer, a namespace is taken to have ended when it has no known holder and no process has a descriptor of it.
 //
-// Only those are looked at closely that have just lost the last of what was known to hold them, at growing intervals; then
-// twice a second; all others in a slow round, a few at a time, against mistakes in the books.
+// Orphans, which have just lost their last known holder, are checked at growing intervals, in the end four times a second.
+// All other namespaces are checked slowly, some at a time, in case a holder was counted wrong.
 
 import { CAP } from "../../../ffi/core/consts.ts";
 import { cString } from "../../../ffi/core/memory.ts";
@@ -14,22 +14,23 @@ import { Handles } from "../../../ffi/sys/namespace.ts";
 import { effectiveCapabilities, hasCapability } from "../../host/caller.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
 import { ProcReader } from "../proc/reader.ts";
-import { isOrphan, type KnownNamespace } from "./tracker.ts";
+import { isOrphan, type KnownNamespace } from "./known.ts";
 
-/** Milliseconds from one look to the next, for one that nothing known holds; the last one again and again. */
+/** Milliseconds between two checks of an orphan, by stage; it stays in the last stage. */
 const DELAYS = [2, 10, 40, 150, 200, 250] as const;
+const LAST_STAGE = DELAYS.length - 1;
 /**
- * Milliseconds from the release to the kernel's really letting go: later than that it is held by something unseen. Mounts
- * are taken apart by whoever has called umount(2), after a while; and network namespaces, which hold their owner, by
- * a thread of the kernel.
+ * Milliseconds that the kernel may take to end a namespace after its last known holder has released it; a namespace that
+ * lives longer has an unseen holder. A mount is dismantled by the task that called umount(2), after a while; a network
+ * namespace, which holds its owner, by a kernel thread.
  */
 const GRACE = { exit: 200, left: 200, unknown: 200, unmounted: 600, child: 600 } as const;
-/** Looked at in one turn, at least; of more that wait so large a part that in a storm they do not become ever more. */
+/** How many orphans are checked at once: at least so many, and at least this part, so that a storm builds up no backlog. */
 const BATCH = 512;
 const PART = 1 / 4;
-/** Milliseconds after which a look is broken off: others want their turn. */
-const LOOK_MAX = 50;
-/** Milliseconds between two parts of the slow round, and how many are looked at in one: all of some thousands in a second. */
+/** Milliseconds after which a check stops early, so that other work gets its turn. */
+const CHECK_MAX = 50;
+/** Milliseconds between two parts of the slow round, and namespaces in one: some thousands take a second. */
 const SWEEP_INTERVAL = 250;
 const SWEEP_BATCH = 1024;
 /** Inode number of the initial user namespace, the same on all kernels. */
@@ -38,42 +39,49 @@ const INIT_USER = 0xeffffffd;
 /** Whether a namespace lives. */
 export type Life = "alive" | "ended" | "unknown";
 
-interface Waiting {
+/** An orphan that is due for a check. */
+interface Orphan {
   readonly namespace: KnownNamespace;
-  /** Milliseconds of `performance.now()` of its release, and of the next look. */
+  /** When it was released, in milliseconds of `performance.now()`. */
   since: number;
+  /** When to check it. */
   due: number;
+  /** Index in {@linkcode DELAYS}; -1 if a later entry has replaced this one. */
   stage: number;
 }
 
-/** Told of a namespace's end, and whether that is certain. */
+/** Takes the end of a namespace, and whether it is certain. */
 export type OnEnd = (namespace: KnownNamespace, exact: boolean) => void;
 
-/** Looks after namespaces. */
+type End = Parameters<OnEnd>;
+
+/** Checks whether namespaces have ended. */
 export class Liveness {
   #handles = new Handles();
   /** Whether "cannot be opened" means "has ended" for every namespace. */
   readonly trusted: boolean;
-  /** By stage; in each the dues are in order. */
-  #waiting: Waiting[][] = DELAYS.map(() => []);
-  #known = new Map<KnownNamespace, Waiting>();
-  /** Those that could be opened once. */
-  #seen = new WeakSet<KnownNamespace>();
-  /** Those that have ended by themselves, as it seems: known holders of theirs are still there. */
+  /** Orphans by stage, each queue in the order of `due`. */
+  #queues: Orphan[][] = DELAYS.map(() => []);
+  #orphans = new Map<KnownNamespace, Orphan>();
+  /** Namespaces that could be opened once. */
+  #opened = new WeakSet<KnownNamespace>();
+  /** Namespaces that seem to have ended although they have known holders. */
   #doubted = new WeakSet<KnownNamespace>();
   #onEnd: OnEnd;
   #beforeEnds: () => void;
-  #ended: [KnownNamespace, exact: boolean][] = [];
+  /** Ends that were found and not reported yet. */
+  #ends: End[] = [];
   #all: () => Iterable<KnownNamespace>;
+  /** Position in the slow round. */
   #round: Iterator<KnownNamespace> | null = null;
   #sweepAt = 0;
   #searched = -Infinity;
   #reader: ProcReader | null = null;
 
   /**
-   * @param all All that are known, for the slow round.
-   * @param beforeEnds Called before ends are told, so that what has led to them can be.
-   * @param onEnd Told of each end.
+   * @param all Returns all known namespaces, for the slow round.
+   * @param beforeEnds Called before ends are reported, so that their causes can be reported first.
+   * @param onEnd Called with each end.
    */
   constructor(all: () => Iterable<KnownNamespace>, beforeEnds: () => void, onEnd: OnEnd) {
     this.#beforeEnds = beforeEnds;
@@ -85,143 +93,140 @@ export class Liveness {
       this.#handles.isAlive(own.id, own.flag, own.inum);
   }
 
-  /** Whether ends can be told for certain, for some namespaces at least. */
-  get possible(): boolean {
-    return this.#handles.calibrated;
-  }
-
-  /** Whether a namespace lives. */
+  /** Tests whether a namespace lives. */
   ask(namespace: KnownNamespace): Life {
     const { id, type, inum } = namespace;
     if (id === null || !this.#handles.calibrated) return "unknown";
     if (this.#handles.isAlive(BigInt(id), namespaceFlag(type), inum)) {
-      if (!this.trusted) this.#seen.add(namespace);
+      if (!this.trusted) this.#opened.add(namespace);
       return "alive";
     }
-    return this.trusted || this.#seen.has(namespace) ? "ended" : "unknown";
+    return this.trusted || this.#opened.has(namespace) ? "ended" : "unknown";
   }
 
   /**
-   * A namespace has lost the last of what was known to hold it.
+   * Notes that a namespace has lost its last known holder.
    *
    * @param namespace The namespace.
    * @param now Milliseconds of `performance.now()`.
    */
   orphaned(namespace: KnownNamespace, now: number): void {
-    const before = this.#known.get(namespace);
-    if (before) before.stage = -1; // it is passed over where it stands
-    this.#put({ namespace, since: now, due: 0, stage: 0 }, now);
+    const before = this.#orphans.get(namespace);
+    if (before) before.stage = -1;
+    this.#queue({ namespace, since: now, due: 0, stage: 0 }, now);
   }
 
-  #put(waiting: Waiting, now: number): void {
-    waiting.due = now + DELAYS[waiting.stage]!;
-    this.#waiting[waiting.stage]!.push(waiting);
-    this.#known.set(waiting.namespace, waiting);
+  #queue(orphan: Orphan, now: number): void {
+    orphan.due = now + DELAYS[orphan.stage]!;
+    this.#queues[orphan.stage]!.push(orphan);
+    this.#orphans.set(orphan.namespace, orphan);
   }
 
-  /** Sees to it that one that may not always be opened can be asked for later. */
+  /** Opens a new namespace once if not all can be opened, so that its end can be told later. */
   meet(namespace: KnownNamespace): void {
     if (!this.trusted) this.ask(namespace);
   }
 
-  /** Milliseconds of `performance.now()` at which to look next. */
+  /** Milliseconds of `performance.now()` at which the next check is due. */
   get next(): number {
     let next = this.#sweepAt;
-    for (const queue of this.#waiting) if (queue.length > 0 && queue[0]!.due < next) next = queue[0]!.due;
+    for (const queue of this.#queues) if (queue.length > 0 && queue[0]!.due < next) next = queue[0]!.due;
     return next;
   }
 
   /**
-   * Looks at those that are due.
+   * Checks the namespaces that are due, and reports ends.
    *
    * @param now Milliseconds of `performance.now()`.
    */
-  look(now: number): void {
-    let left = Math.max(BATCH, Math.ceil(this.#known.size * PART));
+  checkDue(now: number): void {
+    let left = Math.max(BATCH, Math.ceil(this.#orphans.size * PART));
     const began = performance.now();
     const unknown: KnownNamespace[] = [];
-    for (let stage = 0; stage < DELAYS.length; stage++) {
-      const queue = this.#waiting[stage]!;
+    this.#queues.forEach((queue, stage) => {
       let taken = 0;
-      // What is put back meanwhile stands behind, and is not due.
+      // Orphans that are queued again meanwhile are behind these, and not due.
       while (taken < queue.length && left > 0 && queue[taken]!.due <= now) {
-        const waiting = queue[taken++]!;
-        if (waiting.stage !== stage) continue;
-        const { namespace } = waiting;
-        if (this.#known.get(namespace) !== waiting) continue;
+        const orphan = queue[taken++]!;
+        const { namespace } = orphan;
+        if (orphan.stage !== stage || this.#orphans.get(namespace) !== orphan) continue;
         if (namespace.ended || !isOrphan(namespace)) {
-          this.#known.delete(namespace);
+          this.#orphans.delete(namespace);
           continue;
         }
         left--;
-        if (left % 64 === 0 && performance.now() - began > LOOK_MAX) left = 0;
-        const life = this.ask(namespace);
-        if (life === "ended") {
-          this.#known.delete(namespace);
-          this.#ended.push([namespace, true]);
-          continue;
+        if (left % 64 === 0 && performance.now() - began > CHECK_MAX) left = 0;
+        if (this.#check(orphan, now) === "unknown" && now - orphan.since > GRACE[namespace.released]) {
+          unknown.push(namespace);
         }
-        // A user namespace goes with credentials, which the kernel lets go of only when no processor can be reading them.
-        const grace = namespace.type === "user" ? GRACE.child : GRACE[namespace.released];
-        if (life === "alive" && now - waiting.since > grace) {
-          if (this.#isHeldByZombie(namespace)) waiting.since = now;
-          else namespace.heldUnseen = true;
-        }
-        if (life === "unknown" && now - waiting.since > GRACE[namespace.released]) unknown.push(namespace);
-        waiting.stage = Math.min(stage + 1, DELAYS.length - 1);
-        this.#put(waiting, now);
       }
       if (taken > 0) queue.splice(0, taken);
-    }
+    });
     if (unknown.length > 0) this.#search(unknown, now);
     if (now >= this.#sweepAt) this.#sweep(now);
-    if (this.#ended.length === 0) return;
-    let ended = this.#ended;
-    this.#ended = [];
+    if (this.#ends.length > 0) this.#report();
+  }
+
+  /** Checks an orphan, and queues it for the next check unless it has ended. */
+  #check(orphan: Orphan, now: number): Life {
+    const { namespace } = orphan;
+    const life = this.ask(namespace);
+    if (life === "ended") {
+      this.#end(namespace, true);
+      return life;
+    }
+    // A user namespace is held by credentials, which the kernel frees after an RCU grace period.
+    const grace = namespace.type === "user" ? GRACE.child : GRACE[namespace.released];
+    if (life === "alive" && now - orphan.since > grace) {
+      if (this.#isHeldByZombie(namespace)) orphan.since = now;
+      else namespace.heldUnseen = true;
+    }
+    orphan.stage = Math.min(orphan.stage + 1, LAST_STAGE);
+    this.#queue(orphan, now);
+    return life;
+  }
+
+  #end(namespace: KnownNamespace, exact: boolean): void {
+    this.#orphans.delete(namespace);
+    this.#ends.push([namespace, exact]);
+  }
+
+  #report(): void {
     this.#beforeEnds();
-    // What has belonged to one that has ended has ended before it, though it may be due a moment later.
-    if (ended.some(([{ children }]) => children > 0)) ended.push(...this.#takeEnded());
-    // Those that belonged to others first: their end is the others' cause.
-    while (ended.length > 0) {
-      const [now, later] = [
-        ended.filter(([{ children }]) => children <= 0),
-        ended.filter(([{ children }]) => children > 0),
-      ];
-      for (const [namespace, exact] of now.length > 0 ? now : later) this.#onEnd(namespace, exact);
-      ended = now.length > 0 ? later : [];
+    let ends = this.#ends;
+    this.#ends = [];
+    // Namespaces below one that has ended have ended before it, even if their checks are due later.
+    if (ends.some(([{ children }]) => children > 0)) {
+      for (const { namespace } of [...this.#orphans.values()]) {
+        if (!namespace.ended && isOrphan(namespace) && this.ask(namespace) === "ended") this.#end(namespace, true);
+      }
+      ends.push(...this.#ends);
+      this.#ends = [];
+    }
+    // Those below others come first, since their ends cause the others' ends.
+    while (ends.length > 0) {
+      const leaves = ends.filter(([{ children }]) => children <= 0);
+      const others = ends.filter(([{ children }]) => children > 0);
+      for (const [namespace, exact] of leaves.length > 0 ? leaves : others) this.#onEnd(namespace, exact);
+      ends = leaves.length > 0 ? others : [];
     }
   }
 
-  /** Asks all that wait, due or not. */
-  #takeEnded(): [KnownNamespace, exact: boolean][] {
-    const ended: [KnownNamespace, exact: boolean][] = [];
-    for (const { namespace } of [...this.#known.values()]) {
-      if (namespace.ended || !isOrphan(namespace) || this.ask(namespace) !== "ended") continue;
-      this.#known.delete(namespace);
-      ended.push([namespace, true]);
-    }
-    return ended;
-  }
-
-  /** A process that has ended keeps its user namespace until somebody has waited for it. */
+  /** Whether a user namespace is held by a process that has exited, but was not waited for. */
   #isHeldByZombie({ type, released, lastHolder }: KnownNamespace): boolean {
     if (type !== "user" || released !== "exit" || lastHolder === 0) return false;
     this.#reader ??= new ProcReader();
     return this.#reader.stat(lastHolder, lastHolder) !== null;
   }
 
-  /** Looks for descriptors of namespaces that cannot be asked. */
+  /** Searches all processes for descriptors of namespaces that cannot be asked. */
   #search(namespaces: readonly KnownNamespace[], now: number): void {
-    if (now - this.#searched < DELAYS.at(-1)!) return;
+    if (now - this.#searched < DELAYS[LAST_STAGE]!) return;
     this.#searched = now;
     const held = this.#descriptors();
     for (const namespace of namespaces) {
-      if (held.has(`${namespace.type}:[${namespace.inum}]`)) {
-        namespace.heldUnseen = true;
-        continue;
-      }
-      this.#known.delete(namespace);
-      this.#ended.push([namespace, false]);
+      if (held.has(`${namespace.type}:[${namespace.inum}]`)) namespace.heldUnseen = true;
+      else this.#end(namespace, false);
     }
   }
 
@@ -248,12 +253,13 @@ export class Liveness {
         return;
       }
       const namespace = next.value;
-      if (namespace.ended || this.#known.has(namespace)) continue;
-      if (this.ask(namespace) === "ended") {
-        // Whose end it was may be told a moment later: a process lets go of its namespaces before it is said to have ended.
-        if (isOrphan(namespace) || this.#doubted.has(namespace)) this.#ended.push([namespace, true]);
-        else this.#doubted.add(namespace);
-      } else if (isOrphan(namespace)) this.orphaned(namespace, now);
+      if (namespace.ended || this.#orphans.has(namespace)) continue;
+      const orphan = isOrphan(namespace);
+      if (this.ask(namespace) !== "ended") {
+        if (orphan) this.orphaned(namespace, now);
+      } else if (orphan || this.#doubted.has(namespace)) this.#end(namespace, true);
+      // A process releases its namespaces before its exit is reported, so wait a round for that.
+      else this.#doubted.add(namespace);
     }
   }
 }
