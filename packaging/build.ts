@@ -1,9 +1,8 @@
 // Builds libshim.c for each architecture and writes the ELF files into ffi/core/shim_elf.ts.
 //
-// The result is committed: a program that merely imports mod/mod.ts over the network has neither a C compiler nor the
-// files beside the module, yet gets the shim with the module graph like any other code. That file also carries the
-// SHA-256 of the source it was made from, so a stale one is noticed (here, and by a test), and running this without a
-// change to libshim.c needs no compiler.
+// The result is committed, because a program that imports mod/mod.ts over the network has neither a C compiler nor the
+// files beside the module; it gets the shim with the module graph. The file carries the SHA-256 of its source, so a stale
+// one is detected here and by a test, and without a change to libshim.c no compiler is needed.
 
 const root = new URL("..", import.meta.url);
 const source = new URL("libshim.c", root);
@@ -49,7 +48,7 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return Array.from(digest, (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-/** Compiles the shim for `arch` with the first compiler that is there; null if none is. */
+/** Compiles the shim for `arch` with the first installed compiler; returns null without one. */
 async function compile(arch: string): Promise<Uint8Array | null> {
   const out = await Deno.makeTempFile({ suffix: ".so" });
   try {
@@ -84,9 +83,9 @@ for (const arch of Object.keys(COMPILERS)) {
   const elf = await compile(arch);
   if (elf) built[arch] = base64(elf);
   else if (arch === Deno.build.arch) {
-    console.error("build: libshim.c has changed and there is no C compiler (tried cc, gcc, clang)");
+    console.error("build: libshim.c has changed and no C compiler is installed (tried cc, gcc, clang)");
     Deno.exit(1);
-  } else console.error(`build: no compiler for ${arch}: the shim is left out for it (Debian: gcc-aarch64-linux-gnu)`);
+  } else console.error(`build: no compiler for ${arch}: its shim is left out (Debian: gcc-aarch64-linux-gnu)`);
 }
 await Deno.writeTextFile(
   output,

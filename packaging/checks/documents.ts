@@ -2,7 +2,7 @@
 
 import { sources } from "./modules.ts";
 
-/** A path of this project in backticks: below one of its folders, or a file at its top. Options and globs are none. */
+/** A path of this project in backticks: below one of its folders, or a file at its top. */
 const NAMED =
   /`((?:\.ci|docs|examples|ffi|mod|packaging|tests)\/[\w./-]*|(?:main|libshim)\.\w+|[A-Z]+\.md|deno\.(?:json|lock))`/g;
 /** The target of a link, without its fragment. */

@@ -2,7 +2,7 @@
 
 import { folderOf, GENERATED, OTHERS, PRODUCT, sources } from "./modules.ts";
 
-/** Most lines of a hand-written file of the product, and of any other. */
+/** Most lines of a hand-written file of the product, and of any other file. */
 const LINES = { product: 450, others: 600 };
 /** Most files beside each other in a folder. */
 const FILES = 16;

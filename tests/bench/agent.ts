@@ -1,8 +1,8 @@
 // What an agent costs: its memory, and the time to start it in six new namespaces beside a bare clone(2) into them.
 //
 // The time of Agent.spawn is taken in this process, the one of the clone inside a small C program that stays (clone.c):
-// either from right before the call until it has returned. As the kernel takes namespaces apart at its leisure, after
-// their last process, there is a pause between two measurements.
+// both from right before the call until it returns. The kernel takes namespaces apart some time after their last process
+// ends, so there is a pause between two measurements.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { setAffinity, stayOnProcessor, waitChild } from "../../ffi/sys/process.ts";
@@ -14,7 +14,7 @@ import { PENNE_BINARY, PENNE_MISSING, signalChild, Workshop } from "./workshop.t
 
 /** Microseconds that an agent may cost beyond the clone. */
 const GOAL = 150;
-/** Milliseconds for the kernel to take a set of namespaces apart. */
+/** Milliseconds that the kernel needs to take a set of namespaces apart. */
 const PAUSE = 25;
 const CLONE_VM = 0x100;
 const CLONE_VFORK = 0x4000;
@@ -37,7 +37,7 @@ class Cloner implements AsyncDisposable {
     this.#reader = this.#child.stdout.getReader();
   }
 
-  /** Has it clone once; answers the milliseconds that took. */
+  /** Makes it clone once and returns the milliseconds that took. */
   async clone(flags: number, signal: AbortSignal): Promise<number> {
     const stop = () => signalChild(this.#child, "SIGKILL");
     signal.addEventListener("abort", stop, { once: true });
@@ -46,11 +46,11 @@ class Cloner implements AsyncDisposable {
       let answer = "";
       while (!answer.endsWith("\n")) {
         const { value, done } = await this.#reader.read();
-        if (done) throw new Error("the program that clones has ended");
+        if (done) throw new Error("clone.c ended");
         answer += new TextDecoder().decode(value);
       }
       const result = Number(answer);
-      if (result < 0) throw new Error(`clone has failed with error ${-result}`);
+      if (result < 0) throw new Error(`clone failed with error ${-result}`);
       return result / 1e6;
     } finally {
       signal.removeEventListener("abort", stop);
@@ -71,13 +71,13 @@ function status(pid: number, name: string): string {
   return found[1]!;
 }
 
-/** Resident memory of a process that has nothing left to do, kB. */
+/** Resident memory of an idle process, kB. */
 async function residentSize(pid: number): Promise<number> {
   await until(`process ${pid} is idle`, () => status(pid, "State").startsWith("S"));
   return parseInt(status(pid, "VmRSS"));
 }
 
-/** The children of a process; none if it has gone. */
+/** The children of a process; empty if it has ended. */
 function children(pid: number): number[] {
   try {
     return (Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).match(/\d+/g) ?? []).map(Number);
@@ -86,7 +86,7 @@ function children(pid: number): number[] {
   }
 }
 
-/** A descendant that is PID 1 in a pid namespace of its own, if there is one by now. */
+/** A descendant that is PID 1 of its own pid namespace, or null. */
 function findInit(pid: number): number | null {
   for (const child of children(pid)) {
     const found = /\s1$/.test(status(child, "NSpid")) ? child : findInit(child);
@@ -110,7 +110,7 @@ async function initSize(): Promise<number> {
   const penne = new Deno.Command(PENNE_BINARY, { args: ["run", "--", "sleep", "20"], ...quiet }).spawn();
   try {
     let init: number | null = null;
-    // By then the agent has set everything up, and has nothing left to do but wait.
+    // By then the agent has finished the set-up and only waits.
     const sleeps = () => {
       init = findInit(penne.pid);
       return init !== null && children(init).some((child) => status(child, "Name") === "sleep");
@@ -123,7 +123,7 @@ async function initSize(): Promise<number> {
   }
 }
 
-/** Resident sizes, kB, as far as they can be had; and a line for each. */
+/** Resident sizes in kB that could be read, and a line for each. */
 async function sizes(): Promise<{ facts: Record<string, number>; lines: string[] }> {
   const facts: Record<string, number> = {};
   const lines: string[] = [];
@@ -153,7 +153,7 @@ function concludeAgent(outcome: Outcome): string[] {
   ];
 }
 
-/** Starts an agent in six namespaces, and ends it; the start alone is timed. */
+/** Starts an agent in six namespaces and ends it; only the start is timed. */
 function spawnOnce(): Sample {
   const before = performance.now();
   const agent = Agent.spawn(SIX);
@@ -163,7 +163,7 @@ function spawnOnce(): Sample {
   return { time };
 }
 
-/** The same with this thread kept where it is, so that the clone starts there too. */
+/** The same with this thread pinned to its processor, so that the clone starts there too. */
 function spawnPinned(): Sample {
   const affinity = stayOnProcessor();
   try {

@@ -1,6 +1,6 @@
 // penne beside an earlier build of itself, to see whether a change costs anything: `deno task bench --before FILE before-start`.
 //
-// Rounds are interleaved, and each figure is divided by its neighbour's: what is printed is the geometric mean of these
+// Rounds are interleaved, and each figure is divided by its neighbour's; the output is the geometric mean of these
 // ratios with its 95 % interval.
 
 import { pairedRatio } from "./harness.ts";

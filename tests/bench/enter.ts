@@ -1,7 +1,7 @@
-// How long it takes until a command runs in namespaces that exist already, beside nsenter and ip netns.
+// Time until a command runs in existing namespaces, beside nsenter and ip netns.
 //
-// The timer (timer.c) starts each contestant. The namespaces are a network namespace with a name, which all can enter, and
-// those of a process that has all kinds for itself, as root and, but for ip netns, as anybody.
+// The timer (timer.c) starts each contestant. There are two targets: a named network namespace, which every contestant can
+// enter, and a process with a namespace of every kind, entered as root and (except by ip netns) as the test user.
 
 import { Place } from "../enter/places.ts";
 import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
@@ -10,9 +10,9 @@ import { anybody, type Identity, PENNE_BINARY, PENNE_MISSING, runTool, time, Wor
 const PENNE = "penne";
 const NSENTER = "nsenter";
 const HELLO = "hello-world";
-/** As short a program as there can be: neither the console nor the end of the event loop is waited for. */
+/** The shortest possible program: it waits neither for the console nor for the end of the event loop. */
 const HELLO_SCRIPT = 'Deno.stdout.writeSync(new TextEncoder().encode("hello\\n")); Deno.exit(0);\n';
-/** Milliseconds for the kernel to clean up. */
+/** Milliseconds that the kernel needs to clean up. */
 const PAUSE = 10;
 
 const METRICS = [
@@ -20,7 +20,7 @@ const METRICS = [
   { name: "netEnd", title: "a net namespace by name: end of true(1)" },
   { name: "all", title: "all kinds by PID: first instruction" },
   { name: "allEnd", title: "all kinds by PID: end of true(1)" },
-  { name: "user", title: "all kinds by PID, as anybody: first instruction" },
+  { name: "user", title: "all kinds by PID, unprivileged: first instruction" },
 ] as const;
 
 function concludeEnter(outcome: Outcome): string[] {
@@ -64,7 +64,7 @@ export async function openEnter(): Promise<Contest> {
     places.push(theirs);
     const start = async (identity: Identity, argv: readonly string[], signal: AbortSignal): Promise<number> => {
       const timing = await time(timer, [...argv, first], identity, signal);
-      if (timing.first === null) throw new Error("the command did not tell of its start");
+      if (timing.first === null) throw new Error("the command did not report its start");
       return timing.first;
     };
     const end = async (argv: readonly string[], signal: AbortSignal) =>
@@ -93,7 +93,7 @@ export async function openEnter(): Promise<Contest> {
     return {
       conditions: [
         `as root, and as ${user.name}; the time begins right before the execve of each program`,
-        "hello-world is a program of penne's runtime that does nothing: its first output and its end, without a command",
+        "hello-world is an empty program on the same runtime: its first output and its end",
       ],
       metrics: METRICS,
       baseline: NSENTER,
@@ -113,7 +113,7 @@ export async function openEnter(): Promise<Contest> {
           async measure(signal): Promise<Sample> {
             if (hello instanceof Error) throw hello;
             const { output, end } = await time(timer, [hello], root, signal);
-            if (output === null) throw new Error("it said nothing");
+            if (output === null) throw new Error("it printed nothing");
             return { net: output, netEnd: end, all: output, allEnd: end };
           },
         },

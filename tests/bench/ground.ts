@@ -1,8 +1,8 @@
-// What the groups about namespaces' networks measure on: a host, namespaces of the test user's, and who serves them.
+// The lab of the groups that measure networks: a host, namespaces of the test user, and servers for them.
 //
-// Theory of operation. All runs on a "host" with an uplink to a "peer", both of them network namespaces. What is served
-// are network namespaces that belong to user namespaces of the test user's, as both penne and pasta can serve these
-// without being root. A namespace is held by a process in it, or has a name that it is mounted on, or both.
+// Theory of operation. Everything runs on a "host" with an uplink to a "peer", both of them network namespaces. The served
+// network namespaces belong to user namespaces of the test user, because both penne and pasta can serve those without
+// root. A namespace is held by a process in it, by a name that it is mounted on, or by both.
 
 import { asUser, until } from "../lib/helpers.ts";
 import { type Daemon, NetLab } from "../lib/netlab.ts";
@@ -18,21 +18,21 @@ import {
   Workshop,
 } from "./workshop.ts";
 
-/** Who can serve a namespace. */
+/** A program that can serve a namespace. */
 export type Server = "penne" | "pasta";
 
-/** What is to be served. */
+/** The namespaces to serve. */
 export type Served =
   /** The namespace of a process. */
   | { readonly by: "pid"; readonly holder: Holder }
-  /** The namespaces with these names; pasta serves one alone. */
+  /** The namespaces with these names; pasta serves only one. */
   | { readonly by: "names"; readonly names: readonly Name[] }
   /** The namespace of a process, by a descriptor that the caller opens, passes on and closes. */
   | { readonly by: "fd"; readonly holder: Holder };
 
-/** A process of the test user in a user namespace and a network namespace of its own; both go with it. */
+/** A process of the test user that holds its own user and network namespace. */
 export class Holder implements AsyncDisposable {
-  /** Its number. */
+  /** Its PID. */
   readonly pid: number;
   #daemon: Daemon;
 
@@ -49,28 +49,28 @@ export class Holder implements AsyncDisposable {
   }
 }
 
-/** A network namespace that is mounted on a file, and the user namespace that owns it, on another one. */
+/** A network namespace mounted on a file, and its owning user namespace mounted on another. */
 export interface Name {
   /** The network namespace. */
   readonly path: string;
-  /** The user namespace, which pasta does not find by itself. */
+  /** The user namespace, which pasta must be given. */
   readonly owner: string;
 }
 
 /**
- * What makes pasta do no more than is compared: it forwards no ports. It is quiet, as it would otherwise spend its time on
- * messages to a system log that is not there.
+ * Options that reduce pasta to what is compared. It forwards no ports, and it is quiet because it would otherwise spend
+ * its time on messages to a system log that does not exist.
  */
 const PASTA = ["pasta", "--config-net", "--quiet", "-t", "none", "-u", "none", "-T", "none", "-U", "none"];
 
-/** Opens fd 3, passes it on, and closes it at once; tells the number of the process that has got it. */
+/** Opens fd 3, passes it on and closes it at once; prints the PID of the receiver. */
 const PASS_ON = 'exec 3<"/proc/$0/ns/net" && { "$@" & } && echo $! && exec 3<&- && wait $!';
 
-/** The host, and all that there is on it. */
+/** The host and everything on it. */
 export class Ground implements AsyncDisposable {
   /** Programs and files. */
   readonly workshop: Workshop;
-  /** As whom to measure, on the host. */
+  /** The user that runs the contestants on the host. */
   readonly identity: Identity;
   #lab: NetLab;
   #penne: string | null;
@@ -103,7 +103,7 @@ export class Ground implements AsyncDisposable {
    * @throws {Error} If it cannot be set up.
    */
   static async open(): Promise<Ground> {
-    if (Deno.uid() !== 0) throw new Error("only root can make the network namespaces that this is measured in");
+    if (Deno.uid() !== 0) throw new Error("making the network namespaces of this group needs root");
     const workshop = new Workshop();
     try {
       const built = await Deno.stat(PENNE_BINARY).then(() => true, () => false);
@@ -122,13 +122,13 @@ export class Ground implements AsyncDisposable {
     }
   }
 
-  /** Start of penne's command lines; throws if it is not there. */
+  /** The first words of penne's command lines; throws if the binary is missing. */
   get penne(): readonly string[] {
     if (!this.#penne) throw new Error(PENNE_MISSING);
     return [this.#penne];
   }
 
-  /** Start of pasta's command lines. */
+  /** The first words of pasta's command lines. */
   get pasta(): readonly string[] {
     return PASTA;
   }
@@ -141,7 +141,7 @@ export class Ground implements AsyncDisposable {
     return daemon;
   }
 
-  /** Waits until something has come true; fails with the last words of a process if that ends before. */
+  /** Waits for a condition; if the process ends first, fails with its last output. */
   async #await(daemon: Daemon, what: string, condition: () => boolean): Promise<void> {
     let over = false;
     daemon.ended.then(() => over = true);
@@ -149,11 +149,11 @@ export class Ground implements AsyncDisposable {
     if (!over) return;
     const said = lastLine(daemon.errors());
     throw new Error(
-      said.replace(/^.*failed to execute (\S+): No such file or directory$/, "$1 is not installed") || "it has ended",
+      said.replace(/^.*failed to execute (\S+): No such file or directory$/, "$1 is not installed") || "it ended",
     );
   }
 
-  /** Starts a program that says back what it reads, and so tells when it has begun; it ends with us, too. */
+  /** Starts a program that echoes its input, which shows that it has started; it ends with the bench. */
   async #hold(argv: readonly string[], script = ""): Promise<Daemon> {
     const daemon = this.#start([...argv, "sh", "-c", `${script}exec cat`], "piped");
     const writer = daemon.child.stdin.getWriter();
@@ -163,7 +163,7 @@ export class Ground implements AsyncDisposable {
   }
 
   /**
-   * Starts a process in namespaces of its own.
+   * Starts a process in its own namespaces.
    *
    * @returns The process.
    */
@@ -172,7 +172,7 @@ export class Ground implements AsyncDisposable {
   }
 
   /**
-   * Starts a process in a mount namespace where some path is no mount.
+   * Starts a process in a mount namespace in which a path is not a mount point.
    *
    * @param path The path.
    * @returns The process.
@@ -197,13 +197,13 @@ export class Ground implements AsyncDisposable {
       try {
         Deno.removeSync(place);
       } catch {
-        // It was taken away, or was never there.
+        // It was removed, or never existed.
       }
     }
   }
 
   /**
-   * Gives a new namespace a name, and lets nothing else hold it.
+   * Gives a new namespace a name that is its only holder.
    *
    * @param directory Where.
    * @returns The name.
@@ -218,7 +218,7 @@ export class Ground implements AsyncDisposable {
   }
 
   /**
-   * Takes what is left of a name away.
+   * Removes the remains of a name.
    *
    * @param name The name.
    */
@@ -229,8 +229,8 @@ export class Ground implements AsyncDisposable {
   /**
    * Starts a server in the foreground, and waits until the network is usable.
    *
-   * @param server Which.
-   * @param served What it is to serve.
+   * @param server The server.
+   * @param served The namespaces to serve.
    * @returns The process.
    * @throws {Error} If it is not installed or does not work.
    */
@@ -259,16 +259,16 @@ export class Ground implements AsyncDisposable {
   }
 
   /**
-   * Runs a program of the bench to its end, as ourselves.
+   * Runs a program of the bench to its end, as the current user.
    *
    * @param argv The program and its arguments.
-   * @returns What it says.
+   * @returns Its output.
    */
   async run(argv: readonly string[]): Promise<string> {
     return new TextDecoder().decode(await runTool(argv));
   }
 
-  /** Takes all away. */
+  /** Removes everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     const ended = [...this.#running].map(({ ended }) => ended);
     this.#tidy();
@@ -280,14 +280,14 @@ export class Ground implements AsyncDisposable {
 
 /** A server that is ready. */
 export class Serving implements AsyncDisposable {
-  /** Its number. */
+  /** Its PID. */
   readonly pid: number;
   #daemon: Daemon;
   #over = false;
 
   /**
-   * @param pid Its number.
-   * @param daemon It, or who has started it and ends with it, with the same exit code.
+   * @param pid Its PID.
+   * @param daemon The server, or its parent, which ends with it and with the same exit code.
    */
   constructor(pid: number, daemon: Daemon) {
     this.pid = pid;
@@ -295,17 +295,17 @@ export class Serving implements AsyncDisposable {
     daemon.ended.then(() => this.#over = true);
   }
 
-  /** Resolves to its exit code when it has ended. */
+  /** Resolves to its exit code when it ends. */
   get ended(): Promise<number> {
     return this.#daemon.ended.then(({ code }) => code);
   }
 
-  /** Ends it, if it has not left. */
+  /** Ends it if it is still running. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.pid === this.#daemon.child.pid) signalChild(this.#daemon.child, "SIGKILL");
     else if (!this.#over) {
       try {
-        Deno.kill(this.pid, "SIGKILL"); // its parent is still there, so this number is nobody else's
+        Deno.kill(this.pid, "SIGKILL"); // its parent still exists, so this PID cannot have been reused
       } catch {
         // It has ended.
       }

@@ -1,16 +1,15 @@
 // Measures contestants side by side: interleaved rounds, quartiles, and tables of them.
 //
-// Theory of operation. What else a machine does changes by the minute, so contestants are not measured one after the
-// other but in turn, A B C A B C, in one run: whatever disturbs one disturbs all, and the ratio of their medians holds
-// when the figures themselves do not. The first rounds only warm up (page cache, JIT), and are thrown away. A
-// contestant that fails, or is not done in time, is out of the race from then on, with the reason in its row; the
-// others go on.
+// Theory of operation. The load of a machine changes by the minute, so contestants are measured in turn, A B C A B C, in
+// one run. A disturbance then affects all of them, and the ratio of their medians holds even when the figures do not. The
+// first rounds only warm up the page cache and the JIT, and are thrown away. A contestant that fails or exceeds its time
+// limit drops out, with the reason in its row; the others continue.
 
-/** One figure that is taken of every contestant. */
+/** A figure that is measured for every contestant. */
 export interface Metric {
   /** Key in a {@linkcode Sample}. */
   readonly name: string;
-  /** What it is, for the head of its table. */
+  /** Title of its table. */
   readonly title: string;
   /** Its unit; ms by default. */
   readonly unit?: string;
@@ -18,7 +17,7 @@ export interface Metric {
   readonly digits?: number;
 }
 
-/** What one measurement has given, by the metric's name; a contestant may lack some. */
+/** The figures of one measurement, by the metric's name; a contestant may lack some. */
 export type Sample = Readonly<Record<string, number>>;
 
 /** Something to measure. */
@@ -28,75 +27,75 @@ export interface Contestant {
   /**
    * Measures it once.
    *
-   * When the signal is aborted, its time is over: it then must end what it has started.
+   * When the signal is aborted, the time limit is over, and it must end whatever it started.
    *
    * @throws {Error} If it is not installed or does not work; the message becomes the reason in its row.
    */
   measure(signal: AbortSignal): Sample | Promise<Sample>;
 }
 
-/** Contestants that are compared with each other, all set up. */
+/** Contestants to compare, ready to run. */
 export interface Contest extends AsyncDisposable {
-  /** Under what conditions, a line each. */
+  /** The conditions, a line each. */
   readonly conditions: readonly string[];
-  /** What is measured. */
+  /** The figures to measure. */
   readonly metrics: readonly Metric[];
-  /** Those who take part, in their order. */
+  /** The contestants, in order. */
   readonly contestants: readonly Contestant[];
-  /** Name of the one that the ratios refer to. */
+  /** Name of the contestant that ratios refer to. */
   readonly baseline: string;
   /** Rounds that are thrown away; 3 by default. */
   readonly warmUp?: number;
   /** Milliseconds between two measurements, for the kernel to clean up after the one before; none by default. */
   readonly pause?: number;
-  /** Milliseconds that one measurement may take; 5000 by default. */
+  /** Time limit of one measurement, ms; 5000 by default. */
   readonly timeLimit?: number;
-  /** Rounds at most, for what takes long and hardly varies. */
+  /** Most rounds, for figures that take long and hardly vary. */
   readonly mostRounds?: number;
-  /** Figures that were taken once, and not in rounds. */
+  /** Figures that were measured once, not in rounds. */
   readonly facts?: Readonly<Record<string, number>>;
   /**
    * Draws the conclusions.
    *
-   * @param outcome What was measured.
+   * @param outcome The measurements.
    * @returns Lines to print below the tables.
    */
   conclude(outcome: Outcome): readonly string[];
 }
 
-/** A contest that can be asked for by name. */
+/** A contest that the command line can name. */
 export interface Group {
-  /** What it is about. */
+  /** What it measures, for the help text. */
   readonly title: string;
   /** Sets it up. */
   readonly open: () => Promise<Contest>;
 }
 
-/** How a contestant has done. */
+/** The results of one contestant. */
 export interface Result {
   /** Its name. */
   readonly name: string;
-  /** Why it is out of the race, if it is. */
+  /** Why it dropped out, or null. */
   readonly unavailable: string | null;
-  /** All figures in the order they were taken, by the metric's name; none if it is out. */
+  /** All figures in the order of measuring, by the metric's name; empty if it dropped out. */
   readonly figures: Readonly<Record<string, readonly number[]>>;
 }
 
-/** What is told of a series of figures. */
+/** A summary of a series of figures. */
 export interface Summary {
   /** The least. */
   readonly min: number;
-  /** A quarter of them is not above. */
+  /** A quarter of them are at most this. */
   readonly lower: number;
-  /** Half of them is not above. */
+  /** Half of them are at most this. */
   readonly median: number;
-  /** Three quarters of them are not above. */
+  /** Three quarters of them are at most this. */
   readonly upper: number;
 }
 
-/** Milliseconds that one measurement may take, by default. */
+/** Default time limit of one measurement, ms. */
 const TIME_LIMIT = 5000;
-/** Milliseconds beyond it for a contestant to tidy up. */
+/** Further milliseconds in which a contestant may clean up. */
 const GRACE = 1000;
 
 /**
@@ -164,7 +163,7 @@ export function pairedRatio(figures: readonly number[], others: readonly number[
   return { mean: Math.exp(mean), low: Math.exp(mean - margin), high: Math.exp(mean + margin), pairs };
 }
 
-/** What a contest has given. */
+/** The results of a contest. */
 export class Outcome {
   /** The contestants in their order. */
   readonly results: readonly Result[];
@@ -177,33 +176,33 @@ export class Outcome {
   /**
    * The median of one figure.
    *
-   * @param contestant Whose.
-   * @param metric Which.
-   * @returns The median, or null if there is none.
+   * @param contestant Its name.
+   * @param metric The metric's name.
+   * @returns The median, or null without figures.
    */
   median(contestant: string, metric: string): number | null {
     return this.#summary(contestant, metric)?.median ?? null;
   }
 
   /**
-   * The least of one figure: what there is without any disturbance.
+   * The least of one figure: the one that was disturbed least.
    *
-   * @param contestant Whose.
-   * @param metric Which.
-   * @returns The least, or null if there is none.
+   * @param contestant Its name.
+   * @param metric The metric's name.
+   * @returns The least, or null without figures.
    */
   min(contestant: string, metric: string): number | null {
     return this.#summary(contestant, metric)?.min ?? null;
   }
 
   /**
-   * How far one contestant is above another one.
+   * The difference of one contestant from another.
    *
-   * @param contestant The one.
-   * @param other The other one.
-   * @param metric Which figure.
-   * @param of Whether to compare the medians, or the least figures.
-   * @returns The difference, or null if one of them has none.
+   * @param contestant Its name.
+   * @param other The other's name.
+   * @param metric The metric's name.
+   * @param of Whether to compare the medians or the least figures.
+   * @returns The difference, or null if one of them has no figures.
    */
   above(contestant: string, other: string, metric: string, of: "median" | "min" = "median"): number | null {
     const [a, b] = [this[of](contestant, metric), this[of](other, metric)];
@@ -215,7 +214,7 @@ export class Outcome {
   }
 }
 
-/** Waits until a promise is settled, or the time is over; answers whether it was in time. */
+/** Waits for a promise for a limited time; returns whether it settled. */
 async function settled(promise: Promise<unknown>, milliseconds: number): Promise<boolean> {
   let stop = () => {};
   const late = new Promise<boolean>((resolve) => {
@@ -235,17 +234,17 @@ async function measureOnce(contestant: Contestant, limit: number): Promise<Sampl
   const measuring = (async () => await contestant.measure(controller.signal))();
   if (await settled(measuring, limit)) return await measuring;
   controller.abort();
-  // What it still has to tidy up must not disturb the next one; nor may it hang there.
+  // Its cleaning up must neither disturb the next measurement nor hang.
   await settled(measuring, GRACE);
   throw new Error(`no result within ${limit / 1000} s`);
 }
 
 /**
- * Lets the contestants of a contest compete, in turn.
+ * Measures the contestants of a contest in turn.
  *
  * @param contest The contest.
- * @param rounds How many measurements to take of each, as far as the contest allows.
- * @returns What was measured.
+ * @param rounds Measurements of each, up to the contest's limit.
+ * @returns The measurements.
  */
 export async function compete(contest: Contest, rounds: number): Promise<Outcome> {
   const { contestants, warmUp = 3, pause = 0, timeLimit = TIME_LIMIT, mostRounds = rounds } = contest;
@@ -276,7 +275,7 @@ export async function compete(contest: Contest, rounds: number): Promise<Outcome
 }
 
 /**
- * Aligns rows of words: the first column to the left, the others to the right.
+ * Aligns rows of words: the first column left, the others right.
  *
  * @example
  * ```ts
@@ -307,7 +306,7 @@ export function align(rows: readonly (readonly string[])[]): string[] {
  *
  * @param contest The contest.
  * @param metric The metric.
- * @param outcome What was measured.
+ * @param outcome The measurements.
  * @returns Its lines.
  */
 export function table(contest: Contest, metric: Metric, outcome: Outcome): string[] {

@@ -1,32 +1,32 @@
-// How long a server of a namespace's network stays when the name of the namespace, or the process in it, has gone.
+// How long a server stays after the name of its namespace, or the process in it, disappears.
 //
 // The time is taken by leave.c: from right before the execve of the command that takes the name or process away until the
-// server has ended. A server that stays is not waited for again: the time-out is told of, and that way is left out.
+// server ends. A server that stays once is not waited for again: the table says so, and that case is skipped.
 
 import { Ground, type Name, type Served, type Server } from "./ground.ts";
 import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
 
 /** Milliseconds that penne may take. */
 const GOAL = 50;
-/** Seconds after which a server counts as one that does not leave. */
+/** Seconds after which a server counts as staying. */
 const PATIENCE = 5;
-/** Milliseconds for the kernel to take namespaces apart. */
+/** Milliseconds that the kernel needs to take namespaces apart. */
 const PAUSE = 25;
-/** Milliseconds for all ways, if none of them makes a server leave. */
+/** Milliseconds for all cases, if the server stays in each. */
 const TIME_LIMIT = 60_000;
 const SERVERS = ["penne", "pasta"] as const;
 
-/** What there is to be taken away, and how. */
+/** What is removed, and how. */
 interface Case {
   readonly served: Served;
   readonly commands: readonly (readonly string[])[];
 }
 
-/** One way in which a namespace goes. */
+/** One way in which a namespace disappears. */
 interface Way {
   readonly name: string;
   readonly title: string;
-  /** Sets it up, as far as it is not timed; what it starts goes into the stack. */
+  /** Does the part of the set-up that is not timed; what it starts goes into the stack. */
   prepare(ground: Ground, stack: AsyncDisposableStack): Promise<Case>;
 }
 
@@ -36,7 +36,7 @@ async function named(ground: Ground, stack: AsyncDisposableStack, directory?: st
   return name;
 }
 
-/** A way in which a name goes. */
+/** A way in which a name disappears. */
 function byName(name: string, title: string, commands: (path: string) => string[][], directory?: string): Way {
   return {
     name,
@@ -48,7 +48,7 @@ function byName(name: string, title: string, commands: (path: string) => string[
   };
 }
 
-/** A way in which a name goes in a mount namespace where it is no mount. */
+/** A way in which a name disappears in a mount namespace in which it is not a mount point. */
 function elsewhere(name: string, title: string, command: (path: string) => string[]): Way {
   return {
     name,
@@ -62,7 +62,7 @@ function elsewhere(name: string, title: string, command: (path: string) => strin
   };
 }
 
-/** A way in which the last process in a namespace goes. */
+/** A way in which the last process in a namespace ends. */
 function byProcess(name: string, title: string, by: "pid" | "fd"): Way {
   return {
     name,
@@ -77,21 +77,21 @@ function byProcess(name: string, title: string, by: "pid" | "fd"): Way {
 const WAYS: readonly Way[] = [
   byName("netns-del", "ip netns del", (path) => [["ip", "netns", "del", path.replace(/.*\//, "")]], "/run/netns"),
   byName("umount", "umount, then unlink", (path) => [["umount", path], ["unlink", path]]),
-  elsewhere("unlink-elsewhere", "unlink where the name is no mount", (path) => ["unlink", path]),
-  elsewhere("mv-elsewhere", "mv where the name is no mount", (path) => ["mv", path, `${path}.moved`]),
+  elsewhere("unlink-elsewhere", "unlink in another mount namespace", (path) => ["unlink", path]),
+  elsewhere("mv-elsewhere", "mv in another mount namespace", (path) => ["mv", path, `${path}.moved`]),
   byProcess("pid", "the given PID is killed", "pid"),
   byProcess("fd", "fd:N, the last process is killed", "fd"),
 ];
 
-/** What is told of a server and a way beside the times. */
+/** Remarks on a server and a case beside the times. */
 interface Notes {
-  /** The commands' exit codes, and how many times they were these. */
+  /** The commands' exit codes, and how often each occurred. */
   readonly codes: Map<string, number>;
-  /** Why there are no times, if so. */
+  /** Why there are no times, or null. */
   out: string | null;
 }
 
-/** Has one server leave in one way; the result is milliseconds. */
+/** Makes one server leave in one way; returns milliseconds. */
 async function leaveOnce(
   { ground, program, server, way, notes }: {
     ground: Ground;
@@ -110,15 +110,15 @@ async function leaveOnce(
   const said = commands.map(([command], i) => `${command} ${codes[i]}`).join(", ");
   notes.codes.set(said, (notes.codes.get(said) ?? 0) + 1);
   if (left! < 0) {
-    notes.out = `does not leave: it was still there after ${PATIENCE} s`;
+    notes.out = `stays: it was still running after ${PATIENCE} s`;
     return null;
   }
   const code = await serving.ended;
-  if (code !== 0) throw new Error(`it has left with exit code ${code}`);
+  if (code !== 0) throw new Error(`it left with exit code ${code}`);
   return { left: left! / 1e6, commands: done! / 1e6 };
 }
 
-/** One server, in all ways in which it leaves. */
+/** One server, in all cases in which it leaves. */
 function contestant(ground: Ground, program: string, server: Server, notesOf: ReadonlyMap<Way, Notes>): Contestant {
   return {
     name: server,
@@ -133,14 +133,14 @@ function contestant(ground: Ground, program: string, server: Server, notesOf: Re
         sample[way.name] = figures.left;
         sample[`${way.name}-commands`] = figures.commands;
       }
-      if (Object.keys(sample).length === 0) throw new Error("it leaves in none of these ways");
+      if (Object.keys(sample).length === 0) throw new Error("it leaves in none of these cases");
       return sample;
     },
   };
 }
 
 function concludeLeave(outcome: Outcome, notesOf: ReadonlyMap<Server, ReadonlyMap<Way, Notes>>): string[] {
-  const lines = [`medians, and the exit codes of the commands, warming-up included (penne's goal: ${GOAL} ms)`];
+  const lines = [`medians, and the exit codes of the commands, warm-up included (penne's goal: ${GOAL} ms)`];
   for (const way of WAYS) {
     lines.push(`  ${way.title}`);
     for (const server of SERVERS) {

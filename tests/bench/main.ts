@@ -1,7 +1,7 @@
 // Measures penne beside its peers, or an earlier build of itself: `deno task bench [--rounds N] [--json FILE] [GROUP...]`.
 //
-// Figures depend on the machine, and on its mood; what to look at are the ratios and differences. Needs a C compiler;
-// peers that are not installed are left out. Run as root it measures programs that are for anybody as the test user.
+// Figures depend on the machine and its load; look at the ratios and differences. Needs a C compiler; peers that are not
+// installed are skipped. Run by root, it measures unprivileged programs as the test user.
 
 import { parseArgs } from "@std/cli/parse-args";
 import { compete, type Group, type Outcome, table } from "./harness.ts";
@@ -24,7 +24,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
     open: async () => await (await import("./network.ts")).openNetwork(1500),
   },
   "network-20ms": {
-    title: "The same at 20 ms round-trip time, by a relay of ours that bounds what there is to have",
+    title: "The same at a round-trip time of 20 ms, made by a relay that limits the throughput of all",
     open: async () => await (await import("./network.ts")).openNetwork(65520, 10),
   },
   ready: {
@@ -32,7 +32,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
     open: async () => await (await import("./ready.ts")).openReady(),
   },
   leave: {
-    title: "From the command that takes a namespace's name or process away until its server has ended",
+    title: "From the removal of a namespace's name or process until its server has ended",
     open: async () => await (await import("./leave.ts")).openLeave(),
   },
   memory: {
@@ -86,25 +86,25 @@ const USAGE = [
   ...Object.entries(GROUPS).map(([name, { title }]) => `  ${name.padEnd(13)}  ${title}`),
 ];
 
-/** Refuses the command line. */
+/** Reports a usage error and exits. */
 function refuse(problem: string): never {
   console.error([`bench: ${problem}`, ...USAGE].join("\n"));
   Deno.exit(2);
 }
 
-/** What ran where: figures mean nothing without it. */
+/** The machine, without which figures mean nothing. */
 function machine(): Record<string, string | number> {
   return {
     date: new Date().toISOString(),
     kernel: Deno.osRelease(),
     architecture: Deno.build.arch,
     processors: navigator.hardwareConcurrency,
-    load: Deno.loadavg()[0]!.toFixed(2), // above a few tenths, somebody else is at work
+    load: Deno.loadavg()[0]!.toFixed(2), // above a few tenths, the machine is busy with something else
     deno: Deno.version.deno,
   };
 }
 
-/** What the JSON file has of a group. */
+/** A group's entry in the JSON file. */
 function record(name: string, facts: Readonly<Record<string, number>>, outcome: Outcome, lines: readonly string[]) {
   return { group: name, facts, contestants: outcome.results, conclusions: lines };
 }
@@ -128,15 +128,15 @@ async function main(): Promise<number> {
     return 0;
   }
   const unknown = Object.keys(options).find((name) => name !== "_" && !known.includes(name));
-  if (unknown !== undefined) refuse(`there is no option ${unknown}`);
-  if (!/^[1-9]\d{0,4}$/.test(`${wanted}`)) refuse(`"${wanted}" is no number of rounds`);
+  if (unknown !== undefined) refuse(`unknown option ${unknown}`);
+  if (!/^[1-9]\d{0,4}$/.test(`${wanted}`)) refuse(`"${wanted}" is not a number of rounds`);
   const compared = typeof before === "string"
     ? Object.fromEntries(Object.entries(BEFORE_GROUPS).map(([name, group]) => [name, group(before)]))
     : null;
   const groupsByName = compared ?? GROUPS;
   const names = options._.length ? options._.map(String) : Object.keys(groupsByName);
   const stranger = names.find((name) => !Object.hasOwn(groupsByName, name));
-  if (stranger !== undefined) refuse(`there is no group "${stranger}"`);
+  if (stranger !== undefined) refuse(`unknown group "${stranger}"`);
 
   const rounds = Number(wanted);
   const about = machine();
@@ -148,7 +148,7 @@ async function main(): Promise<number> {
     try {
       groups.push(await runGroup(name, groupsByName[name]!, rounds));
     } catch (error) {
-      // One group that cannot be set up does not take the others with it.
+      // A group that cannot be set up must not stop the others.
       console.error(`bench: ${name}: ${error instanceof Error ? error.message : error}`);
       failed = true;
     }
@@ -159,7 +159,7 @@ async function main(): Promise<number> {
   return failed ? 1 : 0;
 }
 
-// Interrupted, it still tidies up (at "unload"); the timer by itself ends what it has started.
+// When interrupted, the bench still cleans up at "unload"; the timer ends its own processes.
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => Deno.exit(130));
 
 Deno.exit(await main());

@@ -1,8 +1,8 @@
-// Memory of a process that serves namespaces' networks: with one namespace, and what each further one adds.
+// Memory of a process that serves namespaces: with one namespace, and for each further one.
 //
-// Read from /proc/PID/smaps_rollup when the process is ready and has nothing left to do. Private memory is what no other
-// process shares at that moment; as there is only one of the program's, the part of the program that it has executed is in
-// it. The dirty part of it is what every further process of the same program costs.
+// Read from /proc/PID/smaps_rollup when the process is ready and idle. Private memory is shared with no other process at
+// that moment. Only one process of each program runs, so the executed part of the program counts too. The dirty part is
+// what every further process of the program costs.
 
 import { until } from "../lib/helpers.ts";
 import { Ground, type Name, type Server } from "./ground.ts";
@@ -10,7 +10,7 @@ import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
 
 /** How many namespaces one process serves. */
 const COUNTS = [1, 50, 200] as const;
-/** It hardly varies, and the namespaces take their time. */
+/** The figures hardly vary, and making the namespaces takes long. */
 const ROUNDS = 5;
 const TIME_LIMIT = 60_000;
 
@@ -22,7 +22,7 @@ const METRICS = [
 
 const title = (server: Server, count: number) => `${server}, ${count} namespace${count === 1 ? "" : "s"}`;
 
-/** What a process has in memory, kB. */
+/** Memory of a process, kB. */
 function memoryOf(pid: number): Sample {
   const text = Deno.readTextFileSync(`/proc/${pid}/smaps_rollup`);
   const field = (name: string) => {
@@ -55,7 +55,7 @@ function concludeMemory(outcome: Outcome): string[] {
     const ratio = penne !== null && pasta !== null ? ` (ratio ${(penne / pasta).toFixed(2)})` : "";
     return `${title} of a process with one namespace: penne ${shown(penne)}, pasta ${shown(pasta)}${ratio}`;
   };
-  // Of the dirty memory alone: it is what further processes of pasta cost, too.
+  // Only the dirty memory, which is also what a further pasta process costs.
   const further = COUNTS.slice(1).map((count) => {
     const [one, many, pasta] = [of("penne", 1, "dirty"), of("penne", count, "dirty"), of("pasta", 1, "dirty")];
     const each = one !== null && many !== null ? `${((many - one) / (count - 1)).toFixed(1)} kB` : "cannot tell";
@@ -79,7 +79,7 @@ export async function openMemory(): Promise<Contest> {
       conditions: [
         `as ${ground.identity.name}, in the foreground; at most ${ROUNDS} rounds`,
         "private memory: Private_Clean and Private_Dirty of /proc/PID/smaps_rollup; resident size: Rss",
-        "pasta takes one namespace, so of several the sum is told",
+        "pasta serves one namespace, so the sum is shown for several",
       ],
       metrics: METRICS,
       baseline: title("penne", 1),

@@ -1,8 +1,8 @@
 // The data path beside pasta and slirp4netns: throughput, latency, processor time and memory, from a namespace to a peer.
 //
-// All serve a namespace of their own from the same "host", which a veth pair joins with the "peer" that the servers run
-// in; "direct" is from the host itself, and the most there is to have. They are run as the test user, in whose user
-// namespace the network namespaces are, as their users have them.
+// Each serves its own namespace on the same "host", which a veth pair joins to the "peer" that runs the servers; "direct"
+// is the host itself, the upper bound. They run as the test user, who owns the user namespaces of the network
+// namespaces: the unprivileged case.
 
 import { type Network, openPath, PEER4 } from "../datapath/lab/network.ts";
 import { TEST_USER } from "../lib/helpers.ts";
@@ -12,36 +12,36 @@ import { PENNE_BINARY, Workshop } from "./workshop.ts";
 const PENNE = "penne";
 const PEERS = ["pasta", "slirp4netns"];
 const DIRECT = "direct";
-/** Ports of the servers: one a round, as closed connections keep theirs for a minute. */
+/** Ports of the servers: one a round, because a closed connection keeps its port for a minute. */
 const RR_PORT = 7000;
 const RR_PORTS = 64;
 
-/** What is measured of a contestant. */
+/** A contestant. */
 interface Entry {
   readonly name: string;
-  /** Prefix of a command line that runs inside. */
+  /** First words of a command line that runs inside. */
   readonly inside: readonly string[];
-  /** The process that serves, if there is one. */
+  /** The serving process, or null for the host itself. */
   readonly pid: number | null;
 }
 
 const asUser = ["setpriv", "--reuid", TEST_USER, "--regid", TEST_USER, "--init-groups", "--inh-caps=-all", "--"];
 
-/** Processor seconds a process has used. */
+/** Processor time of a process, s. */
 function processorTime(pid: number): number {
   const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-/** Memory that is a process's own, MB. */
+/** Private memory of a process, MB. */
 function privateMemory(pid: number): number {
   const text = Deno.readTextFileSync(`/proc/${pid}/smaps_rollup`);
   const field = (name: string) => Number(new RegExp(`^${name}: +(\\d+)`, "m").exec(text)![1]);
   return (field("Private_Clean") + field("Private_Dirty")) / 1024;
 }
 
-/** The process with a given parent in the chain of a child that has executed programs one after the other. */
+/** Waits until a child that executes one program after another has become the named one; returns its PID. */
 async function findProcess(child: Deno.ChildProcess, name: string): Promise<number> {
   for (let tries = 0; tries < 100; tries++) {
     try {
@@ -51,13 +51,13 @@ async function findProcess(child: Deno.ChildProcess, name: string): Promise<numb
     }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  throw new Error(`${name} has not started`);
+  throw new Error(`${name} did not start`);
 }
 
 /** A program that serves the namespace of a process. */
 export interface Server {
   readonly name: string;
-  /** How its process is called, from the beginning. */
+  /** The beginning of its process's name. */
   readonly comm: string;
   /** Its command line for a PID. */
   argv(mtu: number, pid: number): string[];
@@ -73,7 +73,7 @@ const NO_PORTS = ["-t", "-u", "-T", "-U"].flatMap((option) => [option, "none"]);
 const OTHERS: readonly Server[] = [
   {
     name: "pasta",
-    // pasta is passt under another name, and then its variant for the processor.
+    // pasta executes passt, and then the variant for this processor.
     comm: "passt",
     argv: (mtu, pid) => ["pasta", "--config-net", "-f", "-m", `${mtu}`, "--no-map-gw", ...NO_PORTS, `${pid}`],
   },
@@ -84,7 +84,7 @@ const OTHERS: readonly Server[] = [
   },
 ];
 
-/** Starts a server for a namespace of its own. */
+/** Starts a server for a new namespace. */
 async function openEntry(network: Network, server: Server, mtu: number): Promise<Entry> {
   const { name, comm } = server;
   const holder = network.spawn(network.host, [...asUser, "unshare", "-Urn", "sleep", "3600"]);
@@ -100,7 +100,7 @@ async function openEntry(network: Network, server: Server, mtu: number): Promise
     if (success && stdout.length > 0) return { name, inside, pid };
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`${name} gives no network`);
+  throw new Error(`${name} provides no network`);
 }
 
 /** Runs a command line inside. */
@@ -110,7 +110,7 @@ async function inside(entry: Entry, argv: readonly string[], signal: AbortSignal
   return new TextDecoder().decode(stdout);
 }
 
-/** Gbit/s that arrive, and processor seconds for a gigabyte. */
+/** Gbit/s that arrive, and processor seconds per gigabyte. */
 async function iperf(
   entry: Entry,
   signal: AbortSignal,
@@ -120,7 +120,7 @@ async function iperf(
   const before = entry.pid === null ? 0 : processorTime(entry.pid);
   const { end, error } = JSON.parse(await inside(entry, ["iperf3", "-J", "-c", PEER4, "-t", "1", ...options], signal));
   if (error !== undefined) {
-    // The server takes one client at a time, and may not be through with the last one.
+    // The server takes one client at a time and may still be busy with the last one.
     if (tries === 0) throw new Error(`iperf3: ${error}`);
     await new Promise((resolve) => setTimeout(resolve, 1000));
     return await iperf(entry, signal, options, tries - 1);
@@ -132,7 +132,7 @@ async function iperf(
   return { rate: bits / 1e9, cost: used / (bytes / 1e9) };
 }
 
-/** What is measured of every server. */
+/** The figures of every server. */
 export const METRICS: readonly Metric[] = [
   { name: "up", title: "TCP from inside", unit: "Gbit/s" },
   { name: "down", title: "TCP to inside", unit: "Gbit/s" },
@@ -216,7 +216,7 @@ export async function openServers(
       conditions: [
         `MTU ${mtu} inside, 1500 outside, ${
           2 * delay
-        } ms to and fro, to ${PEER4}; each serves a namespace of ${TEST_USER}'s, as that user`,
+        } ms round-trip time, to ${PEER4}; each serves a namespace of ${TEST_USER}, as that user`,
       ],
       metrics: METRICS,
       contestants: [
@@ -255,8 +255,8 @@ function conclude(outcome: Outcome, mtu: number): string[] {
   ];
   return goals.map(([metric, title, goal, more]) => {
     const summary = summarise(ratios(metric, more ? Math.max : Math.min));
-    if (!summary) return `${title}: nobody to compare with`;
-    // The quartile that is to hold is the worse one.
+    if (!summary) return `${title}: no peer to compare with`;
+    // The worse quartile must meet the goal.
     const quartile = more ? summary.lower : summary.upper;
     const met = more ? quartile >= goal : quartile <= goal;
     return `${title}: ${quartile.toFixed(2)} × the better of the others in three rounds of four (median ${

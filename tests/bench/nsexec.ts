@@ -1,4 +1,4 @@
-// How long a bootstrap takes: penne nsexec beside runc, Debian's and, if there is one, a newer one (see .ci/run).
+// Time of a bootstrap: penne nsexec beside Debian's runc and, if installed, a newer one (packaging/runc-newer).
 //
 // The driver of the tests starts each contestant, waits until it is ready for the message, sends it, and waits for the
 // answer and for the end of stage 0. What runc does afterwards in Go is not timed, and neither is penne's command, which is
@@ -26,7 +26,7 @@ const ATTRIBUTES: readonly Attribute[] = [
   { name: "rootless", value: 0 },
 ];
 
-/** Milliseconds for the kernel to take a set of namespaces apart. */
+/** Milliseconds that the kernel needs to take a set of namespaces apart. */
 const PAUSE = 25;
 
 function measure(argv: readonly string[], dialect: Dialect): Sample {
@@ -34,15 +34,15 @@ function measure(argv: readonly string[], dialect: Dialect): Sample {
   const start = performance.now();
   using run = Bootstrap.start({ argv, runc: true });
   using pidfd = openPid(run.pid);
-  if (!run.until(() => (dialect === "1.2" ? run.log : run.received).length > 0)) throw new Error("it was never ready");
+  if (!run.until(() => (dialect === "1.2" ? run.log : run.received).length > 0)) throw new Error("it was not ready");
   const ready = performance.now();
   run.send(message);
-  if (!run.until(() => run.pids !== null || run.ended) || !run.pids) throw new Error("there is no answer");
+  if (!run.until(() => run.pids !== null || run.ended) || !run.pids) throw new Error("it did not answer");
   const answer = performance.now();
   if (!poll([{ fd: pidfd, events: POLL.IN }], 5000)[0]) throw new Error("stage 0 does not end");
   const end = performance.now();
   const { code } = run.wait(run.pid);
-  if (code !== 0) throw new Error(`stage 0 has failed with ${code}`);
+  if (code !== 0) throw new Error(`stage 0 failed with ${code}`);
   return { ready: ready - start, answer: answer - ready, end: end - start };
 }
 

@@ -1,13 +1,13 @@
-// How long it takes until a namespace's network is usable, beside pasta.
+// Time until a namespace's network is usable, beside pasta.
 //
-// The timer (timer.c) starts each program, and ends what stays. That the network is usable is told by penne attach with a
-// line, by whoever goes to the background with its end, and by what runs a command with that command's first instruction.
+// The timer (timer.c) starts each program and ends what stays. The network is usable when penne attach prints its line,
+// when a program that goes to the background exits, or when a command executes its first instruction.
 
 import { Ground } from "./ground.ts";
 import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
 import { time } from "./workshop.ts";
 
-/** Milliseconds for the kernel to take an interface and namespaces apart. */
+/** Milliseconds that the kernel needs to take an interface and namespaces apart. */
 const PAUSE = 25;
 const PENNE = "penne";
 const PASTA = "pasta";
@@ -42,7 +42,7 @@ export async function openReady(): Promise<Contest> {
     const holder = await ground.holder();
     const run = async (prefix: readonly string[], signal: AbortSignal): Promise<Sample> => {
       const start = await time(timer, [...prefix, first], identity, signal);
-      if (start.first === null) throw new Error("the command did not tell of its start");
+      if (start.first === null) throw new Error("the command did not report its start");
       const { end } = await time(timer, [...prefix, "true"], identity, signal);
       return { first: start.first, end };
     };
@@ -53,7 +53,7 @@ export async function openReady(): Promise<Contest> {
           const { penne } = ground;
           const attach = [...penne, "attach", "--ready-fd", "1", `${holder.pid}`];
           const here = await time(timer, attach, identity, signal, { untilOutput: true });
-          if (here.output === null) throw new Error("it did not tell that it is ready");
+          if (here.output === null) throw new Error("it did not report that it is ready");
           const behind = await time(timer, [...penne, "attach", "--background", `${holder.pid}`], identity, signal);
           const command = await run([...penne, "run", "--net=tap", "--"], signal);
           return { attach: here.output, background: behind.end, ...command };
@@ -64,7 +64,7 @@ export async function openReady(): Promise<Contest> {
         async measure(signal) {
           const { pasta } = ground;
           const { end } = await time(timer, [...pasta, `${holder.pid}`], identity, signal);
-          // The one way to be ready that it has.
+          // The only way in which it reports readiness.
           return { attach: end, background: end, ...await run([...pasta, "--"], signal) };
         },
       },

@@ -1,7 +1,7 @@
-// How long it takes until a command in new namespaces runs, and until all is over, beside the other programs for that.
+// Time until a command runs in new namespaces, and until everything has ended, beside unshare, bwrap and pasta.
 //
-// The timer (timer.c) starts each contestant, so that nothing of Deno's is in the figures. Every contestant runs two
-// commands in each round: first.c, which tells when its first instruction came, and true(1).
+// The timer (timer.c) starts each contestant, so the bench's own runtime is not part of the figures. Every contestant runs
+// two commands in each round: first.c, which reports the time of its first instruction, and true(1).
 
 import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
 import { anybody, PENNE_BINARY, PENNE_MISSING, time, Workshop } from "./workshop.ts";
@@ -10,12 +10,12 @@ import { anybody, PENNE_BINARY, PENNE_MISSING, time, Workshop } from "./workshop
 const GOAL = 6;
 const PENNE = "penne";
 const HELLO = "hello-world";
-/** As short a program as there can be: neither the console nor the end of the event loop is waited for. */
+/** The shortest possible program: it waits neither for the console nor for the end of the event loop. */
 const HELLO_SCRIPT = 'Deno.stdout.writeSync(new TextEncoder().encode("hello\\n")); Deno.exit(0);\n';
 
 function concludeStartup(outcome: Outcome): string[] {
   const difference = (of: "median" | "min") => {
-    // Like with like: the script cannot read that clock, but its output arrives as that of the command does.
+    // The script cannot read that clock, so its output is compared with the command's output.
     const first = outcome.above(PENNE, HELLO, "output", of);
     const end = outcome.above(PENNE, HELLO, "end", of);
     if (first === null || end === null) return "cannot tell";
@@ -23,11 +23,11 @@ function concludeStartup(outcome: Outcome): string[] {
   };
   return [
     `penne above hello-world: ${difference("median")} (goal ${GOAL} ms)`,
-    `  by the medians, and for the first instruction by the first output; by the least of each: ${difference("min")}`,
+    `  by the medians, the first instruction by the first output; by the least of each: ${difference("min")}`,
   ];
 }
 
-/** pasta does not say what is the matter with /dev/net/tun, which some systems keep to root. */
+/** Adds the state of /dev/net/tun, which some systems reserve for root, to pasta's error. */
 function explainTun(contestant: Contestant): Contestant {
   const state = () =>
     Deno.stat("/dev/net/tun").then(({ mode }) => `has mode ${((mode ?? 0) & 0o777).toString(8)}`, () => "is missing");
@@ -64,7 +64,7 @@ export async function openStartup(): Promise<Contest> {
       async measure(signal): Promise<Sample> {
         if (!prefix) throw new Error(PENNE_MISSING);
         const start = await run([...prefix, first], signal);
-        if (start.first === null || start.output === null) throw new Error("the command did not tell of its start");
+        if (start.first === null || start.output === null) throw new Error("the command did not report its start");
         const whole = await run([...prefix, "true"], signal);
         return { first: start.first, output: start.output, end: whole.end };
       },
@@ -87,7 +87,7 @@ export async function openStartup(): Promise<Contest> {
           async measure(signal): Promise<Sample> {
             if (hello instanceof Error) throw hello;
             const { output, end } = await run([hello], signal);
-            if (output === null) throw new Error("it said nothing");
+            if (output === null) throw new Error("it printed nothing");
             return { output, end };
           },
         },

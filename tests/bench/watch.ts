@@ -1,7 +1,7 @@
-// Watchers of namespaces and processes: start, latency, what is lost in a storm, and what a storm loses by being watched.
+// Watchers of namespaces and processes: start, latency, losses in a storm, and how much a watched storm slows down.
 //
-// All run the same storms (storm.c) in turn. A watcher writes into a FIFO that a reader (stamp.c) empties and stamps, with
-// nobody in between. Latency is from the return of unshare(2), as the storm has stamped it, to the arrival of the line.
+// All watch the same storms (storm.c) in turn. A watcher writes into a FIFO, and a reader (stamp.c) stamps each line as it
+// arrives. Latency is from the return of unshare(2), stamped by the storm, to the arrival of the line.
 
 import { BACKENDS } from "../../mod/watch/choose.ts";
 import { monotonic } from "../../mod/watch/facts/clock.ts";
@@ -13,7 +13,7 @@ const GOAL = { latency: 2, start: 150, net: 5 } as const;
 /** Events of the slow stream, and its rate a second; events of each storm. */
 const STREAM = { count: 300, rate: 200 } as const;
 export const STORM = { net: 300, uts: 50_000 } as const;
-/** Events of the fastest storm, lower rates to be tried, and seconds of those trials, and of that at half the rate. */
+/** Events of the fastest storm, lower rates to try, seconds of these trials, and seconds of the trial at half the rate. */
 const RATE = {
   count: 1_000_000,
   steps: [400_000, 300_000, 250_000, 200_000, 150_000, 100_000, 75_000, 50_000, 25_000, 10_000],
@@ -21,35 +21,35 @@ const RATE = {
   seconds: 10,
 } as const;
 const TIME_LIMIT = 120_000;
-/** Milliseconds for the first event; who looks from time to time does not see what is short. */
+/** Time limit of the first event, ms; a polling watcher misses short processes. */
 const START_LIMIT = 3000;
-const NOBODY = "nobody watches";
-/** Who need not watch: the least that it takes for a line to come by way of one process. */
-const TOLD = "cat, told by whoever makes one";
+const NOBODY = "unwatched";
+/** A reference without watching: the least time in which a line passes through one process. */
+const TOLD = "cat, fed by the storm itself";
 
 const COUNTING = 'BEGIN { printf("ready\\n"); } tracepoint:syscalls:sys_exit_unshare { @made++; }';
 
-/** What is known of a watcher. */
+/** A watcher. */
 interface Watcher {
   readonly name: string;
   readonly argv: readonly string[];
-  /** Whether its lines are penne's. */
+  /** Whether it writes penne's format. */
   readonly reads: boolean;
-  /** Whether it only passes on what the slow stream writes about itself into a FIFO, whose name follows `argv`. */
+  /** Whether it only copies what the slow stream writes into a FIFO, whose name follows `argv`. */
   readonly told?: boolean;
 }
 
-/** What a storm has been. */
+/** A storm that has ended. */
 interface Storm {
-  /** Those that were stamped: which one, when, by whom. */
+  /** The stamped events: index, time and PID. */
   readonly made: readonly (readonly [index: number, time: number, pid: number])[];
   readonly pid: number;
-  /** Milliseconds of the clock, and of processors. */
+  /** Wall clock time and processor time, ms. */
   readonly wall: number;
   readonly cpu: number;
 }
 
-/** Processor seconds that a process has used. */
+/** Processor time of a process, s. */
 function processorTime(pid: number): number {
   const text = Deno.readTextFileSync(`/proc/${pid}/stat`);
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
@@ -65,7 +65,7 @@ function makeFifo(path: string): void {
   if (!success) throw new Error("cannot make a FIFO");
 }
 
-/** A watcher that runs, its lines going to a file with their times. */
+/** A running watcher whose lines are stored with their times. */
 class Running {
   readonly pid: number;
   readonly #process: Deno.ChildProcess;
@@ -95,7 +95,7 @@ class Running {
     }
   }
 
-  /** Milliseconds to the first line, and, as something happens all the time, to the second one. */
+  /** Milliseconds to the first line and, while events are produced, to the second. */
   async started(tickle: boolean): Promise<{ start: number; event: number | null }> {
     const wanted = tickle ? 2 : 1;
     const limit = performance.now() + START_LIMIT;
@@ -104,14 +104,14 @@ class Running {
       else await pause(5);
       const lines = await this.#lines();
       const late = performance.now() > limit;
-      if (lines.length === 0 && late) throw new Error("it says nothing");
+      if (lines.length === 0 && late) throw new Error("it prints nothing");
       if (lines.length < wanted && !late) continue;
       const [start, event = null] = lines.map((line) => (Number(line.split(" ", 1)[0]) - this.#began) / 1e6);
       return { start: start!, event };
     }
   }
 
-  /** Ends it, and gives all lines that were kept. */
+  /** Ends it and returns all lines that were kept. */
   async end(): Promise<string[]> {
     this.kill();
     await Promise.all([this.#process.status, this.#stamp.status]);
@@ -127,7 +127,7 @@ class Running {
   }
 }
 
-/** What penne has told of storms. */
+/** What penne reported about storms. */
 class Told {
   readonly lost: number;
   readonly #byPid = new Map<number, number[]>();
@@ -138,7 +138,7 @@ class Told {
       const space = line.indexOf(" ");
       const text = line.slice(space + 1);
       lost += Number(/^lost: count=(\d+)/.exec(text)?.[1] ?? 0);
-      // What a resync has told is no event.
+      // Differences that a resync reports are not events.
       const pid = text.endsWith("exact=false") ? NaN : Number(/^ns: pid=(\d+) type=(?:net|uts)\b/.exec(text)?.[1]);
       if (!pid) continue;
       const times = this.#byPid.get(pid) ?? [];
@@ -161,11 +161,11 @@ class Told {
   }
 }
 
-/** How a storm was told of. */
+/** How completely a storm was reported. */
 interface Trial {
   /** Thousand events a second. */
   readonly rate: number;
-  /** Events not told of, and what penne says that it has lost. */
+  /** Events that were not reported, and the losses that penne counted. */
   readonly missed: number;
   readonly lost: number;
   readonly cpu: number;
@@ -204,7 +204,7 @@ class Arena {
     return { made, pid, wall: wall / 1e6, cpu: cpu / 1e6 };
   }
 
-  /** What is taken of every watcher. */
+  /** Measures one watcher. */
   async measure(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
     if (watcher.told) return await this.#measureTold(watcher, signal);
     const running = this.start(watcher);
@@ -237,7 +237,7 @@ class Arena {
     }
   }
 
-  /** What there is to compare latency with: how fast lines arrive on this machine. */
+  /** The reference for latency: how fast lines arrive on this machine. */
   async #measureTold(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
     const fifo = `${this.#workshop.directory}/told-${this.#count}`;
     makeFifo(fifo);
@@ -256,7 +256,7 @@ class Arena {
     }
   }
 
-  /** One storm; what of it was not told, and by penne's own count. */
+  /** One storm: the events that were not reported, and those that penne counted as lost. */
   async #trial(watcher: Watcher, rate: number, seconds: number, signal: AbortSignal): Promise<Trial> {
     const running = this.start(watcher);
     const end = () => running.kill();
@@ -284,7 +284,7 @@ class Arena {
     }
   }
 
-  /** Looks for the highest rate at which nothing is lost, and then takes half of that for a while. */
+  /** Searches for the highest rate without loss, then runs at half of it for a while. */
   async rate(watcher: Watcher, signal: AbortSignal): Promise<Sample> {
     const fastest = await this.#trial(watcher, 0, 0, signal);
     let best = fastest;
@@ -309,9 +309,9 @@ class Arena {
   }
 }
 
-/** Sets the helpers up. */
+/** Compiles the helper programs. */
 export async function openArena(): Promise<{ workshop: Workshop; arena: Arena }> {
-  if (Deno.uid() !== 0) throw new Error("only root may watch everything");
+  if (Deno.uid() !== 0) throw new Error("watching everything needs root");
   const workshop = new Workshop();
   try {
     const arena = new Arena(workshop, await workshop.compile("storm"), await workshop.compile("stamp"));
@@ -365,13 +365,13 @@ export async function openWatch(): Promise<Contest> {
       { name: "event", title: "from the start to the first event" },
       { name: "median", title: "from unshare's return to the line, median" },
       { name: "p99", title: "the same, 99th percentile" },
-      { name: "seen", title: "of the stream, told of", unit: "%", digits: 1 },
+      { name: "seen", title: "of the stream, reported", unit: "%", digits: 1 },
       { name: "net", title: "the storm of net namespaces" },
       { name: "netCpu", title: "its processor time" },
       { name: "uts", title: "the storm of uts namespaces" },
       { name: "utsCpu", title: "its processor time" },
-      { name: "told", title: `of the ${STORM.uts} uts namespaces, changes told of`, unit: "", digits: 0 },
-      { name: "lost", title: "events told to be lost", unit: "", digits: 0 },
+      { name: "told", title: `of the ${STORM.uts} uts namespaces, changes reported`, unit: "", digits: 0 },
+      { name: "lost", title: "events reported as lost", unit: "", digits: 0 },
       { name: "cpu", title: "the watcher's processor time in that storm, and a second after", unit: "s" },
     ],
     contestants,
@@ -401,12 +401,12 @@ export async function openWatchRate(): Promise<Contest> {
     ],
     metrics: [
       { name: "fastest", title: "events a second, as fast as one process can", unit: "thousand", digits: 1 },
-      { name: "fastestMissed", title: `of ${RATE.count} of those, not told of`, unit: "", digits: 0 },
-      { name: "fastestLost", title: "meanwhile told to be lost", unit: "", digits: 0 },
+      { name: "fastestMissed", title: `of ${RATE.count} of those, not reported`, unit: "", digits: 0 },
+      { name: "fastestLost", title: "meanwhile reported as lost", unit: "", digits: 0 },
       { name: "rate", title: "events a second, the highest rate tried without a loss", unit: "thousand", digits: 1 },
       { name: "half", title: "events a second at half of that", unit: "thousand", digits: 1 },
-      { name: "halfMissed", title: `of those in ${RATE.seconds} s, not told of`, unit: "", digits: 0 },
-      { name: "halfLost", title: "meanwhile told to be lost", unit: "", digits: 0 },
+      { name: "halfMissed", title: `of those in ${RATE.seconds} s, not reported`, unit: "", digits: 0 },
+      { name: "halfLost", title: "meanwhile reported as lost", unit: "", digits: 0 },
       { name: "median", title: "at half the rate, from unshare's return to the line, median" },
       { name: "p99", title: "the same, 99th percentile" },
       { name: "cpu", title: "the watcher's share of a processor at half the rate", unit: "%", digits: 0 },
@@ -439,7 +439,7 @@ function concludeWatch(outcome: Outcome): string[] {
         median("p99")?.toFixed(2) ?? "?"
       } ms (goal ${GOAL.latency}), ${storms(name)}`;
     }),
-    `bpftrace, merely counting: ${storms("bpftrace")}`,
+    `bpftrace, only counting: ${storms("bpftrace")}`,
     `${TOLD}: p99 ${outcome.median(TOLD, "p99")?.toFixed(2) ?? "?"} ms`,
     `forkstat: ${storms("forkstat")}`,
   ];

@@ -1,34 +1,34 @@
-// What the groups measure with: helper programs compiled from C, copies that any user can execute, and the timer.
+// Tools of all groups: helper programs compiled from C, copies that any user can execute, and the timer.
 
 import { asUser, ROOT, TEST_USER } from "../lib/helpers.ts";
 
-/** What is measured. */
+/** The binary to measure. */
 export const PENNE_BINARY = `${ROOT}dist/penne`;
-/** Said when it is not there. */
+/** Message for a missing binary. */
 export const PENNE_MISSING = "dist/penne is missing (deno task compile)";
 
 const decoder = new TextDecoder();
 
 const SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** Seconds after which the timer gives up by itself, should the bench be gone by then. */
+/** Seconds after which the timer gives up, in case the bench has died. */
 const TIMER_LIMIT = 10;
 
-/** What the timer has measured, in milliseconds from right before the execve. */
+/** Times measured by the timer, in ms from right before the execve. */
 export interface Timing {
-  /** Until the first instruction, if the command told of it (first.c). */
+  /** Until the first instruction, if the command reports it (first.c). */
   readonly first: number | null;
-  /** Until the first output arrived at the timer, if there was any. */
+  /** Until the first output arrived at the timer, or null. */
   readonly output: number | null;
   /** Until the end. */
   readonly end: number;
 }
 
 /**
- * The last line of what a program has said: with most programs the one with the reason.
+ * The last line of a program's output, which in most programs holds the reason.
  *
- * @param said What it has said.
- * @returns The line, or nothing if it has said nothing.
+ * @param said The output.
+ * @returns The line, or an empty string.
  */
 export function lastLine(said: Uint8Array | string): string {
   const text = typeof said === "string" ? said : decoder.decode(said);
@@ -40,8 +40,8 @@ export function lastLine(said: Uint8Array | string): string {
  *
  * @param argv The program and its arguments.
  * @param options How.
- * @returns What it has said on stdout.
- * @throws {Error} If it is not installed or fails; what it says on stderr is the message.
+ * @returns Its stdout.
+ * @throws {Error} If it is not installed or fails; the message is its stderr.
  */
 export async function runTool(argv: readonly string[], options: Deno.CommandOptions = {}): Promise<Uint8Array> {
   const [program, ...args] = argv;
@@ -56,7 +56,7 @@ export async function runTool(argv: readonly string[], options: Deno.CommandOpti
 }
 
 /**
- * Sends a process a signal, if it is still there.
+ * Sends a process a signal, if it is still running.
  *
  * @param child The process.
  * @param signal The signal.
@@ -65,7 +65,7 @@ export function signalChild(child: Deno.ChildProcess, signal: Deno.Signal): void
   try {
     child.kill(signal);
   } catch {
-    // It has ended by itself.
+    // It has already ended.
   }
 }
 
@@ -88,9 +88,9 @@ export class Workshop implements Disposable {
   }
 
   /**
-   * Does something before the directory is removed, also when the bench is interrupted.
+   * Calls a function before the directory is removed, even when the bench is interrupted.
    *
-   * @param cleanup What.
+   * @param cleanup The function.
    */
   defer(cleanup: () => void): void {
     this.#deferred.push(cleanup);
@@ -102,7 +102,7 @@ export class Workshop implements Disposable {
    * @param name Its name without `.c`.
    * @param flags Flags for the compiler.
    * @returns Path of the program.
-   * @throws {Error} If there is no compiler, or it fails.
+   * @throws {Error} If no compiler is installed or it fails.
    */
   async compile(name: string, flags: readonly string[] = []): Promise<string> {
     const path = `${this.directory}/${name}`;
@@ -115,8 +115,8 @@ export class Workshop implements Disposable {
   /**
    * Copies a program here.
    *
-   * Everything that is compared goes this way, for the same layout in the page cache, where no page waits to be written:
-   * such a page counts as dirty memory of whoever executes it.
+   * All compared programs are copied this way, so that they have the same layout in the page cache and no page waits for
+   * being written: such a page would count as dirty memory of the process that executes it.
    *
    * @param source The program.
    * @param name Its name here.
@@ -166,7 +166,7 @@ export class Workshop implements Disposable {
   }
 }
 
-/** The runtime in packaging/compile.ts's cache that a program begins with, if it was compiled the fallback way. */
+/** The cached runtime of packaging/compile.ts that a program begins with, if it was compiled with the fallback. */
 async function fallbackRuntime(program: string): Promise<{ version: string; path: string } | null> {
   const begin = async (path: string) => {
     using file = await Deno.open(path);
@@ -189,7 +189,7 @@ async function fallbackRuntime(program: string): Promise<{ version: string; path
   return null;
 }
 
-/** As whom to measure programs that are meant for anybody, and how to become that user. */
+/** The user that runs unprivileged programs, and how to become that user. */
 export interface Identity {
   /** The user, for the heading. */
   readonly name: string;
@@ -200,27 +200,27 @@ export interface Identity {
 }
 
 /**
- * The test user, if there is one and we can become it; else ourselves.
+ * The test user if it exists and can be assumed, otherwise the current user.
  *
- * @returns As whom to measure.
+ * @returns The user.
  */
 export async function anybody(): Promise<Identity> {
   const path = Deno.env.get("PATH") || SYSTEM_PATH;
   if (Deno.uid() !== 0) return { name: `user ${Deno.uid()}`, as: (argv) => argv, path };
   try {
     await runTool(asUser(["true"]));
-    // Ours may have directories that are not for others to search.
+    // The caller's PATH may name directories that other users cannot search.
     return { name: `user ${TEST_USER}`, as: asUser, path: SYSTEM_PATH };
   } catch {
-    return { name: `root, as there is no user ${TEST_USER}`, as: (argv) => argv, path };
+    return { name: `root, because the user ${TEST_USER} does not exist`, as: (argv) => argv, path };
   }
 }
 
 /**
- * The environment of what is measured: the same few variables for all, and whoever starts the bench; a home that is not
- * there to be written to.
+ * The environment of measured programs: the same few variables for all, whoever starts the bench, and a home that does
+ * not exist.
  *
- * @param identity As whom it is measured.
+ * @param identity The user.
  * @returns The whole environment.
  */
 export function plainEnvironment(identity: Identity): Record<string, string> {
@@ -232,10 +232,10 @@ export function plainEnvironment(identity: Identity): Record<string, string> {
  *
  * @param timer The compiled timer.c.
  * @param argv The program and its arguments.
- * @param identity As whom.
- * @param signal When aborted, the program is killed, with all that it has started.
- * @param how With `untilOutput` a program that would stay is asked to end by its first output.
- * @returns What was measured.
+ * @param identity The user.
+ * @param signal When aborted, the program and everything it started is killed.
+ * @param how With `untilOutput`, the first output of a program that would stay makes the timer end it.
+ * @returns The measurements.
  * @throws {Error} If the program cannot be executed, fails, or is killed.
  */
 export async function time(
@@ -255,7 +255,7 @@ export async function time(
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  // Asked to end, the timer first kills the program's process group and whatever else comes from it.
+  // On SIGTERM the timer first kills the program's process group and all descendants.
   const stop = () => signalChild(child, "SIGTERM");
   signal.addEventListener("abort", stop, { once: true });
   let output;

@@ -1,16 +1,16 @@
-// What tests share: running penne, as whom, and honest skips.
+// Helpers of all tests: running penne as root or a user, and skips that state their reason.
 
 import { withoutLeaks } from "./leaks.ts";
 import { fromFileUrl } from "./paths.ts";
 
 /** The checkout. */
 export const ROOT = fromFileUrl(new URL("../..", import.meta.url));
-/** The user that stands for "anybody"; made by .ci/run, with subordinate ids. */
+/** An unprivileged user with subordinate ids, made by .ci/run. */
 export const TEST_USER = "penne-test";
 
 const CI = Deno.env.get("CI") === "true";
 
-/** How a process ended, and what it said. */
+/** How a process ended, and its output. */
 export interface Result {
   code: number;
   signal: Deno.Signal | null;
@@ -20,16 +20,16 @@ export interface Result {
 
 /** How to run a program. */
 export interface How {
-  /** The whole environment; by default ours. */
+  /** The whole environment; the caller's by default. */
   env?: Record<string, string>;
   cwd?: string;
-  /** As whom: ourselves by default. */
+  /** Whether the test user runs it. */
   user?: boolean;
 }
 
 let binary: string | undefined;
 
-/** A copy of dist/penne where every user can execute it. */
+/** A copy of dist/penne that every user can execute. */
 export function penne(): string {
   if (!binary) {
     const directory = Deno.makeTempDirSync({ prefix: "penne-test-" });
@@ -111,8 +111,8 @@ function missing({ root, user, programs = [] }: Needs): string | null {
 }
 
 /**
- * A test that is skipped, with the reason in its name, where it cannot run. In CI everything is to be there, so there a
- * skip is a failure.
+ * Registers a test. Where it cannot run, it is skipped with the reason in its name; in CI, which must provide everything,
+ * it fails. A test also fails if it leaks something.
  */
 export function test(name: string, needs: Needs, body: (t: Deno.TestContext) => void | Promise<void>): void {
   if (needs.kernel && isOlder(needs.kernel)) {
@@ -137,7 +137,7 @@ export async function until(what: string, condition: () => boolean, seconds = 30
   }
 }
 
-/** A process as /proc tells of it. */
+/** A process as /proc shows it. */
 export interface Process {
   pid: number;
   ppid: number;
@@ -145,7 +145,7 @@ export interface Process {
   cmdline: string[];
 }
 
-/** All processes, zombies left out. */
+/** All processes except zombies. */
 export function processes(): Process[] {
   const found: Process[] = [];
   for (const { name } of Deno.readDirSync("/proc")) {
@@ -158,18 +158,18 @@ export function processes(): Process[] {
       try {
         exe = Deno.readLinkSync(`/proc/${name}/exe`);
       } catch {
-        // A kernel thread, or not ours to look at.
+        // A kernel thread, or a process that we may not inspect.
       }
       const cmdline = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0").slice(0, -1);
       found.push({ pid: Number(name), ppid: Number(ppid), exe, cmdline });
     } catch {
-      // It has ended meanwhile.
+      // It has just ended.
     }
   }
   return found;
 }
 
-/** Whether a process is an agent of penne's. */
+/** Whether a process is one of penne's agents. */
 export function isAgent({ exe }: Process): boolean {
   return exe.startsWith("/memfd:penne-agent");
 }

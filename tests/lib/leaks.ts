@@ -1,8 +1,7 @@
 // Finds what a test leaves behind: descriptors of this process, processes, mounts and namespaces.
 //
-// Descriptors and the test's own processes are compared everywhere. Mounts, namespaces and agents of other origin belong
-// to the whole machine, on which other programs work too; they are compared where nothing else runs: in CI, or with
-// PENNE_LEAKS=all.
+// Descriptors and the test's own processes are always compared. Mounts, namespaces and unrelated agents belong to the
+// whole machine, so they are compared only where nothing else runs: in CI, or with PENNE_LEAKS=all.
 
 import "./preload.ts";
 
@@ -15,7 +14,7 @@ const MARKED = `${MARK}=${Deno.env.get(MARK)}`;
 /** Everything that can leak, at one moment: a key that tells one thing from the next, and words for the reader. */
 export type Snapshot = Map<string, string>;
 
-/** The text of a file of /proc, or an empty one if the process has ended or is not ours to look at. */
+/** The text of a file in /proc; empty if the process has ended or may not be inspected. */
 function textOf(path: string): string {
   try {
     return Deno.readTextFileSync(path);
@@ -96,7 +95,7 @@ export function snapshot(all = ALL): Snapshot {
   return found;
 }
 
-/** What is in a later snapshot and not in an earlier one, in words. */
+/** Descriptions of everything that only the later snapshot holds. */
 export function difference(before: Snapshot, after: Snapshot): string[] {
   return [...after].filter(([key]) => !before.has(key)).map(([, words]) => words);
 }
@@ -106,7 +105,7 @@ export function difference(before: Snapshot, after: Snapshot): string[] {
  *
  * A process that has just been killed takes a moment to end, so the test has `patience` milliseconds to become clean.
  *
- * @throws {Error} That names everything which was left.
+ * @throws {Error} If something is left; the message names all of it.
  */
 export async function withoutLeaks(body: () => void | Promise<void>, patience = 5000, all = ALL): Promise<void> {
   const before = snapshot(all);

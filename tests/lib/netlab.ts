@@ -11,21 +11,21 @@ export async function must(argv: string[], how: How = {}): Promise<string> {
   return stdout;
 }
 
-/** A process that was started in the background, and is ended with the test. */
+/** A background process that ends with the test. */
 export interface Daemon {
   readonly child: Deno.ChildProcess;
-  /** What it has said on stdout so far. */
+  /** Its stdout so far. */
   readonly output: () => string;
-  /** What it has said on stderr so far. */
+  /** Its stderr so far. */
   readonly errors: () => string;
-  /** Resolves when it has ended. */
+  /** Resolves when it ends. */
   readonly ended: Promise<Deno.CommandStatus>;
 }
 
-/** Namespaces, and processes in them, that go at the end of a test. */
+/** Namespaces, and processes in them, that are removed at the end of a test. */
 export class NetLab implements AsyncDisposable {
   #names: string[] = [];
-  /** What was started, in order. */
+  /** The processes, in order of their start. */
   readonly daemons: Daemon[] = [];
   #readers: ReadableStreamDefaultReader<Uint8Array>[] = [];
   #cleanups: (() => void | Promise<void>)[] = [];
@@ -52,7 +52,7 @@ export class NetLab implements AsyncDisposable {
     }
   }
 
-  /** Makes a named network namespace; the whole name is the result. */
+  /** Makes a network namespace and returns its full name. */
   async netns(label: string): Promise<string> {
     const name = `penne-${Deno.pid}-${++counter}-${label}`;
     await must(["ip", "netns", "add", name]);
@@ -72,7 +72,7 @@ export class NetLab implements AsyncDisposable {
     return text.trim() ? JSON.parse(text) : [];
   }
 
-  /** Gives the host the usual: an address of each family, and default routes by the peer. */
+  /** Gives the host an address of each family, and default routes through the peer. */
   async usual(): Promise<void> {
     const { host, peer } = this;
     for (const [netns, device, last] of [[host, "up0", 2], [peer, "down0", 1]] as const) {
@@ -83,7 +83,7 @@ export class NetLab implements AsyncDisposable {
     await this.ip(host, "route", "add", "default", "via", "2001:db8::1");
   }
 
-  /** A command line in a namespace, in our mount namespace. */
+  /** A command line that runs in a network namespace and the caller's mount namespace. */
   in(netns: string, argv: string[]): string[] {
     return ["nsenter", `--net=/run/netns/${netns}`, "--", ...argv];
   }
@@ -127,11 +127,11 @@ export class NetLab implements AsyncDisposable {
     let over = false;
     daemon.ended.then(() => over = true);
     await until("penne is ready", () => over || daemon.output().includes('"event":"ready"'));
-    if (over) throw new Error(`penne ${args.join(" ")} has ended: ${daemon.errors()}`);
+    if (over) throw new Error(`penne ${args.join(" ")} ended: ${daemon.errors()}`);
     return daemon;
   }
 
-  /** Does something at the end. */
+  /** Registers a function to call at the end. */
   defer(cleanup: () => void | Promise<void>): void {
     this.#cleanups.push(cleanup);
   }
@@ -146,7 +146,7 @@ export class NetLab implements AsyncDisposable {
       }
     }
     await Promise.all(this.daemons.map(({ child }) => child.status));
-    // What they have started may be there still, and hold their pipes.
+    // Their descendants may still be alive and hold their pipes.
     await Promise.all(this.#readers.map((reader) => reader.cancel()));
     for (const cleanup of this.#cleanups.reverse()) await cleanup();
     for (const name of this.#names) {

@@ -1,4 +1,4 @@
-// Loads the shim before any test: where the runner looks for leaks (Deno 2.4) a library loaded inside one counts as such.
+// Loads the shim before any test: the runner's leak check (Deno 2.4) counts a library that is loaded inside a test.
 
 import { quick } from "../../ffi/core/quick.ts";
 import { shim, waitingSyscall } from "../../ffi/core/shim.ts";

@@ -18,7 +18,7 @@ const TIOCSWINSZ = 0x5414;
 /**
  * A terminal, and a program that is the foreground job on it.
  *
- * The session's leader is an agent, which unlike a shell leaves the terminal as the program left it.
+ * The session leader is an agent, which unlike a shell does not change the terminal's settings.
  */
 export class Pty implements Disposable {
   #master: Fd;
@@ -26,10 +26,10 @@ export class Pty implements Disposable {
   #leader: Agent;
   #child: Agent;
   #status: WaitStatus | null = null;
-  /** All that has been printed. */
+  /** All output so far. */
   text = "";
 
-  /** Starts a program on a new terminal; orphans are adopted by the session's leader, unless told not to be. */
+  /** Starts a program on a new terminal; the session leader adopts orphans unless `how` forbids it. */
   constructor(argv: string[], { env = {}, adopt = true }: { env?: Record<string, string>; adopt?: boolean } = {}) {
     this.#master = open(self, "/dev/ptmx", O.RDWR | O.NOCTTY);
     const number = new Int32Array(1);
@@ -42,7 +42,7 @@ export class Pty implements Disposable {
     for (const fd of [0, 1, 2]) call(this.#leader, "dup3", this.#slave, fd, 0);
     call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
     this.#child = this.#leader.clone();
-    // Whatever a failing test leaves running ends with the leader.
+    // Processes of a failed test end with the leader.
     if (adopt) call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const children = new TextEncoder().encode("/proc/thread-self/children\0");
     this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
@@ -60,7 +60,7 @@ export class Pty implements Disposable {
     if (error) throw error;
   }
 
-  /** The program's pid. */
+  /** The program's PID. */
   get pid(): number {
     return this.#child.pid;
   }
@@ -89,7 +89,7 @@ export class Pty implements Disposable {
     write(this.#master, new TextEncoder().encode(keys));
   }
 
-  /** Reads what there is. */
+  /** Reads all pending output. */
   read(timeout = 0): void {
     const buffer = new Uint8Array(4096);
     while (poll([{ fd: this.#master, events: POLL.IN }], timeout)[0]! & POLL.IN) {
@@ -100,7 +100,7 @@ export class Pty implements Disposable {
     }
   }
 
-  /** Waits until something is printed after what was there at the last such call; fails after some seconds. */
+  /** Waits for output after that of the last such call; fails after some seconds. */
   async expect(pattern: RegExp, seconds = 20): Promise<RegExpExecArray> {
     const end = Date.now() + seconds * 1000;
     for (;;) {
@@ -133,7 +133,7 @@ export class Pty implements Disposable {
     return this.#status;
   }
 
-  /** Ends the program if it has not ended, and lets go of the terminal. */
+  /** Ends the program if it is still running, and closes the terminal. */
   [Symbol.dispose](): void {
     if (!this.#status) sendSignal(this.#child.pidfd, SIGNAL.KILL);
     this.#child.close();

@@ -2,8 +2,8 @@
 // clone.c: the bare clone(2) that an agent's start is compared with.
 //
 // For each line on stdin, "FLAGS\n" in hexadecimal, clones a child that exits at once, and prints how many nanoseconds
-// the call took, or "-ERRNO". The child has gone before the answer. With CLONE_VM among the flags it borrows our memory
-// until then (CLONE_VFORK must be there too), otherwise it gets a copy.
+// the call took, or "-ERRNO". The child has ended before the answer. With CLONE_VM among the flags (CLONE_VFORK must be
+// set too) it borrows this process's memory until then, otherwise it gets a copy.
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // first.c: the command whose first instruction is timed. Reads the clock, writes it to stdout, exits.
 //
-// Without a libc, whose own start would come before the first instruction that is ours.
+// It has no libc, whose start would come before its own first instruction.
 
 #include <asm/unistd.h>
 

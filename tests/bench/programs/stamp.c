@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// stamp.c: reads lines as fast as they come, and keeps some of them with the time at which they have arrived.
+// stamp.c: reads lines as they come and keeps some of them with their times of arrival.
 //
 //   stamp FIFO FILE
 //

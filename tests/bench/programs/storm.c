@@ -3,11 +3,11 @@
 //
 //   storm uts|net|fork COUNT RATE [FIFO]
 //
-// uts: unshare(CLONE_NEWUTS) in this process; net: fork, unshare(CLONE_NEWNET) and exit; fork: fork and exit. RATE is a
-// second's, 0 for as fast as can be. Prints "PID WALL CPU" when it is done: nanoseconds from the first to the last, and of
-// processors, which other load on the machine hardly changes; and before that, if there is a RATE, lines "INDEX TIME PID"
-// for up to 20000 of them, evenly spread: which one, and the time of CLOCK_MONOTONIC at which the call had returned. What has made a namespace at
-// a rate writes a line about it into FIFO, as penne would: what nobody who is told can be faster than.
+// uts: unshare(CLONE_NEWUTS) in this process; net: fork, unshare(CLONE_NEWNET) and exit; fork: fork and exit. RATE is per
+// second, 0 means as fast as possible. Finally prints "PID WALL CPU": nanoseconds from the first event to the last, and
+// nanoseconds of processor time, which other load hardly changes. With a RATE it first prints lines "INDEX TIME PID" for
+// up to 20000 events, evenly spread: the index, and CLOCK_MONOTONIC at the return of the call. With FIFO, each maker of a
+// namespace writes a line about it there, as penne would: no watcher can be faster.
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -3,13 +3,13 @@
 //
 //   timer [-o] SECONDS PROGRAM [ARGUMENT...]
 //
-// With -o a PROGRAM that would stay is asked to end (SIGTERM) by its first output. Prints "FIRST OUTPUT END STATUS": nanoseconds from right before the execve of PROGRAM, -1 for what there was none of,
-// and its exit code (128+N for signal N). FIRST is what PROGRAM itself read from the clock, if its first output is a
+// With -o, the first output of a PROGRAM that would stay makes the timer end it (SIGTERM). Prints "FIRST OUTPUT END
+// STATUS": nanoseconds from right before the execve of PROGRAM, -1 for a missing event, and its exit code (128+N for
+// signal N). FIRST is what PROGRAM itself read from the clock, if its first output is a
 // struct timespec (first.c). Exits with 1 and a message if PROGRAM could not be executed or had to be killed.
 //
-// PROGRAM gets a session of its own, and nothing of it is left afterwards, daemons included: this process is a
-// subreaper, and kills what arrives. After SECONDS, or when it is asked to end, it kills PROGRAM too, and says so. So
-// whoever has started it can count on both its end and theirs.
+// PROGRAM gets its own session, and nothing of it is left afterwards, daemons included: this process is a subreaper and
+// kills every orphan. After SECONDS, or on SIGTERM, it kills PROGRAM and says so. The caller can rely on the end of both.
 
 #define _GNU_SOURCE
 #include <errno.h>
