@@ -4,7 +4,7 @@ import { assertEquals } from "@std/assert";
 import { penne, ROOT, test, TEST_USER } from "../lib/helpers.ts";
 import { consoleBlocks, matches, problemOf, runBlock } from "./console.ts";
 
-Deno.test("consoleBlocks() tells commands, input and output apart", () => {
+test("consoleBlocks() tells commands, input and output apart", {}, () => {
   const markdown = [
     "text",
     "```console",
@@ -32,7 +32,7 @@ Deno.test("consoleBlocks() tells commands, input and output apart", () => {
   ]);
 });
 
-Deno.test("matches() accepts other numbers, addresses and times, and … for anything", () => {
+test("matches() accepts other numbers, addresses and times, and … for anything", {}, () => {
   assertEquals(matches(["pid=858 ok"], "pid=12345 ok\n"), true);
   assertEquals(matches(["pid=858 ok"], "pid=x ok\n"), false);
   assertEquals(matches(["10"], "11\n"), false);
@@ -46,7 +46,7 @@ Deno.test("matches() accepts other numbers, addresses and times, and … for any
 const DOCUMENTS = ["README.md", "docs/recipes.md"];
 
 for (const document of DOCUMENTS) {
-  Deno.test(`the programs of ${document} compile, and need nothing but --allow-ffi`, async () => {
+  test(`the programs of ${document} compile, and need nothing but --allow-ffi`, {}, async () => {
     const programs = [...Deno.readTextFileSync(`${ROOT}${document}`).matchAll(/^```ts\n([^]*?)^```$/gm)];
     assertEquals(programs.length, 1);
     for (const [, program] of programs) {

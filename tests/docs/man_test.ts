@@ -30,14 +30,14 @@ function inRoff(name: string): string {
   return `\\fB\\-\\-${name.replaceAll("-", "\\-")}\\fR`;
 }
 
-Deno.test("every command has a page, and penne(1) names it", () => {
+test("every command has a page, and penne(1) names it", {}, () => {
   const pages = manPages(INFO);
   assertEquals([...pages.keys()].sort(), ["penne.1", ...commands().map((name) => `penne-${name}.1`)].sort());
   for (const name of commands()) assertStringIncludes(pages.get("penne.1")!, `\\fBpenne\\-${name}\\fR(1)`);
 });
 
 for (const spec of SPECS) {
-  Deno.test(`penne-${spec.name}(1) has every option, exit code and example of the table`, () => {
+  test(`penne-${spec.name}(1) has every option, exit code and example of the table`, {}, () => {
     const page = manPages(INFO).get(`penne-${spec.name}.1`)!;
     for (const { name, help } of allOptions(spec)) assertEquals(page.includes(inRoff(name)), help !== null, name);
     for (const section of ["OPTIONS", "EXIT STATUS"]) assertStringIncludes(page, `\n.SH ${section}\n`);
@@ -45,7 +45,7 @@ for (const spec of SPECS) {
   });
 }
 
-Deno.test("sections follow the usual order", () => {
+test("sections follow the usual order", {}, () => {
   for (const [name, page] of manPages(INFO)) {
     const found = [...page.matchAll(/^\.SH (.*)$/gm)].map(([, section]) => section!);
     const usual = found.filter((section) => SECTIONS.includes(section));
@@ -54,7 +54,7 @@ Deno.test("sections follow the usual order", () => {
   }
 });
 
-Deno.test("options that a prose file names exist in a table", () => {
+test("options that a prose file names exist in a table", {}, () => {
   const known = new Set([...COMMON_OPTIONS, ...SPECS.flatMap(allOptions)].map(({ name }) => `--${name}`));
   for (const name of ["penne", ...SPECS.map((spec) => spec.name)]) {
     const prose = Deno.readTextFileSync(`${ROOT}docs/man/${name}.md`);
@@ -63,7 +63,7 @@ Deno.test("options that a prose file names exist in a table", () => {
   }
 });
 
-Deno.test("text that roff would read as a request or an escape is guarded", () => {
+test("text that roff would read as a request or an escape is guarded", {}, () => {
   const prose =
     "# penne-x - try `a-b`\n\n## DESCRIPTION\n\n.SH is no heading, `\\n` no number…\n\n```\n'a' ~ `b`\n```\n";
   const page = manPage(prose, null, INFO);
