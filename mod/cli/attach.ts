@@ -1,82 +1,84 @@
-// `penne attach`: from the command line to the exit code.
+// `penne attach`: gives existing network namespaces their network.
 
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
-import { BackgroundLink, startInBackground } from "./background.ts";
-import { log, logTo } from "./report/log.ts";
+import { runInBackground } from "./common/background.ts";
+import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import type { Target } from "../netns/target.ts";
-import { ATTACH_SPEC } from "./attach_spec.ts";
-import { explainError, runCommand } from "./command.ts";
-import { checkReportFds, openReporter } from "./options/fds.ts";
-import { networkRequest } from "./options/network.ts";
-import { reachRequest } from "./options/reach.ts";
-import type { ParsedOptions } from "./options/table.ts";
-import { fdOptions } from "./options/values.ts";
+import { command } from "./common/command.ts";
+import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
+import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
+import { REACH_OPTIONS, reachRequest } from "./options/reach.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+
+/** What `penne attach` accepts. */
+export const SPEC = {
+  name: "attach",
+  synopsis: "[OPTIONS] TARGET…",
+  summary:
+    "Give existing network namespaces a network, all from one process, and leave each one when its name or process goes, or when it ends. TARGET is a PID, a name of ip netns, a path, or fd:N.",
+  groups: [
+    { title: "Network", options: NETWORK_OPTIONS },
+    { title: "Reachability", options: REACH_OPTIONS },
+    {
+      title: "Life and status",
+      options: [
+        { name: "no-quit", help: "Keep serving when the name or process goes, and keep running when a namespace ends" },
+        ...BACKGROUND_OPTIONS,
+        ...REPORT_OPTIONS,
+      ],
+    },
+  ],
+  exitCodes: [
+    ["0", "all namespaces are gone, or penne was ended by TERM or QUIT; with --background: it is ready"],
+    ["1", "failure; nothing was changed"],
+    ["2", "usage error; nothing was done"],
+  ],
+  examples: [
+    ["penne attach 4711", "serve the network namespace of process 4711 until it ends"],
+    ["penne attach --background --pid-file net.pid blue green", "serve two names of ip netns"],
+    ["penne attach -a 10.0.2.100/24 -g 10.0.2.2 -I eth0 fd:3 3</proc/4711/ns/net", "choose the addresses"],
+  ],
+} as const satisfies CommandSpec;
+
+type Options = ParsedOptions<typeof SPEC>;
 
 const FAILURE = 1;
 
-/** Signals that end penne as if all was done, and those that it dies of afterwards. */
+/** Signals that end penne with success, and those that it dies of after it has cleaned up. */
 const END_SIGNALS = ["TERM", "QUIT"] as const;
 const FATAL_SIGNALS = ["INT", "HUP"] as const;
 
-/**
- * `penne attach`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  return runCommand({ SPEC: ATTACH_SPEC, FAILURE, main }, args);
-}
-
-/** Attaches; the result is the exit code. */
-function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
+/** Attaches, in the background if asked to; returns the exit code. */
+function main(options: Options, args: readonly string[]): number | Promise<number> {
   const request = { ...networkRequest(options), ...reachRequest(options) };
-  const targets = checkAttach(options.rest, request);
-  checkReportFds(options);
-  const wanted: AttachOptions = { ...request, quit: !options.has("no-quit") };
-  const link = options.get("background-link");
-  if (link !== undefined) return attachBehind(options, targets, wanted, link);
-  if (!options.has("background")) return attachHere(options, targets, wanted, () => {});
-  const own = targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []);
-  const reports = ["ready-fd", "status-fd"].flatMap((name) => fdOptions(options, name));
-  return startInBackground("attach", args, [...new Set([...own, ...reports])]);
+  const targets = checkAttach(options.operands, request);
+  const wanted: AttachOptions = { ...request, quit: !options["no-quit"] };
+  return runInBackground(options, {
+    command: "attach",
+    args,
+    keepFds: targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []),
+    failure: FAILURE,
+    prepare: () => (ready) => attachHere(options, targets, wanted, ready),
+  });
 }
 
-/** The second process: logs to the first one until all is ready. */
-async function attachBehind(
-  options: ParsedOptions,
-  targets: readonly Target[],
-  wanted: AttachOptions,
-  value: string,
-): Promise<number> {
-  const link = new BackgroundLink(value);
-  const restoreLog = logTo(link.log);
-  try {
-    return attachHere(options, targets, wanted, () => {
-      restoreLog();
-      link.done(0);
-    });
-  } catch (error) {
-    const code = await explainError(error, FAILURE);
-    link.done(code);
-    return code;
-  }
-}
+/** `penne attach`. */
+export const start = command(SPEC, main, FAILURE);
 
 function describe({ target, netns, interface: name }: Attached): Record<string, unknown> {
   return { target, namespaces: { net: netns }, interface: name };
 }
 
-/** Serves the targets to their end. */
+/** Serves the targets until they end. */
 function attachHere(
-  options: ParsedOptions,
+  options: Options,
   targets: readonly Target[],
   wanted: AttachOptions,
   ready: () => void,
@@ -85,7 +87,7 @@ function attachHere(
   using signals = new SignalPipe();
   let [failed, signal] = [false, 0];
   const onDetach = (attached: Attached, cause: DetachCause) => {
-    log().info(`"${attached.target}" is left: ${cause}`);
+    log().info(`left "${attached.target}": ${cause}`);
     report.event({ event: "detached", target: attached.target, cause });
     if (cause === "interface removed") {
       failed = true;
@@ -99,7 +101,7 @@ function attachHere(
   const report = openReporter(options);
   let exitCode = FAILURE;
   try {
-    // Before anything is made: a signal in the middle is dealt with at the end of it.
+    // Caught before anything is made, so that a signal during set-up is handled after it.
     for (const name of [...END_SIGNALS, ...FATAL_SIGNALS]) signals.catch(SIGNAL[name]);
     let pending: number | null = null;
     attachments.add(targets, () => (pending ??= signals.take().at(-1)?.signal ?? null) !== null);
@@ -120,5 +122,5 @@ function attachHere(
   if (!fatal) return exitCode;
   attachments[Symbol.dispose]();
   signals.withDefault(signal, () => call(self, "kill", call(self, "getpid"), signal));
-  return 128 + signal; // PID 1 of a pid namespace outlives it
+  return 128 + signal; // PID 1 of a pid namespace survives the signal
 }

@@ -1,40 +1,61 @@
-// `penne drop`: from the command line to the exit code.
+// `penne drop`: removes kept namespaces.
 
-import { PenneError } from "../base/errors.ts";
+import { PenneError, usage } from "../base/errors.ts";
 import { drop, dropAll, type DropOptions } from "../kept/discard.ts";
 import { parseKeptName } from "../kept/record/set_name.ts";
 import { log } from "./report/log.ts";
-import { explainError, runCommand } from "./command.ts";
-import { DROP_SPEC } from "./drop_spec.ts";
-import { whichSet } from "./options/kept.ts";
-import type { ParsedOptions } from "./options/table.ts";
-import { optionsFirst } from "./options/order.ts";
+import { command, explainError } from "./common/command.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+
+/** What `penne drop` accepts. */
+export const SPEC = {
+  name: "drop",
+  synopsis: "[OPTIONS] (NAME… | --all)",
+  summary:
+    "Remove kept namespaces: their names and their holder, and the remains of a set that was only partly made or removed.",
+  mixed: true,
+  groups: [
+    {
+      title: "Sets to remove",
+      options: [
+        { name: "all", help: "All sets" },
+        {
+          name: "stale",
+          help:
+            "Only stale sets: those with another --base or --key and, if unused, those whose base is now on another device",
+        },
+        { name: "force", help: "Also sets in use; processes inside keep running" },
+        ...STALE_OPTIONS,
+      ],
+    },
+    { title: "Place", options: PLACE_OPTIONS },
+  ],
+  exitCodes: [
+    ["0", "done; with --stale also if no set was stale"],
+    ["1", "there is no such set, it is in use, or it could not be removed"],
+    ["2", "usage error; nothing was done"],
+  ],
+  examples: [
+    ["penne drop build", "remove one set, unless it is in use"],
+    ["penne drop --all --stale", "remove every stale or broken set"],
+  ],
+} as const satisfies CommandSpec;
 
 const FAILURE = 1;
 
-/**
- * `penne drop`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  const words = args.includes("--") ? args : optionsFirst(DROP_SPEC, args);
-  return runCommand({ SPEC: DROP_SPEC, FAILURE, main }, words);
-}
+/** `penne drop`. */
+export const start = command(SPEC, main, FAILURE);
 
-/** Removes sets; the result is the exit code. */
-async function main(options: ParsedOptions): Promise<number> {
-  const names = options.rest;
-  const all = options.has("all");
-  if (all && names.length) throw new PenneError(`drop --all and "${names[0]}": choose one`, { usage: true });
-  if (!all && names.length === 0) {
-    throw new PenneError("drop: no NAME was given", { usage: true, hints: ["--all drops all there are"] });
-  }
-  const stale = options.has("stale");
-  const wanted: DropOptions = { ...whichSet(options), stale, force: options.has("force") };
+/** Removes sets; returns the exit code. */
+async function main(options: ParsedOptions<typeof SPEC>): Promise<number> {
+  const { all, stale, force } = options;
+  const names = [...options.operands, ...options.tail ?? []];
+  if (all && names.length) throw usage(`drop --all and "${names[0]}": choose one`);
+  if (!all && names.length === 0) throw usage("drop: NAME is missing", ["--all drops all sets"]);
+  const wanted: DropOptions = { ...whichSet(options), stale, force };
   if (!stale && (wanted.base !== undefined || wanted.key !== undefined)) {
-    throw new PenneError("use --base or --key without --stale", { usage: true });
+    throw usage("use --base or --key without --stale");
   }
   let code = 0;
   if (all) {
@@ -43,7 +64,7 @@ async function main(options: ParsedOptions): Promise<number> {
     for (const { error } of failed) code = await explainError(error, FAILURE);
     return code;
   }
-  names.forEach(parseKeptName); // a wrong one changes nothing
+  names.forEach(parseKeptName); // a bad name changes nothing
   for (const name of names) {
     try {
       if (!drop(name, wanted)) log().info(`"${name}" is not stale, and stays`);

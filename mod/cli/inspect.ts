@@ -1,50 +1,57 @@
-// `penne inspect`: from the command line to what it prints.
+// `penne inspect`: shows kept namespaces.
 
 import { PenneError } from "../base/errors.ts";
 import { userOf } from "../host/passwd.ts";
 import { inspect, inspectAll, type Inspection } from "../kept/inspection.ts";
 import { parseKeptName } from "../kept/record/set_name.ts";
-import { explainError, runCommand } from "./command.ts";
-import { INSPECT_SPEC } from "./inspect_spec.ts";
-import { whichSet } from "./options/kept.ts";
-import type { ParsedOptions } from "./options/table.ts";
-import { optionsFirst } from "./options/order.ts";
-import { say } from "./output.ts";
+import { command, explainError } from "./common/command.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import { say } from "./common/output.ts";
+
+/** What `penne inspect` accepts. */
+export const SPEC = {
+  name: "inspect",
+  synopsis: "[OPTIONS] [NAME…]",
+  summary:
+    "Show kept namespaces (default: all sets): their contents, who made them, when and from what, what keeps them, the processes inside, and whether they are stale and why.",
+  mixed: true,
+  groups: [
+    { title: "Output", options: [{ name: "json", help: "Print one JSON object per line" }, ...STALE_OPTIONS] },
+    { title: "Place", options: PLACE_OPTIONS },
+  ],
+  exitCodes: [
+    ["0", "every set exists and is complete"],
+    ["1", "a set does not exist, or is not complete"],
+    ["2", "usage error"],
+  ],
+  examples: [
+    ["penne inspect build", "show one set"],
+    ["penne inspect --json", "all sets, for a program"],
+  ],
+} as const satisfies CommandSpec;
 
 const FAILURE = 1;
 /** Processes shown by name. */
 const SHOWN = 10;
 
-/**
- * `penne inspect`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  const words = args.includes("--") ? args : optionsFirst(INSPECT_SPEC, args);
-  return runCommand({ SPEC: INSPECT_SPEC, FAILURE, main }, words);
-}
+/** `penne inspect`. */
+export const start = command(SPEC, main, FAILURE);
 
-/** Prints what there is to say; the result is the exit code. */
-async function main(options: ParsedOptions): Promise<number> {
+/** Prints descriptions of sets; returns the exit code. */
+async function main(options: ParsedOptions<typeof SPEC>): Promise<number> {
   const which = whichSet(options);
-  const print = (one: Inspection) =>
-    say(Deno.stdout, options.has("json") ? `${JSON.stringify(one)}\n` : `${inWords(one)}\n`);
+  const names = [...options.operands, ...options.tail ?? []];
   let code = 0;
-  options.rest.forEach(parseKeptName);
-  if (options.rest.length === 0) {
-    for (const one of inspectAll(which)) {
-      print(one);
-      if (!one.complete) code = FAILURE;
-    }
-    return code;
-  }
-  for (const name of options.rest) {
+  const print = (set: Inspection) => {
+    say(Deno.stdout, options.json ? `${JSON.stringify(set)}\n` : `${describe(set)}\n`);
+    if (!set.complete) code = FAILURE;
+  };
+  names.forEach(parseKeptName);
+  if (names.length === 0) { for (const set of inspectAll(which)) print(set); }
+  for (const name of names) {
     try {
-      const one = inspect(name, which);
-      print(one);
-      if (!one.complete) code = FAILURE;
+      print(inspect(name, which));
     } catch (error) {
       if (!(error instanceof PenneError) || error.usage) throw error;
       code = await explainError(error, FAILURE);
@@ -53,32 +60,32 @@ async function main(options: ParsedOptions): Promise<number> {
   return code;
 }
 
-/** What comes from files and processes must not move the reader's cursor. */
+/** Replaces control characters: text from files and processes must not move the cursor of a terminal. */
 function plain(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }
 
-function inWords(one: Inspection): string {
+function describe(set: Inspection): string {
   const lines: [string, string][] = [];
   const who = (uid: number) => userOf(uid)?.name ?? `user ${uid}`;
-  if (one.user !== null) lines.push(["for", who(one.user)]);
-  if (one.created !== null) lines.push(["made", `${one.created} by ${who(one.creator!)}`]);
-  if (one.source !== null) lines.push(["from", one.source]);
-  for (const [type, { inum, id, file }] of Object.entries(one.namespaces)) {
+  if (set.user !== null) lines.push(["for", who(set.user)]);
+  if (set.created !== null) lines.push(["made", `${set.created} by ${who(set.creator!)}`]);
+  if (set.source !== null) lines.push(["from", set.source]);
+  for (const [type, { inum, id, file }] of Object.entries(set.namespaces)) {
     lines.push([type, `${inum}${id === null ? "" : ` (id ${id})`}, kept by ${file ?? "the holder"}`]);
   }
-  if (one.holder) lines.push(["holder", `process ${one.holder.pid}${one.holder.alive ? "" : ", which has ended"}`]);
-  if (one.init && one.init.pid !== one.holder?.pid) lines.push(["PID 1", `process ${one.init.pid}, not penne's own`]);
-  if (one.base) lines.push(["base", `${one.base.path}${one.base.device ? ` on device ${one.base.device}` : ""}`]);
-  if (one.key !== null) lines.push(["key", one.key]);
-  const { vote, reason } = one.stale;
-  const verdict = { no: "no", should: "yes; goes when nobody is in it", must: "yes; goes in any case" }[vote];
+  if (set.holder) lines.push(["holder", `process ${set.holder.pid}${set.holder.alive ? "" : ", which has ended"}`]);
+  if (set.init && set.init.pid !== set.holder?.pid) lines.push(["PID 1", `process ${set.init.pid}, not penne's own`]);
+  if (set.base) lines.push(["base", `${set.base.path}${set.base.device ? ` on device ${set.base.device}` : ""}`]);
+  if (set.key !== null) lines.push(["key", set.key]);
+  const { vote, reason } = set.stale;
+  const verdict = { no: "no", should: "yes; removed when unused", must: "yes; removed in any case" }[vote];
   lines.push(["stale", reason ? `${verdict}: ${reason}` : verdict]);
-  const shown = one.occupants.slice(0, SHOWN).map(({ pid, comm }) => `${pid} (${comm})`);
-  const more = one.occupants.length - shown.length;
-  lines.push(["in it", shown.length ? `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}` : "nobody"]);
-  for (const problem of one.problems) lines.push(["problem", problem]);
-  const title = `${one.name}: ${one.complete ? "complete" : "not complete"}`;
+  const shown = set.occupants.slice(0, SHOWN).map(({ pid, comm }) => `${pid} (${comm})`);
+  const more = set.occupants.length - shown.length;
+  lines.push(["in it", shown.length ? `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}` : "no process"]);
+  for (const problem of set.problems) lines.push(["problem", problem]);
+  const title = `${set.name}: ${set.complete ? "complete" : "not complete"}`;
   return [title, ...lines.map(([name, text]) => `  ${name.padEnd(8)}${plain(text)}`)].join("\n");
 }

@@ -1,8 +1,8 @@
-// `penne keep`: from the command line to the exit code.
+// `penne keep`: keeps namespaces under a name.
 
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
-import { PenneError } from "../base/errors.ts";
+import { usage } from "../base/errors.ts";
 import { type KeepOptions, keepProcess, prepareSetUp } from "../kept/preserve.ts";
 import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
@@ -10,93 +10,121 @@ import { startChild } from "../run/child.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
-import { runCommand } from "./command.ts";
-import { insideRequest } from "./options/isolation.ts";
-import { KEEP_SPEC } from "./keep_spec.ts";
-import { oneName, whichSet } from "./options/kept.ts";
-import { allOptions, type ParsedOptions } from "./options/table.ts";
-import { optionsFirst } from "./options/order.ts";
-import { numberOption, optional, parseNamespaces, secondsOption, wordOption } from "./options/values.ts";
+import { command } from "./common/command.ts";
+import {
+  COMMAND_OPTIONS,
+  CREDENTIAL_OPTIONS,
+  isolationRequest,
+  MAP_OPTIONS,
+  UNSHARE_OPTIONS,
+} from "./options/isolation.ts";
+import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
+import type { CommandSpec, OptionSpec, ParsedOptions } from "./options/table.ts";
+import { defined, firstGiven, namespacesOption, numberOption, secondsOption, wordOption } from "./options/values.ts";
 
-/** Exit code when penne itself fails: of a process's namespaces, or with a set-up command. */
-const FAILURE = { process: 1, command: 125 } as const;
+/** Options for the namespaces of a process. */
+const PROCESS_OPTIONS = [
+  { name: "pid", value: "PID", help: "Keep the namespaces of this process" },
+  {
+    name: "type",
+    value: "LIST",
+    help:
+      "Namespaces to keep: user, mnt, pid, ipc, uts, net, cgroup, time, or all (default: all that differ from penne's)",
+  },
+] as const satisfies readonly OptionSpec[];
+
+/** Options for new namespaces. */
+const NEW_OPTIONS = [
+  {
+    name: "net",
+    value: "MODE",
+    help: "Network: none (loopback only; default) or host (no net namespace); penne attach can add one later",
+  },
+  ...UNSHARE_OPTIONS,
+  { name: "timeout", value: "SECONDS", help: "Kill SETUP after this time, and exit with 124" },
+] as const satisfies readonly OptionSpec[];
+
+/** What `penne keep` accepts. */
+export const SPEC = {
+  name: "keep",
+  synopsis: "NAME [OPTIONS] (--pid PID | -- SETUP [ARGUMENT…])",
+  summary:
+    "Keep namespaces under a name: those of a process, or new ones in which SETUP runs first, and which are kept only if it exits with 0. penne enter joins them, penne drop removes them.",
+  mixed: true,
+  groups: [
+    { title: "Namespaces of a process", options: PROCESS_OPTIONS },
+    { title: "New namespaces", options: NEW_OPTIONS },
+    { title: "Kept set", options: [...STALE_OPTIONS, ...PLACE_OPTIONS] },
+    { title: "Users and groups", options: [...MAP_OPTIONS, ...CREDENTIAL_OPTIONS] },
+    { title: "SETUP (the COMMAND of these options)", options: COMMAND_OPTIONS },
+  ],
+  exitCodes: [
+    ["0", "kept; or already kept and, by --base or --key, not stale (SETUP does not run then)"],
+    ["1", "the namespaces of the process could not be kept"],
+    ["1-255", "exit code of SETUP; 128+N if signal N killed it; nothing is kept"],
+    ["127", "SETUP was not found"],
+    ["126", "SETUP was found but could not be executed"],
+    ["125", "penne failed, before SETUP or after it; nothing is kept"],
+    ["124", "SETUP did not end in time; nothing is kept"],
+    ["2", "usage error; nothing was done"],
+  ],
+  examples: [
+    ["penne keep build -- mount -t tmpfs none /mnt", "namespaces with a tmpfs on /mnt"],
+    ["penne keep web --pid 4711", "the namespaces of a running process"],
+    ["penne keep app --base /srv/base -- ./set-up", "set up again only if /srv/base is now on another device"],
+    ["penne keep job --user alice -- true", "as root, for alice to enter"],
+  ],
+} as const satisfies CommandSpec;
+
+type Options = ParsedOptions<typeof SPEC>;
+
 const TIMED_OUT = 124;
 const PID_MAX = 2 ** 22;
 
-/** Options that go with either form. */
-const COMMON = new Set(["base", "key", "user", "layout", "dir", "log-level", "log-format", "log-file", "log-size"]);
+/** `penne keep`. */
+export const start = command(SPEC, main, (args) => args.includes("--") ? 125 : 1);
 
-/**
- * `penne keep`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  const at = args.indexOf("--");
-  const words = optionsFirst(KEEP_SPEC, at < 0 ? args : args.slice(0, at));
-  const command = at < 0 ? null : args.slice(at + 1);
-  const failure = command ? FAILURE.command : FAILURE.process;
-  return runCommand({ SPEC: KEEP_SPEC, FAILURE: failure, main: (options) => main(options, command) }, words);
-}
-
-/** Refuses options of the other form. */
-function checkForm(options: ParsedOptions, form: "--pid" | "-- SETUP", allowed: readonly string[]): void {
-  for (const { name } of allOptions(KEEP_SPEC)) {
-    if (COMMON.has(name) || allowed.includes(name)) continue;
-    if (options.has(name) || options.all(name).length) {
-      throw new PenneError(`use --${name} with ${form}`, { usage: true });
-    }
-  }
-}
-
-/** Keeps namespaces; the result is the exit code. */
-function main(options: ParsedOptions, command: readonly string[] | null): number {
-  const name = oneName(options, "keep");
+/** Keeps namespaces; returns the exit code. */
+function main(options: Options): number {
+  const { operands: [name, ...more], tail } = options;
+  if (name === undefined) throw usage("keep: NAME is missing");
+  if (more.length) throw usage(`keep more than one NAME at a time: "${more[0]}" is one too many`);
   const which = whichSet(options);
   const pid = numberOption(options, "pid", 1, PID_MAX);
-  if (pid === undefined && !command) {
-    throw new PenneError(`keep "${name}": say what`, {
-      usage: true,
-      hints: ["--pid PID keeps a process's namespaces", "-- SETUP … makes new ones"],
-    });
+  if (tail) {
+    if (pid !== undefined) throw usage("use --pid with a set-up command: choose one");
+    if (options.type !== undefined) throw usage("use --type with -- SETUP");
+    return keepNew(options, name, which, tail);
   }
-  if (pid === undefined) return keepNew(options, name, which, command!);
-  if (command) throw new PenneError("use --pid with a set-up command: choose one", { usage: true });
-  checkForm(options, "--pid", ["pid", "type"]);
-  const type = options.get("type");
-  const { made } = keepProcess(name, pid, {
-    ...which,
-    ...optional("types", type === undefined ? undefined : parseNamespaces(type, "type")),
-  });
-  if (!made) log().info(`"${name}" is kept already, and stays`);
+  if (pid === undefined) {
+    throw usage(`keep "${name}": nothing to keep was given`, [
+      "--pid PID keeps the namespaces of a process",
+      "-- SETUP … makes new ones",
+    ]);
+  }
+  const needless = firstGiven(options, [...NEW_OPTIONS, ...MAP_OPTIONS, ...CREDENTIAL_OPTIONS, ...COMMAND_OPTIONS]);
+  if (needless) throw usage(`use --${needless} with --pid`);
+  const { made } = keepProcess(name, pid, { ...which, ...defined({ types: namespacesOption(options, "type") }) });
+  if (!made) log().info(`"${name}" is kept already`);
   return 0;
 }
 
 /** Makes namespaces, and keeps them if the set-up command succeeds. */
-function keepNew(options: ParsedOptions, name: string, which: KeepOptions, command: readonly string[]): number {
-  const unshare = options.get("unshare");
+function keepNew(options: Options, name: string, which: KeepOptions, setUpCommand: readonly string[]): number {
   const timeout = secondsOption(options, "timeout");
-  checkForm(
-    options,
-    "-- SETUP",
-    allOptions(KEEP_SPEC).map((one) => one.name).filter((n) => n !== "pid" && n !== "type"),
-  );
   const request: RunOptions = {
-    ...insideRequest(options),
-    command,
-    ...optional("unshare", unshare === undefined ? undefined : parseNamespaces(unshare)),
-    ...optional("net", wordOption(options, "net", ["none", "host", "tap"] as const)),
+    ...isolationRequest(options, setUpCommand),
+    ...defined({ net: wordOption(options, "net", ["none", "host", "tap"]) }),
   };
   using setUp = prepareSetUp(name, request, which);
   if (!setUp) {
-    log().info(`"${name}" is kept already, and stays`);
+    log().info(`"${name}" is kept already`);
     return 0;
   }
-  const newSession = request.newSession ?? false;
+  const newSession = options["new-session"];
   using terminal = Terminal.open(newSession);
   using reactor = new Reactor();
-  const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
+  const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   using child = startChild(setUp.plan, {
     ...setUp.start,
     terminal,
@@ -106,7 +134,7 @@ function keepNew(options: ParsedOptions, name: string, which: KeepOptions, comma
     },
   });
   let late = false;
-  if (timeout !== null) {
+  if (timeout !== undefined) {
     reactor.after(timeout, () => {
       late = true;
       child.kill("KILL");
@@ -116,7 +144,7 @@ function keepNew(options: ParsedOptions, name: string, which: KeepOptions, comma
     if (code === 0 && !late) setUp.keep(child);
   });
   const status = supervise(child, { reactor, signals, terminal, newSession, parent: null });
-  if (status.lost) log().error("the agent that looked after the set-up command was killed, and the command with it");
+  if (status.lost) log().error("the agent that supervised the set-up command was killed, and the command with it");
   if (late) {
     log().error(`cannot keep "${name}": the set-up command did not end within ${timeout! / 1000} s`);
     return TIMED_OUT;

@@ -1,48 +1,71 @@
-// `penne nsexec`: from the command line and the environment to the exit code.
+// `penne nsexec`: speaks runc's bootstrap protocol.
 
 import { self } from "../../ffi/core/task.ts";
-import { PenneError } from "../base/errors.ts";
+import { PenneError, usage } from "../base/errors.ts";
 import { caller, environment, type EnvironmentEntry } from "../host/caller.ts";
 import { type Dialect, DIALECTS } from "../nsexec/message.ts";
 import { dialectVariable, isBootstrap } from "../nsexec/settings.ts";
 import { bootstrap } from "../nsexec/bootstrap.ts";
 import { execCommand, type Execution, undoRuntime } from "../run/command.ts";
-import { runCommand } from "./command.ts";
-import { NSEXEC_SPEC } from "./nsexec_spec.ts";
-import type { ParsedOptions } from "./options/table.ts";
+import { command } from "./common/command.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { wordOption } from "./options/values.ts";
 
-/** Exit code when it fails for another reason than a wrong command line. */
-const FAILURE = 1;
+/** What `penne nsexec` accepts. */
+export const SPEC = {
+  name: "nsexec",
+  synopsis: "[OPTIONS] [--] [COMMAND [ARGUMENT…]]",
+  summary:
+    "Speak the bootstrap protocol of runc: read from the descriptor in _LIBCONTAINER_INITPIPE which namespaces to join and to make, make a process in them as a child of the caller, answer with its pid, and have that process execute COMMAND. Without the variable, execute COMMAND in place of penne.",
+  groups: [
+    {
+      title: "Protocol",
+      options: [
+        {
+          name: "dialect",
+          value: "DIALECT",
+          help: "Variant: seed (runc 1.0), 1.1, or 1.2 (runc 1.2 and later; default); also PENNE_NSEXEC_DIALECT",
+        },
+      ],
+    },
+  ],
+  exitCodes: [
+    ["0", "done; COMMAND runs as a child of the caller"],
+    ["1", "the bootstrap failed; see the log"],
+    ["2", "usage error; nothing was done"],
+    ["0-255", "without _LIBCONTAINER_INITPIPE: exit code of COMMAND"],
+    ["127", "without _LIBCONTAINER_INITPIPE: COMMAND was not found"],
+    ["126", "without _LIBCONTAINER_INITPIPE: COMMAND was found but could not be executed"],
+  ],
+  examples: [
+    ["penne nsexec -- /init", "as started by a container runtime, with _LIBCONTAINER_INITPIPE set"],
+    ["penne nsexec --dialect 1.1 -- /init", "for a runtime that speaks as runc 1.1 does"],
+  ],
+} as const satisfies CommandSpec;
 
-/**
- * `penne nsexec`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  return runCommand({ SPEC: NSEXEC_SPEC, FAILURE, main }, args);
-}
+type Options = ParsedOptions<typeof SPEC>;
 
-/** The dialect that the option asks for, or else the variable. */
-function chosenDialect(options: ParsedOptions, variables: readonly EnvironmentEntry[]): Dialect {
+/** `penne nsexec`. */
+export const start = command(SPEC, main, 1);
+
+/** The dialect named by the option, or else by the variable. */
+function chosenDialect(options: Options, variables: readonly EnvironmentEntry[]): Dialect {
   const option = wordOption(options, "dialect", DIALECTS);
   const name = dialectVariable(variables);
   if (option !== undefined || name === undefined) return option ?? "1.2";
   const dialect = DIALECTS.find((known) => known === name);
   if (dialect !== undefined) return dialect;
-  throw new PenneError(`use PENNE_NSEXEC_DIALECT="${name}": it is not one of ${DIALECTS.join(", ")}`, { usage: true });
+  throw usage(`use PENNE_NSEXEC_DIALECT="${name}": it is not one of ${DIALECTS.join(", ")}`);
 }
 
-/** Does the bootstrap if one is asked for, else runs the command at once; the result is the exit code. */
-function main(options: ParsedOptions): number {
+/** Does the bootstrap if the environment asks for one, else executes the command at once; returns the exit code. */
+function main(options: Options): number {
   const variables = environment();
   const dialect = chosenDialect(options, variables);
-  const [file, ...args] = options.rest;
+  const [file] = options.operands;
   const plan: Execution | null = file === undefined
     ? null
-    : { program: { file, argv: [file, ...args] }, environment: variables, caller: caller() };
+    : { program: { file, argv: options.operands }, environment: variables, caller: caller() };
   if (isBootstrap(variables)) {
     return bootstrap({
       dialect,
@@ -59,11 +82,7 @@ function main(options: ParsedOptions): number {
       }),
     });
   }
-  if (!plan) {
-    throw new PenneError("do anything: there is neither _LIBCONTAINER_INITPIPE in the environment nor a COMMAND", {
-      usage: true,
-    });
-  }
+  if (!plan) throw usage("do anything: there is neither _LIBCONTAINER_INITPIPE in the environment nor a COMMAND");
   undoRuntime(self, null);
   execCommand(self, plan);
   throw new Error("execve has returned");

@@ -1,108 +1,124 @@
-// `penne run`: from the command line to the exit code.
+// `penne run`: makes namespaces and runs a command in them.
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { SIGNAL } from "../../ffi/core/consts.ts";
-import { PenneError } from "../base/errors.ts";
-import { log, logTo } from "./report/log.ts";
-import { BackgroundLink, startInBackground } from "./background.ts";
+import { usage } from "../base/errors.ts";
+import { log } from "./report/log.ts";
+import { runInBackground } from "./common/background.ts";
 import { startChild, type StartOptions } from "../run/child.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { planRun, type RunOptions } from "../run/plan.ts";
+import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { rewriteResolvConf } from "../run/resolv.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
-import { explainError, runCommand } from "./command.ts";
-import { checkReportFds } from "./options/fds.ts";
+import { command } from "./common/command.ts";
+import { FAILURE, runInForeground } from "./common/foreground.ts";
+import {
+  COMMAND_OPTIONS,
+  CREDENTIAL_OPTIONS,
+  isolationRequest,
+  MAP_OPTIONS,
+  UNSHARE_OPTIONS,
+} from "./options/isolation.ts";
+import {
+  BACKGROUND_OPTIONS,
+  COMMAND_EXIT_CODES,
+  END_OPTIONS,
+  endRequest,
+  REPORT_OPTIONS,
+} from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import type { ParsedOptions } from "./options/table.ts";
-import { FAILURE, runCommandHere } from "./foreground.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
-import { RUN_SPEC } from "./run_spec.ts";
-import { insideRequest } from "./options/isolation.ts";
-import { fdOptions, optional, parseNamespaces, wordOption } from "./options/values.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
 
-/** Signals on which nothing that is still on its way is waited for. */
+/** What `penne run` accepts. */
+export const SPEC = {
+  name: "run",
+  synopsis: "[OPTIONS] [--] [COMMAND [ARGUMENT…]]",
+  summary:
+    "Make new namespaces and run COMMAND in them (default: your login shell). COMMAND and all processes it starts are killed when penne ends.",
+  groups: [
+    {
+      title: "Namespaces",
+      options: [
+        {
+          name: "net",
+          value: "MODE",
+          help: "Network: tap (an interface like the host's; default), none (loopback only), host (no net namespace)",
+        },
+        ...UNSHARE_OPTIONS,
+      ],
+    },
+    { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
+    { title: "Reachability (--net=tap)", options: [...NAME_OPTIONS, ...REACH_OPTIONS] },
+    { title: "Users and groups", options: [...MAP_OPTIONS, ...CREDENTIAL_OPTIONS] },
+    {
+      title: "Command",
+      options: [
+        ...COMMAND_OPTIONS,
+        { name: "no-init", help: "Run COMMAND itself as PID 1, without an init that reaps orphans" },
+      ],
+    },
+    { title: "Life and status", options: [...BACKGROUND_OPTIONS, ...REPORT_OPTIONS, ...END_OPTIONS] },
+  ],
+  exitCodes: COMMAND_EXIT_CODES,
+  examples: [
+    ["penne run", "a root shell in namespaces of its own"],
+    ["penne run --map auto --net=host -- apt-get download hello", "all your subordinate ids, and the host's network"],
+    ["penne run --net=none -- make test", "no network"],
+    ["penne run -- curl -O https://example.org/file", "network and name resolution, without privileges"],
+    ["penne run --map-host-loopback 10.0.2.2 -- psql -h 10.0.2.2", "access to the host's loopback"],
+  ],
+} as const satisfies CommandSpec;
+
+type Options = ParsedOptions<typeof SPEC>;
+
+/** Signals that cut short the delivery of what the command has sent before its end. */
 const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
 
-/** What the library is asked for, from the command line. */
-function runOptions(options: ParsedOptions): RunOptions {
-  const unshare = options.get("unshare");
-  const kinds = unshare === undefined ? undefined : parseNamespaces(unshare);
-  const ownNet = kinds?.includes("net") ?? true;
+/** The library's options, from the command line. */
+function runOptions(options: Options): RunOptions {
+  const ownNet = namespacesOption(options, "unshare")?.includes("net") ?? true;
   const net = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
-  const network = networkRequest(options);
-  const needless = net === "tap"
-    ? null
-    : [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS].find(({ name }) =>
-      options.has(name) || options.get(name)
-    );
-  if (needless) {
-    throw new PenneError(`use --${needless.name} without a network`, {
-      usage: true,
-      hints: ["--net=tap gives one"],
-    });
-  }
+  const needless = net !== "tap" && firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS]);
+  if (needless) throw usage(`use --${needless} without a network`, ["--net=tap sets one up"]);
   return {
-    ...optional("unshare", kinds),
-    ...optional("net", net),
-    network,
+    ...defined({ net }),
+    network: networkRequest(options),
     reach: reachRequest(options),
     ...nameRequest(options),
-    ...insideRequest(options),
-    init: !options.has("no-init"),
+    ...isolationRequest(options, options.operands),
+    ...endRequest(options),
+    init: !options["no-init"],
   };
 }
 
-/**
- * `penne run`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  return runCommand({ SPEC: RUN_SPEC, FAILURE, main }, args);
-}
-
-/** Runs the command; the result is the exit code. */
-function main(options: ParsedOptions, args: readonly string[]): number | Promise<number> {
+/** Runs the command, in the background if asked to; returns the exit code. */
+function main(options: Options, args: readonly string[]): number | Promise<number> {
   const wanted = runOptions(options);
-  checkReportFds(options);
-  const link = options.get("background-link");
-  if (link !== undefined) return runBehind(options, wanted, link);
-  if (!options.has("background")) return runHere(options, wanted, null);
-  if (options.has("die-with-parent")) {
-    throw new PenneError("use --background with --die-with-parent: the process in the background has no such parent", {
-      usage: true,
-    });
+  if (options.background && options["die-with-parent"]) {
+    throw usage("use --background with --die-with-parent: the process in the background has no such parent");
   }
-  planRun(wanted); // to refuse here what can be refused
-  const keepFds = ["keep-fd", "ready-fd", "status-fd"].flatMap((name) => fdOptions(options, name)).filter((fd) =>
-    fd > 2
-  );
-  return startInBackground("run", args, keepFds);
+  return runInBackground(options, {
+    command: "run",
+    args,
+    keepFds: wanted.keepFds ?? [],
+    failure: FAILURE,
+    prepare: () => {
+      const plan = planRun(wanted);
+      return (ready) => runHere(options, plan, ready);
+    },
+  });
 }
 
-/** The second process: logs to the first one until the command runs. */
-async function runBehind(options: ParsedOptions, wanted: RunOptions, value: string): Promise<number> {
-  const link = new BackgroundLink(value);
-  const restoreLog = logTo(link.log);
-  try {
-    return runHere(options, wanted, () => {
-      restoreLog();
-      link.done(0);
-    });
-  } catch (error) {
-    const code = await explainError(error, FAILURE);
-    link.done(code);
-    return code;
-  }
-}
+/** `penne run`. */
+export const start = command(SPEC, main, FAILURE);
 
 /** Runs the command as a child of this process. */
-function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => void) | null): number {
-  const plan = planRun(wanted);
+function runHere(options: Options, plan: RunPlan, started: () => void): number {
   using reactor = new Reactor();
-  const signals = new SignalPipe(); // to the end of the process: undoing it would only cost time
+  const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
   let resolvConf: Fd | null = null;
   using server = new ReactorServer(reactor, plan.reach, onWarning, (conf) => {
@@ -110,7 +126,7 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
     try {
       rewriteResolvConf(resolvConf, plan.resolvConf(conf));
     } catch (error) {
-      log().warn(`the command's resolv.conf is as before: ${error}`);
+      log().warn(`the command's resolv.conf was not updated: ${error}`);
     }
   });
   const begin = (scene: StartOptions) =>
@@ -128,5 +144,5 @@ function runHere(options: ParsedOptions, wanted: RunOptions, started: (() => voi
         scene.beforeExec?.(starting);
       },
     });
-  return runCommandHere(options, { reactor, signals, newSession: wanted.newSession ?? false, begin, started });
+  return runInForeground(options, { reactor, signals, newSession: options["new-session"], begin, started });
 }

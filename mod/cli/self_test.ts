@@ -6,8 +6,8 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
-import { say } from "./output.ts";
-import { BackgroundLink, LINK_OPTION, startInBackground } from "./background.ts";
+import { say } from "./common/output.ts";
+import { BackgroundLink, LINK_OPTION, startInBackground } from "./common/background.ts";
 
 function must(holds: boolean, what: string): void {
   if (!holds) throw new Error(what);

@@ -1,25 +1,31 @@
 // `penne` without a command: help, version, and unknown words.
 
-import { COMMON_OPTIONS, suggest } from "./options/table.ts";
-import { say } from "./output.ts";
+import { COMMON_OPTIONS } from "./options/table.ts";
+import { suggest } from "./options/suggest.ts";
+import { say } from "./common/output.ts";
+
+/** The commands, each in one line. */
+export const SUMMARIES = {
+  run: "Run a command in new namespaces",
+  enter: "Run a command in existing namespaces",
+  attach: "Give existing network namespaces a network",
+  watch: "Report processes and namespaces as they come, change and go",
+  wait: "Wait until namespaces or processes are present or gone",
+  keep: "Keep namespaces under a name",
+  inspect: "Show kept namespaces",
+  drop: "Remove kept namespaces",
+  nsexec: "Speak the bootstrap protocol of runc",
+} as const;
 
 /**
  * Answers a command line that does not begin with a command.
  *
  * @param word The first word, if there is one.
  * @param rest The words after it.
- * @param commands The commands, each with a summary.
  * @returns The exit code.
  */
-export async function start(
-  word: string | undefined,
-  rest: readonly string[],
-  commands: readonly (readonly [string, string])[],
-): Promise<number> {
-  const help = async () => {
-    const { programHelp } = await import("./options/help.ts");
-    return programHelp(commands);
-  };
+export async function start(word: string | undefined, rest: readonly string[]): Promise<number> {
+  const help = async () => (await import("./options/help.ts")).programHelp(SUMMARIES);
   if (word === "--version" || word === "-V") {
     say(Deno.stdout, `penne ${(await import("../base/version.ts")).VERSION}\n`);
     return 0;
@@ -32,13 +38,11 @@ export async function start(
     say(Deno.stderr, await help());
     return 2;
   }
-  const kind = word.startsWith("-") ? "option" : "command";
-  const near = suggest(word, [...commands.map(([name]) => name), ...COMMON_OPTIONS.map(({ name }) => `--${name}`)]);
-  const what = word.startsWith("-") && COMMON_OPTIONS.some(({ name }) => word.replace(/=.*/, "") === `--${name}`)
+  const options = COMMON_OPTIONS.map(({ name }) => `--${name}`);
+  const what = options.includes(word.replace(/=.*/s, "") as typeof options[number])
     ? `use ${word} here: options follow the command`
-    : `use "${word}": there is no such ${kind}`;
-  say(Deno.stderr, `penne: cannot ${what}\n`);
-  if (near && near !== word) say(Deno.stderr, `hint: did you mean ${near}?\n`);
-  say(Deno.stderr, "hint: penne --help lists the commands\n");
+    : `use "${word}": there is no such ${word.startsWith("-") ? "option" : "command"}`;
+  const hints = [...suggest(word, [...Object.keys(SUMMARIES), ...options]), "penne --help lists the commands"];
+  say(Deno.stderr, [`penne: cannot ${what}`, ...hints.map((hint) => `hint: ${hint}`), ""].join("\n"));
   return 2;
 }

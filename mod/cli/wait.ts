@@ -1,72 +1,88 @@
-// `penne wait`: from the command line to the exit code.
+// `penne wait`: waits until namespaces or processes exist or are gone.
 
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { self } from "../../ffi/core/task.ts";
 import { resetSignal } from "../../ffi/sys/signal.ts";
 import { ignoreChildrenAgain } from "../agents/inherit.ts";
-import { PenneError } from "../base/errors.ts";
+import { usage } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { execCommand } from "../run/command.ts";
 import { forgetTargets } from "../netns/open.ts";
 import { parseTarget } from "../netns/target.ts";
 import { Waiting } from "../netns/wait.ts";
-import { runCommand } from "./command.ts";
-import { openReporter } from "./options/fds.ts";
-import type { ParsedOptions } from "./options/table.ts";
-import { optionsFirst } from "./options/order.ts";
+import { command } from "./common/command.ts";
+import { openReporter } from "./options/lifecycle.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { secondsOption, wordOption } from "./options/values.ts";
-import { WAIT_SPEC } from "./wait_spec.ts";
+
+/** What `penne wait` accepts. */
+export const SPEC = {
+  name: "wait",
+  synopsis: "--for present|gone [OPTIONS] TARGET… [-- HOOK [ARGUMENT…]]",
+  summary:
+    "Wait until every TARGET is present or gone, then exit, or execute HOOK. TARGET is a PID, a name of ip netns, a path, or fd:N. A name is present when a namespace is mounted on it.",
+  mixed: true,
+  groups: [
+    {
+      title: "Waiting",
+      options: [
+        { name: "for", value: "STATE", help: "State to wait for: present or gone" },
+        {
+          name: "timeout",
+          value: "SECONDS",
+          help: "Give up after this time, and exit with 124 (decimals are allowed)",
+        },
+        {
+          name: "ready-fd",
+          value: "N",
+          help: "Write a line to descriptor N when no later change can be missed, and close it",
+        },
+      ],
+    },
+  ],
+  exitCodes: [
+    ["0", "all targets are in that state; with HOOK: exit code of HOOK"],
+    ["1", "failure"],
+    ["2", "usage error; nothing was done"],
+    ["124", "timed out"],
+    ["126, 127", "HOOK could not be executed, or was not found"],
+  ],
+  examples: [
+    ["penne wait blue --for present --timeout 10", "wait for ip netns add blue"],
+    ["penne wait 4711 --for gone -- rm -r /run/job", "clean up after a process"],
+  ],
+} as const satisfies CommandSpec;
 
 const FAILURE = 1;
 const TIMED_OUT = 124;
 
-/**
- * `penne wait`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  const { words, hook } = splitHook(args);
-  return runCommand({ SPEC: WAIT_SPEC, FAILURE, main: (options) => main(options, hook) }, words);
-}
+/** `penne wait`. */
+export const start = command(SPEC, main, FAILURE);
 
-/** Takes the hook off: what follows the first `--`. Options may stand after targets here. */
-function splitHook(args: readonly string[]): { words: string[]; hook: readonly string[] | null } {
-  const at = args.indexOf("--");
-  return {
-    words: optionsFirst(WAIT_SPEC, at < 0 ? args : args.slice(0, at)),
-    hook: at < 0 ? null : args.slice(at + 1),
-  };
-}
-
-/** Waits; the result is the exit code. */
-function main(options: ParsedOptions, hook: readonly string[] | null): number {
-  const state = wordOption(options, "for", ["present", "gone"] as const);
-  if (!state) throw new PenneError("wait without --for", { usage: true, hints: ["--for present, or --for gone"] });
-  if (options.rest.length === 0) {
-    throw new PenneError("wait: no TARGET was given", {
-      usage: true,
-      hints: ["a TARGET is a PID, a name of ip netns, a path or fd:N"],
-    });
+/** Waits; returns the exit code. */
+function main(options: ParsedOptions<typeof SPEC>): number {
+  const { operands, tail: hook } = options;
+  const state = wordOption(options, "for", ["present", "gone"]);
+  if (!state) throw usage("wait without --for", ["--for present, or --for gone"]);
+  if (operands.length === 0) {
+    throw usage("wait: TARGET is missing", ["a TARGET is a PID, a name of ip netns, a path or fd:N"]);
   }
-  if (hook?.length === 0) throw new PenneError("wait: there is no HOOK after --", { usage: true });
-  const targets = options.rest.map(parseTarget);
+  if (hook?.length === 0) throw usage("wait: HOOK is missing after --");
+  const targets = operands.map(parseTarget);
   const timeout = secondsOption(options, "timeout");
   const report = openReporter(options);
   using reactor = new Reactor();
   {
     using waiting = new Waiting(reactor, targets, state, () => reactor.stop());
-    // Ours would keep alive what is waited for.
-    forgetTargets(targets);
+    forgetTargets(targets); // penne's own descriptors would keep them alive
     report.ready(() => ({}));
-    if (timeout !== null) reactor.after(timeout, () => reactor.stop());
+    if (timeout !== undefined) reactor.after(timeout, () => reactor.stop());
     if (!waiting.done) reactor.run();
     if (!waiting.done) return TIMED_OUT;
   }
   if (!hook) return 0;
-  // In penne's place, so that signals and the exit code are the hook's own affair.
+  // HOOK replaces penne, so that signals and the exit code are its own.
   resetSignal(self, SIGNAL.PIPE);
   ignoreChildrenAgain(self);
   const [file] = hook;

@@ -1,189 +1,174 @@
-// `penne watch`: from the command line to the exit code.
+// `penne watch`: reports processes and namespaces as they come, change and go.
 
-import { AT_FDCWD, O, SIGNAL } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, F, O, SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
-import { Fd } from "../../ffi/core/fd.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { readText } from "../../ffi/sys/file.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
-import { attempt, PenneError } from "../base/errors.ts";
+import { attempt, usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
-import { isNamespaceType, NAMESPACE_TYPES } from "../namespaces/types.ts";
+import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { CgroupIds } from "../watch/facts/cgroup.ts";
 import { monotonic, WallClock } from "../watch/facts/clock.ts";
-import { EVENT_KINDS, type EventKind, type Filter } from "../watch/facts/contract.ts";
+import { EVENT_KINDS, type Filter } from "../watch/facts/contract.ts";
 import { taskName } from "../watch/facts/filter.ts";
 import { Followed } from "../watch/follow.ts";
 import { formatJson, formatText } from "../watch/output/format.ts";
 import { LineSink } from "../watch/output/line_sink.ts";
 import { type WatchRequest, WatchSession } from "../watch/session.ts";
-import { runCommand } from "./command.ts";
-import { type ParsedOptions, suggest } from "./options/table.ts";
-import { wordOption } from "./options/values.ts";
-import { WATCH_SPEC } from "./watch_spec.ts";
+import { command } from "./common/command.ts";
+import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import {
+  badValue,
+  defined,
+  listOption,
+  numbersOption,
+  parseUser,
+  secondsOption,
+  wordOption,
+  wordsOption,
+} from "./options/values.ts";
 
-const FAILURE = 1;
-/** With a command: what went wrong before it ran. */
-const COMMAND_FAILURE = 125;
+/** What `penne watch` accepts. */
+export const SPEC = {
+  name: "watch",
+  synopsis: "[OPTIONS] [-- COMMAND [ARGUMENT…]]",
+  summary:
+    "Report forks, execs and exits, every change of a task's namespaces, and the birth, death and names of namespaces, as they happen. With COMMAND, run it, and report only what it and its descendants do, until it ends.",
+  mixed: true,
+  groups: [
+    {
+      title: "Events",
+      options: [
+        { name: "event", value: "LIST", help: "Kinds: fork, exec, exit, ns, birth, death, name (default: all)" },
+        {
+          name: "type",
+          value: "LIST",
+          help: "Namespace types: user, mnt, pid, ipc, uts, net, cgroup, time (default: all)",
+        },
+        { name: "pid", value: "LIST", help: "Processes" },
+        { name: "tree", value: "LIST", help: "Processes and all their descendants" },
+        { name: "comm", value: "LIST", help: "Task names, as in /proc/PID/comm" },
+        { name: "uid", value: "LIST", help: "Real users, by number or name" },
+        { name: "cgroup", value: "PATH", repeat: true, help: "Control groups (v2), by path or id" },
+        { name: "ns", value: "LIST", help: "Tasks in these namespaces, and changes of them, by inode number" },
+        { name: "failed", help: "Failed calls too" },
+        { name: "threads", help: "Forks and exits of threads too" },
+      ],
+    },
+    {
+      title: "Output",
+      options: [
+        { name: "format", value: "FORMAT", help: "text (default) or json, one line per event" },
+        { name: "json", help: "Same as --format json" },
+        { name: "output", short: "o", value: "FILE", help: "Write to FILE instead of stdout" },
+      ],
+    },
+    {
+      title: "Operation",
+      options: [
+        {
+          name: "backend",
+          value: "NAME",
+          help: "Source of events: ebpf, proc, poll, or auto (the best available; default)",
+        },
+        { name: "interval", value: "SECONDS", help: "Time between two scans of /proc (default: proc 1, poll 0.5)" },
+        { name: "duration", value: "SECONDS", help: "End after this time" },
+      ],
+    },
+  ],
+  exitCodes: [
+    ["0", "done, or the reader is gone; with COMMAND: exit code of COMMAND"],
+    ["1", "failure; with COMMAND: 125"],
+    ["2", "usage error; nothing was done"],
+    ["126, 127", "COMMAND could not be executed, or was not found"],
+    ["128+N", "COMMAND was killed by signal N"],
+  ],
+  examples: [
+    ["penne watch --event ns,birth,death --type net", "all about network namespaces"],
+    ["penne watch --json --tree 4711 | jq .", "a process and its descendants"],
+    ["penne watch -o log -- podman run --rm alpine true", "the namespaces that a command makes"],
+  ],
+} as const satisfies CommandSpec;
+
+type Options = ParsedOptions<typeof SPEC>;
+
 const SIGNALS = ["INT", "HUP", "TERM", "QUIT"] as const;
-/** Milliseconds that a reader has for the last lines. */
+/** Milliseconds that the reader has for the last lines. */
 const LAST_LINES = 5000;
-/** Milliseconds for what a command has left to end, and between two looks. */
+/** Milliseconds that descendants of a command have to end after it, and between two checks. */
 const AFTERMATH = { limit: 300, interval: 10 } as const;
-/** Milliseconds between two adjustments to the wall's clock. */
+/** Milliseconds between two adjustments to the wall clock. */
 const CLOCK_INTERVAL = 10_000;
+/** Least seconds of a time. */
+const SECONDS_MIN = 0.001;
 
-/**
- * `penne watch`.
- *
- * @param args What follows the command's name.
- * @returns The exit code.
- */
-export function start(args: string[]): Promise<number> {
-  const followed = args.includes("--");
-  return runCommand({ SPEC: WATCH_SPEC, FAILURE: followed ? COMMAND_FAILURE : FAILURE, main }, args);
-}
+/** `penne watch`. */
+export const start = command(SPEC, main, (args) => args.includes("--") ? 125 : 1);
 
-function bad(option: string, value: string, reason: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(`use --${option} "${value}": ${reason}`, { usage: true, hints });
-}
-
-/** The values of an option with commas in between; undefined if it was not given. */
-function list(options: ParsedOptions, name: string): readonly string[] | undefined {
-  const value = options.get(name);
-  if (value === undefined) return undefined;
-  const words = value.split(",");
-  if (words.includes("")) throw bad(name, value, "there is nothing between two commas");
-  return words;
-}
-
-function words<W extends string>(
-  options: ParsedOptions,
-  name: string,
-  known: readonly W[],
-  isOne: (word: string) => word is W,
-): ReadonlySet<W> | undefined {
-  const given = list(options, name);
-  if (!given) return undefined;
-  const found = new Set<W>();
-  for (const one of given) {
-    if (!isOne(one)) {
-      const near = suggest(one, known);
-      const hints = near ? [`did you mean ${near}?`] : [];
-      throw bad(name, given.join(","), `"${one}" is not one of ${known.join(", ")}`, hints);
-    }
-    found.add(one);
-  }
-  return found;
-}
-
-function numbers(options: ParsedOptions, name: string, max: number): ReadonlySet<number> | undefined {
-  const given = list(options, name);
-  return given && new Set(given.map((one) => {
-    const number = /^\d{1,10}$/.test(one) ? Number(one) : NaN;
-    if (!(number <= max)) throw bad(name, given.join(","), `"${one}" is not a whole number up to ${max}`);
-    return number;
-  }));
-}
-
-function users(options: ParsedOptions): ReadonlySet<number> | undefined {
-  const given = list(options, "uid");
-  if (!given) return undefined;
-  let passwd: string | null = null;
-  return new Set(given.map((one) => {
-    if (/^\d{1,10}$/.test(one)) return Number(one);
-    passwd ??= readText(self, "/etc/passwd");
-    const line = passwd.split("\n").find((user) => user.startsWith(`${one}:`));
-    if (!line) throw bad("uid", given.join(","), `there is no user "${one}"`);
-    return Number(line.split(":")[2]);
-  }));
-}
-
-function cgroups(options: ParsedOptions): ReadonlySet<bigint> | undefined {
-  const given = options.all("cgroup");
-  if (given.length === 0) return undefined;
+function cgroups(values: readonly string[]): ReadonlySet<bigint> | undefined {
+  if (values.length === 0) return undefined;
   const ids = new CgroupIds();
-  return new Set(given.map((one) => {
-    const id = /^\d+$/.test(one) ? BigInt(one) : ids.of(one.startsWith("/") ? one : `/${one}`);
+  return new Set(values.map((value) => {
+    const id = /^\d+$/.test(value) ? BigInt(value) : ids.of(value.startsWith("/") ? value : `/${value}`);
     if (id === null) {
-      throw bad("cgroup", one, "there is no such control group", ["only the unified hierarchy (v2) counts"]);
+      throw badValue("cgroup", value, "there is no such control group", ["only the unified hierarchy (v2) counts"]);
     }
     return id;
   }));
 }
 
-function seconds(options: ParsedOptions, name: string): number | undefined {
-  const value = options.get(name);
-  if (value === undefined) return undefined;
-  const number = /^\d{1,6}(\.\d{1,9})?$/.test(value) ? Number(value) : NaN;
-  if (!(number > 0)) throw bad(name, value, "it is no number of seconds");
-  return Math.max(1, number * 1000);
+function setOf<T>(values: readonly T[] | undefined): ReadonlySet<T> | undefined {
+  return values && new Set(values);
 }
 
-/** What is wanted, from the command line. */
-function requestOf(options: ParsedOptions): WatchRequest & { filter: Filter } {
-  const optional = <K extends string, V>(key: K, value: V | undefined) =>
-    (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
-  const events = words(
-    options,
-    "event",
-    EVENT_KINDS,
-    (word): word is EventKind => EVENT_KINDS.some((kind) => kind === word),
-  );
-  const comms = list(options, "comm");
-  const filter: Filter = {
-    ...optional("types", words(options, "type", NAMESPACE_TYPES, isNamespaceType)),
-    ...optional("pids", numbers(options, "pid", 2 ** 22)),
-    ...optional("trees", numbers(options, "tree", 2 ** 22)),
-    ...optional("comms", comms && new Set(comms.map(taskName))),
-    ...optional("uids", users(options)),
-    ...optional("cgroups", cgroups(options)),
-    ...optional("inums", numbers(options, "ns", 2 ** 32 - 1)),
-    ...options.has("failed") && { failed: true },
-  };
+/** The request, from the command line. */
+function requestOf(options: Options): WatchRequest & { filter: Filter } {
+  const filter: Filter = defined({
+    types: setOf(wordsOption(options, "type", NAMESPACE_TYPES)),
+    pids: setOf(numbersOption(options, "pid", 2 ** 22)),
+    trees: setOf(numbersOption(options, "tree", 2 ** 22)),
+    comms: setOf(listOption(options, "comm")?.map(taskName)),
+    uids: setOf(listOption(options, "uid")?.map((user) => parseUser("uid", user))),
+    cgroups: cgroups(options.cgroup),
+    inums: setOf(numbersOption(options, "ns", 2 ** 32 - 1)),
+    failed: options.failed || undefined,
+  });
   return {
     filter,
-    events,
-    threads: options.has("threads"),
+    events: setOf(wordsOption(options, "event", EVENT_KINDS)),
+    threads: options.threads,
     backend: wordOption(options, "backend", ["auto", "ebpf", "proc", "poll"]) ?? "auto",
-    interval: seconds(options, "interval"),
+    interval: secondsOption(options, "interval", SECONDS_MIN),
   };
 }
 
-/** Where the lines go: a file, or stdout. */
-function openOutput(options: ParsedOptions): Fd {
-  const path = options.get("output");
-  if (path === undefined) return new Fd(1);
+/** Opens the file that lines go to, or stdout. */
+function openOutput(path: string | undefined): Fd {
+  if (path === undefined) return self.open("fcntl", 1, F.DUPFD_CLOEXEC, 3);
   const flags = O.WRONLY | O.CREAT | O.TRUNC | O.NOCTTY | O.CLOEXEC;
   return attempt(`write to "${path}"`, () => self.open("openat", AT_FDCWD, cString(path), flags, 0o666));
 }
 
-/** Watches; the result is the exit code. */
-async function main(options: ParsedOptions, args: readonly string[]): Promise<number> {
+/** Watches; returns the exit code. */
+async function main(options: Options): Promise<number> {
+  const { operands, tail } = options;
   const request = requestOf(options);
-  const duration = seconds(options, "duration");
-  const format = wordOption(options, "format", ["text", "json"]) ?? (options.has("json") ? "json" : "text");
-  if (options.has("json") && format === "text") {
-    throw new PenneError("use --json with --format text", { usage: true });
+  const duration = secondsOption(options, "duration", SECONDS_MIN);
+  const format = wordOption(options, "format", ["text", "json"]) ?? (options.json ? "json" : "text");
+  if (options.json && format === "text") throw usage("use --json with --format text");
+  if (operands.length) {
+    throw usage(`watch "${operands[0]}": it is not an option`, [
+      `penne watch -- ${operands.join(" ")} follows a command`,
+    ]);
   }
-  const command = options.rest;
-  if (command.length > 0 && !args.includes("--")) {
-    throw new PenneError(`watch "${command[0]}": it is no option`, {
-      usage: true,
-      hints: [`penne watch -- ${command.join(" ")} follows a command`],
-    });
-  }
-  if (command.length === 0 && args.at(-1) === "--") {
-    throw new PenneError("watch: there is no COMMAND after --", { usage: true });
-  }
-  if (command.length > 0 && request.filter.trees) {
-    throw new PenneError("use --tree with a COMMAND, whose own tree is watched", { usage: true });
-  }
+  if (tail?.length === 0) throw usage("watch: COMMAND is missing after --");
+  if (tail && request.filter.trees) throw usage("use --tree with a COMMAND, whose own tree is watched");
   const json = format === "json";
-  const fd = openOutput(options);
-  using followed = command.length > 0 ? new Followed() : null;
+  using output = openOutput(options.output);
+  using followed = tail && new Followed();
   using reactor = new Reactor();
   using signals = new SignalPipe();
   for (const name of SIGNALS) signals.catch(SIGNAL[name]);
@@ -193,12 +178,12 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
     over = true;
     reactor.stop();
   };
-  using sink = new LineSink(reactor, fd, {
+  using sink = new LineSink(reactor, output, {
     format: json ? (event) => formatJson(event, clock) : formatText,
     onRoom: () => watching.resume(),
     onGone: () => {
       gone = true;
-      // A command that is followed goes on to its end, told of or not.
+      // A command that is followed runs to its end, with or without a reader.
       if (!followed) stop();
     },
   });
@@ -217,7 +202,7 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
   if (duration !== undefined) reactor.after(duration, stop);
   using _signals = reactor.watch(signals.reader, EPOLL.IN, () => {
     for (const record of signals.take()) {
-      // What the terminal sends, the command has got too; it decides.
+      // A signal from the terminal has reached the command too, and is its to handle.
       if (followed) {
         if (record.code <= 0) followed.kill(record.signal);
       } else {
@@ -228,7 +213,7 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
   });
   let code = 0;
   if (followed) {
-    followed.exec(command);
+    followed.exec(tail!);
     using _ended = reactor.watch(followed.pidfd, EPOLL.IN, stop);
     if (!over) reactor.run();
     code = followed.ended ? followed.wait() : 0;
@@ -236,7 +221,7 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
   if (!gone) {
     const end = performance.now() + LAST_LINES;
     const finish = () => sink.finish(end - performance.now());
-    // A reader that is behind is told what it has missed, if it reads now.
+    // Reports what a slow reader has missed, if it reads now.
     const catchUp = () => {
       if (!watching.behind) return;
       finish();
@@ -250,12 +235,12 @@ async function main(options: ParsedOptions, args: readonly string[]): Promise<nu
   if (signal !== 0) {
     watching[Symbol.dispose]();
     signals.withDefault(signal, () => call(self, "kill", call(self, "getpid"), signal));
-    return 128 + signal; // PID 1 of a pid namespace outlives it
+    return 128 + signal; // PID 1 of a pid namespace survives the signal
   }
   return code;
 }
 
-/** Tells what is left of a command, once what ends with it has had the time to. */
+/** Reports what a command has left behind, once its descendants have had time to end. */
 function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink): void {
   const end = performance.now() + AFTERMATH.limit;
   let state = watching.finalSnapshot();

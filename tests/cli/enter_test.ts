@@ -269,13 +269,13 @@ test("exits with 2 for each wrong command line, and does nothing", {}, async (t)
     [["--user", "5", "1"], "it is for kept sets"],
     [["--layout", "snap", "fd:3"], "it is for kept sets"],
     [["--layout", "snab", "box"], "did you mean snap?"],
-    [["--user", "no-such-user", "box"], "there is no such user"],
+    [["--user", "no-such-user", "box"], "there is no user"],
     [["--dir", "/run/x", "1"], "it is for kept sets"],
     [["--base", "/", "1"], "it is for kept sets"],
     [["--key", "x", "netns:box"], "it is for kept sets"],
     [["--chdir", "", "1"], "path is empty"],
     [["--env", "FOO", "1"], "NAME=VALUE"],
-    [["--keep-fd", "77", "1"], "not passed on"],
+    [["--keep-fd", "77", "1"], "passed on no open descriptor"],
     [["--kill-signal", "FOO", "1"], "no such signal"],
     [["--ready-fd", "1", "--status-fd", "1", "1"], "one descriptor for both"],
   ];
@@ -290,7 +290,7 @@ test("exits with 2 for each wrong command line, and does nothing", {}, async (t)
   for (const args of [[], ["--"]]) {
     const result = await enter(args);
     assertEquals([result.code, result.stdout], [2, ""]);
-    assertStringIncludes(result.stderr, "the target is missing");
+    assertStringIncludes(result.stderr, "TARGET is missing");
   }
   assertEquals((await enter([`${Deno.pid}`, "--", ""])).code, 2);
 });

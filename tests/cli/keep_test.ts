@@ -11,8 +11,8 @@ test(
   async (t) => {
     using place = new Place();
     const wrong: [string, string[], string][] = [
-      ["keep", [], "no NAME was given"],
-      ["keep", ["x"], "say what"],
+      ["keep", [], "NAME is missing"],
+      ["keep", ["x"], "nothing to keep was given"],
       ["keep", ["x", "y", "--", "true"], "more than one NAME"],
       ["keep", ["x", "--"], "no set-up command"],
       ["keep", ["x", "--pid", "0"], "whole number from 1"],
@@ -26,10 +26,10 @@ test(
       ["keep", ["x", "--net=tap", "--", "true"], "a network that a process serves"],
       ["keep", ["x", "--no-init", "--", "true"], "no such option"],
       ["keep", ["x", "--background", "--", "true"], "no such option"],
-      ["keep", ["x", "--timeout", "soon", "--", "true"], "no number of seconds"],
+      ["keep", ["x", "--timeout", "soon", "--", "true"], "not a number of seconds"],
       ["keep", ["x", "--layout", "flat", "--", "true"], "not one of penne, snap"],
-      ["keep", ["x", "--user", "nobody-of-that-name", "--", "true"], "there is no such user"],
-      ["drop", [], "no NAME was given"],
+      ["keep", ["x", "--user", "nobody-of-that-name", "--", "true"], "there is no user"],
+      ["drop", [], "NAME is missing"],
       ["drop", ["x", "--all"], "choose one"],
       ["drop", ["x", "--key", "1"], "without --stale"],
       ["drop", ["good", "b.ad"], "use the name"],
@@ -140,7 +140,7 @@ test("penne inspect tells of all sets, as text and as JSON, and drop --all remov
       "  from    command true",
       "  key     k1",
       "  stale   no",
-      "  in it   nobody",
+      "  in it   no process",
       "b: complete",
     ]
   ) {

@@ -138,6 +138,6 @@ test("the next run works after an agent was killed", {}, async () => {
   assertEquals(code, 137);
   assertEquals(
     new TextDecoder().decode(stderr),
-    "penne: the agent that looked after the command was killed, and the command with it\n",
+    "penne: the agent that supervised the command was killed, and the command with it\n",
   );
 });

@@ -2,17 +2,23 @@
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/base/errors.ts";
+import { SPEC as ATTACH } from "../../mod/cli/attach.ts";
+import { SPEC as DROP } from "../../mod/cli/drop.ts";
+import { SPEC as ENTER } from "../../mod/cli/enter.ts";
+import { SPEC as INSPECT } from "../../mod/cli/inspect.ts";
+import { SPEC as KEEP } from "../../mod/cli/keep.ts";
+import { SPEC as NSEXEC } from "../../mod/cli/nsexec.ts";
 import { commandHelp } from "../../mod/cli/options/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options/table.ts";
-import { ENTER_SPEC } from "../../mod/cli/enter_spec.ts";
-import { DROP_SPEC } from "../../mod/cli/drop_spec.ts";
-import { INSPECT_SPEC } from "../../mod/cli/inspect_spec.ts";
-import { KEEP_SPEC } from "../../mod/cli/keep_spec.ts";
-import { NSEXEC_SPEC } from "../../mod/cli/nsexec_spec.ts";
-import { RUN_SPEC } from "../../mod/cli/run_spec.ts";
-import { WATCH_SPEC } from "../../mod/cli/watch_spec.ts";
+import { wordOption } from "../../mod/cli/options/values.ts";
+import { SPEC as RUN } from "../../mod/cli/run.ts";
+import { SUMMARIES } from "../../mod/cli/top_level.ts";
+import { SPEC as WAIT } from "../../mod/cli/wait.ts";
+import { SPEC as WATCH } from "../../mod/cli/watch.ts";
 
-const SPEC: CommandSpec = {
+const COMMANDS: readonly CommandSpec[] = [RUN, ENTER, ATTACH, WATCH, WAIT, KEEP, INSPECT, DROP, NSEXEC];
+
+const SPEC = {
   name: "test",
   synopsis: "",
   summary: "",
@@ -28,58 +34,101 @@ const SPEC: CommandSpec = {
   }],
   exitCodes: [],
   examples: [],
-};
+} as const satisfies CommandSpec;
 
 function parse(...args: string[]) {
   const options = parseOptions(SPEC, args);
   return {
-    flags: ["flag", "other", "no-thing"].filter((name) => options.has(name)),
-    value: options.get("value"),
-    many: options.all("many"),
-    rest: options.rest,
+    flags: (["flag", "other", "no-thing"] as const).filter((name) => options[name]),
+    value: options.value,
+    many: options.many,
+    operands: options.operands,
   };
 }
 
 Deno.test("parseOptions() takes values in every form", () => {
-  const none = { flags: [], value: undefined, many: [], rest: [] };
-  assertEquals(parse(), none);
+  const none = { flags: [], value: undefined, many: [], operands: [] };
+  assertEquals(parse(), { ...none });
   for (const args of [["--value", "a"], ["--value=a"], ["-v", "a"], ["-va"]]) {
     assertEquals(parse(...args), { ...none, value: "a" });
   }
   assertEquals(parse("--value", ""), { ...none, value: "" });
   assertEquals(parse("--value="), { ...none, value: "" });
   assertEquals(parse("--value", "-5"), { ...none, value: "-5" });
+  assertEquals(parse("--value", "007"), { ...none, value: "007" });
   assertEquals(parse("--value", "true"), { ...none, value: "true" });
   assertEquals(parse("--value=--"), { ...none, value: "--" });
+  assertEquals(parse("--value=a=b\n="), { ...none, value: "a=b\n=" });
+  assertEquals(parse("-v=a"), { ...none, value: "=a" });
   assertEquals(parse("-fov", "x=y"), { ...none, flags: ["flag", "other"], value: "x=y" });
   assertEquals(parse("--many", "1", "--many=2"), { ...none, many: ["1", "2"] });
   assertEquals(parse("--no-thing"), { ...none, flags: ["no-thing"] });
 });
 
-Deno.test("parseOptions() stops at -- and at the first word that is no option", () => {
-  assertEquals(parse("-f", "word", "-o").rest, ["word", "-o"]);
-  assertEquals(parse("--", "-f", "--").rest, ["-f", "--"]);
-  assertEquals(parse("-", "x").rest, ["-", "x"]);
+Deno.test("parseOptions() stops at -- and at the first operand", () => {
+  assertEquals(parse("-f", "word", "-o").operands, ["word", "-o"]);
+  assertEquals(parse("-f", "true"), { flags: ["flag"], value: undefined, many: [], operands: ["true"] });
+  assertEquals(parse("--", "-f", "--").operands, ["-f", "--"]);
+  assertEquals(parse("-", "x").operands, ["-", "x"]);
+  assertEquals(parse("1", "0x10").operands, ["1", "0x10"]);
+});
+
+Deno.test("parseOptions() finds options behind operands where a command mixes them, up to --", () => {
+  const mixed = { ...SPEC, mixed: true } as const;
+  const { flag, value, operands, tail } = parseOptions(mixed, ["a", "-f", "7", "--value", "b", "--", "c", "--many=1"]);
+  assertEquals({ flag, value, operands, tail }, {
+    flag: true,
+    value: "b",
+    operands: ["a", "7"],
+    tail: ["c", "--many=1"],
+  });
+  assertEquals(parseOptions(mixed, ["a"]).tail, null);
+  assertEquals(parseOptions(mixed, ["--"]).tail, []);
 });
 
 Deno.test("parseOptions() refuses what the table does not have", () => {
   for (
     const [args, text] of [
-      [["--nope"], "no such option"],
+      [["--nope"], "use --nope: there is no such option"],
       [["--falg"], "no such option"],
       [["-x"], "no such option"],
       [["--flag=1"], "takes no value"],
+      [["--flag="], "takes no value"],
+      [["--flag=true"], "takes no value"],
+      [["--no-thing=1"], "takes no value"],
+      [["--no-flag"], "no such option"],
+      [["--no-value=1"], "use --no-value: there is no such option"],
       [["--flag", "-f"], "given twice"],
+      [["--value=1", "-v2"], "given twice"],
       [["--value"], "is missing"],
       [["--value", "--"], "is missing"],
       [["-v"], "is missing"],
       [["--__proto__"], "no such option"],
+      [["--constructor=1"], "no such option"],
+      [["--=1"], "no such option"],
     ] as const
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-for (const spec of [RUN_SPEC, ENTER_SPEC, NSEXEC_SPEC, WATCH_SPEC, KEEP_SPEC, INSPECT_SPEC, DROP_SPEC]) {
-  Deno.test(`the help of ${spec.name} tells of every option and exit code, within the width`, () => {
+Deno.test("a misspelt option does not compile", () => {
+  const options = parseOptions(SPEC, ["--value", "a"]);
+  // @ts-expect-error: the table has no such option.
+  assertEquals(options.vlaue, undefined);
+  // @ts-expect-error: the table has no such option.
+  assertEquals(options["no-thnig"], undefined);
+  // @ts-expect-error: a switch has no value.
+  const value: string | undefined = options.flag;
+  assertEquals(value, false);
+  assertEquals(wordOption(options, "value", ["a", "b"]), "a");
+  // @ts-expect-error: the table has no such option.
+  assertEquals(wordOption(options, "vlaue", ["a"]), undefined);
+  const run = parseOptions(RUN, []);
+  // @ts-expect-error: only `enter` has it.
+  assertEquals(run["target-env"], undefined);
+});
+
+for (const spec of COMMANDS) {
+  Deno.test(`the help of ${spec.name} lists every option and exit code, within the width, and names its page`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {
       if (text !== null) assertStringIncludes(help, `--${name}`);
@@ -87,10 +136,16 @@ for (const spec of [RUN_SPEC, ENTER_SPEC, NSEXEC_SPEC, WATCH_SPEC, KEEP_SPEC, IN
     }
     for (const [code] of spec.exitCodes) assertStringIncludes(help, `  ${code} `);
     assertEquals(help.split("\n").filter((line) => line.length > 100), []);
+    assertStringIncludes(help, `\nSee penne-${spec.name}(1).\n`);
   });
 
   Deno.test(`option names of ${spec.name} are unique, and short ones too`, () => {
     const names = allOptions(spec).flatMap(({ name, short }) => [name, ...short ? [short] : []]);
     assertEquals(new Set(names).size, names.length);
+    assertEquals(names.filter((name) => ["operands", "tail"].includes(name)), []);
   });
 }
+
+Deno.test("the program's help has a line for each command", () => {
+  assertEquals(Object.keys(SUMMARIES).toSorted(), COMMANDS.map(({ name }) => name).toSorted());
+});

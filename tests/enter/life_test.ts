@@ -215,7 +215,7 @@ test("the status line tells that the command was killed with its agent", UNSHARE
   assertEquals(code, 137);
   assertEquals(
     new TextDecoder().decode(stderr),
-    "penne: the agent that looked after the command was killed, and the command with it\n",
+    "penne: the agent that supervised the command was killed, and the command with it\n",
   );
 });
 

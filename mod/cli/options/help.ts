@@ -5,7 +5,7 @@ import { type CommandSpec, COMMON_OPTIONS, type OptionSpec } from "./table.ts";
 const WIDTH = 96;
 const COLUMN = 28;
 
-/** Breaks a text into lines that fit beside the column of options. */
+/** Breaks a text into lines of at most `width` characters. */
 function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = "";
@@ -33,7 +33,7 @@ function optionEntry({ name, short, value, help, repeat }: OptionSpec): string {
  * The help text of a command.
  *
  * @param spec The command.
- * @returns Lines, the last one ended too.
+ * @returns Lines, each with its newline.
  */
 export function commandHelp(spec: CommandSpec): string {
   const groups = [...spec.groups, { title: "Common options", options: COMMON_OPTIONS }];
@@ -49,7 +49,9 @@ export function commandHelp(spec: CommandSpec): string {
     ...spec.exitCodes.map(([code, meaning]) => entry(`  ${code}`, meaning)),
     "",
     "Examples:",
-    ...spec.examples.flatMap(([line, what]) => [`  # ${what}`, `  ${line}`]),
+    ...spec.examples.flatMap(([line, purpose]) => [`  # ${purpose}`, `  ${line}`]),
+    "",
+    `See penne-${spec.name}(1).`,
     "",
   ].join("\n");
 }
@@ -57,22 +59,22 @@ export function commandHelp(spec: CommandSpec): string {
 /**
  * The help text of the program.
  *
- * @param commands Names and one-line summaries.
- * @returns Lines, the last one ended too.
+ * @param commands The commands, each in one line.
+ * @returns Lines, each with its newline.
  */
-export function programHelp(commands: readonly (readonly [string, string])[]): string {
+export function programHelp(commands: Readonly<Record<string, string>>): string {
   return [
     "Usage: penne COMMAND [OPTIONS] [ARGUMENTS]",
     "",
-    "Makes namespaces, sets them up, and looks after what runs in them.",
+    "Make namespaces, set them up, watch them, and run programs in them.",
     "",
     "Commands:",
-    ...commands.map(([name, summary]) => entry(`  ${name}`, summary)),
+    ...Object.entries(commands).map(([name, summary]) => entry(`  ${name}`, summary)),
     "",
     "Common options:",
     ...COMMON_OPTIONS.map(optionEntry),
     "",
-    "penne COMMAND --help tells about a command.",
+    "penne COMMAND --help describes a command. See penne(1).",
     "",
   ].join("\n");
 }

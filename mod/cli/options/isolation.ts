@@ -1,77 +1,118 @@
-// Options on what a command finds inside its namespaces, for every command that makes some.
+// Options for a command and its surroundings inside: the shared ones of run, enter and keep, and those of new namespaces.
 
-import type { MapRequest } from "../../idmap/plan.ts";
 import { parseRange } from "../../idmap/ranges.ts";
+import { usage } from "../../base/errors.ts";
 import type { RunOptions } from "../../run/plan.ts";
-import type { CommandSpec, OptionSpec, ParsedOptions } from "./table.ts";
-import { commandOptions } from "../foreground.ts";
-import { numberOption, optional, wordOption } from "./values.ts";
+import { log } from "../report/log.ts";
+import type { OptionSpec, OptionValues } from "./table.ts";
+import { defined, ID_MAX, namespacesOption, numberOption, parseFd, wordOption } from "./values.ts";
 
-/** Host name and clocks. */
-export const HOST_OPTIONS: readonly OptionSpec[] = [
-  { name: "hostname", value: "NAME", help: "Host name inside" },
-  { name: "monotonic", value: "SECONDS", help: "Offset of the monotonic clock inside; makes a time namespace" },
-  { name: "boottime", value: "SECONDS", help: "Offset of the boot-time clock inside; makes a time namespace" },
-];
-
-/** Ids and privileges. */
-export const USERS_GROUP: CommandSpec["groups"][number] = {
-  title: "Users and groups",
-  options: [
-    {
-      name: "map",
-      value: "MODE",
-      help:
-        "Ids inside: root (default; you are 0), self (you stay who you are), auto (you are 0, and all your subordinate ids follow), none",
-    },
-    { name: "map-users", value: "IN:OUT:COUNT", repeat: true, help: "Map these user ids instead" },
-    { name: "map-groups", value: "IN:OUT:COUNT", repeat: true, help: "Map these group ids instead" },
-    { name: "setgroups", value: "MODE", help: "Whether setgroups(2) works inside: allow or deny" },
-    { name: "uid", value: "ID", help: "User of COMMAND, inside" },
-    { name: "gid", value: "ID", help: "Group of COMMAND, inside" },
-    { name: "keep-caps", help: "COMMAND keeps all capabilities, whoever it runs as" },
-    { name: "no-new-privs", help: "COMMAND can never gain privileges" },
-  ],
-};
-
-/** How the command is started. */
-export const COMMAND_OPTIONS: readonly OptionSpec[] = [
-  { name: "chdir", value: "DIR", help: "Working directory" },
-  { name: "env", value: "NAME=VALUE", repeat: true, help: "Set a variable" },
-  { name: "clear-env", help: "Start from an empty environment" },
+/** Namespaces to make. */
+export const UNSHARE_OPTIONS = [
   {
-    name: "keep-fd",
-    value: "N",
-    repeat: true,
-    help: "COMMAND gets your descriptor N, which it would not otherwise",
+    name: "unshare",
+    value: "LIST",
+    help: "Namespaces to make: user, mnt, pid, ipc, uts, net, cgroup, time, or all (default: user,mnt,pid,ipc,uts,net)",
   },
-  { name: "new-session", help: "A session of its own, without a controlling terminal" },
-];
+  { name: "hostname", value: "NAME", help: "Host name inside" },
+  { name: "monotonic", value: "SECONDS", help: "Offset of the monotonic clock; makes a time namespace" },
+  { name: "boottime", value: "SECONDS", help: "Offset of the boot-time clock; makes a time namespace" },
+] as const satisfies readonly OptionSpec[];
 
-function ranges(options: ParsedOptions, name: string): Record<string, unknown> {
-  const values = options.all(name);
-  return values.length ? { [name === "map-users" ? "users" : "groups"]: values.map(parseRange) } : {};
+/** Ids of a new user namespace. */
+export const MAP_OPTIONS = [
+  {
+    name: "map",
+    value: "MODE",
+    help:
+      "Map your ids: root (to 0; default), self (to themselves), auto (to 0, and all your subordinate ids after it), none",
+  },
+  { name: "map-users", value: "IN:OUT:COUNT", repeat: true, help: "Map these user ids instead" },
+  { name: "map-groups", value: "IN:OUT:COUNT", repeat: true, help: "Map these group ids instead" },
+  { name: "setgroups", value: "MODE", help: "Allow or deny setgroups(2) inside" },
+] as const satisfies readonly OptionSpec[];
+
+/** Ids and privileges of the command. */
+export const CREDENTIAL_OPTIONS = [
+  { name: "uid", value: "ID", help: "User id of COMMAND, inside" },
+  { name: "gid", value: "ID", help: "Group id of COMMAND, inside" },
+  { name: "keep-caps", help: "Let COMMAND keep all capabilities, whatever its user" },
+  { name: "no-new-privs", help: "Keep COMMAND from ever gaining privileges" },
+] as const satisfies readonly OptionSpec[];
+
+/** Environment of the command. */
+export const COMMAND_OPTIONS = [
+  {
+    name: "chdir",
+    value: "DIR",
+    help: "Working directory (default: the current one, or / if it does not exist inside)",
+  },
+  { name: "env", value: "NAME=VALUE", repeat: true, help: "Set an environment variable" },
+  { name: "clear-env", help: "Start with an empty environment" },
+  { name: "keep-fd", value: "N", repeat: true, help: "Pass descriptor N on to COMMAND (default: 0 to 2 only)" },
+  { name: "new-session", help: "Run COMMAND in a new session, without a controlling terminal" },
+] as const satisfies readonly OptionSpec[];
+
+type CommandValues = OptionValues<typeof CREDENTIAL_OPTIONS> & OptionValues<typeof COMMAND_OPTIONS>;
+type IsolationValues = CommandValues & OptionValues<typeof UNSHARE_OPTIONS> & OptionValues<typeof MAP_OPTIONS>;
+
+function variables(values: readonly string[]): Record<string, string> {
+  return Object.fromEntries(values.map((value) => {
+    const at = value.indexOf("=");
+    if (at < 1) throw usage(`use --env "${value}": it is not NAME=VALUE`);
+    return [value.slice(0, at), value.slice(at + 1)];
+  }));
 }
 
 /**
- * What the options of these tables ask for.
+ * Options of the library's functions that start a command, from the command line.
  *
- * @param options The command line.
+ * @param options The parsed options.
+ * @param command The command and its arguments.
+ * @returns The request, for `planEnter` or as a part of that for `planRun`.
+ * @throws {PenneError} A usage error.
+ */
+export function commandRequest(options: CommandValues, command: readonly string[]): RunOptions {
+  return {
+    command,
+    env: variables(options.env),
+    clearEnv: options["clear-env"],
+    newSession: options["new-session"],
+    keepFds: options["keep-fd"].map((value) => parseFd("keep-fd", value)).filter((fd) => fd > 2),
+    keepCaps: options["keep-caps"],
+    noNewPrivs: options["no-new-privs"],
+    onWarning: (message) => log().warn(message),
+    ...defined({
+      chdir: options.chdir,
+      uid: numberOption(options, "uid", 0, ID_MAX),
+      gid: numberOption(options, "gid", 0, ID_MAX),
+    }),
+  };
+}
+
+/**
+ * Options of the library's functions that make namespaces and start a command in them, from the command line.
+ *
+ * @param options The parsed options.
+ * @param command The command and its arguments.
  * @returns The request, for `planRun`.
  * @throws {PenneError} A usage error.
  */
-export function insideRequest(options: ParsedOptions): RunOptions {
-  const map: MapRequest = {
-    ...optional("mode", wordOption(options, "map", ["root", "self", "auto", "none"] as const)),
-    ...ranges(options, "map-users"),
-    ...ranges(options, "map-groups"),
-    ...optional("setgroups", wordOption(options, "setgroups", ["allow", "deny"] as const)),
-  };
+export function isolationRequest(options: IsolationValues, command: readonly string[]): RunOptions {
+  const [users, groups] = [options["map-users"], options["map-groups"]];
   return {
-    map,
-    ...optional("hostname", options.get("hostname")),
-    ...commandOptions(options),
-    ...optional("monotonic", numberOption(options, "monotonic", -(2 ** 40), 2 ** 40)),
-    ...optional("boottime", numberOption(options, "boottime", -(2 ** 40), 2 ** 40)),
+    ...commandRequest(options, command),
+    map: defined({
+      mode: wordOption(options, "map", ["root", "self", "auto", "none"]),
+      users: users.length ? users.map(parseRange) : undefined,
+      groups: groups.length ? groups.map(parseRange) : undefined,
+      setgroups: wordOption(options, "setgroups", ["allow", "deny"]),
+    }),
+    ...defined({
+      unshare: namespacesOption(options, "unshare"),
+      hostname: options.hostname,
+      monotonic: numberOption(options, "monotonic", -(2 ** 40), 2 ** 40),
+      boottime: numberOption(options, "boottime", -(2 ** 40), 2 ** 40),
+    }),
   };
 }

@@ -1,199 +1,180 @@
-// Option tables: what a command accepts, taken from one table by the parser and by the help text.
+// Option tables. One table per command yields its parser, the types of its options, its help and its manual page.
 
 import { parseArgs } from "@std/cli/parse-args";
-import { PenneError } from "../../base/errors.ts";
+import { type PenneError, usage } from "../../base/errors.ts";
+import { suggest } from "./suggest.ts";
 
-/** One option of a command. */
+/** One row of a table: an option. */
 export interface OptionSpec {
   /** Long name, without dashes. */
   readonly name: string;
   /** Short name, without a dash. */
   readonly short?: string;
-  /** What its value is, as in `--name VALUE`; an option without one is a switch. */
+  /** Placeholder for its value, as in `--name VALUE`; an option without one is a switch. */
   readonly value?: string;
-  /** Whether it may be given several times. */
-  readonly repeat?: boolean;
-  /** What it does; an option without is internal, and not told of. */
+  /** Whether it may be repeated. */
+  readonly repeat?: true;
+  /** Help text; null hides an internal option. */
   readonly help: string | null;
 }
 
-/** A command as its user sees it. */
+/** A command: its options, and everything that its help and manual page say. */
 export interface CommandSpec {
   /** Name, as in `penne NAME`. */
   readonly name: string;
-  /** What follows the name. */
+  /** The part of the usage line after the name. */
   readonly synopsis: string;
-  /** What it does, in one sentence. */
+  /** Description, in a sentence or two. */
   readonly summary: string;
+  /** Whether options may follow operands; if so, the words after `--` are a command of their own. */
+  readonly mixed?: true;
   /** Options in groups, each under a heading. */
   readonly groups: readonly { readonly title: string; readonly options: readonly OptionSpec[] }[];
-  /** Exit codes and their meaning. */
-  readonly exitCodes: readonly (readonly [string, string])[];
-  /** Examples: a command line and what it is for. */
-  readonly examples: readonly (readonly [string, string])[];
+  /** Exit codes and their meanings. */
+  readonly exitCodes: readonly (readonly [code: string, meaning: string])[];
+  /** Examples: a command line and its purpose. */
+  readonly examples: readonly (readonly [line: string, purpose: string])[];
 }
 
-/** Options that every command has. */
-export const COMMON_OPTIONS: readonly OptionSpec[] = [
-  { name: "help", short: "h", help: "Print this help" },
-  { name: "version", short: "V", help: "Print the version" },
-  { name: "log-level", value: "LEVEL", help: "Least severity to log: debug, info, warning (default), error" },
-  { name: "log-format", value: "FORMAT", help: "How to log: text (default) or json" },
-  { name: "log-file", value: "FILE", help: "Append the log to FILE instead of stderr" },
+/** Options of every command. */
+export const COMMON_OPTIONS = [
+  { name: "help", short: "h", help: "Display this help and exit" },
+  { name: "version", short: "V", help: "Display the version and exit" },
+  {
+    name: "log-level",
+    value: "LEVEL",
+    help: "Log messages of this severity and above: debug, info, warning (default), error",
+  },
+  { name: "log-format", value: "FORMAT", help: "Log as text (default) or json" },
+  { name: "log-file", value: "FILE", help: "Append the log to FILE instead of writing to stderr" },
   {
     name: "log-size",
     value: "BYTES",
-    help: "Drop the older half of FILE when it would become larger (default: 1048576)",
+    help: "Discard the older half of the log file when it would exceed this (default: 1048576)",
   },
-];
+] as const satisfies readonly OptionSpec[];
 
-/** A parsed command line. */
-export interface ParsedOptions {
-  /** Whether a switch was given. */
-  has(name: string): boolean;
-  /** The (last) value of an option, or undefined. */
-  get(name: string): string | undefined;
-  /** All values of an option. */
-  all(name: string): readonly string[];
-  /** What follows the options. */
-  readonly rest: readonly string[];
+/**
+ * The values of a table's options, by name: a boolean for a switch, all values of an option that may be repeated, and
+ * the value or undefined otherwise.
+ */
+export type OptionValues<Table extends readonly OptionSpec[]> = {
+  readonly [Row in Table[number] as Row["name"]]: Row extends { value: string }
+    ? Row extends { repeat: true } ? readonly string[] : string | undefined
+    : boolean;
+};
+
+/** Words of a command line that are not options. */
+export interface Operands {
+  /** Words in order; without `mixed`, those after `--` too. */
+  readonly operands: readonly string[];
+  /** With `mixed`: the words after `--`, or null without one. */
+  readonly tail: readonly string[] | null;
 }
 
-/** All options of a command, the common ones last. */
+/** A parsed command line, typed by the command's table. */
+export type ParsedOptions<Spec extends CommandSpec> =
+  & OptionValues<Spec["groups"][number]["options"]>
+  & OptionValues<typeof COMMON_OPTIONS>
+  & Operands;
+
+/**
+ * All options of a command, the common ones last.
+ *
+ * @param spec The command.
+ * @returns The rows of its table.
+ */
 export function allOptions(spec: CommandSpec): readonly OptionSpec[] {
   return [...spec.groups.flatMap(({ options }) => options), ...COMMON_OPTIONS];
 }
 
-/** Smallest number of single-character changes, swaps counting as one, that make `b` out of `a`. */
-function distance(a: string, b: string): number {
-  const rows: number[][] = [];
-  for (let i = 0; i <= a.length; i++) {
-    const row: number[] = [];
-    for (let j = 0; j <= b.length; j++) {
-      if (i === 0 || j === 0) {
-        row.push(i + j);
-        continue;
-      }
-      const change = rows[i - 1]![j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      let best = Math.min(rows[i - 1]![j]! + 1, row[j - 1]! + 1, change);
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        best = Math.min(best, rows[i - 2]![j - 2]! + 1);
-      }
-      row.push(best);
+/**
+ * Separates options from operands, and rewrites each option to `--name` or `--name=value`.
+ *
+ * `parseArgs` is given nothing else, because it would guess: it reads `--switch true` as a switch with a value, `--name -5`
+ * as two options, and `--no-name=5` as `--name=5`.
+ */
+function separate(
+  spec: CommandSpec,
+  args: readonly string[],
+  refuse: (what: string, hints?: readonly string[]) => PenneError,
+): Operands & { words: string[] } {
+  const table = allOptions(spec);
+  const [words, operands]: [string[], string[]] = [[], []];
+  let i = 0;
+  const nextValue = (shown: string, placeholder: string) => {
+    // `--` more likely ends the options than it is a value; `--name=--` is always a value.
+    if (i >= args.length || args[i] === "--") throw refuse(`use ${shown}: its value ${placeholder} is missing`);
+    return args[i++]!;
+  };
+  while (i < args.length) {
+    const arg = args[i++]!;
+    if (arg === "--") {
+      const after = args.slice(i);
+      return spec.mixed ? { words, operands, tail: after } : { words, operands: after, tail: null };
     }
-    rows.push(row);
+    if (!arg.startsWith("-") || arg === "-") {
+      if (!spec.mixed) return { words, operands: args.slice(i - 1), tail: null };
+      operands.push(arg);
+    } else if (arg.startsWith("--")) {
+      const name = arg.slice(2).replace(/=.*/s, "");
+      const option = table.find((row) => row.name === name);
+      if (!option) {
+        const shown = table.flatMap((row) => row.help === null ? [] : [row.name]);
+        throw refuse(`use --${name}: there is no such option`, suggest(name, shown, "--"));
+      }
+      if (!option.value && arg !== `--${name}`) throw refuse(`use --${name}: the option takes no value`);
+      words.push(option.value && arg === `--${name}` ? `${arg}=${nextValue(arg, option.value)}` : arg);
+    } else {
+      for (let k = 1; k < arg.length; k++) {
+        const option = table.find((row) => row.short === arg[k]);
+        if (!option) throw refuse(`use -${arg[k]}: there is no such option`);
+        if (!option.value) words.push(`--${option.name}`);
+        else {
+          words.push(`--${option.name}=${arg.slice(k + 1) || nextValue(`-${arg[k]}`, option.value)}`);
+          break;
+        }
+      }
+    }
   }
-  return rows[a.length]![b.length]!;
+  return { words, operands, tail: null };
 }
 
 /**
- * The word that was probably meant.
+ * Parses a command line by a command's table.
+ *
+ * Options end at `--`, or at the first operand unless the command mixes them.
  *
  * @example
  * ```ts
- * import { suggest } from "./table.ts";
+ * import { parseOptions } from "./table.ts";
  * import { assertEquals } from "@std/assert";
  *
- * assertEquals(suggest("hostnam", ["hostname", "map"]), "hostname");
- * assertEquals(suggest("zzz", ["hostname", "map"]), undefined);
+ * const groups = [{ title: "", options: [{ name: "pid", value: "PID", help: "" }] }] as const;
+ * const spec = { name: "keep", synopsis: "", summary: "", mixed: true, groups, exitCodes: [], examples: [] } as const;
+ * const { pid, operands, tail } = parseOptions(spec, ["name", "--pid", "7"]);
+ * assertEquals([pid, operands, tail], ["7", ["name"], null]);
  * ```
  *
- * @param word What was typed.
- * @param known What there is.
- * @returns The nearest one, if it is near.
- */
-export function suggest(word: string, known: readonly string[]): string | undefined {
-  const ranked = known.map((name) => ({
-    name,
-    far: name.startsWith(word) && word.length > 1 ? 0.5 : distance(word, name),
-  }));
-  ranked.sort((a, b) => a.far - b.far);
-  const [best] = ranked;
-  return best && best.far <= Math.max(1, Math.floor(word.length / 3)) ? best.name : undefined;
-}
-
-/** A command line that cannot be understood. */
-export function usageError(what: string, command: string, hint?: string): PenneError {
-  return new PenneError(what, {
-    usage: true,
-    hints: [...hint ? [hint] : [], `penne ${command} --help lists the options`],
-  });
-}
-
-/**
- * Brings every option of a command line into the form `--name` or `--name=value`, and finds where options end.
- *
- * A value is whatever follows, whether it is empty or begins with a dash: `--monotonic -5` is not two options.
- */
-function normalise(spec: CommandSpec, args: readonly string[]): { options: string[]; rest: string[] } {
-  const table = allOptions(spec);
-  const seen = new Set<string>();
-  const options: string[] = [];
-  let i = 0;
-  const take = (option: OptionSpec, shown: string, value: string | undefined) => {
-    if (!option.repeat && seen.has(option.name)) {
-      throw usageError(`use ${shown}: the option was given twice`, spec.name);
-    }
-    seen.add(option.name);
-    if (option.value === undefined) {
-      if (value !== undefined) throw usageError(`use ${shown}: the option takes no value`, spec.name);
-      options.push(`--${option.name}`);
-      return;
-    }
-    // `--` is far more likely the end of the options than a value; `--name=--` is always one.
-    if (value === undefined && (i >= args.length || args[i] === "--")) {
-      throw usageError(`use ${shown}: its value ${option.value} is missing`, spec.name);
-    }
-    options.push(`--${option.name}=${value ?? args[i++]}`);
-  };
-  while (i < args.length) {
-    const arg = args[i]!;
-    if (arg === "--") return { options, rest: args.slice(i + 1) };
-    if (!arg.startsWith("-") || arg === "-") break;
-    i++;
-    if (arg.startsWith("--")) {
-      const equals = arg.indexOf("=");
-      const name = equals < 0 ? arg.slice(2) : arg.slice(2, equals);
-      const option = table.find((o) => o.name === name);
-      if (!option) {
-        const near = suggest(name, table.flatMap((o) => o.help === null ? [] : [o.name]));
-        throw usageError(`use --${name}: there is no such option`, spec.name, near && `did you mean --${near}?`);
-      }
-      take(option, `--${name}`, equals < 0 ? undefined : arg.slice(equals + 1));
-      continue;
-    }
-    for (let k = 1; k < arg.length; k++) {
-      const option = table.find((o) => o.short === arg[k]);
-      if (!option) throw usageError(`use -${arg[k]}: there is no such option`, spec.name);
-      const attached = option.value !== undefined && k + 1 < arg.length ? arg.slice(k + 1) : undefined;
-      take(option, `-${arg[k]}`, attached);
-      if (option.value !== undefined) break;
-    }
-  }
-  return { options, rest: args.slice(i) };
-}
-
-/**
- * Takes a command line apart by a command's table.
- *
- * Options end at `--`, or at the first word that is none.
- *
  * @param spec The command.
- * @param args What follows the command's name.
- * @returns What was given.
- * @throws {PenneError} If it does not fit the table.
+ * @param args The words after the command's name.
+ * @returns The values of its options, and the operands.
+ * @throws {PenneError} A usage error if the words do not fit the table.
  */
-export function parseOptions(spec: CommandSpec, args: readonly string[]): ParsedOptions {
+export function parseOptions<const Spec extends CommandSpec>(spec: Spec, args: readonly string[]): ParsedOptions<Spec> {
+  const refuse = (what: string, hints: readonly string[] = []) =>
+    usage(what, [...hints, `penne ${spec.name} --help lists the options`]);
   const table = allOptions(spec);
-  const { options, rest } = normalise(spec, args);
-  const parsed: Record<string, unknown> = options.length === 0 ? {} : parseArgs(options, {
-    boolean: table.filter(({ value }) => value === undefined).map(({ name }) => name),
+  const { words, ...rest } = separate(spec, args, refuse);
+  // Everything is collected, so that an option given twice shows.
+  const parsed = parseArgs(words, {
     string: table.filter(({ value }) => value !== undefined).map(({ name }) => name),
-    collect: table.filter(({ repeat }) => repeat).map(({ name }) => name),
+    collect: table.map(({ name }) => name),
   });
-  const all = (name: string): string[] => {
-    const value = parsed[name];
-    return Array.isArray(value) ? value.map(String) : typeof value === "string" ? [value] : [];
-  };
-  return { has: (name) => parsed[name] === true, get: (name) => all(name).at(-1), all, rest };
+  const values = table.map(({ name, value, repeat }) => {
+    const given = (parsed[name] ?? []) as readonly unknown[];
+    if (given.length > 1 && !repeat) throw refuse(`use --${name}: the option was given twice`);
+    return [name, value === undefined ? given.length > 0 : repeat ? given : given[0]];
+  });
+  return { ...Object.fromEntries(values), ...rest };
 }

@@ -1,0 +1,178 @@
+// Going to the background: a second penne that outlives this one.
+//
+// A Deno process cannot fork: V8 maps its heap MADV_DONTFORK, and when the mappings were made inheritable (MADV_DOFORK)
+// the child crashed at its first garbage collection in 6 of 6 tries with the runtime of Deno 2.4.2. So the program is
+// executed once more, which costs another start of some 20 ms and works with any number of threads.
+//
+// The second process inherits two descriptors: a pipe on which it reports that it is ready, or its exit code, and the
+// stderr of the first one, to log to until then. Its own stdin, stdout and stderr are /dev/null from the start: Deno keeps
+// duplicates of them, and a reader of the caller's pipes would otherwise never see end of file.
+
+import { Agent } from "../../../ffi/agent/agent.ts";
+import { exec } from "../../../ffi/agent/exec.ts";
+import { F, O, S, SIGNAL } from "../../../ffi/core/consts.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { waitChild } from "../../../ffi/sys/process.ts";
+import { open, pipe, read, readBytes, readLink, write } from "../../../ffi/sys/file.ts";
+import { resetSignal } from "../../../ffi/sys/signal.ts";
+import { stat } from "../../../ffi/sys/stat.ts";
+import { call, self } from "../../../ffi/core/task.ts";
+import { attempt, PenneError, usage } from "../../base/errors.ts";
+import { caller, environment } from "../../host/caller.ts";
+import { ignoreChildrenAgain, placeKeptFds } from "../../agents/inherit.ts";
+import { explainError } from "./command.ts";
+import { type BACKGROUND_OPTIONS, reportFds, type ReportValues } from "../options/lifecycle.ts";
+import type { OptionValues } from "../options/table.ts";
+import { logTo } from "../report/log.ts";
+
+/** Hidden option that names the second process's two descriptors. */
+export const LINK_OPTION = "background-link";
+
+/** The words of this process's command line that precede `Deno.args`. */
+function ownCommand(): Uint8Array[] {
+  const words: Uint8Array[] = [];
+  const bytes = readBytes(self, "/proc/self/cmdline");
+  for (let at = 0; at < bytes.length;) {
+    const end = bytes.indexOf(0, at);
+    words.push(bytes.slice(at, end));
+    at = end + 1;
+  }
+  return words.slice(0, words.length - Deno.args.length);
+}
+
+/**
+ * Starts this program once more, in the background, and waits until it is ready.
+ *
+ * The second process keeps this one's stdout and stderr if they are files or in `keepFds`.
+ *
+ * @param command The command word, such as `run`.
+ * @param args The words after it.
+ * @param keepFds Inherited descriptors that the second process needs.
+ * @returns The exit code: 0 if the second process is ready, otherwise its own.
+ * @throws {PenneError} If it cannot be started.
+ */
+export function startInBackground(command: string, args: readonly string[], keepFds: readonly number[]): number {
+  const what = "go to the background";
+  const [reader, writer] = attempt(what, () => pipe());
+  using result = reader;
+  using agent = attempt(what, () => Agent.spawn());
+  {
+    using said = writer;
+    using nothing = open(self, "/dev/null", O.RDWR);
+    const standard = [0, 1, 2].map((number) => new Fd(number));
+    try {
+      placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
+      const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
+      standard.forEach((fd, number) => {
+        const file = number > 0 && (stat(self, fd).mode & S.IFMT) === S.IFREG;
+        if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
+      });
+      call(agent, "setsid");
+      resetSignal(agent, SIGNAL.PIPE);
+      ignoreChildrenAgain(agent);
+      const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
+      const program = readLink(self, "/proc/self/exe");
+      const error = exec(agent, program, argv, environment(), { mask: caller().blocked });
+      if (error) {
+        agent.close();
+        waitChild(agent.pid);
+        throw new PenneError(`${what}: start "${program}" again`, { cause: error });
+      }
+    } finally {
+      for (const fd of standard) fd.release();
+    }
+  }
+  const answer = new Uint8Array(1);
+  if (read(result, answer) === 1) return answer[0]!;
+  const status = waitChild(agent.pid);
+  const how = status.signal === null ? `exited with ${status.code}` : `was killed by signal ${status.signal}`;
+  throw new PenneError(`${what}: the process in the background ${how} before it was ready`);
+}
+
+/** The second process's connection to the first one. */
+export class BackgroundLink {
+  #result: Fd;
+  /** The stderr of the first process. */
+  readonly log: Fd;
+
+  /**
+   * @param value Value of the hidden option.
+   * @throws {PenneError} If {@linkcode startInBackground} did not make it.
+   */
+  constructor(value: string) {
+    const match = /^(\d+),(\d+)$/.exec(value);
+    if (!match) throw usage(`use --${LINK_OPTION}: it is internal`);
+    [this.#result, this.log] = [new Fd(Number(match[1])), new Fd(Number(match[2]))];
+    for (const fd of [this.#result, this.log]) call(self, "fcntl", fd, F.SETFD, F.FD_CLOEXEC);
+  }
+
+  /**
+   * Gives the first process its exit code, with which it ends.
+   *
+   * @param code The exit code; 0 for "ready".
+   * @throws {PenneError} If the first process has ended already.
+   */
+  done(code: number): void {
+    if (this.#result.closed) return;
+    try {
+      attempt("report to the starting process", () => write(this.#result, new Uint8Array([code])));
+    } finally {
+      this.#result.close();
+      this.log.close();
+    }
+  }
+}
+
+/** Work that may have to be done in the background. */
+export interface BackgroundJob {
+  /** The command word, such as `run`. */
+  readonly command: string;
+  /** The words after it. */
+  readonly args: readonly string[];
+  /** Inherited descriptors that it needs, besides those for reports. */
+  readonly keepFds: readonly number[];
+  /** Exit code for an error that has none of its own. */
+  readonly failure: number;
+  /** Refuses what cannot work; the result does the work here, calls `ready` on the way, and returns the exit code. */
+  readonly prepare: () => (ready: () => void) => number;
+}
+
+/**
+ * Does work here or, with `--background`, in a second process.
+ *
+ * @param options The parsed options.
+ * @param job The work.
+ * @returns The exit code.
+ * @throws {PenneError} If it fails in this process, or the second process cannot be started.
+ */
+export function runInBackground(
+  options: ReportValues & OptionValues<typeof BACKGROUND_OPTIONS>,
+  job: BackgroundJob,
+): number | Promise<number> {
+  const value = options[LINK_OPTION];
+  if (value !== undefined) return runBehind(value, job);
+  const { ready, status } = reportFds(options);
+  const work = job.prepare();
+  if (!options.background) return work(() => {});
+  const reports = [ready, status].filter((fd) => fd !== undefined);
+  if (reports.some((fd) => fd <= 2)) {
+    throw usage("use --ready-fd or --status-fd with 0, 1 or 2 in the background: those are /dev/null there");
+  }
+  return startInBackground(job.command, job.args, [...new Set([...job.keepFds, ...reports])]);
+}
+
+/** Does the work in the second process, which logs to the first one until it is ready. */
+async function runBehind(value: string, { prepare, failure }: BackgroundJob): Promise<number> {
+  const link = new BackgroundLink(value);
+  const restoreLog = logTo(link.log);
+  try {
+    return prepare()(() => {
+      restoreLog();
+      link.done(0);
+    });
+  } catch (error) {
+    const code = await explainError(error, failure);
+    link.done(code);
+    return code;
+  }
+}

@@ -1,0 +1,70 @@
+// Runs a command of the user as a child of this process, from its start to the exit code.
+
+import { Agent } from "../../../ffi/agent/agent.ts";
+import { SIGNAL } from "../../../ffi/core/consts.ts";
+import type { SignalPipe } from "../../../ffi/sys/signal.ts";
+import { log } from "../report/log.ts";
+import type { Reactor } from "../../reactor/reactor.ts";
+import type { Child, StartOptions } from "../../run/child.ts";
+import { ExecError } from "../../run/command.ts";
+import { openParent } from "../../run/parent.ts";
+import { FORWARDED, supervise } from "../../run/supervise.ts";
+import { Terminal } from "../../run/terminal.ts";
+import { type END_OPTIONS, openReporter, type ReportValues } from "../options/lifecycle.ts";
+import type { OptionValues } from "../options/table.ts";
+
+/** Exit code when penne fails before the command has run. */
+export const FAILURE = 125;
+
+/** A command to be run. */
+export interface Job {
+  /** The loop. */
+  readonly reactor: Reactor;
+  /** Where signals arrive. */
+  readonly signals: SignalPipe;
+  /** Whether the command gets a session of its own. */
+  readonly newSession: boolean;
+  /** Starts the command. */
+  readonly begin: (scene: StartOptions) => Child;
+  /** Called once the command has started. */
+  readonly started?: () => void;
+}
+
+/**
+ * Runs a command to its end.
+ *
+ * @param options The parsed options.
+ * @param job The command.
+ * @returns The exit code.
+ * @throws {PenneError} If the command cannot be started.
+ */
+export function runInForeground(options: ReportValues & OptionValues<typeof END_OPTIONS>, job: Job): number {
+  const { reactor, signals, newSession, begin, started } = job;
+  using parent = options["die-with-parent"] ? openParent() : null;
+  using terminal = Terminal.open(newSession);
+  const report = openReporter(options);
+  try {
+    using child = begin({
+      terminal,
+      identify: report.wantsStatus,
+      beforeExec: (starting) => {
+        for (const name of FORWARDED) signals.catch(SIGNAL[name]);
+        report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
+      },
+    });
+    started?.();
+    if (Agent.execRefused) {
+      log().warn(
+        `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
+      );
+    }
+    const status = supervise(child, { reactor, signals, terminal, newSession, parent });
+    if (status.lost) log().error("the agent that supervised the command was killed, and the command with it");
+    const code = status.code ?? 128 + status.signal!;
+    report.exit(code, status.signal);
+    return code;
+  } catch (error) {
+    report.exit(error instanceof ExecError ? error.exitCode : FAILURE, null);
+    throw error;
+  }
+}
