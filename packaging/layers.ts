@@ -39,6 +39,7 @@ export const LAYERS: readonly string[] = [
   "mod/watch/proc",
   "mod/watch/state",
   "mod/watch",
+  "mod/cli/common",
   "mod/cli",
   "main.ts",
   "mod/mod.ts",

@@ -13,29 +13,29 @@
 //
 // The date in the footer is SOURCE_DATE_EPOCH, or today.
 
-import { ATTACH_SPEC } from "../mod/cli/attach_spec.ts";
-import { DROP_SPEC } from "../mod/cli/drop_spec.ts";
-import { ENTER_SPEC } from "../mod/cli/enter_spec.ts";
-import { INSPECT_SPEC } from "../mod/cli/inspect_spec.ts";
-import { KEEP_SPEC } from "../mod/cli/keep_spec.ts";
-import { NSEXEC_SPEC } from "../mod/cli/nsexec_spec.ts";
-import { RUN_SPEC } from "../mod/cli/run_spec.ts";
-import { WAIT_SPEC } from "../mod/cli/wait_spec.ts";
-import { WATCH_SPEC } from "../mod/cli/watch_spec.ts";
+import { SPEC as ATTACH } from "../mod/cli/attach.ts";
+import { SPEC as DROP } from "../mod/cli/drop.ts";
+import { SPEC as ENTER } from "../mod/cli/enter.ts";
+import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
+import { SPEC as KEEP } from "../mod/cli/keep.ts";
+import { SPEC as NSEXEC } from "../mod/cli/nsexec.ts";
+import { SPEC as RUN } from "../mod/cli/run.ts";
+import { SPEC as WAIT } from "../mod/cli/wait.ts";
+import { SPEC as WATCH } from "../mod/cli/watch.ts";
 import { VERSION } from "../mod/base/version.ts";
 import { type CommandSpec, COMMON_OPTIONS, type OptionSpec } from "../mod/cli/options/table.ts";
 
 /** The commands that have a page; penne(1) has no table of its own. */
 export const SPECS: readonly CommandSpec[] = [
-  RUN_SPEC,
-  ENTER_SPEC,
-  ATTACH_SPEC,
-  WAIT_SPEC,
-  WATCH_SPEC,
-  KEEP_SPEC,
-  INSPECT_SPEC,
-  DROP_SPEC,
-  NSEXEC_SPEC,
+  RUN,
+  ENTER,
+  ATTACH,
+  WAIT,
+  WATCH,
+  KEEP,
+  INSPECT,
+  DROP,
+  NSEXEC,
 ];
 
 /** What stands in the frame of a page. */

@@ -2,21 +2,12 @@
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/base/errors.ts";
-import { SPEC as ATTACH } from "../../mod/cli/attach.ts";
-import { SPEC as DROP } from "../../mod/cli/drop.ts";
-import { SPEC as ENTER } from "../../mod/cli/enter.ts";
-import { SPEC as INSPECT } from "../../mod/cli/inspect.ts";
-import { SPEC as KEEP } from "../../mod/cli/keep.ts";
-import { SPEC as NSEXEC } from "../../mod/cli/nsexec.ts";
 import { commandHelp } from "../../mod/cli/options/help.ts";
 import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/options/table.ts";
 import { wordOption } from "../../mod/cli/options/values.ts";
 import { SPEC as RUN } from "../../mod/cli/run.ts";
 import { SUMMARIES } from "../../mod/cli/top_level.ts";
-import { SPEC as WAIT } from "../../mod/cli/wait.ts";
-import { SPEC as WATCH } from "../../mod/cli/watch.ts";
-
-const COMMANDS: readonly CommandSpec[] = [RUN, ENTER, ATTACH, WATCH, WAIT, KEEP, INSPECT, DROP, NSEXEC];
+import { SPECS } from "../../packaging/man.ts";
 
 const SPEC = {
   name: "test",
@@ -127,7 +118,7 @@ Deno.test("a misspelt option does not compile", () => {
   assertEquals(run["target-env"], undefined);
 });
 
-for (const spec of COMMANDS) {
+for (const spec of SPECS) {
   Deno.test(`the help of ${spec.name} lists every option and exit code, within the width, and names its page`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {
@@ -147,5 +138,5 @@ for (const spec of COMMANDS) {
 }
 
 Deno.test("the program's help has a line for each command", () => {
-  assertEquals(Object.keys(SUMMARIES).toSorted(), COMMANDS.map(({ name }) => name).toSorted());
+  assertEquals(Object.keys(SUMMARIES).toSorted(), SPECS.map(({ name }) => name).toSorted());
 });
