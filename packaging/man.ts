@@ -165,7 +165,7 @@ function body(lines: readonly string[]): string[] {
 }
 
 function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return text.startsWith("penne ") ? text : text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** A text of a table as a sentence. */
