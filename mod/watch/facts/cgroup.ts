@@ -1,19 +1,19 @@
-// Control groups of processes, and the containers that their names tell of.
+// Control groups of processes, and the containers that their paths name.
 
 import { SysError } from "../../../ffi/core/errno.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { self } from "../../../ffi/core/task.ts";
 
-/** Where a process is. */
+/** The control group of a process. */
 export interface Cgroup {
   /** Path in the unified hierarchy (v2). */
   readonly path: string;
-  /** Id of the container, or its name where it has no other; null if it is in none that is known of. */
+  /** Id of the container, or its name if it has no id; null if the path names none. */
   readonly container: string | null;
 }
 
-/** Names of control groups as container engines make them: what stands in parentheses is the container's id or name. */
+/** Paths of control groups by container engine; the group captures the id or name of the container. */
 const CONTAINERS: readonly RegExp[] = [
   /(?:^|\/)(?:docker|cri-containerd|crio|libpod|nerdctl)-([0-9a-f]{64})\.scope(?:\/|$)/,
   /:(?:cri-containerd|crio):([0-9a-f]{64})(?:\/|$)/,
@@ -24,7 +24,7 @@ const CONTAINERS: readonly RegExp[] = [
 ];
 
 /**
- * The container that the path of a control group tells of.
+ * Finds the container that the path of a control group names.
  *
  * @example
  * ```ts
@@ -34,12 +34,12 @@ const CONTAINERS: readonly RegExp[] = [
  * const id = "0123456789abcdef".repeat(4);
  * assertEquals(containerOf(`/system.slice/docker-${id}.scope/init`), id);
  * assertEquals(containerOf("/machine.slice/machine-web.scope"), "web");
- * assertEquals(containerOf(`/system.slice/crio-conmon-${id}.scope`), null); // it looks after one
+ * assertEquals(containerOf(`/system.slice/crio-conmon-${id}.scope`), null); // the monitor of a container
  * assertEquals(containerOf("/user.slice"), null);
  * ```
  *
  * @param path The path.
- * @returns Its id, or its name where it has no other; null if there is none.
+ * @returns The container's id, or its name if it has no id; null if the path names none.
  */
 export function containerOf(path: string): string | null {
   for (const pattern of CONTAINERS) {
@@ -50,7 +50,7 @@ export function containerOf(path: string): string | null {
 }
 
 /**
- * Takes the text of /proc/PID/cgroup apart, cgroups(7).
+ * Parses /proc/PID/cgroup, cgroups(7).
  *
  * @example
  * ```ts
@@ -62,7 +62,7 @@ export function containerOf(path: string): string | null {
  * ```
  *
  * @param text The text.
- * @returns Where the process is; older hierarchies (v1) count only for the container.
+ * @returns The control group; older hierarchies (v1) are only searched for a container.
  */
 export function parseCgroup(text: string): Cgroup {
   let [path, container]: [string, string | null] = ["/", null];
@@ -76,41 +76,38 @@ export function parseCgroup(text: string): Cgroup {
   return { path, container };
 }
 
-/** Ids of control groups by their paths. */
+/** Looks up ids of control groups. */
 export class CgroupIds {
   #mount: string | null | undefined;
-  #ids = new Map<string, bigint | null>();
+  #ids = new Map<string, bigint>();
 
-  /** Where the unified hierarchy is mounted. */
+  /** Finds the mount point of the unified hierarchy. */
   #mountPoint(): string | null {
     if (this.#mount === undefined) {
-      const line = readText(self, "/proc/self/mountinfo").split("\n").find((one) => one.includes(" - cgroup2 "));
+      const line = readText(self, "/proc/self/mountinfo").split("\n").find((mount) => mount.includes(" - cgroup2 "));
       this.#mount = line?.split(" ")[4] ?? null;
     }
     return this.#mount;
   }
 
   /**
-   * The id of a control group, which is its directory's inode number.
+   * Looks up the id of a control group, which is the inode number of its directory.
    *
-   * @param path The path, as /proc/PID/cgroup has it or that of the directory.
-   * @returns The id; null if it is not there.
+   * @param path The path as in /proc/PID/cgroup, or the path of the directory.
+   * @returns The id; null if there is no such control group.
    */
   of(path: string): bigint | null {
     const known = this.#ids.get(path);
-    if (known !== undefined) return known;
     const mount = this.#mountPoint();
-    let id: bigint | null = null;
-    if (mount !== null) {
-      const directory = path === mount || path.startsWith(`${mount}/`) ? path : `${mount}${path}`;
-      try {
-        id = stat(self, directory).ino;
-      } catch (error) {
-        if (!(error instanceof SysError)) throw error;
-      }
-    }
+    if (known !== undefined || mount === null) return known ?? null;
     if (this.#ids.size > 4096) this.#ids.clear();
-    if (id !== null) this.#ids.set(path, id);
-    return id;
+    try {
+      const id = stat(self, path === mount || path.startsWith(`${mount}/`) ? path : `${mount}${path}`).ino;
+      this.#ids.set(path, id);
+      return id;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      return null;
+    }
   }
 }

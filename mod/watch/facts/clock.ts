@@ -1,22 +1,22 @@
-// The kernel's clocks, and how their times are written.
+// The kernel's clocks, and the text form of their times.
 
 import { CLOCK } from "../../../ffi/core/consts.ts";
 import { readClock } from "../../../ffi/sys/clock.ts";
 
 const SECOND = 1_000_000_000n;
 
-/** Nanoseconds of CLOCK_MONOTONIC, as the kernel stamps events with. */
+/** Returns nanoseconds of CLOCK_MONOTONIC, which the kernel stamps events with. */
 export function monotonic(): bigint {
   return readClock(CLOCK.MONOTONIC);
 }
 
-/** Nanoseconds by which CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC: the time that was spent suspended. */
+/** Returns the nanoseconds that the machine was suspended: CLOCK_BOOTTIME minus CLOCK_MONOTONIC. */
 export function suspended(): bigint {
   return readClock(CLOCK.BOOTTIME) - readClock(CLOCK.MONOTONIC);
 }
 
 /**
- * Writes times of CLOCK_MONOTONIC as those of the wall, RFC 3339 with nanoseconds, in UTC.
+ * Converts times of CLOCK_MONOTONIC to wall-clock time, RFC 3339 with nanoseconds, in UTC.
  *
  * @example
  * ```ts
@@ -32,7 +32,7 @@ export class WallClock {
   #second = -1n;
   #prefix = "";
 
-  /** @param offset Nanoseconds by which the wall's clock is ahead; by default as it is now. */
+  /** @param offset Nanoseconds by which the wall clock is ahead; measured by default. */
   constructor(offset: bigint = WallClock.#measure()) {
     this.#offset = offset;
   }
@@ -43,19 +43,19 @@ export class WallClock {
     return wall - (before + monotonic()) / 2n;
   }
 
-  /** Looks at the clocks again: the wall's may have been set. */
+  /** Measures the offset again, in case the wall clock was set. */
   adjust(): void {
     const now = WallClock.#measure();
     const difference = now - this.#offset;
-    // Less is the measurement's own error, and times must not go back because of it.
+    // A smaller difference is measurement error, which must not make times go back.
     if (difference > 100_000n || difference < -100_000n) this.#offset = now;
   }
 
   /**
-   * Writes a time.
+   * Converts a time.
    *
    * @param mono Nanoseconds of CLOCK_MONOTONIC.
-   * @returns Such as `2023-11-14T22:13:20.000000005Z`.
+   * @returns Text such as `2023-11-14T22:13:20.000000005Z`.
    */
   text(mono: bigint): string {
     const wall = mono + this.#offset;

@@ -1,39 +1,90 @@
-// Records as text: one fact a line, after the proposal for the process connector of 2016; or JSON, one object a line.
+// Events as text, one fact a line in the form that was proposed for the process connector in 2016; or as JSON lines.
 
 import { errnoName } from "../../../ffi/core/errno.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
 import type { WallClock } from "../facts/clock.ts";
-import type { CapabilitiesEvent, TaskEventBase, WatchEvent } from "../facts/watch_event.ts";
+import type {
+  CapabilitiesEvent,
+  NamespaceEventBase,
+  SourcedEventBase,
+  TaskEventBase,
+  WatchEvent,
+} from "../facts/watch_event.ts";
 
-/** A JSON string without what a terminal obeys, or a reader takes for the end of a line. */
-function quote(value: string): string {
-  const escape = (char: string) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+function escape(char: string): string {
+  return `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
+/** Converts a value to JSON, without characters that control a terminal or that a reader could take for a line end. */
+function json(value: unknown): string {
   return JSON.stringify(value).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, escape);
 }
 
-/** Values that would not be one word are written as JSON strings. */
+/** Quotes a value, as JSON, unless it is a single word. */
 function word(value: string): string {
-  return /^[^\s"=\\\p{C}]+$/u.test(value) ? value : quote(value);
+  return /^[^\s"=\\\p{C}]+$/u.test(value) ? value : json(value);
 }
 
-function threadOf({ pid, tid }: TaskEventBase): string {
+function threadText({ pid, tid }: TaskEventBase): string {
   return tid === pid ? `pid=${pid}` : `pid=${pid} tid=${tid}`;
+}
+
+function namespaceText({ type, inum, id }: NamespaceEventBase): string {
+  return `type=${type} inum=${inum}${id === null ? "" : ` id=${id}`}`;
 }
 
 function capabilitiesText({ backend, sights, refused, denied }: CapabilitiesEvent): string {
   const { ns, ...others } = sights;
-  const kinds = new Set(Object.values(ns));
-  const parts = Object.entries(others).map(([name, sight]) => `${name}=${sight}`);
-  if (kinds.size === 1) parts.push(`ns=${[...kinds][0]}`);
+  const fidelities = new Set(Object.values(ns));
+  const parts = Object.entries(others).map(([name, fidelity]) => `${name}=${fidelity}`);
+  if (fidelities.size === 1) parts.push(`ns=${[...fidelities][0]}`);
   else for (const type of NAMESPACE_TYPES) parts.push(`${type}=${ns[type]}`);
   parts.push(`denied=${denied}`);
   for (const refusal of refused) parts.push(`refused=${refusal.backend}(${refusal.errno ?? "unavailable"})`);
   return `capabilities: backend=${backend} ${parts.join(" ")}`;
 }
 
+/** Converts an event to text, but for `exact` and the line end. */
+function lineOf(event: WatchEvent): string {
+  switch (event.event) {
+    case "fork":
+      return `fork: ppid=${event.ppid} ${threadText(event)}`;
+    case "exec":
+      return `exec: ${threadText(event)}`;
+    case "exit":
+      return `exit: ${event.last ? `pid=${event.pid}` : threadText(event)}`;
+    case "ns": {
+      const { type, reason, old, new: to, errno } = event;
+      let line = `ns: ${threadText(event)} type=${type} reason=${reason}`;
+      if (old) line += ` old_inum=${old.inum}`;
+      if (to) line += ` inum=${to.inum}`;
+      if (errno) line += ` errno=${errnoName(errno)}`;
+      return line;
+    }
+    case "birth":
+      return `birth: ${namespaceText(event)} ${threadText(event)}`;
+    case "death":
+      return `death: ${namespaceText(event)} cause=${event.cause}`;
+    case "name": {
+      const { path, type, inum, state } = event;
+      return `name: path=${word(path)} type=${type}${inum === null ? "" : ` inum=${inum}`} state=${state}`;
+    }
+    case "lost":
+      return `lost: count=${event.count} source=${event.source}`;
+    case "resync":
+      return `resync: tasks=${event.tasks} differences=${event.differences}`;
+    case "capabilities":
+      return capabilitiesText(event);
+    case "summary": {
+      const alive = event.alive.map((namespace) => `\nalive: ${namespaceText(namespace)} pid=${namespace.pid}`);
+      return `summary: born=${event.born} alive=${alive.length}${alive.join("")}`;
+    }
+  }
+}
+
 /**
- * Writes a record as text.
+ * Converts an event to text.
  *
  * @example
  * ```ts
@@ -58,77 +109,38 @@ function capabilitiesText({ backend, sights, refused, denied }: CapabilitiesEven
  * );
  * ```
  *
- * @param event The record.
- * @returns The line; a summary is several.
+ * @param event The event.
+ * @returns Its line; several for a summary.
  */
 export function formatText(event: WatchEvent): string {
-  switch (event.event) {
-    case "fork": {
-      const { pid, tid, ppid } = event;
-      const line = tid === pid ? `fork: ppid=${ppid} pid=${pid}` : `fork: ppid=${ppid} pid=${pid} tid=${tid}`;
-      return event.exact ? `${line}\n` : `${line} exact=false\n`;
-    }
-    case "exec":
-    case "exit": {
-      const line = event.event === "exit" && event.last
-        ? `exit: pid=${event.pid}`
-        : `${event.event}: ${threadOf(event)}`;
-      return event.exact ? `${line}\n` : `${line} exact=false\n`;
-    }
-    case "ns": {
-      const { type, reason, old, new: to, errno } = event;
-      let line = `ns: ${threadOf(event)} type=${type} reason=${reason}`;
-      if (old) line += ` old_inum=${old.inum}`;
-      if (to) line += ` inum=${to.inum}`;
-      if (errno) line += ` errno=${errnoName(errno)}`;
-      return event.exact ? `${line}\n` : `${line} exact=false\n`;
-    }
-    case "birth": {
-      const { type, inum, id, exact } = event;
-      const line = `birth: type=${type} inum=${inum}${id === null ? "" : ` id=${id}`} ${threadOf(event)}`;
-      return exact ? `${line}\n` : `${line} exact=false\n`;
-    }
-    case "death": {
-      const { type, inum, id, cause, exact } = event;
-      const line = `death: type=${type} inum=${inum}${id === null ? "" : ` id=${id}`} cause=${cause}`;
-      return exact ? `${line}\n` : `${line} exact=false\n`;
-    }
-    case "name": {
-      const { path, type, inum, state, exact } = event;
-      const line = `name: path=${word(path)} type=${type}${inum === null ? "" : ` inum=${inum}`} state=${state}`;
-      return exact ? `${line}\n` : `${line} exact=false\n`;
-    }
-    case "lost":
-      return `lost: count=${event.count} source=${event.source}\n`;
-    case "resync":
-      return `resync: tasks=${event.tasks} differences=${event.differences}\n`;
-    case "capabilities":
-      return `${capabilitiesText(event)}\n`;
-    case "summary": {
-      const { born, alive } = event;
-      return `summary: born=${born} alive=${alive.length}\n` +
-        alive.map(({ type, inum, id, pid }) =>
-          `alive: type=${type} inum=${inum}${id === null ? "" : ` id=${id}`} pid=${pid}\n`
-        ).join("");
-    }
-  }
+  return `${lineOf(event)}${"exact" in event && !event.exact ? " exact=false" : ""}\n`;
 }
 
-function identity(id: NamespaceId | null): string {
-  return id ? `{"inum":${id.inum},"id":${id.id === null ? "null" : `"${id.id}"`}}` : "null";
+function idJson(id: string | null): string {
+  return id === null ? "null" : `"${id}"`;
 }
 
-function string(text: string | null): string {
-  return text === null ? "null" : quote(text);
+function identityJson(id: NamespaceId | null): string {
+  return id ? `{"inum":${id.inum},"id":${idJson(id.id)}}` : "null";
 }
 
-function task(event: TaskEventBase): string {
-  return `"pid":${event.pid},"tid":${event.tid},"comm":${string(event.comm)},"uid":${event.uid},` +
-    `"cgroup":${string(event.cgroup)},"container":${string(event.container)}`;
+function namespaceJson(
+  { type, inum, id }: Omit<NamespaceEventBase, "inum"> & { readonly inum: number | null },
+): string {
+  return `"type":"${type}","inum":${inum},"id":${idJson(id)}`;
+}
+
+function taskJson(event: TaskEventBase): string {
+  return `"pid":${event.pid},"tid":${event.tid},"comm":${json(event.comm)},"uid":${event.uid},` +
+    `"cgroup":${json(event.cgroup)},"container":${json(event.container)}`;
+}
+
+function endJson({ exact, source }: SourcedEventBase): string {
+  return `"exact":${exact},"source":"${source}"}\n`;
 }
 
 /**
- * Writes a record as JSON; ids of namespaces are strings.
+ * Converts an event to JSON; ids of namespaces are strings.
  *
  * @example
  * ```ts
@@ -143,43 +155,34 @@ function task(event: TaskEventBase): string {
  * );
  * ```
  *
- * @param event The record.
- * @param clock Writes its time.
- * @returns The line.
+ * @param event The event.
+ * @param clock Converts its time.
+ * @returns Its line.
  */
 export function formatJson(event: WatchEvent, clock: WallClock): string {
   const head = `{"time":"${clock.text(event.mono)}","mono_ns":${event.mono},"event":"${event.event}",`;
+  // Frequent events are written out, which is much faster.
   switch (event.event) {
     case "fork":
-      return `${head}${task(event)},"ppid":${event.ppid},"ptid":${event.ptid},${end(event)}`;
+      return `${head}${taskJson(event)},"ppid":${event.ppid},"ptid":${event.ptid},${endJson(event)}`;
     case "exec":
-      return `${head}${task(event)},${end(event)}`;
+      return `${head}${taskJson(event)},${endJson(event)}`;
     case "exit":
-      return `${head}${task(event)},"last":${event.last},"status":${event.status},${end(event)}`;
+      return `${head}${taskJson(event)},"last":${event.last},"status":${event.status},${endJson(event)}`;
     case "ns": {
       const { type, reason, errno } = event;
-      return `${head}${task(event)},"type":"${type}","reason":"${reason}","old":${identity(event.old)},` +
-        `"new":${identity(event.new)},"errno":${errno === 0 ? "null" : `"${errnoName(errno)}"`},${end(event)}`;
+      return `${head}${taskJson(event)},"type":"${type}","reason":"${reason}","old":${identityJson(event.old)},` +
+        `"new":${identityJson(event.new)},"errno":${errno === 0 ? "null" : `"${errnoName(errno)}"`},${endJson(event)}`;
     }
     case "birth":
-      return `${head}${task(event)},"type":"${event.type}","inum":${event.inum},"id":${
-        event.id === null ? "null" : `"${event.id}"`
-      },${end(event)}`;
+      return `${head}${taskJson(event)},${namespaceJson(event)},${endJson(event)}`;
     case "death":
-      return `${head}"type":"${event.type}","inum":${event.inum},"id":${
-        event.id === null ? "null" : `"${event.id}"`
-      },"cause":"${event.cause}",${end(event)}`;
+      return `${head}${namespaceJson(event)},"cause":"${event.cause}",${endJson(event)}`;
     case "name":
-      return `${head}"path":${string(event.path)},"type":"${event.type}","inum":${event.inum},"id":${
-        event.id === null ? "null" : `"${event.id}"`
-      },"state":"${event.state}",${end(event)}`;
+      return `${head}"path":${json(event.path)},${namespaceJson(event)},"state":"${event.state}",${endJson(event)}`;
     default: {
       const { event: _event, mono: _mono, ...rest } = event;
-      return `${head}${JSON.stringify(rest).slice(1)}\n`;
+      return `${head}${json(rest).slice(1)}\n`;
     }
   }
-}
-
-function end({ exact, source }: { readonly exact: boolean; readonly source: string }): string {
-  return `"exact":${exact},"source":"${source}"}\n`;
 }

@@ -1,8 +1,8 @@
-// Records as lines on a descriptor whose reader may be slow, or go away.
+// Writes events as lines to a descriptor whose reader may be slow, or go away.
 //
-// Nothing may block: the kernel's side is waiting to be read. A pipe or a terminal is opened anew, which makes a file
-// description of our own that can be non-blocking without changing everybody else's; where that is refused, at most so
-// much is written at once as a pipe that can be written to has room for.
+// Writing never blocks, since the back end must be read in time. A pipe or terminal is opened again through /proc, which
+// gives a new open file description: it can be made non-blocking without affecting other users of the descriptor. Where
+// that is refused, each write is at most as long as the room that a writable pipe is known to have.
 
 import { O, POLL, S } from "../../../ffi/core/consts.ts";
 import { MSG } from "../../../ffi/net/constants.ts";
@@ -18,41 +18,43 @@ import { self } from "../../../ffi/core/task.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
 import type { EventSink, WatchEvent } from "../facts/watch_event.ts";
 
-/** Bytes that a pipe which can be written to takes for sure (PIPE_BUF). */
+/** Bytes that a writable pipe is sure to take (PIPE_BUF). */
 const SURE = 4096;
-/** Bytes that wait for the reader at most, but for one turn's. */
+/** Bytes that may wait for the reader, not counting those of the current turn. */
 const LIMIT = 4 << 20;
+/** Bytes of a block of text. */
 const SIZE = 1 << 20;
 
-/** How a descriptor is written to. */
+/** How to write: with write(2), with write(2) after poll(2), or with send(2). */
 type Manner = "plain" | "careful" | "socket";
 
-/** Writes lines. */
+/** Writes events as lines. */
 export class LineSink implements EventSink, Disposable {
   #fd: Fd;
-  #owned: Fd | null;
+  #owned: Fd | null = null;
   #manner: Manner;
   #format: (event: WatchEvent) => string;
   #onRoom: () => void;
   #onGone: () => void;
   #encoder = new TextEncoder();
   #text = "";
-  /** What has been encoded and not yet written: whole blocks, of which the first has been written up to `#at`. */
+  /** Encoded text that waits to be written; of the first block, what is behind `#at`. */
   #blocks: { block: Block; length: number }[] = [];
   #spare: Block[] = [];
   #at = 0;
+  /** Bytes in blocks that wait to be written. */
   #waiting = 0;
-  #watched: Registration | null = null;
+  #registration: Registration | null = null;
   #armed = false;
   #gone = false;
 
   /**
-   * @param reactor The loop, which tells when there is room again, and when the reader has gone.
-   * @param fd Where to; it stays the caller's.
-   * @param format Makes a line of a record.
+   * @param reactor The loop.
+   * @param fd The descriptor, which the caller continues to own.
+   * @param format Converts an event to a line.
    * @param onRoom Called when there is room again.
-   * @param onGone Called when the reader has gone.
-   * @throws {SysError} If it cannot be written to.
+   * @param onGone Called when the reader has closed its end.
+   * @throws {SysError} If the descriptor cannot be examined.
    */
   constructor(
     reactor: Reactor,
@@ -62,7 +64,6 @@ export class LineSink implements EventSink, Disposable {
     this.#format = format;
     this.#onRoom = onRoom;
     this.#onGone = onGone;
-    this.#owned = null;
     const kind = stat(self, fd).mode & S.IFMT;
     this.#manner = kind === S.IFSOCK ? "socket" : "plain";
     if (kind !== S.IFREG && kind !== S.IFSOCK) {
@@ -76,16 +77,16 @@ export class LineSink implements EventSink, Disposable {
     this.#fd = this.#owned ?? fd;
     if (kind === S.IFREG) return;
     try {
-      // Errors are told of in any case.
-      this.#watched = reactor.watch(this.#fd, 0, (events) => this.#ready(events));
+      // ERR and HUP are always reported.
+      this.#registration = reactor.watch(this.#fd, 0, (events) => this.#ready(events));
     } catch (error) {
-      if (!(error instanceof SysError)) throw error; // such as /dev/null, which never blocks
+      if (!(error instanceof SysError)) throw error; // epoll(7) refuses devices such as /dev/null, which never block
       this.#manner = "plain";
     }
   }
 
   #ready(events: number): void {
-    // Of a pipe ERR, of a socket or terminal HUP.
+    // A pipe reports ERR, a socket or terminal HUP.
     if (events & (EPOLL.ERR | EPOLL.HUP)) this.#end();
     else this.#onRoom();
   }
@@ -93,25 +94,24 @@ export class LineSink implements EventSink, Disposable {
   #end(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#watched?.remove();
-    this.#watched = null;
+    this.#registration?.remove();
+    this.#registration = null;
     this.#onGone();
   }
 
   put(event: WatchEvent): void {
     if (this.#gone) return;
     this.#text += this.#format(event);
-    // Much may be told in one turn: the reader is slow only if it does not take that while it is told.
+    // A turn may emit a lot. The reader is slow only if it does not take that meanwhile.
     if (this.#text.length > SIZE / 8) this.flush();
   }
 
-  /** Moves the text to memory that can be written from; several records at once, which is much faster. */
+  /** Encodes the text into blocks; many lines at once, which is much faster. */
   #encode(): void {
     let text = this.#text;
     this.#text = "";
     while (text.length > 0) {
       let last = this.#blocks.at(-1);
-      // What is written from must not be written to.
       if (!last || last.length > SIZE - 4096) {
         this.#blocks.push(last = { block: this.#spare.pop() ?? new Block(SIZE), length: 0 });
       }
@@ -142,7 +142,7 @@ export class LineSink implements EventSink, Disposable {
         if (this.#spare.length < 2) this.#spare.push(first.block);
         continue;
       }
-      const n = this.#some(first.block.at + this.#at, left);
+      const n = this.#writeSome(first.block.at + this.#at, left);
       if (n === -E.EINTR) continue;
       if (n === -E.EAGAIN) break;
       if (n === -E.EPIPE || n === -E.ECONNRESET) return this.#end();
@@ -153,7 +153,7 @@ export class LineSink implements EventSink, Disposable {
     this.#arm(this.#blocks.length > 0);
   }
 
-  #some(at: number, length: number): number {
+  #writeSome(at: number, length: number): number {
     switch (this.#manner) {
       case "socket":
         return sendAt(this.#fd.number, at, length, MSG.DONTWAIT | MSG.NOSIGNAL);
@@ -168,13 +168,13 @@ export class LineSink implements EventSink, Disposable {
   #arm(wanted: boolean): void {
     if (wanted === this.#armed) return;
     this.#armed = wanted;
-    this.#watched?.change(wanted ? EPOLL.OUT : 0);
+    this.#registration?.change(wanted ? EPOLL.OUT : 0);
   }
 
   /**
-   * Writes what is left, waiting for the reader.
+   * Writes the remaining lines, and waits for the reader.
    *
-   * @param milliseconds How long at most.
+   * @param milliseconds Time limit.
    */
   finish(milliseconds: number): void {
     const end = performance.now() + milliseconds;
@@ -187,10 +187,10 @@ export class LineSink implements EventSink, Disposable {
     }
   }
 
-  /** Waits for the reader no longer; the descriptor itself stays open. */
+  /** Stops waiting for the reader; the caller's descriptor stays open. */
   [Symbol.dispose](): void {
-    this.#watched?.remove();
-    this.#watched = null;
+    this.#registration?.remove();
+    this.#registration = null;
     this.#owned?.close();
   }
 }

@@ -1,10 +1,10 @@
-// The back end of the kernel's process connector: forks, execs and exits as they happen, namespaces read from /proc.
+// The back end over the kernel's process connector: forks, execs and exits as they happen, namespaces read from /proc.
 //
-// Theory of operation. The connector is a multicast group of netlink that one asks the kernel to speak to. Outside the
-// initial user and pid namespaces the request is ignored without an answer, so there must be an answer before anything
-// is believed. Messages are numbered by processor: a gap is a loss. unshare(2) and setns(2) tell nobody; a task's
-// namespaces are read whenever something is heard of it, those of a parent before the child's, so that a change gets its
-// place before the fork; and all of them now and then.
+// Theory of operation. The connector is a netlink multicast group to which the kernel sends messages once a listener has
+// asked. Outside the initial user and pid namespaces it ignores the request without an answer, so nothing is believed
+// before an answer has come. Messages are numbered per processor: a gap is a loss. unshare(2) and setns(2) send none. So a
+// task's namespaces are read with each of its messages, those of a parent before its child's, which puts a change before
+// the fork; and those of all tasks from time to time.
 
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
@@ -28,17 +28,17 @@ import {
 import { type Backend, capabilitiesOf, type Fact, type Task } from "../facts/contract.ts";
 import { type Entry, type ProcOptions, ProcTable } from "./table.ts";
 
-/** Bytes of messages that may wait: some 40,000. */
+/** Bytes of messages that can be pending: some 40,000 messages. */
 const BUFFER = 32 << 20;
-/** Milliseconds for the kernel to answer. */
+/** Milliseconds to wait for the kernel's answer. */
 const PATIENCE = 200;
-/** Messages taken at once. */
+/** Messages received in one reading. */
 const BATCH = 2048;
-/** Tasks whose namespaces are read again at once. */
+/** Tasks rescanned in one reading. */
 const RESCANNED = 500;
-/** Milliseconds between two such times, unless told otherwise. */
+/** Default time between two rescans of all tasks, in milliseconds. */
 const INTERVAL = 1000;
-/** Nanoseconds by which a task's start may differ from the message of its fork. */
+/** Nanoseconds by which a task's start may differ from its fork message. */
 const TOLERANCE = 50_000_000n;
 
 /** Watches by the process connector. */
@@ -51,39 +51,43 @@ export class ProcBackend implements Backend {
   #gaps = new Gaps();
   #inbox = new Block(8192);
   #lost = 0;
-  /** Losses told of that no gap has shown yet. */
+  /** Losses that were counted before a gap has shown them. */
   #owed = 0;
+  /** When the last rescan of all tasks began, in milliseconds of `performance.now()`. */
   #scanned = performance.now();
+  /** Tasks that the current rescan has still to read. */
   #rest: Iterator<Entry> | null = null;
+  /** Nanoseconds that the machine was suspended. */
+  #suspended = suspended();
   #port: number;
 
   /**
    * @param options How to read /proc.
-   * @throws {PenneError} If there is no such connector here.
+   * @throws {PenneError} If the connector cannot be used.
    */
   constructor({ interval = INTERVAL, cgroups = false }: ProcOptions) {
     this.period = interval;
     this.#table = new ProcTable(cgroups);
     const what = "watch by the process connector";
-    const none = () => ["it needs CONFIG_PROC_EVENTS"];
+    const missing = () => ["it needs CONFIG_PROC_EVENTS"];
     this.fd = attempt(
       what,
       () => self.open("socket", AF.NETLINK, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, NETLINK.CONNECTOR),
-      none,
+      missing,
     );
     try {
       const size = new Uint8Array(new Uint32Array([BUFFER]).buffer);
       if (self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUFFORCE, size, 4) < 0) {
         self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUF, size, 4);
       }
-      this.#port = attempt(what, () => bindNetlink(this.fd, CN_IDX_PROC), none);
+      this.#port = attempt(what, () => bindNetlink(this.fd, CN_IDX_PROC), missing);
       const request = encodeRequest(PROC_CN.LISTEN, this.#port);
       attempt(
         what,
         () => call(self, "sendto", this.fd, request, request.length, 0, null, 0),
         (error) =>
           error.code === "ECONNREFUSED"
-            ? ["it is there only in the initial network namespace"]
+            ? ["it works only in the initial network namespace"]
             : error.code === "EPERM"
             ? ["before Linux 6.6 it needs CAP_NET_ADMIN"]
             : [],
@@ -95,23 +99,21 @@ export class ProcBackend implements Backend {
     }
   }
 
-  /** Waits for the kernel's answer; what else comes meanwhile is dropped, since nobody has been promised it yet. */
+  /** Waits for the kernel's answer; earlier messages are dropped, since they precede the watch. */
   #expectAnswer(what: string): void {
     const end = performance.now() + PATIENCE;
     let answered = false;
     for (let left; !answered && (left = end - performance.now()) > 0;) {
       poll([{ fd: this.fd, events: POLL.IN }], Math.ceil(left));
       this.#receive((event) => {
-        this.#gaps.see(event.cpu, event.seq); // answers, to others too, are numbered like everything else
+        this.#gaps.see(event.cpu, event.seq); // answers are numbered, too, even those to other listeners
         if (event.what === PROC_EVENT.NONE) answered = true;
       });
     }
     this.#lost = 0;
     if (!answered) {
       throw new PenneError(`${what}: the kernel does not answer`, {
-        hints: [
-          "it speaks only to who is in the initial user and pid namespaces, and may do so since Linux 6.6 or is root",
-        ],
+        hints: ["it answers only in the initial user and pid namespaces, and before Linux 6.6 only root"],
       });
     }
   }
@@ -120,22 +122,21 @@ export class ProcBackend implements Backend {
     this.#table.onYield = onYield;
   }
 
-  /** Takes messages; whether there may be more. */
-  #receive(tell: (event: ProcEvent) => void): boolean {
+  /** Receives a batch of messages. */
+  #receive(handle: (event: ProcEvent) => void): void {
     for (let i = 0; i < BATCH; i++) {
       const n = receiveFromKernel(this.fd, this.#inbox);
-      if (n === -E.EAGAIN) return false;
+      if (n === -E.EAGAIN) return;
       if (n === -E.EINTR) continue;
       if (n === -E.ENOBUFS) {
-        // The numbers will tell how many; but perhaps much later.
+        // The numbers will show how many were lost, but perhaps much later.
         this.#lost++;
         this.#owed++;
         continue;
       }
       if (n < 0) throw new SysError("recvfrom", -n);
-      if (n > 0) decodeProcEvents(this.#inbox.bytes, n, tell);
+      if (n > 0) decodeProcEvents(this.#inbox.bytes, n, handle);
     }
-    return true;
   }
 
   read(emit: (fact: Fact) => void): number {
@@ -143,9 +144,9 @@ export class ProcBackend implements Backend {
     this.#receive((event) => {
       const missing = this.#gaps.see(event.cpu, event.seq);
       if (missing > 0) {
-        const told = Math.min(missing, this.#owed);
-        this.#owed -= told;
-        this.#lost += missing - told;
+        const counted = Math.min(missing, this.#owed);
+        this.#owed -= counted;
+        this.#lost += missing - counted;
       }
       this.#handle(event);
     });
@@ -155,7 +156,7 @@ export class ProcBackend implements Backend {
     return lost;
   }
 
-  /** The task that a message is about; null if nothing can be found out any more. */
+  /** Returns the task that a message is about; null if it ended before it could be read. */
   #entry(pid: number, tid: number): Entry | null {
     const entry = this.#table.tasks.get(tid);
     return entry?.pid === pid ? entry : this.#table.discover(pid, tid);
@@ -168,13 +169,13 @@ export class ProcBackend implements Backend {
       case PROC_EVENT.FORK: {
         const { childPid, childTid } = event;
         const isThread = childPid !== childTid;
-        // Of a thread the parent of its process is told, not who has made it.
+        // The message about a thread names the parent of its process, not the thread's creator.
         const [ppid, ptid] = isThread ? [childPid, childPid] : [pid, tid];
         const parent = table.tasks.get(ptid);
         if (parent) table.rescan(parent, mono);
         else table.discover(ppid, ptid);
         const known = table.tasks.get(childTid);
-        // The snapshot may have met it before its message was read.
+        // The snapshot may already contain the new task.
         const read = known && known.pid === childPid && this.#isStart(known, mono) ? known : null;
         table.fork({ pid: childPid, tid: childTid, ppid, ptid }, mono, true, read);
         return;
@@ -210,8 +211,7 @@ export class ProcBackend implements Backend {
     return start !== 0n && difference < TOLERANCE && difference > -TOLERANCE;
   }
 
-  #suspended = suspended();
-
+  /** Reads some tasks again, if the interval is over or a rescan is under way. */
   #rescan(): void {
     const now = performance.now();
     if (!this.#rest) {
@@ -239,7 +239,7 @@ export class ProcBackend implements Backend {
 
   [Symbol.dispose](): void {
     if (this.fd.closed) return;
-    // Older kernels count listeners by their requests alone.
+    // Older kernels count listeners by their requests only.
     const request = encodeRequest(PROC_CN.IGNORE, this.#port);
     self.raw("sendto", this.fd, request, request.length, 0, null, 0);
     this.fd.close();

@@ -1,8 +1,8 @@
-// The kernel's messages about processes, by its connector over netlink: a codec without syscalls (linux/cn_proc.h).
+// The messages of the kernel's process connector, linux/cn_proc.h: a codec without syscalls.
 
 import { NLMSG, NLMSG_HEADER } from "../../netlink/message.ts";
 
-/** What is told. */
+/** Kinds of messages. */
 export const PROC_EVENT = {
   NONE: 0,
   FORK: 1,
@@ -14,12 +14,13 @@ export const PROC_EVENT = {
 
 /** `struct cn_msg`: {u32 idx, u32 val, u32 seq, u32 ack, u16 length, u16 flags}. */
 const CN_HEADER = 20;
+/** The connector's multicast group. */
 export const CN_IDX_PROC = 1;
 const CN_VAL_PROC = 1;
-/** Of `struct proc_event`: {u32 what, u32 cpu, u64 time}, then what depends on `what`. */
+/** `struct proc_event`: {u32 what, u32 cpu, u64 time}, then a part that depends on `what`. */
 const EVENT_HEADER = 16;
 
-/** Begin and end to listen. */
+/** Operations of requests: start and stop listening. */
 export const PROC_CN = { LISTEN: 1, IGNORE: 2 } as const;
 
 /**
@@ -50,30 +51,30 @@ export function encodeRequest(operation: number, pid: number): Uint8Array {
   return bytes;
 }
 
-/** A message; which of the last fields mean something depends on `what`. */
+/** A message; which of the last fields are valid depends on `what`. */
 export interface ProcEvent {
   /** Of {@linkcode PROC_EVENT}. */
   what: number;
-  /** Where it happened; messages are numbered by processor. */
+  /** Processor on which it was sent. */
   cpu: number;
-  /** Its number. */
+  /** Sequence number, counted per processor. */
   seq: number;
   /** Nanoseconds of CLOCK_MONOTONIC. */
   mono: bigint;
-  /** Thread and process; of FORK the parent's. */
+  /** Thread and process; in FORK, of the parent. */
   tid: number;
   pid: number;
-  /** FORK: the child's. */
+  /** FORK: thread and process of the child. */
   childTid: number;
   childPid: number;
-  /** UID: the real user. EXIT: status as of wait(2). */
+  /** UID: real user. EXIT: status as in wait(2). */
   value: number;
   /** COMM: the new name. */
   comm: string;
 }
 
 /**
- * Takes a datagram apart.
+ * Decodes a datagram.
  *
  * @example
  * ```ts
@@ -91,10 +92,10 @@ export interface ProcEvent {
  * ```
  *
  * @param bytes The datagram.
- * @param length Bytes of it.
- * @param tell Called with each message; the object is used again for the next one.
+ * @param length Its length in bytes.
+ * @param handle Called with each message; the object is reused for the next one.
  */
-export function decodeProcEvents(bytes: Uint8Array, length: number, tell: (event: ProcEvent) => void): void {
+export function decodeProcEvents(bytes: Uint8Array, length: number, handle: (event: ProcEvent) => void): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const body = NLMSG_HEADER + CN_HEADER;
   for (let at = 0; at + body + EVENT_HEADER + 16 <= length;) {
@@ -116,7 +117,7 @@ export function decodeProcEvents(bytes: Uint8Array, length: number, tell: (event
       decoded.childPid = view.getInt32(data + 12, true);
     } else if (what === PROC_EVENT.UID || what === PROC_EVENT.EXIT) decoded.value = view.getUint32(data + 8, true);
     else if (what === PROC_EVENT.COMM) decoded.comm = name(bytes.subarray(data + 8, data + 24));
-    tell(decoded);
+    handle(decoded);
   }
 }
 
@@ -140,7 +141,7 @@ function name(bytes: Uint8Array): string {
 }
 
 /**
- * Counts what is missing in messages that are numbered by processor.
+ * Finds gaps in messages that are numbered per processor.
  *
  * @example
  * ```ts
@@ -155,11 +156,11 @@ export class Gaps {
   #next = new Map<number, number>();
 
   /**
-   * Sees a message.
+   * Takes note of a message.
    *
-   * @param cpu Where from.
-   * @param seq Its number.
-   * @returns How many are missing before it.
+   * @param cpu Its processor.
+   * @param seq Its sequence number.
+   * @returns How many messages are missing before it.
    */
   see(cpu: number, seq: number): number {
     const expected = this.#next.get(cpu);

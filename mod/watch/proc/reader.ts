@@ -1,8 +1,8 @@
-// Tasks and their namespaces as /proc shows them, read by the thousand.
+// Tasks and their namespaces in /proc, read by the thousand.
 //
-// A link of /proc/PID/ns is read with readlink(2), which makes nothing in the kernel and tells the inode number. The id
-// that is never used again takes a second, slower call, so it is asked for only where the number is not the one that was
-// known of the task (or of the task it comes from), whose namespace lives, so that its number cannot have been used again.
+// A link in /proc/PID/ns is read with readlink(2), which creates nothing in the kernel and yields the inode number. The id
+// takes a second, slower call. It is skipped if the number is the one that the task, or its creator, was known to have:
+// that namespace is alive, so its number cannot have been reused.
 
 import { E } from "../../../ffi/core/errno.ts";
 import { Handles } from "../../../ffi/sys/namespace.ts";
@@ -10,33 +10,33 @@ import { QuickFiles } from "../../../ffi/sys/quick_file.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { type Slot, SLOTS, type Task } from "../facts/contract.ts";
 
-/** Nanoseconds of a tick of /proc/PID/stat, which is 1/100 s for every program on these architectures. */
+/** Nanoseconds of a tick in /proc/PID/stat (USER_HZ): 1/100 s on these architectures. */
 const TICK = 10_000_000n;
 const PF_KTHREAD = 0x200000;
 const encoder = new TextEncoder();
 
-/** Namespaces by the numbers of their places; undefined where one may not be seen, or is not there. */
+/** A task's namespaces in the order of {@linkcode SLOTS}; undefined if hidden or absent. */
 export type SlotArray = (NamespaceId | undefined)[];
 
-/** What became of an attempt to read a task's namespaces. */
+/** Result of reading a task's namespaces. */
 export type Reading = "read" | "gone" | "denied";
 
-/** What /proc/PID/stat tells. */
+/** Fields of /proc/PID/stat. */
 export interface TaskStat {
   readonly comm: string;
   readonly ppid: number;
   /** Nanoseconds of CLOCK_BOOTTIME, in steps of 10 ms. */
   readonly start: bigint;
-  /** Where its stack begins: another address after each execve(2). 0 if it may not be seen. */
+  /** Address of its stack, different after each execve(2); 0 if hidden. */
   readonly stack: string;
-  /** Whether it has ended and only not been waited for. */
+  /** Whether it is a zombie. */
   readonly ended: boolean;
-  /** Whether it is the kernel's own, which changes its name without executing anything. */
+  /** Whether it is a kernel thread, which changes its name without execve(2). */
   readonly kernel: boolean;
 }
 
 /**
- * Takes the text of /proc/PID/stat apart, proc_pid_stat(5).
+ * Parses /proc/PID/stat, proc_pid_stat(5).
  *
  * @example
  * ```ts
@@ -48,7 +48,7 @@ export interface TaskStat {
  * ```
  *
  * @param text The text.
- * @returns What it tells; null if it is none.
+ * @returns The fields; null if the text is malformed.
  */
 export function parseStat(text: string): TaskStat | null {
   const [open, close] = [text.indexOf("("), text.lastIndexOf(")")];
@@ -67,43 +67,36 @@ export function parseStat(text: string): TaskStat | null {
 /** Reads /proc. */
 export class ProcReader extends QuickFiles {
   #handles = new Handles();
-  /** Whether handles tell ids here, Linux 6.18. */
+  /** Whether the kernel's handles contain ids (Linux 6.18). */
   #hasIds = true;
-  /** During a walk: what was met in it already, by inode number. */
+  /** During a walk: the namespaces seen so far, by inode number. */
   #met: Map<number, NamespaceId> | null = null;
   #names: readonly Uint8Array[] = SLOTS.map((slot) => encoder.encode(`${slot}\0`));
 
-  /** Whether a process's namespaces may not be looked at. */
+  /** Whether penne may not see a process's namespaces. */
   denies(pid: number): boolean {
     this.setPath(`/proc/${pid}/ns/mnt`);
     const n = this.readTarget();
     return n === -E.EACCES || n === -E.EPERM;
   }
 
-  /** What /proc/PID/task/TID/stat tells; null if the task has gone. */
+  /** Reads /proc/PID/task/TID/stat; returns null if the task does not exist. */
   stat(pid: number, tid: number): TaskStat | null {
     const text = this.text(`/proc/${pid}/task/${tid}/stat`);
     return typeof text === "string" ? parseStat(text) : null;
   }
 
-  /** The same; null also if the task has ended. */
+  /** Like {@linkcode ProcReader.stat}, but returns null for a zombie, too. */
   live(pid: number, tid: number): TaskStat | null {
     const stat = this.stat(pid, tid);
     return stat?.ended ? null : stat;
   }
 
-  /** The real user of a task; null if it has gone. */
+  /** Returns the real user of a task; null if it does not exist. */
   uid(pid: number, tid: number): number | null {
     const text = this.text(`/proc/${pid}/task/${tid}/status`);
     if (typeof text !== "string") return null;
     const found = /^Uid:\s*(\d+)/m.exec(text);
-    return found ? Number(found[1]) : null;
-  }
-
-  /** The process that a thread belongs to; null if it has gone. */
-  processOf(tid: number): number | null {
-    const text = this.text(`/proc/${tid}/status`);
-    const found = typeof text === "string" ? /^Tgid:\s*(\d+)/m.exec(text) : null;
     return found ? Number(found[1]) : null;
   }
 
@@ -112,35 +105,31 @@ export class ProcReader extends QuickFiles {
    *
    * @param pid Process.
    * @param tid Thread.
-   * @param known What was known of the task, or of the one it comes from.
-   * @param slots Filled with what is found; it may be `known` itself.
-   * @returns What became of it; `slots` is unchanged unless it was read.
+   * @param known What was known of the task, or of its creator.
+   * @param slots Filled with the namespaces; it may be `known` itself.
+   * @returns The result; `slots` is unchanged unless it is `read`.
    */
   slots(pid: number, tid: number, known: SlotArray, slots: SlotArray): Reading {
     const prefix = this.setPath(`/proc/${pid}/task/${tid}/ns/`);
     const { bytes } = this.path;
     const found: SlotArray = [];
-    let denied = false;
     for (let i = 0; i < this.#names.length; i++) {
       bytes.set(this.#names[i]!, prefix);
       const n = this.readTarget();
       if (n < 0) {
-        // There is no namespace for children yet while it has had no process; one of this kind may not be compiled in.
+        // A type may not be compiled in; and a pid namespace for children is absent as long as it has no process.
         if (n === -E.ENOENT && i > 0) continue;
-        if (n === -E.EACCES || n === -E.EPERM) denied = true;
-        if (denied) break;
-        return "gone";
+        return n === -E.EACCES || n === -E.EPERM ? "denied" : "gone";
       }
       const inum = this.#inum(n);
       const before = known[i];
       found[i] = before?.inum === inum ? before : this.#identify(inum, found);
     }
-    if (denied) return "denied";
     for (let i = 0; i < this.#names.length; i++) slots[i] = found[i];
     return "read";
   }
 
-  /** The number in `net:[4026531840]`, which is in the buffer. */
+  /** Parses the number in `net:[4026531840]`, which is in the buffer. */
   #inum(length: number): number {
     const { bytes } = this.buffer;
     let inum = 0;
@@ -152,9 +141,9 @@ export class ProcReader extends QuickFiles {
     return inum;
   }
 
-  /** The identity behind the path that is set. */
+  /** Identifies the namespace at the current path. */
   #identify(inum: number, found: SlotArray): NamespaceId {
-    const same = this.#met?.get(inum) ?? found.find((one) => one?.inum === inum); // that for children, mostly
+    const same = this.#met?.get(inum) ?? found.find((other) => other?.inum === inum); // mostly the one for children
     if (same) return same;
     if (!this.#hasIds) return { inum, id: null };
     const { bytes } = this.path;
@@ -167,9 +156,9 @@ export class ProcReader extends QuickFiles {
   }
 
   /**
-   * Reads many tasks at about one time, most of which are in the same namespaces: each is asked for its id once.
+   * Asks each namespace for its id only once during a walk through many tasks.
    *
-   * @param walk Reads them.
+   * @param walk Reads the tasks, in a short time.
    */
   atOnce(walk: () => void): void {
     this.#met = new Map();
@@ -185,37 +174,34 @@ export class ProcReader extends QuickFiles {
    *
    * @param pid Process.
    * @param tid Thread.
-   * @param known What was known of its namespaces.
-   * @returns It; null if it has gone, or ended.
+   * @param known Namespaces that it is likely to be in.
+   * @returns The task; null if it has ended.
    */
   task(pid: number, tid: number, known: SlotArray = []): ReadTask | null {
     const stat = this.live(pid, tid);
     if (!stat) return null;
     const slots: SlotArray = [];
-    const reading = this.slots(pid, tid, known, slots);
-    if (reading === "gone") return null;
-    return { pid, tid, ...stat, uid: this.uid(pid, tid), slots, denied: reading === "denied" };
+    if (this.slots(pid, tid, known, slots) === "gone") return null;
+    return { pid, tid, ...stat, uid: this.uid(pid, tid), slots };
   }
 }
 
-/** A task as it was read. */
+/** A task as it was read; its namespaces are missing if they are hidden. */
 export interface ReadTask extends TaskStat {
   readonly pid: number;
   readonly tid: number;
   readonly uid: number | null;
   readonly slots: SlotArray;
-  /** Whether its namespaces may not be seen. */
-  readonly denied: boolean;
 }
 
 /**
- * A task as back ends tell of it.
+ * Converts a task for a snapshot.
  *
- * @param task As it was read.
- * @param cgroup Id of its cgroup, if that is known.
- * @returns The task.
+ * @param task The task.
+ * @param cgroup Id of its control group, null if unknown.
+ * @returns The task as in a snapshot.
  */
-export function toTask(task: ReadTask, cgroup: bigint | null = null): Task {
+export function toTask(task: ReadTask, cgroup: bigint | null): Task {
   const { pid, tid, ppid, comm, uid, start } = task;
   const slots = new Map<Slot, NamespaceId>();
   SLOTS.forEach((slot, i) => {
