@@ -280,14 +280,12 @@ export class Agent implements Task, Disposable {
    * @throws {SysError} If it cannot be executed; it is an agent still.
    */
   hold(label: string): void {
-    const image = execRefused ? [] : [new Fd(shim().image)];
+    const image = execRefused ? [] : [Fd.borrow(shim().image)];
     const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)])]);
     try {
       check("execveat", this.#exchange({ operation: Operation.HOLD }, { ...m, fds: image }).result);
     } catch (error) {
       if (!(error instanceof AgentGoneError)) throw error; // its socket has closed
-    } finally {
-      for (const fd of image) fd.release();
     }
   }
 

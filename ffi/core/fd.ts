@@ -1,4 +1,4 @@
-// An owned file descriptor: closed once, by `using` or by hand.
+// A file descriptor of this process: owned, and closed once, or visibly borrowed.
 
 import { shim } from "./shim.ts";
 import { NR } from "./syscalls.ts";
@@ -23,20 +23,33 @@ import { NR } from "./syscalls.ts";
  */
 export class Fd implements Disposable {
   #number: number;
+  #owned = true;
 
   /**
-   * Takes a descriptor over.
+   * Takes ownership of a descriptor.
    *
-   * @param number The descriptor's number; from now on it belongs to this object.
+   * @param number The descriptor's number.
    */
   constructor(number: number) {
     this.#number = number;
   }
 
   /**
+   * Refers to a descriptor that somebody else owns, such as stdout.
+   *
+   * @param number The descriptor's number.
+   * @returns The reference; closing it leaves the descriptor open.
+   */
+  static borrow(number: number): Fd {
+    const fd = new Fd(number);
+    fd.#owned = false;
+    return fd;
+  }
+
+  /**
    * The descriptor's number.
    *
-   * @throws {TypeError} If it has been closed: the number may be somebody else's by now.
+   * @throws {TypeError} If it has been closed: the number may belong to another file by now.
    */
   get number(): number {
     if (this.#number < 0) throw new TypeError("File descriptor has been closed");
@@ -48,13 +61,13 @@ export class Fd implements Disposable {
     return this.#number < 0;
   }
 
-  /** Closes it; does nothing the second time. */
+  /** Closes it, unless it is borrowed; does nothing the second time. */
   close(): void {
     if (this.#number < 0) return;
     const number = this.#number;
     this.#number = -1;
-    // close(2) frees the number whatever it answers, so there is nothing to check.
-    shim().call(BigInt(NR.close), BigInt(number), 0n, 0n, 0n, 0n, 0n);
+    // close(2) frees the number whatever it returns, so there is nothing to check.
+    if (this.#owned) shim().call(BigInt(NR.close), BigInt(number), 0n, 0n, 0n, 0n, 0n);
   }
 
   /**

@@ -108,6 +108,31 @@ class Self implements Task {
   }
 }
 
+/** An open descriptor of a task's own, whose number means nothing in this process. */
+export class TaskFd implements Disposable {
+  #task: Task;
+  /** The number, to be passed to calls of the same task. */
+  readonly number: number;
+
+  /**
+   * Makes a syscall that opens a descriptor, and owns the result.
+   *
+   * @param task The task.
+   * @param name The kernel's name of the call.
+   * @param args Up to six arguments.
+   * @throws {SysError} If the call fails.
+   */
+  constructor(task: Task, name: SyscallName, ...args: Arg[]) {
+    this.#task = task;
+    this.number = call(task, name, ...args);
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    this.#task.raw("close", this.number);
+  }
+}
+
 /** This process (in a Worker: the calling thread). */
 export const self: Task = new Self();
 

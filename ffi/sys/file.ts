@@ -4,7 +4,7 @@ import { AT_FDCWD, O } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
-import { call, out, self, type Task } from "../core/task.ts";
+import { call, out, self, type Task, TaskFd } from "../core/task.ts";
 
 /**
  * Opens a file, openat(2); in an agent, the file as the agent's namespaces have it.
@@ -178,7 +178,7 @@ export function readDirectory(directory: Fd): string[] {
  * @returns The task's own descriptor.
  * @throws {SysError} EXDEV or ELOOP if the path leads where `resolve` forbids.
  */
-export function openResolved(task: Task, directory: Fd, path: string, flags: number, resolve: number): number {
+export function openResolved(task: Task, directory: Fd, path: string, flags: number, resolve: number): TaskFd {
   const how = new BigUint64Array([BigInt(flags), 0n, BigInt(resolve)]); // struct open_how: {flags, mode, resolve}
-  return call(task, "openat2", directory, cString(path), new Uint8Array(how.buffer), how.byteLength);
+  return new TaskFd(task, "openat2", directory, cString(path), new Uint8Array(how.buffer), how.byteLength);
 }

@@ -16,18 +16,13 @@ import { attempt } from "../base/errors.ts";
  */
 export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
   for (const number of keepFds) {
-    const ours = new Fd(number);
-    try {
-      attempt(`keep descriptor ${number}`, () => {
-        const got = call(agent, "fcntl", ours, F.DUPFD, number);
-        if (got === number) return;
-        // The duplicate that came over the socket had that very number; it is free by now.
-        call(agent, "dup3", got, number, 0);
-        call(agent, "close", got);
-      });
-    } finally {
-      ours.release();
-    }
+    attempt(`keep descriptor ${number}`, () => {
+      const got = call(agent, "fcntl", Fd.borrow(number), F.DUPFD, number);
+      if (got === number) return;
+      // The duplicate that came over the socket had that very number; it is free by now.
+      call(agent, "dup3", got, number, 0);
+      call(agent, "close", got);
+    });
   }
 }
 

@@ -13,7 +13,7 @@ import { cString, text } from "../../ffi/core/memory.ts";
 import { openResolved } from "../../ffi/sys/file.ts";
 import { mountDetached } from "../../ffi/sys/mount.ts";
 import { fileSystem, stat } from "../../ffi/sys/stat.ts";
-import { call, out, self, type Task } from "../../ffi/core/task.ts";
+import { call, out, self, type Task, type TaskFd } from "../../ffi/core/task.ts";
 
 /** Inode number of a procfs's own root directory; a part of one that is mounted begins elsewhere. */
 const PROC_ROOT_INO = 1n;
@@ -24,7 +24,7 @@ const PROC_ROOT_INO = 1n;
  * Always by `self` or `thread-self`, which the kernel makes for whoever asks: the agent's number may be another process's
  * where a procfs is of another pid namespace.
  */
-function openIn(task: Task, proc: Fd, path: string): number {
+function openIn(task: Task, proc: Fd, path: string): TaskFd {
   const resolve = RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.BENEATH;
   return openResolved(task, proc, path, O.RDONLY | O.CLOEXEC, resolve);
 }
@@ -32,13 +32,9 @@ function openIn(task: Task, proc: Fd, path: string): number {
 /** The agent's pids, in each pid namespace from that of the procfs on. */
 function pidsIn(agent: Agent, proc: Fd): number[] {
   const buffer = new Uint8Array(4096);
-  const fd = openIn(agent, proc, "self/status");
-  try {
-    const n = call(agent, "read", fd, out(buffer), buffer.length);
-    return /^NSpid:\s*(.*)$/m.exec(text(buffer.subarray(0, n)))?.[1]?.split(/\s+/).map(Number) ?? [];
-  } finally {
-    call(agent, "close", fd);
-  }
+  using file = openIn(agent, proc, "self/status");
+  const n = call(agent, "read", file.number, out(buffer), buffer.length);
+  return /^NSpid:\s*(.*)$/m.exec(text(buffer.subarray(0, n)))?.[1]?.split(/\s+/).map(Number) ?? [];
 }
 
 /** The /proc that is there, if it is one of the agent's pid namespace. */
@@ -92,5 +88,5 @@ export function procOf(agent: Agent): Fd | null {
  * @throws {SysError} If it cannot be opened.
  */
 export function openChildrenIn(agent: Agent, proc: Fd): number {
-  return openIn(agent, proc, "thread-self/children");
+  return openIn(agent, proc, "thread-self/children").number;
 }

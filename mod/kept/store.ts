@@ -14,7 +14,7 @@ import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, readText } from "../../ffi/sys/file.ts";
 import { waitChild } from "../../ffi/sys/process.ts";
 import { AT_FDCWD } from "../../ffi/core/consts.ts";
-import { call, self, type Task } from "../../ffi/core/task.ts";
+import { call, self, type Task, TaskFd } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { openDirectory } from "./directory.ts";
@@ -147,20 +147,14 @@ export class Store implements Disposable {
   mount(file: string, namespace: Fd): void {
     const agent = this.#mounter;
     const flags = O.RDONLY | O.CREAT | O.EXCL | O.NOFOLLOW | O.CLOEXEC;
-    const place = call(agent, "openat", AT_FDCWD, cString(file), flags, 0o600);
+    using place = new TaskFd(agent, "openat", AT_FDCWD, cString(file), flags, 0o600);
     try {
-      const source = call(agent, "fcntl", namespace, F.DUPFD_CLOEXEC, 3);
-      try {
-        // By the open file: whatever has its name by now, nothing else is mounted on.
-        mount(agent, `/proc/self/fd/${source}`, `/proc/self/fd/${place}`, null, MS.BIND);
-      } finally {
-        agent.raw("close", source);
-      }
+      using source = new TaskFd(agent, "fcntl", namespace, F.DUPFD_CLOEXEC, 3);
+      // By the open file: whatever has its name by now, nothing else is mounted on.
+      mount(agent, `/proc/self/fd/${source.number}`, `/proc/self/fd/${place.number}`, null, MS.BIND);
     } catch (error) {
       agent.raw("unlinkat", AT_FDCWD, cString(file), 0);
       throw error;
-    } finally {
-      agent.raw("close", place);
     }
   }
 
@@ -267,23 +261,20 @@ function joinOuter(agent: Agent, outer: Fd, warn: (message: string) => void): vo
 
 /** Makes the directory a private mount: mount namespaces can be mounted on no other kind, and nothing gets out. */
 function isolate(agent: Agent, directory: Fd, reopen: () => Fd): Fd {
-  const path = (fd: Fd) => {
-    const number = call(agent, "fcntl", fd, F.DUPFD_CLOEXEC, 3);
-    return { text: `/proc/self/fd/${number}`, close: () => agent.raw("close", number) };
+  const remount = (fd: Fd, flags: number) => {
+    using place = new TaskFd(agent, "fcntl", fd, F.DUPFD_CLOEXEC, 3);
+    const path = `/proc/self/fd/${place.number}`;
+    mount(agent, path, path, null, flags); // the kernel ignores the source of a change of propagation
   };
   const explain = ({ code }: SysError) =>
     code === "EPERM" ? ["mounting takes CAP_SYS_ADMIN, which root of a container often lacks"] : [];
   return attempt("make the directory of kept namespaces a mount of its own", () => {
     let mounted = directory;
     if (!stat(self, directory).mountRoot) {
-      const place = path(directory);
-      mount(agent, place.text, place.text, null, MS.BIND | MS.REC);
-      place.close();
+      remount(directory, MS.BIND | MS.REC);
       mounted = reopen();
     }
-    const place = path(mounted);
-    mount(agent, null, place.text, null, MS.PRIVATE);
-    place.close();
+    remount(mounted, MS.PRIVATE);
     return mounted;
   }, explain);
 }

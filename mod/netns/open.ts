@@ -110,14 +110,9 @@ export function openPath(label: string, path: string): Fd {
  * @throws {PenneError} If there is none.
  */
 export function openDescriptor(label: string, number: number): Fd {
-  const inherited = new Fd(number);
-  try {
-    return attempt(`use ${label}`, () => self.open("fcntl", inherited, F.DUPFD_CLOEXEC, 3), () => [
-      `the caller has not passed on an open descriptor of that number (in a shell: penne … ${number}</run/netns/NAME)`,
-    ]);
-  } finally {
-    inherited.release();
-  }
+  return attempt(`use ${label}`, () => self.open("fcntl", number, F.DUPFD_CLOEXEC, 3), () => [
+    `the caller has not passed on an open descriptor of that number (in a shell: penne … ${number}</run/netns/NAME)`,
+  ]);
 }
 
 /**
@@ -246,15 +241,11 @@ export function forgetTargets(targets: readonly Target[]): void {
 export function forgetDescriptors(inums: ReadonlySet<number>): void {
   using nothing = open(self, "/dev/null", O.RDWR);
   for (const number of openNumbers()) {
-    const fd = new Fd(number);
-    try {
-      if (!isNamespaceFile(fd)) continue;
-      if (!inums.has(Number(stat(self, fd).ino))) continue;
-      if (number <= 2) call(self, "dup3", nothing, number, 0);
-      else fd.close();
-    } finally {
-      if (!fd.closed) fd.release();
-    }
+    const fd = Fd.borrow(number);
+    if (!isNamespaceFile(fd)) continue;
+    if (!inums.has(Number(stat(self, fd).ino))) continue;
+    if (number <= 2) call(self, "dup3", nothing, number, 0);
+    else call(self, "close", number);
   }
 }
 

@@ -24,7 +24,7 @@ import { open, readLink, readText, write } from "../../ffi/sys/file.ts";
 import { mount } from "../../ffi/sys/mount.ts";
 import { pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
-import { call, self } from "../../ffi/core/task.ts";
+import { call, self, TaskFd } from "../../ffi/core/task.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { attempt, type Explain, PenneError } from "../base/errors.ts";
 import { makeHolder } from "../agents/holder.ts";
@@ -191,9 +191,8 @@ function makeTimeNamespace(agent: Agent, { monotonic = 0, boottime = 0 }: RunPla
   attempt("set the clocks' offsets", () => {
     const text = new TextEncoder().encode(`monotonic ${monotonic} 0\nboottime ${boottime} 0\n`);
     // The agent's own: only who is in the namespace's owner may write it.
-    const fd = call(agent, "openat", AT_FDCWD, cString("/proc/self/timens_offsets"), O.WRONLY | O.CLOEXEC);
-    call(agent, "write", fd, text, text.length);
-    call(agent, "close", fd);
+    using file = new TaskFd(agent, "openat", AT_FDCWD, cString("/proc/self/timens_offsets"), O.WRONLY | O.CLOEXEC);
+    call(agent, "write", file.number, text, text.length);
   }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);
 }
 

@@ -4,13 +4,13 @@ import "../lib/preload.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
-import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CLONE, F, O, POLL, PR } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { decodeWaitStatus, waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
-import { call, out, self } from "../../ffi/core/task.ts";
+import { call, out, self, TaskFd } from "../../ffi/core/task.ts";
 import { processes, until } from "../lib/helpers.ts";
 
 /** Number of our open descriptors. */
@@ -45,6 +45,22 @@ Deno.test(
     assertEquals(held.length, 4);
     assertEquals(["0", "1", "2"].every((fd) => held.includes(fd)), true);
     assertEquals(readBytes(self, `/proc/${agent.pid}/environ`).length, 0);
+    end(agent);
+  }),
+);
+
+Deno.test(
+  "a TaskFd is closed in its agent at the end of its block",
+  clean(() => {
+    const agent = Agent.spawn();
+    const held = () => Array.from(Deno.readDirSync(`/proc/${agent.pid}/fd`)).length;
+    call(agent, "getpid");
+    const before = held();
+    {
+      using file = new TaskFd(agent, "openat", AT_FDCWD, cString("/dev/null"), O.RDONLY | O.CLOEXEC);
+      assertEquals([call(agent, "fcntl", file.number, F.GETFD), held() - before], [F.FD_CLOEXEC, 1]);
+    }
+    assertEquals(held(), before);
     end(agent);
   }),
 );

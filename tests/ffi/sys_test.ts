@@ -2,7 +2,7 @@
 
 import "../lib/preload.ts";
 import { assertEquals, assertThrows } from "@std/assert";
-import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, F, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { E, errnoName, errnoText, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
@@ -25,6 +25,17 @@ Deno.test("an Fd is closed once, and not used afterwards", () => {
   assertThrows(() => reader.number, TypeError, "has been closed");
   assertEquals(new Fd(reuse.release()).number, number);
   new Fd(number).close();
+  writer.close();
+});
+
+Deno.test("a borrowed Fd leaves the descriptor open", () => {
+  const [reader, writer] = pipe();
+  {
+    using borrowed = Fd.borrow(reader.number);
+    assertEquals(borrowed.number, reader.number);
+  }
+  assertEquals(self.raw("fcntl", reader.number, F.GETFD), F.FD_CLOEXEC);
+  reader.close();
   writer.close();
 });
 

@@ -116,7 +116,7 @@ export class Reporter {
     }
     if (!ready) return;
     this.#tell(ready, "ready\n");
-    if (ready.number > 2) ready.close();
+    ready.close();
   }
 
   /**
