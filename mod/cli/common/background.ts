@@ -59,27 +59,23 @@ export function startInBackground(command: string, args: readonly string[], keep
   {
     using said = writer;
     using nothing = open(self, "/dev/null", O.RDWR);
-    const standard = [0, 1, 2].map((number) => new Fd(number));
-    try {
-      placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
-      const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
-      standard.forEach((fd, number) => {
-        const file = number > 0 && (stat(self, fd).mode & S.IFMT) === S.IFREG;
-        if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
-      });
-      call(agent, "setsid");
-      resetSignal(agent, SIGNAL.PIPE);
-      ignoreChildrenAgain(agent);
-      const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
-      const program = readLink(self, "/proc/self/exe");
-      const error = exec(agent, program, argv, environment(), { mask: caller().blocked });
-      if (error) {
-        agent.close();
-        waitChild(agent.pid);
-        throw new PenneError(`${what}: start "${program}" again`, { cause: error });
-      }
-    } finally {
-      for (const fd of standard) fd.release();
+    const standard = [0, 1, 2].map((number) => Fd.borrow(number));
+    placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
+    const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
+    standard.forEach((fd, number) => {
+      const file = number > 0 && (stat(self, fd).mode & S.IFMT) === S.IFREG;
+      if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
+    });
+    call(agent, "setsid");
+    resetSignal(agent, SIGNAL.PIPE);
+    ignoreChildrenAgain(agent);
+    const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
+    const program = readLink(self, "/proc/self/exe");
+    const error = exec(agent, program, argv, environment(), { mask: caller().blocked });
+    if (error) {
+      agent.close();
+      waitChild(agent.pid);
+      throw new PenneError(`${what}: start "${program}" again`, { cause: error });
     }
   }
   const answer = new Uint8Array(1);

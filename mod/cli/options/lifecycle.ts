@@ -63,7 +63,8 @@ export function reportFds(options: ReportValues): { ready: number | undefined; s
 /** Takes a descriptor over from the caller, so that no command inherits it. */
 function takeOver(number: number | undefined): Fd | null {
   if (number === undefined) return null;
-  if (number > 2) self.raw("fcntl", number, F.SETFD, F.FD_CLOEXEC);
+  if (number <= 2) return Fd.borrow(number);
+  self.raw("fcntl", number, F.SETFD, F.FD_CLOEXEC);
   return new Fd(number);
 }
 
