@@ -60,7 +60,7 @@ export const SPEC = {
     ["penne enter --type net 4711 -- ss -tlnp", "its network, your files"],
     ["penne enter --cgroup --target-env --root 4711 -- env", "its cgroups, environment and root directory too"],
     ["penne enter box -- make test", "the namespaces kept as box"],
-    ["penne enter app --base /srv/base -- ./app", "refuse if they are stale"],
+    ["penne enter --base /srv/base app -- ./app", "refuse if they are stale"],
     ["penne enter fd:3 -- ip addr 3</run/netns/blue", "an open descriptor"],
   ],
 } as const satisfies CommandSpec;

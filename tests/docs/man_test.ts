@@ -1,7 +1,7 @@
 // The manual pages: complete, and without a fault that a formatter can see.
 
-import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { allOptions, COMMON_OPTIONS } from "../../mod/cli/options/table.ts";
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { allOptions, COMMON_OPTIONS, parseOptions } from "../../mod/cli/options/table.ts";
 import { manPage, manPages, SPECS } from "../../packaging/man.ts";
 import { ROOT, sh, test } from "../lib/helpers.ts";
 
@@ -22,7 +22,7 @@ const SECTIONS = [
 /** Names of the commands, as main.ts dispatches them. */
 function commands(): string[] {
   const table = /COMMANDS[^]*?^\};/m.exec(Deno.readTextFileSync(`${ROOT}main.ts`))![0];
-  return [...table.matchAll(/^ {2}(\w+): \[/gm)].map(([, name]) => name!);
+  return [...table.matchAll(/^ {2}(\w+): \(\) => import/gm)].map(([, name]) => name!);
 }
 
 /** An option as it stands in the source of a page. */
@@ -42,6 +42,19 @@ for (const spec of SPECS) {
     for (const { name, help } of allOptions(spec)) assertEquals(page.includes(inRoff(name)), help !== null, name);
     for (const section of ["OPTIONS", "EXIT STATUS"]) assertStringIncludes(page, `\n.SH ${section}\n`);
     for (const [line] of spec.examples) assertStringIncludes(page, line.replaceAll("-", "\\-").replaceAll("…", "..."));
+  });
+}
+
+for (const spec of SPECS) {
+  test(`the examples of penne ${spec.name} are understood as they are meant`, {}, () => {
+    for (const [line] of spec.examples) {
+      // A redirection or a pipe is the shell's.
+      const words = line.split(/ (?:\d?[<>]|\|)/)[0]!.split(" ");
+      assertEquals(words.slice(0, 2), ["penne", spec.name], line);
+      const { operands } = parseOptions(spec, words.slice(2));
+      // Behind TARGET there is a command, so an option there would be taken for one.
+      if (spec.name === "enter" && operands.length > 1) assertMatch(operands[1]!, /^(--$|[^-])/, line);
+    }
   });
 }
 
