@@ -132,54 +132,104 @@ if (Deno.args.includes("--if-changed") && existing?.mtime && existing.mtime.getT
   Deno.exit(0);
 }
 
-const DYNAMIC_IMPORT = /import\("(\.{1,2}\/[^"]+\.ts)"\)/g;
+/** A module as `deno info --json` describes it. */
+interface Module {
+  readonly specifier: string;
+  readonly dependencies?: readonly {
+    readonly isDynamic?: boolean;
+    readonly code?: {
+      readonly specifier: string;
+      readonly span: { readonly start: Position; readonly end: Position };
+    };
+  }[];
+}
 
-/** Every module that is imported dynamically from main.ts or from below `mod`, by its path from the root. */
-async function dynamicModules(): Promise<string[]> {
-  const modules = new Set<string>();
-  const scan = async (path: string) => {
-    for (const [, specifier] of (await Deno.readTextFile(path)).matchAll(DYNAMIC_IMPORT)) {
-      modules.add(new URL(specifier!, `file://${path}`).pathname.slice(root.length));
+interface Position {
+  readonly line: number;
+  readonly character: number;
+}
+
+/** All modules of the program. */
+async function moduleGraph(): Promise<readonly Module[]> {
+  const args = ["info", "--json", `${root}main.ts`];
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: root }).output();
+  if (!success) fail(`cannot list the modules: ${new TextDecoder().decode(stderr)}`);
+  return JSON.parse(new TextDecoder().decode(stdout)).modules;
+}
+
+/** A module's path below the root; null for one of a package. */
+function localPath(specifier: string): string | null {
+  const path = new URL(specifier).pathname;
+  return specifier.startsWith("file:") && path.startsWith(root) ? path.slice(root.length) : null;
+}
+
+/** Stands for a bundle in a dynamic import, until it is one file beside the others. */
+const BUNDLE = "bundle:";
+
+function bundleFile(path: string): string {
+  return `${path.replace(/\.ts$/, "").replaceAll("/", "-")}.js`;
+}
+
+/** The text of a module, with each dynamic import naming a bundle; adds the modules imported to `entries`. */
+function relink({ dependencies = [] }: Module, text: string, path: string, entries: Set<string>): string {
+  const lines = text.split("\n");
+  // From the end, so that positions before an edit stay right.
+  for (const { isDynamic, code } of dependencies.toReversed()) {
+    if (!isDynamic) continue;
+    const target = code && localPath(code.specifier);
+    if (!target) fail(`${path} imports something dynamically that is not a file of the program`);
+    const { start, end } = code.span;
+    const line = lines[start.line]!;
+    const literal = line.slice(start.character, end.character);
+    if (start.line !== end.line || !/^"\.[^"]*"$/.test(literal)) {
+      fail(`${path}:${start.line + 1}: not an import of a file`);
     }
-  };
-  const walk = async (path: string) => {
-    for await (const entry of Deno.readDir(path)) {
-      if (entry.isDirectory) await walk(`${path}/${entry.name}`);
-      else await scan(`${path}/${entry.name}`);
-    }
-  };
-  await scan(`${root}main.ts`);
-  await walk(`${root}mod`);
-  return [...modules];
+    lines[start.line] = `${line.slice(0, start.character)}"${BUNDLE}${bundleFile(target)}"${line.slice(end.character)}`;
+    entries.add(target);
+  }
+  return lines.join("\n");
 }
 
 /**
- * Writes main.ts and, for each module that is imported dynamically, one minified file into a directory.
+ * Bundles main.ts and each module that is imported dynamically into one minified file each.
  *
- * @returns The copy of main.ts.
+ * A bundle holds everything that it needs, even if others hold it too. Code splitting would put shared modules into files
+ * of their own: a command would then load a dozen files instead of one or two, at about a millisecond each, and the
+ * program would keep code in memory that the command never uses. The price is that two bundles of one process have
+ * separate copies of every class, so only plain data may pass between them.
+ *
+ * The sources are copied first, and dynamic imports rewritten at the places that Deno reports, so that the bundler never
+ * has to tell them from static imports of the same module, or of another one with a similar name.
+ *
+ * @returns The bundle of main.ts.
  */
 async function bundle(directory: string): Promise<string> {
-  const modules = await dynamicModules();
-  const fileOf = (module: string) => `${module.replace(/\.ts$/, "").replaceAll("/", "-")}.js`;
-  const relink = (text: string) =>
-    text.replace(DYNAMIC_IMPORT, (whole, specifier: string) => {
-      const found = modules.filter((module) => `/${module}`.endsWith(specifier.replace(/^(\.{1,2}\/)+/, "/")));
-      if (found.length !== 1) fail(`${whole} is not one module: ${found.join(", ")}`);
-      return `import("./${fileOf(found[0]!)}")`;
-    });
-  const name = (module: string) => module.slice(module.lastIndexOf("/"));
-  const otherShim = new RegExp(`\\b${Deno.build.arch === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`);
-  for (const module of modules) {
-    const file = `${directory}/${fileOf(module)}`;
-    const external = modules.filter((other) => other !== module).flatMap((other) => ["--external", `*${name(other)}`]);
-    const options = ["--quiet", "--minify", "--platform", "deno", "--output", file];
-    const problem = await run(Deno.execPath(), ["bundle", ...external, ...options, `${root}${module}`]);
-    if (problem !== null) fail(`cannot bundle ${module}: ${problem}`);
-    // The shim of another architecture would only cost time.
-    await Deno.writeTextFile(file, relink(await Deno.readTextFile(file)).replace(otherShim, ""));
+  const [sources, output] = [`${directory}/sources`, `${directory}/bundles`];
+  const entries = new Set(["main.ts"]);
+  for (const module of await moduleGraph()) {
+    const path = localPath(module.specifier);
+    if (path === null) continue;
+    const text = relink(module, await Deno.readTextFile(`${root}${path}`), path, entries);
+    await Deno.mkdir(`${sources}/${path}`.replace(/[^/]*$/, ""), { recursive: true });
+    await Deno.writeTextFile(`${sources}/${path}`, text);
   }
-  await Deno.writeTextFile(`${directory}/main.ts`, relink(await Deno.readTextFile(`${root}main.ts`)));
-  return `${directory}/main.ts`;
+  for (const name of ["deno.json", "deno.lock"]) await Deno.copyFile(`${root}${name}`, `${sources}/${name}`);
+  const options = ["--quiet", "--minify", "--platform", "deno", "--external", `${BUNDLE}*`, "--outdir", output];
+  const problem = await run(Deno.execPath(), ["bundle", ...options, ...entries], {}, sources);
+  if (problem !== null) fail(`cannot bundle: ${problem}`);
+  const otherShim = new RegExp(`\\b${Deno.build.arch === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`);
+  const files = [...entries].map(bundleFile);
+  for (const path of entries) {
+    const text = await Deno.readTextFile(`${output}/${path.replace(/\.ts$/, ".js")}`);
+    // The shim of the other architecture would only cost time.
+    const lean = text.replace(otherShim, "").replaceAll(`"${BUNDLE}`, '"./');
+    // Dynamic imports, and static ones, of which there should be none.
+    for (const [whole, imported] of lean.matchAll(/\bimport\((?:"([^"]*)")?|(?:^|[;}])import\b[^(.;]*;/g)) {
+      if (!imported || !files.includes(imported.replace("./", ""))) fail(`the bundle of ${path} has ${whole}`);
+    }
+    await Deno.writeTextFile(`${directory}/${bundleFile(path)}`, lean);
+  }
+  return `${directory}/main.js`;
 }
 
 await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });

@@ -8,6 +8,7 @@ import { wordOption } from "../../mod/cli/options/values.ts";
 import { SPEC as RUN } from "../../mod/cli/run.ts";
 import { SUMMARIES } from "../../mod/cli/top_level.ts";
 import { SPECS } from "../../packaging/man.ts";
+import { test } from "../lib/helpers.ts";
 
 const SPEC = {
   name: "test",
@@ -37,7 +38,7 @@ function parse(...args: string[]) {
   };
 }
 
-Deno.test("parseOptions() takes values in every form", () => {
+test("parseOptions() takes values in every form", {}, () => {
   const none = { flags: [], value: undefined, many: [], operands: [] };
   assertEquals(parse(), { ...none });
   for (const args of [["--value", "a"], ["--value=a"], ["-v", "a"], ["-va"]]) {
@@ -56,7 +57,7 @@ Deno.test("parseOptions() takes values in every form", () => {
   assertEquals(parse("--no-thing"), { ...none, flags: ["no-thing"] });
 });
 
-Deno.test("parseOptions() stops at -- and at the first operand", () => {
+test("parseOptions() stops at -- and at the first operand", {}, () => {
   assertEquals(parse("-f", "word", "-o").operands, ["word", "-o"]);
   assertEquals(parse("-f", "true"), { flags: ["flag"], value: undefined, many: [], operands: ["true"] });
   assertEquals(parse("--", "-f", "--").operands, ["-f", "--"]);
@@ -64,7 +65,7 @@ Deno.test("parseOptions() stops at -- and at the first operand", () => {
   assertEquals(parse("1", "0x10").operands, ["1", "0x10"]);
 });
 
-Deno.test("parseOptions() finds options behind operands where a command mixes them, up to --", () => {
+test("parseOptions() finds options behind operands where a command mixes them, up to --", {}, () => {
   const mixed = { ...SPEC, mixed: true } as const;
   const { flag, value, operands, tail } = parseOptions(mixed, ["a", "-f", "7", "--value", "b", "--", "c", "--many=1"]);
   assertEquals({ flag, value, operands, tail }, {
@@ -77,7 +78,7 @@ Deno.test("parseOptions() finds options behind operands where a command mixes th
   assertEquals(parseOptions(mixed, ["--"]).tail, []);
 });
 
-Deno.test("parseOptions() refuses what the table does not have", () => {
+test("parseOptions() refuses what the table does not have", {}, () => {
   for (
     const [args, text] of [
       [["--nope"], "use --nope: there is no such option"],
@@ -101,25 +102,25 @@ Deno.test("parseOptions() refuses what the table does not have", () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-Deno.test("a misspelt option does not compile", () => {
+test("a misspelt option does not compile", {}, () => {
   const options = parseOptions(SPEC, ["--value", "a"]);
   // @ts-expect-error: the table has no such option.
-  assertEquals(options.vlaue, undefined);
+  assertEquals(options.valueless, undefined);
   // @ts-expect-error: the table has no such option.
-  assertEquals(options["no-thnig"], undefined);
+  assertEquals(options["no-thingy"], undefined);
   // @ts-expect-error: a switch has no value.
   const value: string | undefined = options.flag;
   assertEquals(value, false);
   assertEquals(wordOption(options, "value", ["a", "b"]), "a");
   // @ts-expect-error: the table has no such option.
-  assertEquals(wordOption(options, "vlaue", ["a"]), undefined);
+  assertEquals(wordOption(options, "valueless", ["a"]), undefined);
   const run = parseOptions(RUN, []);
   // @ts-expect-error: only `enter` has it.
   assertEquals(run["target-env"], undefined);
 });
 
 for (const spec of SPECS) {
-  Deno.test(`the help of ${spec.name} lists every option and exit code, within the width, and names its page`, () => {
+  test(`the help of ${spec.name} lists every option and exit code, within the width, and names its page`, {}, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {
       if (text !== null) assertStringIncludes(help, `--${name}`);
@@ -130,13 +131,13 @@ for (const spec of SPECS) {
     assertStringIncludes(help, `\nSee penne-${spec.name}(1).\n`);
   });
 
-  Deno.test(`option names of ${spec.name} are unique, and short ones too`, () => {
+  test(`option names of ${spec.name} are unique, and short ones too`, {}, () => {
     const names = allOptions(spec).flatMap(({ name, short }) => [name, ...short ? [short] : []]);
     assertEquals(new Set(names).size, names.length);
     assertEquals(names.filter((name) => ["operands", "tail"].includes(name)), []);
   });
 }
 
-Deno.test("the program's help has a line for each command", () => {
+test("the program's help has a line for each command", {}, () => {
   assertEquals(Object.keys(SUMMARIES).toSorted(), SPECS.map(({ name }) => name).toSorted());
 });

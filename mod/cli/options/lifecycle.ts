@@ -1,7 +1,6 @@
 // Options for the life of a command: background, reports to the caller, and its end.
 
-import { F } from "../../../ffi/core/consts.ts";
-import type { SignalName } from "../../../ffi/core/consts.ts";
+import { F, type SignalName } from "../../../ffi/core/consts.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { usage } from "../../base/errors.ts";
