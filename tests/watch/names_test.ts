@@ -2,11 +2,16 @@
 
 import "../lib/preload.ts";
 import { assertEquals } from "@std/assert";
+import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
+import { NameTracker } from "../../mod/watch/names/name_tracker.ts";
 import { Names } from "../../mod/watch/names/names.ts";
+import { Liveness } from "../../mod/watch/state/liveness.ts";
+import { Tracker } from "../../mod/watch/state/tracker.ts";
 import { sh, test } from "../lib/helpers.ts";
+import { must } from "../lib/netlab.ts";
 
 test(
-  "A name that has come and gone unseen is told of once its file has gone, whatever else happens",
+  "A name that was removed before its mount was examined is reported once its file is deleted",
   { root: true, kernel: "6.15" },
   async () => {
     await Deno.mkdir("/run/netns", { recursive: true });
@@ -22,5 +27,39 @@ test(
       await Deno.remove(path);
     }
     assertEquals(own(), [["mounted", null], ["gone", null]]);
+  },
+);
+
+test(
+  "A name that is mounted once more while a watch starts holds its namespace once, and ends with its last mount",
+  { root: true, kernel: "6.15" },
+  async () => {
+    const path = await Deno.makeTempFile({ prefix: "penne-names-" });
+    const inum = Number(/\d+/.exec(await Deno.readLink("/proc/self/ns/net"))![0]);
+    const mount = () => must(["mount", "--bind", "/proc/self/ns/net", path]);
+    await mount();
+    const emitted: WatchEvent[] = [];
+    const emit = (event: WatchEvent) => emitted.push(event);
+    const tracker = new Tracker("ebpf", { filter: {}, emit });
+    const liveness = new Liveness(() => tracker.namespaces, () => {}, () => {});
+    using names = new NameTracker({ tracker, liveness, events: undefined, emit });
+    try {
+      names.names!.load();
+      await mount();
+      const changes = names.names!.take();
+      names.load(changes);
+      names.apply(changes);
+      const namespace = tracker.namespaces.find("net", { inum, id: null })!;
+      const others = namespace.mounts - 1; // names that are not this test's
+      await must(["umount", path]);
+      names.apply(names.names!.take());
+      assertEquals([emitted, namespace.mounts], [[], others + 1]);
+      await must(["umount", path]);
+      names.apply(names.names!.take());
+      assertEquals(emitted.map((event) => event.event === "name" && [event.path, event.state]), [[path, "gone"]]);
+      assertEquals(namespace.mounts, others);
+    } finally {
+      await sh(["sh", "-c", 'umount "$0" "$0"; rm "$0"', path]);
+    }
   },
 );

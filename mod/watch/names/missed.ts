@@ -1,27 +1,29 @@
-// Names of mounts that have come and gone before anybody could look, concluded from two incomplete sources; without a
-// syscall.
+// Names that were removed before their mounts could be examined, inferred from two incomplete sources; without a syscall.
 //
-// A mount that has gone tells nothing but that it was there, and inotify nothing but that a file was. Each is kept for a
-// second; in the order of their coming, one of each that both have come and gone make one name.
+// Of a mount that was removed only the id is known, and inotify(7) only reports that a file was created and deleted. Each
+// half is kept for a second. Halves that have come and gone are paired in the order in which they came.
 
-/** Milliseconds for which the other half is waited for. */
+/** Milliseconds to wait for the other half. */
 const PATIENCE = 1000;
 
+/** A mount, by its id, or a file, by its path. */
 interface Half {
   readonly key: string;
+  /** Process that mounted it; 0 for a file. */
   readonly pid: number;
+  /** When it was removed, in milliseconds of `performance.now()`. */
   gone: number;
 }
 
-/** A mount and a name that belong together. */
+/** A name that was missed. */
 export interface MissedName {
   readonly path: string;
-  /** Process that has mounted it. */
+  /** Process that mounted it. */
   readonly pid: number;
 }
 
 /**
- * Finds out which names were missed.
+ * Infers which names were missed.
  *
  * @example
  * ```ts
@@ -31,7 +33,7 @@ export interface MissedName {
  * const missed = new MissedNames();
  * missed.created("/run/netns/a");
  * missed.attached(1n, 42);
- * assertEquals(missed.pairs(1), []); // it may be there still
+ * assertEquals(missed.pairs(1), []); // it may still exist
  * missed.detached(1n, 2);
  * missed.deleted("/run/netns/a", 3);
  * assertEquals(missed.pairs(3), [{ path: "/run/netns/a", pid: 42 }]);
@@ -46,43 +48,43 @@ export class MissedNames {
     halves.set(key, { key, pid, gone: Infinity });
   }
 
-  /** A mount has come, and had gone when it was asked what it is. */
+  /** Notes a mount that was removed before it could be examined. */
   attached(id: bigint, pid: number): void {
     this.#come(this.#mounts, `${id}`, pid);
   }
 
-  /** A mount has gone. */
+  /** Notes that a mount was removed, at `now` of `performance.now()`. */
   detached(id: bigint, now: number): void {
     const mount = this.#mounts.get(`${id}`);
     if (mount) mount.gone = now;
   }
 
-  /** Whether there is a mount of which the name has not been found yet. */
+  /** Whether a mount waits for its file. */
   get waiting(): boolean {
     return this.#mounts.size > 0;
   }
 
-  /** A file has come to a directory of names. */
+  /** Notes a file that was created in a directory of names. */
   created(path: string): void {
     this.#come(this.#files, path, 0);
   }
 
-  /** A mount was seen there, so nothing was missed. */
+  /** Notes that a mount on the file was examined, so that nothing was missed. */
   seen(path: string): void {
     this.#files.delete(path);
   }
 
-  /** A file has gone from a directory of names. */
+  /** Notes that a file was deleted, at `now` of `performance.now()`. */
   deleted(path: string, now: number): void {
     const file = this.#files.get(path);
     if (file) file.gone = now;
   }
 
   /**
-   * Brings together what belongs together.
+   * Pairs mounts with files.
    *
    * @param now Milliseconds of `performance.now()`.
-   * @returns Names that were there, and have gone.
+   * @returns The names that were added and removed.
    */
   pairs(now: number): MissedName[] {
     const found: MissedName[] = [];

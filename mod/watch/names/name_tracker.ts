@@ -8,11 +8,7 @@ import type { NameEvent, WatchEvent } from "../facts/watch_event.ts";
 import type { Liveness } from "../state/liveness.ts";
 import { isOrphan, type KnownNamespace } from "../state/known.ts";
 import type { Tracker } from "../state/tracker.ts";
-import { type Name, type NameChange, Names } from "./names.ts";
-
-function keyOf({ path, inum }: Pick<NameChange, "path" | "inum">): string {
-  return `${inum} ${path}`;
-}
+import { keyOf, type Name, type NameChange, Names } from "./names.ts";
 
 function openNames(): Names | null {
   try {
@@ -51,10 +47,10 @@ export class NameTracker implements Disposable {
     return !this.names ? "unseen" : this.names.source === "fanotify" ? "exact" : "inferred";
   }
 
-  /** Takes over all names but those that were changed since the opening, which {@linkcode NameTracker.apply} is for. */
+  /** Takes over the existing names, except those in `changes`, which {@linkcode NameTracker.apply} is for. */
   load(changes: readonly NameChange[]): void {
     const changed = new Set(changes.map(keyOf));
-    for (const name of this.names?.all ?? []) if (!changed.has(keyOf(name))) this.#mount(name);
+    for (const [key, name] of this.snapshot()) if (!changed.has(key)) this.#mount(name);
   }
 
   /** Applies changes, and emits their events if they are wanted. */
@@ -66,8 +62,7 @@ export class NameTracker implements Disposable {
     if (lost > 0) emit({ event: "lost", mono: monotonic(), count: lost, source: "fanotify" });
     const { source } = names;
     const exact = source === "fanotify";
-    for (const { path, type, inum, id, pid, state, again } of changes) {
-      if (again) continue;
+    for (const { path, type, inum, id, pid, state } of changes) {
       const mono = monotonic();
       if (inum === null) {
         const made = this.#findMade(type, pid);

@@ -1,106 +1,72 @@
-// Names of namespaces: what is mounted where in penne's mount namespace, as it comes and goes.
+// Names of namespaces: where they are mounted in penne's mount namespace, and changes of that.
 //
-// fanotify(7) tells of each mount by an id, from Linux 6.15 on; what the mount is must be asked before it has gone again.
-// Without it the table of mounts is polled, which can only be compared with how it was. A name is mounted as long as at
-// least one mount of that namespace is at that path: mount propagation makes several.
+// From Linux 6.15 on, fanotify(7) reports each mount by an id; what the mount is must be asked before it is removed again.
+// Without fanotify the mount table is polled and compared. Mount propagation can make several mounts of a namespace at a
+// path; the name exists as long as one of them does.
 //
-// A mount that has come and gone before it could be asked is known by its id alone. Where in a directory of names a file
-// has come and gone meanwhile, of which no mount was seen, the two are taken together (missed_names.ts): inotify alone
-// says nothing, since the file is there before the mount.
+// Of a mount that was removed before it could be examined only the id is known. It is paired with a file that was created
+// and deleted meanwhile in a directory of names, and on which no mount was seen (missed.ts). The file alone proves nothing,
+// since it is created before the mount.
 
-import { EPOLL } from "../../../ffi/sys/epoll.ts";
-import { SysError } from "../../../ffi/core/errno.ts";
-import { FAN, MountEvents } from "../../../ffi/sys/fanotify.ts";
-import type { Fd } from "../../../ffi/core/fd.ts";
-import { IN, Inotify, type InotifyEvent } from "../../../ffi/sys/inotify.ts";
-import { cString } from "../../../ffi/core/memory.ts";
 import { MAGIC, O } from "../../../ffi/core/consts.ts";
-import { open, read } from "../../../ffi/sys/file.ts";
+import { SysError } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { cString } from "../../../ffi/core/memory.ts";
 import { call, self } from "../../../ffi/core/task.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { FAN, MountEvents } from "../../../ffi/sys/fanotify.ts";
+import { open, read } from "../../../ffi/sys/file.ts";
+import { IN, Inotify, type InotifyEvent } from "../../../ffi/sys/inotify.ts";
 import { listMounts, statMount } from "../../../ffi/sys/mount.ts";
 import { Handles } from "../../../ffi/sys/namespace.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
-import { MissedNames } from "./missed.ts";
 import { parseNamespaceMounts, parseNamespaceRoot } from "../../netns/mountinfo.ts";
+import { MissedNames } from "./missed.ts";
 
-/** A namespace that is mounted somewhere. */
+/** A namespace that is mounted at a path. */
 export interface Name {
   readonly path: string;
   readonly type: NamespaceType;
   readonly inum: number;
-  /** Id that is never used again; null if it is not known. */
+  /** Id, which is never reused; null if unknown. */
   readonly id: string | null;
 }
 
-/** What has happened to a mount of a namespace. */
+/** A name that was added or removed. */
 export interface NameChange extends Omit<Name, "inum"> {
-  /** Null if it has gone before it could be looked at; `pid` is then the process that has mounted it. */
+  /** Null if the mount was removed before it could be examined. */
   readonly inum: number | null;
+  /** Process that mounted it, if `inum` is null. */
   readonly pid: number | null;
   readonly state: "mounted" | "gone";
-  /** False if it is the first mount of that namespace at that path, or was the last one; else others hold it too. */
-  readonly again: boolean;
 }
 
-/** Where ip-netns(8) has its names; other directories are known once a namespace is mounted there. */
+/** Directory of ip-netns(8). Others become known when a namespace is mounted there. */
 const DIRECTORY = "/run/netns";
 
-function keyOf({ path, type, inum }: Omit<Name, "id">): string {
-  return `${type} ${inum} ${path}`;
+/** Returns a key that identifies a name. */
+export function keyOf({ path, inum }: Pick<NameChange, "path" | "inum">): string {
+  return `${inum} ${path}`;
 }
 
-/**
- * Counts mounts by what they are and where.
- *
- * @example
- * ```ts
- * import { NameCounts } from "./names.ts";
- * import { assertEquals } from "@std/assert";
- *
- * const counts = new NameCounts();
- * const name = { path: "/run/netns/a", type: "net", inum: 7, id: null } as const;
- * assertEquals([counts.add(name), counts.add(name), counts.remove(name), counts.remove(name)], [true, false, false, true]);
- * ```
- */
-export class NameCounts {
-  #counts = new Map<string, { name: Name; count: number }>();
-
-  /** Adds a mount; whether it is the first one. */
-  add(name: Name): boolean {
-    const key = keyOf(name);
-    const known = this.#counts.get(key);
-    if (known) known.count++;
-    else this.#counts.set(key, { name, count: 1 });
-    return !known;
-  }
-
-  /** Takes a mount away; whether it was the last one. */
-  remove(name: Name): boolean {
-    const key = keyOf(name);
-    const known = this.#counts.get(key);
-    if (!known || --known.count > 0) return false;
-    this.#counts.delete(key);
-    return true;
-  }
-
-  /** All names. */
-  *[Symbol.iterator](): Generator<Name> {
-    for (const { name } of this.#counts.values()) yield name;
-  }
+function directoryOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/")) || "/";
 }
 
-/** The names in one mount namespace, this process's. */
+/** The names in penne's mount namespace. */
 export class Names implements Disposable {
-  /** How they are known. */
+  /** How they are observed. */
   readonly source: "fanotify" | "mountinfo";
-  /** What to wait for, and for which events. */
+  /** Descriptor to wait for. */
   readonly fd: Fd;
+  /** Events to wait for (EPOLL.*). */
   readonly events: number;
   #fanotify: MountEvents | null = null;
   #mountinfo: Fd;
-  /** By unique id, or with mountinfo by its own. */
+  /** By unique id; with mountinfo, by the id in there, which may be reused. */
   #mounts = new Map<bigint, Name>();
-  #counts = new NameCounts();
+  /** How many mounts each name has. */
+  #counts = new Map<string, number>();
   #pending: NameChange[] = [];
   #lost = 0;
   #handles = new Handles();
@@ -109,14 +75,14 @@ export class Names implements Disposable {
   #watchedDirectories = new Set<string>();
   #missed = new MissedNames();
 
-  /** @throws {SysError} If not even the table of mounts can be read. */
+  /** @throws {SysError} If the mount table cannot be read. */
   constructor() {
     this.#mountinfo = open(self, "/proc/self/mountinfo", O.RDONLY);
     try {
       using namespace = open(self, "/proc/self/ns/mnt", O.RDONLY);
       const fanotify = new MountEvents(namespace);
       try {
-        // A kernel may have the one without the other, or a filter of system calls may.
+        // A kernel, or a filter of system calls, may provide fanotify(7) without statmount(2).
         statMount(1n << 40n);
         this.#fanotify = fanotify;
       } catch (error) {
@@ -139,23 +105,19 @@ export class Names implements Disposable {
     this.events = this.#fanotify ? EPOLL.IN : EPOLL.PRI;
   }
 
-  /** All names by now. */
+  /** All names, once for each mount. */
   get all(): Iterable<Name> {
-    return this.#counts;
+    return this.#mounts.values();
   }
 
-  /** Learns what is mounted by now; what has come and gone since the making is told of by {@linkcode Names.take}. */
+  /** Reads the existing names. Names that were added or removed since the opening remain changes. */
   load(): void {
-    if (!this.#fanotify) {
-      for (const [id, name] of this.#table()) this.#add(id, name);
-      this.#pending = [];
-      return;
+    const changes = this.#pending;
+    this.#pending = []; // these names are not new
+    for (const [id, name] of this.#fanotify ? this.#uniqueTable() : this.#table()) {
+      if (!this.#mounts.has(id)) this.#add(id, name);
     }
-    // The table of mounts has other ids, which are used again.
-    const told = this.#pending;
-    this.#pending = [];
-    for (const [id, name] of this.#uniqueTable()) if (!this.#mounts.has(id)) this.#add(id, name);
-    this.#pending = told;
+    this.#pending = changes;
   }
 
   #watchDirectory(directory: string): void {
@@ -165,11 +127,11 @@ export class Names implements Disposable {
       this.#directories.set(wd, directory);
       this.#watchedDirectories.add(directory);
     } catch (error) {
-      if (!(error instanceof SysError)) throw error; // not there, or a limit is reached
+      if (!(error instanceof SysError)) throw error; // there is no such directory, or a limit is reached
     }
   }
 
-  /** What a mount is, if it is one of a namespace; null if not, undefined if it has gone. */
+  /** Examines a mount; returns null if it is not one of a namespace, undefined if it was removed. */
   #identify(id: bigint): Name | null | undefined {
     const stat = statMount(id);
     if (!stat) return undefined;
@@ -177,12 +139,13 @@ export class Names implements Disposable {
     return namespace && { path: stat.point, ...namespace, id: this.#idOf(stat.point, namespace.inum) };
   }
 
-  /** The id of the namespace at a path, which is not opened for that. */
+  /** Returns the id of the namespace at a path, without opening it. */
   #idOf(path: string, inum: number): string | null {
     const fields = path.length < 4000 ? this.#handles.read(cString(path)) : 0;
     return typeof fields === "object" && fields.inum === inum ? `${fields.id}` : null;
   }
 
+  /** Reads the names by the unique ids of their mounts. */
   #uniqueTable(): Map<bigint, Name> {
     const found = new Map<bigint, Name>();
     for (const id of listMounts()) {
@@ -192,19 +155,19 @@ export class Names implements Disposable {
     return found;
   }
 
-  /** Looks what has happened, as soon as it can: a mount that has gone can no longer be asked what it was. */
+  /** Takes the events of fanotify(7); the sooner, the fewer mounts are removed before they are examined. */
   poll(): void {
     if (!this.#fanotify) return;
     const events = this.#fanotify.take();
-    // The file goes after the mount: perhaps when there is nothing else any more.
+    // The file is deleted after its mount was removed, perhaps when no further mount follows.
     if (events.length === 0 && !this.#missed.waiting) return;
     const names = events.map(({ mask, id }) => mask & FAN.MNT_ATTACH ? this.#identify(id) : null);
     const now = performance.now();
-    // A file comes before what is mounted on it, and goes after that. So by now all files are known to have come on which
-    // there was a mount of those at hand.
+    // A file is created before a mount on it, and deleted after its removal. So these are at least the files of the mounts
+    // above.
     const files = this.#inotify?.take() ?? [];
-    const file = ({ wd, name }: InotifyEvent) => `${this.#directories.get(wd)}/${name}`;
-    for (const one of files) if (one.mask & IN.CREATE) this.#missed.created(file(one));
+    const pathOf = ({ wd, name }: InotifyEvent) => `${this.#directories.get(wd)}/${name}`;
+    for (const file of files) if (file.mask & IN.CREATE) this.#missed.created(pathOf(file));
     events.forEach(({ mask, id, pid }, i) => {
       if (mask & FAN.Q_OVERFLOW) {
         this.#lost++;
@@ -221,16 +184,14 @@ export class Names implements Disposable {
       } else if (known) this.#remove(id, known);
       else this.#missed.detached(id, now);
     });
-    for (const one of files) if (one.mask & IN.DELETE) this.#missed.deleted(file(one), now);
+    for (const file of files) if (file.mask & IN.DELETE) this.#missed.deleted(pathOf(file), now);
     for (const { path, pid } of this.#missed.pairs(now)) {
-      const type = this.#typeOf(path.slice(0, path.lastIndexOf("/")));
-      for (const state of ["mounted", "gone"] as const) {
-        this.#pending.push({ path, type, inum: null, id: null, pid, state, again: false });
-      }
+      const change = { path, type: this.#typeOf(directoryOf(path)), inum: null, id: null, pid };
+      this.#pending.push({ ...change, state: "mounted" }, { ...change, state: "gone" });
     }
   }
 
-  /** The kind of namespaces that a directory has names of. */
+  /** Guesses the type of the namespaces that a directory has names of. */
   #typeOf(directory: string): NamespaceType {
     for (const { path, type } of this.#mounts.values()) if (path.startsWith(`${directory}/`)) return type;
     return "net";
@@ -239,15 +200,25 @@ export class Names implements Disposable {
   #add(id: bigint, name: Name): void {
     this.#mounts.set(id, name);
     this.#missed.seen(name.path);
-    this.#watchDirectory(name.path.slice(0, name.path.lastIndexOf("/")) || "/");
-    this.#pending.push({ ...name, pid: null, state: "mounted", again: !this.#counts.add(name) });
+    this.#watchDirectory(directoryOf(name.path));
+    if (this.#count(name, 1) === 1) this.#pending.push({ ...name, pid: null, state: "mounted" });
   }
 
   #remove(id: bigint, name: Name): void {
     this.#mounts.delete(id);
-    this.#pending.push({ ...name, pid: null, state: "gone", again: !this.#counts.remove(name) });
+    if (this.#count(name, -1) === 0) this.#pending.push({ ...name, pid: null, state: "gone" });
   }
 
+  /** Counts the mounts of a name, and returns how many it has now. */
+  #count(name: Name, by: 1 | -1): number {
+    const key = keyOf(name);
+    const count = (this.#counts.get(key) ?? 0) + by;
+    if (count > 0) this.#counts.set(key, count);
+    else this.#counts.delete(key);
+    return count;
+  }
+
+  /** Reads the names by the ids in the mount table. */
   #table(): Map<bigint, Name> {
     call(self, "lseek", this.#mountinfo, 0, 0);
     const decoder = new TextDecoder();
@@ -271,16 +242,12 @@ export class Names implements Disposable {
     for (const [id, name] of now) if (!this.#mounts.has(id)) this.#add(id, name);
   }
 
-  /**
-   * Takes what has happened.
-   *
-   * @returns The changes in their order.
-   */
+  /** Returns all changes since the last call, in order. */
   take(): NameChange[] {
     if (this.#fanotify) this.poll();
     else {
       let now = this.#table();
-      // The table is not one moment's: what is missing must be missing twice.
+      // The table is not read at one moment: a mount is gone if it is missing twice.
       if ([...this.#mounts.keys()].some((id) => !now.has(id))) now = this.#table();
       this.#compare(now);
     }
@@ -289,14 +256,14 @@ export class Names implements Disposable {
     return changes;
   }
 
-  /** How many changes may have been lost since the last time. */
+  /** Returns how many changes may have been lost since the last call. */
   takeLost(): number {
     const lost = this.#lost;
     this.#lost = 0;
     return lost;
   }
 
-  /** Closes what it holds. */
+  /** Stops observing. */
   [Symbol.dispose](): void {
     this.#fanotify?.[Symbol.dispose]();
     this.#inotify?.[Symbol.dispose]();
