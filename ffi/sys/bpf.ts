@@ -1,6 +1,6 @@
-// bpf(2): maps, programs, and what they are attached to.
+// bpf(2): maps, programs, and their attachments.
 //
-// Nothing is pinned. What a program is attached by is a descriptor; closing it, or dying, detaches the program.
+// Nothing is pinned. An attachment is a descriptor: closing it, or the end of the process, detaches the program.
 
 import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
@@ -9,145 +9,140 @@ import { address, cString, keepAlive, text } from "../core/memory.ts";
 import { type Block, quick } from "../core/quick.ts";
 import { out, self } from "../core/task.ts";
 
-/** Commands, `enum bpf_cmd`. */
-const COMMAND = {
-  MAP_CREATE: 0,
-  MAP_LOOKUP_ELEM: 1,
-  MAP_UPDATE_ELEM: 2,
-  PROG_LOAD: 5,
-  PROG_TEST_RUN: 10,
-  RAW_TRACEPOINT_OPEN: 17,
-  BTF_LOAD: 18,
-  LINK_CREATE: 28,
-  ITER_CREATE: 33,
-} as const;
-
-/** Kinds of maps, `enum bpf_map_type`. */
+/** Map types, `enum bpf_map_type`. */
 export const MAP_TYPE = { HASH: 1, ARRAY: 2, RINGBUF: 27, TASK_STORAGE: 29 } as const;
 
-/** Flags of maps: grow as needed; may be mapped. */
+/** Map flags: allocate entries on demand; allow mmap(2). */
 export const MAP_FLAG = { NO_PREALLOC: 1, MMAPABLE: 1 << 10 } as const;
 
-/** Kinds of programs, `enum bpf_prog_type`. */
+/** Program types, `enum bpf_prog_type`. */
 export const PROGRAM_TYPE = { RAW_TRACEPOINT: 17, TRACING: 26 } as const;
 
 /** What a tracing program is attached to, `enum bpf_attach_type`. */
 export const ATTACH_TYPE = { TRACE_RAW_TP: 23, TRACE_ITER: 28 } as const;
 
-/** Size of `union bpf_attr` as used here; older kernels accept what they do not know as long as it is zero. */
+/** Size of `union bpf_attr` as used here; older kernels accept fields that they do not know as long as these are zero. */
 const ATTRIBUTE_SIZE = 144;
-/** What the log of the verifier may grow to. */
+/** Limit of the verifier's log in bytes. */
 const LOG_MAX = 1 << 24;
-/** Lines at the end of the verifier's log that say why. */
+/** Lines at the end of the verifier's log that give the reason. */
 const LOG_LINES = 6;
 
-/** `union bpf_attr`, filled field by field. */
-class Attribute {
-  readonly bytes = new Uint8Array(ATTRIBUTE_SIZE);
-  readonly #view = new DataView(this.bytes.buffer);
-  readonly #keep: unknown[] = [];
+/** Writes a field of `union bpf_attr`. */
+type Field<T> = (attribute: DataView, value: T) => void;
+const u32 = (at: number): Field<number> => (attribute, value) => attribute.setUint32(at, value, true);
+const fd = (at: number): Field<Fd> => (attribute, value) => attribute.setUint32(at, value.number, true);
+const pointer = (at: number): Field<Uint8Array> => (attribute, bytes) =>
+  attribute.setBigUint64(at, address(bytes), true);
+/** At most 15 ASCII characters. */
+const name = (at: number): Field<string> => (attribute, value) =>
+  new TextEncoder().encodeInto(value.slice(0, 15), new Uint8Array(attribute.buffer, at));
 
-  u32(at: number, value: number): this {
-    this.#view.setUint32(at, value, true);
-    return this;
-  }
+/** Commands, `enum bpf_cmd`, with the fields of `union bpf_attr` they take, by their kernel names. */
+const COMMANDS = {
+  MAP_CREATE: [0, {
+    map_type: u32(0),
+    key_size: u32(4),
+    value_size: u32(8),
+    max_entries: u32(12),
+    map_flags: u32(16),
+    map_name: name(28),
+    btf_fd: fd(48),
+    btf_key_type_id: u32(52),
+    btf_value_type_id: u32(56),
+  }],
+  MAP_UPDATE_ELEM: [2, { map_fd: fd(0), key: pointer(8), value: pointer(16) }],
+  PROG_LOAD: [5, {
+    prog_type: u32(0),
+    insn_cnt: u32(4),
+    insns: pointer(8),
+    license: pointer(16),
+    log_level: u32(24),
+    log_size: u32(28),
+    log_buf: pointer(32),
+    prog_name: name(48),
+    expected_attach_type: u32(68),
+    attach_btf_id: u32(108),
+  }],
+  PROG_TEST_RUN: [10, { prog_fd: fd(0) }],
+  RAW_TRACEPOINT_OPEN: [17, { prog_fd: fd(8) }],
+  BTF_LOAD: [18, { btf: pointer(0), btf_size: u32(16) }],
+  LINK_CREATE: [28, { prog_fd: fd(0), attach_type: u32(8) }],
+  ITER_CREATE: [33, { link_fd: fd(0) }],
+} as const;
 
-  pointer(at: number, bytes: Uint8Array): this {
-    this.#view.setBigUint64(at, address(bytes), true);
-    this.#keep.push(bytes);
-    return this;
-  }
+type Commands = typeof COMMANDS;
+/** The fields of a command; fields that are undefined stay zero. */
+type Fields<C extends keyof Commands> = {
+  readonly [F in keyof Commands[C][1]]?: Commands[C][1][F] extends Field<infer T> ? T | undefined : never;
+};
 
-  /** Makes the call; a value or a negative error number. */
-  raw(command: number): number {
-    // The kernel writes some of its answers here too.
-    const result = self.raw("bpf", command, out(this.bytes), ATTRIBUTE_SIZE);
-    keepAlive(this.#keep);
-    return result;
-  }
-
-  open(command: number): Fd {
-    return new Fd(check("bpf", this.raw(command)));
-  }
+/** Makes the call; returns a value or a negative error number. */
+function bpf<C extends keyof Commands>(command: C, fields: Fields<C>): number {
+  const attribute = new Uint8Array(ATTRIBUTE_SIZE);
+  const [number, layout] = COMMANDS[command] as readonly [number, Record<string, Field<unknown>>];
+  const view = new DataView(attribute.buffer);
+  for (const [key, value] of Object.entries(fields)) if (value !== undefined) layout[key]!(view, value);
+  const result = self.raw("bpf", number, out(attribute), ATTRIBUTE_SIZE); // the kernel writes to it too
+  keepAlive(fields);
+  return result;
 }
 
-/** Puts a name of at most 15 letters into an attribute. */
-function setName(attribute: Attribute, at: number, name: string): void {
-  attribute.bytes.set(new TextEncoder().encode(name).subarray(0, 15), at);
+/** Makes a call that returns a descriptor. */
+function open<C extends keyof Commands>(command: C, fields: Fields<C>): Fd {
+  return new Fd(check("bpf", bpf(command, fields)));
 }
 
-/** A map to be made; sizes are in bytes. */
+/** A map to be created; sizes are in bytes. */
 export interface MapSpec {
   /** MAP_TYPE.* */
   readonly type: number;
   readonly name: string;
   readonly key?: number;
   readonly value?: number;
-  /** How many entries at most; bytes for a ring buffer. */
+  /** Maximum number of entries; bytes of a ring buffer. */
   readonly entries?: number;
   /** MAP_FLAG.* */
   readonly flags?: number;
-  /** Types of key and value in a BTF that has been loaded; task storage needs it. */
+  /** Types of key and value in a loaded BTF; task storage needs them. */
   readonly btf?: { readonly fd: Fd; readonly key: number; readonly value: number };
 }
 
 /**
- * Makes a map.
+ * Creates a map.
  *
- * @param spec What it is to be.
- * @returns The map.
- * @throws {SysError} EPERM without CAP_BPF, EINVAL if the kernel does not know the kind.
+ * @throws {SysError} EPERM without CAP_BPF, EINVAL if the kernel does not know the type.
  */
 export function createMap(spec: MapSpec): Fd {
-  const attribute = new Attribute()
-    .u32(0, spec.type).u32(4, spec.key ?? 0).u32(8, spec.value ?? 0).u32(12, spec.entries ?? 0).u32(
-      16,
-      spec.flags ?? 0,
-    );
-  setName(attribute, 28, spec.name);
-  if (spec.btf) attribute.u32(48, spec.btf.fd.number).u32(52, spec.btf.key).u32(56, spec.btf.value);
-  return attribute.open(COMMAND.MAP_CREATE);
+  return open("MAP_CREATE", {
+    map_type: spec.type,
+    key_size: spec.key,
+    value_size: spec.value,
+    max_entries: spec.entries,
+    map_flags: spec.flags,
+    map_name: spec.name,
+    btf_fd: spec.btf?.fd,
+    btf_key_type_id: spec.btf?.key,
+    btf_value_type_id: spec.btf?.value,
+  });
 }
 
 /**
  * Sets an entry of a map.
  *
- * @param map The map.
- * @param key Its key.
- * @param value Its value.
  * @throws {SysError} E2BIG if the map is full.
  */
 export function updateMap(map: Fd, key: Uint8Array, value: Uint8Array): void {
-  const attribute = new Attribute().u32(0, map.number).pointer(8, key).pointer(16, value);
-  check("bpf", attribute.raw(COMMAND.MAP_UPDATE_ELEM));
+  check("bpf", bpf("MAP_UPDATE_ELEM", { map_fd: map, key, value }));
 }
 
 /**
- * Reads an entry of a map.
+ * Loads BTF, for maps that need types.
  *
- * @param map The map.
- * @param key Its key.
- * @param value Where its value is written.
- * @returns Whether there is one.
- * @throws {SysError} If it fails otherwise.
- */
-export function lookupMap(map: Fd, key: Uint8Array, value: Uint8Array): boolean {
-  const attribute = new Attribute().u32(0, map.number).pointer(8, key).pointer(16, value);
-  const result = attribute.raw(COMMAND.MAP_LOOKUP_ELEM);
-  if (result === -E.ENOENT) return false;
-  check("bpf", result);
-  return true;
-}
-
-/**
- * Loads a BTF, for maps that need types.
- *
- * @param btf The whole of it.
- * @returns The BTF.
- * @throws {SysError} If it is refused.
+ * @throws {SysError} If the kernel refuses it.
  */
 export function loadBtf(btf: Uint8Array): Fd {
-  return new Attribute().pointer(0, btf).u32(16, btf.length).open(COMMAND.BTF_LOAD);
+  return open("BTF_LOAD", { btf, btf_size: btf.length });
 }
 
 /** A program to be loaded. */
@@ -159,107 +154,100 @@ export interface ProgramSpec {
   readonly instructions: Uint8Array;
   /** ATTACH_TYPE.* */
   readonly attachType?: number;
-  /** Type in the kernel's BTF that it is attached to. */
+  /** The type in the kernel's BTF to attach to. */
   readonly attachId?: number;
-}
-
-function loadAttribute(spec: ProgramSpec): Attribute {
-  const attribute = new Attribute()
-    .u32(0, spec.type).u32(4, spec.instructions.length / 8).pointer(8, spec.instructions)
-    .pointer(16, cString("GPL")) // what most of the helpers used here ask for
-    .u32(68, spec.attachType ?? 0).u32(108, spec.attachId ?? 0);
-  setName(attribute, 48, spec.name);
-  return attribute;
+  /** Describes the instruction at an index; used to report a refusal. */
+  readonly describe?: (index: number) => string;
 }
 
 /**
  * Loads a program.
  *
- * Without a log at first: one that is too small for what the verifier has to say would make a good program fail.
+ * The first attempt has no log: a log buffer that is too small would make a good program fail.
  *
- * @param spec The program.
- * @returns The program.
- * @throws {SysError} If it is refused; the error has the end of the verifier's log.
+ * @throws {SysError} If the kernel refuses it; the error has the end of the verifier's log, and the last instruction that
+ * it verified.
  */
 export function loadProgram(spec: ProgramSpec): Fd {
+  const fields: Fields<"PROG_LOAD"> = {
+    prog_type: spec.type,
+    insn_cnt: spec.instructions.length / 8,
+    insns: spec.instructions,
+    license: cString("GPL"), // most of the helpers require it
+    prog_name: spec.name,
+    expected_attach_type: spec.attachType,
+    attach_btf_id: spec.attachId,
+  };
   let result = -E.EAGAIN;
   // The verifier gives up when a signal is pending.
-  for (let i = 0; result === -E.EAGAIN && i < 5; i++) result = loadAttribute(spec).raw(COMMAND.PROG_LOAD);
+  for (let i = 0; result === -E.EAGAIN && i < 5; i++) result = bpf("PROG_LOAD", fields);
   if (result >= 0) return new Fd(result);
   if (result === -E.EPERM) throw new SysError("bpf", E.EPERM);
   for (let size = 1 << 16; size <= LOG_MAX; size <<= 4) {
     const log = new Uint8Array(size);
-    const logged = loadAttribute(spec).u32(24, 1).u32(28, size).pointer(32, log).raw(COMMAND.PROG_LOAD);
+    const logged = bpf("PROG_LOAD", { ...fields, log_level: 1, log_size: size, log_buf: log });
     if (logged === -E.ENOSPC) continue;
     if (logged >= 0) return new Fd(logged);
-    throw new SysError("bpf", -logged, lastLines(text(log)));
+    throw new SysError("bpf", -logged, explain(spec, text(log)));
   }
   throw new SysError("bpf", -result);
 }
 
-/** The end of a verifier's log, without its statistics. */
-function lastLines(log: string): string {
+/** The end of a verifier's log without its statistics, and the last instruction in it. */
+function explain({ name, describe }: ProgramSpec, log: string): string {
   const lines = log.trim().split("\n").filter((line) => !/^(processed|verification time|stack depth)/.test(line));
-  return lines.slice(-LOG_LINES).join("; ");
+  const index = lines.map((line) => /^(\d+): \([0-9a-f]{2}\)/.exec(line)?.[1]).findLast((found) => found !== undefined);
+  const where = describe && index !== undefined ? [`in ${name} at ${describe(Number(index))}`] : [];
+  return [...lines.slice(-LOG_LINES), ...where].join("; ");
 }
 
 /**
- * Attaches a program to a tracepoint.
+ * Attaches a program of type TRACING to the tracepoint that it was loaded for.
  *
- * @param program The program.
- * @param name Name of the tracepoint for a program of type RAW_TRACEPOINT; one of type TRACING has been told already.
- * @returns What it is attached by.
- * @throws {SysError} If it cannot be.
+ * @returns The attachment.
+ * @throws {SysError} If it cannot be attached.
  */
-export function attachTracepoint(program: Fd, name?: string): Fd {
-  const attribute = new Attribute().u32(8, program.number);
-  if (name !== undefined) attribute.pointer(0, cString(name));
-  return attribute.open(COMMAND.RAW_TRACEPOINT_OPEN);
+export function attachTracepoint(program: Fd): Fd {
+  return open("RAW_TRACEPOINT_OPEN", { prog_fd: program });
 }
 
 /**
- * Makes an iterator of a program that is of type TRACING and attached to one.
+ * Creates an iterator from a program of type TRACING that was loaded for one.
  *
- * @param program The program.
  * @returns The link, to be opened with {@linkcode openIterator}.
- * @throws {SysError} If it cannot be made.
+ * @throws {SysError} If it cannot be created.
  */
 export function createIterator(program: Fd): Fd {
-  return new Attribute().u32(0, program.number).u32(8, ATTACH_TYPE.TRACE_ITER).open(COMMAND.LINK_CREATE);
+  return open("LINK_CREATE", { prog_fd: program, attach_type: ATTACH_TYPE.TRACE_ITER });
 }
 
 /**
- * Starts an iteration; what the program writes can be read until the end of file.
+ * Starts an iteration.
  *
- * @param link The iterator.
- * @returns The file.
- * @throws {SysError} If it fails.
+ * @returns A file to read the program's output from.
+ * @throws {SysError} If it cannot be started.
  */
 export function openIterator(link: Fd): Fd {
-  return new Attribute().u32(0, link.number).open(COMMAND.ITER_CREATE);
+  return open("ITER_CREATE", { link_fd: link });
 }
 
 /**
- * Runs a program of type RAW_TRACEPOINT once, here and now.
+ * Runs a program of type RAW_TRACEPOINT once, in the calling task.
  *
- * @param program The program.
- * @returns What it has returned.
  * @throws {SysError} If it cannot be run.
  */
-export function runProgram(program: Fd): number {
-  const attribute = new Attribute().u32(0, program.number);
-  check("bpf", attribute.raw(COMMAND.PROG_TEST_RUN));
-  return new DataView(attribute.bytes.buffer).getUint32(4, true);
+export function runProgram(program: Fd): void {
+  check("bpf", bpf("PROG_TEST_RUN", { prog_fd: program }));
 }
 
-/** What the second entry of the shim does under a number that is no syscall's. */
+/** A number under which the shim's `quick` entry takes records from a ring buffer. */
 const RING_TAKE = -1;
 
 /**
- * A BPF ring buffer's records.
+ * The reader's side of a ring buffer.
  *
- * The kernel maps a page with the reader's position, one with the writers', and the data twice in a row. Positions and
- * lengths are read and written by the shim, in the order that the other side relies on.
+ * The kernel maps a page with the reader's position, a page with the writers' position, and the data twice in a row. The
+ * shim reads and writes positions and lengths with acquire and release semantics.
  */
 export class RingBuffer implements Disposable {
   #consumer: Mapping;
@@ -268,12 +256,12 @@ export class RingBuffer implements Disposable {
   #mask: number;
 
   /**
-   * Maps it.
+   * Maps the ring buffer.
    *
-   * @param map The map, of type RINGBUF; it may be closed afterwards.
-   * @param size Its size in bytes.
-   * @param page Size of a page of memory.
-   * @throws {SysError} If it cannot be mapped.
+   * @param map A map of type RINGBUF; it may be closed afterwards.
+   * @param size The map's size in bytes.
+   * @param page The page size in bytes.
+   * @throws {SysError} If mmap(2) fails.
    */
   constructor(map: Fd, size: number, page: number) {
     this.#consumer = new Mapping(map, page, { write: true });
@@ -288,10 +276,10 @@ export class RingBuffer implements Disposable {
   }
 
   /**
-   * Takes complete records, as many as fit, one after the other without their headers; each begins at a multiple of 8.
+   * Takes complete records, as many as fit, without their headers; each begins at a multiple of 8.
    *
-   * @param to Where to; a record that is longer than this stays for ever.
-   * @returns Bytes taken; 0 if there is nothing.
+   * @param to The destination; a record that is longer is never taken.
+   * @returns Bytes taken.
    */
   take(to: Block): number {
     const { at, bytes } = to;
@@ -306,7 +294,7 @@ export class RingBuffer implements Disposable {
     );
   }
 
-  /** Unmaps it. */
+  /** Unmaps the ring buffer. */
   [Symbol.dispose](): void {
     this.#producer[Symbol.dispose]();
     this.#consumer[Symbol.dispose]();

@@ -405,7 +405,7 @@ test("It can be closed from within", needs, () => {
   });
   assert(told >= 1);
   assertEquals(backend.read(() => told = 0), 0);
-  assertThrows(() => backend.follow!(1), TypeError, "has been closed");
+  assertThrows(() => backend.follow!(1), TypeError, "is closed");
 });
 
 test("Closing it leaves nothing behind", needs, () => {

@@ -1,29 +1,20 @@
-// The programs that are made for kernels with less than this one: the verifier takes each of them.
+// The programs for kernels that lack something: the verifier accepts each of them.
 
 import "../lib/preload.ts";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { test } from "../lib/helpers.ts";
-import { ATTACH_TYPE, createMap, loadBtf, loadProgram, MAP_FLAG, MAP_TYPE, PROGRAM_TYPE } from "../../ffi/sys/bpf.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { PROGRAM_TYPE } from "../../ffi/sys/bpf.ts";
 import { assemble } from "../../mod/bpf/assemble.ts";
-import type { Code } from "../../mod/bpf/instruction.ts";
-import { buildBtf } from "../../mod/bpf/btf_build.ts";
+import { exit, jump32, label, load, move, REGISTERS, store } from "../../mod/bpf/instruction.ts";
 import { withKernelBtf } from "../../mod/bpf/kernel_btf.ts";
+import { loadCode } from "../../mod/bpf/load.ts";
 import type { Filter } from "../../mod/watch/facts/contract.ts";
 import { type Layout, resolveLayout } from "../../mod/watch/ebpf/layout.ts";
-import { CONTROL, Programs, STORAGE_SIZE } from "../../mod/watch/ebpf/programs.ts";
-
-/** Every program, with what it is attached to. */
-function programs(made: Programs, { attach }: Layout): [string, Code, number, number][] {
-  const { TRACE_RAW_TP, TRACE_ITER } = ATTACH_TYPE;
-  return [
-    ["sys_enter", made.sysEnter(), attach.sysEnter, TRACE_RAW_TP],
-    ["sys_exit", made.sysExit(), attach.sysExit, TRACE_RAW_TP],
-    ["fork", made.newTask(), attach.newTask, TRACE_RAW_TP],
-    ["exec", made.exec(), attach.exec, TRACE_RAW_TP],
-    ["exit", made.exitTask(), attach.exit, TRACE_RAW_TP],
-    ["tasks", made.iterator(), attach.iterator, TRACE_ITER],
-  ];
-}
+import { createMaps } from "../../mod/watch/ebpf/maps.ts";
+import { Plan } from "../../mod/watch/ebpf/pieces.ts";
+import { programs } from "../../mod/watch/ebpf/programs.ts";
+import { sysEnter } from "../../mod/watch/ebpf/syscalls.ts";
 
 const everything: Filter = {
   failed: true,
@@ -35,70 +26,64 @@ const everything: Filter = {
   inums: new Set([4026531833]),
 };
 
-test("The verifier takes the programs of every layout and filter", { root: true }, async (t) => {
+test("the verifier accepts the programs of every layout and filter", { root: true }, async (t) => {
   const layout = withKernelBtf((btf) => resolveLayout(btf));
-  using control = createMap({
-    type: MAP_TYPE.ARRAY,
-    name: "control",
-    key: 4,
-    value: CONTROL.SIZE,
-    entries: 1,
-    flags: MAP_FLAG.MMAPABLE,
-  });
-  using ring = createMap({ type: MAP_TYPE.RINGBUF, name: "ring", entries: 65536 });
-  using trees = createMap({ type: MAP_TYPE.HASH, name: "trees", key: 4, value: 4, entries: 16 });
-  using types = loadBtf(buildBtf([
-    { kind: "int", name: "int", size: 4 },
-    { kind: "int", name: "char", size: 1 },
-    { kind: "array", type: 2, index: 1, length: STORAGE_SIZE },
-  ]));
-  using storage = createMap({
-    type: MAP_TYPE.TASK_STORAGE,
-    name: "storage",
-    key: 4,
-    value: STORAGE_SIZE,
-    flags: MAP_FLAG.NO_PREALLOC,
-    btf: { fd: types, key: 1, value: 3 },
-  });
-  const maps = { ring: ring.number, control: control.number, storage: storage.number };
+  using owner = new DisposableStack();
+  const { trees, ...maps } = createMaps(owner, 65536, true);
   const check = (which: Layout, filter: Filter, level: number) => {
-    const made = new Programs(which, filter, filter.trees ? { ...maps, trees: trees.number } : maps, level);
-    for (const [name, code, attachId, attachType] of programs(made, which)) {
-      using program = loadProgram({
-        type: PROGRAM_TYPE.TRACING,
-        name,
-        instructions: assemble(code),
-        attachId,
-        attachType,
-      });
+    const made = programs(new Plan(which, filter, { ...maps, trees: filter.trees ? trees : null }, level));
+    assertEquals(made.length, 6);
+    for (const spec of made) {
+      using program = loadCode(spec);
       assert(program.number > 2);
     }
   };
-  await t.step("this kernel's", () => check(layout, {}, 0));
+  await t.step("this kernel's layout", () => check(layout, {}, 0));
   await t.step("with all filters at once", () => check(layout, everything, 0));
   await t.step("in a pid namespace three levels down", () => check(layout, everything, 3));
   await t.step("without 64-bit ids, as before Linux 6.18", () => {
     check({ ...layout, common: { ...layout.common, id: null, type: null, list: null } }, { failed: true }, 0);
   });
   await t.step(
-    "without time namespaces, cgroups v2, 32-bit calls, and with an end that does not tell if it is the last",
+    "without time namespaces, cgroups v2, 32-bit calls, and a flag for the end of a process",
     () => {
       const task = { ...layout.task, cgroups: null, compat: null, files: null, startBoottime: null };
       const slots = layout.slots.filter(({ slot }) => !slot.startsWith("time"));
       check({ ...layout, task, slots, cgroup: null, file: null, exitTellsLast: false }, { failed: true }, 0);
     },
   );
-  await t.step("without a way to have pointers that are not trusted, as before Linux 6.2", () => {
+  await t.step("without untrusted pointers, as before Linux 6.2", () => {
     check({ ...layout, cast: null }, everything, 3);
   });
-  await t.step("for one type alone", () => {
+  await t.step("for a single type", () => {
     for (const type of ["user", "pid", "time", "net"] as const) check(layout, { types: new Set([type]) }, 0);
   });
 });
 
-test("The programs for aarch64 look for its system calls", {}, () => {
+test("a refusal has the verifier's reason, and names the instruction by its label", { root: true }, () => {
+  const { r0, r1, r6, fp } = REGISTERS;
+  const code = [
+    load(8, r6, r1, 0),
+    move(r0, 7),
+    store(4, fp, -8, 1),
+    jump32(r0, "!=", 7, "end"),
+    label("broken"),
+    store(8, fp, -16, r0),
+    load(8, r0, r0, 16),
+    label("end"),
+    exit(),
+  ];
+  const type = PROGRAM_TYPE.RAW_TRACEPOINT;
+  const { message } = assertThrows(() => loadCode({ type, name: "penne_broken", code }), SysError);
+  // The same text by the kernel, then by penne.
+  assertStringIncludes(message, "(79) r0 = *(u64 *)(r0 +16); R0 invalid mem access 'scalar'");
+  assertStringIncludes(message, "in penne_broken at broken+1: r0 = *(u64 *)(r0 +16)");
+});
+
+test("the programs for aarch64 compare with its system call numbers", {}, () => {
   const layout = withKernelBtf((btf) => resolveLayout(btf));
-  const code = assemble(new Programs(layout, {}, { ring: 3, control: 4, storage: 5 }, 0, "aarch64").sysEnter());
+  const maps = { ring: { number: 3 }, control: { number: 4 }, storage: { number: 5 }, trees: null };
+  const code = assemble(sysEnter(new Plan(layout, {}, maps, 0, "aarch64")));
   const view = new DataView(code.buffer);
   const compared: number[] = [];
   for (let at = 0; at < code.length; at += 8) {

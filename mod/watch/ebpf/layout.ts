@@ -1,20 +1,32 @@
-// Where the running kernel has what the programs read: offsets, resolved from its BTF.
+// Offsets of everything that the programs read in the kernel's structures, resolved from its BTF.
 
 import { type Btf, BTF_KIND } from "../../bpf/btf.ts";
 import { PenneError } from "../../base/errors.ts";
 import { type Slot, SLOTS } from "../facts/contract.ts";
 
-/** How a namespace is reached: a pointer in `nsproxy` (in `cred` for user), and its `ns_common` behind that pointer. */
+/** The way to a task's namespace: a pointer in `nsproxy` (for user: in `cred`), and `ns_common` in what it points to. */
 export interface SlotLayout {
-  /** The place. */
   readonly slot: Slot;
-  /** Its number in {@linkcode SLOTS}. */
+  /** Index in {@linkcode SLOTS}. */
   readonly index: number;
   /** Offset of the pointer. */
   readonly pointer: number;
-  /** Offset of `ns_common` in what it points to. */
+  /** Offset of `ns_common`. */
   readonly common: number;
 }
+
+/** What each program is attached to: the type of a tracepoint, or the function of an iterator. */
+const ATTACH_POINTS = {
+  tasks: ["bpf_iter_task", BTF_KIND.FUNC],
+  sys_exit: ["btf_trace_sys_exit", BTF_KIND.TYPEDEF],
+  sys_enter: ["btf_trace_sys_enter", BTF_KIND.TYPEDEF],
+  fork: ["btf_trace_task_newtask", BTF_KIND.TYPEDEF],
+  exec: ["btf_trace_sched_process_exec", BTF_KIND.TYPEDEF],
+  exit: ["btf_trace_sched_process_exit", BTF_KIND.TYPEDEF],
+} as const;
+
+/** The name of a program. */
+export type ProgramName = keyof typeof ATTACH_POINTS;
 
 /** Offsets of structures' fields in bytes; null where the kernel has no such field. */
 export interface Layout {
@@ -33,18 +45,19 @@ export interface Layout {
     readonly startBoottime: number | null;
     readonly cgroups: number | null;
     readonly files: number | null;
-    /** Where a 32-bit call can be told by. */
+    /** The bit that distinguishes 32-bit system calls. */
     readonly compat: { readonly offset: number; readonly bit: number } | null;
   };
+  /** `cred.uid`. */
   readonly uid: number;
   /** `user_namespace.parent`. */
   readonly userParent: number;
   /** `css_set.dfl_cgrp`, `cgroup.kn`, `kernfs_node.id`. */
   readonly cgroup: readonly [number, number, number] | null;
   readonly signal: { readonly flags: number; readonly groupExitCode: number; readonly live: number };
-  /** `struct pid`, with the size of an entry of its numbers, and where the namespace is in one. */
+  /** `struct pid`; `entry` is the size of an entry of `numbers`, `ns` the offset of the namespace in it. */
   readonly pid: { readonly level: number; readonly numbers: number; readonly entry: number; readonly ns: number };
-  /** In `ns_common`. */
+  /** `ns_common`. */
   readonly common: {
     readonly inum: number;
     readonly id: number | null;
@@ -55,13 +68,13 @@ export interface Layout {
   };
   /** `proc_ns_operations.type`. */
   readonly operationsType: number | null;
-  /** All places but the active pid namespace, which is reached by `struct pid`; those that the kernel does not have are missing. */
+  /** The slots that the kernel has, without the active pid namespace, which is found through `struct pid`. */
   readonly slots: readonly SlotLayout[];
   /** `pid_namespace.level`. */
   readonly pidLevel: number;
-  /** Offset of `ns_common` in a pid namespace. */
+  /** `pid_namespace.ns`. */
   readonly pidCommon: number;
-  /** What a descriptor stands for. */
+  /** The way from `files_struct` to an inode's private data. */
   readonly file: {
     readonly fdt: number;
     readonly maxFds: number;
@@ -71,24 +84,17 @@ export interface Layout {
     readonly magic: number;
     readonly private: number;
   } | null;
-  /** Registers of a system call: its number, and where the first two arguments are; those of a 32-bit call too. */
+  /** `pt_regs`: the number of a system call, and its first two arguments. */
   readonly registers: {
     readonly number: number;
     readonly arguments: readonly [number, number];
     readonly compatArguments: readonly [number, number];
   };
-  /** Ids of what programs are attached to. */
-  readonly attach: {
-    readonly sysEnter: number;
-    readonly sysExit: number;
-    readonly newTask: number;
-    readonly exec: number;
-    readonly exit: number;
-    readonly iterator: number;
-  };
-  /** Id of `bpf_rdonly_cast` (Linux 6.2), and that of `task_struct`; null if there is no such function. */
+  /** BTF ids of what the programs are attached to. */
+  readonly attach: Readonly<Record<ProgramName, number>>;
+  /** BTF ids of `bpf_rdonly_cast` (Linux 6.2) and `task_struct`; null if the kernel has no such function. */
   readonly cast: { readonly call: number; readonly task: number } | null;
-  /** Whether the tracepoint of a task's end tells if it is the process's. */
+  /** Whether the tracepoint of a task's end passes whether it is the last one of its process. */
   readonly exitTellsLast: boolean;
 }
 
@@ -109,7 +115,7 @@ const COMPAT = Deno.build.arch === "aarch64"
   : { field: "thread_info.status", bit: 2 };
 
 /**
- * Resolves all that the programs need.
+ * Resolves the offsets.
  *
  * @example
  * ```ts
@@ -122,34 +128,32 @@ const COMPAT = Deno.build.arch === "aarch64"
  * ```
  *
  * @param btf The kernel's BTF.
- * @param arch Its architecture, as Deno names it.
- * @returns The offsets.
- * @throws {PenneError} If something is not there without which nothing can be seen.
+ * @param arch The kernel's architecture, by Deno's name.
+ * @throws {PenneError} If the kernel lacks something indispensable.
  */
 export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout {
   const missing = (what: string): never => {
     throw new PenneError(`observe namespaces by eBPF: this kernel's BTF has no ${what}`);
   };
-  const tracepoints = ["sys_enter", "sys_exit", "task_newtask", "sched_process_exec", "sched_process_exit"] as const;
-  const names = [
+  const [task = 0, file = 0, cast = 0, ...points] = btf.findAll([
     ["task_struct", BTF_KIND.STRUCT],
-    ["bpf_iter_task", BTF_KIND.FUNC],
     ["file", BTF_KIND.STRUCT],
     ["bpf_rdonly_cast", BTF_KIND.FUNC],
-    ...tracepoints.map((name) => [`btf_trace_${name}`, BTF_KIND.TYPEDEF] as const),
-  ] as const;
-  const ids = btf.findAll(names);
-  const find = (name: string): number => ids[names.findIndex(([other]) => other === name)]!;
+    ...Object.values(ATTACH_POINTS),
+  ]);
+  const attach = Object.fromEntries(
+    Object.entries(ATTACH_POINTS).map(([program, [name]], i) => [program, points[i] || missing(name)]),
+  ) as Record<ProgramName, number>;
   const maybe = (type: number, path: string): number | null => btf.field(type, path)?.offset ?? null;
   const field = (type: number, path: string): number => maybe(type, path) ?? missing(`${btf.name(type)}.${path}`);
-  /** What a field points to. */
+  /** The type that a field points to; 0 if there is no such field. */
   const follow = (type: number, path: string): number => {
     const found = btf.field(type, path);
     return found ? btf.target(found.type) : 0;
   };
   const must = (type: number, path: string): number => follow(type, path) || missing(`${btf.name(type)}.${path}`);
 
-  const task = find("task_struct") || missing("task_struct");
+  if (!task) missing("task_struct");
   const proxy = must(task, "nsproxy");
   const cred = must(task, "real_cred");
   const pid = must(task, "thread_pid");
@@ -159,7 +163,6 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   const user = must(cred, "user_ns");
   const signal = must(task, "signal");
   const common = btf.strip(btf.field(user, "ns")?.type ?? missing("user_namespace.ns"));
-  const operations = follow(common, "ops");
 
   const slots: SlotLayout[] = [];
   SLOTS.forEach((slot, index) => {
@@ -167,37 +170,21 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
     if (slot === "user") slots.push({ slot, index, pointer: field(cred, "user_ns"), common: field(user, "ns") });
     if (name === undefined) return;
     const pointer = maybe(proxy, name);
-    const target = follow(proxy, name);
-    const at = target ? maybe(target, "ns") : null;
+    const at = maybe(follow(proxy, name), "ns");
     if (pointer !== null && at !== null) slots.push({ slot, index, pointer, common: at });
   });
 
   const sets = follow(task, "cgroups");
-  const cgroup = sets ? follow(sets, "dfl_cgrp") : 0;
-  const kernfs = cgroup ? follow(cgroup, "kn") : 0;
-  const cgroupId = kernfs ? maybe(kernfs, "id") : null;
+  const cgroup = follow(sets, "dfl_cgrp");
+  const cgroupId = maybe(follow(cgroup, "kn"), "id");
 
   const files = follow(task, "files");
-  const table = files ? follow(files, "fdt") : 0;
-  const file = find("file");
-  const inode = file ? follow(file, "f_inode") : 0;
-  const superBlock = inode ? follow(inode, "i_sb") : 0;
+  const table = follow(files, "fdt");
+  const inode = follow(file, "f_inode");
+  const superBlock = follow(inode, "i_sb");
 
-  const attachTo = (tracepoint: typeof tracepoints[number]) => {
-    const name = `btf_trace_${tracepoint}`;
-    return find(name) || missing(name);
-  };
-  const attach = {
-    sysEnter: attachTo("sys_enter"),
-    sysExit: attachTo("sys_exit"),
-    newTask: attachTo("task_newtask"),
-    exec: attachTo("sched_process_exec"),
-    exit: attachTo("sched_process_exit"),
-    iterator: find("bpf_iter_task") || missing("bpf_iter_task"),
-  };
-  const registers = btf.target(btf.parameters(attach.sysExit)[1] ?? 0) || missing("pt_regs");
+  const registers = btf.target(btf.parameters(attach.sys_exit)[1] ?? 0) || missing("pt_regs");
   const compat = maybe(task, COMPAT.field);
-  const cast = find("bpf_rdonly_cast");
   return {
     task: {
       pid: field(task, "pid"),
@@ -237,7 +224,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
       operations: field(common, "ops"),
       list: maybe(common, "ns_list_node") ?? maybe(common, "ns_tree_node.ns_list_entry"),
     },
-    operationsType: operations ? maybe(operations, "type") : null,
+    operationsType: maybe(follow(common, "ops"), "type"),
     slots,
     pidLevel: field(pidNamespace, "level"),
     pidCommon: field(pidNamespace, "ns"),
@@ -255,7 +242,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
     registers: arch === "aarch64"
       ? {
         number: field(registers, "syscallno"),
-        // The first argument's register has the result by the end of the call.
+        // At the exit the first argument's register has the result.
         arguments: [field(registers, "orig_x0"), field(registers, "regs") + 8],
         compatArguments: [field(registers, "orig_x0"), field(registers, "regs") + 8],
       }

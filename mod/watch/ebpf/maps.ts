@@ -1,0 +1,95 @@
+// The maps of the eBPF programs, and the layout of the memory in them.
+
+import { createMap, loadBtf, MAP_FLAG, MAP_TYPE } from "../../../ffi/sys/bpf.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { buildBtf } from "../../bpf/btf_build.ts";
+import { SLOTS } from "../facts/contract.ts";
+
+/** Offsets in the memory that the programs share with penne. */
+export const CONTROL = {
+  /** u32: flags for writing to the ring buffer; BPF_RB_NO_WAKEUP while a timer empties it. */
+  WAKE: 0,
+  /** u32: set once the map of trees is full; then every process counts as part of a tree. */
+  OVERFLOW: 4,
+  /** u64: the kernel's address of penne's pid namespace. */
+  PID_NAMESPACE: 8,
+  /** u32: its level. */
+  LEVEL: 16,
+  /** u64: number of lost records; in a cache line of its own. */
+  LOST: 64,
+  SIZE: 128,
+} as const;
+
+/** Offsets in a task's storage. */
+export const STORAGE = {
+  /** u32: CLONE_NEW* that the current call asks for; 0 outside of one. */
+  ASKED: 0,
+  /** u32, u64: the time namespace that the next execve(2) leaves; 0 for none. */
+  TIME_INUM: 4,
+  TIME_ID: 8,
+  /** {u32 inum, u32 0, u64 id} for each of SLOTS. */
+  SLOTS: 16,
+  SIZE: 16 + 16 * SLOTS.length,
+} as const;
+
+/** Offsets in the list of namespaces. */
+export const LIST = {
+  /** u32 */
+  COUNT: 0,
+  /** {u32 slot, u32 inum, u64 id} for each namespace. */
+  ENTRIES: 16,
+  MAX: 1 << 16,
+  SIZE: 16 + (16 << 16),
+} as const;
+
+/** Maximum number of processes in trees; with more, no process is filtered out. */
+const TREE_MAX = 65536;
+
+/** Types of the storage's key and value: an integer, and an array of bytes. */
+const STORAGE_TYPES = [
+  { kind: "int", name: "int", size: 4 },
+  { kind: "int", name: "char", size: 1 },
+  { kind: "array", type: 2, index: 1, length: STORAGE.SIZE },
+] as const;
+
+/** The maps; programs refer to them by their numbers. */
+export interface Maps<T extends { readonly number: number } = { readonly number: number }> {
+  readonly ring: T;
+  readonly control: T;
+  readonly storage: T;
+  /** Pids of the processes in trees; null if the filter has none. */
+  readonly trees: T | null;
+}
+
+/** Creates an array map with one entry that can be mapped into memory. */
+export function createMemory(name: string, size: number): Fd {
+  return createMap({ type: MAP_TYPE.ARRAY, name, key: 4, value: size, entries: 1, flags: MAP_FLAG.MMAPABLE });
+}
+
+/**
+ * Creates the maps.
+ *
+ * @param owner Closes them.
+ * @param ring Size of the ring buffer in bytes.
+ * @param trees Whether trees are filtered by.
+ * @throws {SysError} If the kernel refuses one.
+ */
+export function createMaps(owner: DisposableStack, ring: number, trees: boolean): Maps<Fd> {
+  using types = loadBtf(buildBtf(STORAGE_TYPES));
+  const { RINGBUF, TASK_STORAGE, HASH } = MAP_TYPE;
+  return {
+    control: owner.use(createMemory("penne_control", CONTROL.SIZE)),
+    ring: owner.use(createMap({ type: RINGBUF, name: "penne_ring", entries: ring })),
+    storage: owner.use(createMap({
+      type: TASK_STORAGE,
+      name: "penne_tasks",
+      key: 4,
+      value: STORAGE.SIZE,
+      flags: MAP_FLAG.NO_PREALLOC,
+      btf: { fd: types, key: 1, value: 3 },
+    })),
+    trees: trees
+      ? owner.use(createMap({ type: HASH, name: "penne_trees", key: 4, value: 4, entries: TREE_MAX }))
+      : null,
+  };
+}
