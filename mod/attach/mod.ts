@@ -48,11 +48,13 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
   const parsed = checkAttach(targets, options);
   const reactor = new Reactor();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  // What goes to the Worker is copied, and a function cannot be.
+  const { onDetach: report, onWarning, ...request } = options;
   const onDetach = (attached: Attached, cause: DetachCause) => {
-    options.onDetach?.(attached, cause);
+    report?.(attached, cause);
     if (attachments.served.length === 0) close();
   };
-  const server = new WorkerServer(options, options.onWarning);
+  const server = new WorkerServer(request, onWarning);
   const attachments = new Attachments(reactor, server, { ...options, onDetach });
   let stop = () => {};
   let open = true;

@@ -22,7 +22,7 @@ test("run() and attach() in another program have a network, and its event loop g
     const timer = setInterval(() => ticks++, 5);
     const ask = "head -c 5000000 /dev/zero | socat -t5 - TCP:192.0.2.1:4000";
     const { code } = await run({ command: ["sh", "-c", ask], net: "tap", unshare: ["net", "mnt", "pid"] });
-    using attachment = attach([${JSON.stringify(guest)}]);
+    using attachment = attach([${JSON.stringify(guest)}], { onDetach: () => {}, onWarning: console.error });
     const [served] = attachment.served;
     const inside = await run({ command: ["nsenter", "--net=/run/netns/${guest}", "sh", "-c", ask], unshare: ["uts"] });
     clearInterval(timer);
