@@ -22,7 +22,6 @@ import { command } from "./common/command.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import {
   badValue,
-  defined,
   listOption,
   numbersOption,
   parseUser,
@@ -42,11 +41,11 @@ export const SPEC = {
     {
       title: "Events",
       options: [
-        { name: "event", value: "LIST", help: "Kinds: fork, exec, exit, ns, birth, death, name (default: all)" },
+        { name: "event", value: "LIST", help: `Kinds: ${EVENT_KINDS.join(", ")} (default: all)` },
         {
           name: "type",
           value: "LIST",
-          help: "Namespace types: user, mnt, pid, ipc, uts, net, cgroup, time (default: all)",
+          help: `Namespace types: ${NAMESPACE_TYPES.join(", ")} (default: all)`,
         },
         { name: "pid", value: "LIST", help: "Processes" },
         { name: "tree", value: "LIST", help: "Processes and all their descendants" },
@@ -126,7 +125,7 @@ function setOf<T>(values: readonly T[] | undefined): ReadonlySet<T> | undefined 
 
 /** The request, from the command line. */
 function requestOf(options: Options): WatchRequest & { filter: Filter } {
-  const filter: Filter = defined({
+  const filter: Filter = {
     types: setOf(wordsOption(options, "type", NAMESPACE_TYPES)),
     pids: setOf(numbersOption(options, "pid", 2 ** 22)),
     trees: setOf(numbersOption(options, "tree", 2 ** 22)),
@@ -134,8 +133,8 @@ function requestOf(options: Options): WatchRequest & { filter: Filter } {
     uids: setOf(listOption(options, "uid")?.map((user) => parseUser("uid", user))),
     cgroups: cgroups(options.cgroup),
     inums: setOf(numbersOption(options, "ns", 2 ** 32 - 1)),
-    failed: options.failed || undefined,
-  });
+    failed: options.failed,
+  };
   return {
     filter,
     events: setOf(wordsOption(options, "event", EVENT_KINDS)),

@@ -15,7 +15,7 @@ export const BACKENDS: readonly BackendName[] = ["ebpf", "proc", "poll"];
 /** Which back end to open, and options of those that read /proc. */
 export interface BackendChoice extends ProcOptions {
   /** A back end, or `auto` for the best one that works (default). */
-  readonly backend?: BackendName | "auto";
+  readonly backend?: BackendName | "auto" | undefined;
 }
 
 /** An open back end. */

@@ -1,5 +1,4 @@
-// A command that is followed from its very first step: its process is there, and does nothing yet, while everything is
-// being attached.
+// A command that is followed from its first step: its process exists, but does nothing while everything is attached.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { POLL } from "../../ffi/core/consts.ts";
@@ -11,26 +10,26 @@ import { attempt } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
 import { execCommand, undoRuntime } from "../run/command.ts";
 
-/** The command, before and after it is started. */
+/** A command, before and after its start. */
 export class Followed implements Disposable {
   #agent: Agent;
   #started = false;
   #waited = false;
 
-  /** @throws {PenneError} If there can be no process for it. */
+  /** @throws {PenneError} If the process cannot be created. */
   constructor() {
     this.#agent = attempt("start a process", () => {
       try {
         return Agent.spawn(0, { inherit: true });
       } catch (error) {
-        // Where agents may not be executed they are forked, and then have no other descriptors than 0 to 2.
+        // Where an agent cannot be executed it is forked, and then has only descriptors 0 to 2.
         if (error instanceof SysError && Agent.execRefused) return Agent.spawn();
         throw error;
       }
     });
   }
 
-  /** Its process. */
+  /** Pid of its process. */
   get pid(): number {
     return this.#agent.pid;
   }
@@ -41,10 +40,10 @@ export class Followed implements Disposable {
   }
 
   /**
-   * Has it execute the command.
+   * Executes the command.
    *
    * @param argv The command and its arguments.
-   * @throws {ExecError} If there is no such command, or it cannot be executed.
+   * @throws {ExecError} If the command is not found, or cannot be executed.
    */
   exec(argv: readonly string[]): void {
     undoRuntime(this.#agent, null);
@@ -54,9 +53,9 @@ export class Followed implements Disposable {
   }
 
   /**
-   * Sends it a signal; once it has ended, nothing.
+   * Sends a signal, unless the command has ended.
    *
-   * @param signal The number.
+   * @param signal Number of the signal.
    */
   kill(signal: number): void {
     sendSignal(this.#agent.pidfd, signal);
@@ -68,9 +67,9 @@ export class Followed implements Disposable {
   }
 
   /**
-   * Takes the status of the command, which has ended.
+   * Reaps the command, which has ended.
    *
-   * @returns Its exit code, or 128 and the number of the signal that has ended it.
+   * @returns Its exit code, or 128 plus the number of the signal that killed it.
    */
   wait(): number {
     this.#waited = true;
@@ -78,7 +77,7 @@ export class Followed implements Disposable {
     return code ?? 128 + (signal ?? 0);
   }
 
-  /** Lets go of it: one that was not started ends, one that runs goes on. */
+  /** Ends a command that was not started; one that runs goes on. */
   [Symbol.dispose](): void {
     if (this.#started || this.#waited) return;
     this.#agent[Symbol.dispose]();

@@ -1,4 +1,4 @@
-// Watching processes and namespaces, for any Deno program.
+// Watches processes and namespaces, for any Deno program.
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
@@ -14,11 +14,11 @@ import { WatchSession } from "./session.ts";
 export type { BackendName, Capabilities, EventKind, FactKind, Fidelity, Reason, Slot } from "./facts/contract.ts";
 export type * from "./facts/watch_event.ts";
 
-/** What to watch, and how. Conditions of different names must all hold; what is left out is none. */
+/** What to watch, and how. Conditions that are absent do not count; all others must hold. */
 export interface WatchOptions {
-  /** Events; all by default. */
+  /** Kinds of events; all by default. */
   readonly events?: readonly EventKind[];
-  /** Kinds of namespaces. */
+  /** Types of namespaces. */
   readonly types?: readonly NamespaceType[];
   /** Processes. */
   readonly pids?: readonly number[];
@@ -30,25 +30,25 @@ export interface WatchOptions {
   readonly uids?: readonly number[];
   /** Control groups (v2), by path or id. */
   readonly cgroups?: readonly (string | bigint)[];
-  /** Tasks in these namespaces, and changes of them, by inode number. */
+  /** Namespaces by inode number: tasks in them, and changes from or to them. */
   readonly inums?: readonly number[];
-  /** Also calls that have failed. */
+  /** Whether failed calls are wanted, too. */
   readonly failed?: boolean;
-  /** Also forks and exits of threads. */
+  /** Whether forks and exits of threads are wanted, too. */
   readonly threads?: boolean;
-  /** Which back end; the best one there is by default. */
+  /** Which back end; by default the best one that works. */
   readonly backend?: BackendName | "auto";
-  /** Milliseconds between two looks at /proc; by default as the back end thinks best. */
+  /** Milliseconds between two readings of /proc; by default as the back end prefers. */
   readonly interval?: number;
-  /** Events that wait to be taken at most (65536): those beyond are lost, and told to be. */
+  /** How many events may wait to be taken (default: 65536); further ones are lost, and counted. */
   readonly limit?: number;
-  /** Ends the watching; the iteration throws its reason then. */
+  /** Ends the watch; the iteration then throws the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
-/** A record, with the time of the wall's clock. */
+/** An event with its wall-clock time. */
 export type TimedEvent = WatchEvent & {
-  /** RFC 3339, with nanoseconds, in UTC. */
+  /** RFC 3339 with nanoseconds, in UTC. */
   readonly time: string;
 };
 
@@ -60,23 +60,23 @@ function filterOf(options: WatchOptions): Filter {
   const idOf = (cgroup: string | bigint) => {
     const id = typeof cgroup === "bigint" ? cgroup : ids.of(cgroup);
     if (id === null) {
-      throw new PenneError(`watch the control group "${cgroup}": there is none of that name`, { usage: true });
+      throw new PenneError(`watch the control group "${cgroup}": it does not exist`, { usage: true });
     }
     return id;
   };
   return {
-    ...types && { types: new Set(types) },
-    ...pids && { pids: new Set(pids) },
-    ...trees && { trees: new Set(trees) },
-    ...comms && { comms: new Set(comms.map(taskName)) },
-    ...uids && { uids: new Set(uids) },
-    ...cgroups && { cgroups: new Set(cgroups.map(idOf)) },
-    ...inums && { inums: new Set(inums) },
-    ...failed && { failed },
+    types: types && new Set(types),
+    pids: pids && new Set(pids),
+    trees: trees && new Set(trees),
+    comms: comms && new Set(comms.map(taskName)),
+    uids: uids && new Set(uids),
+    cgroups: cgroups && new Set(cgroups.map(idOf)),
+    inums: inums && new Set(inums),
+    failed,
   };
 }
 
-/** Keeps records until they are taken. */
+/** Keeps events until they are taken. */
 class Queue implements EventSink {
   #events: WatchEvent[] = [];
   #at = 0;
@@ -94,7 +94,7 @@ class Queue implements EventSink {
   take(): WatchEvent | undefined {
     const event = this.#events[this.#at];
     if (event === undefined) return undefined;
-    // Taking from the front of a long array moves all the rest.
+    // Removing the first element of a long array would move all others.
     if (++this.#at >= 4096 || this.#at === this.#events.length) {
       this.#events = this.#events.slice(this.#at);
       this.#at = 0;
@@ -120,11 +120,11 @@ class Queue implements EventSink {
 }
 
 /**
- * Tells of processes and namespaces as they come, change and go.
+ * Watches processes and namespaces: emits an event when one is created, changes or ends.
  *
- * From the return of the call on nothing is missed but what is told to be lost; the first record says what can be seen.
- * Who takes records too slowly loses some, and is then told how many and what is different (`lost`, differences, and
- * `resync`); the kernel's side never waits. The watching ends with the iteration: by `break`, `return()` or the signal.
+ * Once the call has returned, every event is either emitted or counted as lost. The first event, `capabilities`, says what
+ * can be observed. A caller that takes events too slowly loses some; it then gets their number (`lost`), the differences,
+ * and `resync`. The kernel's side never waits. The watch ends with the iteration: by `break`, `return()` or the signal.
  *
  * @example
  * ```ts
@@ -148,8 +148,8 @@ class Queue implements EventSink {
  * ```
  *
  * @param options What to watch, and how.
- * @returns The records; to be iterated over once.
- * @throws {PenneError} If that cannot be watched; at once, not through the iteration.
+ * @returns The events; they can be iterated over once.
+ * @throws {PenneError} If the watch cannot be started; from the call, not from the iteration.
  */
 export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, void, undefined> {
   const { signal, limit = LIMIT, events, threads, backend, interval } = options;
@@ -157,14 +157,14 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
   const reactor = new Reactor();
   const queue = new Queue(limit);
   const clock = new WallClock();
-  let watching: WatchSession;
+  let session: WatchSession;
   try {
-    watching = new WatchSession(reactor, {
+    session = new WatchSession(reactor, {
       filter: filterOf(options),
       events: events && new Set(events),
       locate: true,
-      ...threads !== undefined && { threads },
-      ...backend && { backend },
+      threads,
+      backend,
       interval,
     }, queue);
   } catch (error) {
@@ -179,8 +179,8 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
     open = false;
     signal?.removeEventListener("abort", abort);
     stop();
-    watching[Symbol.dispose]();
-    // Not before the event that is being dealt with has been.
+    session[Symbol.dispose]();
+    // The reactor may be in the middle of a turn.
     queueMicrotask(() => reactor[Symbol.dispose]());
     queue.wake();
   };
@@ -190,15 +190,15 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
   };
   const abort = () => fail(signal!.reason);
   try {
-    watching.start();
+    session.start();
   } catch (error) {
     close();
     throw error;
   }
   stop = pump(reactor, fail);
   signal?.addEventListener("abort", abort);
-  const iterator = records();
-  // One that has not begun would not come to its `finally`, and one that waits for a record not before that comes.
+  const iterator = generate();
+  // A generator that has not begun never reaches its `finally`, and one that waits reaches it only after an event.
   const end = iterator.return.bind(iterator);
   iterator.return = (value) => {
     close();
@@ -206,13 +206,13 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
   };
   return iterator;
 
-  async function* records(): AsyncGenerator<TimedEvent, void, undefined> {
+  async function* generate(): AsyncGenerator<TimedEvent, void, undefined> {
     try {
       for (;;) {
         if (failure) throw failure.error;
         const event = queue.take();
         if (event) {
-          if (watching.behind && queue.drained) watching.resume();
+          if (session.behind && queue.drained) session.resume();
           yield { ...event, time: clock.text(event.mono) };
           continue;
         }

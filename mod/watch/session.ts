@@ -34,11 +34,11 @@ import { Tracker } from "./state/tracker.ts";
 /** What to watch. */
 export interface WatchRequest extends BackendChoice {
   /** Which facts; all by default. */
-  readonly filter?: Filter;
+  readonly filter?: Filter | undefined;
   /** Which events; all by default. */
   readonly events?: ReadonlySet<EventKind> | undefined;
   /** Whether forks and exits of threads are emitted. */
-  readonly threads?: boolean;
+  readonly threads?: boolean | undefined;
   /** Whether events say in which control group and container their task is. */
   readonly locate?: boolean;
 }

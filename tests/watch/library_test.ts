@@ -109,5 +109,5 @@ test(
 );
 
 test("What cannot be watched is refused at once", {}, () => {
-  assertThrows(() => watch({ cgroups: ["/penne/no/such"] }), Error, "there is none of that name");
+  assertThrows(() => watch({ cgroups: ["/penne/no/such"] }), Error, "it does not exist");
 });

@@ -94,7 +94,7 @@ export class CgroupIds {
    * Looks up the id of a control group, which is the inode number of its directory.
    *
    * @param path The path as in /proc/PID/cgroup, or the path of the directory.
-   * @returns The id; null if there is no such control group.
+   * @returns The id; null if the control group does not exist.
    */
   of(path: string): bigint | null {
     const known = this.#ids.get(path);

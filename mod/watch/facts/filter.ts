@@ -25,7 +25,7 @@ export function taskName(name: string): string {
   return new TextDecoder().decode(new TextEncoder().encode(name).subarray(0, NAME_MAX));
 }
 
-/** What is known of a fact's task, beyond the fact. */
+/** What the state knows of a fact's task. */
 export interface FilterContext {
   /** Its namespaces. */
   readonly slots: readonly ({ readonly inum: number } | null)[];
@@ -46,7 +46,7 @@ export function isConditional({ pids, trees, comms, uids, cgroups }: Filter): bo
  *
  * @param filter The filter.
  * @param fact A fact.
- * @param context What is known of its task.
+ * @param context What the state knows of its task.
  * @returns Whether facts of the task are wanted.
  */
 export function wantsTask(filter: Filter, fact: Fact, context: FilterContext = UNKNOWN): boolean {
@@ -77,7 +77,7 @@ export function wantsTask(filter: Filter, fact: Fact, context: FilterContext = U
  *
  * @param filter The filter.
  * @param fact The fact.
- * @param context What is known of its task.
+ * @param context What the state knows of its task.
  * @returns Whether the fact is wanted.
  */
 export function wants(filter: Filter, fact: Fact, context: FilterContext = UNKNOWN): boolean {

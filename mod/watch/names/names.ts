@@ -127,7 +127,7 @@ export class Names implements Disposable {
       this.#directories.set(wd, directory);
       this.#watchedDirectories.add(directory);
     } catch (error) {
-      if (!(error instanceof SysError)) throw error; // there is no such directory, or a limit is reached
+      if (!(error instanceof SysError)) throw error; // the directory does not exist, or a limit is reached
     }
   }
 

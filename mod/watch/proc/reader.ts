@@ -1,8 +1,8 @@
 // Tasks and their namespaces in /proc, read by the thousand.
 //
 // A link in /proc/PID/ns is read with readlink(2), which creates nothing in the kernel and yields the inode number. The id
-// takes a second, slower call. It is skipped if the number is the one that the task, or its creator, was known to have:
-// that namespace is alive, so its number cannot have been reused.
+// takes a second, slower call. It is skipped if the task, or its creator, was already known to be in a namespace of that
+// number: that namespace is alive, so its number cannot have been reused.
 
 import { E } from "../../../ffi/core/errno.ts";
 import { Handles } from "../../../ffi/sys/namespace.ts";

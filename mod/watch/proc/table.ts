@@ -42,7 +42,7 @@ export class ProcTable {
   /** Reads /proc. */
   readonly reader = new ProcReader();
   #book = new TaskBook<Entry>();
-  /** How many slots hold a namespace, by its id or, if there is none, its inode number. */
+  /** How many slots hold a namespace, by its id or, without an id, its inode number. */
   #held = new Map<string | number, number>();
   #cgroups: CgroupIds | null;
   #emit: (fact: Fact) => void = () => {};
@@ -167,7 +167,7 @@ export class ProcTable {
     let reasons: (Reason | null)[] | null = null;
     for (let i = 0; i < SLOTS.length; i++) {
       const [was, is] = [before[i], now[i]];
-      // A namespace that cannot be read, as of a zombie, is no change.
+      // A namespace that cannot be read, as of a zombie, does not count as a change.
       if (!is) now[i] = was;
       else if (is !== was && !(was && sameId(was, is))) (reasons ??= [])[i] = this.#reason(i, before, is);
     }
@@ -219,7 +219,7 @@ export class ProcTable {
       slots,
       walk: 0,
     };
-    // Nothing says which thread created a thread, so a namespace that it shares with any of them is no change.
+    // Nothing says which thread created a thread, so a namespace that it shares with any of them does not count as a change.
     const siblings = tid === pid ? [] : this.#book.threads(pid);
     const underived = new Map<Slot, NamespaceId>();
     const changes: [number, NamespaceId, NamespaceId][] = [];

@@ -2,8 +2,8 @@
 //
 // A namespace is known from its first fact to its confirmed end. Its known holders are counted: tasks, mounts, and
 // namespaces below it (a user or pid namespace lives as long as its children, and a user namespace as long as what it
-// owns). Without any it is an orphan, and somebody must check whether it has ended: something unseen, such as a
-// descriptor, may still hold it.
+// owns). Without any it is an orphan, which may have ended; but something
+// unseen, such as a descriptor, may still hold it.
 
 import type { NamespaceId } from "../../namespaces/id.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";

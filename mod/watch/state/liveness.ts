@@ -2,8 +2,8 @@
 //
 // Theory of operation. The handle of a namespace can be opened as long as the namespace lives (Linux 6.18). Without the
 // permission to open it the kernel answers as if the namespace had ended. So the answer is believed only if penne may open
-// all namespaces, which takes CAP_SYS_ADMIN in the initial user namespace, or if it could open this one before. Where there
-// is no such answer, a namespace is taken to have ended when it has no known holder and no process has a descriptor of it.
+// all namespaces, which takes CAP_SYS_ADMIN in the initial user namespace, or if it could open this one before. Without
+// such an answer, a namespace is taken to have ended when it has no known holder and no process has a descriptor of it.
 //
 // Orphans, which have just lost their last known holder, are checked at growing intervals, in the end four times a second.
 // All other namespaces are checked slowly, some at a time, in case a holder was counted wrong.
@@ -122,7 +122,7 @@ export class Liveness {
     this.#orphans.set(orphan.namespace, orphan);
   }
 
-  /** Opens a new namespace once if not all can be opened, so that its end can be told later. */
+  /** Opens a new namespace once if not all can be opened, so that its end can be confirmed later. */
   meet(namespace: KnownNamespace): void {
     if (!this.trusted) this.ask(namespace);
   }
