@@ -1,4 +1,4 @@
-// What penne is when it is called by another name.
+// Runs the command that the name of the program asks for.
 
 import { readBytes } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
@@ -6,9 +6,9 @@ import { environment } from "../host/caller.ts";
 import { isBootstrap } from "../nsexec/settings.ts";
 
 /**
- * Does what the name asks for under which the program was started.
+ * Runs the command that the name of the program asks for.
  *
- * `nsenter-*`, with a bootstrap asked for in the environment: the bootstrap, and nothing after it.
+ * A name `nsenter-*`, with a bootstrap requested in the environment, asks for that bootstrap and nothing after it.
  *
  * @returns The exit code; null if the name asks for nothing.
  */

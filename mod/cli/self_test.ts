@@ -1,4 +1,4 @@
-// Hidden self-test of a compiled binary: every assumption about Deno's runtime is a check here, not a belief.
+// Hidden self-test of a compiled binary: checks every assumption about the runtime of Deno.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, F, O, SIGNAL } from "../../ffi/core/consts.ts";
@@ -21,7 +21,7 @@ function checkThreads(): void {
   must(threads() === 1, `the process has ${threads()} threads, not one`);
 }
 
-/** The agent is executed from the memfd, which nobody can write to, and makes syscalls for us. */
+/** The agent is executed from a sealed memfd, and makes syscalls for penne. */
 function checkAgent(): void {
   using agent = Agent.spawn();
   must(Agent.execRefused === undefined, `the memfd cannot be executed: ${Agent.execRefused?.message}`);
@@ -34,14 +34,14 @@ function checkAgent(): void {
   must((call(self, "fcntl", image, F.GET_SEALS) & F.SEAL_ALL) === F.SEAL_ALL, "the agent's image is not sealed");
 }
 
-/** Arguments come as they were typed, and the program's own name is before them. */
+/** Arguments arrive as typed, after the name of the program. */
 function checkArguments(): void {
   const words = new TextDecoder().decode(readBytes(self, "/proc/self/cmdline")).split("\0").slice(0, -1);
   must(words.length === Deno.args.length + 1, `there are ${words.length - 1} arguments, not ${Deno.args.length}`);
   must(words.slice(1).every((word, i) => word === Deno.args[i]), "the arguments are not those of /proc/self/cmdline");
 }
 
-/** A signal handler of the shim's is called, and starts no thread. */
+/** The signal handler of the shim is called, and starts no thread. */
 function checkSignals(): void {
   using signals = new SignalPipe();
   signals.catch(SIGNAL.USR1);
@@ -50,7 +50,7 @@ function checkSignals(): void {
   must(signals.take()[0]?.signal === SIGNAL.USR1, "another signal came through the pipe");
 }
 
-/** The number of our descriptors that are the same file as the given one, it included. */
+/** The number of descriptors that show as this link in /proc/self/fd. */
 function duplicates(target: string): number {
   let count = 0;
   for (let fd = 0; fd < 256; fd++) {
@@ -62,7 +62,7 @@ function duplicates(target: string): number {
   return count;
 }
 
-/** The second process goes on through garbage collections, timers and dynamic imports. */
+/** The second process survives garbage collections, timers and dynamic imports. */
 async function behind(value: string): Promise<number> {
   const link = new BackgroundLink(value);
   checkThreads();
@@ -77,18 +77,18 @@ async function behind(value: string): Promise<number> {
     kept = Array.from({ length: 20_000 }, (_, i) => ({ i, text: `${i}` }));
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-  must(kept.length === 20_000, "memory is not what it was");
-  must((await import("../base/version.ts")).VERSION.length > 0, "a dynamic import has failed");
+  must(kept.length === 20_000, "memory was corrupted");
+  must((await import("../base/version.ts")).VERSION.length > 0, "a dynamic import failed");
   checkThreads();
   link.done(0);
   return 0;
 }
 
 /**
- * Tests the runtime this binary was made with.
+ * Tests the runtime of this binary.
  *
- * @param args Nothing, or what the second process is told.
- * @returns Exit code 0 if all holds, else 1.
+ * @param args Nothing, or the hidden option of the second process.
+ * @returns Exit code 0 if all checks hold, else 1.
  */
 export async function start(args: readonly string[]): Promise<number> {
   try {
@@ -99,7 +99,7 @@ export async function start(args: readonly string[]): Promise<number> {
     checkArguments();
     checkSignals();
     const code = startInBackground("__self-test", [], []);
-    must(code === 0, `the process in the background has failed with ${code}`);
+    must(code === 0, `the process in the background failed with ${code}`);
     checkThreads();
     return 0;
   } catch (error) {

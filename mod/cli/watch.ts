@@ -1,8 +1,8 @@
 // `penne watch`: reports processes and namespaces as they come, change and go.
 
-import { AT_FDCWD, F, O, SIGNAL } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, O, SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
@@ -146,7 +146,7 @@ function requestOf(options: Options): WatchRequest & { filter: Filter } {
 
 /** Opens the file that lines go to, or stdout. */
 function openOutput(path: string | undefined): Fd {
-  if (path === undefined) return self.open("fcntl", 1, F.DUPFD_CLOEXEC, 3);
+  if (path === undefined) return Fd.borrow(1);
   const flags = O.WRONLY | O.CREAT | O.TRUNC | O.NOCTTY | O.CLOEXEC;
   return attempt(`write to "${path}"`, () => self.open("openat", AT_FDCWD, cString(path), flags, 0o666));
 }

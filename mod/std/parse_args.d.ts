@@ -1,20 +1,16 @@
-// Types of that part of @std/cli/parse-args which penne uses.
+// Types for the part of @std/cli/parse-args that penne uses.
 
 /** Options of {@linkcode parseArgs}. */
 export interface ParseOptions {
-  /** Names of options without a value. */
+  /** Names of switches. */
   readonly boolean?: readonly string[];
-  /** Names of options whose value is a string. */
+  /** Names of options with a string value. */
   readonly string?: readonly string[];
-  /** Names of options that may be given several times. */
+  /** Names of options whose values are all collected. */
   readonly collect?: readonly string[];
-  /** Other names of options. */
-  readonly alias?: Readonly<Record<string, string>>;
-  /** Whether everything from the first argument that is no option belongs to `_`. */
-  readonly stopEarly?: boolean;
 }
 
-/** Takes a command line apart. */
+/** Parses a command line. */
 export declare function parseArgs(
   args: string[],
   options?: ParseOptions,

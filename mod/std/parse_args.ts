@@ -1,4 +1,4 @@
-// @std/cli/parse-args where JSR cannot be reached: the same code from npm, with the types that package lacks.
+// @std/cli/parse-args for hosts without JSR: the same code from npm, with types, which that package lacks.
 
 // @ts-types="./parse_args.d.ts"
 export { parseArgs } from "npm:deno-std@1.4.0/cli/parse_args.js";

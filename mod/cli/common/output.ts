@@ -1,7 +1,7 @@
 // Text for the standard streams.
 
 /**
- * Writes text to a standard stream; that its reader may have gone is not our concern.
+ * Writes text to a standard stream; that the reader is gone is not an error.
  *
  * @param stream Deno.stdout or Deno.stderr.
  * @param text The text.
@@ -11,6 +11,6 @@ export function say(stream: { writeSync(bytes: Uint8Array): number }, text: stri
   try {
     for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
   } catch {
-    // Nobody reads it.
+    // There is no reader.
   }
 }

@@ -1,25 +1,23 @@
-// Penne's log: to stderr or a file, as text or JSON lines.
+// The log: to stderr or a file, as text or JSON lines.
 
-import { BaseHandler, getLogger, type Logger, type LogRecord, setup } from "@std/log";
+import { BaseHandler, Logger, type LogRecord } from "@std/log";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { write } from "../../../ffi/sys/file.ts";
 import { attempt } from "../../base/errors.ts";
 import { LogFile } from "./log_file.ts";
 
-/** Least severity that is logged. */
+/** Severities, least first. */
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
-/** Name of a severity. */
-export type LogLevelName = (typeof LOG_LEVELS)[number];
 
 /** How to log. */
 export interface LogOptions {
-  /** Least severity; `warning` by default. */
-  readonly level?: LogLevelName;
-  /** `text` by default. */
+  /** Least severity to log; `warning` by default. */
+  readonly level?: (typeof LOG_LEVELS)[number];
+  /** Format of a line; `text` by default. */
   readonly format?: "text" | "json";
-  /** A file to append to, in place of stderr. */
+  /** A file to append to, instead of stderr. */
   readonly file?: string;
-  /** Bytes the file may have; 1 MiB by default. */
+  /** Limit of the file's size, in bytes; 1 MiB by default. */
   readonly size?: number;
 }
 
@@ -33,7 +31,7 @@ function textLine(record: LogRecord): string {
   return record.levelName === "ERROR" ? `penne: ${record.msg}` : `penne: ${levelName(record)}: ${record.msg}`;
 }
 
-/** A file is read later than it is written. */
+/** A line of a file, which is read later than it is written. */
 function fileLine(record: LogRecord): string {
   return `${record.datetime.toISOString()} ${textLine(record)}`;
 }
@@ -42,49 +40,39 @@ function jsonLine(record: LogRecord): string {
   return JSON.stringify({ time: record.datetime.toISOString(), level: levelName(record), msg: record.msg });
 }
 
-let isSetUp = false;
-
+let logger: Logger | undefined;
 let target: Fd | LogFile | number = 2;
 
-class FdHandler extends BaseHandler {
+class TargetHandler extends BaseHandler {
   override log(msg: string): void {
     try {
       const line = new TextEncoder().encode(`${msg}\n`);
       if (target instanceof LogFile) target.append(line);
       else write(target, line);
     } catch {
-      // There is nowhere to tell that there is nowhere to tell.
+      // A log that cannot be written leaves no place to report that.
     }
   }
 }
 
 /**
- * Sets the log up.
+ * Sets up the log.
  *
  * @param options How to log.
  * @throws {PenneError} If the file cannot be opened.
  */
 export function setUpLog(options: LogOptions = {}): void {
   const { level = "warning", format = "text", file, size } = options;
-  if (file !== undefined) {
-    target = attempt(`open the log file "${file}"`, () => new LogFile(file, size));
-  }
-  isSetUp = true;
-  setup({
-    handlers: {
-      fd: new FdHandler("DEBUG", {
-        formatter: format === "json" ? jsonLine : file === undefined ? textLine : fileLine,
-      }),
-    },
-    loggers: { penne: { level: STD_NAMES[level], handlers: ["fd"] } },
-  });
+  if (file !== undefined) target = attempt(`open the log file "${file}"`, () => new LogFile(file, size));
+  const formatter = format === "json" ? jsonLine : file === undefined ? textLine : fileLine;
+  logger = new Logger("penne", STD_NAMES[level], { handlers: [new TargetHandler("DEBUG", { formatter })] });
 }
 
 /**
- * Sends the log elsewhere, if it goes to stderr now.
+ * Redirects the log to a descriptor, if it goes to stderr.
  *
- * @param fd Where to.
- * @returns Sends it back again.
+ * @param fd The descriptor.
+ * @returns Undoes it.
  */
 export function logTo(fd: Fd): () => void {
   if (target !== 2) return () => {};
@@ -93,11 +81,11 @@ export function logTo(fd: Fd): () => void {
 }
 
 /**
- * Penne's logger.
+ * The logger of penne.
  *
- * @returns It; set up with the defaults if it has not been yet.
+ * @returns The logger, with the default settings if {@linkcode setUpLog} was not called.
  */
 export function log(): Logger {
-  if (!isSetUp) setUpLog();
-  return getLogger("penne");
+  if (!logger) setUpLog();
+  return logger!;
 }

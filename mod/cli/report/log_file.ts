@@ -1,4 +1,4 @@
-// A log file that does not outgrow a limit.
+// A log file with a limited size.
 
 import { O, SEEK } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
@@ -6,14 +6,14 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, write } from "../../../ffi/sys/file.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 
-/** Bytes a log file may have unless told otherwise. */
+/** Default limit of a log file, in bytes. */
 export const LOG_SIZE = 1 << 20;
 
 /**
- * A file to append to; when it would become too large its older half goes, in whole lines.
+ * A file to append to. When it would exceed its limit, its older half is discarded, in whole lines.
  *
- * Several processes may append to one: each looks at the size as it is. The file stays the same one, so that who follows it
- * need not open it again.
+ * Several processes may append to the same file: each checks its actual size. It is truncated in place, so a process that
+ * follows it need not open it again.
  *
  * @example
  * ```ts
@@ -33,36 +33,36 @@ export class LogFile implements Disposable {
   #limit: number;
 
   /**
-   * @param path The file; made with mode 600 if it is not there.
-   * @param limit Bytes it may have.
+   * @param path The file; created with mode 600 if it does not exist.
+   * @param limit Limit of its size, in bytes.
    * @throws {SysError} If it cannot be opened.
    */
   constructor(path: string, limit: number = LOG_SIZE) {
     this.#append = open(self, path, O.WRONLY | O.CREAT | O.APPEND, 0o600);
-    // What is open for appending cannot be written anywhere else.
+    // A descriptor opened for appending cannot write anywhere else.
     try {
       this.#edit = open(self, path, O.RDWR);
     } catch (error) {
-      if (!(error instanceof SysError)) throw error; // not ours to read: then it grows
+      if (!(error instanceof SysError)) throw error; // not readable by this user: the file grows then
     }
     this.#limit = limit;
   }
 
   /**
-   * Appends.
+   * Appends a line.
    *
-   * @param line The bytes.
-   * @throws {SysError} If they cannot be written.
+   * @param line The line, with its newline.
+   * @throws {SysError} If it cannot be written.
    */
   append(line: Uint8Array): void {
     if (this.#edit) this.#makeRoom(this.#edit, line.length);
     write(this.#append, line);
   }
 
-  /** Leaves the last half of what is allowed, if there would be more than that. */
+  /** Shrinks the file to half of its limit if it would exceed the limit. */
   #makeRoom(edit: Fd, length: number): void {
     const size = self.raw("lseek", edit, 0, SEEK.END);
-    // What has no size, as a pipe or a terminal, cannot grow.
+    // A file without a size, such as a pipe or a terminal, cannot grow.
     if (size <= 0 || size + length <= this.#limit) return;
     const kept = new Uint8Array(Math.min(size, this.#limit >> 1));
     const n = call(self, "pread64", edit, out(kept), kept.length, size - kept.length);
@@ -72,7 +72,7 @@ export class LogFile implements Disposable {
     call(self, "ftruncate", edit, lines.length);
   }
 
-  /** Closes it. */
+  /** Closes the file. */
   [Symbol.dispose](): void {
     this.#append.close();
     this.#edit?.close();

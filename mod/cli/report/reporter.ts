@@ -1,4 +1,4 @@
-// Tells others how a command of penne's goes: readiness, status lines and the pid file.
+// Reports the progress of a command to other programs: readiness, status lines and the pid file.
 
 import { ACCESS, AT_FDCWD, O, POLL, S, SIGNAL } from "../../../ffi/core/consts.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
@@ -10,33 +10,33 @@ import { lstat } from "../../../ffi/sys/stat.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { log } from "./log.ts";
 
-/** Whom to tell. */
+/** Where to report to. */
 export interface ReporterOptions {
-  /** Gets a line when all is ready, and is closed. */
+  /** Gets a line once everything is ready, and is closed. */
   readonly ready: Fd | null;
   /** Gets JSON lines. */
   readonly status: Fd | null;
-  /** Holds our pid from then on to the end. */
+  /** Holds the pid of penne from then on until the end. */
   readonly pidFile: string | null;
 }
 
-/** Refuses what could not, or should not, become a pid file, before anything is done. */
+/** Refuses a path that cannot or should not become a pid file, before anything is done. */
 function checkPidFile(path: string): void {
   const what = `write the pid file "${path}"`;
   const found = lstat(path);
-  // A device, or a link to who knows what, would be replaced, and in the end removed.
+  // A device or a link would be replaced, and removed in the end.
   if (found && (found.mode & S.IFMT) !== S.IFREG) {
-    throw new PenneError(`${what}: there is something else of that name`);
+    throw new PenneError(`${what}: it exists and is not a regular file`);
   }
   const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";
   attempt(what, () => call(self, "faccessat", AT_FDCWD, cString(directory), ACCESS.W_OK));
 }
 
-/** Writes a file that is there as a whole or not at all. */
+/** Writes a file atomically. */
 function writeWhole(path: string, text: string): void {
   const temporary = `${path}.${call(self, "getpid")}`;
   const unlink = () => self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
-  unlink(); // left by one that had our pid and was killed right here
+  unlink(); // may be left from a process with the same pid that was killed here
   try {
     {
       using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
@@ -49,17 +49,18 @@ function writeWhole(path: string, text: string): void {
   }
 }
 
-/** Bytes that a pipe which can be written to takes at once, and milliseconds that a reader may take for the next ones. */
+/** Bytes that a pipe is sure to take when poll(2) says that it is writable (PIPE_BUF). */
 const PIECE = 4096;
+/** Milliseconds that a reader has for the next piece of a line. */
 const PATIENCE = 1000;
 
-/** Tells others how a command of penne's goes. */
+/** Reports the progress of a command to other programs. */
 export class Reporter {
   #options: ReporterOptions;
   #started = false;
 
   /**
-   * @param options Whom to tell.
+   * @param options Where to report to.
    * @throws {PenneError} If the pid file could not be written.
    */
   constructor(options: ReporterOptions) {
@@ -67,16 +68,16 @@ export class Reporter {
     if (options.pidFile !== null) checkPidFile(options.pidFile);
   }
 
-  /** Whether somebody reads status lines. */
+  /** Whether status lines are wanted. */
   get wantsStatus(): boolean {
     return this.#options.status !== null;
   }
 
-  /** Tells a reader something, who may have gone without that being our concern. */
-  #tell(fd: Fd, text: string): void {
+  /** Sends text to a reader; that the reader is gone is not an error. */
+  #send(fd: Fd, text: string): void {
     const bytes = new TextEncoder().encode(text);
     try {
-      // A reader that does not read must not stop us: the line is lost then, and nothing else.
+      // A reader that does not read must not block penne: it only loses the line.
       for (let at = 0; at < bytes.length; at += PIECE) {
         if (!poll([{ fd, events: POLL.OUT }], at === 0 ? 0 : PATIENCE)[0]) {
           log().warn(`descriptor ${fd.number} is not read from: a line is lost`);
@@ -85,23 +86,23 @@ export class Reporter {
         write(fd, bytes.subarray(at, at + PIECE));
       }
     } catch (error) {
-      log().debug(`nobody reads descriptor ${fd.number}: ${error}`);
+      log().debug(`descriptor ${fd.number} has no reader: ${error}`);
     }
   }
 
   /**
-   * Something has happened.
+   * Sends a status line.
    *
-   * @param event A status line.
+   * @param event What happened, as a JSON object.
    */
   event(event: Record<string, unknown>): void {
-    if (this.#options.status) this.#tell(this.#options.status, `${JSON.stringify(event)}\n`);
+    if (this.#options.status) this.#send(this.#options.status, `${JSON.stringify(event)}\n`);
   }
 
   /**
-   * All is set up: the network is usable, or the command is about to start.
+   * Reports that everything is set up: the network is usable, or the command is about to start.
    *
-   * @param started Tells what the status line for the start has beside the pid; called only if somebody reads it.
+   * @param started Makes the properties of the start's status line besides the pid; called only if one is wanted.
    * @throws {PenneError} If the pid file cannot be written.
    */
   ready(started: () => Record<string, unknown>): void {
@@ -115,14 +116,14 @@ export class Reporter {
       this.event({ event: "ready" });
     }
     if (!ready) return;
-    this.#tell(ready, "ready\n");
+    this.#send(ready, "ready\n");
     ready.close();
   }
 
   /**
-   * It is over.
+   * Reports the end.
    *
-   * @param code Our exit code.
+   * @param code Exit code of penne.
    * @param signal The signal that killed the command, or null.
    */
   exit(code: number, signal: number | null): void {
@@ -131,7 +132,7 @@ export class Reporter {
     const { pidFile } = this.#options;
     if (pidFile === null || !this.#started) return;
     try {
-      // Somebody else's by now, if another penne was given the same name.
+      // Another penne may have replaced the file since.
       if (readText(self, pidFile).trim() === `${call(self, "getpid")}`) {
         call(self, "unlinkat", AT_FDCWD, cString(pidFile), 0);
       }

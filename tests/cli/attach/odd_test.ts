@@ -100,7 +100,7 @@ test("A pid file replaces nothing but a file", NEEDS, async () => {
     const before = await Deno.lstat(`${directory}/${name}`);
     const { code, stderr } = await lab.run(lab.host, [penne(), "attach", "--pid-file", `${directory}/${name}`, guest]);
     assertEquals(code, 1, stderr);
-    assertMatch(stderr, /there is something else of that name/);
+    assertMatch(stderr, /it exists and is not a regular file/);
     assertEquals((await Deno.lstat(`${directory}/${name}`)).mode, before.mode);
   }
   assert(!(await lab.json(guest, "link"))[0].flags.includes("UP"), "loopback is as before");
