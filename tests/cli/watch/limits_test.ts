@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Needs, test } from "../../lib/helpers.ts";
 import { NetLab } from "../../lib/netlab.ts";
-import { BACKENDS, idOf, OFTEN, startShell, type Told, watchJson } from "./lab.ts";
+import { BACKENDS, idOf, OFTEN, startShell, type Told, watchJson } from "./lab/events.ts";
 
 const NEEDS: Needs = { root: true, programs: ["unshare", "nsenter"], kernel: "6.18" };
 

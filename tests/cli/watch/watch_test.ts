@@ -8,7 +8,7 @@ import { waitChild } from "../../../ffi/sys/process.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, penne, ROOT, sh, test, until } from "../../lib/helpers.ts";
 import { must, NetLab } from "../../lib/netlab.ts";
-import { BACKENDS, idOf, OFTEN, pause, startShell, type Told, watchJson } from "./lab.ts";
+import { BACKENDS, idOf, OFTEN, pause, startShell, type Told, watchJson } from "./lab/events.ts";
 
 const NEEDS = { root: true, programs: ["ip", "unshare", "nsenter"] };
 const HANDLES = { ...NEEDS, kernel: "6.18" } as const;

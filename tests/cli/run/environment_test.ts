@@ -1,7 +1,7 @@
 // Where the compiled binary works: any directory, any environment, any user, and it leaves no file.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { penne, ROOT, sh, test } from "../lib/helpers.ts";
+import { penne, ROOT, sh, test } from "../../lib/helpers.ts";
 
 const COMMAND = ["run", "--net=none", "--", "sh", "-c", "id -u; echo $$; cat /proc/net/dev"];
 
@@ -92,7 +92,7 @@ test("--version and --help are answered", {}, async () => {
 });
 
 test("the shim that is committed was made from libshim.c as it is", {}, async () => {
-  const { SOURCE_SHA256, SHIM_ELF } = await import("../../ffi/core/shim_elf.ts");
+  const { SOURCE_SHA256, SHIM_ELF } = await import("../../../ffi/core/shim_elf.ts");
   const digest = await crypto.subtle.digest("SHA-256", await Deno.readFile(`${ROOT}libshim.c`));
   assertEquals(Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, "0")).join(""), SOURCE_SHA256);
   assertEquals(Object.keys(SHIM_ELF).sort(), ["aarch64", "x86_64"]);

@@ -1,9 +1,9 @@
 // Exit codes of the compiled binary.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { SIGNAL } from "../../ffi/core/consts.ts";
-import { FORWARDED } from "../../mod/run/supervise.ts";
-import { command, penne, run, sh, test, until } from "../lib/helpers.ts";
+import { SIGNAL } from "../../../ffi/core/consts.ts";
+import { FORWARDED } from "../../../mod/run/supervise.ts";
+import { command, penne, run, sh, test, until } from "../../lib/helpers.ts";
 
 test("penne run passes on every exit code of the command", {}, async () => {
   // Without a network, as the codes differ in nothing else; the ends of the range go through with all there is.

@@ -1,8 +1,8 @@
 // What a person at a terminal sees: job control, window sizes, settings.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { penne, processes, test, until } from "../lib/helpers.ts";
-import { Pty } from "../lib/pty.ts";
+import { penne, processes, test, until } from "../../lib/helpers.ts";
+import { Pty } from "../../lib/pty.ts";
 
 const BASH = { programs: ["bash", "stty"] };
 

@@ -1,7 +1,7 @@
 // Going to the background with the compiled binary.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { command, penne, processes, run, sh, test, until } from "../lib/helpers.ts";
+import { command, penne, processes, run, sh, test, until } from "../../lib/helpers.ts";
 
 /** The pid that a pid file holds. */
 async function pidIn(file: string): Promise<number> {

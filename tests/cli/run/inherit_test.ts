@@ -1,7 +1,7 @@
 // What the command inherits, and what it does not, seen from inside with the compiled binary.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, isAgent, penne, processes, run, sh, test, until } from "../lib/helpers.ts";
+import { command, isAgent, penne, processes, run, sh, test, until } from "../../lib/helpers.ts";
 
 /** Fields of /proc/self/status inside. */
 async function status(argv: string[], user = false): Promise<Record<string, string>> {

@@ -1,8 +1,8 @@
 // The network of `penne run` and `penne attach` as a new user meets it: the compiled binary, without a privilege.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { asUser, penne, type Result, sh, test, until } from "../lib/helpers.ts";
-import { type Daemon, must, NetLab } from "../lib/netlab.ts";
+import { asUser, penne, type Result, sh, test, until } from "../../lib/helpers.ts";
+import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
 const NEEDS = {
   root: true,

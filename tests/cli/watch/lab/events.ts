@@ -1,11 +1,11 @@
 // What the tests of `penne watch` share: starting it, and what it has told so far.
 
-import { O } from "../../../ffi/core/consts.ts";
-import { open } from "../../../ffi/sys/file.ts";
-import { self } from "../../../ffi/core/task.ts";
-import { type NamespaceId, namespaceIdOf } from "../../../mod/namespaces/id.ts";
-import { asUser, penne, until } from "../../lib/helpers.ts";
-import type { Daemon, NetLab } from "../../lib/netlab.ts";
+import { O } from "../../../../ffi/core/consts.ts";
+import { open } from "../../../../ffi/sys/file.ts";
+import { self } from "../../../../ffi/core/task.ts";
+import { type NamespaceId, namespaceIdOf } from "../../../../mod/namespaces/id.ts";
+import { asUser, penne, until } from "../../../lib/helpers.ts";
+import type { Daemon, NetLab } from "../../../lib/netlab.ts";
 
 /** Back ends that every test is for which does not name one. */
 export const BACKENDS = ["ebpf", "proc", "poll"] as const;

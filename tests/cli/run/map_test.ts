@@ -1,7 +1,7 @@
 // Id maps of the compiled binary, as root and rootless.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { penne, run, sh, test, TEST_USER } from "../lib/helpers.ts";
+import { penne, run, sh, test, TEST_USER } from "../../lib/helpers.ts";
 
 const MAPS = [
   "--",

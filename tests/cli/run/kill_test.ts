@@ -3,8 +3,8 @@
 // Some 40 tries a variant; PENNE_KILLS=300 makes it 300.
 
 import { assertEquals } from "@std/assert";
-import { command, isAgent, penne, type Process, processes, test, until } from "../lib/helpers.ts";
-import { Pty } from "../lib/pty.ts";
+import { command, isAgent, penne, type Process, processes, test, until } from "../../lib/helpers.ts";
+import { Pty } from "../../lib/pty.ts";
 
 const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 40);
 const AT_ONCE = 10;
