@@ -39,49 +39,13 @@ export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/core/consts.ts";
 export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
-export {
-  type AddressBlock,
-  attach,
-  type Attached,
-  type Attachment,
-  type AttachOptions,
-  type Cause,
-  type DetachCause,
-  type NetworkRequest,
-  type PrefixedAddress,
-  type ReachRequest,
-} from "./attach/mod.ts";
+export { attach } from "./attach/mod.ts";
+export type * from "./attach/mod.ts";
 export { enter, type EnterOptions, type KeptLayout } from "./enter/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
 export { watch } from "./watch/mod.ts";
 export type * from "./watch/mod.ts";
-export {
-  type Base,
-  drop,
-  dropAll,
-  type DropOptions,
-  type Dropped,
-  inspect,
-  inspectAll,
-  type InspectedNamespace,
-  type Inspection,
-  keep,
-  type KeepOptions,
-  type KeepRequest,
-  type KeepResult,
-  type KeptBy,
-  type KeptInfo,
-  type KeptNamespace,
-  type LayoutName,
-  type Occupant,
-  type OpenKept,
-  openKept,
-  type ProcessIdentity,
-  type SparseInfo,
-  type StaleOptions,
-  type Verdict,
-  type Vote,
-  type WhichSet,
-} from "./kept/mod.ts";
+export { drop, dropAll, inspect, inspectAll, keep, openKept } from "./kept/mod.ts";
+export type * from "./kept/mod.ts";
 export { formatIp, parseIp } from "./inet/ip.ts";
 export { VERSION } from "./base/version.ts";

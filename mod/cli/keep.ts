@@ -3,7 +3,8 @@
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
-import { type KeepOptions, keepProcess, prepareSetUp } from "../kept/preserve.ts";
+import { keepProcess, prepareSetUp } from "../kept/preserve.ts";
+import type { KeepOptions } from "../kept/reservation.ts";
 import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { startChild } from "../run/child.ts";
@@ -104,7 +105,7 @@ function main(options: Options): number {
   }
   const needless = firstGiven(options, [...NEW_OPTIONS, ...MAP_OPTIONS, ...CREDENTIAL_OPTIONS, ...COMMAND_OPTIONS]);
   if (needless) throw usage(`use --${needless} with --pid`);
-  const { made } = keepProcess(name, pid, { ...which, ...defined({ types: namespacesOption(options, "type") }) });
+  const made = keepProcess(name, pid, { ...which, ...defined({ types: namespacesOption(options, "type") }) });
   if (!made) log().info(`"${name}" is kept already`);
   return 0;
 }

@@ -1,10 +1,10 @@
-// Directories that nobody else can have a hand in: opened component by component, and looked at once they are open.
+// Opens directories that only root and the caller can change, component by component, and checks each one once it is open.
 
 import { O, S } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { open, readDirectory, readText } from "../../ffi/sys/file.ts";
+import { open, readText } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
@@ -12,30 +12,44 @@ import { parseMap } from "../idmap/ranges.ts";
 
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
-/** How an owner shows who does not exist in our user namespace. */
+/** The owner that the kernel shows for a user that our user namespace does not map. */
 const OVERFLOW_ID = 65534;
 
-function refuse(path: string, reason: string, hints: readonly string[] = []): PenneError {
-  return new PenneError(`use the directory ${path}: ${reason}`, { hints });
-}
-
-/** Whether every user exists in our user namespace, so that the overflow id is one like any other. */
-function hasAllUsers(): boolean {
+/** Whether our user namespace maps every user, so that the overflow id is an ordinary one. */
+function mapsAllUsers(): boolean {
   const ranges = parseMap(readText(self, "/proc/thread-self/uid_map"));
   return ranges.reduce((sum, { count }) => sum + count, 0) >= 2 ** 32 - 1;
 }
 
-/** Opens, or makes, one component; never through a symbolic link. */
-function step(task: Task, parent: Fd, name: string, path: string, create: boolean): Fd {
+function explain({ code }: SysError, path: string): readonly string[] {
+  switch (code) {
+    case "ELOOP":
+    case "ENOTDIR":
+      return [`${path} is no directory; symbolic links are not followed here`];
+    case "EROFS":
+      return ["its file system is read-only; --dir DIR is another place"];
+    case "EACCES":
+    case "EPERM":
+      return ["you may not write to it; --dir DIR is another place"];
+    case "ENOSPC":
+    case "EDQUOT":
+      return ["its file system is full"];
+  }
+  return [];
+}
+
+/** Opens one component, or makes it; never through a symbolic link. Returns null if it does not exist. */
+function step(task: Task, parent: Fd, name: string, path: string, create: boolean): Fd | null {
   const flags = O.RDONLY | O.DIRECTORY | O.NOFOLLOW | O.CLOEXEC;
   const opened = () => task.open("openat", parent, cString(name), flags);
   try {
     try {
       return opened();
     } catch (error) {
-      if (!create || !(error instanceof SysError) || error.code !== "ENOENT") throw error;
+      if (!(error instanceof SysError) || error.code !== "ENOENT") throw error;
+      if (!create) return null;
       const made = task.raw("mkdirat", parent, cString(name), 0o755);
-      if (made < 0 && made !== -E.EEXIST) throw new SysError("mkdirat", -made); // somebody else was faster
+      if (made < 0 && made !== -E.EEXIST) throw new SysError("mkdirat", -made); // EEXIST: another process was faster
       const directory = opened();
       // Users look here for what root keeps for them, whatever root's umask is.
       if (made === 0 && call(self, "geteuid") === 0) self.raw("fchmod", directory, 0o755);
@@ -43,56 +57,48 @@ function step(task: Task, parent: Fd, name: string, path: string, create: boolea
     }
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    const isLink = error.code === "ELOOP" || error.code === "ENOTDIR";
-    throw new PenneError(`use the directory ${path}`, {
-      cause: error,
-      hints: isLink
-        ? [`${path} is no directory; symbolic links are not followed here`]
-        : error.code === "EROFS"
-        ? ["its file system is read-only; --dir DIR is another place"]
-        : error.code === "EACCES" || error.code === "EPERM"
-        ? ["it is not yours to write to; --dir DIR is another place"]
-        : error.code === "ENOSPC" || error.code === "EDQUOT"
-        ? ["its file system is full"]
-        : [],
-    });
+    throw new PenneError(`use the directory ${path}`, { cause: error, hints: explain(error, path) });
+  }
+}
+
+/** Refuses a directory that another user could change, or (`last`) write to. */
+function checkDirectory(directory: Fd, path: string, last: boolean): void {
+  const { uid, mode } = stat(self, directory);
+  const refuse = (reason: string, hint: string) =>
+    new PenneError(`use the directory ${path}: ${reason}`, { hints: [hint] });
+  if (uid !== call(self, "geteuid") && uid !== 0 && (last || uid !== OVERFLOW_ID || mapsAllUsers())) {
+    throw refuse(`it belongs to user ${uid}`, "it must belong to root or to you");
+  }
+  if (mode & WRITABLE_BY_OTHERS && (last || !(mode & STICKY))) {
+    const bits = (mode & 0o7777).toString(8);
+    throw refuse(`others than its owner may write to it (mode ${bits})`, `chmod go-w ${path}`);
   }
 }
 
 /**
- * Opens a directory that only root and the caller can change anything about.
+ * Opens a directory that only root and the caller can change.
  *
- * Each component is opened in the one before, so that nothing that is swapped meanwhile counts, and owner and mode are
- * those of what is open.
+ * Each component is opened in the one before, so swapping one in between has no effect. Owner and mode are checked on the
+ * open directory.
  *
- * @param task Who opens it, in its mount namespace.
+ * @param task The task that opens it, in its mount namespace.
  * @param path The directory, absolute.
- * @param create Whether to make what is not there.
- * @returns The directory.
- * @throws {PenneError} If it cannot be opened, is behind a symbolic link, or others may write to it; ENOENT is its code
- * if it is not there.
+ * @param create Whether to make missing components.
+ * @returns The directory; null if it does not exist and `create` is false.
+ * @throws {PenneError} If it cannot be opened, is behind a symbolic link, or others may write to it.
  */
-export function openDirectory(task: Task, path: string, create: boolean): Fd {
-  const own = call(self, "geteuid");
+export function openDirectory(task: Task, path: string, create: boolean): Fd | null {
   let directory = open(task, "/", O.RDONLY | O.DIRECTORY);
   try {
     const parts = path.split("/").filter(Boolean);
-    parts.forEach((name, i) => {
+    for (const [i, name] of parts.entries()) {
       const here = `/${parts.slice(0, i + 1).join("/")}`;
       const next = step(task, directory, name, here, create);
       directory.close();
+      if (!next) return null;
       directory = next;
-      const last = i === parts.length - 1;
-      const { uid, mode } = stat(self, directory);
-      if (uid !== own && uid !== 0 && (last || uid !== OVERFLOW_ID || hasAllUsers())) {
-        throw refuse(here, `it belongs to user ${uid}`, ["it must belong to root or to you"]);
-      }
-      if (mode & WRITABLE_BY_OTHERS && (last || !(mode & STICKY))) {
-        throw refuse(here, `others than its owner may write to it (mode ${(mode & 0o7777).toString(8)})`, [
-          `chmod go-w ${here}`,
-        ]);
-      }
-    });
+      checkDirectory(directory, here, i === parts.length - 1);
+    }
     return directory;
   } catch (error) {
     directory.close();
@@ -101,11 +107,11 @@ export function openDirectory(task: Task, path: string, create: boolean): Fd {
 }
 
 /**
- * Refuses a file that is not what we have made: not a plain one, another's, with a second name, or writable by others.
+ * Refuses a file that penne would not have made: not a regular file, another user's, hard-linked, or writable by others.
  *
  * @param file The file.
- * @param path How it is told of.
- * @throws {PenneError} If it is any of that.
+ * @param path Its name in messages.
+ * @throws {PenneError} If it is refused.
  */
 export function checkOwnFile(file: Fd, path: string): void {
   const { mode, uid, links } = stat(self, file);
@@ -114,17 +120,4 @@ export function checkOwnFile(file: Fd, path: string): void {
   if (uid !== 0 && uid !== call(self, "geteuid")) throw bad(`it belongs to user ${uid}`);
   if (mode & WRITABLE_BY_OTHERS) throw bad("others than its owner may write to it");
   if (links > 1) throw bad("it has a second name (a hard link)");
-}
-
-/**
- * The names in an open directory.
- *
- * @param directory The directory.
- * @returns The names, sorted.
- * @throws {SysError} If it cannot be read.
- */
-export function namesIn(directory: Fd): string[] {
-  // A descriptor of its own, since reading moves the offset.
-  using own = self.open("openat", directory, cString("."), O.RDONLY | O.DIRECTORY | O.CLOEXEC);
-  return readDirectory(own).sort();
 }

@@ -16,8 +16,7 @@ import { joinSet } from "../agents/join.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { commOf } from "./record/identity.ts";
-import { pidsIn } from "./occupied.ts";
+import { commOf, pidsIn } from "./record/identity.ts";
 
 /** Milliseconds for a holder to go away. */
 const END_TIMEOUT = 5000;

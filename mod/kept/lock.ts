@@ -1,7 +1,7 @@
-// Locks of kept sets, flock(2): the global one, then NAME's, then NAME.UID's, each for at most 30 seconds of waiting.
+// Locks kept sets with flock(2): the global lock first, then NAME's, then NAME.UID's, waiting at most 30 s for each.
 //
-// A lock ends with the process that has it, so none is left behind. The files stay: to remove one would let two
-// processes lock two different files of the same name.
+// A lock is released when its process ends, so no stale lock is left. The files stay: if one were removed, two processes
+// could lock two different files of the same name.
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { LOCK, O, SIGNAL } from "../../ffi/core/consts.ts";
@@ -14,32 +14,30 @@ import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { checkOwnFile } from "./directory.ts";
+import { commOf } from "./record/identity.ts";
+import type { SetFiles } from "./record/layout.ts";
 
 /** Milliseconds to wait for a lock. */
 export const LOCK_LIMIT = 30_000;
 
-/** Whether a lock is shared with others that only look. */
+/** Whether others may hold the lock at the same time. */
 export type LockMode = "shared" | "exclusive";
 
-/** Who holds a lock, by /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 00:1a:123 0 EOF`. */
+/** The processes that hold a lock, by /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 00:1a:123 0 EOF`. */
 function holders(file: Fd): string[] {
   const { device, ino } = stat(self, file);
   const place = `${device.split(":").map((n) => Number(n).toString(16).padStart(2, "0")).join(":")}:${ino}`;
   const pids = readText(self, "/proc/locks").split("\n").flatMap((line) => {
     const words = line.trim().split(/\s+/);
-    return words[1] === "FLOCK" && words[5] === place ? [words[4]!] : [];
+    return words[1] === "FLOCK" && words[5] === place ? [Number(words[4])] : [];
   });
   return [...new Set(pids)].map((pid) => {
-    try {
-      return `process ${pid} (${readText(self, `/proc/${pid}/comm`).trim()}) holds it`;
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      return `process ${pid} holds it`;
-    }
+    const comm = commOf(pid);
+    return `process ${pid}${comm && ` (${comm})`} holds it`;
   });
 }
 
-/** Waits for a lock in an agent: the lock is the open file's, so it is ours as well, and an agent can be given up. */
+/** Waits for a lock in an agent: the lock belongs to the open file, which we share, and an agent can be killed. */
 function waitFor(file: Fd, operation: number, limit: number): boolean {
   const agent = Agent.spawn();
   try {
@@ -60,11 +58,11 @@ function waitFor(file: Fd, operation: number, limit: number): boolean {
  * Takes a lock.
  *
  * @param directory The directory of locks.
- * @param name The file's name in it; it is made if it is not there.
- * @param mode Whether others may have it too.
- * @param what What the lock is for, to be read after "the lock of".
+ * @param name The file's name in it; a missing file is made.
+ * @param mode Whether others may hold it too.
+ * @param what The locked thing, in messages.
  * @param limit Milliseconds to wait.
- * @returns The lock; it is free again when this is closed.
+ * @returns The lock; closing it releases it.
  * @throws {PenneError} If it cannot be had in time.
  */
 export function takeLock(directory: Fd, name: string, mode: LockMode, what: string, limit = LOCK_LIMIT): Fd {
@@ -83,10 +81,27 @@ export function takeLock(directory: Fd, name: string, mode: LockMode, what: stri
     if (now !== -E.EAGAIN) throw new PenneError(doing, { cause: new SysError("flock", -now) });
     if (attempt(doing, () => waitFor(file, operation, limit))) return file;
     throw new PenneError(`${doing}: it was not free within ${limit / 1000} s`, {
-      hints: [...holders(file), "if that process hangs, end it: its lock ends with it"],
+      hints: [...holders(file), "if that process hangs, end it: that releases the lock"],
     });
   } catch (error) {
     file.close();
     throw error;
   }
+}
+
+/**
+ * Takes the locks of a set, the last one in the given mode and those before it shared.
+ *
+ * @param directory The directory of locks.
+ * @param files The set's files.
+ * @param mode Whether others may look at the set at the same time.
+ * @returns The locks; disposing of this releases them.
+ * @throws {PenneError} If one cannot be had in time.
+ */
+export function lockSet(directory: Fd, { locks, stem }: SetFiles, mode: LockMode): Disposable {
+  using taken = new DisposableStack();
+  for (const [i, name] of locks.entries()) {
+    taken.use(takeLock(directory, name, i === locks.length - 1 ? mode : "shared", `"${stem}"`));
+  }
+  return taken.move();
 }

@@ -1,46 +1,48 @@
-// Namespaces under a name, for any Deno program.
+// Keeps namespaces under a name, for any Deno program.
 
 import { type ExitStatus, startChild } from "../run/child.ts";
 import type { RunOptions } from "../run/plan.ts";
-import { type KeepOptions, keepProcess, prepareSetUp } from "./preserve.ts";
+import { keepProcess, prepareSetUp } from "./preserve.ts";
+import type { KeepOptions } from "./reservation.ts";
 
 export type { DropOptions, Dropped } from "./discard.ts";
 export { drop, dropAll } from "./discard.ts";
+export type { WhichSet } from "./find.ts";
+export { inspect, inspectAll, type InspectedNamespace, type Inspection } from "./inspection.ts";
+export type { Occupant } from "./occupied.ts";
+export { type OpenKept, openKept } from "./open.ts";
 export type { ProcessIdentity } from "./record/identity.ts";
 export type { Base, KeptBy, KeptInfo, KeptNamespace, SparseInfo } from "./record/info.ts";
-export { inspect, inspectAll, type InspectedNamespace, type Inspection } from "./inspection.ts";
 export type { LayoutName } from "./record/layout.ts";
-export type { Occupant } from "./occupied.ts";
-export { type OpenKept, openKept, type StaleOptions, type WhichSet } from "./open.ts";
-export type { KeepOptions } from "./preserve.ts";
 export type { Verdict, Vote } from "./record/stale.ts";
+export type { KeepOptions } from "./reservation.ts";
+export type { StaleOptions } from "./staleness.ts";
 
-/** What to keep: the namespaces of a process, or new ones. */
+/** The namespaces to keep: those of a process, or new ones. */
 export type KeepRequest =
   & KeepOptions
   & ({
     /** The process. */
     readonly pid: number;
   } | {
-    /** The set-up command and what it runs in; its `net` is "none" or "host". */
+    /** The set-up command and its namespaces; `net` is "none" or "host". */
     readonly setUp: RunOptions;
-    /** Milliseconds after which it is killed. */
+    /** Milliseconds after which the command is killed; never by default. */
     readonly timeout?: number;
   });
 
-/** What has become of it. */
+/** The result of {@linkcode keep}. */
 export interface KeepResult {
-  /** Whether there is a set of that name now. */
+  /** Whether a set has the name now. */
   readonly kept: boolean;
-  /** How the set-up command ended; null if there is none, or the set was there already and is not stale. */
+  /** How the set-up command ended; null if none ran. */
   readonly status: ExitStatus | null;
 }
 
 /**
- * Keeps namespaces under a name: those of a process, or new ones, if a set-up command succeeds in them.
+ * Keeps namespaces under a name: those of a process, or new ones if a set-up command succeeds in them.
  *
- * They stay when this program has ended. As root they are mounted in /run/penne/ns; without privilege a process of 16 kB
- * stays in them.
+ * They outlive this program. As root they are mounted in /run/penne/ns; without privilege a process of 20 kB stays in them.
  *
  * @example
  * ```ts
@@ -57,9 +59,9 @@ export interface KeepResult {
  * Deno.removeSync(directory, { recursive: true });
  * ```
  *
- * @param name The name: a letter or `_`, then letters, digits, `_` and `-`, 64 at most.
- * @param request What to keep, and where.
- * @returns What has become of it.
+ * @param name The name: a letter or `_`, then at most 63 letters, digits, `_` and `-`.
+ * @param request The namespaces, and where to keep them.
+ * @returns Whether they are kept, and how the set-up command ended.
  * @throws {PenneError} If it fails; nothing is left then.
  * @throws {ExecError} If the set-up command cannot be executed; nothing is left then.
  */

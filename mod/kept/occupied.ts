@@ -1,12 +1,10 @@
-// Who is in a set: processes in one of its namespaces, any thread of theirs, whatever their cgroup.
+// Finds the processes in a set: any thread in one of its namespaces counts, whatever its cgroup.
 
-import { O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
-import { open, readLink, readText } from "../../ffi/sys/file.ts";
+import { readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
-import type { NamespaceType } from "../namespaces/types.ts";
-import { namesIn } from "./directory.ts";
-import { commOf } from "./record/identity.ts";
+import { commOf, pidsIn } from "./record/identity.ts";
+import { isFull, type KeptSet } from "./set.ts";
 
 /** A process in a set. */
 export interface Occupant {
@@ -16,18 +14,7 @@ export interface Occupant {
   readonly comm: string;
 }
 
-/** Names in a directory of /proc that are numbers; none if it has gone. */
-export function pidsIn(path: string): number[] {
-  try {
-    using directory = open(self, path, O.RDONLY | O.DIRECTORY);
-    return namesIn(directory).filter((name) => /^\d+$/.test(name)).map(Number);
-  } catch (error) {
-    if (error instanceof SysError) return []; // it has ended
-    throw error;
-  }
-}
-
-/** Whether a thread has ended, and only waits to be waited for: it is in its user namespace still. */
+/** Whether a thread is a zombie, which stays in its user namespace until it is reaped. */
 function isZombie(task: string): boolean {
   const text = readText(self, `${task}/stat`);
   return /^[ZX]/.test(text.slice(text.lastIndexOf(")") + 2));
@@ -39,7 +26,7 @@ function isIn(task: string, links: ReadonlyMap<string, string>): boolean {
     try {
       if (readLink(self, `${task}/ns/${file}`) === wanted) return !isZombie(task);
     } catch (error) {
-      if (error instanceof SysError) return false; // ended, or not ours to look at: then none of its files is
+      if (error instanceof SysError) return false; // it ended, or may not be inspected; that holds for all its files
       throw error;
     }
   }
@@ -47,17 +34,17 @@ function isIn(task: string, links: ReadonlyMap<string, string>): boolean {
 }
 
 /**
- * The processes in a set, as far as they may be looked at.
+ * Lists the processes in a set that the caller may inspect.
  *
- * @param inums Inode numbers of its namespaces; they are alive, so that no other namespace has the number.
- * @param except Processes that do not count, such as the set's holder.
- * @returns The processes, by pid.
+ * @param set The set; its namespaces are open, so their inode numbers are not reused.
+ * @returns The processes by pid, without the set's holder and this process.
  */
-export function occupants(inums: ReadonlyMap<NamespaceType, number>, except: readonly number[]): Occupant[] {
-  const links = new Map([...inums].map(([type, inum]) => [type as string, `${type}:[${inum}]`]));
-  const ignored = new Set([...except, call(self, "getpid")]);
+export function occupantsOf({ kept, info, holder }: KeptSet): Occupant[] {
+  const links = new Map(Array.from(kept, ([type, { inum }]) => [type as string, `${type}:[${inum}]`]));
+  const ignored = new Set([call(self, "getpid")]);
+  if (holder && isFull(info) && info.holder) ignored.add(info.holder.pid);
   return pidsIn("/proc").filter((pid) => !ignored.has(pid)).filter((pid) =>
-    // The first thread, which most processes have alone, saves reading the directory of all.
+    // Most processes have one thread: look at that before listing all of them.
     isIn(`/proc/${pid}`, links) ||
     pidsIn(`/proc/${pid}/task`).some((tid) => tid !== pid && isIn(`/proc/${pid}/task/${tid}`, links))
   ).sort((a, b) => a - b).map((pid) => ({ pid, comm: commOf(pid) }));

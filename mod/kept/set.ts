@@ -1,4 +1,4 @@
-// A set as it is: what its files say, what is really there, and whether that is all of it.
+// Examines a set: compares what its info file records with the namespaces and processes that exist.
 
 import { IOCTL, O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
@@ -9,9 +9,10 @@ import { open, read } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { self } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
-import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
-import { checkOwnFile, namesIn } from "./directory.ts";
+import { namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
+import { checkOwnFile } from "./directory.ts";
 import { isHolder } from "./holder.ts";
 import { openIdentified, ownPids } from "./record/identity.ts";
 import {
@@ -22,34 +23,43 @@ import {
   type KeptNamespace,
   type SparseInfo,
 } from "./record/info.ts";
-import { PenneError } from "../base/errors.ts";
-import type { SetFiles } from "./record/layout.ts";
+import { type Layout, type SetFiles, typesIn } from "./record/layout.ts";
 import type { Store } from "./store.ts";
 
 /** Largest info file, bytes. */
 const INFO_MAX = 65536;
 
-/** What there is of a set. */
+/** A set as it was found; it owns the descriptors. */
 export interface KeptSet extends Disposable {
+  /** The place it is in. */
+  readonly layout: Layout;
   /** Its files. */
   readonly files: SetFiles;
-  /** `complete`: all is there and as recorded. `broken`: something is, but not all. `absent`: nothing is. */
+  /** `complete`: everything exists as recorded. `broken`: only something does. `absent`: nothing does. */
   readonly state: "complete" | "broken" | "absent";
-  /** What is recorded, if it could be read; of somebody else's set only what it is built on. */
+  /** What is recorded, if it could be read; a set of snap-confine's own records only its base. */
   readonly info: KeptInfo | SparseInfo | null;
-  /** Its namespaces, open: all of them if it is complete, else those that are there. */
+  /** Its namespaces, open: all of them if it is complete, else those that exist. */
   readonly namespaces: ReadonlyMap<NamespaceType, Fd>;
-  /** What keeps each of them, and its identity. */
+  /** The identity of each, and how it is kept. */
   readonly kept: ReadonlyMap<NamespaceType, KeptNamespace>;
-  /** Its holder, if it has one that lives. */
+  /** A pidfd of its holder, if it has one that is alive. */
   readonly holder: Fd | null;
   /** What is wrong with it, a sentence each. */
   readonly problems: readonly string[];
-  /** Whether its holder, or its PID 1, is in another pid namespace than ours, so that nothing can be told of it from here. */
+  /** Whether its holder or PID 1 is in a pid namespace other than ours, so that its state cannot be found out here. */
   readonly elsewhere: boolean;
 }
 
-/** Whether an info file is one of penne's, with all that is recorded. */
+/** Takes a problem, as a sentence. */
+type Report = (problem: string) => void;
+
+/**
+ * Whether penne wrote an info file, so that it records everything.
+ *
+ * @param info The info file.
+ * @returns Whether it is complete.
+ */
 export function isFull(info: KeptInfo | SparseInfo | null): info is KeptInfo {
   return info !== null && "token" in info;
 }
@@ -58,35 +68,47 @@ export function isFull(info: KeptInfo | SparseInfo | null): info is KeptInfo {
  * Opens a namespace of a process.
  *
  * @param pidfd The process.
- * @param type Which one.
+ * @param type The kind.
  * @returns The namespace.
  * @throws {SysError} If it cannot be opened; ESRCH if the process has ended.
  */
 export function openNamespaceOf(pidfd: Fd, type: NamespaceType): Fd {
-  // Of the process behind the descriptor, whatever has its pid by now.
+  // By the pidfd, as the pid may belong to another process by now.
   const direct = self.raw("ioctl", pidfd, type === "time" ? PIDFD_GET.timeForChildren : PIDFD_GET[type], 0);
   if (direct >= 0) return new Fd(direct);
-  if (![-E.ENOTTY, -E.EINVAL, -E.EOPNOTSUPP].includes(direct)) throw new SysError("ioctl", -direct); // an old kernel
+  // Before Linux 6.11 the pid has to do.
+  if (![-E.ENOTTY, -E.EINVAL, -E.EOPNOTSUPP].includes(direct)) throw new SysError("ioctl", -direct);
   const pid = pidOf(pidfd);
   if (pid <= 0) throw new SysError("openat", E.ESRCH);
   const fd = open(self, `/proc/${pid}/ns/${namespaceFile(type)}`, O.RDONLY);
-  // If the process has not ended by now, it was its file that was opened.
+  // If the process is still alive, the file was its own.
   if (!poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) return fd;
   fd.close();
   throw new SysError("openat", E.ESRCH);
 }
 
-/** The identity of an open namespace, and what keeps it. */
+/**
+ * Describes an open namespace for the info file.
+ *
+ * @param fd The namespace.
+ * @param by How it is kept.
+ * @returns Its identity.
+ */
 export function describe(fd: Fd, by: KeptNamespace["by"]): KeptNamespace {
   const { inum, id } = namespaceIdOf(fd);
   return { by, inum, device: stat(self, fd).device, id };
 }
 
-function isSame(a: KeptNamespace, b: KeptNamespace): boolean {
-  return a.inum === b.inum && a.device === b.device && a.id === b.id;
-}
-
-/** The info file's bytes; null if there is none. */
+/**
+ * Reads an info file.
+ *
+ * @param store The store.
+ * @param file Its name.
+ * @returns Its bytes; null if it does not exist.
+ * @throws {InfoError} If it is too large.
+ * @throws {PenneError} If penne would not have made it.
+ * @throws {SysError} If it cannot be read.
+ */
 export function readInfo(store: Store, file: string): Uint8Array | null {
   using fd = store.openFile(file, O.RDONLY);
   if (!fd) return null;
@@ -98,98 +120,113 @@ export function readInfo(store: Store, file: string): Uint8Array | null {
   return buffer.subarray(0, length);
 }
 
-/** A namespace by its file; null and a problem if it is not there or is something else. */
-function openMounted(store: Store, file: string, problem: (text: string) => void): Fd | null {
+/** Reads what is recorded of a set: null if there is no info file, undefined after a problem. */
+function recorded(store: Store, files: SetFiles, report: Report): KeptInfo | SparseInfo | null | undefined {
+  if (files.info === null) return null;
+  try {
+    const bytes = readInfo(store, files.info);
+    if (!bytes) return null;
+    const info = store.layout.name === "snap" ? decodeSnapInfo(bytes) : decodeInfo(bytes);
+    // The namespaces and the holder of another set are not this one's.
+    if (!isFull(info) || (info.name === files.name && info.user === files.user)) return info;
+    report("its info file is another set's");
+  } catch (error) {
+    if (error instanceof InfoError) report(`its info file ${files.info}: ${error.message}`);
+    else if (error instanceof SysError) report(`its info file ${files.info}: ${error.reason} (${error.code})`);
+    else if (error instanceof PenneError) report(error.message.replace(/^cannot use the file/, "its info file"));
+    else throw error;
+  }
+}
+
+/** Opens a namespace by the file it is mounted on; null after a problem. */
+function openMounted(store: Store, file: string, report: Report): Fd | null {
   try {
     const fd = store.openFile(file, O.RDONLY);
-    if (!fd) {
-      problem(`its file ${file} is not there`);
-      return null;
-    }
-    if (isNamespaceFile(fd)) return fd;
-    fd.close();
-    problem(`on its file ${file} no namespace is mounted`);
+    if (fd && isNamespaceFile(fd)) return fd;
+    fd?.close();
+    report(fd ? `no namespace is mounted on its file ${file}` : `its file ${file} does not exist`);
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    problem(
-      error.code === "ELOOP"
-        ? `its file ${file} is a symbolic link`
-        : `its file ${file}: ${error.reason} (${error.code})`,
-    );
+    const reason = error.code === "ELOOP" ? " is a symbolic link" : `: ${error.reason} (${error.code})`;
+    report(`its file ${file}${reason}`);
   }
   return null;
 }
 
-/** Whether a pid namespace still has its PID 1, without which nothing can be started in it; null: it cannot be told. */
-function hasInit(namespace: Fd): boolean | null {
+/** Opens a namespace that the holder keeps; null after a problem. */
+function openHeld(holder: Fd, type: NamespaceType, report: Report): Fd | null {
+  try {
+    return openNamespaceOf(holder, type);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    report(`the ${type} namespace of its holder cannot be opened: ${error.reason} (${error.code})`);
+    return null;
+  }
+}
+
+/** Whether a pid namespace still has its PID 1, without which no process can start in it; true if that is unknown. */
+function hasInit(info: KeptInfo | null, namespace: Fd): boolean {
   const result = self.raw("ioctl", namespace, IOCTL.NS_GET_PID_FROM_PIDNS, 1);
-  return result > 0 ? true : result === -E.ESRCH ? false : null;
+  if (result > 0 || result === -E.ESRCH || !info?.init) return result !== -E.ESRCH;
+  using init = openIdentified(info.init);
+  return init !== null;
 }
 
 /**
- * Looks at a set, and opens what there is of it.
+ * Examines a set and opens its namespaces.
  *
- * With the set's lock nothing changes meanwhile; without, the caller must look at the info file again afterwards.
+ * A caller that does not hold the set's lock must compare the info file before and after: the set may change meanwhile.
  *
  * @param store Where it is.
  * @param files Its files.
- * @returns What there is.
+ * @returns The set as it was found.
  * @throws {SysError} If the directory cannot be read.
  */
 export function examine(store: Store, files: SetFiles): KeptSet {
   const problems: string[] = [];
-  const problem = (text: string) => void problems.push(text);
-  const snap = store.layout.name === "snap";
-  const present = presentFiles(store, files);
-  let info: KeptInfo | SparseInfo | null = null;
-  let readable = true;
-  if (files.info !== null) {
-    try {
-      const bytes = readInfo(store, files.info);
-      if (bytes) info = snap ? decodeSnapInfo(bytes) : decodeInfo(bytes);
-      else if (!snap && present.length) problem("it has files, and no info file: making or removing it was cut short");
-    } catch (error) {
-      readable = false;
-      if (error instanceof InfoError) problem(`its info file ${files.info}: ${error.message}`);
-      else if (error instanceof SysError) problem(`its info file ${files.info}: ${error.reason} (${error.code})`);
-      else if (error instanceof PenneError) problem(error.message.replace(/^cannot use the file/, "its info file"));
-      else throw error;
-    }
+  const report = (problem: string) => void problems.push(problem);
+  const { layout } = store;
+  const names = new Set(store.fileNames());
+  const present = typesIn(layout.name).filter((type) => names.has(files.namespace(type)));
+  const found = recorded(store, files, report);
+  // snap-confine leaves plain files behind when it discards a namespace.
+  if (found === null && present.length && layout.name !== "snap") {
+    report("it has files, and no info file: making or removing it was cut short");
   }
-  if (isFull(info) && (info.name !== files.name || info.user !== files.user)) {
-    problem("its info file is another set's");
-    [info, readable] = [null, false]; // whose namespaces and holder are none of this set's
-  }
+  const info = found ?? null;
   const full = isFull(info) ? info : null;
-  const expected = full?.namespaces ?? new Map<NamespaceType, KeptNamespace>();
   const elsewhere = full !== null && (full.holder ?? full.init) !== null && full.pids !== ownPids();
-  if (elsewhere) problem("it was made in another pid namespace, and can be used there only");
+  if (elsewhere) report("it was made in another pid namespace, and can be used there only");
   const holder = full?.holder && !elsewhere ? openIdentified(full.holder) : null;
-  if (full?.holder && !elsewhere && !holder) problem(`its holder, process ${full.holder.pid}, has ended`);
-  if (full?.holder && holder && !isHolder(full.holder.pid)) problem("making it was cut short: its holder is none yet");
+  if (full?.holder && !elsewhere) {
+    if (!holder) report(`its holder, process ${full.holder.pid}, has ended`);
+    else if (!isHolder(full.holder.pid)) report("making it was cut short before its holder took over");
+  }
   const namespaces = new Map<NamespaceType, Fd>();
   const kept = new Map<NamespaceType, KeptNamespace>();
-  const types = full ? [...expected.keys()] : present;
-  for (const type of types) {
-    const by = expected.get(type)?.by ?? "mount";
-    const fd = by === "mount"
-      ? openMounted(store, files.namespace(type), problem)
-      : holder && openHeld(holder, type, problem);
+  for (const type of full?.namespaces.keys() ?? present) {
+    const expected = full?.namespaces.get(type);
+    const by = expected?.by ?? "mount";
+    const file = files.namespace(type);
+    const fd = by === "mount" ? openMounted(store, file, report) : holder && openHeld(holder, type, report);
     if (!fd) continue;
+    const now = describe(fd, by);
     namespaces.set(type, fd);
-    const found = describe(fd, by);
-    kept.set(type, found);
-    const recorded = expected.get(type);
-    if (recorded && !isSame(recorded, found)) problem(`its ${type} namespace is not the one that was kept`);
-    if (namespaceType(fd) !== namespaceFlag(type)) {
-      problem(`its file ${files.namespace(type)} is not a ${type} namespace`);
+    kept.set(type, now);
+    if (expected && (expected.inum !== now.inum || expected.device !== now.device || expected.id !== now.id)) {
+      report(`its ${type} namespace is not the one that was kept`);
     }
-    if (type === "pid" && !elsewhere) checkInit(full, fd, problem);
+    if (namespaceType(fd) !== namespaceFlag(type)) {
+      report(`its file ${file} is not a ${type} namespace`);
+    }
+    if (type === "pid" && !elsewhere && !hasInit(full, fd)) {
+      report("PID 1 of its pid namespace has ended, and the pid namespace with it");
+    }
   }
-  const absent = present.length === 0 && info === null && readable;
   return {
+    layout,
     files,
-    state: absent ? "absent" : problems.length ? "broken" : "complete",
+    state: found === null && present.length === 0 ? "absent" : problems.length ? "broken" : "complete",
     info,
     namespaces,
     kept,
@@ -203,29 +240,22 @@ export function examine(store: Store, files: SetFiles): KeptSet {
   };
 }
 
-function openHeld(holder: Fd, type: NamespaceType, problem: (text: string) => void): Fd | null {
-  try {
-    return openNamespaceOf(holder, type);
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-    problem(`the ${type} namespace of its holder cannot be opened: ${error.reason} (${error.code})`);
-    return null;
-  }
-}
-
-function checkInit(info: KeptInfo | null, namespace: Fd, problem: (text: string) => void): void {
-  let alive = hasInit(namespace);
-  if (alive === null && info?.init) {
-    using init = openIdentified(info.init);
-    alive = init !== null;
-  }
-  if (alive === false) problem("PID 1 of its pid namespace has ended, and the pid namespace with it");
-}
-
-/** Kinds of which a set has a file. */
-function presentFiles(store: Store, files: SetFiles): NamespaceType[] {
-  const types = store.layout.name === "snap" ? (["mnt"] as const) : NAMESPACE_TYPES;
-  const names = new Set(namesIn(store.namespaces));
-  // In snap-confine's layout a plain file is what it leaves behind itself, and nothing.
-  return types.filter((type) => names.has(files.namespace(type)));
+/**
+ * Refuses to change a set that cannot be examined here.
+ *
+ * @param set The set.
+ * @param what What is to be done with it: "keep" or "drop".
+ * @throws {PenneError} If its processes are in another pid namespace.
+ */
+export function checkHere({ elsewhere, files }: KeptSet, what: string): void {
+  if (!elsewhere) return;
+  throw new PenneError(
+    `${what} "${files.stem}": it was made in another pid namespace, whose processes are not visible here`,
+    {
+      hints: [
+        "run penne where it was made",
+        "if that pid namespace has ended, penne drop --force removes what is left",
+      ],
+    },
+  );
 }

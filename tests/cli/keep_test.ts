@@ -6,7 +6,7 @@ import { sh, test } from "../lib/helpers.ts";
 import { Place } from "../kept/place.ts";
 
 test(
-  "penne keep, inspect and drop exit with 2 for each wrong command line, and do nothing",
+  "penne keep, inspect and drop exit with 2 for a wrong command line, and change nothing",
   { root: true },
   async (t) => {
     using place = new Place();
@@ -44,7 +44,7 @@ test(
         assertEquals(place.files(), []);
       });
     }
-    await t.step("a directory that is none", async () => {
+    await t.step("an invalid directory", async () => {
       for (const directory of ["relative", "/", "/a/../b", "/a/./b"]) {
         const { code, stderr } = await sh([...place.argv("inspect").slice(0, 2), "--dir", directory]);
         assertEquals([code, stderr.includes("use the directory")], [2, true], stderr);
@@ -62,7 +62,7 @@ test("options of penne keep may stand before and after the name", { root: true }
   assertEquals(place.files(), ["c.info", "c.uts"]);
 });
 
-test("the set-up command has what was asked for", { root: true }, async () => {
+test("the set-up command runs as the options say", { root: true }, async () => {
   using place = new Place();
   const script = "hostname; id -u; pwd; echo $X; ls /sys/class/net 2>/dev/null; cat /proc/sys/kernel/hostname";
   const args = [
@@ -84,13 +84,13 @@ test("the set-up command has what was asked for", { root: true }, async () => {
     ),
     ["box", "5", "/usr", "1"],
   );
-  // Loopback is up, and nothing else is there.
+  // Loopback is up, and is the only interface.
   const { stdout } = await sh(["nsenter", `--net=${place.ns}/a.net`, "ip", "-o", "addr"]);
   assertStringIncludes(stdout, "127.0.0.1/8");
   assertEquals(stdout.split("\n").every((line) => line === "" || line.startsWith("1: lo")), true, stdout);
 });
 
-test("a set-up command has the terminal, and the terminal is given back", { root: true }, async () => {
+test("a set-up command has the terminal, which is restored afterwards", { root: true }, async () => {
   using place = new Place();
   using pty = new Pty(place.argv("keep", "a", "--", "sh", "-c", "stty -echo raw; tty; exit 4"));
   const before = pty.settings;
@@ -100,7 +100,7 @@ test("a set-up command has the terminal, and the terminal is given back", { root
   assertEquals(place.files(), []);
 });
 
-test("what a set-up command at a terminal has made outlives the terminal", { root: true }, async () => {
+test("a set made at a terminal outlives the terminal", { root: true }, async () => {
   using place = new Place();
   {
     using pty = new Pty(place.argv("keep", "a", "--", "sh", "-c", "echo up; read line; exit 0"), { adopt: false });
@@ -108,7 +108,7 @@ test("what a set-up command at a terminal has made outlives the terminal", { roo
     pty.type("\n");
     assertEquals((await pty.end()).code, 0);
   }
-  assertEquals((await place.tell("a"))?.complete, true);
+  assertEquals((await place.inspect("a"))?.complete, true);
 });
 
 test(
@@ -117,7 +117,7 @@ test(
   async () => {
     using place = new Place();
     await place.must("keep", "a", "--unshare", "uts", "--", "true", "x".repeat(100_000), "a\nholder=1 2 3");
-    assertEquals((await place.tell("a"))?.complete, true);
+    assertEquals((await place.inspect("a"))?.complete, true);
     for (const args of [["--key", "a\nb"], ["--key", "k".repeat(5000)], ["--base", ""]]) {
       const { code, stderr } = await place.run("keep", "b", ...args, "--unshare", "uts", "--", "true");
       assertEquals(code, 2, stderr);
@@ -127,7 +127,7 @@ test(
   },
 );
 
-test("penne inspect tells of all sets, as text and as JSON, and drop --all removes them", { root: true }, async () => {
+test("penne inspect prints all sets, as text and as JSON, and drop --all removes them", { root: true }, async () => {
   using place = new Place();
   assertEquals(await place.must("inspect"), "");
   assertEquals(await place.must("drop", "--all"), "");
@@ -147,9 +147,9 @@ test("penne inspect tells of all sets, as text and as JSON, and drop --all remov
     assertStringIncludes(text, `${line}\n`);
   }
   assertStringIncludes(text, "  base    /usr on device ");
-  const told = (await place.must("inspect", "--json")).trim().split("\n").map((line) => JSON.parse(line));
-  assertEquals(told.map(({ name, user, complete }) => [name, user, complete]), [["a", null, true], ["b", 1001, true]]);
-  assertEquals(Object.keys(told[0]), [
+  const seen = (await place.must("inspect", "--json")).trim().split("\n").map((line) => JSON.parse(line));
+  assertEquals(seen.map(({ name, user, complete }) => [name, user, complete]), [["a", null, true], ["b", 1001, true]]);
+  assertEquals(Object.keys(seen[0]), [
     "name",
     "user",
     "complete",

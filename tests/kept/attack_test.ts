@@ -1,4 +1,4 @@
-// What somebody could put in the way: links, files and directories of others, pids that are used again.
+// Obstacles that an attacker could prepare: links, files and directories of other users, reused pids.
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { AT_FDCWD } from "../../ffi/core/consts.ts";
@@ -11,16 +11,16 @@ import { Place } from "./place.ts";
 
 const UTS = ["--unshare", "uts", "--", "true"];
 
-/** Refusals of all who open a set. */
+/** Checks that every function that opens a set refuses it. */
 async function refusedBy(place: Place, name: string, text: string): Promise<void> {
-  const told = await place.run("inspect", name);
-  assertEquals(told.code, 1, told.stdout);
-  assertStringIncludes(told.stdout + told.stderr, text);
+  const seen = await place.run("inspect", name);
+  assertEquals(seen.code, 1, seen.stdout);
+  assertStringIncludes(seen.stdout + seen.stderr, text);
   assertThrows(() => openKept(name, { directory: place.directory }), PenneError, text);
 }
 
 test(
-  "a symbolic link or a foreign, open or plain thing in place of a directory is refused",
+  "a symbolic link, a file, or a directory that others own or may write to is refused as a directory",
   { root: true, user: true },
   async (t) => {
     const victim = Deno.makeTempDirSync({ prefix: "penne-victim-" });
@@ -28,18 +28,18 @@ test(
       const cases: [string, string, (place: Place) => Promise<unknown>][] = [
         ["ns is a link", "symbolic links are not followed", (place) => sh(["ln", "-s", victim, place.ns])],
         ["lock is a link", "symbolic links are not followed", (p) => sh(["ln", "-s", victim, `${p.directory}/lock`])],
-        ["ns is another's", "it belongs to user", async (place) => {
+        ["ns belongs to another user", "it belongs to user", async (place) => {
           Deno.mkdirSync(place.ns);
           await sh(["chown", TEST_USER, place.ns]);
         }],
-        ["ns is open to all", "others than its owner may write to it (mode 777)", async (place) => {
+        ["ns is writable by all", "others than its owner may write to it (mode 777)", async (place) => {
           Deno.mkdirSync(place.ns);
           await sh(["chmod", "777", place.ns]);
         }],
         ["ns is a file", "is no directory", (place) => sh(["touch", place.ns])],
-        ["what is above is nobody's", "it belongs to user 65534", (p) => sh(["chown", "65534", p.directory])],
+        ["the parent belongs to nobody", "it belongs to user 65534", (p) => sh(["chown", "65534", p.directory])],
         [
-          "what is above is open to all",
+          "the parent is writable by all",
           "others than its owner may write to it",
           (p) => sh(["chmod", "777", p.directory]),
         ],
@@ -96,7 +96,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
         await refusedBy(place, "x", text);
         await place.must("drop", "x");
         assertEquals(place.files().filter((file) => file !== "y"), ["z.info", "z.uts"]);
-        assertEquals((await place.tell("z"))?.complete, true);
+        assertEquals((await place.inspect("z"))?.complete, true);
         assertEquals(Deno.readTextFileSync(victim), "mine\n");
       });
     }
@@ -105,7 +105,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
         ["a plain file", "no namespace is mounted", (file: string) => Deno.writeTextFileSync(file, "")],
         ["a link", "is a symbolic link", (file: string) => Deno.symlinkSync(victim, file)],
         ["a link to a namespace", "is a symbolic link", (file: string) => Deno.symlinkSync("/proc/self/ns/uts", file)],
-        ["nothing", "is not there", () => {}],
+        ["nothing", "does not exist", () => {}],
       ] as const
     ) {
       await t.step(`${name} in place of the namespace`, async () => {
@@ -117,7 +117,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
         await refusedBy(place, "x", text);
         // The next one who keeps under the name clears it away.
         await place.must("keep", "x", ...UTS);
-        assertEquals((await place.tell("x"))?.complete, true);
+        assertEquals((await place.inspect("x"))?.complete, true);
         assertEquals(Deno.readTextFileSync(victim), "mine\n");
       });
     }
@@ -127,7 +127,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
       Deno.copyFileSync(`${place.ns}/z.info`, `${place.ns}/x.info`);
       await refusedBy(place, "x", "its info file is another set's");
       await place.must("drop", "x");
-      assertEquals((await place.tell("z"))?.complete, true);
+      assertEquals((await place.inspect("z"))?.complete, true);
     });
     await t.step("another namespace in place of the namespace", async () => {
       using place = new Place();
@@ -137,7 +137,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
       await sh(["mount", "--bind", `${place.ns}/z.uts`, `${place.ns}/x.uts`]);
       await refusedBy(place, "x", "its uts namespace is not the one that was kept");
       await place.must("drop", "x");
-      assertEquals((await place.tell("z"))?.complete, true);
+      assertEquals((await place.inspect("z"))?.complete, true);
     });
     await t.step("a lock that is a link", async () => {
       using place = new Place();
@@ -164,11 +164,11 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
   }
 });
 
-test("a directory that turns into a link and back during calls never has anything kept elsewhere", {
+test("a directory that turns into a link and back during calls never leads elsewhere", {
   root: true,
   user: true,
 }, async () => {
-  // Those above the directory belong to the attacker here; penne works below as root.
+  // The attacker owns the parent here; penne works below as root.
   using place = new Place();
   const base = `${place.directory}/base`;
   const victim = Deno.makeTempDirSync({ prefix: "penne-victim-" });
@@ -200,13 +200,13 @@ test("a directory that turns into a link and back during calls never has anythin
   }
 });
 
-test("a pid that another process has got is neither entered nor ended", { root: true, user: true }, async (t) => {
+test("a reused pid is neither entered nor ended", { root: true, user: true }, async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
       await place.must("keep", "x", "--unshare", "user,pid,uts", "--", "true");
-      // Somebody else, in namespaces of the same kinds, under the recorded pid: all that differs is who it is.
-      const argv = ["unshare", "-rpuf", "sleep", "100"];
+      // Another process, in namespaces of the same kinds, under the recorded pid: only its identity differs.
+      const argv = ["unshare", "-rpuf", "--kill-child", "sleep", "100"];
       const [program, ...args] = user ? asUser(argv) : argv;
       const other = new Deno.Command(program!, { args, cwd: "/" }).spawn();
       try {
@@ -216,12 +216,12 @@ test("a pid that another process has got is neither entered nor ended", { root: 
         const forged = text.replace(/^(holder|init)=\d+/gm, `$1=${other.pid}`);
         await sh(["cp", info, `${place.directory}/saved`]);
         Deno.writeTextFileSync(info, forged);
-        const told = await place.tell("x");
-        assertEquals(told?.complete, false);
-        assertStringIncludes(told!.problems[0]!, `its holder, process ${other.pid}, has ended`);
+        const seen = await place.inspect("x");
+        assertEquals(seen?.complete, false);
+        assertStringIncludes(seen!.problems[0]!, `its holder, process ${other.pid}, has ended`);
         await place.must("drop", "x");
         assertEquals(Deno.readTextFileSync(`/proc/${other.pid}/stat`).includes(") Z "), false);
-        // The real one has no name any more: it is this test's to end.
+        // No file names the real holder any more, so this test ends it.
         Deno.kill(holder, "SIGKILL");
       } finally {
         other.kill("SIGKILL");
@@ -231,7 +231,7 @@ test("a pid that another process has got is neither entered nor ended", { root: 
   }
 });
 
-test("names that are none are usage errors, and nothing is made", { root: true }, async () => {
+test("invalid names are usage errors, and nothing is made", { root: true }, async () => {
   using place = new Place();
   const wrong = ["", "1x", "a.b", "a/b", "../x", "-x", "x".repeat(65), "a b", "a\nb", "ä", "kept:", "."];
   for (const name of wrong) {

@@ -1,4 +1,4 @@
-// Many at once, and SIGKILL at any moment: no half-made set is ever taken for one, and the next call puts things right.
+// Many calls at once, and SIGKILL at any moment: no half-made set is ever used, and the next call repairs what is left.
 
 import { assert, assertEquals } from "@std/assert";
 import { IOCTL } from "../../ffi/core/consts.ts";
@@ -7,7 +7,7 @@ import { stat } from "../../ffi/sys/stat.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import { openKept } from "../../mod/kept/open.ts";
 import { isAgent, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
-import { Place } from "./place.ts";
+import { firstOutput, Place } from "./place.ts";
 
 const SET_UP = ["--unshare", "user,uts,pid,ipc", "--", "true"];
 
@@ -24,13 +24,13 @@ function look(place: Place, name: string): "complete" | "absent" | "broken" {
     return "complete";
   } catch (error) {
     if (!(error instanceof PenneError)) throw error;
-    if (error.message.includes("there is none")) return "absent";
+    if (error.message.startsWith("cannot find the kept set")) return "absent";
     if (error.message.startsWith("cannot use the kept set")) return "broken";
     throw error;
   }
 }
 
-/** What must not change about the set beside. */
+/** The parts of the set named "control", which no test here may change. */
 function fingerprint(place: Place): string {
   const info = Deno.readTextFileSync(`${place.ns}/control.info`);
   const files = place.files().filter((name) => name.startsWith("control.")).map((name) =>
@@ -39,19 +39,19 @@ function fingerprint(place: Place): string {
   return [info, ...files].join("\n");
 }
 
-test("many names at once are all kept, also in a place that was not there before", { root: true }, async () => {
+test("many names are kept at once, also in a new directory", { root: true }, async () => {
   for (let i = 0; i < 4; i++) {
     using place = new Place();
     const names = Array.from({ length: 6 }, (_, n) => `name${n}`);
     await Promise.all(names.map((name) => place.must("keep", name, "--unshare", "uts", "--", "true")));
-    const told = await Promise.all(names.map((name) => place.tell(name)));
-    assertEquals(told.map((one) => one?.problems), names.map(() => []));
+    const inspected = await Promise.all(names.map((name) => place.inspect(name)));
+    assertEquals(inspected.map((one) => one?.problems), names.map(() => []));
     await place.must("drop", "--all");
     assertEquals(place.files(), []);
   }
 });
 
-test("fifty at once keep, open and drop one name", { root: true, user: true }, async (t) => {
+test("fifty processes keep, open and drop one name at once", { root: true, user: true }, async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -63,7 +63,7 @@ test("fifty at once keep, open and drop one name", { root: true, user: true }, a
         const { code, stdout, stderr } = await place.run(command, "hot", ...args);
         const said = code === 0
           ? "done"
-          : stderr.includes("there is none")
+          : stderr.includes("cannot find the kept set")
           ? "absent"
           : stderr.includes("that name is taken")
           ? "taken"
@@ -80,15 +80,15 @@ test("fifty at once keep, open and drop one name", { root: true, user: true }, a
       }
       await all;
       assertEquals(seen.broken, 0);
-      // As many were dropped as were kept, but for one that may be there still.
-      const left = (await place.tell("hot"))?.complete ? 1 : 0;
+      // As many were dropped as were kept, except for one that may still exist.
+      const left = (await place.inspect("hot"))?.complete ? 1 : 0;
       assertEquals((count["keep done"] ?? 0) - (count["drop done"] ?? 0), left, JSON.stringify(count));
       assertEquals(fingerprint(place), before);
     });
   }
 });
 
-test("after SIGKILL at any moment the next call puts things right, and a set beside is as it was", {
+test("after SIGKILL at any moment the next call repairs what is left, and changes no other set", {
   root: true,
   user: true,
 }, async (t) => {
@@ -102,15 +102,15 @@ test("after SIGKILL at any moment the next call puts things right, and a set bes
       const rounds = 8;
       for (let i = 0; i < rounds; i++) {
         const dropping = i % 2 === 1;
-        if (dropping && (await place.tell("hot"))?.complete !== true) await place.must("keep", "hot", ...SET_UP);
-        if (!dropping && (await place.tell("hot")) !== null) await place.must("drop", "hot");
+        if (dropping && (await place.inspect("hot"))?.complete !== true) await place.must("keep", "hot", ...SET_UP);
+        if (!dropping && (await place.inspect("hot")) !== null) await place.must("drop", "hot");
         const child = dropping ? place.spawn("drop", "hot") : place.spawn("keep", "hot", ...SET_UP);
-        // From when its first steps are over to about its end; every call takes another time on another machine.
+        // Between its first steps and about its end, which depends on the machine.
         await new Promise((resolve) => setTimeout(resolve, 30 + Math.random() * 90));
         try {
           child.kill("SIGKILL");
         } catch {
-          // It was faster.
+          // It has ended already.
         }
         await child.status;
         if (user === null) {
@@ -118,22 +118,22 @@ test("after SIGKILL at any moment the next call puts things right, and a set bes
           states[state] = (states[state] ?? 0) + 1;
         }
         assertEquals(fingerprint(place), before);
-        // The next call: one that makes it, whatever there is.
+        // The next call makes the set, whatever is left.
         const began = performance.now();
         const { code, stderr } = await place.run("keep", "hot", "--key", `${i}`, ...SET_UP);
         times.push(performance.now() - began);
         assertEquals(code, 0, stderr);
-        assertEquals((await place.tell("hot"))?.complete, true);
+        assertEquals((await place.inspect("hot"))?.complete, true);
       }
       times.sort((a, b) => a - b);
-      // Nobody has had to wait for anything: neither for a lock of who was killed, nor for 30 seconds.
+      // No call waited for a lock of a process that was killed.
       assert(
         times[rounds >> 1]! < 1000 && times.at(-1)! < 10_000,
         `${times.map(Math.round)} ms; ${JSON.stringify(states)}`,
       );
       await place.must("drop", "hot");
       assertEquals(fingerprint(place), before);
-      // One holder is left, that of the set beside.
+      // One holder is left, that of the other set.
       const ours = () =>
         processes().filter((one) => isAgent(one) && one.cmdline.some((word) => word.startsWith(place.ns)));
       await until("no other holder is left", () => ours().length === 1);
@@ -141,7 +141,7 @@ test("after SIGKILL at any moment the next call puts things right, and a set bes
   }
 });
 
-test("killed at any request to its agents, penne leaves what the next call puts right", {
+test("killed at any request to its agents, penne leaves only what the next call repairs", {
   root: true,
   programs: ["strace"],
 }, async (t) => {
@@ -161,7 +161,7 @@ test("killed at any request to its agents, penne leaves what the next call puts 
     const { signal, code } = await sh([...inject, ...place.argv(name, ...args)], { cwd: "/" });
     return signal !== null || code === 137;
   };
-  // All that penne does to files and mounts it does by requests. Every third one, not the same ones each time.
+  // penne changes files and mounts by requests only. Try every third one, from a random one on.
   const every = 3;
   const begin = 1 + Math.floor(Math.random() * every);
   const seen = new Set<string>();
@@ -190,7 +190,7 @@ test("killed at any request to its agents, penne leaves what the next call puts 
   assert(seen.has("complete"), [...seen].join());
 });
 
-test("what is left when making or removing was cut short is told of, and removed", { root: true }, async () => {
+test("what is left of a set that was half made or removed is reported, and removed", { root: true }, async () => {
   using place = new Place();
   const break_ = async (what: string) => {
     await place.must("keep", "x", "--unshare", "uts,net", "--", "true");
@@ -201,21 +201,25 @@ test("what is left when making or removing was cut short is told of, and removed
     const [what, problem] of [
       ["rm x.info", "making or removing it was cut short"],
       ["umount x.net", "no namespace is mounted"],
-      ["umount x.net; rm x.net", "is not there"],
+      ["umount x.net; rm x.net", "does not exist"],
       ["rm x.info; umount x.net x.uts; rm x.uts", "making or removing it was cut short"],
       ["mv x.info x.info.new", "making or removing it was cut short"],
     ] as const
   ) {
     await break_(what);
-    const told = await place.tell("x");
-    assertEquals([told?.complete, told?.problems[0]?.includes(problem)], [false, true], JSON.stringify(told));
+    const inspected = await place.inspect("x");
+    assertEquals(
+      [inspected?.complete, inspected?.problems[0]?.includes(problem)],
+      [false, true],
+      JSON.stringify(inspected),
+    );
     assertEquals(look(place, "x"), "broken");
     await place.must("drop", "--all");
     assertEquals(place.files(), [], what);
   }
-  // A holder of a set that was dropped before stays with whoever is in it, also when it is not known any more.
+  // The holder of a dropped set stays with the processes in it, even when no info file names it.
   await place.must("keep", "x", "--unshare", "user,pid", "--", "sh", "-c", "sleep 100 > /dev/null 2>&1 & :");
-  const { occupants } = (await place.tell("x"))!;
+  const { occupants } = (await place.inspect("x"))!;
   assertEquals(occupants.map(({ comm }) => comm), ["sleep"]);
   await place.must("drop", "x", "--force");
   await break_("echo > x.info");
@@ -224,8 +228,8 @@ test("what is left when making or removing was cut short is told of, and removed
   assertEquals(processes().some(({ pid }) => pid === occupants[0]!.pid), true);
   Deno.kill(occupants[0]!.pid, "SIGKILL");
   const holders = () => processes().filter(({ cmdline }) => cmdline[2]?.startsWith(`${place.ns}/x`));
-  await until("the holder has ended, too", () => holders().length === 0);
-  // In another mount namespace, as in a container, there may be another set of that path.
+  await until("the holder has ended too", () => holders().length === 0);
+  // In another mount namespace, such as a container's, there may be another set of that path.
   const container = new Deno.Command("unshare", {
     args: [
       "-m",
@@ -239,7 +243,7 @@ test("what is left when making or removing was cut short is told of, and removed
     stdin: "piped",
     stdout: "piped",
   }).spawn();
-  await container.stdout.getReader().read();
+  await firstOutput(container);
   assertEquals(holders().length, 1);
   await break_("echo > x.info");
   await place.must("drop", "x");
@@ -247,7 +251,7 @@ test("what is left when making or removing was cut short is told of, and removed
   Deno.kill(holders()[0]!.pid, "SIGKILL");
   await container.stdin.close();
   await container.status;
-  // One that was mounted twice goes as a whole.
+  // A namespace that was mounted several times is removed completely.
   await break_("mount --bind x.net x.net; mount --bind x.net x.net");
   await place.must("drop", "x");
   assertEquals(place.files(), []);

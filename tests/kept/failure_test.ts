@@ -1,20 +1,20 @@
-// Set-up commands that fail, are killed or hang; places that are full, read-only or missing: nothing is left.
+// Nothing is left of set-up commands that fail, are killed or hang, nor in places that are full, read-only or missing.
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { asUser, command, isAgent, penne, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
-import { Place } from "./place.ts";
+import { firstOutput, Place } from "./place.ts";
 
-/** Agents that are there. */
+/** The pids of all agents. */
 const agents = () => processes().filter(isAgent).map(({ pid }) => pid).sort();
 
-test("a set-up command that does not succeed leaves nothing", { root: true, user: true }, async (t) => {
+test("a set-up command that fails leaves nothing", { root: true, user: true }, async (t) => {
   for (const user of [null, TEST_USER]) {
     using place = new Place(user);
     const cases: [string, number, string[], string][] = [
       ["fails", 7, ["sh", "-c", "mount -t tmpfs none /mnt; exit 7"], ""],
       ["is killed", 137, ["sh", "-c", "kill -9 $$"], ""],
-      ["is not there", 127, ["/no/such/command"], "(ENOENT)"],
-      ["is no program", 126, ["/etc/passwd"], "(EACCES)"],
+      ["does not exist", 127, ["/no/such/command"], "(ENOENT)"],
+      ["is not executable", 126, ["/etc/passwd"], "(EACCES)"],
       ["has left something running", 3, ["sh", "-c", "sleep 1000 >/dev/null 2>&1 & exit 3"], ""],
     ];
     for (const [what, wanted, argv, text] of cases) {
@@ -27,7 +27,7 @@ test("a set-up command that does not succeed leaves nothing", { root: true, user
         await until("no agent is left", () => agents().every((pid) => before.includes(pid)));
       });
     }
-    await t.step(`${user ?? "root"}: it hangs past its limit`, async () => {
+    await t.step(`${user ?? "root"}: it exceeds its time limit`, async () => {
       const { code, stderr } = await place.run(
         "keep",
         "x",
@@ -42,7 +42,7 @@ test("a set-up command that does not succeed leaves nothing", { root: true, user
       assertStringIncludes(stderr, "the set-up command did not end within 0.3 s");
       assertEquals(place.files(), []);
     });
-    await t.step(`${user ?? "root"}: penne is killed meanwhile`, async () => {
+    await t.step(`${user ?? "root"}: penne is killed while it runs`, async () => {
       const child = place.spawn("keep", "x", "--unshare", "user,uts", "--", "sleep", "54321");
       const running = () => processes().some(({ cmdline }) => cmdline.join(" ") === "sleep 54321");
       await until("it runs", running);
@@ -62,7 +62,7 @@ test("a set-up command that does not succeed leaves nothing", { root: true, user
   }
 });
 
-test("a full, read-only or missing place is told of, and nothing is left", { root: true, user: true }, async (t) => {
+test("a full, read-only or missing place is reported, and nothing is left", { root: true, user: true }, async (t) => {
   const place = () => Deno.makeTempDirSync({ prefix: "penne-full-" });
   const within = (script: string, directory: string) =>
     sh(["unshare", "-m", "--propagation", "private", "sh", "-c", `P=${penne()}; D=${directory}; ${script}`]);
@@ -107,7 +107,7 @@ test("a full, read-only or missing place is told of, and nothing is left", { roo
       ["XDG_RUNTIME_DIR is not set", {}, "XDG_RUNTIME_DIR is not set"],
       ["XDG_RUNTIME_DIR is empty", { XDG_RUNTIME_DIR: "" }, "XDG_RUNTIME_DIR is not set"],
       ["XDG_RUNTIME_DIR is relative", { XDG_RUNTIME_DIR: "run" }, "no absolute path"],
-      ["XDG_RUNTIME_DIR is not there", { XDG_RUNTIME_DIR: "/no/such/place" }, "(EACCES)"],
+      ["XDG_RUNTIME_DIR does not exist", { XDG_RUNTIME_DIR: "/no/such/place" }, "(EACCES)"],
       ["XDG_RUNTIME_DIR is root's", { XDG_RUNTIME_DIR: "/root" }, "(EACCES)"],
       [
         "XDG_RUNTIME_DIR is everybody's",
@@ -129,7 +129,7 @@ test("a full, read-only or missing place is told of, and nothing is left", { roo
       }
     });
   }
-  await t.step("a runtime directory of one's own works, and is where a user's sets are", async () => {
+  await t.step("a user's sets are in the runtime directory", async () => {
     using own = new Place(TEST_USER);
     const env = { XDG_RUNTIME_DIR: own.directory };
     assertEquals((await asNobody(env, ...keep)).code, 0);
@@ -139,7 +139,7 @@ test("a full, read-only or missing place is told of, and nothing is left", { roo
   });
 });
 
-test("whatever root's umask is, users find what is kept for them", { root: true, user: true }, async () => {
+test("users find what root keeps for them, whatever root's umask is", { root: true, user: true }, async () => {
   using place = new Place();
   const umask = Deno.umask(0o077);
   try {
@@ -147,11 +147,11 @@ test("whatever root's umask is, users find what is kept for them", { root: true,
   } finally {
     Deno.umask(umask);
   }
-  assertEquals((await place.for(TEST_USER).tell("x"))?.complete, true);
+  assertEquals((await place.for(TEST_USER).inspect("x"))?.complete, true);
 });
 
-test("without XDG_RUNTIME_DIR users are told of what root keeps for them", { root: true, user: true }, async () => {
-  // As PID 1, with a /run of one's own.
+test("without XDG_RUNTIME_DIR users see what root keeps for them", { root: true, user: true }, async () => {
+  // As PID 1, with its own /run.
   const script = `mount -t tmpfs -o mode=755 none /run && "$1" keep x --user ${TEST_USER} --unshare user,uts -- true &&
     "$1" keep other --unshare uts -- true && shift && "$@"`;
   const list = asUser(["env", "-u", "XDG_RUNTIME_DIR", penne(), "inspect", "--json"]);
@@ -161,14 +161,14 @@ test("without XDG_RUNTIME_DIR users are told of what root keeps for them", { roo
   assertEquals(JSON.parse(stdout).name, "x");
 });
 
-test("a set for a user who will not own it is warned of", { root: true, user: true }, async () => {
+test("keeping a set for a user that will not own it gives a warning", { root: true, user: true }, async () => {
   using place = new Place();
   const { code, stderr } = await place.run("keep", "x", "--user", TEST_USER, "--unshare", "uts", "--", "true");
   assertEquals(code, 0);
   assertStringIncludes(stderr, "only root can enter it");
 });
 
-test("a lock that somebody holds is waited for, and who it is is told", { root: true }, async () => {
+test("a lock is waited for, and the process that holds it is named", { root: true }, async () => {
   const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/lock.ts");
   const { openDirectory } = await import("../../mod/kept/directory.ts");
   const { self } = await import("../../ffi/core/task.ts");
@@ -178,9 +178,8 @@ test("a lock that somebody holds is waited for, and who it is is told", { root: 
   const other = command(["flock", `${place.directory}/lock/x.lock`, "sh", "-c", "echo up; exec sleep 100"], {}, {
     stdout: "piped",
   }).spawn();
-  const reader = other.stdout.getReader();
-  await reader.read();
-  using directory = openDirectory(self, `${place.directory}/lock`, false);
+  await firstOutput(other);
+  using directory = openDirectory(self, `${place.directory}/lock`, false)!;
   let hints: readonly string[] = [];
   try {
     takeLock(directory, "x.lock", "exclusive", '"x"', 200);
@@ -194,12 +193,11 @@ test("a lock that somebody holds is waited for, and who it is is told", { root: 
   const holder = processes().find(({ ppid, cmdline }) => ppid === other.pid && cmdline[0] === "sleep");
   Deno.kill(holder!.pid, "SIGKILL");
   assertEquals((await waiting).code, 0);
-  await reader.cancel();
   await other.status;
 });
 
 test(
-  "where agents cannot be executed, they are forked, and hold all the same",
+  "agents that cannot be executed are forked, and hold as well",
   { root: true, user: true },
   async () => {
     using place = new Place(TEST_USER);
@@ -224,7 +222,25 @@ test(
       ...user,
     ]);
     assertStringIncludes(stdout, "keep 0\nheld\npenne-holder\n", stderr);
-    // Those who are in namespaces already could open penne itself by such a one.
+    // Processes inside could open penne itself through a forked agent.
     assertStringIncludes(stderr, "forked ones could be used to change penne");
   },
 );
+
+test("the locks are released when the preparation of a set-up command fails", { root: true }, async () => {
+  const { Store } = await import("../../mod/kept/store.ts");
+  const { prepareSetUp } = await import("../../mod/kept/preserve.ts");
+  const { E, SysError } = await import("../../ffi/core/errno.ts");
+  const { PenneError } = await import("../../mod/base/errors.ts");
+  using place = new Place();
+  const { mounterId } = Store.prototype;
+  try {
+    Store.prototype.mounterId = () => {
+      throw new SysError("openat", E.EMFILE);
+    };
+    assertThrows(() => prepareSetUp("x", { command: ["true"] }, { directory: place.directory }), PenneError, "EMFILE");
+  } finally {
+    Store.prototype.mounterId = mounterId;
+  }
+  assertEquals((await sh(["flock", "--nonblock", `${place.directory}/lock/x.lock`, "true"])).code, 0);
+});

@@ -1,4 +1,4 @@
-// The fault of Linux 6.18 in mounting mount namespaces, and where penne itself runs in another mount namespace.
+// The fault of Linux 6.18 in mounting mount namespaces, and penne in a mount namespace other than that of PID 1.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { O } from "../../ffi/core/consts.ts";
@@ -6,42 +6,40 @@ import { open } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
 import { penne, sh, test } from "../lib/helpers.ts";
-import { Place } from "./place.ts";
+import { firstOutput, Place } from "./place.ts";
 
 const TWO = navigator.hardwareConcurrency > 1;
 
-/** Id of a mount namespace made on a processor just now; null before Linux 6.18. */
+/** Makes a mount namespace on a processor; returns its id, or null before Linux 6.18. */
 async function idOn(cpu: number): Promise<bigint | null> {
   const argv = ["taskset", "-c", `${cpu}`, "unshare", "-m", "sh", "-c", "echo up; read line"];
   const child = new Deno.Command(argv[0]!, { args: argv.slice(1), stdin: "piped", stdout: "piped" }).spawn();
-  const reader = child.stdout.getReader();
-  await reader.read();
+  await firstOutput(child);
   using fd = open(self, `/proc/${child.pid}/ns/mnt`, O.RDONLY);
   const { id } = namespaceIdOf(fd);
   await child.stdin.close();
   await child.status;
-  await reader.cancel();
   return id === null ? null : BigInt(id);
 }
 
-/** A processor whose mount namespaces have greater ids at the moment, and one whose have smaller ones. */
+/** A processor whose mount namespaces have greater ids now (`outer`) than those of another one (`inner`). */
 async function processors(): Promise<{ outer: number; inner: number }> {
   if (!TWO) throw new Error("this takes two processors");
   const [zero, one] = [await idOn(0), await idOn(1)];
   return zero !== null && one !== null && zero > one ? { outer: 0, inner: 1 } : { outer: 1, inner: 0 };
 }
 
-test("twenty out of twenty captures succeed with the outer namespace made on one processor and penne on another", {
+test("all of twenty sets are kept with the outer namespace made on one processor and penne running on another", {
   root: true,
   programs: ["taskset"],
 }, async (t) => {
-  // The one that meets the fault, whichever that is just now, and the one in which it was first seen.
+  // The order that meets the fault now, and the order in which it was first seen.
   const { outer, inner } = await processors();
   const pairs = outer === 1 ? [[1, 0]] : [[outer, inner], [1, 0]];
   for (const [high, low] of pairs) {
     await t.step(`${high} and ${low}`, async () => {
       using place = new Place();
-      // Each in an outer namespace of its own, whose id is of the other processor's batch.
+      // Each in its own outer namespace, whose id is from the other processor's batch.
       const one = (i: number) =>
         `taskset -c ${high} unshare -m --propagation private sh -c 'taskset -c ${low} ${penne()} keep n${i} --dir $0 \\
           --unshare mnt -- sh -c "mount -t tmpfs none /mnt; touch /mnt/here" && nsenter --mount=$0/ns/n${i}.mnt ls /mnt &&
@@ -53,13 +51,13 @@ test("twenty out of twenty captures succeed with the outer namespace made on one
   }
 });
 
-test("keep --pid keeps by a holder what that fault does not let it mount, and names the fault where none can help", {
+test("keep --pid uses a holder where that fault prevents mounting, and names the fault where no holder can help", {
   root: true,
   programs: ["taskset"],
 }, async () => {
   using place = new Place();
   const { outer, inner } = await processors();
-  // By hand first: where that fails, so would penne without a way around.
+  // By hand first: if that fails, penne needs its workaround.
   const script = `taskset -c ${outer} unshare -m --propagation private sh -c '
     D=$0; P=${penne()}; mkdir -m 755 $D/ns $D/lock; mount --bind $D/ns $D/ns; mount --make-private $D/ns
     mkfifo $D/up; taskset -c ${inner} unshare -m --propagation private sh -c "mount -t tmpfs none /mnt
@@ -75,7 +73,7 @@ test("keep --pid keeps by a holder what that fault does not let it mount, and na
     $P drop p --dir $D; echo drop $?' "$0" 2>&1`;
   const { stdout } = await sh(["sh", "-c", script, place.directory]);
   if (stdout.includes("hand 0\n")) {
-    // Another kernel, without that fault.
+    // A kernel without that fault.
     assertStringIncludes(stdout, "keep 0\nmount\nsnap 0\n");
   } else {
     assertStringIncludes(stdout, "keep 0\nholder\n");
@@ -86,7 +84,7 @@ test("keep --pid keeps by a holder what that fault does not let it mount, and na
 });
 
 test("penne in a private mount namespace keeps in that of PID 1", { root: true }, async () => {
-  // A pid namespace makes PID 1 somebody who may be looked at, and whose /run is nobody else's.
+  // In a pid namespace of its own, PID 1 may be inspected and has its own /run.
   const inner = `set -e; mount -t tmpfs -o mode=755 none /run; P=${penne()}
     unshare -m --propagation private sh -c "$P keep far -- sh -c 'hostname far-away; touch /proc/self/comm'; ls /run"
     ls /run/penne/ns; grep -c /run/penne/ns/far /proc/self/mountinfo

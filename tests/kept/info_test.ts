@@ -1,4 +1,4 @@
-// Info files: what is accepted, and how what is not is told of.
+// Info files: what is accepted, and how errors are reported.
 
 import { assertEquals, assertThrows } from "@std/assert";
 import {
@@ -13,7 +13,7 @@ import {
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-Deno.test("decodeLines() takes what snap-confine takes", () => {
+Deno.test("decodeLines() accepts what snap-confine accepts", () => {
   for (
     const [text, entries] of [
       ["", []],
@@ -47,7 +47,7 @@ Deno.test("decodeLines() names the line that is malformed", () => {
   }
 });
 
-Deno.test("encodeLines() lets no value break out of its line", () => {
+Deno.test("encodeLines() keeps every value in its line", () => {
   const text = encodeLines([["source", "process 1 (a\nholder=2 3 4)"], ["b", "\0\x1b[m"]]);
   assertEquals([...decodeLines(text)], [["source", "process 1 (a?holder=2 3 4)"], ["b", "??[m"]]);
 });
@@ -70,7 +70,7 @@ const INFO: KeptInfo = {
   key: "v1",
 };
 
-Deno.test("decodeInfo() gives back what encodeInfo() was given", () => {
+Deno.test("decodeInfo() returns what encodeInfo() was given", () => {
   assertEquals(decodeInfo(encodeInfo(INFO)), INFO);
   assertEquals(decodeSnapInfo(encodeInfo(INFO, true)), INFO);
   const least = { ...INFO, user: null, init: null, base: null, key: null };
@@ -78,7 +78,7 @@ Deno.test("decodeInfo() gives back what encodeInfo() was given", () => {
   assertEquals(new TextDecoder().decode(encodeInfo(INFO, true)).split("\n")[0], "base-snap-name=v1");
 });
 
-Deno.test("decodeInfo() refuses what lacks something, or says something else", () => {
+Deno.test("decodeInfo() refuses files with missing or malformed values", () => {
   const text = new TextDecoder().decode(encodeInfo(INFO));
   const without = (key: string) => text.replace(new RegExp(`^${key}=.*\n`, "m"), "");
   const changed = (key: string, value: string) => text.replace(new RegExp(`^${key}=.*`, "m"), `${key}=${value}`);

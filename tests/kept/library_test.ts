@@ -13,9 +13,9 @@ import {
   PenneError,
 } from "../../mod/mod.ts";
 import { isAgent, processes, sh, test } from "../lib/helpers.ts";
-import { Place } from "./place.ts";
+import { firstOutput, Place } from "./place.ts";
 
-test("keep() keeps what a set-up command has made, and tells how it ended", { root: true }, async () => {
+test("keep() keeps the namespaces of a set-up command, and returns how it ended", { root: true }, async () => {
   using place = new Place();
   const { directory } = place;
   const warnings: string[] = [];
@@ -41,11 +41,11 @@ test("keep() keeps what a set-up command has made, and tells how it ended", { ro
   assertThrows(() => openKept("a", { directory, key: "2" }), PenneError, "it is stale");
   assertEquals(drop("a", { directory, stale: true }), false);
   assertEquals(drop("a", { directory, stale: true, key: "2" }), true);
-  assertThrows(() => drop("a", { directory }), PenneError, "there is none");
+  assertThrows(() => drop("a", { directory }), PenneError, "cannot find the kept set");
   assertEquals(warnings, []);
 });
 
-test("keep() keeps nothing when the set-up command fails, is too slow or is not there", { root: true }, async () => {
+test("keep() keeps nothing if the set-up command fails, is too slow or does not exist", { root: true }, async () => {
   using place = new Place();
   const { directory } = place;
   const failing = await keep("a", { directory, setUp: { command: ["sh", "-c", "exit 7"] } });
@@ -58,19 +58,17 @@ test("keep() keeps nothing when the set-up command fails, is too slow or is not 
   assertEquals(place.files(), []);
 });
 
-test("keep() keeps those of a process, and dropAll() drops all", { root: true }, async () => {
+test("keep() keeps the namespaces of a process, and dropAll() drops them", { root: true }, async () => {
   using place = new Place();
   const { directory } = place;
   const child = new Deno.Command("unshare", { args: ["-u", "sh", "-c", "echo up; exec sleep 100"], stdout: "piped" })
     .spawn();
-  const reader = child.stdout.getReader();
-  await reader.read();
+  await firstOutput(child);
   assertEquals(await keep("p", { directory, pid: child.pid }), { kept: true, status: null });
   assertEquals(inspectAll({ directory }).map(({ name, occupants }) => [name, occupants.length]), [["p", 1]]);
   const { dropped, failed } = dropAll({ directory });
   assertEquals([dropped, failed.map(({ name }) => name)], [[], ["p"]]);
   child.kill("SIGKILL");
   await child.status;
-  await reader.cancel();
   assertEquals(dropAll({ directory }), { dropped: ["p"], failed: [] });
 });

@@ -1,10 +1,10 @@
-// What tests of kept sets share: a place of their own, so that nobody's real sets are touched, and ways to look into it.
+// Gives tests of kept sets a place of their own, so that they touch no real sets, and ways to look into it.
 
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
 import { asUser, command, penne, type Result, sh, TEST_USER } from "../lib/helpers.ts";
 
-/** A set as `penne inspect --json` tells of it, as far as tests look at it. */
-export interface Told {
+/** The part of `penne inspect --json` that tests look at. */
+export interface Inspected {
   name: string;
   user: number | null;
   complete: boolean;
@@ -18,18 +18,25 @@ export interface Told {
   occupants: { pid: number; comm: string }[];
 }
 
-/** Prefixes a command line so that some user runs it. */
+/** Prefixes a command line so that a user runs it; null for root. */
 export function as(user: string | null, argv: string[]): string[] {
   if (user === null) return argv;
   if (user === TEST_USER) return asUser(argv);
   return ["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", "--inh-caps=-all", "--", ...argv];
 }
 
-/** A directory for sets, and penne working in it. */
+/** Waits for the first output of a process, and reads no further. */
+export async function firstOutput(process: Deno.ChildProcess): Promise<void> {
+  const reader = process.stdout.getReader();
+  await reader.read();
+  await reader.cancel();
+}
+
+/** A directory for sets, in which penne runs. */
 export class Place implements Disposable {
   /** The directory. */
   readonly directory: string;
-  /** Who works in it; null for root. */
+  /** The user that works in it; null for root. */
   readonly user: string | null;
   #made: boolean;
 
@@ -45,17 +52,17 @@ export class Place implements Disposable {
     }
   }
 
-  /** The same place for somebody else. */
+  /** The same place for another user. */
   for(user: string | null): Place {
     return new Place(user, this.directory);
   }
 
-  /** Where the files of namespaces are. */
+  /** The directory of namespaces and info files. */
   get ns(): string {
     return `${this.directory}/ns`;
   }
 
-  /** A command line of penne's, in this place. */
+  /** A command line of penne in this place. */
   argv(name: string, ...args: string[]): string[] {
     const at = args.indexOf("--");
     const [words, rest] = at < 0 ? [args, []] : [args.slice(0, at), args.slice(at)];
@@ -74,13 +81,13 @@ export class Place implements Disposable {
     return stdout;
   }
 
-  /** Starts penne, with its output dropped. */
+  /** Starts penne and drops its output. */
   spawn(name: string, ...args: string[]): Deno.ChildProcess {
     return command(this.argv(name, ...args), { cwd: "/" }, { stdin: "null", stdout: "null", stderr: "null" }).spawn();
   }
 
-  /** What penne tells of a set; null if there is none. */
-  async tell(name: string, ...args: string[]): Promise<Told | null> {
+  /** Inspects a set; null if it does not exist. */
+  async inspect(name: string, ...args: string[]): Promise<Inspected | null> {
     const { stdout } = await this.run("inspect", name, "--json", ...args);
     return stdout ? JSON.parse(stdout) : null;
   }

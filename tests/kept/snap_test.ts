@@ -1,20 +1,20 @@
-// snap-confine's layout: what its own tool removes, and what was prepared by hand.
+// snap-confine's layout: sets that its own tool removes, and namespaces prepared by hand.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { openKept } from "../../mod/kept/open.ts";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
-import { penne, sh, test } from "../lib/helpers.ts";
+import { asUser, penne, sh, test, TEST_USER } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
 const DISCARD = "snap-discard-ns";
 
-/** A shell script in a mount namespace with a /run of its own, which is where that tool looks. */
+/** Runs a shell script in a mount namespace with its own /run, where that tool looks. */
 function ownRun(script: string) {
   const prelude = `set -e; mount -t tmpfs -o mode=755 none /run; P=${penne()}; D=/run/snapd; N=$D/ns; exec 2>&1\n`;
   return sh(["unshare", "-m", "--propagation", "private", "sh", "-c", prelude + script]);
 }
 
-test("snap-discard-ns removes what penne keep --layout snap has made", {
+test("snap-discard-ns removes a set of penne keep --layout snap", {
   root: true,
   programs: [DISCARD],
 }, async () => {
@@ -49,7 +49,7 @@ discard 0
 hellow.mnt
 snap.hellow.info
 1
-penne: cannot find the kept set "hello": there is none in /run/snapd/ns
+penne: cannot find the kept set "hello" in /run/snapd/ns
 inspect 1
 hello.mnt
 hellow.mnt
@@ -66,13 +66,13 @@ test("snap-discard-ns and penne exclude each other by the same lock", { root: tr
     ( sleep 0.5; flock -u 9 ) &
     $P drop hello --layout snap --dir $D; echo "dropped $?"
   `);
-  // It verifies that the lock is held, and penne does hold it while the set-up command runs.
+  // snap-discard-ns verifies that the lock is held, and penne holds it while the set-up command runs.
   assertEquals(stdout, "verified 0\ndropped 0\n");
 });
 
 test("penne joins and drops a namespace prepared by hand with unshare --mount=FILE", { root: true }, async () => {
   using place = new Place();
-  // The directory as snap-confine has it: a private mount of its own.
+  // The directory is a private mount, as snap-confine makes it.
   const script = `set -e; N=${place.ns}; mkdir -m 755 $N ${place.directory}/lock; mount --bind $N $N
     mount --make-private $N; : >$N/hand.mnt
     i=0; until unshare --mount=$N/hand.mnt --propagation unchanged sh -c 'mount -t tmpfs none /mnt; touch /mnt/by-hand'
@@ -88,10 +88,10 @@ test("penne joins and drops a namespace prepared by hand with unshare --mount=FI
     const file = `/proc/${Deno.pid}/fd/${open.namespaces.get("mnt")!.number}`;
     assertEquals((await sh(["nsenter", `--mount=${file}`, "ls", "/mnt"])).stdout, "by-hand\n");
   }
-  // Without a record the device of its root counts.
-  const same = await place.tell("hand", "--layout", "snap", "--base", "/");
+  // With nothing recorded, the device of its root counts.
+  const same = await place.inspect("hand", "--layout", "snap", "--base", "/");
   assertEquals(same?.stale.vote, "no");
-  const other = await place.tell("hand", "--layout", "snap", "--base", "/proc");
+  const other = await place.inspect("hand", "--layout", "snap", "--base", "/proc");
   assertEquals(other?.stale.vote, "should");
   await place.must("drop", "hand", "--layout", "snap");
   assertEquals(place.files(), []);
@@ -109,7 +109,17 @@ test("in the layout of snaps a malformed info file is reported at once", { root:
   if (Date.now() - began > 5000) throw new Error("that took more than 5 seconds");
 });
 
-test("the layout of snaps keeps nothing but what snaps have", { root: true }, async () => {
+test("a user sees each set in snap-confine's directory once", { root: true, user: true }, async () => {
+  // As PID 1, with its own /run.
+  const script =
+    `mount -t tmpfs -o mode=755 none /run; "$1" keep mine --layout snap --user ${TEST_USER} -- true; shift; "$@"`;
+  const list = asUser([penne(), "inspect", "--layout", "snap", "--json"]);
+  const argv = ["unshare", "-p", "-f", "-m", "--mount-proc", "sh", "-ec", script, "-", penne(), ...list];
+  const { stdout, stderr } = await sh(argv, { cwd: "/" });
+  assertEquals(stdout.trim().split("\n").map((line) => JSON.parse(line).name), ["mine"], stderr);
+});
+
+test("snap-confine's layout keeps only mount namespaces", { root: true }, async () => {
   using place = new Place();
   for (
     const [args, text] of [

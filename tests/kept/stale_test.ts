@@ -1,12 +1,12 @@
-// Staleness: every row of snap-confine's table, with bases that really change and sets that are really in use.
+// Staleness: every row of snap-confine's table, with bases that change and sets that are in use.
 
 import { assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { openKept } from "../../mod/kept/open.ts";
-import { decide, type Vote, voteOn } from "../../mod/kept/record/stale.ts";
+import { discards, type Vote, voteOn } from "../../mod/kept/record/stale.ts";
 import { sh, test, until } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
-Deno.test("voteOn() and decide() give the table", () => {
+Deno.test("voteOn() and discards() follow the table", () => {
   const recorded = { base: { path: "/b", device: "7:1" }, key: "k" };
   const now = (path: string, device: string) => ({ base: { path, device }, key: "k" });
   const rows: [Vote, { base?: { path: string; device: string }; key?: string }, typeof recorded | null][] = [
@@ -18,7 +18,7 @@ Deno.test("voteOn() and decide() give the table", () => {
     ["no", { key: "k" }, recorded],
     ["must", { key: "l" }, recorded],
     ["no", {}, recorded],
-    ["no", now("/b", "7:1"), null], // nothing is recorded, and nothing can be seen
+    ["no", now("/b", "7:1"), null], // nothing is recorded, and no device is known
   ];
   for (const [vote, wanted, was] of rows) {
     assertEquals(voteOn(was ?? { base: null, key: null }, wanted).vote, vote, JSON.stringify(wanted));
@@ -26,20 +26,18 @@ Deno.test("voteOn() and decide() give the table", () => {
   const unrecorded = { base: null, key: null, devices: ["7:1", "0:5"] };
   assertEquals(voteOn(unrecorded, now("/b", "7:1")).vote, "no");
   assertEquals(voteOn(unrecorded, now("/b", "7:2")).vote, "should");
-  assertEquals(["no", "should", "must"].map((vote) => [decide(vote as Vote, true), decide(vote as Vote, false)]), [
-    ["reuse", "reuse"],
-    ["reuse", "discard"],
-    ["discard", "discard"],
-  ]);
+  const votes: Vote[] = ["no", "should", "must"];
+  assertEquals(votes.map((vote) => discards(vote, true)), [false, false, true]);
+  assertEquals(votes.map((vote) => discards(vote, false)), [false, true, true]);
 });
 
-/** A base directory with a file system of its own, which can be exchanged. */
+/** A base directory whose file system can be exchanged. */
 class BaseDirectory implements AsyncDisposable {
   readonly path = Deno.makeTempDirSync({ prefix: "penne-base-" });
   #mounts = 0;
 
   async exchange(): Promise<void> {
-    // One on top of the other: the same name, another device.
+    // Mounted on top of the last one: the same name, another device.
     const { code, stderr } = await sh(["mount", "-t", "tmpfs", "none", this.path]);
     if (code !== 0) throw new Error(stderr);
     this.#mounts++;
@@ -60,7 +58,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
   let count = 0;
   const keep = (path: string) =>
     place.must("keep", "app", "--base", path, "--unshare", "uts", "--", "sh", "-c", `hostname n${++count}; echo made`);
-  const id = async () => (await place.tell("app"))?.namespaces.uts?.id;
+  const id = async () => (await place.inspect("app"))?.namespaces.uts?.id;
   const enter = async () => {
     const child = new Deno.Command("nsenter", {
       args: [`--uts=${place.ns}/app.uts`, "sh", "-c", "echo in; read line; hostname"],
@@ -97,10 +95,10 @@ test("keep with --base follows the table", { root: true }, async (t) => {
   await t.step("same base, another device, occupied: should, reuse", async () => {
     const guest = await enter();
     await base.exchange();
-    const told = await place.tell("app");
-    assertEquals(told?.stale.vote, "should");
-    assertStringIncludes(told!.stale.reason, `${base.path} is on device`);
-    assertEquals(told?.occupants.map(({ pid }) => pid), [guest.pid]);
+    const seen = await place.inspect("app");
+    assertEquals(seen?.stale.vote, "should");
+    assertStringIncludes(seen!.stale.reason, `${base.path} is on device`);
+    assertEquals(seen?.occupants.map(({ pid }) => pid), [guest.pid]);
     assertEquals(await keep(base.path), "");
     assertEquals(await id(), first);
     using open = openKept("app", { directory: place.directory, base: base.path });
@@ -119,15 +117,15 @@ test("keep with --base follows the table", { root: true }, async (t) => {
     assertStringIncludes(refused, 'cannot use the kept set "app": it is stale');
     assertEquals(await keep(base.path), "made\n");
     assertNotEquals(await id(), first);
-    assertEquals((await place.tell("app"))?.stale.vote, "no");
+    assertEquals((await place.inspect("app"))?.stale.vote, "no");
   });
   await t.step("another base, nobody in it: must, discard", async () => {
     const before = await id();
-    assertEquals((await place.tell("app", "--base", other.path))?.stale.vote, "must");
+    assertEquals((await place.inspect("app", "--base", other.path))?.stale.vote, "must");
     assertEquals(await keep(other.path), "made\n");
     assertNotEquals(await id(), before);
   });
-  await t.step("another base, occupied: must, discard, and who is in it stays", async () => {
+  await t.step("another base, occupied: must, discard, and the process in it stays", async () => {
     const before = await id();
     const host = `n${count}\n`;
     const guest = await enter();
@@ -135,7 +133,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
     assertNotEquals(await id(), before);
     assertEquals(await guest.leave(), host);
   });
-  await t.step("drop --stale removes what is stale, and says nothing of what is not", async () => {
+  await t.step("drop --stale removes only stale sets", async () => {
     await place.must("keep", "fresh", "--base", other.path, "--unshare", "uts", "--", "true");
     await base.exchange();
     await place.must("drop", "--all", "--stale");
@@ -144,7 +142,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
 });
 
 test(
-  "keep with --key makes anew when the key is another, also rootless and in use",
+  "keep replaces a set that has another --key, also rootless and in use",
   { root: true, user: true },
   async () => {
     for (const place of [new Place(), new Place("penne-test")]) {
@@ -164,14 +162,14 @@ test(
         );
       assertEquals(await keep("v1"), "made\n");
       assertEquals(await keep("v1"), "");
-      const old = (await place.tell("app"))!;
+      const old = (await place.inspect("app"))!;
       assertEquals(await keep("v2"), "made\n");
-      const told = (await place.tell("app"))!;
-      assertNotEquals(told.namespaces.pid?.id, old.namespaces.pid?.id);
-      // Whoever was in the old one is still there, with its PID 1.
+      const seen = (await place.inspect("app"))!;
+      assertNotEquals(seen.namespaces.pid?.id, old.namespaces.pid?.id);
+      // The process in the old one is still there, with its PID 1.
       const sleeper = old.occupants[0]!.pid;
       assertEquals(Deno.readLinkSync(`/proc/${sleeper}/ns/pid`), `pid:[${old.namespaces.pid!.inum}]`);
-      for (const { pid } of [...old.occupants, ...told.occupants]) Deno.kill(pid, "SIGKILL");
+      for (const { pid } of [...old.occupants, ...seen.occupants]) Deno.kill(pid, "SIGKILL");
       await until("the old holder has ended", () => {
         try {
           return Deno.readTextFileSync(`/proc/${old.holder!.pid}/stat`).includes(") Z ");
@@ -183,17 +181,17 @@ test(
   },
 );
 
-test("a malformed info file is reported at once, by everybody who reads it", { root: true }, async () => {
+test("a malformed info file is reported at once, by every command that reads it", { root: true }, async () => {
   using place = new Place();
   await place.must("keep", "bad", "--unshare", "uts,pid", "--", "true");
-  const holder = (await place.tell("bad"))!.holder!.pid;
+  const holder = (await place.inspect("bad"))!.holder!.pid;
   const info = `${place.ns}/bad.info`;
   Deno.writeTextFileSync(info, `${Deno.readTextFileSync(info)}malformed\n`);
   const line = Deno.readTextFileSync(info).split("\n").length - 1;
   const began = Date.now();
-  const told = await place.run("inspect", "bad");
-  assertEquals(told.code, 1);
-  assertStringIncludes(told.stdout, `its info file bad.info: line ${line} is not a key=value assignment`);
+  const seen = await place.run("inspect", "bad");
+  assertEquals(seen.code, 1);
+  assertStringIncludes(seen.stdout, `its info file bad.info: line ${line} is not a key=value assignment`);
   let message = "";
   try {
     openKept("bad", { directory: place.directory });
@@ -208,7 +206,7 @@ test("a malformed info file is reported at once, by everybody who reads it", { r
   assertEquals(made.code, 0);
   assertStringIncludes(made.stderr, "is cleared away");
   if (Date.now() - began > 5000) throw new Error("that took more than 5 seconds");
-  // The holder that nothing recorded any more has ended, too.
+  // The holder, which no readable file names, has ended too.
   await until("the holder has ended", () => {
     try {
       return Deno.readTextFileSync(`/proc/${holder}/stat`).includes(") Z ");

@@ -1,14 +1,14 @@
-// Keeping, opening and dropping each kind of namespace: as root, rootless, by root for a user, by several users.
+// Keeps, opens and drops each kind of namespace: as root, rootless, by root for a user, by several users.
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { namespaceIdOf } from "../../mod/namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../../mod/namespaces/types.ts";
 import { openKept } from "../../mod/kept/open.ts";
 import { command, penne, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
-import { as, Place } from "./place.ts";
+import { as, firstOutput, Place } from "./place.ts";
 
-/** A set-up command that tells which namespaces it is in. */
-const tells = (types: readonly NamespaceType[]) => [
+/** A set-up command that prints the namespaces it is in. */
+const printing = (types: readonly NamespaceType[]) => [
   "readlink",
   ...types.map((type) => `/proc/self/ns/${type === "time" ? "time" : namespaceFile(type)}`),
 ];
@@ -17,7 +17,7 @@ function inums(text: string): Map<string, number> {
   return new Map([...text.matchAll(/^(\w+):\[(\d+)\]$/gm)].map(([, type, inum]) => [type!, Number(inum)]));
 }
 
-/** Which lists of kinds are kept: each one alone (with a user namespace where that takes one), and all. */
+/** The combinations to keep: each kind alone (with a user namespace if it needs one), and all. */
 const alone = (root: boolean): NamespaceType[][] => [
   ...NAMESPACE_TYPES.map((type): NamespaceType[] => root || type === "user" ? [type] : ["user", type]),
   [...NAMESPACE_TYPES],
@@ -30,20 +30,20 @@ test(
     using place = new Place();
     for (const types of alone(true)) {
       await t.step(types.join(), async () => {
-        const said = inums(await place.must("keep", "one", "--unshare", types.join(), "--", ...tells(types)));
+        const said = inums(await place.must("keep", "one", "--unshare", types.join(), "--", ...printing(types)));
         assertEquals(said.size, types.length);
         {
           using open = openKept("one", { directory: place.directory });
           assertEquals([...open.namespaces.keys()], types);
           for (const [type, fd] of open.namespaces) assertEquals(namespaceIdOf(fd).inum, said.get(type), type);
-          // Only PID 1 of a pid namespace has to be there.
+          // Only a pid namespace needs a process, its PID 1.
           assertEquals(open.holder !== null, types.includes("pid"));
         }
-        const told = await place.tell("one");
-        assertEquals([told?.complete, told?.occupants], [true, []]);
-        for (const type of types) assertEquals(told?.namespaces[type]?.file, `${place.ns}/one.${type}`);
+        const seen = await place.inspect("one");
+        assertEquals([seen?.complete, seen?.occupants], [true, []]);
+        for (const type of types) assertEquals(seen?.namespaces[type]?.file, `${place.ns}/one.${type}`);
         const enter = types.map((type) => `--${type === "mnt" ? "mount" : type}=${place.ns}/one.${type}`);
-        const entered = await sh(["nsenter", ...enter, ...tells(types.filter((type) => type !== "pid"))]);
+        const entered = await sh(["nsenter", ...enter, ...printing(types.filter((type) => type !== "pid"))]);
         for (const [type, inum] of inums(entered.stdout)) assertEquals(inum, said.get(type), type);
         await place.must("drop", "one");
         assertEquals(place.files(), []);
@@ -57,14 +57,14 @@ test("each kind of namespace is kept, opened and dropped without privilege", { r
   using place = new Place(TEST_USER);
   for (const types of alone(false)) {
     await t.step(types.join(), async () => {
-      const said = inums(await place.must("keep", "one", "--unshare", types.join(), "--", ...tells(types)));
-      const told = await place.tell("one");
-      assertEquals([told?.complete, told?.holder?.alive, told?.occupants], [true, true, []]);
+      const said = inums(await place.must("keep", "one", "--unshare", types.join(), "--", ...printing(types)));
+      const seen = await place.inspect("one");
+      assertEquals([seen?.complete, seen?.holder?.alive, seen?.occupants], [true, true, []]);
       for (const type of types) {
-        assertEquals([told?.namespaces[type]?.by, told?.namespaces[type]?.inum], ["holder", said.get(type)], type);
+        assertEquals([seen?.namespaces[type]?.by, seen?.namespaces[type]?.inum], ["holder", said.get(type)], type);
       }
-      const pid = told!.holder!.pid;
-      // The user can open them, and only he and root: that is what the holder is executed inside for.
+      const pid = seen!.holder!.pid;
+      // The user can open them, since the holder is executed inside.
       const links = await sh(as(TEST_USER, types.length ? ["sh", "-c", `readlink /proc/${pid}/ns/*`] : []));
       for (const [type, inum] of said) assertStringIncludes(links.stdout, `${type}:[${inum}]`);
       const status = Deno.readTextFileSync(`/proc/${pid}/status`);
@@ -89,29 +89,27 @@ test("the namespaces of a process are kept beyond its end", { root: true, user: 
       ];
       const [program, ...args] = as(user, argv);
       const child = new Deno.Command(program!, { args, cwd: "/", stdout: "piped" }).spawn();
-      const reader = child.stdout.getReader();
-      await reader.read();
+      await firstOutput(child);
       await place.must("keep", "proc", "--pid", `${child.pid}`);
-      const told = await place.tell("proc");
-      assertEquals(Object.keys(told!.namespaces), ["user", "mnt", "ipc", "uts", "net"]);
-      assertEquals(told!.source, `process ${child.pid} (sleep)`);
-      assertEquals(told!.occupants, [{ pid: child.pid, comm: "sleep" }]);
+      const seen = await place.inspect("proc");
+      assertEquals(Object.keys(seen!.namespaces), ["user", "mnt", "ipc", "uts", "net"]);
+      assertEquals(seen!.source, `process ${child.pid} (sleep)`);
+      assertEquals(seen!.occupants, [{ pid: child.pid, comm: "sleep" }]);
       const busy = await place.run("drop", "proc");
       assertEquals([busy.code, busy.stderr.includes(`in use by ${child.pid} (sleep)`)], [1, true]);
       child.kill("SIGKILL");
       await child.status;
-      await reader.cancel();
       using open = user === null ? openKept("proc", { directory: place.directory }) : null;
-      const pid = user === null ? null : told!.holder!.pid;
+      const pid = user === null ? null : seen!.holder!.pid;
       const uts = user === null ? `/proc/${Deno.pid}/fd/${open!.namespaces.get("uts")!.number}` : `/proc/${pid}/ns/uts`;
       assertEquals((await sh(["nsenter", `--uts=${uts}`, "hostname"])).stdout, "kept\n");
-      assertEquals((await place.tell("proc"))?.complete, true);
+      assertEquals((await place.inspect("proc"))?.complete, true);
       await place.must("drop", "proc");
     });
   }
 });
 
-test("keep --pid takes the kinds that --type names, and refuses what is penne's own", { root: true }, async () => {
+test("keep --pid keeps the kinds of --type, and without it none that are penne's own", { root: true }, async () => {
   using place = new Place();
   const same = new Deno.Command("sleep", { args: ["100"] }).spawn();
   const other = new Deno.Command("unshare", { args: ["-uin", "sleep", "100"] }).spawn();
@@ -138,7 +136,7 @@ test("keep --pid takes the kinds that --type names, and refuses what is penne's 
 });
 
 test(
-  "root keeps for a user, who finds it, owns it and enters it, and cannot drop it",
+  "a user finds, owns and enters what root keeps for it, and cannot drop it",
   { root: true, user: true },
   async () => {
     using place = new Place();
@@ -149,14 +147,14 @@ test(
       ...["ipc", "mnt", "net", "pid", "user", "uts"].map((type) => `mine.${uid}.${type}`),
     ]);
     const user = place.for(TEST_USER);
-    const told = await user.tell("mine");
-    assertEquals([told?.user, told?.complete, told?.creator], [uid, true, 0]);
+    const seen = await user.inspect("mine");
+    assertEquals([seen?.user, seen?.complete, seen?.creator], [uid, true, 0]);
     const file = (type: string) => `${place.ns}/mine.${uid}.${type}`;
     const argv = ["nsenter", `--user=${file("user")}`, `--uts=${file("uts")}`, "--preserve-credentials", "hostname"];
     assertEquals((await sh(as(TEST_USER, argv), { cwd: "/" })).stdout, "for-0\n");
     const refused = await user.run("drop", "mine");
-    assertEquals([refused.code, refused.stderr.includes("root has made it for you")], [1, true], refused.stderr);
-    const other = await place.for("games").tell("mine");
+    assertEquals([refused.code, refused.stderr.includes("root has made them for you")], [1, true], refused.stderr);
+    const other = await place.for("games").inspect("mine");
     assertEquals(other, null);
     const forged = await user.run("keep", "mine", "--user", "0", "--", "true");
     assertEquals([forged.code, forged.stderr.includes("only root can")], [2, true], forged.stderr);
@@ -165,7 +163,7 @@ test(
   },
 );
 
-test("several users have the same name without meeting", { root: true, user: true }, async () => {
+test("several users keep different sets under the same name", { root: true, user: true }, async () => {
   using root = new Place();
   using one = new Place(TEST_USER);
   using two = new Place("games");
@@ -179,10 +177,10 @@ test("several users have the same name without meeting", { root: true, user: tru
     keep(two, "two"),
   ]);
   const host = async (place: Place, ...args: string[]) => {
-    const told = await place.tell("same", ...args);
-    const uts = told!.namespaces.uts!.file ?? `/proc/${told!.holder!.pid}/ns/uts`;
+    const seen = await place.inspect("same", ...args);
+    const uts = seen!.namespaces.uts!.file ?? `/proc/${seen!.holder!.pid}/ns/uts`;
     const { code, stdout, stderr } = await sh(["nsenter", `--uts=${uts}`, "hostname"]);
-    assertEquals([code, stderr], [0, ""], JSON.stringify(told));
+    assertEquals([code, stderr], [0, ""], JSON.stringify(seen));
     return stdout.trim();
   };
   assertEquals(
@@ -203,15 +201,15 @@ test("several users have the same name without meeting", { root: true, user: tru
 });
 
 test(
-  "a holder minds TERM from outside alone, and stays with whoever is in its pid namespace",
+  "a holder ends by TERM from outside only, and stays with the processes in its pid namespace",
   { root: true },
   async () => {
     using place = new Place();
     await place.must("keep", "box", "--", "sh", "-c", "kill -TERM 1; kill -USR1 1; kill -KILL 1; sleep 0.05");
-    const told = await place.tell("box");
-    assertEquals([told?.complete, told?.holder?.alive], [true, true]);
-    // It has nothing of whoever has made it: no descriptor, no session, no directory.
-    const { pid: own } = told!.holder!;
+    const seen = await place.inspect("box");
+    assertEquals([seen?.complete, seen?.holder?.alive], [true, true]);
+    // It inherits no descriptor, session or directory from the process that made it.
+    const { pid: own } = seen!.holder!;
     assertEquals([...Deno.readDirSync(`/proc/${own}/fd`)], []);
     const [group, session] = Deno.readTextFileSync(`/proc/${own}/stat`).split(") ")[1]!.split(" ").slice(2, 4);
     assertEquals([group, session], [`${own}`, `${own}`]);
@@ -222,14 +220,14 @@ test(
     const inside = new Deno.Command("nsenter", { args: [...enter, "sleep", "100"] }).spawn();
     try {
       const sleeper = () => processes().find(({ ppid, cmdline }) => ppid === inside.pid && cmdline[0] === "sleep");
-      await until("it is in there", () => sleeper() !== undefined);
+      await until("it is inside", () => sleeper() !== undefined);
       const { pid } = sleeper()!;
-      assertEquals((await place.tell("box"))?.occupants.map((one) => one.pid).includes(pid), true);
+      assertEquals((await place.inspect("box"))?.occupants.map((one) => one.pid).includes(pid), true);
       assertEquals((await place.run("drop", "box")).code, 1);
       await place.must("drop", "box", "--force");
       assertEquals(place.files(), []);
       assertEquals(sleeper()?.pid, pid);
-      const holder = () => processes().some((one) => one.pid === told!.holder!.pid);
+      const holder = () => processes().some((one) => one.pid === seen!.holder!.pid);
       assertEquals(holder(), true);
       Deno.kill(pid, "SIGKILL");
       await until("the holder has ended too", () => !holder());
@@ -237,29 +235,29 @@ test(
       await inside.status;
     }
     await place.must("keep", "box", "--", "true");
-    const { holder } = (await place.tell("box"))!;
+    const { holder } = (await place.inspect("box"))!;
     Deno.kill(holder!.pid, "SIGTERM");
     await until("TERM from outside has ended it", () => !processes().some((one) => one.pid === holder!.pid));
-    const broken = await place.tell("box");
+    const broken = await place.inspect("box");
     assertEquals([broken?.complete, broken?.problems[0]?.includes("has ended")], [false, true]);
     await place.must("keep", "box", "--", "true");
-    assertEquals((await place.tell("box"))?.complete, true);
+    assertEquals((await place.inspect("box"))?.complete, true);
   },
 );
 
-test("a signal that is forged inside to look as from outside ends no holder", {
+test("a signal forged inside to look like one from outside does not end a holder", {
   root: true,
   programs: ["perl"],
 }, async () => {
   using place = new Place();
   await place.must("keep", "box", "--unshare", "user,pid", "--", "true");
-  const { pid } = (await place.tell("box"))!.holder!;
+  const { pid } = (await place.inspect("box"))!.holder!;
   const enter = ["user", "pid"].map((type) => `--${type}=${place.ns}/box.${type}`);
   const number = { x86_64: 129, aarch64: 138 }[Deno.build.arch]; // rt_sigqueueinfo
   // siginfo_t: signo, errno, code SI_QUEUE, padding, pid 0, uid
   const forge = `my $info = pack("iiix4iix104", 15, 0, -1, 0, 0); exit(syscall(${number}, 1, 15, $info) ? 1 : 0)`;
   assertEquals((await sh(["nsenter", ...enter, "perl", "-e", forge])).code, 0);
-  // TERM is the third bit of its digit; an ignored CHLD may be pending for ever.
+  // TERM is the third bit of its digit; an ignored CHLD may stay pending.
   const taken = () =>
     /^(State:\tZ|ShdPnd:\t[0-9a-f]{12}[0-389ab][0-9a-f]{3}$)/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
   await until("it has taken the signal", taken);
@@ -267,11 +265,11 @@ test("a signal that is forged inside to look as from outside ends no holder", {
     "it waits again, or has ended",
     () => /^State:\t[SZ]/m.test(Deno.readTextFileSync(`/proc/${pid}/status`)),
   );
-  assertEquals((await place.tell("box"))?.complete, true);
+  assertEquals((await place.inspect("box"))?.complete, true);
 });
 
 test(
-  "a holder in somebody's user namespace is nobody but who exists in there",
+  "a holder that joined a user namespace runs with ids that are mapped there",
   { root: true, user: true },
   async () => {
     using place = new Place(TEST_USER);
@@ -284,11 +282,11 @@ test(
       stdout: "piped",
     }).spawn();
     try {
-      await sandbox.stdout.getReader().read();
+      await firstOutput(sandbox);
       const map = `newuidmap ${sandbox.pid} 0 ${ids[0]} 9 && newgidmap ${sandbox.pid} 0 ${ids[1]} 9`;
       assertEquals((await sh(as(TEST_USER, ["sh", "-c", map]), { cwd: "/" })).code, 0);
       await place.must("keep", "box", "--pid", `${sandbox.pid}`);
-      const { holder, complete } = (await place.tell("box"))!;
+      const { holder, complete } = (await place.inspect("box"))!;
       assertEquals(complete, true);
       const status = Deno.readTextFileSync(`/proc/${holder!.pid}/status`);
       const four = (id: string) => Array(4).fill(id).join("\t");
@@ -303,7 +301,7 @@ test(
   },
 );
 
-test("penne enter joins what is kept in a place of one's own", { root: true, user: true }, async (t) => {
+test("penne enter joins a set of the caller's own", { root: true, user: true }, async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -311,17 +309,17 @@ test("penne enter joins what is kept in a place of one's own", { root: true, use
         sh(as(user, [penne(), "enter", "--dir", place.directory, ...args]), { cwd: "/" });
       const all = [...NAMESPACE_TYPES];
       await place.must("keep", "all", "--unshare", "all", "--key", "a", "--", "true");
-      const told = (await place.tell("all"))!;
-      const entered = await enter("--key", "a", "all", "--", ...tells(all));
+      const seen = (await place.inspect("all"))!;
+      const entered = await enter("--key", "a", "all", "--", ...printing(all));
       assertEquals(entered.code, 0, entered.stderr);
       for (const [type, inum] of inums(entered.stdout)) {
-        assertEquals(inum, told.namespaces[type as NamespaceType]?.inum, type);
+        assertEquals(inum, seen.namespaces[type as NamespaceType]?.inum, type);
       }
       assertEquals(inums(entered.stdout).size, all.length);
       const stale = await enter("--key", "b", "all", "--", "echo", "in");
       assertEquals([stale.code, stale.stdout], [125, ""]);
       assertStringIncludes(stale.stderr, 'it is stale: its key is "a", not "b"');
-      // A kind that is asked for and not kept is no reason to run the command in ours.
+      // If a kind that was asked for is not kept, the command does not run in our namespace instead.
       await place.must("keep", "some", "--unshare", "user,uts", "--", "true");
       const missing = await enter("--type", "user,net", "some", "--", "echo", "in");
       assertEquals([missing.code, missing.stdout], [125, ""]);
@@ -332,18 +330,18 @@ test("penne enter joins what is kept in a place of one's own", { root: true, use
   }
 });
 
-test("what a set-up command leaves running stays, and occupies the set", { root: true, user: true }, async (t) => {
+test("a process that a set-up command leaves running occupies the set", { root: true, user: true }, async (t) => {
   for (
     const [user, unshare] of [[null, "user,pid,mnt"], [TEST_USER, "user,pid,mnt"], [TEST_USER, "user,uts"]] as const
   ) {
     await t.step(`${user ?? "root"}: ${unshare}`, async () => {
       using place = new Place(user);
       await place.must("keep", "busy", "--unshare", unshare, "--", "sh", "-c", "sleep 100 >/dev/null 2>&1 & true");
-      const told = await place.tell("busy");
-      assertEquals(told?.occupants.map(({ comm }) => comm), ["sleep"]);
+      const seen = await place.inspect("busy");
+      assertEquals(seen?.occupants.map(({ comm }) => comm), ["sleep"]);
       assertEquals((await place.run("drop", "busy")).code, 1);
-      Deno.kill(told!.occupants[0]!.pid, "SIGKILL");
-      await until("nobody is in it", () => !processes().some(({ pid }) => pid === told!.occupants[0]!.pid));
+      Deno.kill(seen!.occupants[0]!.pid, "SIGKILL");
+      await until("no process is in it", () => !processes().some(({ pid }) => pid === seen!.occupants[0]!.pid));
       await place.must("drop", "busy");
     });
   }
@@ -351,16 +349,16 @@ test("what a set-up command leaves running stays, and occupies the set", { root:
 
 test("a sandbox with a second user namespace is kept without privilege", { root: true, user: true }, async () => {
   using place = new Place(TEST_USER);
-  // As bubblewrap's: its processes are in a user namespace that owns none of the others.
+  // As bubblewrap makes them: the processes' user namespace owns none of the others.
   const inner = "mount -t tmpfs none /mnt; hostname nested; exec unshare -Ur sh -c 'echo; exec sleep 100'";
   const sandbox = command(as(TEST_USER, ["unshare", "-Urnum", "sh", "-c", inner]), { cwd: "/" }, {
     stdout: "piped",
   }).spawn();
   try {
-    await sandbox.stdout.getReader().read();
+    await firstOutput(sandbox);
     await place.must("keep", "box", "--pid", `${sandbox.pid}`);
-    const told = (await place.tell("box"))!;
-    assertEquals([told.complete, Object.keys(told.namespaces)], [true, ["user", "mnt", "uts", "net"]]);
+    const seen = (await place.inspect("box"))!;
+    assertEquals([seen.complete, Object.keys(seen.namespaces)], [true, ["user", "mnt", "uts", "net"]]);
     const enter = [penne(), "enter", "--dir", place.directory, "box", "--", "hostname"];
     const { stdout, stderr } = await sh(as(TEST_USER, enter), { cwd: "/" });
     assertEquals(stdout, "nested\n", stderr);
@@ -371,7 +369,7 @@ test("a sandbox with a second user namespace is kept without privilege", { root:
   await place.must("drop", "box");
 });
 
-test("who has ended and was not waited for is nobody in a set", { root: true, programs: ["perl"] }, async () => {
+test("a zombie does not occupy a set", { root: true, programs: ["perl"] }, async () => {
   using place = new Place();
   await place.must("keep", "box", "--unshare", "user,uts", "--", "true");
   const parent = new Deno.Command("perl", {
@@ -383,10 +381,10 @@ test("who has ended and was not waited for is nobody in a set", { root: true, pr
       const child = children();
       return child !== "" && Deno.readTextFileSync(`/proc/${child}/stat`).includes(") Z ");
     });
-    // It is still said to be in its user namespace.
+    // /proc still shows it in its user namespace.
     assertEquals(
       Deno.readLinkSync(`/proc/${children()}/ns/user`),
-      `user:[${(await place.tell("box"))!.namespaces.user!.inum}]`,
+      `user:[${(await place.inspect("box"))!.namespaces.user!.inum}]`,
     );
     await place.must("drop", "box");
   } finally {
@@ -406,9 +404,9 @@ test("a set that was made in another pid namespace is not taken for broken", { r
         const { stderr } = await inside(words[0]!, ...words.slice(1));
         assertStringIncludes(stderr, "made in another pid namespace");
       }
-      assertEquals((await place.tell("box"))?.complete, true);
+      assertEquals((await place.inspect("box"))?.complete, true);
       await place.must("drop", "box");
-      // What is left of one whose pid namespace has ended goes by force.
+      // --force removes what is left of a set whose pid namespace has ended.
       assertEquals((await inside("keep", "box", "--unshare", "user,pid", "--", "true")).code, 0);
       assertEquals((await place.run("drop", "box")).code, 1);
       await place.must("drop", "box", "--force");
@@ -417,10 +415,10 @@ test("a set that was made in another pid namespace is not taken for broken", { r
   }
 });
 
-test("a thread counts as somebody in a set", { root: true }, async () => {
+test("a thread occupies a set", { root: true }, async () => {
   using place = new Place();
   await place.must("keep", "threads", "--unshare", "uts", "--", "true");
-  // An asynchronous call joins on a thread of the pool, and the first thread stays where it is.
+  // A nonblocking call joins on a pool thread, and the first thread stays where it is.
   const script = `import { openKept } from "${new URL("../../mod/kept/open.ts", import.meta.url)}";
     import { shim } from "${new URL("../../ffi/core/shim.ts", import.meta.url)}";
     const lib = Deno.dlopen("/proc/self/fd/" + shim().image, {
@@ -434,13 +432,11 @@ test("a thread counts as somebody in a set", { root: true }, async () => {
     await new Promise((resolve) => setTimeout(resolve, 60000));`;
   const child = new Deno.Command(Deno.execPath(), { args: ["eval", script], stdout: "piped" }).spawn();
   try {
-    const reader = child.stdout.getReader();
-    await reader.read();
+    await firstOutput(child);
     const main = Deno.readLinkSync(`/proc/${child.pid}/ns/uts`);
-    const told = await place.tell("threads");
-    assert(main !== `uts:[${told?.namespaces.uts?.inum}]`, "its first thread is not in there");
-    assertEquals(told?.occupants.map(({ pid }) => pid), [child.pid]);
-    await reader.cancel();
+    const seen = await place.inspect("threads");
+    assert(main !== `uts:[${seen?.namespaces.uts?.inum}]`, "its first thread is not inside");
+    assertEquals(seen?.occupants.map(({ pid }) => pid), [child.pid]);
   } finally {
     child.kill("SIGKILL");
     await child.status;

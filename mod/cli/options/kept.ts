@@ -1,6 +1,7 @@
 // Options for which kept set is meant, and when it is stale.
 
-import type { StaleOptions, WhichSet } from "../../kept/open.ts";
+import type { WhichSet } from "../../kept/find.ts";
+import type { StaleOptions } from "../../kept/staleness.ts";
 import { log } from "../report/log.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { defined, parseUser, wordOption } from "./values.ts";

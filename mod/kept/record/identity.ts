@@ -1,22 +1,22 @@
-// Which process it is: not by its pid alone, which is used again.
+// Identifies processes beyond their pids, which are reused.
 
 import { MAGIC, O, POLL } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { open, readText } from "../../../ffi/sys/file.ts";
+import { open, readDirectory, readText } from "../../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../../ffi/sys/process.ts";
 import { poll } from "../../../ffi/sys/poll.ts";
 import { fileSystem, stat } from "../../../ffi/sys/stat.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { namespaceIdOf } from "../../namespaces/id.ts";
 
-/** What tells a process from all others. */
+/** The identity of a process, which no other process ever has. */
 export interface ProcessIdentity {
-  /** Its pid as /proc has it. */
+  /** Its pid in /proc. */
   readonly pid: number;
-  /** When it started, in clock ticks since the start of the system. */
+  /** When it started, in clock ticks since boot. */
   readonly start: string;
-  /** Inode number of its pidfds, which is never used again; null before Linux 6.9. */
+  /** Inode number of its pidfds, which is never reused; null before Linux 6.9. */
   readonly inode: string | null;
 }
 
@@ -24,7 +24,7 @@ function pidfdInode(pidfd: Fd): string | null {
   return fileSystem(pidfd) === MAGIC.PIDFS ? `${stat(self, pidfd).ino}` : null;
 }
 
-/** Field 22 of /proc/PID/stat; the second one, in parentheses, may have spaces and parentheses inside. */
+/** Field 22 of /proc/PID/stat; field 2, in parentheses, may contain spaces and parentheses. */
 function startOf(pid: number): string {
   const text = readText(self, `/proc/${pid}/stat`);
   return text.slice(text.lastIndexOf(")") + 2).split(" ")[19] ?? "";
@@ -34,14 +34,14 @@ function startOf(pid: number): string {
  * Identifies a process.
  *
  * @param pidfd The process.
- * @returns Its identity; null if it has ended, or is not in our /proc.
+ * @returns Its identity; null if it has ended or is not in our /proc.
  */
 export function identify(pidfd: Fd): ProcessIdentity | null {
   const pid = pidOf(pidfd);
   if (pid <= 0) return null;
   try {
     const identity = { pid, start: startOf(pid), inode: pidfdInode(pidfd) };
-    // What was read is that process's only if it has not ended since.
+    // If the process is still alive, the files were its own.
     return poll([{ fd: pidfd, events: POLL.IN }], 0)[0] ? null : identity;
   } catch (error) {
     if (error instanceof SysError) return null;
@@ -50,9 +50,9 @@ export function identify(pidfd: Fd): ProcessIdentity | null {
 }
 
 /**
- * The pid namespace that our pids are of.
+ * Identifies the pid namespace that our pids belong to.
  *
- * @returns Its id, which is never used again, or before Linux 6.18 its inode number.
+ * @returns Its id, which is never reused; before Linux 6.18 its inode number.
  */
 export function ownPids(): string {
   using fd = open(self, "/proc/thread-self/ns/pid", O.RDONLY);
@@ -61,7 +61,7 @@ export function ownPids(): string {
 }
 
 /**
- * Opens the very process that was identified before.
+ * Opens a process that was identified before.
  *
  * @example
  * ```ts
@@ -73,10 +73,10 @@ export function ownPids(): string {
  * const identity = identify(pidfd)!;
  * using again = openIdentified(identity);
  * assert(again);
- * assertEquals(openIdentified({ ...identity, start: "1" }), null); // another one that has got the pid
+ * assertEquals(openIdentified({ ...identity, start: "1" }), null); // the pid was reused
  * ```
  *
- * @param identity Which one.
+ * @param identity The process.
  * @returns A pidfd; null if it has ended.
  */
 export function openIdentified(identity: ProcessIdentity): Fd | null {
@@ -95,16 +95,32 @@ export function openIdentified(identity: ProcessIdentity): Fd | null {
 }
 
 /**
- * The name of a process, for people.
+ * Reads the name of a process.
  *
  * @param pid The process.
- * @returns Its name, or an empty text.
+ * @returns Its name; empty if it cannot be read.
  */
 export function commOf(pid: number): string {
   try {
     return readText(self, `/proc/${pid}/comm`).trim();
   } catch (error) {
     if (error instanceof SysError) return "";
+    throw error;
+  }
+}
+
+/**
+ * Lists the numbers in a directory of /proc.
+ *
+ * @param path The directory, such as `/proc/PID/task`.
+ * @returns The pids or tids; none if the process has ended.
+ */
+export function pidsIn(path: string): number[] {
+  try {
+    using directory = open(self, path, O.RDONLY | O.DIRECTORY);
+    return readDirectory(directory).filter((name) => /^\d+$/.test(name)).map(Number);
+  } catch (error) {
+    if (error instanceof SysError) return [];
     throw error;
   }
 }

@@ -1,12 +1,12 @@
-// Names of kept sets.
+// Checks the names of kept sets.
 
 import { PenneError } from "../../base/errors.ts";
 
-/** What a name is made of, as text for people. */
-const GRAMMAR = "a name is a letter or _ first, then at most 63 letters, digits, _ and -";
+/** The grammar of names, for messages. */
+const GRAMMAR = "a name is a letter or _, then at most 63 letters, digits, _ and -";
 
 /**
- * Whether a word may be the name of a kept set.
+ * Whether a word can be the name of a kept set.
  *
  * @example
  * ```ts
@@ -17,14 +17,14 @@ const GRAMMAR = "a name is a letter or _ first, then at most 63 letters, digits,
  * ```
  *
  * @param word The word.
- * @returns Whether it may.
+ * @returns Whether it is a valid name.
  */
 export function isKeptName(word: string): boolean {
   return /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/.test(word) && !word.includes("\n");
 }
 
 /**
- * The name that a user has given, with or without `kept:` before it.
+ * Parses a name as a user writes it, with or without `kept:` before it.
  *
  * @example
  * ```ts
@@ -36,9 +36,9 @@ export function isKeptName(word: string): boolean {
  * assertThrows(() => parseKeptName("../build"), PenneError, "use the name");
  * ```
  *
- * @param text What was given.
+ * @param text What the user wrote.
  * @returns The name.
- * @throws {PenneError} A usage error, if it is none.
+ * @throws {PenneError} A usage error if it is not a valid name.
  */
 export function parseKeptName(text: string): string {
   const name = text.startsWith("kept:") ? text.slice("kept:".length) : text;

@@ -1,42 +1,42 @@
-// Whether a set has gone stale: the votes of snap-confine for any base, and what follows from them; pure.
+// Decides whether a set is stale, by snap-confine's votes extended to any base; pure.
 
 import type { Base } from "./info.ts";
 
-/** Whether a set is to be given up: by no means, better so, in any case. */
+/** Whether to discard a set: no, only while it is unused, or in any case. */
 export type Vote = "no" | "should" | "must";
 
-/** What a set ought to be built on by now. */
+/** The base and key that a set should have. */
 export interface Wanted {
-  /** The base as it is: its path and device. */
+  /** The base as it is now. */
   readonly base?: { readonly path: string; readonly device: string } | null;
   /** The user's own value. */
   readonly key?: string | null;
 }
 
-/** What a set is built on. */
+/** The base and key that a set has. */
 export interface Recorded {
   /** The base as it was; its device may be unknown. */
   readonly base: Base | null;
   /** The user's own value. */
   readonly key: string | null;
-  /** Devices found at the root of its mount namespace, where none is recorded. */
+  /** Devices found at the root of its mount namespace, if no device is recorded. */
   readonly devices?: readonly string[];
 }
 
-/** A vote, and why. */
+/** A vote and its reason. */
 export interface Verdict {
   /** The vote. */
   readonly vote: Vote;
-  /** Why, in one sentence; empty for "no". */
+  /** The reason, in one sentence; empty for "no". */
   readonly reason: string;
 }
 
 /**
  * Votes on a set.
  *
- * Another name of the base, or another key, is another thing altogether: the set must go. The same name on another device
- * is a newer version of the same: it should go, when nobody minds. What is not recorded counts as the same name; its
- * device is looked for inside.
+ * A different base path or key means a different set: this one must be discarded. The same path on another device is a
+ * newer version: the set should be discarded once it is unused. An unrecorded path counts as the same path; its device is
+ * then looked up inside the namespace.
  *
  * @example
  * ```ts
@@ -49,8 +49,8 @@ export interface Verdict {
  * assertEquals(voteOn({ base: null, key: "a" }, { key: "b" }).vote, "must");
  * ```
  *
- * @param recorded What it is built on.
- * @param wanted What it ought to be built on.
+ * @param recorded The base and key it has.
+ * @param wanted The base and key it should have.
  * @returns The vote and its reason.
  */
 export function voteOn(recorded: Recorded, { base, key }: Wanted): Verdict {
@@ -67,27 +67,23 @@ export function voteOn(recorded: Recorded, { base, key }: Wanted): Verdict {
   return { vote: "should", reason: `${base.path} is on device ${base.device} now, and was on ${devices.join(", ")}` };
 }
 
-/** What becomes of a set. */
-export type Decision = "reuse" | "discard";
-
 /**
- * What follows from a vote: a set that should go stays as long as somebody is in it; one that must go goes all the same,
- * and whoever is in it stays in what has no name any more.
+ * Whether a vote leads to discarding the set. After "must", processes in an occupied set stay in the unnamed namespaces.
  *
  * @example
  * ```ts
- * import { decide } from "./stale.ts";
+ * import { discards } from "./stale.ts";
  * import { assertEquals } from "@std/assert";
  *
- * assertEquals([decide("no", false), decide("no", true)], ["reuse", "reuse"]);
- * assertEquals([decide("should", false), decide("should", true)], ["discard", "reuse"]);
- * assertEquals([decide("must", false), decide("must", true)], ["discard", "discard"]);
+ * assertEquals([discards("no", false), discards("no", true)], [false, false]);
+ * assertEquals([discards("should", false), discards("should", true)], [true, false]);
+ * assertEquals([discards("must", false), discards("must", true)], [true, true]);
  * ```
  *
  * @param vote The vote.
  * @param occupied Whether a process is in the set.
- * @returns The decision.
+ * @returns Whether to discard it.
  */
-export function decide(vote: Vote, occupied: boolean): Decision {
-  return vote === "must" || (vote === "should" && !occupied) ? "discard" : "reuse";
+export function discards(vote: Vote, occupied: boolean): boolean {
+  return vote === "must" || (vote === "should" && !occupied);
 }
