@@ -277,6 +277,34 @@ export class SysError extends Error {
 }
 
 /**
+ * Does something that a failed syscall may end.
+ *
+ * @example
+ * ```ts
+ * import { orNull, SysError } from "./errno.ts";
+ * import { assertEquals, assertThrows } from "@std/assert";
+ *
+ * const open = () => {
+ *   throw new SysError("openat", 2);
+ * };
+ * assertEquals(orNull(open, "ENOENT"), null);
+ * assertThrows(() => orNull(open, "EPERM"), SysError);
+ * ```
+ *
+ * @param body What to do.
+ * @param codes The errors to expect; any, if there are none.
+ * @returns What `body` returns; null if a syscall fails with one of the errors.
+ */
+export function orNull<T>(body: () => T, ...codes: ErrorName[]): T | null {
+  try {
+    return body();
+  } catch (error) {
+    if (error instanceof SysError && (codes.length === 0 || codes.some((code) => code === error.code))) return null;
+    throw error;
+  }
+}
+
+/**
  * Passes a syscall's result through, or throws.
  *
  * @example

@@ -5,7 +5,7 @@
 // all others belong to the first one. The user namespaces on the way are joined only if there is still something to be
 // joined with them.
 
-import { E, SysError } from "../../ffi/core/errno.ts";
+import { E, orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { stat } from "../../ffi/sys/stat.ts";
@@ -20,12 +20,7 @@ const DEPTH_MAX = 33;
 
 /** The user namespace that owns one, or the parent of one; null if it is none that is below our own. */
 function ownerOf(fd: Fd): Fd | null {
-  try {
-    return openOwningUser(fd);
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  return orNull(() => openOwningUser(fd));
 }
 
 /** User namespaces between ours and one of them, the outermost first; whoever asks must close them. */

@@ -1,6 +1,6 @@
 // Gives network namespaces their network, and leaves each one at the right moment.
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/sys/namespace.ts";
 import { raiseOpenFilesLimit, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
@@ -79,13 +79,10 @@ export function checkAttach(words: readonly string[], request: NetworkRequest & 
 
 /** The handle of a namespace, if the kernel has handles, and we may use them. */
 function handleOf(netns: Fd): NamespaceHandle | null {
-  try {
+  return orNull(() => {
     const handle = namespaceHandle(netns);
     return isAlive(handle) ? handle : null;
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  });
 }
 
 /** Namespaces that are served from one reactor; they come and go each on its own. */

@@ -2,7 +2,7 @@
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { ACCESS, AT_FDCWD, O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
@@ -94,12 +94,7 @@ function pidForCgroup({ pidfd }: Agent): number {
 
 /** A map of the user namespace that a process is in; null if it is not in our /proc, or not to be seen there. */
 function mapOf(task: Agent, file: "uid_map" | "gid_map"): readonly IdRange[] | null {
-  try {
-    return parseMap(readText(self, `/proc/${pidOf(task.pidfd)}/${file}`));
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  return orNull(() => parseMap(readText(self, `/proc/${pidOf(task.pidfd)}/${file}`)));
 }
 
 /**

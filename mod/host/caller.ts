@@ -110,3 +110,25 @@ export function variable(entries: readonly EnvironmentEntry[], name: string): st
   const entry = entries.find((e) => key.every((byte, i) => e[i] === byte));
   return entry && new TextDecoder().decode(entry.subarray(key.length));
 }
+
+/** Where commands are looked for without a PATH. */
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/**
+ * Where a command without a slash in its name may be, as execvp(3) looks for it.
+ *
+ * @example
+ * ```ts
+ * import { searchPath } from "./caller.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(searchPath("ls", "/bin::/opt"), ["/bin/ls", "ls", "/opt/ls"]);
+ * ```
+ *
+ * @param file The command.
+ * @param path Value of PATH; by default that of most systems.
+ * @returns Paths to try, in order.
+ */
+export function searchPath(file: string, path: string = DEFAULT_PATH): string[] {
+  return path.split(":").map((directory) => directory ? `${directory}/${file}` : file);
+}

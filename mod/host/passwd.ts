@@ -1,6 +1,6 @@
 // Users of this host as /etc/passwd has them, passwd(5).
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 
@@ -50,10 +50,5 @@ export function parsePasswd(text: string, who: number | string): User | null {
  * @throws {SysError} If the file is there and cannot be read.
  */
 export function userOf(who: number | string): User | null {
-  try {
-    return parsePasswd(readText(self, "/etc/passwd"), who);
-  } catch (error) {
-    if (error instanceof SysError && error.code === "ENOENT") return null;
-    throw error;
-  }
+  return orNull(() => parsePasswd(readText(self, "/etc/passwd"), who), "ENOENT");
 }

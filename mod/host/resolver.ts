@@ -1,7 +1,7 @@
 // The host's name servers, followed as /etc/resolv.conf changes.
 
 import { EPOLL } from "../../ffi/sys/epoll.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { O } from "../../ffi/core/consts.ts";
 import { IN, Inotify } from "../../ffi/sys/inotify.ts";
 import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
@@ -30,12 +30,7 @@ function split(path: string): [directory: string, name: string] {
  * @throws {SysError} If it is there and cannot be read.
  */
 export function readResolvConf(path: string = RESOLV_CONF): ResolvConf {
-  try {
-    return parseResolvConf(readText(self, path));
-  } catch (error) {
-    if (error instanceof SysError && error.code === "ENOENT") return { nameservers: [], search: [], options: [] };
-    throw error;
-  }
+  return orNull(() => parseResolvConf(readText(self, path)), "ENOENT") ?? { nameservers: [], search: [], options: [] };
 }
 
 /** Which file to follow, and whom to tell. */
@@ -120,7 +115,7 @@ export class HostResolver implements Disposable {
   }
 
   #read(): void {
-    try {
+    orNull(() => {
       using file = open(self, this.path, O.RDONLY);
       const buffer = new Uint8Array(SIZE_MAX);
       const length = read(file, buffer);
@@ -131,9 +126,7 @@ export class HostResolver implements Disposable {
       if (real !== this.path) this.#watch(real);
       // One that is mounted here changes in a directory that we do not see.
       if (this.#inotify) this.#names.set(this.#inotify.addFile(this.path, IN.CLOSE_WRITE), new Set([""]));
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-    }
+    });
   }
 
   /** Follows it no longer. */

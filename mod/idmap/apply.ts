@@ -17,12 +17,9 @@ import { resetSignal } from "../../ffi/sys/signal.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
-import { environment, variable } from "../host/caller.ts";
+import { environment, searchPath, variable } from "../host/caller.ts";
 import type { IdMap, MapPlan } from "./plan.ts";
 import { mapText } from "./ranges.ts";
-
-/** Where the tools are looked for without a PATH. */
-const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 function writeProc(pid: number, file: string, text: string): void {
   using fd = open(self, `/proc/${pid}/${file}`, O.WRONLY);
@@ -57,8 +54,7 @@ function runTool(tool: string, pid: number, map: IdMap): void {
     call(helper, "dup3", end, 2, 0);
     const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
     resetSignal(helper, SIGNAL.PIPE);
-    for (const directory of (variable(environment(), "PATH") || DEFAULT_PATH).split(":")) {
-      path = `${directory || "."}/${tool}`;
+    for (path of searchPath(tool, variable(environment(), "PATH") || undefined)) {
       error = exec(helper, path, [tool, pid, ...ranges].map(String), []);
       if (error === null || !["ENOENT", "ENOTDIR", "EACCES"].includes(error.code)) break;
     }

@@ -1,6 +1,6 @@
 // Subordinate ids: the ranges that /etc/subuid and /etc/subgid grant to a user, subuid(5).
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt } from "../base/errors.ts";
@@ -55,12 +55,7 @@ export function parseSubIds(text: string, uid: number, name: string | null): Sub
  */
 export function subIds(kind: "user" | "group", uid: number, name: string | null): SubIdRange[] {
   return attempt(`read ${subIdFile(kind)}`, () => {
-    try {
-      return parseSubIds(readText(self, subIdFile(kind)), uid, name);
-    } catch (error) {
-      if (error instanceof SysError && error.code === "ENOENT") return [];
-      throw error;
-    }
+    return orNull(() => parseSubIds(readText(self, subIdFile(kind)), uid, name), "ENOENT") ?? [];
   });
 }
 

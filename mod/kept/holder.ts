@@ -5,7 +5,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { openPid, pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
@@ -98,14 +98,11 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
  * @returns Whether it has.
  */
 export function isHolder(pid: number): boolean {
-  try {
+  return orNull(() => {
     // It shows its arguments from its execution on; where agents cannot be executed it has no more than a name.
     const shown = new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`));
     return shown.startsWith("penne-holder\0") || commOf(pid) === "penne-holder";
-  } catch (error) {
-    if (error instanceof SysError) return false;
-    throw error;
-  }
+  }) ?? false;
 }
 
 /**

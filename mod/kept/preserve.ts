@@ -1,7 +1,7 @@
 // Keeps namespaces under a name: those of a process, or new ones after a set-up command has succeeded in them.
 
 import { IOCTL, O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open, readText } from "../../ffi/sys/file.ts";
 import { openPid } from "../../ffi/sys/process.ts";
@@ -23,12 +23,7 @@ const PID_MAX = 2 ** 22;
 
 /** Inode number of our own namespace of a kind; null if the kernel has no such kind. */
 function ownInum(type: NamespaceType): bigint | null {
-  try {
-    return stat(self, `/proc/thread-self/ns/${namespaceFile(type)}`).ino;
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  return orNull(() => stat(self, `/proc/thread-self/ns/${namespaceFile(type)}`).ino);
 }
 
 /** PID 1 of a pid namespace, by its pid in our /proc; null if there is none. */
@@ -36,23 +31,17 @@ function findInit(namespace: Fd): ProcessIdentity | null {
   const direct = self.raw("ioctl", namespace, IOCTL.NS_GET_PID_FROM_PIDNS, 1);
   const { ino } = stat(self, namespace);
   const isInit = (pid: number) => {
-    try {
-      return /^NSpid:.*\t1$/m.test(readText(self, `/proc/${pid}/status`)) &&
-        stat(self, `/proc/${pid}/ns/pid`).ino === ino;
-    } catch (error) {
-      if (error instanceof SysError) return false;
-      throw error;
-    }
+    return orNull(() =>
+      /^NSpid:.*\t1$/m.test(readText(self, `/proc/${pid}/status`)) &&
+      stat(self, `/proc/${pid}/ns/pid`).ino === ino
+    ) ?? false;
   };
   const pid = direct > 0 ? direct : pidsIn("/proc").find(isInit);
   if (pid === undefined) return null;
-  try {
+  return orNull(() => {
     using pidfd = openPid(pid);
     return identify(pidfd);
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  });
 }
 
 /**

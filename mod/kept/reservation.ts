@@ -9,7 +9,7 @@
 // broken. The next call that takes the lock finds either, and removes it.
 
 import { O, POLL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { write } from "../../ffi/sys/file.ts";
@@ -232,11 +232,7 @@ export class Reservation implements Disposable {
     const steps = info === null ? [] : [() => store.remove(info), () => store.remove(`${info}.new`)];
     for (const [type, { by }] of kept) if (by === "mount") steps.push(() => store.unmount(namespace(type)));
     for (const step of steps) {
-      try {
-        step();
-      } catch (error) {
-        if (!(error instanceof SysError)) throw error;
-      }
+      orNull(step);
     }
   }
 

@@ -6,7 +6,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CLONE, F, MS, O, UMOUNT } from "../../ffi/core/consts.ts";
-import { E, SysError } from "../../ffi/core/errno.ts";
+import { E, orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { mount } from "../../ffi/sys/mount.ts";
@@ -228,12 +228,7 @@ export class Store implements Disposable {
    */
   openFile(file: string, flags: number, mode = 0): Fd | null {
     const all = flags | O.NOFOLLOW | O.CLOEXEC | O.NONBLOCK;
-    try {
-      return self.open("openat", this.namespaces, cString(file), all, mode);
-    } catch (error) {
-      if (error instanceof SysError && error.code === "ENOENT") return null;
-      throw error;
-    }
+    return orNull(() => self.open("openat", this.namespaces, cString(file), all, mode), "ENOENT");
   }
 
   /**

@@ -1,18 +1,13 @@
 // Finds out why the kernel has refused to make namespaces, for hints; loaded only after a failure.
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { effectiveCapabilities } from "../host/caller.ts";
 import type { NamespaceType } from "./types.ts";
 
 function setting(path: string): string | null {
-  try {
-    return readText(self, `/proc/sys/${path}`).trim();
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  return orNull(() => readText(self, `/proc/sys/${path}`).trim());
 }
 
 /** Whether our root directory is no mount point, as after chroot(2). */

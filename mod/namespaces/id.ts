@@ -1,7 +1,7 @@
 // What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
 
 import { O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open } from "../../ffi/sys/file.ts";
 import { namespaceId } from "../../ffi/sys/namespace.ts";
@@ -36,12 +36,7 @@ export function namespaceIdOf(fd: Fd): NamespaceId {
  * @returns The inode number, or null if the kernel lacks this kind.
  */
 export function ownInum(type: NamespaceType): bigint | null {
-  try {
-    return stat(self, `/proc/self/ns/${type}`).ino;
-  } catch (error) {
-    if (error instanceof SysError && error.code === "ENOENT") return null;
-    throw error;
-  }
+  return orNull(() => stat(self, `/proc/self/ns/${type}`).ino, "ENOENT");
 }
 
 /**

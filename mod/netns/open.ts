@@ -1,7 +1,7 @@
 // Opens the network namespace that a target names, and tells what it is and whose.
 
 import { CLONE, F, O, POLL } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { namespaceType, openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
@@ -25,12 +25,7 @@ export interface OpenTarget extends NetnsTarget, Disposable {
 
 /** The owner of a process, by /proc; null if it has gone. */
 function processOwner(pid: number): number | null {
-  try {
-    return stat(self, `/proc/${pid}`).uid;
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  return orNull(() => stat(self, `/proc/${pid}`).uid);
 }
 
 /**

@@ -10,7 +10,7 @@
 //  4. Prefix routes that the host does not have are deleted last, when nothing depends on them any more.
 //  5. The gateways are made known as neighbours, so that the first packet need not wait for an answer.
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
@@ -88,13 +88,7 @@ export function bringUpLoopback(socket: NetlinkSocket): () => void {
 
 /** Adds what is not there yet; false if it was there. */
 function addOnce(add: () => void): boolean {
-  try {
-    add();
-    return true;
-  } catch (error) {
-    if (error instanceof SysError && error.code === "EEXIST") return false;
-    throw error;
-  }
+  return orNull(() => (add(), true), "EEXIST") ?? false;
 }
 
 function addAddresses(socket: NetlinkSocket, index: number, addresses: readonly Address[]): void {
@@ -180,7 +174,7 @@ function deleteExtraRoutes(socket: NetlinkSocket, index: number, plan: FamilyPla
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;
     if (!routes.some((planned) => sameDestination(planned, route))) {
-      ignoreRefusal(() => socket.request(deleteRoute(route)));
+      orNull(() => socket.request(deleteRoute(route)));
     }
   }
 }
@@ -251,21 +245,13 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied 
     for (const { hops } of family.routes) {
       for (const { gateway } of hops) {
         // Not worth failing for: the kernel can find it out by itself.
-        if (gateway) ignoreRefusal(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
+        if (gateway) orNull(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
       }
     }
   }
   return { link, families, warnings };
 }
 
-function ignoreRefusal(body: () => void): void {
-  try {
-    body();
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-  }
-}
-
 function addressGeneration(socket: NetlinkSocket, index: number, mode: number): void {
-  ignoreRefusal(() => socket.request(setLink({ index, addrGenMode: mode })));
+  orNull(() => socket.request(setLink({ index, addrGenMode: mode })));
 }

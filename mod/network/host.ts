@@ -1,6 +1,6 @@
 // The network of a namespace as it is: interfaces, addresses and routes.
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
 import { AF, SOCK } from "../../ffi/net/constants.ts";
 import type { Family } from "../inet/ip.ts";
@@ -29,13 +29,8 @@ export interface Network {
 
 /** Whether sockets of a family can be made. */
 function hasFamily(family: Family): boolean {
-  try {
-    self.open("socket", family, SOCK.DGRAM | SOCK.CLOEXEC, 0).close();
-    return true;
-  } catch (error) {
-    if (error instanceof SysError && error.code === "EAFNOSUPPORT") return false;
-    throw error;
-  }
+  using socket = orNull(() => self.open("socket", family, SOCK.DGRAM | SOCK.CLOEXEC, 0), "EAFNOSUPPORT");
+  return socket !== null;
 }
 
 /**

@@ -16,12 +16,10 @@ import { cString } from "../../ffi/core/memory.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
 import { resetSignal } from "../../ffi/sys/signal.ts";
 import { attempt, PenneError } from "../base/errors.ts";
-import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
+import { type Caller, type EnvironmentEntry, searchPath, variable } from "../host/caller.ts";
 import { ignoreChildrenAgain } from "../agents/inherit.ts";
 import type { Program, RunOptions } from "./plan.ts";
 
-/** Where commands are looked for if the environment has no PATH. */
-const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /**
  * The soft limit on open files under `deno run`, which raises it to the hard limit before any of our code runs, so that
  * what the caller had is lost. It is what most systems start with. A compiled penne passes on the caller's own.
@@ -205,8 +203,7 @@ export function execCommand(task: Task, plan: Execution, waiting?: () => void): 
     return;
   }
   let refused: ExecError | null = null;
-  for (const directory of (variable(plan.environment, "PATH") ?? DEFAULT_PATH).split(":")) {
-    const path = directory ? `${directory}/${file}` : file;
+  for (const path of searchPath(file, variable(plan.environment, "PATH"))) {
     const error = execOrShell(task, path, plan, waiting);
     if (error === null) return;
     const refusal = refuse(task, file, path, error);

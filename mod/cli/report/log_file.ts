@@ -1,7 +1,7 @@
 // A log file with a limited size.
 
 import { O, SEEK } from "../../../ffi/core/consts.ts";
-import { SysError } from "../../../ffi/core/errno.ts";
+import { orNull } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, write } from "../../../ffi/sys/file.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
@@ -40,11 +40,7 @@ export class LogFile implements Disposable {
   constructor(path: string, limit: number = LOG_SIZE) {
     this.#append = open(self, path, O.WRONLY | O.CREAT | O.APPEND, 0o600);
     // A descriptor opened for appending cannot write anywhere else.
-    try {
-      this.#edit = open(self, path, O.RDWR);
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error; // not readable by this user: the file grows then
-    }
+    orNull(() => this.#edit = open(self, path, O.RDWR)); // not readable by this user: the file grows then
     this.#limit = limit;
   }
 

@@ -7,7 +7,7 @@ import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import { decodeLink, getLink } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
-import { SysError } from "../../../ffi/core/errno.ts";
+import { orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import type { TapLink } from "../../network/tap_link.ts";
@@ -35,13 +35,10 @@ const PATIENCE_MAX = 60_000;
 /** Index of an interface of the host's, or 0. */
 function interfaceIndex(name: string): number {
   if (name === "") return 0;
-  try {
+  return orNull(() => {
     using socket = new NetlinkSocket(self);
     return decodeLink(socket.get(getLink(name))).index;
-  } catch (error) {
-    if (error instanceof SysError) return 0;
-    throw error;
-  }
+  }) ?? 0;
 }
 
 /** Serves taps on a reactor. */

@@ -1,7 +1,7 @@
 // Identifies processes beyond their pids, which are reused.
 
 import { MAGIC, O, POLL } from "../../../ffi/core/consts.ts";
-import { SysError } from "../../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, readDirectory, readText } from "../../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../../ffi/sys/process.ts";
@@ -39,14 +39,11 @@ function startOf(pid: number): string {
 export function identify(pidfd: Fd): ProcessIdentity | null {
   const pid = pidOf(pidfd);
   if (pid <= 0) return null;
-  try {
+  return orNull(() => {
     const identity = { pid, start: startOf(pid), inode: pidfdInode(pidfd) };
     // If the process is still alive, the files were its own.
     return poll([{ fd: pidfd, events: POLL.IN }], 0)[0] ? null : identity;
-  } catch (error) {
-    if (error instanceof SysError) return null;
-    throw error;
-  }
+  });
 }
 
 /**
@@ -101,12 +98,7 @@ export function openIdentified(identity: ProcessIdentity): Fd | null {
  * @returns Its name; empty if it cannot be read.
  */
 export function commOf(pid: number): string {
-  try {
-    return readText(self, `/proc/${pid}/comm`).trim();
-  } catch (error) {
-    if (error instanceof SysError) return "";
-    throw error;
-  }
+  return orNull(() => readText(self, `/proc/${pid}/comm`).trim()) ?? "";
 }
 
 /**
@@ -116,11 +108,8 @@ export function commOf(pid: number): string {
  * @returns The pids or tids; none if the process has ended.
  */
 export function pidsIn(path: string): number[] {
-  try {
+  return orNull(() => {
     using directory = open(self, path, O.RDONLY | O.DIRECTORY);
     return readDirectory(directory).filter((name) => /^\d+$/.test(name)).map(Number);
-  } catch (error) {
-    if (error instanceof SysError) return [];
-    throw error;
-  }
+  }) ?? [];
 }
