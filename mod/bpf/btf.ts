@@ -1,7 +1,7 @@
-// Reads BTF, the kernel's description of its own types: where a field of a structure is, and which types there are.
+// Decodes BTF, the kernel's description of its own types: finds types by name, and the offsets of fields.
 //
-// The kernel's own has more than a hundred thousand types and some megabytes. One pass notes where each begins; nothing
-// else is taken apart before it is asked for.
+// The kernel's BTF has more than a hundred thousand types in several megabytes. One pass notes where each type begins;
+// everything else is decoded on demand.
 
 /** Kinds of types, `BTF_KIND_*`. */
 export const BTF_KIND = {
@@ -28,30 +28,30 @@ export const BTF_KIND = {
 
 const MAGIC = 0xeb9f;
 const encoder = new TextEncoder();
-/** Words that follow the three of a type: a number of them, and a number for each of its members. */
+/** By kind: the number of words after the first three of a type, and that of each member. */
 const FIXED = [0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0];
 const EACH = [0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3];
 
-/** Words of a type, from its second one. */
+/** Returns the number of words of a type, given its second word. */
 function sizeOf(info: number): number {
   const kind = info >>> 24 & 0x1f;
-  if (kind === 0 || kind >= FIXED.length) throw new RangeError(`BTF has a type of kind ${kind}, which is not known`);
+  if (kind === 0 || kind >= FIXED.length) throw new RangeError(`BTF has a type of the unknown kind ${kind}`);
   return 3 + FIXED[kind]! + EACH[kind]! * (info & 0xffff);
 }
 
-/** A type that stands for another one: typedef, volatile, const, restrict, type tag. */
+/** Bits of the kinds that modify another type: typedef, volatile, const, restrict, type tag. */
 const MODIFIERS = 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 18;
 
 /** A field of a structure. */
 export interface BtfField {
-  /** Bytes from the structure's beginning. */
+  /** Bytes from the beginning of the structure. */
   readonly offset: number;
-  /** Id of its type. */
+  /** Id of the field's type. */
   readonly type: number;
 }
 
 /**
- * A BTF; types are known by their ids.
+ * BTF whose types are referred to by id; 0 is void.
  *
  * @example
  * ```ts
@@ -71,18 +71,18 @@ export interface BtfField {
  */
 export class Btf {
   #words: Uint32Array;
-  /** By id; of the one after the last that is known too. */
+  /** The first word of each type by id, up to the one after the last indexed type. */
   #starts: Uint32Array;
-  /** How many of them are known already. */
+  /** How many types are indexed. */
   #known = 0;
   #bytes: Uint8Array;
   #strings: number;
 
   /**
-   * Looks at the header.
+   * Decodes the header.
    *
-   * @param bytes The whole, little-endian; it is kept.
-   * @throws {RangeError} If it is none.
+   * @param bytes The BTF, little-endian; it is not copied.
+   * @throws {RangeError} If it is not BTF, or truncated.
    */
   constructor(bytes: Uint8Array) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -94,7 +94,7 @@ export class Btf {
     const stringsLength = view.getUint32(20, true);
     this.#bytes = bytes;
     if (types + length > bytes.length || this.#strings + stringsLength > bytes.length) {
-      throw new RangeError("BTF is cut off");
+      throw new RangeError("BTF is truncated");
     }
     const start = bytes.byteOffset + types;
     const words = start % 4 === 0
@@ -104,13 +104,13 @@ export class Btf {
     this.#starts = new Uint32Array((words.length / 3 | 0) + 2);
   }
 
-  /** How many types there are; their ids begin with 1. */
+  /** The number of types, which is the highest id. */
   get count(): number {
     this.#index(Infinity);
     return this.#known;
   }
 
-  /** Notes where types begin, up to one. */
+  /** Indexes types up to an id. */
   #index(last: number): void {
     const words = this.#words;
     const starts = this.#starts;
@@ -126,23 +126,22 @@ export class Btf {
   }
 
   /**
-   * A type by its name.
+   * Finds a type by name.
    *
-   * @param name The name.
    * @param kind BTF_KIND.*
-   * @returns Its id; 0 if there is none.
-   * @throws {RangeError} If there is a type of a kind that is not known.
+   * @returns The type's id; 0 if it is missing.
+   * @throws {RangeError} If a type has an unknown kind.
    */
   find(name: string, kind: number): number {
     return this.findAll([[name, kind]])[0]!;
   }
 
   /**
-   * Types by their names, in one pass through all of them.
+   * Finds types by name, in one pass.
    *
-   * @param wanted Name and BTF_KIND.* of each.
-   * @returns Their ids in the same order; 0 for one that there is not.
-   * @throws {RangeError} If there is a type of a kind that is not known.
+   * @param wanted Name and BTF_KIND.* of each type.
+   * @returns The ids in the same order; 0 for a missing type.
+   * @throws {RangeError} If a type has an unknown kind.
    */
   findAll(wanted: readonly (readonly [name: string, kind: number])[]): number[] {
     const bytes = this.#bytes;
@@ -151,7 +150,7 @@ export class Btf {
     const starts = this.#starts;
     const names = wanted.map(([name]) => encoder.encode(name));
     const ids = wanted.map(() => 0);
-    // Most types are neither of a kind that is wanted, nor does their name begin as one that is.
+    // Most types are of another kind, or their names begin differently.
     const kinds = wanted.reduce((mask, [, kind]) => mask | 1 << kind, 0);
     const begins = new Uint8Array(1 << 16);
     for (const [first = 0, second = 0] of names) begins[first << 8 | second] = 1;
@@ -164,7 +163,7 @@ export class Btf {
       const name = words[at]!;
       const first = strings + name;
       at += sizeOf(info);
-      starts[++id + 1] = at; // what has been gone past need not be so again
+      starts[++id + 1] = at; // saves another pass
       if ((kinds >>> kind & 1) === 0 || begins[bytes[first]! << 8 | bytes[first + 1]!] === 0) continue;
       for (let i = 0; i < ids.length; i++) {
         if (ids[i] !== 0 || wanted[i]![1] !== kind || !this.#is(name, names[i]!)) continue;
@@ -176,14 +175,14 @@ export class Btf {
     return ids;
   }
 
-  /** The string that begins there. */
+  /** Returns the string at an offset. */
   #string(at: number): string {
     const start = this.#strings + at;
     const end = this.#bytes.indexOf(0, start);
     return new TextDecoder("latin1").decode(this.#bytes.subarray(start, end));
   }
 
-  /** Where a type begins, in words. */
+  /** Returns the first word of a type. */
   #start(id: number): number {
     if (id > this.#known) this.#index(id);
     if (id < 1 || id > this.#known) throw new RangeError(`BTF has no type ${id}`);
@@ -191,44 +190,32 @@ export class Btf {
   }
 
   /**
-   * The kind of a type.
+   * Returns the kind of a type.
    *
-   * @param id The type; 0 is void.
    * @returns BTF_KIND.*; 0 for void.
    */
   kind(id: number): number {
     return id === 0 ? 0 : this.#words[this.#start(id) + 1]! >>> 24 & 0x1f;
   }
 
-  /**
-   * The name of a type.
-   *
-   * @param id The type.
-   * @returns Its name, perhaps empty.
-   */
+  /** Returns the name of a type, which may be empty. */
   name(id: number): string {
     return id === 0 ? "void" : this.#string(this.#words[this.#start(id)]!);
   }
 
-  /**
-   * The type behind typedefs, `const` and the like.
-   *
-   * @param id The type.
-   * @returns What it stands for; itself if nothing else.
-   */
+  /** Returns the type without typedefs and qualifiers such as `const`. */
   strip(id: number): number {
     for (let i = 0; i < 64; i++) {
       if ((1 << this.kind(id) & MODIFIERS) === 0) return id;
       id = this.#words[this.#start(id) + 2]!;
     }
-    throw new RangeError("BTF has a type that stands for itself");
+    throw new RangeError("BTF has a type that refers to itself");
   }
 
   /**
-   * What a pointer points to.
+   * Returns the type that a pointer points to.
    *
-   * @param id The pointer's type.
-   * @returns The type pointed to, stripped; 0 if it is void, or if this is no pointer.
+   * @returns The type, stripped; 0 for a pointer to void and for a type other than a pointer.
    */
   target(id: number): number {
     const pointer = this.strip(id);
@@ -236,10 +223,9 @@ export class Btf {
   }
 
   /**
-   * What an array consists of.
+   * Returns the type of an array's elements.
    *
-   * @param id The array's type.
-   * @returns The type of its elements, stripped; 0 if this is no array.
+   * @returns The type, stripped; 0 for a type other than an array.
    */
   element(id: number): number {
     const array = this.strip(id);
@@ -247,10 +233,9 @@ export class Btf {
   }
 
   /**
-   * Size of a structure, union, integer or enumeration.
+   * Returns the size of a structure, union, integer or enumeration.
    *
-   * @param id The type.
-   * @returns Bytes; 0 for others.
+   * @returns Bytes; 0 for another type.
    */
   size(id: number): number {
     const stripped = this.strip(id);
@@ -261,13 +246,10 @@ export class Btf {
   }
 
   /**
-   * Where a field is.
+   * Finds a field of a structure or union, also inside unnamed members.
    *
-   * Members without a name are looked through, whether their type has one or not.
-   *
-   * @param id The structure or union, or something that stands for it.
-   * @param path Name of the field, or names joined by dots for fields of fields.
-   * @returns The field, or undefined if there is none such, or if it is made of single bits.
+   * @param path The name of the field, or names joined by dots for fields of fields.
+   * @returns The field; undefined if it is missing, or a bit-field.
    */
   field(id: number, path: string): BtfField | undefined {
     let offset = 0;
@@ -281,7 +263,7 @@ export class Btf {
     return { offset, type };
   }
 
-  /** Whether the string that begins there is this one. */
+  /** Returns whether the string at an offset is a name. */
   #is(at: number, name: Uint8Array): boolean {
     const bytes = this.#bytes;
     const start = this.#strings + at;
@@ -289,14 +271,14 @@ export class Btf {
     return bytes[start + name.length] === 0;
   }
 
-  /** A member by its name. */
+  /** Finds a member by name. */
   #member(id: number, name: Uint8Array, depth: number): BtfField | undefined {
     const kind = this.kind(id);
     if ((kind !== BTF_KIND.STRUCT && kind !== BTF_KIND.UNION) || depth > 16) return undefined;
     const words = this.#words;
     const start = this.#start(id);
     const info = words[start + 1]!;
-    const flagged = info >>> 31 === 1; // offsets then have the size of a bit-field in their upper byte
+    const flagged = info >>> 31 === 1; // the upper byte of an offset is then the size of a bit-field
     const end = start + 3 + 3 * (info & 0xffff);
     for (let at = start + 3; at < end; at += 3) {
       const type = words[at + 1]!;
@@ -305,7 +287,7 @@ export class Btf {
       if (this.#is(words[at]!, name)) {
         return (flagged && packed >>> 24 !== 0) || bits % 8 !== 0 ? undefined : { offset: bits / 8, type };
       }
-      if (this.#bytes[this.#strings + words[at]!] !== 0) continue; // it has a name
+      if (this.#bytes[this.#strings + words[at]!] !== 0) continue; // a named member
       const inner = this.#member(this.strip(type), name, depth + 1);
       if (inner) return { offset: bits / 8 + inner.offset, type: inner.type };
     }
@@ -313,10 +295,10 @@ export class Btf {
   }
 
   /**
-   * The parameters of a function, or of what a pointer or typedef to one stands for.
+   * Returns the parameters of a function.
    *
-   * @param id A FUNC, FUNC_PROTO, or a pointer to one.
-   * @returns The type of each; none for what is no function.
+   * @param id A FUNC or FUNC_PROTO, or a pointer to one.
+   * @returns The type of each parameter; empty for another type.
    */
   parameters(id: number): number[] {
     let type = this.strip(id);

@@ -1,13 +1,13 @@
-// Writes BTF: the few types that a map needs to be described with.
+// Encodes BTF: the few kinds of types that describe a map.
 
-/** A member of a structure, with its offset in bytes. */
+/** A member of a structure; its offset is in bytes. */
 export interface BtfMemberSpec {
   readonly name: string;
   readonly type: number;
   readonly offset: number;
 }
 
-/** A type to be written; the first one is type 1. */
+/** A type to be encoded; the first one has the id 1. */
 export type BtfTypeSpec =
   | { readonly kind: "int"; readonly name: string; readonly size: number }
   | { readonly kind: "pointer"; readonly type: number }
@@ -23,7 +23,7 @@ export type BtfTypeSpec =
 const KINDS = { int: 1, pointer: 2, array: 3, struct: 4, union: 5, typedef: 8 } as const;
 
 /**
- * Writes types as BTF.
+ * Encodes types as BTF.
  *
  * @example
  * ```ts
@@ -34,8 +34,8 @@ const KINDS = { int: 1, pointer: 2, array: 3, struct: 4, union: 5, typedef: 8 } 
  * assertEquals(new Btf(buildBtf([{ kind: "int", name: "u32", size: 4 }])).name(1), "u32");
  * ```
  *
- * @param types The types, which refer to each other by their place, from 1.
- * @returns The bytes, little-endian.
+ * @param types The types; they refer to each other by id.
+ * @returns The BTF, little-endian.
  */
 export function buildBtf(types: readonly BtfTypeSpec[]): Uint8Array {
   let strings = "\0";

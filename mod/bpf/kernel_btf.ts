@@ -7,10 +7,10 @@ import { open, readBytes } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { Btf } from "./btf.ts";
 
-/** Where the kernel has its own, if it was built with it. */
+/** The path of the running kernel's BTF. */
 export const KERNEL_BTF = "/sys/kernel/btf/vmlinux";
 
-/** Maps the file; null where the kernel has it only read (before Linux 6.16). */
+/** Maps the file; returns null where it can only be read (before Linux 6.16). */
 function map(fd: Fd): Mapping | null {
   const size = self.raw("lseek", fd, 0, SEEK.END);
   if (size <= 0) return null;
@@ -22,7 +22,7 @@ function map(fd: Fd): Mapping | null {
 }
 
 /**
- * Reads the running kernel's BTF.
+ * Opens the running kernel's BTF.
  *
  * @example
  * ```ts
@@ -32,14 +32,14 @@ function map(fd: Fd): Mapping | null {
  * const offset = withKernelBtf((btf) => btf.field(btf.find("task_struct", BTF_KIND.STRUCT), "comm")?.offset);
  * ```
  *
- * @param use Is given the BTF, which is gone after that.
- * @param path Where it is.
- * @returns What `use` returns.
- * @throws {SysError} ENOENT if the kernel was built without it, or /sys is not there.
- * @throws {RangeError} If it is none.
+ * @param use Called with the BTF, which is unmapped afterwards.
+ * @param path The path of the BTF.
+ * @returns The result of `use`.
+ * @throws {SysError} ENOENT if the kernel was built without BTF, or /sys is not mounted.
+ * @throws {RangeError} If the file is not BTF.
  */
 export function withKernelBtf<T>(use: (btf: Btf) => T, path = KERNEL_BTF): T {
   using fd = open(self, path, O.RDONLY);
-  using mapping = map(fd); // half a millisecond; reading it page by page takes seven
+  using mapping = map(fd); // takes half a millisecond; reading takes seven
   return use(new Btf(mapping ? new Uint8Array(mapping.memory()) : readBytes(self, path)));
 }

@@ -1,4 +1,4 @@
-// Reading BTF: made here, and the kernel's own against what the kernel tells elsewhere.
+// Decoding BTF: encoded here, and the running kernel's.
 
 import "../lib/preload.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
@@ -37,7 +37,7 @@ const small = () =>
     }, // 6
   ]));
 
-Deno.test("Fields are found through members without a name, whether their type has one or not", () => {
+Deno.test("fields are found inside unnamed members of named and unnamed types", () => {
   const btf = small();
   const outer = btf.find("outer", BTF_KIND.STRUCT);
   assertEquals(outer, 6);
@@ -49,7 +49,7 @@ Deno.test("Fields are found through members without a name, whether their type h
   assertEquals(btf.field(outer, "first.none"), undefined);
 });
 
-Deno.test("Types are followed through pointers and typedefs", () => {
+Deno.test("pointers and typedefs are followed", () => {
   const btf = small();
   const next = btf.field(6, "next")!;
   assertEquals(btf.target(next.type), 6);
@@ -62,14 +62,14 @@ Deno.test("Types are followed through pointers and typedefs", () => {
   assertEquals(btf.find("nothing", BTF_KIND.STRUCT), 0);
 });
 
-Deno.test("What is no BTF, or is cut off, is refused", () => {
+Deno.test("other data and truncated BTF are refused", () => {
   assertThrows(() => new Btf(new Uint8Array(10)), RangeError, "not BTF");
   assertThrows(() => new Btf(new Uint8Array(100)), RangeError, "not BTF");
   const whole = buildBtf([{ kind: "int", name: "int", size: 4 }]);
-  assertThrows(() => new Btf(whole.subarray(0, whole.length - 2)), RangeError, "cut off");
+  assertThrows(() => new Btf(whole.subarray(0, whole.length - 2)), RangeError, "truncated");
 });
 
-test("The running kernel's BTF has the structures that watching needs", {}, () => {
+test("the running kernel's BTF has the structures that watching needs", {}, () => {
   withKernelBtf((btf) => {
     const task = btf.find("task_struct", BTF_KIND.STRUCT);
     const comm = btf.field(task, "comm")!;

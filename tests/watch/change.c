@@ -1,7 +1,7 @@
-// Changes its namespaces in the way that it is told, and prints the inode numbers that it has itself read around it.
+// Changes its namespaces by the call in argv[1], and prints their inode numbers before and after.
 //
-// Lines: "before REASON TID PID inum…" and "after REASON TID PID inum…", in the order of `names`; 0 for what cannot be
-// read. An "after" is to be compared with the "before" that precedes it. "failed REASON TID FLAG ERRNO" for calls refused.
+// Lines: "before REASON TID PID INUM…" and "after REASON TID PID INUM…", in the order of `names`; 0 if unreadable.
+// An "after" belongs to the "before" that precedes it. A refused call prints "failed REASON TID FLAG ERRNO".
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,7 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *names[] = {"user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time", "pid_for_children", "time_for_children"};
+static const char *names[] = {"user", "mnt",    "pid",  "ipc",              "uts",
+                              "net",  "cgroup", "time", "pid_for_children", "time_for_children"};
 static const struct { unsigned flag; const char *file; } types[] = {
     {0x10000000, "user"}, {0x20000, "mnt"}, {0x20000000, "pid"}, {0x8000000, "ipc"},
     {0x4000000, "uts"}, {0x40000000, "net"}, {0x2000000, "cgroup"}, {0x80, "time_for_children"}};
@@ -32,7 +33,7 @@ static void say(const char *format, ...) {
   if (write(1, line, n) != n) _exit(9);
 }
 
-// Numbers as the /proc that is mounted has them, which is the tests' own.
+// The numbers in the pid namespace of the mounted /proc, which is that of the tests.
 static void whoami(int *pid, int *tid) {
   char link[64] = {0};
   *pid = *tid = 0;
@@ -72,7 +73,7 @@ static void await(long pid) {
   must(waitpid(pid, &status, 0), "waitpid");
 }
 
-// A process in namespaces of its own that waits until the pipe is closed.
+// Starts a process in new namespaces that ends once the pipe is closed.
 static long target(unsigned flags, int *hold) {
   int ready[2], stay[2];
   char byte;
@@ -153,7 +154,7 @@ int main(int argc, char **argv) {
       if (!(flags & types[i].flag)) continue;
       char path[64];
       long pid = target(types[i].flag, &hold);
-      // A process that was made with clone3(2) is in its time namespace itself.
+      // A child of clone3(2) is itself in the new time namespace.
       snprintf(path, sizeof path, "/proc/%ld/ns/%s", pid, types[i].flag == 0x80 ? "time" : types[i].file);
       int fd = open(path, O_RDONLY | O_CLOEXEC);
       must(fd, path);

@@ -1,4 +1,4 @@
-// The eBPF back end, against what processes themselves have read of their namespaces.
+// The eBPF back end, compared with what processes read about their own namespaces.
 
 import "../lib/preload.ts";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
@@ -14,7 +14,7 @@ import { type Backend, type ChangeFact, type Fact, SLOTS, slotType } from "../..
 const needs = { root: true, programs: ["gcc"] };
 const built = new Map<string, string>();
 
-/** Compiles a program of the tests', under a name of its own. */
+/** Compiles a test program under a name. */
 function compile(source: string, name: string): string {
   let path = built.get(`${source} ${name}`);
   if (!path) {
@@ -29,7 +29,7 @@ function compile(source: string, name: string): string {
   return path;
 }
 
-/** Runs tests/watch/change.c; its lines, as words. */
+/** Runs tests/watch/change.c; returns its lines as words. */
 function change(way: string, flags: number, name = "change"): string[][] {
   const program = compile("tests/watch/change.c", name);
   const { code, stdout } = new Deno.Command(program, { args: [way, `${flags}`] }).outputSync();
@@ -39,14 +39,14 @@ function change(way: string, flags: number, name = "change"): string[][] {
   return lines;
 }
 
-/** All that there is by now. */
+/** Returns the facts so far. */
 function collect(backend: Backend): Fact[] {
   const facts: Fact[] = [];
-  assertEquals(backend.read((fact) => facts.push(fact)), 0, "nothing is lost");
+  assertEquals(backend.read((fact) => facts.push(fact)), 0, "lost facts");
   return facts;
 }
 
-/** Changes as text: thread, place, reason, old and new. */
+/** Returns changes as text: thread, slot, reason, old and new. */
 function changes(facts: readonly Fact[], tids: ReadonlySet<number>): string[] {
   return facts
     .filter((fact): fact is ChangeFact => fact.kind === "ns" && tids.has(fact.tid))
@@ -56,7 +56,7 @@ function changes(facts: readonly Fact[], tids: ReadonlySet<number>): string[] {
     });
 }
 
-/** What the lines of the program say has changed. A pid namespace without a process cannot be read; then `found` decides. */
+/** Returns the changes that lines of change.c imply. `found` completes a pid namespace without a process: it cannot be read. */
 function expected(lines: readonly string[][], found: readonly string[]): string[] {
   const result: string[] = [];
   let before: string[] = [];
@@ -76,18 +76,18 @@ function expected(lines: readonly string[][], found: readonly string[]): string[
 }
 
 const WAYS: [string, string, readonly NamespaceType[]][] = [
-  ["clone(2)", "clone", NAMESPACE_TYPES.filter((type) => type !== "time")], // its flag is taken there
+  ["clone(2)", "clone", NAMESPACE_TYPES.filter((type) => type !== "time")], // its flag is part of the signal
   ["clone3(2)", "clone3", NAMESPACE_TYPES],
   ["unshare(2)", "unshare", NAMESPACE_TYPES],
-  ["setns(2) by a namespace's file", "setns", NAMESPACE_TYPES],
-  ["setns(2) by a namespace's file of any type", "setns0", NAMESPACE_TYPES],
-  ["setns(2) by a pidfd", "pidfd", NAMESPACE_TYPES],
+  ["setns(2) with a file of the type", "setns", NAMESPACE_TYPES],
+  ["setns(2) with a file of any type", "setns0", NAMESPACE_TYPES],
+  ["setns(2) with a pidfd", "pidfd", NAMESPACE_TYPES],
   ["fork(2) after unshare(2)", "fork", NAMESPACE_TYPES],
   ["unshare(2) in a thread", "thread", ["ipc", "uts", "net", "cgroup", "pid"]],
 ];
 
 test(
-  "Each type of namespace is told of, whichever way it changes, for the right thread, with old and new",
+  "a change of each type is emitted, whatever call makes it, for the right thread, with old and new",
   needs,
   async (t) => {
     using backend = openEbpf({});
@@ -109,14 +109,14 @@ test(
         for (const type of types) check(way, namespaceFlag(type), 1);
       });
     }
-    await t.step("several types with one call", () => {
+    await t.step("several types in one call", () => {
       const several = (types: NamespaceType[]) => types.reduce((flags, type) => flags | namespaceFlag(type), 0);
       check("clone3", several(["user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"]), 10);
       check("unshare", several(["user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"]), 8);
       check("pidfd", several(["ipc", "uts", "net", "cgroup"]), 8);
       check("pidfd", several(["user", "mnt", "uts", "net"]), 8);
     });
-    await t.step("execve(2) after unshare(2) of time, in the process itself and in a child of vfork(2)", () => {
+    await t.step("execve(2) after unshare(2) of time, in the process and in a child of vfork(2)", () => {
       for (const way of ["exec", "vfork"]) {
         const { found } = check(way, namespaceFlag("time"), 2);
         assertEquals(found.map((text) => text.split(" ").slice(1, 3).join(" ")).sort(), [
@@ -125,7 +125,7 @@ test(
         ]);
       }
     });
-    await t.step("the pid namespace that unshare(2) has made is the one that the child is in", () => {
+    await t.step("a child is in the pid namespace that unshare(2) created", () => {
       const { found } = check("fork", namespaceFlag("pid"), 2);
       const [active, children] = [" pid clone ", " pid_for_children unshare "].map((part) =>
         found.find((text) => text.includes(part))!.split(" ").at(-1)
@@ -135,13 +135,13 @@ test(
     if (Deno.build.arch === "x86_64") {
       await t.step("a 32-bit system call", () => {
         const { lines, found } = check("compat", namespaceFlag("uts"), 0);
-        if (lines[0]![0] !== "none") assertEquals(found.length, 1); // else the kernel has none
+        if (lines[0]![0] !== "none") assertEquals(found.length, 1); // unless the kernel lacks 32-bit calls
       });
     }
   },
 );
 
-test("Ids that are never used again are told beside inode numbers", { ...needs, kernel: "6.18" }, () => {
+test("changes have ids, which are never reused, beside inode numbers", { ...needs, kernel: "6.18" }, () => {
   using backend = openEbpf({});
   change("unshare", namespaceFlag("uts"));
   const facts = collect(backend).filter((fact) => fact.kind === "ns" && fact.comm === "change") as ChangeFact[];
@@ -152,7 +152,7 @@ test("Ids that are never used again are told beside inode numbers", { ...needs, 
   assert(made?.id && made.id !== old?.id && /^\d+$/.test(made.id));
 });
 
-test("Fork, exec and exit are told with their threads, status, name, user and cgroup", needs, () => {
+test("fork, exec and exit have threads, status, name, user and cgroup", needs, () => {
   using backend = openEbpf({});
   change("thread", namespaceFlag("uts"), "penne-thread");
   const child = new Deno.Command("sh", { args: ["-c", "exit 7"], uid: 65534 }).outputSync();
@@ -167,7 +167,7 @@ test("Fork, exec and exit are told with their threads, status, name, user and cg
     [forks[1]!.tid, false, null],
     [exec.pid, true, 0],
   ]);
-  assert(mine.every((fact, i) => i === 0 || fact.mono >= mine[i - 1]!.mono), "in the order of time");
+  assert(mine.every((fact, i) => i === 0 || fact.mono >= mine[i - 1]!.mono), "ordered by time");
   const children = new Set(
     facts.filter((fact) => fact.kind === "fork" && fact.ppid === Deno.pid).map(({ pid }) => pid),
   );
@@ -177,7 +177,7 @@ test("Fork, exec and exit are told with their threads, status, name, user and cg
   assertEquals(sh.cgroup, own.cgroup);
 });
 
-test("Calls that have failed are told on request, with what they asked for", needs, () => {
+test("failed calls are emitted on request, with the types that they asked for", needs, () => {
   using silent = openEbpf({});
   using backend = openEbpf({ failed: true });
   assertEquals([silent.capabilities.failed, backend.capabilities.failed], ["unseen", "exact"]);
@@ -194,7 +194,7 @@ test("Calls that have failed are told on request, with what they asked for", nee
   assertEquals(collect(silent).filter((fact) => fact.kind === "ns" && fact.tid === tid), []);
 });
 
-test("Filters hold in the kernel, and drop nothing that is wanted", needs, () => {
+test("filters work in the kernel, and drop nothing that is wanted", needs, () => {
   const run = (): number =>
     Number(change("unshare", namespaceFlag("uts") | namespaceFlag("net"), "penne-filter")[0]![2]);
   const own = openEbpf({});
@@ -216,22 +216,22 @@ test("Filters hold in the kernel, and drop nothing that is wanted", needs, () =>
   assertEquals(types.all.filter((fact) => fact.kind !== "ns" || fact.slot !== "mnt"), []);
   assertEquals(types.mine, []);
   const comms = seen({ comms: new Set(["penne-filter"]) });
-  assertEquals(comms.mine.sort(), ["exec", "exit", "net", "uts"]); // it is forked as something else
+  assertEquals(comms.mine.sort(), ["exec", "exit", "net", "uts"]); // the fork still has the old name
   assert(comms.all.every(({ comm }) => comm === "penne-filter"));
   assertEquals(seen({ comms: new Set(["penne-filte"]) }).mine, []);
   assertEquals(seen({ uids: new Set([0]) }).mine.length, 5);
   assertEquals(seen({ uids: new Set([54321]) }).all, []);
   assertEquals(seen({ cgroups: new Set([cgroup]) }).mine.length, 5);
   assertEquals(seen({ cgroups: new Set([0xfffffffffff1n]) }).all, []);
-  assertEquals(seen({ pids: new Set([Deno.pid]) }).mine, ["fork"]); // by its maker
+  assertEquals(seen({ pids: new Set([Deno.pid]) }).mine, ["fork"]); // its creator matches
   const inum = (slot: string) => Number(/\d+/.exec(Deno.readLinkSync(`/proc/self/ns/${slot}`)));
   for (const slot of ["pid", "user"]) assertEquals(seen({ inums: new Set([inum(slot)]) }).mine.length, 5, slot);
   const net = seen({ inums: new Set([inum("net")]) }).mine;
-  assertEquals(net.sort(), ["exec", "fork", "net", "uts"]); // its end is elsewhere
+  assertEquals(net.sort(), ["exec", "fork", "net", "uts"]); // it ends in another namespace
   assertEquals(seen({ inums: new Set([1]) }).all, []);
 });
 
-test("A tree is followed by the kernel: those that were there, and those made later", needs, async () => {
+test("the kernel follows a tree: processes that exist, and those created later", needs, async () => {
   const script = "read line; (unshare -u sh -c 'unshare -i true; true'; true); true";
   const spawn = () => new Deno.Command("sh", { args: ["-c", `(${script}); true`], stdin: "piped" }).spawn();
   const tree = spawn();
@@ -256,7 +256,7 @@ test("A tree is followed by the kernel: those that were there, and those made la
   assert(facts.filter((fact) => fact.kind === "exit").length >= 4);
 });
 
-test("In another pid namespace pids are as it counts, and those outside have none", needs, () => {
+test("in another pid namespace pids are its own, and tasks outside have none", needs, () => {
   const module = new URL("../../mod/watch/ebpf/backend.ts", import.meta.url).href;
   const code = `import { openEbpf } from ${JSON.stringify(module)};
     using backend = openEbpf({ trees: new Set([Deno.pid]) });
@@ -289,7 +289,7 @@ test("In another pid namespace pids are as it counts, and those outside have non
   assertEquals(inum("pid"), inum("pid_for_children"));
 });
 
-test("The snapshot has every thread with its namespaces, as /proc has them", needs, () => {
+test("a snapshot has every thread with its namespaces, as in /proc", needs, () => {
   using backend = openEbpf({});
   const tasks = backend.snapshot();
   const own = tasks.find(({ tid }) => tid === Deno.pid)!;
@@ -297,7 +297,7 @@ test("The snapshot has every thread with its namespaces, as /proc has them", nee
   assertEquals(own.ppid, Deno.ppid);
   assertEquals(own.uid, 0);
   const start = Number(Deno.readTextFileSync("/proc/self/stat").split(") ")[1]!.split(" ")[19]);
-  assertEquals(Number(own.start / 10_000_000n), start); // in hundredths of a second there
+  assertEquals(Number(own.start / 10_000_000n), start); // /proc counts hundredths of a second
   let compared = 0;
   for (const { tid, pid, slots } of tasks) {
     for (const slot of SLOTS) {
@@ -313,7 +313,7 @@ test("The snapshot has every thread with its namespaces, as /proc has them", nee
   assert(compared >= SLOTS.length * [...Deno.readDirSync("/proc/self/task")].length);
 });
 
-test("All namespaces are listed, those without a process too", { ...needs, kernel: "6.18" }, () => {
+test("all namespaces are listed, also those without a process", { ...needs, kernel: "6.18" }, () => {
   using backend = openEbpf({ kinds: new Set(["ns"]) });
   const name = `penne-watch-${Deno.pid}`;
   const path = `/run/${name}`;
@@ -333,82 +333,82 @@ test("All namespaces are listed, those without a process too", { ...needs, kerne
   }
 });
 
-test("What does not fit into the ring buffer is counted: told and lost are all that there were", needs, () => {
+test("facts that do not fit into the ring buffer are counted: emitted and lost facts add up", needs, () => {
   const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   const count = 20_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) }, { ring: 65536 });
   const once = () => {
     const { success } = new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null" }).outputSync();
     assert(success);
-    let told = 0;
+    let emitted = 0;
     let last = "";
     const lost = backend.read((fact) => {
-      told++;
+      emitted++;
       if (fact.kind !== "ns") throw new Error(fact.kind);
       if (last !== "" && fact.old!.id !== null) assertEquals(fact.old!.id, last);
       last = fact.new!.id ?? "";
     });
-    assertEquals(told + lost, count);
-    assert(told > 500 && lost > 500, `${told} told, ${lost} lost`);
+    assertEquals(emitted + lost, count);
+    assert(emitted > 500 && lost > 500, `${emitted} emitted, ${lost} lost`);
   };
   once();
-  once(); // and it goes on after a loss
+  once(); // the back end continues after a loss
   change("unshare", namespaceFlag("uts"), "penne-storm");
   let more = 0;
   assertEquals(backend.read(() => more++), 0);
   assertEquals(more, 1);
 });
 
-test("A storm that is read meanwhile is told in full", needs, async () => {
+test("a storm that is read while it lasts is emitted in full", needs, async () => {
   const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   const count = 20_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) });
   const child = new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null", stdout: "piped" }).spawn();
-  let told = 0;
+  let emitted = 0;
   let lost = 0;
   for (let idle = 0; idle < 3;) {
     const [events] = poll([{ fd: backend.fd!, events: POLL.IN }], 300);
-    const before = told;
-    lost += backend.read(() => told++);
-    idle = told === before && events === 0 ? idle + 1 : 0;
+    const before = emitted;
+    lost += backend.read(() => emitted++);
+    idle = emitted === before && events === 0 ? idle + 1 : 0;
   }
   assert((await child.output()).success);
-  assertEquals([told, lost], [count, 0]);
-  // Wake-ups are back when it has passed.
+  assertEquals([emitted, lost], [count, 0]);
+  // Wake-ups are back after the storm.
   change("unshare", namespaceFlag("uts"), "penne-storm");
   assertEquals(poll([{ fd: backend.fd!, events: POLL.IN }], 2000), [POLL.IN]);
-  assertEquals(backend.read(() => told++), 0);
-  assertEquals(told, count + 1);
+  assertEquals(backend.read(() => emitted++), 0);
+  assertEquals(emitted, count + 1);
 });
 
-test("All that there is is read at once, unless a part will do", needs, () => {
+test("a reading takes all facts unless it may be partial", needs, () => {
   const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   const count = 40_000;
   using backend = openEbpf({ kinds: new Set(["ns"]), comms: new Set(["penne-storm"]) }, { ring: 8 << 20 });
   for (const part of [false, true]) {
     assert(new Deno.Command(storm, { args: ["uts", `${count}`, "0"], stdin: "null" }).outputSync().success);
-    let told = 0;
-    assertEquals(backend.read(() => told++, part), 0);
-    assertEquals(told < count, part, `${told} of ${count}`);
-    while (poll([{ fd: backend.fd!, events: POLL.IN }], 100)[0]) backend.read(() => told++, part);
-    assertEquals(told, count);
+    let emitted = 0;
+    assertEquals(backend.read(() => emitted++, part), 0);
+    assertEquals(emitted < count, part, `${emitted} of ${count}`);
+    while (poll([{ fd: backend.fd!, events: POLL.IN }], 100)[0]) backend.read(() => emitted++, part);
+    assertEquals(emitted, count);
   }
 });
 
-test("It can be closed from within", needs, () => {
+test("a back end may be closed from its own callback", needs, () => {
   const backend = openEbpf({});
   change("unshare", namespaceFlag("uts"));
-  let told = 0;
+  let emitted = 0;
   backend.read(() => {
-    told++;
+    emitted++;
     backend[Symbol.dispose]();
   });
-  assert(told >= 1);
-  assertEquals(backend.read(() => told = 0), 0);
+  assert(emitted >= 1);
+  assertEquals(backend.read(() => emitted = 0), 0);
   assertThrows(() => backend.follow!(1), TypeError, "is closed");
 });
 
-test("Closing it leaves nothing behind", needs, () => {
+test("closing leaves nothing behind", needs, () => {
   const fds = () => [...Deno.readDirSync("/proc/self/fd")].length;
   const programs = () =>
     [...Deno.readDirSync("/proc/self/fdinfo")].filter(({ name }) => {
@@ -425,7 +425,7 @@ test("Closing it leaves nothing behind", needs, () => {
   assertEquals(programs(), 0);
 });
 
-test("Where it cannot be, it says why at once", needs, async (t) => {
+test("a refusal fails at once, with the reason", needs, async (t) => {
   const refused = async (body: () => unknown, message: string, hint: string) => {
     const error = assertThrows(body, PenneError, message);
     assertStringIncludes((await error.hints()).join("\n"), hint);
@@ -437,7 +437,7 @@ test("Where it cannot be, it says why at once", needs, async (t) => {
       "CONFIG_DEBUG_INFO_BTF",
     );
   });
-  await t.step("with something else in its place", () => {
+  await t.step("with another file instead of BTF", () => {
     assertThrows(
       () => openEbpf({}, { btf: "/proc/version" }),
       PenneError,
@@ -472,6 +472,6 @@ test("Where it cannot be, it says why at once", needs, async (t) => {
     }).outputSync();
     const said = new TextDecoder().decode(stdout);
     assertStringIncludes(said, "cannot observe namespaces by eBPF: Operation not permitted (EPERM)");
-    assertStringIncludes(said, "in a user namespace");
+    assertStringIncludes(said, "from a user namespace");
   });
 });

@@ -40,7 +40,7 @@ import { CONTROL, createMaps, createMemory, LIST, type Maps } from "./maps.ts";
 import { Plan } from "./pieces.ts";
 import { programs } from "./programs.ts";
 import { readRecords, readTasks } from "./record.ts";
-import { RingClock } from "./wakeup.ts";
+import { Wakeups } from "./wakeup.ts";
 
 const KIB = 1024;
 const MIB = KIB * KIB;
@@ -100,7 +100,7 @@ class EbpfBackend implements Backend {
   readonly #control: Uint32Array;
   readonly #ring: RingBuffer;
   readonly #ringSize: number;
-  readonly #clock: RingClock;
+  readonly #wakeups: Wakeups;
   readonly #batch = new Block(BATCH);
   #iterator: Fd | null = null;
   #lost = 0;
@@ -113,7 +113,7 @@ class EbpfBackend implements Backend {
       this.#control = new Uint32Array(owned.use(new Mapping(maps.control, page, { write: true })).memory());
       this.#ring = owned.use(new RingBuffer(maps.ring, size, page));
       this.#ringSize = size;
-      this.#clock = owned.use(new RingClock(maps.ring, this.#control.subarray(CONTROL.WAKE / 4, CONTROL.WAKE / 4 + 1)));
+      this.#wakeups = owned.use(new Wakeups(maps.ring, this.#control.subarray(CONTROL.WAKE / 4, CONTROL.WAKE / 4 + 1)));
       const layout = kernelLayout(btf);
       this.#plan = new Plan(layout, filter, maps, this.#ownLevel(layout));
       this.#attach();
@@ -127,10 +127,10 @@ class EbpfBackend implements Backend {
   }
 
   get fd(): Fd {
-    return this.#clock.fd;
+    return this.#wakeups.fd;
   }
 
-  /** Returns the level of penne's pid namespace; unless it is the initial one, the programs learn which one it is. */
+  /** Returns the level of penne's pid namespace, and tells the programs which one it is unless it is the initial one. */
   #ownLevel(layout: Layout): number {
     if (readLink(self, "/proc/self/ns/pid") === INITIAL_PID) return 0;
     runCode("penne_own", own(new Plan(layout, {}, this.#maps, 0)));
@@ -168,7 +168,7 @@ class EbpfBackend implements Backend {
     const { bytes } = this.#batch;
     // `emit` may close the back end, and with it the memory.
     while (!this.#owned.disposed) {
-      this.#clock.begin();
+      this.#wakeups.begin();
       let total = 0;
       while (total < limit && !this.#owned.disposed) {
         const n = this.#ring.take(this.#batch);
@@ -177,7 +177,7 @@ class EbpfBackend implements Backend {
         readRecords(bytes.slice(0, n), emit); // facts refer to the copy
         this.onYield();
       }
-      if (this.#owned.disposed || !this.#clock.end(total)) break;
+      if (this.#owned.disposed || !this.#wakeups.end(total)) break;
     }
     if (this.#owned.disposed) return 0;
     const lost = this.#control[CONTROL.LOST / 4]!;

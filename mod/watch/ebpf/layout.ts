@@ -146,7 +146,7 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   ) as Record<ProgramName, number>;
   const maybe = (type: number, path: string): number | null => btf.field(type, path)?.offset ?? null;
   const field = (type: number, path: string): number => maybe(type, path) ?? missing(`${btf.name(type)}.${path}`);
-  /** The type that a field points to; 0 if there is no such field. */
+  /** Returns the type that a field points to; 0 if the field is missing. */
   const follow = (type: number, path: string): number => {
     const found = btf.field(type, path);
     return found ? btf.target(found.type) : 0;

@@ -301,7 +301,7 @@ export function countLost({ maps }: Plan): Code {
   return [mapMemory(r1, maps.control.number, CONTROL.LOST), move(r2, 1), atomicAdd(r1, 0, r2)];
 }
 
-/** Sets r0 to a task's storage; 0 if there is none. Clobbers r1 to r5. */
+/** Sets r0 to a task's storage; 0 if it has none. Clobbers r1 to r5. */
 export function taskStorage({ maps }: Plan, task: Register, create: boolean): Code {
   return [
     map(r1, maps.storage.number),
