@@ -1,16 +1,23 @@
-// What a program that an agent becomes inherits of ours beside stdin, stdout and stderr.
+// What a program that replaces an agent inherits: descriptors, limits and ignored signals.
 
 import { type Agent, waitForChildren } from "../../ffi/agent/agent.ts";
 import { F, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
-import { ignoreSignal } from "../../ffi/sys/signal.ts";
+import { type Affinity, openFilesLimit, setAffinity, setOpenFilesLimit } from "../../ffi/sys/process.ts";
+import { ignoreSignal, resetSignal } from "../../ffi/sys/signal.ts";
 import { attempt } from "../base/errors.ts";
 
 /**
- * Gives an agent descriptors of ours under the same numbers.
+ * The soft limit on open files for programs under `deno run`, which raises its own to the hard limit before any code runs,
+ * so that the caller's is lost. Most systems start with this value. A compiled penne passes on the caller's own.
+ */
+const OPEN_FILES = 1024n;
+
+/**
+ * Duplicates descriptors of this process into an agent, under the same numbers.
  *
- * @param agent An agent that was spawned, not cloned: only then none of the numbers is that of its socket.
+ * @param agent An agent that was spawned, not cloned: only then no number can be that of its socket.
  * @param keepFds The numbers.
  * @throws {PenneError} If one is not open.
  */
@@ -19,7 +26,7 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
     attempt(`keep descriptor ${number}`, () => {
       const got = call(agent, "fcntl", Fd.borrow(number), F.DUPFD, number);
       if (got === number) return;
-      // The duplicate that came over the socket had that very number; it is free by now.
+      // The duplicate that came over the socket had that number; it is free now.
       call(agent, "dup3", got, number, 0);
       call(agent, "close", got);
     });
@@ -27,11 +34,18 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
 }
 
 /**
- * Ignores SIGCHLD in what is about to become a program if the caller does.
+ * Undoes what Deno's runtime and penne have changed in what a program inherits: the limit on open files, processors, and
+ * the actions of SIGPIPE and SIGCHLD.
  *
- * @param task An agent, or this process.
+ * @param task The agent, or this process, that is about to become the program.
+ * @param affinity The processors that the program may run on; null if the task's own are right.
  */
-export function ignoreChildrenAgain(task: Task): void {
-  if (!waitForChildren()) return;
-  ignoreSignal(task, SIGNAL.CHLD);
+export function undoRuntime(task: Task, affinity: Affinity | null = null): void {
+  if (!Deno.build.standalone) {
+    const { hard } = openFilesLimit();
+    setOpenFilesLimit(task, { soft: hard < OPEN_FILES ? hard : OPEN_FILES, hard });
+  }
+  if (affinity) setAffinity(task, affinity);
+  resetSignal(task, SIGNAL.PIPE); // every Rust program ignores it
+  if (waitForChildren()) ignoreSignal(task, SIGNAL.CHLD); // as the caller did
 }

@@ -3,6 +3,7 @@
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { type KeptOpener, openSet } from "../enter/open_set.ts";
+import { log } from "./report/log.ts";
 import { planEnter } from "../enter/plan.ts";
 import { startEntered } from "../enter/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
@@ -90,7 +91,7 @@ export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
     });
     reportFds(options);
     if (plan.target.kind === "kept" && startKept) return startKept([...args]);
-    using set = openSet(plan, openKept);
+    using set = openSet(plan, openKept, (message) => log().warn(message));
     using reactor = new Reactor();
     return runInForeground(options, {
       reactor,

@@ -7,8 +7,8 @@ import { keepProcess, prepareSetUp } from "../kept/preserve.ts";
 import type { KeepOptions } from "../kept/reservation.ts";
 import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { startChild } from "../run/child.ts";
 import type { RunOptions } from "../run/plan.ts";
+import { startChild } from "../run/start.ts";
 import { FORWARDED, supervise } from "../run/supervise.ts";
 import { Terminal } from "../run/terminal.ts";
 import { command } from "./common/command.ts";
@@ -126,24 +126,24 @@ function keepNew(options: Options, name: string, which: KeepOptions, setUpComman
   using terminal = Terminal.open(newSession);
   using reactor = new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
+  let late = false;
   using child = startChild(setUp.plan, {
     ...setUp.start,
     terminal,
+    onExit: ({ code }, ended) => {
+      if (code === 0 && !late) setUp.keep(ended);
+    },
     beforeExec: (starting) => {
       for (const forwarded of FORWARDED) signals.catch(SIGNAL[forwarded]);
       setUp.start.beforeExec?.(starting);
     },
   });
-  let late = false;
   if (timeout !== undefined) {
     reactor.after(timeout, () => {
       late = true;
       child.kill("KILL");
     });
   }
-  child.atExit(({ code }) => {
-    if (code === 0 && !late) setUp.keep(child);
-  });
   const status = supervise(child, { reactor, signals, terminal, newSession, parent: null });
   if (status.lost) log().error("the agent that supervised the set-up command was killed, and the command with it");
   if (late) {

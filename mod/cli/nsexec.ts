@@ -1,12 +1,13 @@
 // `penne nsexec`: speaks runc's bootstrap protocol.
 
 import { self } from "../../ffi/core/task.ts";
+import { execCommand, type Execution } from "../agents/exec.ts";
+import { undoRuntime } from "../agents/inherit.ts";
 import { PenneError, usage } from "../base/errors.ts";
 import { caller, environment, type EnvironmentEntry } from "../host/caller.ts";
 import { type Dialect, DIALECTS } from "../nsexec/message.ts";
 import { dialectVariable, isBootstrap } from "../nsexec/settings.ts";
 import { bootstrap } from "../nsexec/bootstrap.ts";
-import { execCommand, type Execution, undoRuntime } from "../run/command.ts";
 import { command } from "./common/command.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { wordOption } from "./options/values.ts";
@@ -65,7 +66,7 @@ function main(options: Options): number {
   const [file] = options.operands;
   const plan: Execution | null = file === undefined
     ? null
-    : { program: { file, argv: options.operands }, environment: variables, caller: caller() };
+    : { program: { file, argv: options.operands }, environment: variables, blocked: caller().blocked };
   if (isBootstrap(variables)) {
     return bootstrap({
       dialect,
@@ -83,7 +84,7 @@ function main(options: Options): number {
     });
   }
   if (!plan) throw usage("do anything: there is neither _LIBCONTAINER_INITPIPE in the environment nor a COMMAND");
-  undoRuntime(self, null);
+  undoRuntime(self);
   execCommand(self, plan);
   throw new Error("execve has returned");
 }

@@ -6,7 +6,8 @@ import { SIGNAL } from "../../ffi/core/consts.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
 import { runInBackground } from "./common/background.ts";
-import { startChild, type StartOptions } from "../run/child.ts";
+import { readFacts } from "../run/facts.ts";
+import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { rewriteResolvConf } from "../run/resolv.ts";
@@ -106,7 +107,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
     keepFds: wanted.keepFds ?? [],
     failure: FAILURE,
     prepare: () => {
-      const plan = planRun(wanted);
+      const plan = planRun(wanted, readFacts(wanted));
       return (ready) => runHere(options, plan, ready);
     },
   });
@@ -136,7 +137,7 @@ function runHere(options: Options, plan: RunPlan, started: () => void): number {
         resolvConf = starting.resolvConf;
         if (starting.link && plan.network) {
           const stop = server.serve(starting.link, plan.network, () => {});
-          starting.atEnd(() => {
+          starting.enclosure.afterEnd.defer(() => {
             server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
             stop();
           });

@@ -1,13 +1,11 @@
 // `penne wait`: waits until namespaces or processes exist or are gone.
 
-import { SIGNAL } from "../../ffi/core/consts.ts";
 import { self } from "../../ffi/core/task.ts";
-import { resetSignal } from "../../ffi/sys/signal.ts";
-import { ignoreChildrenAgain } from "../agents/inherit.ts";
+import { execCommand } from "../agents/exec.ts";
+import { undoRuntime } from "../agents/inherit.ts";
 import { usage } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { execCommand } from "../run/command.ts";
 import { forgetTargets } from "../netns/open.ts";
 import { parseTarget } from "../netns/target.ts";
 import { Waiting } from "../netns/wait.ts";
@@ -83,9 +81,8 @@ function main(options: ParsedOptions<typeof SPEC>): number {
   }
   if (!hook) return 0;
   // HOOK replaces penne, so that signals and the exit code are its own.
-  resetSignal(self, SIGNAL.PIPE);
-  ignoreChildrenAgain(self);
+  undoRuntime(self);
   const [file] = hook;
-  execCommand(self, { program: { file: file!, argv: hook }, environment: environment(), caller: caller() });
+  execCommand(self, { program: { file: file!, argv: hook }, environment: environment(), blocked: caller().blocked });
   return FAILURE; // not reached
 }

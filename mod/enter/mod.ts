@@ -8,7 +8,7 @@ import { startEntered } from "./start.ts";
 export type { EnterOptions, KeptLayout } from "./plan.ts";
 
 function noSet(): never {
-  throw new RangeError("The target is no kept set");
+  throw new RangeError("The target is not a kept set");
 }
 
 /**
@@ -35,8 +35,9 @@ function noSet(): never {
  */
 export async function enter(options: EnterOptions): Promise<ChildProcess> {
   const plan = planEnter(options);
-  // Loaded only for who needs it.
+  const { onWarning } = options;
+  // Loaded only if it is needed.
   const { openKept } = plan.target.kind === "kept" ? await import("./kept_set.ts") : { openKept: noSet };
-  using set = openSet(plan, openKept);
-  return startEntered(plan, set, { identify: true });
+  using set = openSet(plan, openKept, onWarning);
+  return startEntered(plan, set, { identify: true, onWarning });
 }

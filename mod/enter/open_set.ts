@@ -13,7 +13,7 @@ import { ownInum } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { explainPid, openDescriptor, openPath } from "../netns/open.ts";
 import { TargetProcess } from "./process.ts";
-import type { EnterOptions, EnterPlan } from "./plan.ts";
+import type { EnterPlan, KeptChoice } from "./plan.ts";
 import type { EnterTarget } from "./target.ts";
 
 /** Namespaces to be entered, opened. */
@@ -104,13 +104,11 @@ function addProcess(opening: Opening, process: TargetProcess, wanted: Wanted): v
 /** Opens a kept set. */
 export type KeptOpener = (
   name: string,
-  options: Pick<EnterOptions, "user" | "layout" | "directory" | "base" | "key" | "onWarning">,
+  options: KeptChoice & { readonly onWarning?: (message: string) => void },
 ) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
 
 /** Takes those of a kept set. */
-function addKept(opening: Opening, name: string, options: EnterOptions, openKept: KeptOpener): void {
-  const { types } = options;
-  const kept = openKept(name, options);
+function addKept(opening: Opening, types: Wanted, kept: ReturnType<KeptOpener>, name: string): void {
   opening.kept = kept;
   for (const type of types ?? NAMESPACE_TYPES) {
     const fd = kept.namespaces.get(type);
@@ -131,12 +129,16 @@ type Wanted = readonly NamespaceType[] | null;
  * What is the same as our own is left out, and what this kernel does not have.
  *
  * @param plan The target, and which kinds of namespaces are wanted of it.
- * @param openKept Opens a kept set, should the target name one.
+ * @param openKept Opens a kept set, if the target names one.
+ * @param onWarning Called with what is worth a warning about a kept set.
  * @returns The namespaces; they live as long as this is open.
  * @throws {PenneError} If one cannot be opened, or one that is wanted is not there.
  */
-export function openSet({ target, options }: EnterPlan, openKept: KeptOpener): OpenSet {
-  const wanted = options.types ?? null;
+export function openSet(
+  { target, types: wanted, kept }: EnterPlan,
+  openKept: KeptOpener,
+  onWarning: (message: string) => void = () => {},
+): OpenSet {
   const opening = new Opening();
   let label = `"${target.text}"`;
   try {
@@ -154,7 +156,7 @@ export function openSet({ target, options }: EnterPlan, openKept: KeptOpener): O
         }
         break;
       case "kept":
-        addKept(opening, target.name, options, openKept);
+        addKept(opening, wanted, openKept(target.name, { ...kept, onWarning }), target.name);
     }
     label = opening.process?.label ?? label;
     const { namespaces, process } = opening;

@@ -1,8 +1,8 @@
-// Turns what was asked of `enter` into a plan, and refuses what cannot work, before anything is looked at.
+// Turns a request to enter namespaces into a plan, and refuses requests that cannot work; pure.
 
 import { PenneError, usage } from "../base/errors.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
-import { checkCommandOptions, planEnvironment, planProgram, type RunOptions } from "../run/plan.ts";
+import { type CommandSettings, planEnvironment, planProgram, planSettings, type RunOptions } from "../run/plan.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";
 
 /**
@@ -52,12 +52,34 @@ export interface EnterOptions extends
 /** How a set is kept: as penne does, or as snap-confine does. */
 export type KeptLayout = "penne" | "snap";
 
-/** What to enter and run. */
+/** Options that choose a kept set. */
+const KEPT_OPTIONS = ["user", "layout", "directory", "base", "key"] as const;
+
+/** Which kept set is meant. */
+export type KeptChoice = Pick<EnterOptions, typeof KEPT_OPTIONS[number]>;
+
+/** The namespaces to enter and the command to start in them. */
 export interface EnterPlan {
-  /** The options it comes from. */
-  readonly options: EnterOptions;
   /** The target. */
   readonly target: EnterTarget;
+  /** Kinds of namespaces to join, or null for all that the target has. */
+  readonly types: readonly NamespaceType[] | null;
+  /** Which kept set is meant, if the target is one. */
+  readonly kept: KeptChoice;
+  /** Whether the command gets the root directory of the target's process. */
+  readonly root: boolean;
+  /** Whether the command is put into the cgroups of the target's process. */
+  readonly cgroup: boolean;
+  /** What the environment starts from: that of the target's process, the caller's, or nothing. */
+  readonly inherit: "target" | "caller" | "nothing";
+  /** Variables to set. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Whether the command keeps the caller's ids in a user namespace that is joined. */
+  readonly preserveCredentials: boolean;
+  /** The command and its arguments; empty for the login shell. */
+  readonly command: readonly string[];
+  /** How the command is started. */
+  readonly settings: CommandSettings;
 }
 
 /** Whether a target may turn out to be a process. */
@@ -81,41 +103,44 @@ function mayBeProcess({ kind }: EnterTarget): boolean {
  * @throws {PenneError} A usage error.
  */
 export function planEnter(options: EnterOptions): EnterPlan {
-  checkCommandOptions(options);
-  const wrong = options.types?.find((type) => !NAMESPACE_TYPES.includes(type));
+  const { types = null, root = false, cgroup = false, targetEnv = false, clearEnv = false } = options;
+  const { env = {}, command = [], preserveCredentials = false } = options;
+  const settings = planSettings(options);
+  const wrong = types?.find((type) => !NAMESPACE_TYPES.includes(type));
   if (wrong !== undefined) throw usage(`join ${wrong}: it is not one of ${NAMESPACE_TYPES.join(", ")}`);
   const target = parseTarget(options.target);
-  for (
-    const [what, asked] of [["root", options.root], ["cgroup", options.cgroup], ["environment", options.targetEnv]]
-  ) {
-    if (asked && !mayBeProcess(target)) throw needsProcess(options.target, `${what}`, true);
+  for (const [what, asked] of Object.entries({ root, cgroup, environment: targetEnv })) {
+    if (asked && !mayBeProcess(target)) throw needsProcess(target, what, true);
   }
-  for (const name of ["user", "layout", "directory", "base", "key"] as const) {
+  for (const name of KEPT_OPTIONS) {
     if (options[name] === undefined || target.kind === "kept") continue;
     throw usage(`use ${name} with the target "${options.target}": it is for kept sets`);
   }
   if (options.layout !== undefined && !["penne", "snap"].includes(options.layout)) {
     throw usage(`use "${options.layout}" for layout: it is not one of penne, snap`);
   }
-  if (options.targetEnv && options.clearEnv) {
+  if (targetEnv && clearEnv) {
     throw usage("start from both an empty environment and the target's: choose one");
   }
-  if (options.preserveCredentials && (options.uid !== undefined || options.gid !== undefined)) {
+  if (preserveCredentials && (options.uid !== undefined || options.gid !== undefined)) {
     throw usage("both preserve the credentials and change the user or group: choose one");
   }
-  // What depends on nothing that is still to be found out is refused here.
-  planProgram(options.command ?? [], planEnvironment(options, () => []), 0);
-  return { options: { ...options, keepFds: [...new Set(options.keepFds ?? [])] }, target };
+  planProgram(command, planEnvironment(env, []), null); // to refuse a malformed word or variable at once
+  const kept = Object.fromEntries(
+    KEPT_OPTIONS.flatMap((name) => options[name] === undefined ? [] : [[name, options[name]]]),
+  );
+  const inherit = targetEnv ? "target" : clearEnv ? "nothing" : "caller";
+  return { target, types, kept, root, cgroup, inherit, env, preserveCredentials, command, settings };
 }
 
 /**
- * What is said if a target has no process where one is needed.
+ * Makes the error for a target that names no process where one is needed.
  *
  * @param target The target.
- * @param what What is wanted of the process.
- * @param wrong Whether it is the request that is wrong.
- * @returns The error.
+ * @param what What was to be taken from the process.
+ * @param wrong Whether the request itself is wrong.
+ * @returns The error, to be thrown.
  */
-export function needsProcess(target: string, what: string, wrong = false): PenneError {
-  return new PenneError(`use the ${what} of "${target}": it names no process`, { usage: wrong });
+export function needsProcess({ text }: EnterTarget, what: string, wrong = false): PenneError {
+  return new PenneError(`use the ${what} of "${text}": it names no process`, { usage: wrong });
 }

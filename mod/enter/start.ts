@@ -9,49 +9,53 @@ import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { out, self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
-import { caller, entriesOf, environment, type EnvironmentEntry } from "../host/caller.ts";
-import { hasInside, type IdRange, parseMap, toInside } from "../idmap/ranges.ts";
+import type { Program } from "../agents/exec.ts";
+import { caller, entriesOf, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
+import { userOf } from "../host/passwd.ts";
+import { hasInside, type IdRange, idToTake, parseMap } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
-import { type Child, type ChildPlan, startIn, type StartOptions } from "../run/child.ts";
-import { changeDirectory, takeIds } from "../run/command.ts";
-import { planEnvironment, planProgram, type Program } from "../run/plan.ts";
+import type { Child } from "../run/child.ts";
+import { changeDirectory, takeCommandIds } from "../run/command.ts";
+import { planEnvironment, planProgram } from "../run/plan.ts";
+import { type ChildPlan, startIn, type StartOptions } from "../run/start.ts";
 import { type CgroupEntrance, openCgroups } from "./cgroup.ts";
-import { enterSet } from "./enclosure.ts";
+import { enterSet } from "./enter_set.ts";
 import type { OpenSet } from "./open_set.ts";
 import { type EnterPlan, needsProcess } from "./plan.ts";
 import type { TargetProcess } from "./process.ts";
 
 /** The process of a target where one is needed. */
-function processOf(plan: EnterPlan, { process }: OpenSet, what: string): TargetProcess {
+function processOf({ target }: EnterPlan, { process }: OpenSet, what: string): TargetProcess {
   if (process) return process;
-  throw needsProcess(plan.options.target, what);
+  throw needsProcess(target, what);
 }
 
 /** What is taken from the target's process, before anything is joined. */
 interface Belongings extends Disposable {
   readonly root: Fd | null;
   readonly cgroups: CgroupEntrance | null;
-  readonly environment: readonly EnvironmentEntry[] | null;
+  readonly environment: readonly EnvironmentEntry[];
 }
 
 function takeBelongings(plan: EnterPlan, set: OpenSet): Belongings {
-  const { root: wantsRoot, cgroup, targetEnv } = plan.options;
   const owned: Disposable[] = [];
   const close = () => owned.forEach((one) => one[Symbol.dispose]());
   try {
-    const root = wantsRoot ? processOf(plan, set, "root").open("open the root directory of", "root", O.PATH) : null;
+    const root = plan.root ? processOf(plan, set, "root").open("open the root directory of", "root", O.PATH) : null;
     if (root) owned.push(root);
     let cgroups: CgroupEntrance | null = null;
-    if (cgroup) {
+    if (plan.cgroup) {
       const process = processOf(plan, set, "cgroup");
       const lines = new TextDecoder().decode(process.read("read the cgroups of", "cgroup"));
       owned.push(cgroups = openCgroups(process.label, lines));
     }
-    const environment = targetEnv
+    const inherited = plan.inherit === "target"
       ? entriesOf(processOf(plan, set, "environment").read("read the environment of", "environ"))
-      : null;
-    return { root, cgroups, environment, [Symbol.dispose]: close };
+      : plan.inherit === "caller"
+      ? environment()
+      : [];
+    return { root, cgroups, environment: inherited, [Symbol.dispose]: close };
   } catch (error) {
     close();
     throw error;
@@ -98,18 +102,17 @@ function mapOf(task: Agent, file: "uid_map" | "gid_map"): readonly IdRange[] | n
 }
 
 /**
- * The user or group that a command is by default in a user namespace that it has joined: 0, if that is mapped there, else
- * whoever we are, if we are, else the first that is.
+ * The user or group id that a command gets by default in a user namespace that it has joined: 0 if that is mapped, otherwise
+ * the caller's own if that is, otherwise the first mapped one. Null keeps the caller's.
  *
- * Nobody who is not mapped: the programs there are somebody else's, and would be executed by, say, the host's root.
+ * Never an id that is not mapped: the programs inside are not trusted, and would run as a user of the host, say root.
  */
 function defaultId(task: Agent, file: "uid_map" | "gid_map", own: number): number | null {
   const ranges = mapOf(task, file);
   if (!ranges || hasInside(ranges, 0)) return 0;
-  if (toInside(ranges, own) !== null) return null;
-  if (ranges[0]) return ranges[0].inside;
+  if (ranges[0]) return idToTake(ranges, own);
   throw new PenneError("find a user for the command: none is mapped in the user namespace", {
-    hints: ["with --preserve-credentials it is one that is not mapped"],
+    hints: ["--preserve-credentials runs it as one that is not mapped"],
   });
 }
 
@@ -131,55 +134,55 @@ function shellInside(task: Task, program: Program): Program {
  */
 export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOptions = {}): Child {
   using belongings = takeBelongings(plan, set);
-  const { options: wanted } = plan;
+  const { command, settings, preserveCredentials } = plan;
+  const { onWarning = () => {} } = options;
   const who = caller();
-  const env = planEnvironment(wanted, () => [...belongings.environment ?? environment()]);
-  const command = wanted.command ?? [];
-  const program = planProgram(command, env, who.uid);
+  const env = planEnvironment(plan.env, belongings.environment);
+  const program = planProgram(command, env, command.length || variable(env, "SHELL") ? null : userOf(who.uid));
   const ownPath = workingDirectory(self);
   const { namespaces } = set;
   const elsewhere = namespaces.has("mnt") || belongings.root !== null;
   const joinedUser = namespaces.has("user");
-  const changesUser = joinedUser && !wanted.preserveCredentials;
+  const changesUser = joinedUser && !preserveCredentials;
   const affinity = stayOnProcessor();
   try {
     const { enclosure, childrenOf } = enterSet(set, {
       root: belongings.root,
-      keepFds: wanted.keepFds ?? [],
+      keepFds: settings.keepFds,
       dropGroups: changesUser,
-      terminal: options.terminal ?? null,
-      onWarning: wanted.onWarning ?? (() => {}),
+      jobControl: options.terminal?.jobControl ?? false,
+      onWarning,
     });
     try {
-      const { uid = null, gid = null, keepCaps = false, chdir } = wanted;
       const child: ChildPlan = {
-        options: wanted,
-        caller: who,
+        ...settings,
+        blocked: who.blocked,
         environment: env,
         program: command.length === 0 && elsewhere ? shellInside(enclosure.agent, program) : program,
+        link: null,
+        resolvConf: null,
         ownInit: false,
         childrenOf,
         identify: () =>
-          Object.fromEntries(
-            NAMESPACE_TYPES.flatMap((type) => {
-              const fd = namespaces.get(type);
-              return fd ? [[type, namespaceIdOf(fd)] as const] : [];
-            }),
-          ),
+          Object.fromEntries(NAMESPACE_TYPES.flatMap((type) => {
+            const fd = namespaces.get(type);
+            return fd ? [[type, namespaceIdOf(fd)]] : [];
+          })),
         place: (task) => belongings.cgroups?.admit(pidForCgroup(task)),
         takeIds: (task) => {
+          const { uid, gid, keepCaps } = settings;
           const ids = changesUser
             ? { uid: uid ?? defaultId(task, "uid_map", who.uid), gid: gid ?? defaultId(task, "gid_map", who.gid) }
             : { uid, gid };
-          takeIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
+          takeCommandIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
         },
         changeDirectory: (task) => {
-          if (chdir !== undefined) changeInside(task, chdir);
+          if (settings.chdir !== null) changeInside(task, settings.chdir);
           else if (elsewhere) keepDirectory(task, ownPath);
         },
       };
       const beforeExec = (starting: Child) => {
-        // From then on nothing of ours keeps the namespaces alive but the agents in them.
+        // From then on only the agents inside keep the namespaces alive.
         belongings[Symbol.dispose]();
         set[Symbol.dispose]();
         options.beforeExec?.(starting);

@@ -7,15 +7,16 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
-import { O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { O, POLL } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readText, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
-import { resetSignal } from "../../ffi/sys/signal.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { undoRuntime } from "../agents/inherit.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { environment, searchPath, variable } from "../host/caller.ts";
 import type { IdMap, MapPlan } from "./plan.ts";
@@ -53,15 +54,14 @@ function runTool(tool: string, pid: number, map: IdMap): void {
     call(helper, "dup3", end, 1, 0);
     call(helper, "dup3", end, 2, 0);
     const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
-    resetSignal(helper, SIGNAL.PIPE);
+    undoRuntime(helper);
     for (path of searchPath(tool, variable(environment(), "PATH") || undefined)) {
       error = exec(helper, path, [tool, pid, ...ranges].map(String), []);
       if (error === null || !["ENOENT", "ENOTDIR", "EACCES"].includes(error.code)) break;
     }
   }
   if (error) {
-    helper.close();
-    waitChild(helper.pid);
+    endAgents([helper]);
     throw new PenneError(`run ${tool}, which is needed to map these ids without privilege`, {
       cause: error,
       hints: error.code !== "ENOENT"

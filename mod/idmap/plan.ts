@@ -46,7 +46,7 @@ export interface MapPlan {
   readonly denySetgroups: boolean;
 }
 
-/** The subordinate ids of the caller, looked up only when needed. */
+/** The subordinate ids of the caller. */
 export interface SubIds {
   /** Ranges of user ids. */
   readonly users: readonly SubIdRange[];
@@ -86,7 +86,7 @@ function autoRanges(kind: "user" | "group", own: number, granted: readonly SubId
  * import { assertEquals } from "@std/assert";
  *
  * const caller = { uid: 1000, gid: 1000, capabilities: 0n, blocked: 0n };
- * const plan = planMaps({ mode: "root" }, caller, "alice", () => ({ users: [], groups: [] }));
+ * const plan = planMaps({ mode: "root" }, caller, "alice", { users: [], groups: [] });
  * assertEquals(plan.users, { ranges: [{ inside: 0, outside: 1000, count: 1 }], tool: false });
  * assertEquals(plan.denySetgroups, true);
  * ```
@@ -94,11 +94,11 @@ function autoRanges(kind: "user" | "group", own: number, granted: readonly SubId
  * @param request What was asked for.
  * @param caller Who asks.
  * @param who The caller's name, for messages.
- * @param subIds Looks up the caller's subordinate ids.
+ * @param subIds The caller's subordinate ids; needed for the mode `auto`.
  * @returns The plan.
  * @throws {PenneError} If it cannot be done.
  */
-export function planMaps(request: MapRequest, caller: Caller, who: string, subIds: () => SubIds): MapPlan {
+export function planMaps(request: MapRequest, caller: Caller, who: string, subIds: SubIds): MapPlan {
   const mode = request.mode ?? "root";
   const explicit = request.users !== undefined || request.groups !== undefined;
   if (request.mode !== undefined && explicit) {
@@ -111,7 +111,7 @@ export function planMaps(request: MapRequest, caller: Caller, who: string, subId
     return { users: null, groups: null, denySetgroups: request.setgroups === "deny" };
   }
   const modeRanges = (kind: "user" | "group", own: number): readonly IdRange[] => {
-    if (mode === "auto") return autoRanges(kind, own, subIds()[kind === "user" ? "users" : "groups"], who);
+    if (mode === "auto") return autoRanges(kind, own, subIds[kind === "user" ? "users" : "groups"], who);
     return [{ inside: mode === "self" ? own : 0, outside: own, count: 1 }];
   };
   const build = (kind: "user" | "group", own: number, capability: number, asked?: readonly IdRange[]): IdMap => {

@@ -131,6 +131,28 @@ export function toInside(ranges: readonly IdRange[], id: number): number | null 
 }
 
 /**
+ * Chooses the id for a process to take in a user namespace.
+ *
+ * @example
+ * ```ts
+ * import { idToTake, parseRange } from "./ranges.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const ranges = ["5:100:10", "20:200:10"].map(parseRange);
+ * assertEquals(idToTake(ranges, 101), null);
+ * assertEquals(idToTake(ranges, 1000), 5);
+ * ```
+ *
+ * @param ranges The map.
+ * @param own The process's id outside.
+ * @returns Null to keep its own id, if that is mapped or none is; otherwise 0 if that is mapped, else the first mapped id.
+ */
+export function idToTake(ranges: readonly IdRange[], own: number): number | null {
+  if (ranges.length === 0 || toInside(ranges, own) !== null) return null;
+  return hasInside(ranges, 0) ? 0 : ranges[0]!.inside;
+}
+
+/**
  * Reads a map as /proc/PID/uid_map has it.
  *
  * @example

@@ -4,22 +4,21 @@
 // mounted, so there a holder keeps all; and it keeps what a fault of the kernel does not let root mount.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { openPid, pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { openPid, pidOf, sendSignal } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
-import { makeHolder } from "../agents/holder.ts";
+import { takeIds, tryDropGroups } from "../agents/credentials.ts";
+import { Enclosure, END_TIMEOUT, endAgents } from "../agents/enclosure.ts";
+import { harden, refuseForked } from "../agents/guard.ts";
 import { joinSet } from "../agents/join.ts";
-import { attempt, PenneError } from "../base/errors.ts";
-import { hasInside, parseMap, toInside } from "../idmap/ranges.ts";
+import { attempt } from "../base/errors.ts";
+import { idToTake, parseMap } from "../idmap/ranges.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { commOf, pidsIn } from "./record/identity.ts";
-
-/** Milliseconds for a holder to go away. */
-const END_TIMEOUT = 5000;
 
 /** A process that is about to be a holder; until then it ends with us. */
 export interface Candidate extends Disposable {
@@ -30,20 +29,18 @@ export interface Candidate extends Disposable {
 }
 
 /**
- * Has a process be somebody who exists in the user namespace that it has joined: whoever has privileges in there can trace
- * a holder, and must not become a user of the host by that. The namespace's owner may open its files all the same.
+ * Makes an agent take ids that are mapped in the user namespace that it has joined: a process with privileges in there can
+ * trace a holder, and must not become a user of the host by that. The namespace's owner may open its files all the same.
  */
 function becomeMapped(agent: Agent): void {
   const pid = pidOf(agent.pidfd);
-  agent.raw("setgroups", 0, null); // as far as it is allowed there
-  for (const [file, get, set] of [["gid_map", "getegid", "setresgid"], ["uid_map", "geteuid", "setresuid"]] as const) {
-    attempt("have a holder be somebody in the user namespace", () => {
-      const ranges = parseMap(readText(self, `/proc/${pid}/${file}`));
-      if (ranges.length === 0 || toInside(ranges, call(self, get)) !== null) return;
-      const id = hasInside(ranges, 0) ? 0 : ranges[0]!.inside;
-      call(agent, set, id, id, id);
-    });
-  }
+  tryDropGroups(agent);
+  attempt("take ids that are mapped in the user namespace", () => {
+    const mapped = (file: "uid_map" | "gid_map", own: number) =>
+      idToTake(parseMap(readText(self, `/proc/${pid}/${file}`)), own);
+    const [uid, gid] = [mapped("uid_map", call(self, "geteuid")), mapped("gid_map", call(self, "getegid"))];
+    takeIds(agent, { uid, gid, groups: "keep" });
+  });
 }
 
 /**
@@ -55,38 +52,28 @@ function becomeMapped(agent: Agent): void {
  */
 export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candidate {
   // The one in the middle is the parent while we live; without it the holder is nobody's child but init's.
-  const guard = Agent.spawn();
-  let agent: Agent | null = null;
-  const end = () => {
-    agent?.close();
-    guard.close();
-    waitChild(guard.pid);
-  };
+  const agents = [Agent.spawn()];
+  const [guard] = agents as [Agent];
   try {
-    if (Agent.execRefused) {
-      // A forked agent's /proc/PID/exe is penne itself.
-      throw new PenneError(
-        "have a holder join: agents cannot be executed here, and forked ones could be used to change penne",
-        {
-          cause: Agent.execRefused,
-          hints: ["see vm.memfd_noexec"],
-        },
-      );
-    }
-    call(guard, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+    refuseForked("have a holder join");
+    harden(guard);
     const joining = guard.clone();
-    agent = joining;
+    agents.unshift(joining);
     joinSet(joining, { label: "what is to be kept", namespaces });
     if (namespaces.has("user")) becomeMapped(joining);
     // A pid namespace is joined by children only.
     if (namespaces.has("pid")) {
-      agent = joining.clone();
+      agents[0] = joining.clone();
       joining.close();
     }
-    const holder = agent;
-    return { pidfd: holder.pidfd, become: (label) => makeHolder(holder, label), [Symbol.dispose]: end };
+    const enclosure = new Enclosure([guard], agents[0]!);
+    return {
+      pidfd: enclosure.agent.pidfd,
+      become: (label) => enclosure.handOverToHolder(label),
+      [Symbol.dispose]: () => enclosure.close(),
+    };
   } catch (error) {
-    end();
+    endAgents(agents);
     throw error;
   }
 }

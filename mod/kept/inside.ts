@@ -1,12 +1,13 @@
 // What a kept mount namespace is built on, for sets that do not record it.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CLONE, O, PR } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CLONE, O } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { readAll } from "../../ffi/sys/file.ts";
-import { waitChild } from "../../ffi/sys/process.ts";
 import { call } from "../../ffi/core/task.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { harden } from "../agents/guard.ts";
 import { attempt } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 
@@ -48,7 +49,7 @@ export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): strin
   const agent = Agent.spawn();
   try {
     return attempt("look into the kept mount namespace", () => {
-      call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+      harden(agent);
       // Our own /proc: inside there may be none, or something that only looks like it.
       const proc = call(agent, "openat", AT_FDCWD, cString("/proc"), O.PATH | O.DIRECTORY | O.CLOEXEC);
       // Who may do without the user namespace stays out of it: in there the agent would be its root's to stop and trace.
@@ -60,7 +61,6 @@ export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): strin
       return rootDevices(new TextDecoder().decode(readAll(file)));
     });
   } finally {
-    agent.close();
-    waitChild(agent.pid);
+    endAgents([agent]);
   }
 }

@@ -1,6 +1,7 @@
 // Keeps namespaces under a name, for any Deno program.
 
-import { type ExitStatus, startChild } from "../run/child.ts";
+import type { ExitStatus } from "../run/child.ts";
+import { startChild } from "../run/start.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { keepProcess, prepareSetUp } from "./preserve.ts";
 import type { KeepOptions } from "./reservation.ts";
@@ -72,17 +73,19 @@ export async function keep(name: string, request: KeepRequest): Promise<KeepResu
   }
   using setUp = prepareSetUp(name, request.setUp, request);
   if (!setUp) return { kept: true, status: null };
-  using child = startChild(setUp.plan, setUp.start);
   let [late, kept] = [false, false];
+  using child = startChild(setUp.plan, {
+    ...setUp.start,
+    onExit: ({ code }, ended) => {
+      if (code !== 0 || late) return;
+      setUp.keep(ended);
+      kept = true;
+    },
+  });
   const timer = request.timeout === undefined ? undefined : setTimeout(() => {
     late = true;
     child.kill("KILL");
   }, request.timeout);
-  child.atExit(({ code }) => {
-    if (code !== 0 || late) return;
-    setUp.keep(child);
-    kept = true;
-  });
   try {
     const status = await child.status;
     return { kept, status };

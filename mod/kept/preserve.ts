@@ -11,8 +11,10 @@ import { attempt, PenneError, usage } from "../base/errors.ts";
 import { caller } from "../host/caller.ts";
 import { userOf } from "../host/passwd.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../namespaces/types.ts";
-import type { Child, StartOptions } from "../run/child.ts";
+import type { Child } from "../run/child.ts";
+import { readFacts } from "../run/facts.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
+import type { StartOptions } from "../run/start.ts";
 import { makeMountable } from "./fault.ts";
 import { joinAsHolder } from "./holder.ts";
 import { commOf, identify, pidsIn, type ProcessIdentity } from "./record/identity.ts";
@@ -132,10 +134,8 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
   const snap = options.layout === "snap";
   const loopback = run.net === undefined && (run.unshare?.includes("net") ?? true) ? { net: "none" as const } : {};
   const owner = user && user.uid !== who.uid ? user : null;
-  const plan = planRun(
-    { ...run, ...snap ? { unshare: run.unshare ?? ["mnt"] } : loopback },
-    owner ? { ...who, uid: owner.uid, gid: owner.gid } : who,
-  );
+  const request: RunOptions = { ...run, ...snap ? { unshare: run.unshare ?? ["mnt"] } : loopback };
+  const plan = planRun(request, readFacts(request, owner ? { ...who, uid: owner.uid, gid: owner.gid } : who));
   const types = plan.namespaces;
   if (types.length === 0) throw usage(`keep "${name}": no namespace is made`);
   if (snap && (types.length !== 1 || types[0] !== "mnt")) {
@@ -153,22 +153,22 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
   return {
     plan,
     start: {
-      enclosure: {
-        guard: true,
+      onWarning: run.onWarning,
+      preserve: {
         // Only the owner of the user namespace can enter the set.
         owner: types.includes("user") ? owner : null,
         made: (agent) => makeMountable(agent, mounter),
       },
       // Before the command can do anything to the agent.
-      beforeExec: ({ agent }) => {
+      beforeExec: ({ enclosure: { agent } }) => {
         for (const type of NAMESPACE_TYPES.filter((one) => types.includes(one))) {
           opened.set(type, resources.use(open(agent, `/proc/self/ns/${namespaceFile(type)}`, O.RDONLY)));
         }
       },
     },
     keep(child) {
-      const { pidfd } = child.agent;
-      const become = (label: string) => child.leave(label);
+      const { pidfd } = child.enclosure.agent;
+      const become = (label: string) => child.enclosure.handOverToHolder(label);
       reservation.commit({
         namespaces: opened,
         source: `command ${run.command!.join(" ")}`,

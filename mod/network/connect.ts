@@ -8,13 +8,13 @@
 // The agent is not dumpable before it joins: in the other user namespace somebody may have CAP_SYS_PTRACE.
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CAP, CLONE, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CAP, CLONE, O } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { poll } from "../../ffi/sys/poll.ts";
-import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
 import { call } from "../../ffi/core/task.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { harden } from "../agents/guard.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 import { decodeLink, getLink, setLink } from "../netlink/link.ts";
@@ -66,7 +66,7 @@ export class Connector implements Disposable {
     const agent = attempt("start an agent", () => Agent.spawn());
     try {
       agent.setDeadline(AGENT_TIMEOUT);
-      call(agent, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+      harden(agent);
       if (owner) {
         attempt(
           `join the user namespace that owns ${label}`,
@@ -80,7 +80,7 @@ export class Connector implements Disposable {
       this.#makers.set(key, maker);
       return maker;
     } catch (error) {
-      endAgent(agent);
+      endAgents([agent], END_TIMEOUT);
       throw error;
     }
   }
@@ -144,18 +144,11 @@ export class Connector implements Disposable {
 
   /** Ends the agents. */
   [Symbol.dispose](): void {
-    for (const { agent } of this.#makers.values()) endAgent(agent);
+    for (const { agent } of this.#makers.values()) endAgents([agent], END_TIMEOUT);
     this.#makers.clear();
   }
 }
 
 function explainLimit({ code }: SysError): string[] {
   return code === "ENOSPC" ? ["a limit is reached: see user.max_net_namespaces"] : [];
-}
-
-function endAgent(agent: Agent): void {
-  agent.socket.close();
-  if (!poll([{ fd: agent.pidfd, events: POLL.IN }], END_TIMEOUT)[0]) sendSignal(agent.pidfd, SIGNAL.KILL);
-  agent.close();
-  waitChild(agent.pid);
 }

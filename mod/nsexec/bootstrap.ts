@@ -22,10 +22,12 @@ import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { shim } from "../../ffi/core/shim.ts";
-import { type Affinity, stayOnProcessor, waitChild } from "../../ffi/sys/process.ts";
+import { type Affinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import { open, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { harden } from "../agents/guard.ts";
 import type { EnvironmentEntry } from "../host/caller.ts";
 import { joinNamespaces } from "./join.ts";
 import { BootstrapLog, byteString } from "./log.ts";
@@ -54,7 +56,7 @@ function sendMountSources(
   const helper = stage0.attempt("failed to setns to container mntns", () => Agent.spawn());
   try {
     stage0.attempt("failed to setns to container mntns", () => {
-      call(helper, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+      harden(helper);
       call(helper, "setns", namespace, CLONE.NEWNS);
     });
     for (const [i, path] of paths.entries()) {
@@ -67,8 +69,7 @@ function sendMountSources(
       stage1.call(`cannot dup3 fd ${source.number} to ${number}`, "dup3", source, number, 0);
     }
   } finally {
-    helper.close();
-    waitChild(helper.pid);
+    endAgents([helper]);
   }
   if (numbers.length > paths.length) stage1.bail(`no mount source for fd ${numbers[paths.length]}`);
 }

@@ -7,7 +7,7 @@ import { SysError } from "../../ffi/core/errno.ts";
 import { waitChild } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
-import { resetSignal } from "../../ffi/sys/signal.ts";
+import { undoRuntime } from "../agents/inherit.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { BootstrapRequest } from "./request.ts";
 import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
@@ -16,7 +16,7 @@ import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
 function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: string): boolean {
   using helper = Agent.spawn();
   call(helper, "prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
-  resetSignal(helper, SIGNAL.PIPE);
+  undoRuntime(helper);
   const error = exec(helper, path, [
     path,
     `${stage1.agent.pid}`,

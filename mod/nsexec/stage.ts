@@ -1,13 +1,13 @@
 // A stage of a bootstrap: somebody who takes part, says what happens, and may fail or go away.
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
-import { O, PR, SIGNAL } from "../../ffi/core/consts.ts";
+import { O, SIGNAL } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
 import { open, write } from "../../ffi/sys/file.ts";
 import type { SyscallName } from "../../ffi/core/syscalls.ts";
 import { type Arg, call, self, type Task } from "../../ffi/core/task.ts";
+import { setName } from "../agents/guard.ts";
 import type { BootstrapLog, Origin } from "./log.ts";
 
 /** How often an unshare(2) is tried that older kernels refuse for no good reason. */
@@ -85,7 +85,7 @@ export class Party {
   /** Becomes a stage: is called so, and says so. */
   enter(): void {
     this.origin = `nsexec-${this.number}`;
-    call(this.task, "prctl", PR.SET_NAME, cString(PROCESS_NAMES[this.number]), 0, 0, 0);
+    setName(this.task, PROCESS_NAMES[this.number]);
     this.say(`~> nsexec stage-${this.number}`);
   }
 }

@@ -2,13 +2,15 @@
 
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { type Child, type ExitStatus, startChild } from "./child.ts";
+import type { Child, ExitStatus } from "./child.ts";
+import { readFacts } from "./facts.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import type { SignalName } from "../../ffi/core/consts.ts";
 import { planRun, type RunOptions } from "./plan.ts";
+import { startChild } from "./start.ts";
 
 export type { ExitStatus } from "./child.ts";
-export { ExecError } from "./command.ts";
+export { ExecError } from "../agents/exec.ts";
 export type { NetMode, RunOptions } from "./plan.ts";
 
 /** A command that runs in its own namespaces. */
@@ -46,13 +48,15 @@ export interface ChildProcess extends Disposable {
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */
 export function spawn(options: RunOptions): ChildProcess {
-  const plan = planRun(options);
+  const plan = planRun(options, readFacts(options));
   const { network } = plan;
-  if (!network) return startChild(plan, { identify: true });
-  const server = new WorkerServer(plan.reach, options.onWarning);
+  const { onWarning } = options;
+  if (!network) return startChild(plan, { identify: true, onWarning });
+  const server = new WorkerServer(plan.reach, onWarning);
   try {
     const child = startChild(plan, {
       identify: true,
+      onWarning,
       beforeExec: ({ link }) => {
         if (link) server.serve(link, network, () => {});
       },

@@ -1,17 +1,17 @@
-// Turns what was asked of `run` into a plan, and refuses what cannot work, before anything is made.
+// Turns a request to run a command into a plan, and refuses requests that cannot work; pure.
 
 import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
-import { attempt, usage } from "../base/errors.ts";
-import { type Caller, caller, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
-import { userOf } from "../host/passwd.ts";
-import { type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
-import { hasInside, type IdRange, toInside } from "../idmap/ranges.ts";
-import { subIds } from "../idmap/subid.ts";
-import { readNetwork } from "../network/host.ts";
-import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
+import type { Execution, Program } from "../agents/exec.ts";
+import { usage } from "../base/errors.ts";
+import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
+import type { User } from "../host/passwd.ts";
 import type { ResolvConf } from "../host/resolv_conf.ts";
-import { type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
+import { type MapPlan, type MapRequest, planMaps, type SubIds } from "../idmap/plan.ts";
+import { hasInside, idToTake } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
+import type { Network } from "../network/host.ts";
+import { type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
+import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 
 /** What network the namespaces get: none but loopback, the host's own, or one of their own through a tap. */
 export type NetMode = "none" | "host" | "tap";
@@ -69,53 +69,79 @@ export interface RunOptions {
   readonly onWarning?: (message: string) => void;
 }
 
-/** What is to be executed. */
-export interface Program {
-  /** Path, or a name to look for in the command's PATH. */
-  readonly file: string;
-  /** Arguments, the first being the program's name. */
-  readonly argv: readonly string[];
+/** What a plan depends on besides the request. */
+export interface RunFacts {
+  /** The process that is to own the namespaces. */
+  readonly caller: Caller;
+  /** The caller's environment. */
+  readonly environment: readonly EnvironmentEntry[];
+  /** The caller's line in /etc/passwd, or null; needed for a login shell and for the map mode `auto`. */
+  readonly user: User | null;
+  /** The caller's subordinate ids; needed for the map mode `auto`. */
+  readonly subIds: SubIds;
+  /** The host's network; needed for `net: "tap"`. */
+  readonly network: Network;
 }
 
-/** What to make, in terms of the kernel. */
+/** How a command is started, wherever it runs. */
+export interface CommandSettings {
+  /** Descriptors of this process that the command gets under the same number, each once. */
+  readonly keepFds: readonly number[];
+  /** Whether it gets a session of its own. */
+  readonly newSession: boolean;
+  /** Whether it keeps all capabilities. */
+  readonly keepCaps: boolean;
+  /** Whether it can never gain privileges. */
+  readonly noNewPrivs: boolean;
+  /** The signal that ends it. */
+  readonly killSignal: SignalName;
+  /** User id inside, or null to keep it. */
+  readonly uid: number | null;
+  /** Group id inside, or null to keep it. */
+  readonly gid: number | null;
+  /** Working directory, or null for the default. */
+  readonly chdir: string | null;
+}
+
+/** The namespaces to make and the command to start in them, in the kernel's terms. */
 export interface RunPlan {
-  /** The options it comes from. */
-  readonly options: RunOptions;
-  /** Who asks. */
-  readonly caller: Caller;
   /** Namespaces to make. */
   readonly namespaces: readonly NamespaceType[];
-  /** Maps of the user namespace, if there is a new one. */
+  /** Maps of the user namespace, or null if none is made. */
   readonly maps: MapPlan | null;
-  /** Ids that the first process inside must take since the caller's own are not mapped. */
+  /** Ids that the first process inside must take because the caller's own are not mapped; null to keep them. */
   readonly become: { readonly uid: number | null; readonly gid: number | null };
-  /** What network the net namespace gets beside loopback; null for none. */
+  /** Host name inside, or null to leave it. */
+  readonly hostname: string | null;
+  /** Offsets of the time namespace, seconds. */
+  readonly clocks: { readonly monotonic: number; readonly boottime: number };
+  /** Whether the command itself is PID 1 of the pid namespace. */
+  readonly ownInit: boolean;
+  /** The network of the net namespace, or null for loopback alone. */
   readonly network: NetworkPlan | null;
-  /** What it reaches. */
+  /** What is reached through that network. */
   readonly reach: ReachRequest;
-  /** What the command's /etc/resolv.conf says, by what the host's says; null: it is the host's own. */
+  /** Makes the command's resolv.conf of the host's; null if the command sees the host's own. */
   readonly resolvConf: ((host: ResolvConf) => ResolvConf) | null;
-  /** Environment of the command. */
-  readonly environment: readonly EnvironmentEntry[];
   /** The command. */
-  readonly program: Program;
+  readonly command: CommandSettings & Execution;
 }
 
 /**
- * The environment of a command.
+ * Plans the environment of a command.
  *
- * @param options What was asked for.
- * @param inherited What it is otherwise.
+ * @param env Variables to set.
+ * @param inherited The entries to start from.
  * @returns The entries.
- * @throws {PenneError} If a name or value cannot be.
+ * @throws {PenneError} A usage error, if a name or value is malformed.
  */
 export function planEnvironment(
-  options: Pick<RunOptions, "env" | "clearEnv">,
-  inherited: () => EnvironmentEntry[],
+  env: Readonly<Record<string, string>>,
+  inherited: readonly EnvironmentEntry[],
 ): EnvironmentEntry[] {
   const encoder = new TextEncoder();
-  let entries = options.clearEnv ? [] : inherited();
-  for (const [name, value] of Object.entries(options.env ?? {})) {
+  let entries = [...inherited];
+  for (const [name, value] of Object.entries(env)) {
     if (name === "" || name.includes("=") || name.includes("\0") || value.includes("\0")) {
       throw usage(`set the variable "${name}": a name is not empty and has no "=", and neither part has a NUL`);
     }
@@ -127,20 +153,20 @@ export function planEnvironment(
 }
 
 /**
- * What is to be executed.
+ * Plans the program to execute.
  *
  * @param command The command and its arguments; empty for the login shell.
  * @param env The command's environment.
- * @param uid Whose login shell.
+ * @param user The user whose login shell is meant, if known.
  * @returns The program.
- * @throws {PenneError} If the command cannot be.
+ * @throws {PenneError} A usage error, if a word is malformed.
  */
-export function planProgram(command: readonly string[], env: readonly EnvironmentEntry[], uid: number): Program {
+export function planProgram(command: readonly string[], env: readonly EnvironmentEntry[], user: User | null): Program {
   const [file] = command;
   if (file === "") throw usage("run the command: its name is empty");
   if (command.some((arg) => arg.includes("\0"))) throw usage("run the command: an argument has a NUL inside");
   if (file !== undefined) return { file, argv: command };
-  const shell = variable(env, "SHELL") || userOf(uid)?.shell || "/bin/sh";
+  const shell = variable(env, "SHELL") || user?.shell || "/bin/sh";
   return { file: shell, argv: [`-${shell.slice(shell.lastIndexOf("/") + 1)}`] };
 }
 
@@ -158,61 +184,58 @@ function planNamespaces(options: RunOptions): NamespaceType[] {
   return [...types];
 }
 
-/** What the types rule out, for callers without types. */
+/** Checks what the types rule out, for callers without types. */
 function checkWords(options: RunOptions): void {
-  const one = (what: string, value: unknown, known: readonly string[]) => {
+  const check = (what: string, value: unknown, known: readonly string[]) => {
     if (value !== undefined && !known.includes(value as string)) {
       throw usage(`use "${value}" for ${what}: it is not one of ${known.join(", ")}`);
     }
   };
-  for (const type of options.unshare ?? []) one("unshare", type, NAMESPACE_TYPES);
-  one("net", options.net, ["none", "host", "tap"]);
-  one("map.mode", options.map?.mode, ["root", "self", "auto", "none"]);
-  one("map.setgroups", options.map?.setgroups, ["allow", "deny"]);
+  for (const type of options.unshare ?? []) check("unshare", type, NAMESPACE_TYPES);
+  check("net", options.net, ["none", "host", "tap"]);
+  check("map.mode", options.map?.mode, ["root", "self", "auto", "none"]);
+  check("map.setgroups", options.map?.setgroups, ["allow", "deny"]);
 }
 
 /**
- * Refuses options of a command that cannot be, wherever it is to run.
+ * Plans how a command is started, wherever it is to run.
  *
- * @param options The options.
+ * @param options The request.
+ * @returns The settings.
  * @throws {PenneError} A usage error.
  */
-export function checkCommandOptions(options: Pick<RunOptions, "chdir" | "killSignal" | "keepFds">): void {
-  const { chdir, killSignal, keepFds = [] } = options;
+export function planSettings(options: Omit<RunOptions, "unshare" | "net" | "map">): CommandSettings {
+  const { chdir = null, killSignal = "KILL", keepFds = [] } = options;
   if (chdir === "" || chdir?.includes("\0")) {
     throw usage(`change the working directory: the path ${chdir ? "has a NUL inside" : "is empty"}`);
   }
-  if (killSignal !== undefined && !Object.hasOwn(SIGNAL, killSignal)) {
+  if (!Object.hasOwn(SIGNAL, killSignal)) {
     throw usage(`use "${killSignal}" for killSignal: it is not one of ${Object.keys(SIGNAL).join(", ")}`);
   }
   for (const fd of keepFds) {
     if (!Number.isInteger(fd) || fd < 3) throw usage(`keep descriptor ${fd}: it is not one above 2`);
   }
+  const { newSession = false, keepCaps = false, noNewPrivs = false, uid = null, gid = null } = options;
+  return { chdir, killSignal, keepFds: [...new Set(keepFds)], newSession, keepCaps, noNewPrivs, uid, gid };
 }
 
-function checkNumbers(options: RunOptions): void {
-  const { hostname } = options;
+function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "monotonic" | "boottime">): void {
   if (hostname !== undefined && (!/^[^\0]+$/.test(hostname) || new TextEncoder().encode(hostname).length > 64)) {
     throw usage(`set the host name "${hostname}": it has 1 to 64 bytes`);
   }
-  checkCommandOptions(options);
-  for (const [name, seconds] of [["monotonic", options.monotonic], ["boottime", options.boottime]] as const) {
+  for (const name of ["monotonic", "boottime"] as const) {
+    const seconds = clocks[name];
     if (seconds !== undefined && !Number.isSafeInteger(seconds)) {
       throw usage(`set the ${name} offset: ${seconds} is not a whole number of seconds`);
     }
   }
 }
 
-/** The inside ids to take when the caller's own are not mapped: 0 if that is mapped, else the first that is. */
-function becomeId(ranges: readonly IdRange[] | undefined, own: number): number | null {
-  if (!ranges || toInside(ranges, own) !== null) return null;
-  return hasInside(ranges, 0) ? 0 : ranges[0]!.inside;
-}
-
-/** What network there is, and what it reaches. */
+/** Plans the network, what is reached through it, and how names are resolved. */
 function planReach(
   options: RunOptions,
   namespaces: readonly NamespaceType[],
+  host: Network,
 ): Pick<RunPlan, "network" | "reach" | "resolvConf"> {
   const { dns = [], search } = options;
   const reach: ReachRequest = options.reach ?? {};
@@ -225,7 +248,7 @@ function planReach(
     : [];
   const dnsForward = own.length ? own : reach.dnsForward ?? [];
   const request = { ...options.network, routed: own.slice(0, 1) };
-  const network = attempt("look at the host's network", () => planNetwork(request, readNetwork()));
+  const network = planNetwork(request, host);
   const nameservers = (dns === "none" ? [] : dns.length ? dns : dnsForward.slice(0, 1))
     .map((address) => ({ address, zone: "" }));
   const resolvConf = dns === "none" || !namespaces.includes("mnt")
@@ -240,29 +263,27 @@ function planReach(
  * @example
  * ```ts
  * import { planRun } from "./plan.ts";
+ * import { readFacts } from "./facts.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const plan = planRun({ command: ["true"], net: "host" });
- * assertEquals(plan.namespaces, ["user", "mnt", "pid", "ipc", "uts"]);
+ * const request = { command: ["true"], net: "host" } as const;
+ * assertEquals(planRun(request, readFacts(request)).namespaces, ["user", "mnt", "pid", "ipc", "uts"]);
  * ```
  *
- * @param options What was asked for.
- * @param who Who is to own the namespaces; this process by default.
+ * @param options The request.
+ * @param facts The facts that it needs.
  * @returns The plan.
- * @throws {PenneError} If it cannot be done; `usage` tells that it never could.
+ * @throws {PenneError} If it cannot be done; `usage` is set if the request itself is wrong.
  */
-export function planRun(options: RunOptions, who: Caller = caller()): RunPlan {
+export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
+  const { caller, user } = facts;
   checkWords(options);
-  checkNumbers(options);
+  checkInside(options);
+  const settings = planSettings(options);
   const namespaces = planNamespaces(options);
   let maps: MapPlan | null = null;
   if (namespaces.includes("user")) {
-    const request = options.map ?? {};
-    const name = request.mode === "auto" ? userOf(who.uid)?.name ?? null : null;
-    maps = planMaps(request, who, name ?? `${who.uid}`, () => ({
-      users: subIds("user", who.uid, name),
-      groups: subIds("group", who.uid, name),
-    }));
+    maps = planMaps(options.map ?? {}, caller, user?.name ?? `${caller.uid}`, facts.subIds);
     for (const [id, map, kind] of [[options.uid, maps.users, "user"], [options.gid, maps.groups, "group"]] as const) {
       if (id !== undefined && !hasInside(map?.ranges ?? [], id)) {
         throw usage(`run as ${kind} ${id}: that id is not mapped`, ["--map auto or --map-users/--map-groups map more"]);
@@ -271,18 +292,24 @@ export function planRun(options: RunOptions, who: Caller = caller()): RunPlan {
   } else if (options.map && Object.values(options.map).some((value) => value !== undefined)) {
     throw usage("map ids without a user namespace of its own", ["add user to --unshare"]);
   }
-  const env = planEnvironment(options, environment);
-  const { network, reach, resolvConf } = planReach(options, namespaces);
+  const environment = planEnvironment(options.env ?? {}, options.clearEnv ? [] : facts.environment);
+  const { hostname = null, monotonic = 0, boottime = 0 } = options;
   return {
-    options: { ...options, keepFds: [...new Set(options.keepFds ?? [])] },
-    caller: who,
     namespaces,
     maps,
-    become: { uid: becomeId(maps?.users?.ranges, who.uid), gid: becomeId(maps?.groups?.ranges, who.gid) },
-    network,
-    reach,
-    resolvConf,
-    environment: env,
-    program: planProgram(options.command ?? [], env, who.uid),
+    become: {
+      uid: idToTake(maps?.users?.ranges ?? [], caller.uid),
+      gid: idToTake(maps?.groups?.ranges ?? [], caller.gid),
+    },
+    hostname,
+    clocks: { monotonic, boottime },
+    ownInit: options.init === false && namespaces.includes("pid"),
+    ...planReach(options, namespaces, facts.network),
+    command: {
+      ...settings,
+      environment,
+      program: planProgram(options.command ?? [], environment, user),
+      blocked: caller.blocked,
+    },
   };
 }

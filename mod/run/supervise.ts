@@ -6,8 +6,9 @@ import type { Fd } from "../../ffi/core/fd.ts";
 import type { SignalPipe, SignalRecord } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import type { Reactor } from "../reactor/reactor.ts";
-import type { Child, ChildState, ExitStatus } from "./child.ts";
-import { END_TIMEOUT } from "./enclosure.ts";
+import { END_TIMEOUT } from "../agents/enclosure.ts";
+import type { Child } from "./child.ts";
+import type { ChildState, ExitStatus } from "./reports.ts";
 import { isOrphaned, type Terminal } from "./terminal.ts";
 
 /** Signals that are passed on to the command. */
@@ -38,13 +39,13 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
   const { reactor, signals, terminal, parent } = supervision;
   let [woken, orphaned, late] = [false, false, false];
   const wake = () => woken = true;
-  const watched = [...child.pollEntries.map(({ fd }) => fd), signals.reader].map((fd) =>
+  const watched = [...child.reports.pollEntries.map(({ fd }) => fd), signals.reader].map((fd) =>
     reactor.watch(fd, EPOLL.IN, wake)
   );
   let patience: { cancel(): void } | null = null;
   const ended = reactor.watch(child.pidfd, EPOLL.IN, () => {
     ended.remove();
-    child.urge();
+    child.enclosure.resumeAgents();
     patience = reactor.after(END_TIMEOUT, () => {
       late = true;
       wake();
@@ -61,10 +62,7 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
     for (;;) {
       let stopped: number | null = null;
       for (let state: ChildState | null; (state = child.next());) {
-        if (state.kind === "exited") {
-          child.settle(state.status);
-          return finish(child, terminal, state.status);
-        }
+        if (state.kind === "exited") return finish(child, terminal, state.status);
         if (state.kind === "lost") return finish(child, terminal, null);
         // Only where it is by now counts: it may have gone on, or ended, since.
         stopped = state.kind === "stopped" ? state.signal : null;
@@ -119,7 +117,7 @@ function forward(child: Child, { signal, code }: SignalRecord, { terminal, newSe
 /** Lets the command have the foreground, if it is ours to give. */
 function giveTerminal(child: Child, terminal: Terminal): void {
   terminal.giveTo(child.pid);
-  child.guardTerminal(terminal);
+  terminal.entrustTo(child.enclosure.guard);
 }
 
 /** The command has stopped: give the terminal back, stop likewise, and let it go on when we do. */
@@ -134,7 +132,7 @@ function stopWith(child: Child, signal: number, supervision: Supervision): void 
   } else if (!job || !wantsTerminal || job.foreground !== job.group) {
     if (job) {
       job.takeBack();
-      child.guardTerminal(job);
+      job.entrustTo(child.enclosure.guard);
     }
     const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
     signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
@@ -156,7 +154,7 @@ function finish(
   if (terminal) {
     // A command that succeeds may have set the terminal on purpose, as stty does.
     const settings = status?.code !== 0;
-    if (status && !settings) child.guardTerminal(terminal, terminal.currentSettings);
+    if (status && !settings) terminal.entrustTo(child.enclosure.guard, terminal.currentSettings);
     child.close();
     terminal.restore(settings);
   }

@@ -9,6 +9,7 @@
 // The terminal is given back only by who *holds* it: from when the command was in the foreground until it is not any more.
 // A job that runs in the background, or was stopped, has nothing to give back, and must not touch what is another's.
 
+import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { E } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -73,11 +74,6 @@ export class Terminal implements Disposable {
     return Math.max(0, foregroundGroup(this.tty));
   }
 
-  /** Whether the command has the foreground as far as we know, so that it is ours to take back. */
-  get held(): boolean {
-    return this.#held;
-  }
-
   /**
    * Gives the foreground to the command, if it is penne's to give.
    *
@@ -120,7 +116,23 @@ export class Terminal implements Disposable {
     if (group !== this.group) setForegroundGroup(this.tty, this.group);
   }
 
-  /** Lets go of the terminal. */
+  /**
+   * Tells a guard what to do with the terminal if penne is killed: restore it, if the command holds it now.
+   *
+   * @param guard The guard, if there is one.
+   * @param settings The settings to restore.
+   */
+  entrustTo(guard: Agent | null, settings: Uint8Array = this.settings): void {
+    if (!guard || guard.gone) return;
+    try {
+      if (this.#held) guard.restoreAtEnd(this.tty, this.group, this.shell, settings);
+      else guard.leaveTerminal();
+    } catch (error) {
+      if (!(error instanceof AgentGoneError)) throw error; // killed, which the command's supervisor will see
+    }
+  }
+
+  /** Closes the terminal. */
   [Symbol.dispose](): void {
     this.tty.close();
   }

@@ -6,9 +6,10 @@ import type { Fd } from "../../ffi/core/fd.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { execCommand } from "../agents/exec.ts";
+import { undoRuntime } from "../agents/inherit.ts";
 import { attempt } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
-import { execCommand, undoRuntime } from "../run/command.ts";
 
 /** A command, before and after its start. */
 export class Followed implements Disposable {
@@ -46,9 +47,9 @@ export class Followed implements Disposable {
    * @throws {ExecError} If the command is not found, or cannot be executed.
    */
   exec(argv: readonly string[]): void {
-    undoRuntime(this.#agent, null);
-    const plan = { program: { file: argv[0]!, argv }, environment: environment(), caller: caller() };
-    execCommand(this.#agent, plan);
+    undoRuntime(this.#agent);
+    const program = { file: argv[0]!, argv };
+    execCommand(this.#agent, { program, environment: environment(), blocked: caller().blocked });
     this.#started = true;
   }
 

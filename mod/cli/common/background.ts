@@ -10,16 +10,16 @@
 
 import { Agent } from "../../../ffi/agent/agent.ts";
 import { exec } from "../../../ffi/agent/exec.ts";
-import { F, O, S, SIGNAL } from "../../../ffi/core/consts.ts";
+import { F, O, S } from "../../../ffi/core/consts.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, readLink, write } from "../../../ffi/sys/file.ts";
-import { resetSignal } from "../../../ffi/sys/signal.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../../base/errors.ts";
 import { caller, environment } from "../../host/caller.ts";
-import { ignoreChildrenAgain, placeKeptFds } from "../../agents/inherit.ts";
+import { endAgents } from "../../agents/enclosure.ts";
+import { placeKeptFds, undoRuntime } from "../../agents/inherit.ts";
 import { explainError } from "./command.ts";
 import { type BACKGROUND_OPTIONS, reportFds, type ReportValues } from "../options/lifecycle.ts";
 import type { OptionValues } from "../options/table.ts";
@@ -67,14 +67,12 @@ export function startInBackground(command: string, args: readonly string[], keep
       if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
     });
     call(agent, "setsid");
-    resetSignal(agent, SIGNAL.PIPE);
-    ignoreChildrenAgain(agent);
+    undoRuntime(agent);
     const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
     const program = readLink(self, "/proc/self/exe");
     const error = exec(agent, program, argv, environment(), { mask: caller().blocked });
     if (error) {
-      agent.close();
-      waitChild(agent.pid);
+      endAgents([agent]);
       throw new PenneError(`${what}: start "${program}" again`, { cause: error });
     }
   }

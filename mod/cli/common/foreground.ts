@@ -5,9 +5,10 @@ import { SIGNAL } from "../../../ffi/core/consts.ts";
 import type { SignalPipe } from "../../../ffi/sys/signal.ts";
 import { log } from "../report/log.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import type { Child, StartOptions } from "../../run/child.ts";
-import { ExecError } from "../../run/command.ts";
+import { ExecError } from "../../agents/exec.ts";
+import type { Child } from "../../run/child.ts";
 import { openParent } from "../../run/parent.ts";
+import type { StartOptions } from "../../run/start.ts";
 import { FORWARDED, supervise } from "../../run/supervise.ts";
 import { Terminal } from "../../run/terminal.ts";
 import { type END_OPTIONS, openReporter, type ReportValues } from "../options/lifecycle.ts";
@@ -47,6 +48,7 @@ export function runInForeground(options: ReportValues & OptionValues<typeof END_
     using child = begin({
       terminal,
       identify: report.wantsStatus,
+      onWarning: (message) => log().warn(message),
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);
         report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));

@@ -1,0 +1,101 @@
+// The agents that look after a command or keep its namespaces, and their end.
+
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { self } from "../../ffi/core/task.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
+
+/** Milliseconds that a process gets to end before it is killed. */
+export const END_TIMEOUT = 5000;
+
+/** Lets agents continue that a process inside has stopped. */
+function resume(agents: readonly Agent[]): void {
+  for (const { pidfd } of agents) {
+    if (!pidfd.closed) self.raw("pidfd_send_signal", pidfd, SIGNAL.CONT, null, 0);
+  }
+}
+
+/**
+ * Ends agents and waits for them.
+ *
+ * @param agents The agents, each the child of the next; the last one is a child of this process.
+ * @param timeout Milliseconds that each gets to end before it is killed.
+ */
+export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOUT): void {
+  for (const { socket } of agents) socket.close();
+  resume(agents);
+  // Each one is waited for: a parent that was killed does not wait for its child, and an agent that is stopped again does
+  // not end.
+  for (const { pidfd } of agents) {
+    if (!pidfd.closed && !poll([{ fd: pidfd, events: POLL.IN }], timeout)[0]) sendSignal(pidfd, SIGNAL.KILL);
+  }
+  waitChild(agents.at(-1)!.pid);
+  for (const agent of agents) agent.close();
+}
+
+/** An agent inside namespaces and those that guard it; closing it ends everything inside. */
+export class Enclosure implements Disposable {
+  /** Agents around the inner one, the outermost first, each the parent of the next; the first is our child. */
+  readonly ancestors: readonly Agent[];
+  /** The agent in the namespaces. */
+  readonly agent: Agent;
+  /** What to release, in reverse order, once every process inside has ended. */
+  readonly afterEnd: DisposableStack = new DisposableStack();
+  #state: "open" | "handed over" | "closed" = "open";
+
+  /**
+   * @param ancestors Agents around the inner one, the outermost first.
+   * @param agent The agent in the namespaces.
+   */
+  constructor(ancestors: readonly Agent[], agent: Agent) {
+    this.ancestors = ancestors;
+    this.agent = agent;
+  }
+
+  /** The outermost agent, or null if the inner one is our child. */
+  get guard(): Agent | null {
+    return this.ancestors[0] ?? null;
+  }
+
+  /**
+   * Turns the inner agent into a holder, which keeps the namespaces and all processes in them when this is closed.
+   *
+   * The holder has a session of its own and / as its working directory.
+   *
+   * @param label What `ps` shows after its name.
+   * @throws {SysError} If it cannot be executed.
+   * @throws {TypeError} If there is no guard: the holder would be our child.
+   */
+  handOverToHolder(label: string): void {
+    const { agent, guard } = this;
+    if (!guard) throw new TypeError("Cannot leave namespaces that have no guard");
+    guard.reap(agent.pid, -1); // so that it does not kill the holder at its own end
+    agent.raw("setsid");
+    agent.raw("chdir", cString("/"));
+    agent.hold(label);
+    this.#state = "handed over";
+  }
+
+  /** Lets agents continue that a process inside has stopped, and that could not report the command's end. */
+  resumeAgents(): void {
+    resume([this.agent, ...this.ancestors]);
+  }
+
+  /** Ends everything inside, unless a holder keeps it, and waits for the end. */
+  close(): void {
+    const state = this.#state;
+    if (state === "closed") return;
+    this.#state = "closed";
+    const guards = this.ancestors.toReversed();
+    if (state === "handed over") this.agent.close();
+    endAgents(state === "handed over" ? guards : [this.agent, ...guards]);
+    this.afterEnd.dispose();
+  }
+
+  /** Ends everything inside. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,100 @@
+// Executes a program in place of an agent, as execvp(3) does.
+
+import { exec } from "../../ffi/agent/exec.ts";
+import { ACCESS, AT_FDCWD } from "../../ffi/core/consts.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import type { Task } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
+import { type EnvironmentEntry, searchPath, variable } from "../host/caller.ts";
+
+/** A program and its arguments. */
+export interface Program {
+  /** Path, or a name to search for in the program's PATH. */
+  readonly file: string;
+  /** Arguments, the first being the program's name. */
+  readonly argv: readonly string[];
+}
+
+/** How to execute a program. */
+export interface Execution {
+  /** The program. */
+  readonly program: Program;
+  /** Its environment. */
+  readonly environment: readonly EnvironmentEntry[];
+  /** Signals that it blocks, bit n-1 for signal n. */
+  readonly blocked: bigint;
+}
+
+/** A command that could not be executed. */
+export class ExecError extends PenneError {
+  /** Exit code to report: 127 if there is no such command, 126 if it cannot be executed. */
+  readonly exitCode: 126 | 127;
+
+  /**
+   * @param file The command.
+   * @param exitCode 127 if there is no such command, 126 if it cannot be executed.
+   * @param cause The error of execve(2).
+   * @param hints What the user can do.
+   */
+  constructor(file: string, exitCode: 126 | 127, cause: SysError, hints: readonly string[] = []) {
+    super(`run "${file}"`, { cause, hints });
+    this.exitCode = exitCode;
+  }
+}
+
+/** Executes a program; /bin/sh runs it if it is a script without a #! line, as with execvp(3). */
+function execOrShell(task: Task, path: string, plan: Execution, waiting?: () => void): SysError | null {
+  const { argv } = plan.program;
+  const options = { mask: plan.blocked, ...waiting && { waiting } };
+  const error = exec(task, path, argv, plan.environment, options);
+  if (error?.code !== "ENOEXEC") return error;
+  return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment, options);
+}
+
+function exists(task: Task, path: string): boolean {
+  return task.raw("faccessat", AT_FDCWD, cString(path), ACCESS.F_OK) === 0;
+}
+
+function refuse(task: Task, file: string, path: string, error: SysError): ExecError {
+  if (error.code === "ENOENT" && exists(task, path)) {
+    return new ExecError(file, 126, error, [
+      `${path} exists, but its interpreter or loader does not (see its #! line)`,
+    ]);
+  }
+  if (["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(error.code)) return new ExecError(file, 127, error);
+  const hints = error.code === "EACCES"
+    ? ["it must be a file with execute permission, in directories with search permission, and not on a noexec mount"]
+    : error.code === "E2BIG"
+    ? ["the arguments and the environment together exceed the kernel's limit"]
+    : [];
+  return new ExecError(file, 126, error, hints);
+}
+
+/**
+ * Executes a command in place of an agent, or of this process.
+ *
+ * A name without a slash is searched for in the command's PATH, where the agent is, as with execvp(3).
+ *
+ * @param task The agent, or this process; it becomes the command.
+ * @param plan The command.
+ * @param waiting Called after each request to execute a path, before its answer is waited for.
+ * @throws {ExecError} If there is no such command, or it cannot be executed.
+ */
+export function execCommand(task: Task, plan: Execution, waiting?: () => void): void {
+  const { file } = plan.program;
+  if (file.includes("/")) {
+    const error = execOrShell(task, file, plan, waiting);
+    if (error) throw refuse(task, file, file, error);
+    return;
+  }
+  let refused: ExecError | null = null;
+  for (const path of searchPath(file, variable(plan.environment, "PATH"))) {
+    const error = execOrShell(task, path, plan, waiting);
+    if (error === null) return;
+    const refusal = refuse(task, file, path, error);
+    if (refusal.exitCode === 126) refused ??= refusal;
+    if (refusal.exitCode === 126 && error.code !== "EACCES") break;
+  }
+  throw refused ?? new ExecError(file, 127, new SysError("execve", E.ENOENT));
+}

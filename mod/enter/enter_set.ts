@@ -1,0 +1,129 @@
+// Brings agents into namespaces that exist already.
+//
+// Theory of operation. penne itself joins nothing, and neither does the *guard*, an agent that stays where penne is: it
+// gives the terminal back, and is there when penne and others are killed. A second agent, the guard's child, joins
+// everything. It becomes non-dumpable first, so that no process inside without penne's own privileges can trace it or use
+// its /proc files; and it was executed from a sealed memfd, so that a process that opens its /proc/PID/exe all the same
+// changes nothing of the host. Of penne's descriptors it has only stdin, stdout, stderr and those to keep.
+//
+// A process does not move to another pid namespace; its children are born there. So for a pid namespace the joined agent
+// makes the inner ones, as children of the guard, and ends. Nothing ends with penne by itself there: PID 1 is a foreign
+// process, and adopts all orphans but those of a subreaper. The inner agent is that subreaper. If it is killed, another
+// subreaper around it, in the same pid namespace, ends what it leaves behind; a guard outside would not get the orphans.
+// The outer one has a process group of its own, because it must survive when penne's whole group is killed.
+
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { CLONE } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { tryDropGroups } from "../agents/credentials.ts";
+import { Enclosure, endAgents } from "../agents/enclosure.ts";
+import { adoptOrphans, harden, refuseForked, setName, spawnGuard } from "../agents/guard.ts";
+import { joinSet } from "../agents/join.ts";
+import { attempt } from "../base/errors.ts";
+import { openChildren } from "../run/start.ts";
+import { openChildrenIn, procOf } from "./descendants.ts";
+import type { OpenSet } from "./open_set.ts";
+
+/** How to bring agents into namespaces. */
+export interface EnterRequest {
+  /** The root directory inside, or null for that of the mount namespace. */
+  readonly root: Fd | null;
+  /** Descriptors for the command. */
+  readonly keepFds: readonly number[];
+  /** Whether to drop supplementary groups before joining; a joined user namespace may forbid it afterwards. */
+  readonly dropGroups: boolean;
+  /** Whether the command gets a process group of its own. */
+  readonly jobControl: boolean;
+  /** Called for each step that failed without consequences for the rest. */
+  readonly onWarning: (message: string) => void;
+}
+
+/** Agents in namespaces that exist already. */
+export interface Entered {
+  /** The agents. */
+  readonly enclosure: Enclosure;
+  /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
+  readonly childrenOf: (agent: Agent) => number;
+}
+
+/** For {@linkcode Agent.reap}: the agent's children end by themselves. */
+const END_BY_THEMSELVES = -2;
+
+/** Makes an agent take the place of the joined one in the pid namespace that its children are in. */
+function crossOver(joined: Agent, label: string): Agent {
+  return attempt(
+    `start a process in the pid namespace of ${label}`,
+    () => joined.clone(CLONE.PARENT),
+    ({ code }) => code === "ENOMEM" ? ["its PID 1 has ended, so no process can be started there any more"] : [],
+  );
+}
+
+/**
+ * Brings agents into namespaces.
+ *
+ * @param set The namespaces.
+ * @param request How.
+ * @returns The agents; no command has been started.
+ * @throws {PenneError} If it fails; nothing is left then.
+ */
+export function enterSet(set: OpenSet, request: EnterRequest): Entered {
+  const guard = spawnGuard(request.keepFds);
+  const agents = [guard]; // the innermost first
+  try {
+    refuseForked("enter namespaces");
+    harden(guard);
+    call(guard, "setpgid", 0, 0);
+    const joined = guard.clone();
+    agents.unshift(joined);
+    if (!request.jobControl) guard.raw("setpgid", joined.pid, call(self, "getpgid", 0));
+    setName(joined, "penne-agent");
+    const crosses = set.namespaces.has("pid");
+    const children = crosses ? -1 : openChildren(joined); // while it still sees our /proc
+    if (request.dropGroups) tryDropGroups(joined);
+    joinSet(joined, set);
+    const { root } = request;
+    if (root) {
+      attempt(`change to the root directory of ${set.label}`, () => {
+        call(joined, "fchdir", root);
+        call(joined, "chroot", cString("."));
+      });
+    }
+    if (!crosses) {
+      adoptOrphans(joined);
+      const enclosure = new Enclosure([guard], joined);
+      return { enclosure, childrenOf: (agent) => agent === joined ? children : openChildren(agent) };
+    }
+    const around = crossOver(joined, set.label);
+    agents[0] = around;
+    joined.close();
+    adoptOrphans(around);
+    const inner = around.clone();
+    agents.unshift(inner);
+    adoptOrphans(inner);
+    call(around, "setpgid", 0, 0);
+    const lists = listChildren([around, inner], request);
+    return {
+      enclosure: new Enclosure([guard, around], inner),
+      childrenOf: (agent) => lists.get(agent) ?? END_BY_THEMSELVES,
+    };
+  } catch (error) {
+    endAgents(agents);
+    throw error;
+  }
+}
+
+/** Opens the lists of children of agents in a joined pid namespace. */
+function listChildren(agents: readonly Agent[], { onWarning }: EnterRequest): Map<Agent, number> {
+  using proc = procOf(agents[0]!);
+  const lists = new Map<Agent, number>();
+  if (!proc) {
+    onWarning("the pid namespace has no usable /proc: processes that the command leaves behind may outlive it");
+  }
+  for (const agent of agents) {
+    // With -1 an agent does not look for its children.
+    lists.set(agent, proc ? attempt("find the agent's children", () => openChildrenIn(agent, proc)) : -1);
+  }
+  return lists;
+}

@@ -1,0 +1,252 @@
+// Makes namespaces and sets them up, from outside, through an agent in them.
+//
+// Theory of operation. The order matters:
+//  1. The agent is cloned with all new namespaces at once, so that the user namespace owns the others.
+//  2. The id maps are written while the agent is dumpable.
+//  3. Offsets of a time namespace are set before any process is in it: the agent unshares it for its children only. Then
+//     the agent takes ids that exist inside, if it must; that makes it non-dumpable, and another user the owner of its
+//     /proc files.
+//  4. Mount propagation is made private before anything is mounted, so that no mount leaks out.
+//  5. The agent becomes non-dumpable: a process inside without CAP_SYS_PTRACE can neither trace it nor look into /proc/1.
+//     A process that has the capability inside can, because the agent was executed there. So an agent's answers are data,
+//     not truth: they are bounds-checked, and an agent holds nothing that root inside may not have.
+//
+// A *guard* is a second agent, outside of all new namespaces and the parent of the first one. It is there when penne is
+// killed. It gives the terminal back, because PID 1 of a pid namespace cannot name a process group outside. It reports on a
+// command that is itself PID 1. Without a pid namespace, which ends everything at once, it finds the orphans if the inner
+// agent is killed: both are subreapers then, and each ends everything that the command started if the other is killed.
+
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, MS, O } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, self, TaskFd } from "../../ffi/core/task.ts";
+import { open, readLink, readText, write } from "../../ffi/sys/file.ts";
+import { mount } from "../../ffi/sys/mount.ts";
+import { pidOf } from "../../ffi/sys/process.ts";
+import { takeIds } from "../agents/credentials.ts";
+import { Enclosure, endAgents } from "../agents/enclosure.ts";
+import { adoptOrphans, harden, setName, spawnGuard } from "../agents/guard.ts";
+import { placeKeptFds } from "../agents/inherit.ts";
+import { attempt, type Explain, PenneError } from "../base/errors.ts";
+import { readResolvConf } from "../host/resolver.ts";
+import { applyMaps } from "../idmap/apply.ts";
+import { type IdRange, parseMap } from "../idmap/ranges.ts";
+import { namespaceFlag } from "../namespaces/types.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
+import { bringUpLoopback } from "../network/apply.ts";
+import { connectInside } from "../network/inside.ts";
+import type { TapLink } from "../network/tap_link.ts";
+import type { RunPlan } from "./plan.ts";
+import { mountResolvConf } from "./resolv.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** Greatest group id of net.ipv4.ping_group_range. */
+const PING_GROUP_MAX = 2 ** 31 - 1;
+
+/** Namespaces that have been made. */
+export interface MadeNamespaces {
+  /** The agents in and around them. */
+  readonly enclosure: Enclosure;
+  /** The tap of the net namespace, or null. */
+  readonly link: TapLink | null;
+  /** The command's own /etc/resolv.conf, or null. */
+  readonly resolvConf: Fd | null;
+}
+
+/** How to make namespaces that are to be kept; these always have a guard, so that the agent inside is not our child. */
+export interface PreserveOptions {
+  /** The owner of the namespaces, or null for this process's user. */
+  readonly owner: { readonly uid: number; readonly gid: number } | null;
+  /** Called with the agent once it is in the namespaces, before they are set up. */
+  readonly made: (agent: Agent) => void;
+}
+
+/** How to make namespaces. */
+export interface NamespaceOptions {
+  /** The terminal that a guard must give back if penne is killed. */
+  readonly terminal?: Terminal | null;
+  /** Set for namespaces that are to be kept. */
+  readonly preserve?: PreserveOptions;
+  /** Called for each step that failed without consequences for the rest. */
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+type Warn = (message: string) => void;
+
+/** Brings up loopback in the agent's net namespace, and gives the namespace its tap if the plan has one. */
+function setUpNetwork(agent: Agent, { network }: RunPlan, warn: Warn): TapLink | null {
+  {
+    using socket = new NetlinkSocket(agent);
+    bringUpLoopback(socket);
+  }
+  if (!network) return null;
+  const { link, warnings } = connectInside(agent, network);
+  for (const warning of [...network.warnings, ...warnings]) warn(warning);
+  return link;
+}
+
+/**
+ * Permits ping sockets to every mapped group, icmp(7).
+ *
+ * The kernel compares ids as the initial namespace has them, but reads the numbers as the *writer* has them. Written from
+ * outside, one range from the lowest to the highest group covers any map.
+ */
+function permitPing(agent: Agent, groups: readonly IdRange[], warn: Warn): void {
+  const low = Math.min(...groups.map(({ outside }) => outside));
+  const high = Math.max(...groups.map(({ outside, count }) => outside + count - 1));
+  try {
+    using file = open(agent, "/proc/sys/net/ipv4/ping_group_range", O.WRONLY);
+    write(file, new TextEncoder().encode(`${Math.min(low, PING_GROUP_MAX)} ${Math.min(high, PING_GROUP_MAX)}\n`));
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    warn(`cannot permit ping sockets: ${error.reason} (${error.code})`);
+  }
+}
+
+/** The groups of penne's own user namespace, as ranges in penne's own terms. */
+function ownGroups(): IdRange[] {
+  const ranges = parseMap(readText(self, "/proc/self/gid_map"));
+  // Sorted as the kernel compares them. Only the ends matter, and only if they are in order here too.
+  ranges.sort((a, b) => a.outside - b.outside);
+  return ranges.map(({ inside, count }) => ({ inside, outside: inside, count }));
+}
+
+/** The agent's pid in /proc, which may show another pid namespace than ours. */
+function procPid(agent: Agent): number {
+  if (readLink(self, "/proc/self") === `${call(self, "getpid")}`) return agent.pid;
+  const pid = pidOf(agent.pidfd);
+  if (pid > 0) return pid;
+  throw new PenneError("find the new process in /proc: it shows another pid namespace", {
+    hints: ["mount a /proc of this pid namespace"],
+  });
+}
+
+/** Makes a time namespace for the agent's children. */
+function makeTimeNamespace(agent: Agent, { monotonic, boottime }: RunPlan["clocks"]): void {
+  attempt("create a time namespace", () => call(agent, "unshare", namespaceFlag("time")));
+  if (!monotonic && !boottime) return;
+  attempt("set the clocks' offsets", () => {
+    const text = new TextEncoder().encode(`monotonic ${monotonic} 0\nboottime ${boottime} 0\n`);
+    // The agent opens it itself: only a process in the owning user namespace may write it.
+    using file = new TaskFd(agent, "openat", AT_FDCWD, cString("/proc/self/timens_offsets"), O.WRONLY | O.CLOEXEC);
+    call(agent, "write", file.number, text, text.length);
+  }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);
+}
+
+function mountOwnResolvConf(agent: Agent, { resolvConf }: RunPlan, warn: Warn): Fd | null {
+  if (!resolvConf) return null;
+  try {
+    return mountResolvConf(agent, resolvConf(readResolvConf()));
+  } catch (error) {
+    if (!(error instanceof PenneError)) throw error;
+    warn(`${error.message}; names may not be found`);
+    return null;
+  }
+}
+
+function mountProc(agent: Agent): void {
+  attempt(
+    "mount /proc",
+    () => mount(agent, "proc", "/proc", "proc", MS.NOSUID | MS.NODEV | MS.NOEXEC),
+    () => ["in a container where parts of /proc are hidden, the kernel refuses a new one: leave pid out of --unshare"],
+  );
+}
+
+function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces {
+  const { agent, afterEnd } = enclosure;
+  const { maps, become, hostname } = plan;
+  const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
+  if (maps) applyMaps(maps, procPid(agent));
+  if (has("time")) makeTimeNamespace(agent, plan.clocks);
+  const groups = become.gid === null || maps?.denySetgroups ? "keep" : "try";
+  attempt("take ids that are mapped", () => takeIds(agent, { ...become, groups }));
+  let resolvConf: Fd | null = null;
+  if (has("mnt")) {
+    attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE));
+    resolvConf = mountOwnResolvConf(agent, plan, warn);
+    if (resolvConf) afterEnd.use(resolvConf);
+    if (has("pid")) mountProc(agent);
+  }
+  if (hostname !== null) {
+    const name = new TextEncoder().encode(hostname);
+    attempt("set the host name", () => call(agent, "sethostname", name, name.length));
+  }
+  let link: TapLink | null = null;
+  if (has("net")) {
+    link = setUpNetwork(agent, plan, warn);
+    // The tap keeps the net namespace, which still sends what its processes have written.
+    if (link) afterEnd.use(link.tap);
+    const permitted = maps ? maps.groups?.ranges ?? [] : ownGroups();
+    if (permitted.length) permitPing(agent, permitted, warn);
+  }
+  harden(agent);
+  return { enclosure, link, resolvConf };
+}
+
+/** Starts the guard, and the agent as its child. */
+function spawnGuarded(
+  plan: RunPlan,
+  clone: (guard: Agent) => Agent,
+  jobControl: boolean,
+  owner: PreserveOptions["owner"],
+): Enclosure {
+  const isolated = plan.namespaces.includes("pid");
+  const guard = spawnGuard(plan.command.keepFds);
+  try {
+    // A process group of its own survives when penne's whole group is killed. A command that stays in penne's group must
+    // then be put back there, which has a price: with a parent in another group of the session, penne's group never counts
+    // as orphaned, and the kernel does not end it when its shell dies while it is stopped. So that is done only where no
+    // pid namespace ends everything anyway.
+    if (jobControl || !isolated) call(guard, "setpgid", 0, 0);
+    if (owner) attempt(`become user ${owner.uid}`, () => takeIds(guard, { ...owner, groups: "drop" }));
+    const agent = clone(guard);
+    if (!jobControl && !isolated) guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
+    return new Enclosure([guard], agent);
+  } catch (error) {
+    endAgents([guard]);
+    throw error;
+  }
+}
+
+/**
+ * Makes the namespaces of a plan and sets them up.
+ *
+ * @param plan The plan.
+ * @param options How to make them.
+ * @returns The namespaces; nothing has been started in them yet.
+ * @throws {PenneError} If it fails; nothing is left then.
+ */
+export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNamespaces {
+  const { terminal = null, preserve, onWarning = () => {} } = options;
+  const { namespaces } = plan;
+  const isolated = namespaces.includes("pid");
+  // A time namespace is entered by children only, so it is unshared later.
+  const flags = namespaces.filter((type) => type !== "time").reduce((set, type) => set | namespaceFlag(type), 0);
+  const explain: Explain = async (error) =>
+    (await import("../namespaces/explain.ts")).explainNamespaces(error, namespaces);
+  const create = (body: () => Agent) => attempt(`create namespaces (${namespaces.join(", ")})`, body, explain);
+  const guarded = preserve || terminal || !isolated || plan.ownInit;
+  const enclosure = guarded
+    ? spawnGuarded(
+      plan,
+      (guard) => create(() => guard.clone(flags)),
+      terminal?.jobControl ?? false,
+      preserve?.owner ?? null,
+    )
+    : new Enclosure([], create(() => Agent.spawn(flags)));
+  const { agent, guard } = enclosure;
+  try {
+    if (!guard) placeKeptFds(agent, plan.command.keepFds);
+    preserve?.made(agent);
+    if (guard && !isolated) adoptOrphans(agent);
+    const made = setUp(enclosure, plan, onWarning);
+    setName(agent, "penne-agent");
+    if (guard) harden(guard);
+    return made;
+  } catch (error) {
+    enclosure.close();
+    throw error;
+  }
+}

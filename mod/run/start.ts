@@ -1,0 +1,157 @@
+// Starts a command: in namespaces made for it, or in an enclosure that exists already.
+
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { type Affinity, sendSignal, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import type { Enclosure } from "../agents/enclosure.ts";
+import { execCommand } from "../agents/exec.ts";
+import { namespaceIds } from "../namespaces/id.ts";
+import { Child, type ChildParts } from "./child.ts";
+import { changeDirectory, type CommandPlan, prepareCommand, takeCommandIds } from "./command.ts";
+import { type MadeNamespaces, makeNamespaces, type NamespaceOptions } from "./make_namespaces.ts";
+import type { RunPlan } from "./plan.ts";
+
+/** How to start a command, beside its plan. */
+export interface StartOptions extends NamespaceOptions {
+  /** Whether to identify the namespaces. */
+  readonly identify?: boolean;
+  /** Called when everything is set up, right before the command is executed. */
+  readonly beforeExec?: (child: Child) => void;
+  /** Called once the command has ended by itself, while its namespaces still exist. */
+  readonly onExit?: ChildParts["onExit"];
+}
+
+/** A command to start in an enclosure. */
+export interface ChildPlan extends CommandPlan, Pick<ChildParts, "link" | "resolvConf"> {
+  /** Whether the inner agent itself becomes the command. */
+  readonly ownInit: boolean;
+  /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
+  readonly childrenOf: (agent: Agent, inner: boolean) => number;
+  /** Identifies the namespaces. */
+  readonly identify: (agent: Agent) => Child["namespaces"];
+  /** Puts the command's process into its cgroups. */
+  readonly place?: (command: Agent) => void;
+}
+
+/**
+ * Opens the file that lists an agent's children, in the /proc that the agent sees.
+ *
+ * @param agent The agent.
+ * @returns The agent's descriptor.
+ * @throws {SysError} If it cannot be opened.
+ */
+export function openChildren(agent: Agent): number {
+  return call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.RDONLY | O.CLOEXEC);
+}
+
+function childPlan({ command, namespaces, maps, ownInit }: RunPlan, { link, resolvConf }: MadeNamespaces): ChildPlan {
+  const isolated = namespaces.includes("pid");
+  return {
+    ...command,
+    link,
+    resolvConf,
+    ownInit,
+    // PID 1 need not look for its children: they end with it.
+    childrenOf: (agent, inner) => isolated && inner ? -1 : openChildren(agent),
+    identify: (agent) => namespaceIds(agent, namespaces),
+    takeIds: (task) => takeCommandIds(task, { ...command, groups: maps?.denySetgroups ? "keep" : "drop" }),
+    changeDirectory: (task) => {
+      if (command.chdir !== null) changeDirectory(task, command.chdir);
+    },
+  };
+}
+
+/**
+ * Makes the namespaces of a plan and starts its command in them.
+ *
+ * @param plan The plan.
+ * @param options How to start it.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails; nothing is left then.
+ * @throws {ExecError} If the command cannot be executed; nothing is left then.
+ */
+export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
+  const affinity = stayOnProcessor();
+  try {
+    const made = makeNamespaces(plan, options);
+    try {
+      return startIn(made.enclosure, childPlan(plan, made), options, affinity);
+    } catch (error) {
+      made.enclosure.close();
+      throw error;
+    }
+  } finally {
+    if (affinity) setAffinity(self, affinity);
+  }
+}
+
+/** Waits until an agent has answered the request to become the command; lets it continue if it is stopped before that. */
+function waitForAnswer({ reports, pidfd }: Child, { socket }: Agent, stops: number[]): void {
+  const entries = [{ fd: socket, events: POLL.IN }, ...reports.pollEntries];
+  while (!poll(entries)[0]) {
+    const state = reports.next();
+    if (state?.kind === "stopped") {
+      stops.push(state.signal);
+      sendSignal(pidfd, SIGNAL.CONT);
+    } else if (state && state.kind !== "continued") {
+      reports.defer(state);
+      return; // it has ended, and its socket with it
+    }
+  }
+}
+
+/**
+ * Starts a command in an enclosure.
+ *
+ * @param enclosure The enclosure; the command owns it from then on, unless this fails.
+ * @param plan The command.
+ * @param options How to start it.
+ * @param affinity The processors that the command may run on; null if the agent's own are right.
+ * @returns The command, running.
+ * @throws {PenneError} If it fails.
+ * @throws {ExecError} If the command cannot be executed.
+ */
+export function startIn(
+  enclosure: Enclosure,
+  plan: ChildPlan,
+  { terminal = null, identify, beforeExec, onExit = () => {} }: StartOptions,
+  affinity: Affinity | null,
+): Child {
+  const { agent, ancestors, guard } = enclosure;
+  const namespaces = identify ? plan.identify(agent) : {};
+  const command = plan.ownInit ? agent : agent.clone();
+  try {
+    const chain = [...ancestors, agent, ...plan.ownInit ? [] : [command]];
+    const parents = chain.slice(0, -1);
+    for (const [i, parent] of [...parents.entries()].reverse()) {
+      parent.reap(chain[i + 1]!.pid, plan.childrenOf(parent, parent === agent));
+      for (const number of plan.keepFds) call(parent, "close", number);
+    }
+    const { killSignal, link, resolvConf } = plan;
+    const parent = parents.at(-1)!;
+    const child = new Child({ enclosure, parent, command, namespaces, killSignal, link, resolvConf, onExit });
+    terminal?.entrustTo(guard);
+    if (identify) child.pid; // while it is sure to be in /proc
+    if (terminal?.jobControl) {
+      call(command, "setpgid", 0, 0);
+      terminal.giveTo(child.pid);
+    }
+    plan.place?.(command);
+    prepareCommand(command, plan, affinity);
+    if (affinity) { for (const agent of parents) setAffinity(agent, affinity); }
+    beforeExec?.(child);
+    const stops: number[] = [];
+    execCommand(command, plan, () => waitForAnswer(child, command, stops));
+    command.socket.close();
+    // A stop that came too early is repeated, so that it is followed like any other.
+    for (const signal of stops) child.kill(signal);
+    return child;
+  } catch (error) {
+    terminal?.restore(true);
+    command.close();
+    throw error;
+  }
+}
