@@ -2,10 +2,10 @@
 
 import type { ChildProcess } from "../run/mod.ts";
 import { openSet } from "./open_set.ts";
-import { type EnterOptions, planEnter } from "./plan.ts";
+import { type EnterOptions, type KeptLayout, planEnter } from "./plan.ts";
 import { startEntered } from "./start.ts";
 
-export type { EnterOptions, KeptLayout } from "./plan.ts";
+export type { EnterOptions, KeptLayout };
 
 function noSet(): never {
   throw new RangeError("The target is not a kept set");

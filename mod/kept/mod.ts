@@ -1,6 +1,6 @@
 // Keeps namespaces under a name, for any Deno program.
 
-import type { ExitStatus } from "../run/child.ts";
+import type { ExitStatus } from "../run/reports.ts";
 import { startChild } from "../run/start.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { keepProcess, prepareSetUp } from "./preserve.ts";

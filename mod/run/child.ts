@@ -13,8 +13,6 @@ import type { TapLink } from "../network/tap_link.ts";
 import { waitReadable } from "../reactor/waiter.ts";
 import { type ChildState, type ExitStatus, Reports } from "./reports.ts";
 
-export type { ExitStatus } from "./reports.ts";
-
 /** The status of a command whose end was not reported. */
 const KILLED: ExitStatus = { code: null, signal: SIGNAL.KILL };
 

@@ -2,16 +2,16 @@
 
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import type { Child, ExitStatus } from "./child.ts";
+import { ExecError } from "../agents/exec.ts";
+import type { Child } from "./child.ts";
 import { readFacts } from "./facts.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import type { SignalName } from "../../ffi/core/consts.ts";
-import { planRun, type RunOptions } from "./plan.ts";
+import { type NetMode, planRun, type RunOptions } from "./plan.ts";
+import type { ExitStatus } from "./reports.ts";
 import { startChild } from "./start.ts";
 
-export type { ExitStatus } from "./child.ts";
-export { ExecError } from "../agents/exec.ts";
-export type { NetMode, RunOptions } from "./plan.ts";
+export { ExecError, type ExitStatus, type NetMode, type RunOptions };
 
 /** A command that runs in its own namespaces. */
 export interface ChildProcess extends Disposable {
