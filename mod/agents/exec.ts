@@ -32,6 +32,8 @@ export class ExecError extends PenneError {
   readonly exitCode: 126 | 127;
 
   /**
+   * Names the command and the reason.
+   *
    * @param file The command.
    * @param exitCode 127 if there is no such command, 126 if it cannot be executed.
    * @param cause The error of execve(2).
