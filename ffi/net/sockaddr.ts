@@ -18,9 +18,12 @@ export interface IpWords {
   w3: number;
 }
 
-/** Size of `struct sockaddr_in` and `struct sockaddr_in6`. */
+/** Bytes of `struct sockaddr_in6`, the longest of both. */
+export const SOCKADDR_MAX = 28;
+
+/** Bytes of `struct sockaddr_in` or `struct sockaddr_in6`. */
 export function sockaddrSize(family: number): number {
-  return family === 4 ? 16 : 28;
+  return family === 4 ? 16 : SOCKADDR_MAX;
 }
 
 /**

@@ -40,14 +40,6 @@ export function bind(s: number, address: IpWords, port: number, scope = 0): numb
   return quick(NR.bind, s, name.at, sockaddrSize(address.family), 0, 0, 0);
 }
 
-/** bind(2) to a port of the wildcard address. */
-export function bindPort(s: number, family: number, port: number): number {
-  name.bytes.fill(0);
-  name.view.setUint16(0, family === 4 ? AF.INET : AF.INET6, true);
-  name.view.setUint16(2, port);
-  return quick(NR.bind, s, name.at, sockaddrSize(family), 0, 0, 0);
-}
-
 /** Local port of a socket, getsockname(2), or a negative error number. */
 export function localPort(s: number): number {
   name.view.setUint32(32, 28, true);
@@ -130,11 +122,6 @@ export function writeAt(fd: number, at: number, length: number): number {
   return quick(NR.write, fd, at, length, 0, 0, 0);
 }
 
-/** writev(2) of an array of `struct iovec` at an address. */
-export function writeParts(fd: number, at: number, count: number): number {
-  return quick(NR.writev, fd, at, count, 0, 0, 0);
-}
-
 /** send(2) from an address. */
 export function sendAt(s: number, at: number, length: number, flags: number): number {
   return quick(NR.sendto, s, at, length, flags, 0, 0);
@@ -194,19 +181,4 @@ export function peekBehind(s: number, skip: number, at: number, length: number):
   const n = quick(NR.recvmsg, s, behind.at, MSG.PEEK | MSG.DONTWAIT, 0, 0, 0);
   if (n < 0) return n;
   return n > skip ? n - skip : -E.EAGAIN;
-}
-
-/** sendmsg(2) of a `struct msghdr` at an address. */
-export function sendMessage(s: number, at: number, flags: number): number {
-  return quick(NR.sendmsg, s, at, flags, 0, 0, 0);
-}
-
-/** sendmmsg(2) of an array of `struct mmsghdr` at an address. */
-export function sendMessages(s: number, at: number, count: number, flags: number): number {
-  return quick(NR.sendmmsg, s, at, count, flags, 0, 0);
-}
-
-/** recvmmsg(2) to an array of `struct mmsghdr` at an address. */
-export function receiveMessages(s: number, at: number, count: number, flags: number): number {
-  return quick(NR.recvmmsg, s, at, count, flags, 0, 0);
 }

@@ -1,6 +1,7 @@
 // IP addresses between text and bytes, RFC 4291 and RFC 5952.
 
 import { AF } from "../../ffi/net/constants.ts";
+import { inPrefixWords, wordsOf } from "./ip_words.ts";
 
 /** An address family of the kernel: AF_INET or AF_INET6. */
 export type Family = typeof AF.INET | typeof AF.INET6;
@@ -125,11 +126,7 @@ export function formatIp(address: Uint8Array): string {
  * @returns Whether their first bits are equal; false for different families.
  */
 export function inPrefix(address: Uint8Array, prefix: Uint8Array, bits: number): boolean {
-  if (address.length !== prefix.length) return false;
-  const whole = bits >> 3;
-  for (let i = 0; i < whole; i++) if (address[i] !== prefix[i]) return false;
-  const rest = bits & 7;
-  return rest === 0 || (address[whole]! ^ prefix[whole]!) >> (8 - rest) === 0;
+  return inPrefixWords(wordsOf(address), wordsOf(prefix), bits);
 }
 
 /** Whether an IPv6 address is a link-local one, fe80::/10. */

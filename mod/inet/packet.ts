@@ -1,48 +1,17 @@
-// A frame from a tap, taken apart down to its transport header: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200).
+// Parses a frame from a tap down to its transport header: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200).
 
+import type { IpWords } from "../../ffi/net/sockaddr.ts";
 import { fold, sum } from "./checksum.ts";
+import { ETHERNET, ETHERTYPE, IPV4, IPV6, PROTOCOL, VNET, VNET_FLAG } from "./header.ts";
+import { addressSum, ipWords, readIp6 } from "./ip_words.ts";
 
-/** Bytes of `struct virtio_net_hdr` before each frame. */
-export const VNET = 10;
-/** Bytes of an Ethernet header. */
-export const ETHERNET = 14;
-/** Bytes of an IPv4 header without options. */
-export const IPV4 = 20;
-/** Bytes of an IPv6 header. */
-export const IPV6 = 40;
-
-/** Types of Ethernet frames. */
-export const ETHERTYPE = { IPV4: 0x0800, ARP: 0x0806, IPV6: 0x86dd } as const;
-
-/** Protocol numbers in IP headers. */
-export const PROTOCOL = {
-  HOP_BY_HOP: 0,
-  ICMP: 1,
-  TCP: 6,
-  UDP: 17,
-  ROUTING: 43,
-  FRAGMENT: 44,
-  ICMPV6: 58,
-  NONE: 59,
-  DESTINATION: 60,
-} as const;
-
-/** `flags` of `struct virtio_net_hdr`: the checksum is the receiver's to compute, or has been verified. */
-export const VNET_FLAG = { NEEDS_CSUM: 1, DATA_VALID: 2 } as const;
-/** `gso_type` of `struct virtio_net_hdr`. */
-export const VNET_GSO = { NONE: 0, TCPV4: 1, TCPV6: 4, UDP_L4: 5 } as const;
-
-/** Extension headers that are looked through, at most. */
+/** Extension headers that are skipped at most. */
 const EXTENSIONS_MAX = 8;
 
-/** What a frame turned out to be. */
+/** Kinds of frames. */
 export const KIND = { BAD: 0, ARP: 1, IP: 2, FRAGMENT: 3 } as const;
 
-/**
- * A packet's addresses and where its parts are; one object is used again for each packet.
- *
- * Addresses are 32-bit words in network order, IPv4 ones as IPv4-mapped IPv6 addresses.
- */
+/** Addresses of a packet and the offsets of its parts. One object is reused for all packets. */
 export class Packet {
   /** 4 or 6. */
   family = 0;
@@ -50,18 +19,10 @@ export class Packet {
   protocol = 0;
   /** Time to live, or hop limit. */
   ttl = 0;
-  /** Type of service, or traffic class. */
-  tos = 0;
-  /** Source, words 0 to 3. */
-  s0 = 0;
-  s1 = 0;
-  s2 = 0;
-  s3 = 0;
-  /** Destination, words 0 to 3. */
-  d0 = 0;
-  d1 = 0;
-  d2 = 0;
-  d3 = 0;
+  /** Source address, overwritten by the next packet. */
+  readonly source: IpWords = ipWords();
+  /** Destination address, overwritten by the next packet. */
+  readonly destination: IpWords = ipWords();
   /** Offset of the Ethernet header. */
   link = 0;
   /** Offset of the IP header. */
@@ -70,21 +31,21 @@ export class Packet {
   transport = 0;
   /** Offset behind the packet. */
   end = 0;
-  /** Whether the transport checksum need not be verified: it never left this machine. */
+  /** Whether the transport checksum need not be verified, as the packet has not left this machine. */
   trusted = false;
 }
 
 /**
- * Takes a frame apart.
+ * Parses a frame.
  *
- * Every length is checked against what was received, and the checksum of an IPv4 header against the header; the
- * transport's own checksum is for {@linkcode transportValid}.
+ * All lengths are checked against the number of bytes received, and the checksum of an IPv4 header is verified. The
+ * transport checksum is left to {@linkcode transportValid}.
  *
  * @param view Memory that holds the frame.
  * @param at Offset of its `struct virtio_net_hdr`.
- * @param length Bytes with that header.
- * @param p Set to what was found.
- * @returns KIND.*; for ARP only the offsets are set, for FRAGMENT `transport` is that of the fragment's payload.
+ * @param length Bytes of the frame, including that header.
+ * @param p Receives the result.
+ * @returns KIND.*; for ARP only the offsets are set, for FRAGMENT `transport` is the offset of the fragment's payload.
  */
 export function parse(view: DataView, at: number, length: number, p: Packet): number {
   if (length < VNET + ETHERNET + IPV4) return KIND.BAD;
@@ -101,6 +62,13 @@ export function parse(view: DataView, at: number, length: number, p: Packet): nu
   return type === ETHERTYPE.ARP ? KIND.ARP : KIND.BAD;
 }
 
+function read4(view: DataView, at: number, to: IpWords): void {
+  to.family = 4;
+  to.w0 = to.w1 = 0;
+  to.w2 = 0xffff;
+  to.w3 = view.getInt32(at);
+}
+
 function parse4(view: DataView, ip: number, end: number, p: Packet): number {
   const first = view.getUint8(ip);
   const header = (first & 15) * 4;
@@ -108,17 +76,10 @@ function parse4(view: DataView, ip: number, end: number, p: Packet): number {
   if (first >> 4 !== 4 || header < IPV4 || total < header || ip + total > end) return KIND.BAD;
   if (fold(sum(view, ip, header, 0)) !== 0xffff) return KIND.BAD;
   p.family = 4;
-  p.tos = view.getUint8(ip + 1);
   p.ttl = view.getUint8(ip + 8);
   p.protocol = view.getUint8(ip + 9);
-  p.s0 =
-    p.s1 =
-    p.d0 =
-    p.d1 =
-      0;
-  p.s2 = p.d2 = 0xffff;
-  p.s3 = view.getInt32(ip + 12);
-  p.d3 = view.getInt32(ip + 16);
+  read4(view, ip + 12, p.source);
+  read4(view, ip + 16, p.destination);
   p.transport = ip + header;
   p.end = ip + total;
   const fragment = view.getUint16(ip + 6);
@@ -130,16 +91,9 @@ function parse6(view: DataView, ip: number, end: number, p: Packet): number {
   const stop = ip + IPV6 + view.getUint16(ip + 4);
   if (stop > end) return KIND.BAD;
   p.family = 6;
-  p.tos = view.getUint16(ip) >> 4 & 0xff;
   p.ttl = view.getUint8(ip + 7);
-  p.s0 = view.getInt32(ip + 8);
-  p.s1 = view.getInt32(ip + 12);
-  p.s2 = view.getInt32(ip + 16);
-  p.s3 = view.getInt32(ip + 20);
-  p.d0 = view.getInt32(ip + 24);
-  p.d1 = view.getInt32(ip + 28);
-  p.d2 = view.getInt32(ip + 32);
-  p.d3 = view.getInt32(ip + 36);
+  readIp6(view, ip + 8, p.source);
+  readIp6(view, ip + 24, p.destination);
   p.end = stop;
   let next = view.getUint8(ip + 6);
   let offset = ip + IPV6;
@@ -156,7 +110,7 @@ function parse6(view: DataView, ip: number, end: number, p: Packet): number {
       return KIND.IP;
     }
     if (offset + 8 > stop) return KIND.BAD;
-    // A source route would have the packet go where its destination does not say.
+    // A source route would send the packet elsewhere than its destination address says.
     if (next === PROTOCOL.ROUTING && view.getUint8(offset + 3) !== 0) return KIND.BAD;
     next = view.getUint8(offset);
     offset += 8 + view.getUint8(offset + 1) * 8;
@@ -166,32 +120,15 @@ function parse6(view: DataView, ip: number, end: number, p: Packet): number {
 }
 
 /**
- * The sum of the pseudo-header of a packet, RFC 9293 section 3.1 and RFC 8200 section 8.1.
+ * Whether a packet's transport checksum (of TCP, UDP or ICMPv6) is correct, or need not be verified.
  *
- * @param p The packet.
- * @param length Bytes of its transport header and payload.
- * @returns The sum, not folded.
- */
-export function pseudoSum(p: Packet, length: number): number {
-  let total = length + p.protocol + half(p.s3) + half(p.d3);
-  if (p.family === 6) total += half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2);
-  return total;
-}
-
-/** Sum of the two halves of a word. */
-export function half(word: number): number {
-  return (word >>> 16) + (word & 0xffff);
-}
-
-/**
- * Whether a packet's transport checksum (of TCP, UDP, ICMPv6) is right.
+ * The pseudo-header is that of RFC 9293 section 3.1 and RFC 8200 section 8.1.
  *
- * @param view Memory that holds it.
+ * @param view Memory that holds the packet.
  * @param p The packet.
- * @returns Whether it is; also if it need not be looked at.
  */
 export function transportValid(view: DataView, p: Packet): boolean {
   if (p.trusted) return true;
   const length = p.end - p.transport;
-  return fold(sum(view, p.transport, length, pseudoSum(p, length))) === 0xffff;
+  return fold(sum(view, p.transport, length, length + p.protocol + addressSum(p.source, p.destination))) === 0xffff;
 }

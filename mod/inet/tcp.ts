@@ -6,20 +6,24 @@ export const TCP_HEADER = 20;
 /** Control bits. */
 export const FLAG = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16, URG: 32 } as const;
 
-/** Greatest shift of a window, RFC 7323 section 2.3. */
+/** Maximum window scale, RFC 7323 section 2.3. */
 const WINDOW_SHIFT_MAX = 14;
-/** What a sender that names no maximum segment size is to be assumed to accept, RFC 9293 section 3.7.1. */
+/** Maximum segment size of a sender that names none, RFC 9293 section 3.7.1. */
 const MSS_DEFAULT = { 4: 536, 6: 1220 } as const;
-/** Less than this is a mistake or an attack: with it nearly all that is sent would be headers. */
+/** A smaller maximum segment size is a mistake or an attack: nearly all that is sent would be headers. */
 const MSS_MIN = 88;
+/** Kinds of options. */
+const OPTION = { END: 0, NOP: 1, MSS: 2, WINDOW_SCALE: 3, SACK_PERMITTED: 4, SACK: 5 } as const;
+/** Blocks in a SACK option. */
+const SACK_BLOCKS = 3;
 
-/** What a SYN's options say. */
+/** Options of a SYN. */
 export interface SynOptions {
   /** Maximum segment size. */
   mss: number;
-  /** Shift of the windows that follow; -1 if windows are not scaled. */
+  /** Window scale; -1 if windows are not scaled. */
   windowShift: number;
-  /** Whether it understands selective acknowledgements, RFC 2018. */
+  /** Whether selective acknowledgements (RFC 2018) are understood. */
   sack: boolean;
 }
 
@@ -40,7 +44,7 @@ export interface SynOptions {
  * @param at Offset of the first.
  * @param length Their length.
  * @param family 4 or 6.
- * @returns What they say; an option that is cut off, and all behind it, is left out.
+ * @returns The options; a truncated one and all that follow are ignored.
  */
 export function synOptions(view: DataView, at: number, length: number, family: number): SynOptions {
   const options: SynOptions = { mss: family === 4 ? MSS_DEFAULT[4] : MSS_DEFAULT[6], windowShift: -1, sack: false };
@@ -48,20 +52,73 @@ export function synOptions(view: DataView, at: number, length: number, family: n
   let i = at;
   while (i < end) {
     const kind = view.getUint8(i);
-    if (kind === 0) break;
-    if (kind === 1) {
+    if (kind === OPTION.END) break;
+    if (kind === OPTION.NOP) {
       i++;
       continue;
     }
     if (i + 2 > end) break;
     const size = view.getUint8(i + 1);
     if (size < 2 || i + size > end) break;
-    if (kind === 2 && size === 4) options.mss = Math.max(MSS_MIN, view.getUint16(i + 2));
-    if (kind === 3 && size === 3) options.windowShift = Math.min(WINDOW_SHIFT_MAX, view.getUint8(i + 2));
-    if (kind === 4 && size === 2) options.sack = true;
+    if (kind === OPTION.MSS && size === 4) options.mss = Math.max(MSS_MIN, view.getUint16(i + 2));
+    if (kind === OPTION.WINDOW_SCALE && size === 3) {
+      options.windowShift = Math.min(WINDOW_SHIFT_MAX, view.getUint8(i + 2));
+    }
+    if (kind === OPTION.SACK_PERMITTED && size === 2) options.sack = true;
     i += size;
   }
   return options;
+}
+
+/**
+ * Writes the options of a SYN.
+ *
+ * @example
+ * ```ts
+ * import { synOptions, writeSynOptions } from "./tcp.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const options = { mss: 1460, windowShift: 7, sack: true };
+ * const view = new DataView(new ArrayBuffer(40));
+ * assertEquals(synOptions(view, 0, writeSynOptions(view, 0, options), 4), options);
+ * ```
+ *
+ * @param view Where to.
+ * @param at Offset in it.
+ * @param options The options.
+ * @returns Their length, a multiple of 4.
+ */
+export function writeSynOptions(view: DataView, at: number, { mss, windowShift, sack }: SynOptions): number {
+  view.setInt32(at, OPTION.MSS << 24 | 4 << 16 | mss);
+  let length = 4;
+  if (windowShift >= 0) {
+    view.setInt32(at + length, OPTION.NOP << 24 | OPTION.WINDOW_SCALE << 16 | 3 << 8 | windowShift);
+    length += 4;
+  }
+  if (sack) {
+    view.setInt32(at + length, OPTION.NOP << 24 | OPTION.NOP << 16 | OPTION.SACK_PERMITTED << 8 | 2);
+    length += 4;
+  }
+  return length;
+}
+
+/**
+ * Writes a SACK option, RFC 2018 section 3.
+ *
+ * @param view Where to.
+ * @param at Offset in it.
+ * @param runs First sequence number of each block and the one behind its last, most recent block first.
+ * @returns Its length, a multiple of 4; 0 without a block.
+ */
+export function writeSackOption(view: DataView, at: number, runs: readonly (readonly [number, number])[]): number {
+  const blocks = Math.min(SACK_BLOCKS, runs.length);
+  if (blocks === 0) return 0;
+  view.setInt32(at, OPTION.NOP << 24 | OPTION.NOP << 16 | OPTION.SACK << 8 | 2 + 8 * blocks);
+  for (let i = 0; i < blocks; i++) {
+    view.setInt32(at + 4 + 8 * i, runs[i]![0]);
+    view.setInt32(at + 8 + 8 * i, runs[i]![1]);
+  }
+  return 4 + 8 * blocks;
 }
 
 /**
@@ -75,8 +132,8 @@ export function synOptions(view: DataView, at: number, length: number, family: n
  * assertEquals(distance(0x7fffffff | 0, 0x80000001 | 0), 2);
  * ```
  *
- * @param from The one, as a signed 32-bit integer.
- * @param to The other one.
+ * @param from The first, as a signed 32-bit integer.
+ * @param to The second.
  * @returns Positive if `to` is later.
  */
 export function distance(from: number, to: number): number {

@@ -1,31 +1,28 @@
-// Who may have one more flow.
+// Which namespace may open another flow.
 
 import { assert, assertEquals } from "@std/assert";
 import { openFilesLimit } from "../../ffi/sys/process.ts";
-import { countFlow, countNamespace, mayOpen } from "../../mod/datapath/netif/fd_budget.ts";
+import { FdBudget } from "../../mod/datapath/netif/fd_budget.ts";
 
-function count(times: number, change: 1 | -1): void {
-  for (let i = 0; i < times; i++) countFlow(change);
-}
-
-Deno.test("a namespace has 65536 flows at the most, whatever descriptors there are", () => {
-  countNamespace(1);
-  assert(mayOpen(0));
-  assert(!mayOpen(65536));
-  countNamespace(-1);
+Deno.test("a namespace has at most 65536 flows, whatever the limit of descriptors", () => {
+  const budget = new FdBudget();
+  budget.countNamespace(1);
+  assert(budget.mayOpen(0));
+  assert(!budget.mayOpen(65536));
 });
 
-Deno.test("three quarters of the descriptors are for anybody, of the last quarter each namespace has its part", () => {
-  countNamespace(1);
-  countNamespace(1);
-  const budget = Number(openFilesLimit().soft) - 64;
-  const common = Math.ceil(budget * 0.75);
-  count(common, 1);
-  // One namespace has them all; the other one may have an eighth yet.
-  assertEquals([mayOpen(common), mayOpen(0), mayOpen(Math.ceil(budget / 8))], [false, true, false]);
-  count(budget - common, 1);
-  assert(!mayOpen(0));
-  count(budget, -1);
-  countNamespace(-1);
-  countNamespace(-1);
+Deno.test("three quarters of the descriptors are for all, the last quarter is divided among the namespaces", () => {
+  const budget = new FdBudget();
+  budget.countNamespace(1);
+  budget.countNamespace(1);
+  const count = (flows: number) => {
+    for (let i = 0; i < flows; i++) budget.countFlow(1);
+  };
+  const total = Number(openFilesLimit().soft) - 64;
+  const common = Math.ceil(total * 0.75);
+  count(common);
+  // One namespace has them all. The other one may still open an eighth of the total.
+  assertEquals([budget.mayOpen(common), budget.mayOpen(0), budget.mayOpen(Math.ceil(total / 8))], [false, true, false]);
+  count(total - common);
+  assert(!budget.mayOpen(0));
 });

@@ -8,12 +8,12 @@ import { AF, SOCK } from "../../ffi/net/constants.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { RX } from "../../mod/datapath/netif/buffers.ts";
 import { Netif } from "../../mod/datapath/netif/netif.ts";
-import { Rules } from "../../mod/datapath/netif/rules.ts";
-import { countNamespace } from "../../mod/datapath/netif/fd_budget.ts";
+import { FD_BUDGET } from "../../mod/datapath/netif/fd_budget.ts";
 import { Tcp } from "../../mod/datapath/tcp/tcp.ts";
 import type { TcpFlow } from "../../mod/datapath/tcp/flow.ts";
 import { finish, sum } from "../../mod/inet/checksum.ts";
-import { ETHERNET, IPV4, KIND, Packet, parse, PROTOCOL, VNET, VNET_FLAG } from "../../mod/inet/packet.ts";
+import { ETHERNET, IPV4, PROTOCOL, VNET, VNET_FLAG } from "../../mod/inet/header.ts";
+import { KIND, Packet, parse } from "../../mod/inet/packet.ts";
 import { FLAG, TCP_HEADER } from "../../mod/inet/tcp.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 
@@ -43,7 +43,7 @@ class Inside implements AsyncDisposable {
   ack = 0;
 
   constructor() {
-    countNamespace(1);
+    FD_BUDGET.countNamespace(1);
     const pair = new Int32Array(2);
     const bytes = new Uint8Array(pair.buffer);
     call(self, "socketpair", AF.UNIX, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, 0, out(bytes));
@@ -57,7 +57,7 @@ class Inside implements AsyncDisposable {
       ipv4: { address: OWN, prefix: 24, gateway: LOOPBACK_INSIDE },
       ipv6: null,
     };
-    this.tcp = new Tcp(new Netif(this.reactor, link, mac, new Rules({ mapHostLoopback: [LOOPBACK_INSIDE] })));
+    this.tcp = new Tcp(new Netif(this.reactor, link, { mac, mapHostLoopback: [LOOPBACK_INSIDE] }));
   }
 
   /** The connection, or undefined if it has gone. */
@@ -121,13 +121,13 @@ class Inside implements AsyncDisposable {
   /** Lets time go by until the connection has something to do. */
   wait(): void {
     const { flow, reactor } = this;
-    reactor.now = flow!.dueAt;
+    reactor.now = flow!.toInside.timer.dueAt;
     flow!.tick(reactor.now);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.flow?.close();
-    countNamespace(-1);
+    FD_BUDGET.countNamespace(-1);
     this.outside?.close();
     this.#listener.close();
     this.#tap.close();
@@ -183,7 +183,7 @@ Deno.test("an idle namespace is asked after two hours whether it is there, and g
   inside.received();
   inside.ack = inside.ack + 1 | 0;
   inside.send(FLAG.ACK, 10_000);
-  const start = inside.flow!.heardAt;
+  const start = inside.flow!.keepalive.heardAt;
   const questions: number[] = [];
   for (let second = 60; inside.flow && second < 10_000; second++) {
     inside.flow.tick(start + 1000 * second);

@@ -2,7 +2,9 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { finish, fold, sum } from "../../mod/inet/checksum.ts";
-import { ETHERNET, KIND, Packet, parse, PROTOCOL, pseudoSum, transportValid, VNET } from "../../mod/inet/packet.ts";
+import { ETHERNET, PROTOCOL, VNET } from "../../mod/inet/header.ts";
+import { addressSum } from "../../mod/inet/ip_words.ts";
+import { KIND, Packet, parse, transportValid } from "../../mod/inet/packet.ts";
 import { FLAG, synOptions } from "../../mod/inet/tcp.ts";
 
 const IP = VNET + ETHERNET;
@@ -45,7 +47,7 @@ Deno.test("parse() finds addresses, protocol and payload of IPv4, options or not
   for (const options of [new Uint8Array(), new Uint8Array([1, 1, 1, 0])]) {
     const [kind, p] = look(frame4(PROTOCOL.UDP, new Uint8Array(12), options));
     assertEquals(kind, KIND.IP);
-    assertEquals([p.family, p.protocol, p.ttl, p.s3, p.d3], [4, 17, 64, 0x0a000001, 0x0a000002]);
+    assertEquals([p.family, p.protocol, p.ttl, p.source.w3, p.destination.w3], [4, 17, 64, 0x0a000001, 0x0a000002]);
     assertEquals([p.transport, p.end], [IP + 20 + options.length, IP + 32 + options.length]);
   }
 });
@@ -113,7 +115,10 @@ Deno.test("transportValid() knows a right checksum from a wrong one, and trusts 
     const view = new DataView(bytes.buffer);
     const [, p] = look(bytes);
     view.setUint16(p.transport + 6, 0);
-    view.setUint16(p.transport + 6, finish(sum(view, p.transport, 11, pseudoSum(p, 11))));
+    view.setUint16(
+      p.transport + 6,
+      finish(sum(view, p.transport, 11, addressSum(p.source, p.destination) + PROTOCOL.UDP + 11)),
+    );
     assert(transportValid(view, p));
     bytes[p.transport + 9]! ^= 4;
     assert(!transportValid(view, p));

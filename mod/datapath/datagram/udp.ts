@@ -1,118 +1,76 @@
-// UDP: a connected socket for each pair of addresses and ports, until nothing has come for a while.
+// UDP: a connected socket for each pair of addresses and ports, until no datagram has come for a while.
 //
-// Datagrams of one flow that follow each other are handed to the kernel as one: towards the host with UDP_SEGMENT (or, if
-// their sizes differ, sendmmsg(2)), towards the namespace as one frame that its kernel takes apart (UDP segmentation of
-// the tap). Both are tried once, and left alone where they are refused.
+// Consecutive datagrams of one flow are handed to the kernel as one: towards the host with UDP_SEGMENT (or sendmmsg(2), if
+// their sizes differ), towards the namespace as one frame that the kernel there segments. Each is tried once and given up
+// where the kernel refuses it.
 
 import { E } from "../../../ffi/core/errno.ts";
-import {
-  localPort,
-  receiveMessages,
-  sendMessage,
-  sendMessages,
-  setOption,
-  socket,
-  writeParts,
-} from "../../../ffi/net/socket.ts";
-import { IOVEC, isSockaddr, MMSGHDR, MSGHDR_AT, writeIovec, writePointer } from "../../../ffi/net/sockaddr.ts";
-import { IP, IPPROTO, IPV6 as IPV6_OPTION, MSG, SO, SOCK, SOL_SOCKET, UDP } from "../../../ffi/net/constants.ts";
-import { Block } from "../../../ffi/core/quick.ts";
-import { finish, fold } from "../../inet/checksum.ts";
+import { IP, IPPROTO, IPV6 as IPV6_OPTION, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
+import { localPort, setOption, socket } from "../../../ffi/net/socket.ts";
+import type { Block } from "../../../ffi/core/quick.ts";
 import {
   ETHERNET,
-  ETHERTYPE,
-  half,
-  IPV4,
+  ipHeaderSize,
   IPV6,
-  type Packet,
+  offloadChecksum,
+  offloadSegmentation,
   PROTOCOL,
-  transportValid,
   VNET,
-  VNET_FLAG,
   VNET_GSO,
-} from "../../inet/packet.ts";
-import { DatagramFlow } from "./datagram_flow.ts";
+} from "../../inet/header.ts";
+import { isGroup } from "../../inet/ip_words.ts";
+import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import { type Netif, TX_IP } from "../netif/netif.ts";
-import { type Destination, isGroup } from "../netif/rules.ts";
+import type { Netif } from "../netif/netif.ts";
+import type { Destination } from "../netif/rules.ts";
+import { DatagramFlow } from "./datagram_flow.ts";
 
 /** Bytes of a UDP header. */
 const UDP_HEADER = 8;
-/** Milliseconds without a datagram after which a flow ends: a question, an exchange, an answered question about a name. */
+/** Milliseconds without a datagram after which a flow ends: before there is an exchange, after it, after a DNS answer. */
 const TIMEOUT = 30_000;
 const TIMEOUT_STREAM = 120_000;
-const TIMEOUT_NAME = 5_000;
+const TIMEOUT_DNS = 5_000;
 const DNS_PORT = 53;
-/** Milliseconds in which a resolver is to have answered when it is asked again. */
+/** Milliseconds after which a repeated question means that the resolver does not answer. */
 const RESOLVER_PATIENCE = 500;
 
-/** Datagrams taken or given at once. */
-const BATCH = 64;
-const SLOTS = 32;
-/** Room for the sender of each received datagram, a `struct sockaddr_in6`; and the length that a stranger's is given. */
-const NAME = 28;
-const NAMES = (MMSGHDR + IOVEC) * SLOTS;
-const STRANGE = 0xffffffff;
-/** Room for headers before each received datagram, and for the longest datagram. */
-const HEADERS = VNET + ETHERNET + IPV6 + UDP_HEADER;
+/** Datagrams sent, and received, at once. */
+const SEND_MAX = 64;
+const RECEIVE_MAX = 32;
+/** Room for headers before a received datagram, and for both. */
+const HEADROOM = VNET + ETHERNET + IPV6 + UDP_HEADER;
 const SLOT = 66 * 1024;
-/** Longest payload of a frame that is taken apart by the namespace's kernel, and how many datagrams it may hold. */
+/** Most bytes, and datagrams, that one segmented frame or message holds. */
 const SEGMENTS_BYTES = 65535 - IPV6 - UDP_HEADER - 16;
 const SEGMENTS_MAX = 64;
 
-/** Received datagrams; and what recvmmsg(2) is told of them. */
-let slots: Block | undefined;
-let receiving: Block | undefined;
-/** `struct iovec`s, `struct mmsghdr`s and control data for what is sent. */
-const iov = new Block(IOVEC * (BATCH + 1));
-const messages = new Block(MMSGHDR * BATCH);
-const control = new Block(24);
-
-/** Prepares the memory for receiving, which most that only talk TCP never need. */
-function prepare(): { slots: Block; receiving: Block } {
-  if (!slots || !receiving) {
-    slots = new Block(SLOT * SLOTS);
-    receiving = new Block((MMSGHDR + IOVEC + NAME) * SLOTS);
-    for (let i = 0; i < SLOTS; i++) {
-      const part = MMSGHDR * SLOTS + IOVEC * i;
-      writeIovec(receiving.view, part, slots.at + SLOT * i + HEADERS, SLOT - HEADERS);
-      writePointer(receiving.view, MMSGHDR * i + MSGHDR_AT.name, receiving.at + NAMES + NAME * i);
-      receiving.view.setUint32(MMSGHDR * i + MSGHDR_AT.nameLength, NAME, true);
-      writePointer(receiving.view, MMSGHDR * i + MSGHDR_AT.iov, receiving.at + part);
-      receiving.view.setUint32(MMSGHDR * i + MSGHDR_AT.iovLength, 1, true);
-    }
-    for (let i = 0; i < BATCH; i++) {
-      writePointer(messages.view, MMSGHDR * i + MSGHDR_AT.iov, iov.at + IOVEC * i);
-      messages.view.setUint32(MMSGHDR * i + MSGHDR_AT.iovLength, 1, true);
-    }
-    // struct cmsghdr {size_t length, int level, int type}, then the size of a segment.
-    control.view.setUint32(0, 18, true);
-    control.view.setInt32(8, IPPROTO.UDP, true);
-    control.view.setInt32(12, UDP.SEGMENT, true);
-  }
-  return { slots, receiving };
-}
+/** Made with the first flow, as many programs use TCP only. */
+let sending: SendBatch | undefined;
+let receiving: ReceiveBatch | undefined;
 
 /** Whether the tap takes frames that hold several datagrams (Linux 6.2). */
-let segmentsIn = true;
+let tapSegments = true;
 
-/** What all UDP flows of a namespace share. */
+/** UDP of a namespace. */
 export class Udp {
-  /** Datagrams that wait to be sent together: whose they are, and how many. */
+  /** Flow whose datagrams wait to be sent together. */
   #flow: UdpFlow | null = null;
+  /** How many wait, the size of the first, and that of the last. */
   #count = 0;
   #size = 0;
+  #last = 0;
   /** Whether all but the last have the same size, and the last is not larger. */
   #even = true;
-  #last = 0;
 
-  /** How many sockets have a port, by family and port. */
+  /** Number of sockets that have a port, by family and port. */
   readonly ports = new Map<number, number>();
 
   constructor(readonly netif: Netif) {}
 
   /**
-   * Handles a datagram from the namespace; it is sent at the end of the batch at the latest, and its memory must stay.
+   * Handles a datagram from the namespace. It is sent by {@linkcode Udp.flush}; until then its memory must stay.
    *
    * @param p The packet, in RX.
    * @returns Whether its memory is still needed.
@@ -125,9 +83,9 @@ export class Udp {
     if (length < UDP_HEADER || t + length > p.end) return this.#drop();
     p.end = t + length;
     if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return this.#drop();
-    let flow = (netif.table.find(p, view.getInt32(t)) ?? this.#open(p)) as UdpFlow | null;
+    let flow = netif.table.find(p, view.getInt32(t)) as UdpFlow | null ?? this.#open(p);
     if (flow?.resolver && flow.repliedAt === 0 && netif.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
-      // Asked again, with no answer to the first time: another one is asked from now on.
+      // The question is repeated and the first one was not answered: ask another resolver.
       this.flush();
       netif.rules.resolverFailed(flow.resolver);
       flow.close();
@@ -140,14 +98,14 @@ export class Udp {
       flow.setTtl(p.ttl);
     }
     const size = length - UDP_HEADER;
-    if (this.#flow !== flow || this.#count === BATCH) {
+    if (this.#flow !== flow || this.#count === SEND_MAX) {
       this.flush();
       this.#flow = flow;
       this.#size = size;
       this.#even = true;
     } else if (this.#last !== this.#size || size > this.#size || size === 0) this.#even = false;
     this.#last = size;
-    writeIovec(iov.view, IOVEC * this.#count++, RX.at + t + UDP_HEADER, size);
+    sending!.set(this.#count++, RX.at + t + UDP_HEADER, size);
     return true;
   }
 
@@ -156,7 +114,7 @@ export class Udp {
     return false;
   }
 
-  /** Sends what waits. */
+  /** Sends the datagrams that wait. */
   flush(): void {
     const flow = this.#flow;
     if (flow === null) return;
@@ -167,64 +125,53 @@ export class Udp {
   }
 
   #open(p: Packet): UdpFlow | null {
-    const { view } = RX;
-    const t = p.transport;
-    const port = view.getUint16(t + 2);
-    const flow = new UdpFlow(this, p, view.getInt32(t));
-    const target = port === 0 ? null : this.netif.rules.target(p, PROTOCOL.UDP, port);
-    return flow.open(p, target, view.getInt32(t + 4)) ? flow : null;
+    const ports = RX.view.getInt32(p.transport);
+    return new UdpFlow(this, p, ports).open(p, ports & 0xffff);
   }
 }
 
 /** Datagrams between two addresses and ports. */
-export class UdpFlow extends DatagramFlow {
-  sentAt: number;
-  readonly begunAt: number;
+class UdpFlow extends DatagramFlow {
+  readonly begunAt = this.netif.reactor.now;
+  sentAt = this.begunAt;
   repliedAt = 0;
-  /** Whether it has gone to and fro. */
-  stream = false;
+  /** Whether datagrams were sent after an answer. */
+  #stream = false;
+  /** Whether the socket takes UDP_SEGMENT. */
   #segments = true;
-  /** Key of the port in {@linkcode Udp.ports}, if the socket has it. */
+  /** Key of the port in {@linkcode Udp.ports}, or 0. */
   #port = 0;
-  readonly #ipSum: number;
-  readonly #pseudoSum: number;
 
   constructor(readonly udp: Udp, p: Packet, ports: number) {
     super(udp.netif, p, ports);
-    this.sentAt = this.begunAt = this.netif.reactor.now;
-    this.#ipSum = 0x4500 + 0x4000 + 0x4011 + half(p.s3) + half(p.d3);
-    this.#pseudoSum = half(p.s3) + half(p.d3) + PROTOCOL.UDP +
-      (p.family === 6 ? half(p.s0) + half(p.s1) + half(p.s2) + half(p.d0) + half(p.d1) + half(p.d2) : 0);
   }
 
-  protected override makeSocket(target: Destination): number {
-    prepare();
-    const s = socket(target.family, SOCK.DGRAM);
-    // The host itself is no member of what is sent from inside.
-    if (s >= 0 && isGroup(target)) {
-      if (target.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_LOOP, 0);
+  protected override makeSocket(to: Destination): number {
+    sending ??= new SendBatch(SEND_MAX);
+    receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
+    const s = socket(to.family, SOCK.DGRAM);
+    // The host itself must not get what the namespace sends to a group.
+    if (s >= 0 && isGroup(to)) {
+      if (to.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_LOOP, 0);
       else setOption(s, IPPROTO.IPV6, IPV6_OPTION.MULTICAST_LOOP, 0);
     }
     return s;
   }
 
   /**
-   * Gives the socket the port that the namespace has, if nobody else has it: flows from one port inside come from one port
-   * outside, and others can reach it there as behind a router (RFC 4787, REQ-1).
+   * Gives the socket the namespace's own port if it is free: flows from one port inside then come from one port outside,
+   * where others can reach it as behind a router (RFC 4787, REQ-1).
    *
-   * The first socket takes the port alone, and shares it only then: so nobody else's socket is ever shared with, not even
-   * that of another namespace which talks to the same address.
-   *
-   * @param target Where the flow goes.
-   * @returns 0, or a negative error number.
+   * The first socket binds the port exclusively and only then shares it (SO_REUSEPORT). So a port is never shared with
+   * another program, nor with another namespace that talks to the same address.
    */
-  protected override claim(target: Destination): number {
+  protected override bind(to: Destination): number {
     const { ports } = this.udp;
     const port = this.ports >>> 16;
-    const key = target.family << 16 | port;
+    const key = to.family << 16 | port;
     const shared = ports.get(key) ?? 0;
     if (shared > 0) setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
-    const error = this.netif.rules.prepare(this.s, target, port);
+    const error = this.netif.egress.bind(this.s, to, port);
     if (error === 0 && localPort(this.s) === port) {
       if (shared === 0) setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
       ports.set(key, shared + 1);
@@ -233,151 +180,92 @@ export class UdpFlow extends DatagramFlow {
     return error;
   }
 
-  /** Sends the first `count` of what `iov` has. */
+  /**
+   * Sends the first datagrams of the batch.
+   *
+   * @param count How many.
+   * @param size Bytes of the first.
+   * @param even Whether all but the last have that size.
+   */
   send(count: number, size: number, even: boolean): void {
     if (this.s < 0) return;
-    if (this.repliedAt > 0) this.stream = true;
-    if (
-      count > 1 && even && this.#segments && size > 0 && size * count <= SEGMENTS_BYTES &&
-      this.#sendSegments(count, size)
-    ) {
-      return;
+    if (this.repliedAt > 0) this.#stream = true;
+    if (count > 1 && even && this.#segments && size > 0 && size * count <= SEGMENTS_BYTES) {
+      const n = sending!.sendSegments(this.s, count, size);
+      // A segment exceeds the path's MTU, or the route does not segment.
+      this.#segments = n !== -E.EINVAL && n !== -E.EIO && n !== -E.EMSGSIZE && n !== -E.EOPNOTSUPP;
+      if (this.#segments) return;
     }
     let first = 0;
-    // A pending error of an earlier datagram is told instead of sending: so once more.
+    // A pending error of an earlier datagram is reported instead of sending, so try again.
     for (let tries = 0; first < count && tries < 3;) {
-      const n = sendMessages(this.s, messages.at + MMSGHDR * first, count - first, MSG.DONTWAIT | MSG.NOSIGNAL);
+      const n = sending!.send(this.s, first, count - first);
       if (n > 0) first += n;
-      else if (n === -E.EAGAIN || n === -E.ENOBUFS) return; // a full buffer loses datagrams here as anywhere
+      else if (n === -E.EAGAIN || n === -E.ENOBUFS) return; // a full buffer loses datagrams, as anywhere
       else if (n === -E.EMSGSIZE) first++;
       else tries++;
     }
   }
 
-  #sendSegments(count: number, size: number): boolean {
-    // The first of the messages lends itself: all parts, and the size in the control data.
-    const { view, at } = messages;
-    view.setUint32(MSGHDR_AT.iovLength, count, true);
-    writePointer(view, MSGHDR_AT.control, control.at);
-    view.setUint32(MSGHDR_AT.controlLength, 24, true);
-    control.view.setUint16(16, size, true);
-    let n = sendMessage(this.s, at, MSG.DONTWAIT | MSG.NOSIGNAL);
-    if (n === -E.ECONNREFUSED || n === -E.EHOSTUNREACH) n = sendMessage(this.s, at, MSG.DONTWAIT | MSG.NOSIGNAL);
-    view.setUint32(MSGHDR_AT.iovLength, 1, true);
-    writePointer(view, MSGHDR_AT.control, 0);
-    view.setUint32(MSGHDR_AT.controlLength, 0, true);
-    if (n === -E.EINVAL || n === -E.EIO || n === -E.EMSGSIZE || n === -E.EOPNOTSUPP) { // larger than the path's MTU, or no offload there
-      this.#segments = false;
-      return false;
-    }
-    return true;
-  }
-
   protected override receive(): void {
-    const { slots, receiving } = prepare();
-    const n = receiveMessages(this.s, receiving.at, SLOTS, MSG.DONTWAIT);
-    if (n <= 0) return;
-    const { view } = receiving;
-    const length = (i: number) => view.getUint32(MMSGHDR * i + MSGHDR_AT.received, true);
-    for (let i = 0; i < n; i++) {
-      // The kernel has set it to the length of this sender's.
-      view.setUint32(MMSGHDR * i + MSGHDR_AT.nameLength, NAME, true);
-      if (isSockaddr(view, NAMES + NAME * i, this.peer, this.peerPort)) this.repliedAt = this.netif.reactor.now;
-      else view.setUint32(MMSGHDR * i + MSGHDR_AT.received, STRANGE, true);
-    }
+    const batch = receiving!;
+    const n = batch.receive(this.s, this.peer, this.peerPort);
     for (let i = 0; i < n;) {
-      const size = length(i);
-      if (size === STRANGE) {
+      const size = batch.length(i);
+      if (size < 0) {
         i++;
         continue;
       }
+      this.repliedAt = this.netif.reactor.now;
       let run = 1;
       let total = size;
-      if (segmentsIn && size > 0) {
-        while (i + run < n && run < SEGMENTS_MAX) {
-          const next = length(i + run);
-          if (next > size || next === 0 || total + next > SEGMENTS_BYTES) break;
-          total += next;
-          run++;
-          if (next < size) break;
-        }
+      while (tapSegments && i + run < n && run < SEGMENTS_MAX) {
+        const next = batch.length(i + run);
+        if (next <= 0 || next > size || total + next > SEGMENTS_BYTES) break;
+        total += next;
+        run++;
+        if (next < size) break;
       }
-      if (run === 1) this.#write(slots, SLOT * i + HEADERS, size);
-      else if (!this.#writeSegments(slots, i, run, size, total)) {
-        segmentsIn = false;
+      if (run === 1) this.#write(batch, i, size);
+      else if (!this.#writeSegments(batch, i, run, size, total)) {
+        tapSegments = false;
         continue;
       }
       i += run;
     }
   }
 
-  /** Writes the headers of a frame that end at `end`; answers the offset of the frame. */
-  #headers(view: DataView, bytes: Uint8Array, end: number, length: number, segment: number): number {
+  /** Writes the headers of a frame, up to `end`; returns the offset of the frame. */
+  #headers(out: Block, end: number, length: number): number {
     const u = end - UDP_HEADER;
-    const ip = u - (this.family === 4 ? IPV4 : IPV6);
-    const link = ip - ETHERNET;
-    const at = link - VNET;
-    view.setUint16(at, VNET_FLAG.NEEDS_CSUM | (segment > 0 ? VNET_GSO.UDP_L4 << 8 : 0), true);
-    view.setUint16(at + 2, segment > 0 ? end - link : 0, true);
-    view.setUint16(at + 4, segment, true);
-    view.setUint16(at + 6, u - link, true);
-    view.setUint16(at + 8, 6, true);
-    bytes.set(this.netif.addresses, link);
-    const above = UDP_HEADER + length;
-    if (this.family === 4) {
-      const total = IPV4 + above;
-      view.setUint16(link + 12, ETHERTYPE.IPV4);
-      view.setInt32(ip, 0x45000000 | total);
-      view.setInt32(ip + 4, 0x4000);
-      view.setInt32(ip + 8, 0x40110000 | finish(this.#ipSum + total));
-      view.setInt32(ip + 12, this.d3);
-      view.setInt32(ip + 16, this.s3);
-    } else {
-      view.setUint16(link + 12, ETHERTYPE.IPV6);
-      view.setInt32(ip, 0x60000000);
-      view.setInt32(ip + 4, above << 16 | PROTOCOL.UDP << 8 | 64);
-      view.setInt32(ip + 8, this.d0);
-      view.setInt32(ip + 12, this.d1);
-      view.setInt32(ip + 16, this.d2);
-      view.setInt32(ip + 20, this.d3);
-      view.setInt32(ip + 24, this.s0);
-      view.setInt32(ip + 28, this.s1);
-      view.setInt32(ip + 32, this.s2);
-      view.setInt32(ip + 36, this.s3);
-    }
-    view.setInt32(u, this.ports << 16 | this.ports >>> 16);
-    view.setUint16(u + 4, above);
-    view.setUint16(u + 6, fold(this.#pseudoSum + above));
+    const at = u - ipHeaderSize(this.family) - ETHERNET - VNET;
+    const size = UDP_HEADER + length;
+    this.netif.headers(out, at, this.outside, this.inside, this.addresses, PROTOCOL.UDP, size);
+    out.view.setInt32(u, this.ports << 16 | this.ports >>> 16);
+    out.view.setUint16(u + 4, size);
+    offloadChecksum(out.view, at, u, 6, this.addresses + PROTOCOL.UDP + size);
     return at;
   }
 
-  #write(slots: Block, payload: number, size: number): void {
-    const at = this.#headers(slots.view, slots.bytes, payload, size, 0);
-    this.netif.writeFrom(slots.at + at, payload - at + size);
+  #write(batch: ReceiveBatch, index: number, size: number): void {
+    const payload = batch.offset(index);
+    const at = this.#headers(batch.slots, payload, size);
+    this.netif.writeFrom(batch.slots.at + at, payload - at + size);
   }
 
-  /** Writes several datagrams as one frame; answers false if the tap does not take that. */
-  #writeSegments(slots: Block, first: number, count: number, size: number, total: number): boolean {
-    const end = TX_IP + IPV6 + UDP_HEADER;
-    const at = this.#headers(TX.view, TX.bytes, end, total, size);
-    writeIovec(iov.view, 0, TX.at + at, end - at);
-    let left = total;
-    for (let i = 0; i < count; i++) {
-      writeIovec(iov.view, IOVEC * (i + 1), slots.at + SLOT * (first + i) + HEADERS, Math.min(size, left));
-      left -= size;
-    }
-    const n = writeParts(this.netif.tap, iov.at, count + 1);
+  /** Writes several datagrams as one frame; returns false if the tap refuses that. */
+  #writeSegments(batch: ReceiveBatch, first: number, count: number, size: number, total: number): boolean {
+    const at = this.#headers(TX, HEADROOM, total);
+    offloadSegmentation(TX.view, at, VNET_GSO.UDP_L4, HEADROOM, size);
+    const n = batch.write(this.netif.tap, TX.at + at, HEADROOM - at, first, count);
     if (n === -E.EINVAL) return false;
     this.netif.wrote(n);
     return true;
   }
 
   override tick(now: number): void {
-    const limit = (this.ports & 0xffff) === DNS_PORT && this.repliedAt >= this.sentAt
-      ? TIMEOUT_NAME
-      : this.stream
-      ? TIMEOUT_STREAM
-      : TIMEOUT;
+    const answered = (this.ports & 0xffff) === DNS_PORT && this.repliedAt >= this.sentAt;
+    const limit = answered ? TIMEOUT_DNS : this.#stream ? TIMEOUT_STREAM : TIMEOUT;
     if (now - Math.max(this.sentAt, this.repliedAt) > limit) this.close();
   }
 

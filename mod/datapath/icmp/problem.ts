@@ -1,13 +1,14 @@
-// ICMP errors for the namespace: what went wrong outside, in the form that its kernel understands (RFC 792, RFC 4443).
+// ICMP errors for the namespace: what failed outside, as its kernel understands it (RFC 792, RFC 4443).
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { finish, sum } from "../../inet/checksum.ts";
-import { IPV4, IPV6, type Packet, PROTOCOL } from "../../inet/packet.ts";
-import type { Flow } from "../netif/flows.ts";
+import { IPV6, PROTOCOL, writeIpHeader } from "../../inet/header.ts";
+import { isGroup, isHostOnly, wordsOf } from "../../inet/ip_words.ts";
+import type { Packet } from "../../inet/packet.ts";
 import { RX, TX } from "../netif/buffers.ts";
+import type { Flow } from "../netif/flow_table.ts";
 import type { Netif } from "../netif/netif.ts";
-import { isGroup, isHostOnly, words } from "../netif/rules.ts";
+import { icmpBody, sendIcmp } from "./message.ts";
 
 /** Type and code of an ICMP error. */
 export interface Problem {
@@ -17,93 +18,65 @@ export interface Problem {
   readonly code: number;
 }
 
-const UNREACHABLE4 = 3;
-const UNREACHABLE6 = 1;
-/** Bytes of a packet that an ICMPv6 error quotes: as many as fit the least MTU, RFC 4443 section 3.1. */
+/** "Destination unreachable". */
+const UNREACHABLE = { 4: 3, 6: 1 } as const;
+/** Bytes of a packet that an ICMPv6 error quotes: as many as fit the minimum MTU, RFC 4443 section 3.1. */
 const QUOTE6_MAX = 1280 - IPV6 - 8;
 
-/** What an error of a socket is in ICMP. */
-export function problemOf(family: number, error: number): Problem {
-  if (family === 4) {
-    if (error === -E.ENETUNREACH || error === -E.ENETDOWN) return { type: UNREACHABLE4, code: 0 };
-    if (error === -E.ECONNREFUSED) return { type: UNREACHABLE4, code: 3 };
-    if (error === -E.EACCES || error === -E.EPERM) return { type: UNREACHABLE4, code: 13 };
-    return { type: UNREACHABLE4, code: 1 };
-  }
-  if (error === -E.ENETUNREACH || error === -E.ENETDOWN) return { type: UNREACHABLE6, code: 0 };
-  if (error === -E.ECONNREFUSED) return { type: UNREACHABLE6, code: 4 };
-  if (error === -E.EACCES || error === -E.EPERM) return { type: UNREACHABLE6, code: 1 };
-  return { type: UNREACHABLE6, code: 3 };
+/** Codes of "destination unreachable" for an error number, in ICMP and in ICMPv6. */
+function codesOf(error: number): readonly [icmp: number, icmp6: number] {
+  if (error === -E.ENETUNREACH || error === -E.ENETDOWN) return [0, 0];
+  if (error === -E.ECONNREFUSED) return [3, 4];
+  return error === -E.EACCES || error === -E.EPERM ? [13, 1] : [1, 3];
 }
 
-/** First word of the transport header of what the namespace has sent. */
+/** The ICMP error for an error of a socket, a negative error number. */
+export function problemOf(family: number, error: number): Problem {
+  const [icmp, icmp6] = codesOf(error);
+  return family === 4 ? { type: UNREACHABLE[4], code: icmp } : { type: UNREACHABLE[6], code: icmp6 };
+}
+
+/** First word of the transport header of a packet from the namespace. */
 function firstWord({ protocol, ports }: Flow): number {
   if (protocol === PROTOCOL.ICMP) return 8 << 24; // an echo request
   return protocol === PROTOCOL.ICMPV6 ? 128 << 24 : ports;
 }
 
-/** Who tells of what is wrong on this side: the gateway, or if there is none, the destination itself. */
-function teller(netif: Netif, to: IpWords): IpWords {
-  const gateway = to.family === 4 ? netif.link.ipv4?.gateway : netif.link.ipv6?.gateway;
-  return gateway ? words(gateway) : to;
+/** The source of errors that arise on this side: the gateway, or the destination itself if there is no gateway. */
+function reporter({ link }: Netif, to: IpWords): IpWords {
+  const gateway = (to.family === 4 ? link.ipv4 : link.ipv6)?.gateway;
+  return gateway ? wordsOf(gateway) : to;
 }
 
 /**
- * Tells the namespace that a flow's packet did not get where it was to go.
+ * Sends an ICMP error about a packet of a flow.
  *
- * The packet's beginning is made up from the flow: its addresses, ports, and eight bytes of its transport header.
+ * The packet is not at hand, so its quoted beginning is made from the flow: IP header and eight bytes of transport header.
  *
- * @param netif The namespace.
+ * @param netif The interface.
  * @param flow The flow.
- * @param problem What is wrong.
- * @param word Third word of the transport header: TCP's sequence number, UDP's length and checksum.
- * @param info Second word of the ICMP header: an MTU, for the problems that have one.
- * @param from Who tells of it; by default the gateway.
+ * @param problem The error.
+ * @param word Second word of the transport header: TCP's sequence number, UDP's length and checksum.
+ * @param rest Second word of the ICMP header: an MTU, for the errors that have one.
+ * @param from Source of the error; by default the gateway.
  */
-export function sendProblem(netif: Netif, flow: Flow, problem: Problem, word: number, info = 0, from?: IpWords): void {
+export function sendProblem(netif: Netif, flow: Flow, problem: Problem, word: number, rest = 0, from?: IpWords): void {
   const { view } = TX;
-  const inside: IpWords = { family: flow.family, w0: flow.s0, w1: flow.s1, w2: flow.s2, w3: flow.s3 };
-  const outside: IpWords = { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 };
-  const source = from ?? teller(netif, outside);
-  // How long the packet was, where the header tells.
-  const quoted = flow.protocol === PROTOCOL.UDP ? word >>> 16 : 20;
-  if (flow.family === 4) {
-    const length = 8 + IPV4 + 8;
-    const t = netif.ip(source, inside, PROTOCOL.ICMP, length);
-    view.setInt32(t, problem.type << 24 | problem.code << 16);
-    view.setInt32(t + 4, info);
-    const o = t + 8;
-    view.setInt32(o, 0x45000000 | IPV4 + quoted);
-    view.setInt32(o + 4, 0x4000);
-    view.setInt32(o + 8, 64 << 24 | flow.protocol << 16);
-    view.setInt32(o + 12, inside.w3);
-    view.setInt32(o + 16, outside.w3);
-    view.setUint16(o + 10, finish(sum(view, o, IPV4, 0)));
-    view.setInt32(o + IPV4, firstWord(flow));
-    view.setInt32(o + IPV4 + 4, word);
-    view.setUint16(t + 2, finish(sum(view, t, length, 0)));
-    netif.write(t + length);
-    return;
-  }
-  const length = 8 + IPV6 + 8;
-  const t = netif.ip(source, inside, PROTOCOL.ICMPV6, length);
-  view.setInt32(t, problem.type << 24 | problem.code << 16);
-  view.setInt32(t + 4, info);
-  const o = t + 8;
-  view.setInt32(o, 0x60000000);
-  view.setInt32(o + 4, quoted << 16 | flow.protocol << 8 | 64);
-  for (const [i, w] of [inside.w0, inside.w1, inside.w2, inside.w3].entries()) view.setInt32(o + 8 + 4 * i, w);
-  for (const [i, w] of [outside.w0, outside.w1, outside.w2, outside.w3].entries()) view.setInt32(o + 24 + 4 * i, w);
-  view.setInt32(o + IPV6, firstWord(flow));
-  view.setInt32(o + IPV6 + 4, word);
-  view.setUint16(t + 2, finish(sum(view, t, length, netif.pseudo(source, inside, PROTOCOL.ICMPV6, length))));
-  netif.write(t + length);
+  const { inside, outside, addresses, protocol } = flow;
+  // Only UDP has the packet's length.
+  const quoted = protocol === PROTOCOL.UDP ? word >>> 16 : 20;
+  const body = icmpBody(flow.family);
+  const transport = writeIpHeader(view, body, inside, outside, addresses, protocol, quoted);
+  view.setInt32(transport, firstWord(flow));
+  view.setInt32(transport + 4, word);
+  const source = from ?? reporter(netif, outside);
+  sendIcmp(netif, source, inside, problem.type, problem.code, rest, transport + 8 - body);
 }
 
 /**
- * Tells the namespace that a flow's destination cannot be reached.
+ * Sends the ICMP error that the destination of a flow is unreachable.
  *
- * @param netif The namespace.
+ * @param netif The interface.
  * @param flow The flow.
  * @param error Why, as a negative error number.
  * @param word As for {@linkcode sendProblem}.
@@ -113,27 +86,19 @@ export function sendUnreachable(netif: Netif, flow: Flow, error: number, word: n
 }
 
 /**
- * Tells the sender of a fragment that none are taken; of each packet only the first fragment is answered.
+ * Refuses a fragmented packet; its first fragment is answered, the others are ignored.
  *
- * @param netif The namespace.
+ * @param netif The interface.
  * @param p The fragment, in RX.
  */
 export function refuseFragment(netif: Netif, p: Packet): void {
-  const { view } = RX;
-  const first = p.family === 4
-    ? (view.getUint16(p.network + 6) & 0x1fff) === 0
-    : (view.getUint16(p.transport - 6) & 0xfff8) === 0;
-  const inside: IpWords = { family: p.family, w0: p.s0, w1: p.s1, w2: p.s2, w3: p.s3 };
-  const outside: IpWords = { family: p.family, w0: p.d0, w1: p.d1, w2: p.d2, w3: p.d3 };
-  if (!first || isGroup(outside) || isGroup(inside) || isHostOnly(inside)) return;
-  const { type, code } = problemOf(p.family, -E.EACCES);
-  const quoted = Math.min(p.end - p.network, p.family === 4 ? p.transport - p.network + 8 : QUOTE6_MAX);
-  const length = 8 + quoted;
-  const t = netif.ip(teller(netif, outside), inside, p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6, length);
-  TX.view.setInt32(t, type << 24 | code << 16);
-  TX.view.setInt32(t + 4, 0);
-  TX.bytes.set(RX.bytes.subarray(p.network, p.network + quoted), t + 8);
-  const start = p.family === 4 ? 0 : netif.pseudo(teller(netif, outside), inside, PROTOCOL.ICMPV6, length);
-  TX.view.setUint16(t + 2, finish(sum(TX.view, t, length, start)));
-  netif.write(t + length);
+  const { source, destination, family, network, transport } = p;
+  const first = family === 4
+    ? (RX.view.getUint16(network + 6) & 0x1fff) === 0
+    : (RX.view.getUint16(transport - 6) & 0xfff8) === 0;
+  if (!first || isGroup(destination) || isGroup(source) || isHostOnly(source)) return;
+  const { type, code } = problemOf(family, -E.EACCES);
+  const quoted = Math.min(p.end - network, family === 4 ? transport - network + 8 : QUOTE6_MAX);
+  TX.bytes.set(RX.bytes.subarray(network, network + quoted), icmpBody(family));
+  sendIcmp(netif, reporter(netif, destination), source, type, code, 0, quoted);
 }

@@ -1,34 +1,39 @@
-// ICMP errors that a socket was told of, handed on to the namespace: traceroute, unreachable ports, path MTU.
+// Relays ICMP errors from a socket's error queue to the namespace: for traceroute, unreachable ports and path MTU discovery.
 
 import { E } from "../../../ffi/core/errno.ts";
 import { ERROR_DATA, type QueuedError, takeError } from "../../../ffi/net/queue_error.ts";
 import { peerAddress } from "../../../ffi/net/socket.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { PROTOCOL } from "../../inet/packet.ts";
-import type { Flow } from "../netif/flows.ts";
+import { PROTOCOL } from "../../inet/header.ts";
+import { ipWords, isHostOnly, sameIp } from "../../inet/ip_words.ts";
+import type { Flow } from "../netif/flow_table.ts";
 import type { Netif } from "../netif/netif.ts";
-import { isHostOnly, sameWords } from "../netif/rules.ts";
-import { problemOf, sendProblem } from "./problem.ts";
+import { type Problem, problemOf, sendProblem } from "./problem.ts";
 
-/** Where an error came from, `ee_origin` of recverr(7). */
+/** Origin of an error, `ee_origin` of recverr(7). */
 const ORIGIN = { LOCAL: 1, ICMP: 2, ICMP6: 3 } as const;
-/** Errors handed on at once. */
+/** Errors relayed at once. */
 const ERRORS_MAX = 32;
 
-const peer: IpWords = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
+const peer = ipWords();
 
-/** What {@linkcode QueuedError} is in the namespace's family. */
-function problem(flow: Flow, error: QueuedError): { type: number; code: number } {
-  const native = flow.family === 4 ? ORIGIN.ICMP : ORIGIN.ICMP6;
-  if (error.origin === native) return { type: error.type, code: error.code };
-  if (error.errno === E.EMSGSIZE) return flow.family === 4 ? { type: 3, code: 4 } : { type: 2, code: 0 };
-  return problemOf(flow.family, -error.errno);
+/** An error in the ICMP version of a flow. */
+function translate({ family }: Flow, error: QueuedError): Problem {
+  if (error.origin === (family === 4 ? ORIGIN.ICMP : ORIGIN.ICMP6)) return error;
+  if (error.errno === E.EMSGSIZE) return family === 4 ? { type: 3, code: 4 } : { type: 2, code: 0 };
+  return problemOf(family, -error.errno);
+}
+
+/** The source of an error as the namespace knows it: the destination itself may have another address outside. */
+function sourceOf({ outside }: Flow, s: number, from: IpWords): IpWords {
+  peerAddress(s, peer);
+  return isHostOnly(from) || sameIp(from, peer) ? outside : from;
 }
 
 /**
- * Hands on what a socket's error queue has.
+ * Relays what a socket's error queue has.
  *
- * @param netif The namespace.
+ * @param netif The interface.
  * @param flow The flow.
  * @param s Its socket.
  */
@@ -37,19 +42,12 @@ export function relayErrors(netif: Netif, flow: Flow, s: number): void {
     const error = takeError(s);
     if (error === null) return;
     if (error.errno === 0 || error.origin === 0 || error.origin > ORIGIN.ICMP6) continue;
-    // What precedes the payload: UDP's length with a checksum of zero, or the identifier and sequence number of an echo.
+    // What precedes the payload: UDP's length and a checksum of zero, or identifier and sequence number of an echo.
     let word = 8 + error.length << 16;
     if (flow.protocol !== PROTOCOL.UDP) {
       word = (flow.ports >>> 16) << 16 | (error.length >= 8 ? ERROR_DATA.view.getUint16(ERROR_DATA.at + 6) : 0);
     }
-    const from: IpWords | undefined = error.from.family === flow.family ? translate(flow, s, error.from) : undefined;
-    sendProblem(netif, flow, problem(flow, error), word, error.errno === E.EMSGSIZE ? error.info : 0, from);
+    const from = error.from.family === flow.family ? sourceOf(flow, s, error.from) : undefined;
+    sendProblem(netif, flow, translate(flow, error), word, error.errno === E.EMSGSIZE ? error.info : 0, from);
   }
-}
-
-/** The sender of an error as the namespace knows it: the destination itself may have another address outside. */
-function translate(flow: Flow, s: number, from: IpWords): IpWords {
-  peerAddress(s, peer);
-  const destination = isHostOnly(from) || sameWords(from, peer);
-  return destination ? { family: flow.family, w0: flow.d0, w1: flow.d1, w2: flow.d2, w3: flow.d3 } : from;
 }

@@ -1,21 +1,21 @@
-// ARP, RFC 826: whoever is asked for, it is us.
+// ARP, RFC 826: every address but the namespace's own is at penne's MAC address.
 
-import { ETHERTYPE, VNET } from "../../inet/packet.ts";
+import { ETHERTYPE, VNET } from "../../inet/header.ts";
 import { RX, TX } from "../netif/buffers.ts";
 import { type Netif, TX_IP } from "../netif/netif.ts";
 
 const LENGTH = 28;
-/** Shortest Ethernet frame, without its checksum. */
+/** Minimum length of an Ethernet frame, without its checksum. */
 const MINIMUM = 60;
 const ETHERNET_IPV4 = 0x0001_0800;
 const SIZES_REQUEST = 0x0604_0001;
 const SIZES_REPLY = 0x0604_0002;
 
 /**
- * Answers a request for any address but the namespace's own: not when it looks for a double of itself (RFC 5227), and not
- * when it announces itself.
+ * Answers a request for any address but the namespace's own; announcements and probes for duplicates (RFC 5227) are
+ * ignored.
  *
- * @param netif The namespace.
+ * @param netif The interface.
  * @param at Offset of the request in RX.
  * @param end Offset behind the frame.
  */
@@ -28,13 +28,13 @@ export function answerArp(netif: Netif, at: number, end: number): void {
   const own = netif.link.ipv4?.address;
   if (own && new DataView(own.buffer, own.byteOffset).getInt32(0) === target) return;
   netif.learn(view, at - 14);
-  netif.ethernet(ETHERTYPE.ARP);
+  netif.ethernet(TX, 0, ETHERTYPE.ARP);
   const out = TX.view;
   out.setUint32(TX_IP, ETHERNET_IPV4);
   out.setUint32(TX_IP + 4, SIZES_REPLY);
   TX.bytes.set(netif.mac, TX_IP + 8);
   out.setInt32(TX_IP + 14, target);
-  TX.bytes.set(RX.bytes.subarray(at + 8, at + 18), TX_IP + 18); // its hardware and protocol addresses
-  TX.bytes.fill(0, TX_IP + LENGTH, VNET + MINIMUM); // what was there may be another namespace's
+  TX.bytes.set(RX.bytes.subarray(at + 8, at + 18), TX_IP + 18); // the sender's hardware and protocol addresses
+  TX.bytes.fill(0, TX_IP + LENGTH, VNET + MINIMUM); // TX may hold data of another namespace
   netif.write(VNET + MINIMUM);
 }

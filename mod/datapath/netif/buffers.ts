@@ -1,12 +1,12 @@
-// The buffers of the data path: one set for all namespaces of a thread, since only one frame is being worked on at a time.
+// Buffers of the data path: one set for all namespaces of a thread, as one frame is handled at a time.
 
 import { Block } from "../../../ffi/core/quick.ts";
 
-/** The longest frame: virtio-net header, Ethernet header with a tag, and an IP packet. */
+/** Bytes of the longest frame: virtio-net header, Ethernet header with a VLAN tag, IP packet. */
 export const FRAME_MAX = 10 + 18 + 65535;
 
-/** Where frames from a tap are read to; a frame that is done with at once is overwritten by the next one. */
+/** Receives frames from taps; the next frame overwrites one that has been handled. */
 export const RX = new Block(1 << 20);
 
-/** Where frames to a tap are put together, payload included. */
+/** Holds a frame to a tap while it is assembled, with its payload. */
 export const TX = new Block(2 * 65536 + 4096);

@@ -1,41 +1,51 @@
-// One namespace's end of the data path: its tap, what is known of it, and frames on their way in.
+// A namespace's network interface as penne serves it: its tap, its addresses, its flows, and frames to it.
 
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
-import { finish } from "../../inet/checksum.ts";
-import { ETHERNET, ETHERTYPE, half, IPV4, IPV6, VNET } from "../../inet/packet.ts";
+import type { Block } from "../../../ffi/core/quick.ts";
+import { ETHERNET, ETHERTYPE, VNET, writeIpHeader, writeVnetHeader } from "../../inet/header.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import type { Rules } from "./rules.ts";
-import { FlowTable } from "./flows.ts";
 import { TX } from "./buffers.ts";
-import { mayOpen } from "./fd_budget.ts";
+import { Egress, type EgressOptions } from "./egress.ts";
+import { FlowTable } from "./flow_table.ts";
+import { type RuleOptions, Rules } from "./rules.ts";
 
-/** Offset of the IP header in a frame that is put together. */
+/** Offset of the IP header in a frame in TX. */
 export const TX_IP = VNET + ETHERNET;
 
-/** Counts of what has happened since the start. */
+/** Counts since the start. */
 export interface Counters {
   /** Frames from the namespace. */
   received: number;
   /** Frames to the namespace. */
   sent: number;
-  /** Frames from the namespace that were no valid packet, or none that is served. */
+  /** Frames from the namespace that were invalid, or of a protocol that is not served. */
   dropped: number;
   /** Frames that the namespace's interface did not take. */
   refused: number;
-  /** Flows that were begun. */
+  /** Flows that were opened. */
   flows: number;
-  /** Flows that were refused since there is a limit. */
+  /** Flows that were refused because a limit was reached. */
   limited: number;
-  /** Segments that were sent again. */
+  /** Segments that were retransmitted. */
   retransmitted: number;
 }
 
-/** A namespace that is served. */
+/** How an interface is served. */
+export interface NetifOptions extends RuleOptions, EgressOptions {
+  /** MAC address of penne's side of the tap, 6 bytes. */
+  readonly mac: Uint8Array;
+}
+
+/** The interface of a namespace that is served. */
 export class Netif {
   readonly tap: number;
   readonly mtu: number;
+  /** MAC address of penne's side of the tap. */
+  readonly mac: Uint8Array;
+  readonly rules: Rules;
+  readonly egress: Egress;
   readonly table = new FlowTable();
   readonly counters: Counters = {
     received: 0,
@@ -46,94 +56,70 @@ export class Netif {
     limited: 0,
     retransmitted: 0,
   };
-  /** Whether the tap is gone, or its owner wants no more of us. */
-  closed = false;
-  /** Destination and source of frames to the namespace. */
-  readonly addresses = new Uint8Array(12);
-  readonly #addresses = new DataView(this.addresses.buffer);
+  /** MAC addresses of frames to the namespace: destination, source. */
+  readonly #addresses = new Uint8Array(12);
+  readonly #view = new DataView(this.#addresses.buffer);
 
-  constructor(readonly reactor: Reactor, readonly link: TapLink, readonly mac: Uint8Array, readonly rules: Rules) {
+  constructor(readonly reactor: Reactor, readonly link: TapLink, options: NetifOptions) {
     this.tap = link.tap.number;
     this.mtu = link.mtu;
-    this.addresses.set(link.mac);
-    this.addresses.set(mac, 6);
+    this.mac = options.mac;
+    this.rules = new Rules(options);
+    this.egress = new Egress(options);
+    this.#addresses.set(link.mac);
+    this.#addresses.set(options.mac, 6);
   }
 
-  /** Notes the sender of a frame: it may have changed its address. */
+  /** Learns the sender of a frame: the interface inside may have changed its MAC address. */
   learn(view: DataView, link: number): void {
     const a = view.getInt32(link + 6);
     const b = view.getUint16(link + 10);
-    if (this.#addresses.getInt32(0) === a && this.#addresses.getUint16(4) === b) return;
-    if (view.getUint8(link + 6) & 1) return; // no sender has a group address
-    this.#addresses.setInt32(0, a);
-    this.#addresses.setUint16(4, b);
-  }
-
-  /** Whether there may be one more flow. */
-  mayOpen(): boolean {
-    return mayOpen(this.table.size);
-  }
-
-  /** Writes the virtio-net header (nothing offloaded) and the Ethernet header of a frame in TX. */
-  ethernet(type: number): void {
-    const { view, bytes } = TX;
-    view.setInt32(0, 0);
-    view.setInt32(4, 0);
-    view.setInt16(8, 0);
-    bytes.set(this.addresses, VNET);
-    view.setUint16(VNET + 12, type);
+    if (this.#view.getInt32(0) === a && this.#view.getUint16(4) === b) return;
+    if (view.getUint8(link + 6) & 1) return; // a group address is no sender
+    this.#view.setInt32(0, a);
+    this.#view.setUint16(4, b);
   }
 
   /**
-   * Writes the headers of a frame in TX up to and including IP's.
+   * Writes the virtio-net header (nothing offloaded) and the Ethernet header of a frame.
    *
-   * @param source Where the packet seems to come from.
-   * @param destination Where it goes.
+   * @param out Where to.
+   * @param at Offset of the frame.
+   * @param type ETHERTYPE.*.
+   * @returns Offset of the IP header.
+   */
+  ethernet(out: Block, at: number, type: number): number {
+    writeVnetHeader(out.view, at);
+    out.bytes.set(this.#addresses, at + VNET);
+    out.view.setUint16(at + VNET + 12, type);
+    return at + VNET + ETHERNET;
+  }
+
+  /**
+   * Writes the headers of a frame up to and including IP's.
+   *
+   * @param out Where to.
+   * @param at Offset of the frame.
+   * @param source Source of the packet.
+   * @param destination Destination of the packet.
+   * @param addresses Their {@linkcode addressSum}.
    * @param protocol Protocol above IP.
    * @param length Bytes above IP.
    * @param ttl Time to live.
-   * @param tos Type of service.
    * @returns Offset of the transport header.
    */
-  ip(source: IpWords, destination: IpWords, protocol: number, length: number, ttl = 64, tos = 0): number {
-    const { view } = TX;
-    const ip = TX_IP;
-    if (source.family === 4) {
-      this.ethernet(ETHERTYPE.IPV4);
-      view.setUint16(ip, 0x4500 | tos);
-      view.setUint16(ip + 2, IPV4 + length);
-      view.setInt32(ip + 4, 0x4000);
-      view.setUint16(ip + 8, ttl << 8 | protocol);
-      const total = (0x4500 | tos) + IPV4 + length + 0x4000 + (ttl << 8 | protocol) + half(source.w3) +
-        half(destination.w3);
-      view.setUint16(ip + 10, finish(total));
-      view.setInt32(ip + 12, source.w3);
-      view.setInt32(ip + 16, destination.w3);
-      return ip + IPV4;
-    }
-    this.ethernet(ETHERTYPE.IPV6);
-    view.setInt32(ip, 0x60000000 | tos << 20);
-    view.setUint16(ip + 4, length);
-    view.setUint16(ip + 6, protocol << 8 | ttl);
-    view.setInt32(ip + 8, source.w0);
-    view.setInt32(ip + 12, source.w1);
-    view.setInt32(ip + 16, source.w2);
-    view.setInt32(ip + 20, source.w3);
-    view.setInt32(ip + 24, destination.w0);
-    view.setInt32(ip + 28, destination.w1);
-    view.setInt32(ip + 32, destination.w2);
-    view.setInt32(ip + 36, destination.w3);
-    return ip + IPV6;
-  }
-
-  /** Sum of the pseudo-header for a packet made by {@linkcode Netif.ip}. */
-  pseudo(source: IpWords, destination: IpWords, protocol: number, length: number): number {
-    let total = protocol + length + half(source.w3) + half(destination.w3);
-    if (source.family === 6) {
-      total += half(source.w0) + half(source.w1) + half(source.w2);
-      total += half(destination.w0) + half(destination.w1) + half(destination.w2);
-    }
-    return total;
+  headers(
+    out: Block,
+    at: number,
+    source: IpWords,
+    destination: IpWords,
+    addresses: number,
+    protocol: number,
+    length: number,
+    ttl = 64,
+  ): number {
+    const ip = this.ethernet(out, at, source.family === 4 ? ETHERTYPE.IPV4 : ETHERTYPE.IPV6);
+    return writeIpHeader(out.view, ip, source, destination, addresses, protocol, length, ttl);
   }
 
   /** Sends the first `length` bytes of TX into the namespace. */
@@ -141,12 +127,12 @@ export class Netif {
     this.wrote(writeAt(this.tap, TX.at, length));
   }
 
-  /** Sends a frame from elsewhere in memory into the namespace. */
+  /** Sends a frame at an address into the namespace. */
   writeFrom(at: number, length: number): void {
     this.wrote(writeAt(this.tap, at, length));
   }
 
-  /** Notes how a write to the tap went. */
+  /** Counts a write to the tap by its result. */
   wrote(result: number): void {
     if (result < 0) this.counters.refused++;
     else this.counters.sent++;

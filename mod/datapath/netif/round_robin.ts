@@ -1,23 +1,23 @@
-// Whose turn it is: flows of one namespace that have more to send than one turn allows.
+// Takes turns among the flows of one namespace that have more to send than one turn allows.
 //
-// Only so many of them have one in a turn of the loop, so that a namespace with a thousand busy flows leaves another one
-// with a single flow about as much as it has itself.
+// Only a few flows get their turn in one turn of the loop, so that a namespace with one busy flow gets about as much as a
+// namespace with a thousand.
 
 import type { Reactor } from "../../reactor/reactor.ts";
 
-/** What has turns. */
+/** A flow that takes turns. */
 export interface InTurn {
-  /** Whether its turn comes again. */
+  /** Whether it waits for its turn. */
   queued: boolean;
-  /** Has its turn. */
+  /** Takes its turn. */
   pump(): void;
 }
 
-/** Flows of one namespace that have a turn before other namespaces have theirs. */
+/** Flows of one namespace that take a turn before other namespaces. */
 const FLOWS = 4;
 
 /**
- * The flows that wait for their turn, in order.
+ * A queue of flows that wait for their turn.
  *
  * @example
  * ```ts
@@ -27,31 +27,31 @@ const FLOWS = 4;
  *
  * using reactor = new Reactor();
  * const turns = new RoundRobin(reactor);
- * const had: number[] = [];
- * for (let i = 0; i < 6; i++) turns.add({ queued: false, pump: () => had.push(i) });
+ * const order: number[] = [];
+ * for (let i = 0; i < 6; i++) turns.add({ queued: false, pump: () => order.push(i) });
  * reactor.turn(0);
- * assertEquals(had, [0, 1, 2, 3]);
+ * assertEquals(order, [0, 1, 2, 3]);
  * reactor.turn(0);
- * assertEquals(had, [0, 1, 2, 3, 4, 5]);
+ * assertEquals(order, [0, 1, 2, 3, 4, 5]);
  * ```
  */
 export class RoundRobin {
   #waiting: InTurn[] = [];
-  /** How many of those have had theirs. */
+  /** How many of those have taken their turn. */
   #done = 0;
   #scheduled = false;
-  readonly #go = () => this.#next();
+  readonly #run = () => this.#next();
 
   /** @param reactor The loop. */
   constructor(readonly reactor: Reactor) {}
 
-  /** Whether so many wait that one more has to do so too. */
+  /** Whether so many flows wait that another one has to wait too. */
   get busy(): boolean {
     return this.#waiting.length > this.#done + FLOWS;
   }
 
   /**
-   * Has a flow's turn come after that of those who wait; once, however often it is added.
+   * Puts a flow at the end of the queue unless it waits already.
    *
    * @param flow The flow.
    */
@@ -65,7 +65,7 @@ export class RoundRobin {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    this.reactor.soon(this.#go);
+    this.reactor.soon(this.#run);
   }
 
   #next(): void {
@@ -81,7 +81,7 @@ export class RoundRobin {
       waiting.length = this.#done = 0;
       return;
     }
-    // What is done with is taken off in one piece, now and then.
+    // Remove finished entries in bulk, not one by one.
     if (this.#done > waiting.length / 2) {
       waiting.splice(0, this.#done);
       this.#done = 0;

@@ -1,38 +1,39 @@
-// Whoever serves taps: on a reactor of ours.
+// Serves taps on a reactor of the program.
 
-import { type Datapath, type DatapathOptions, serveTap } from "../datapath.ts";
-import { HostResolver } from "../../host/resolver.ts";
-import type { NameServer, ResolvConf } from "../../host/resolv_conf.ts";
-import type { NetworkPlan } from "../../network/plan.ts";
-import type { ReachRequest } from "../../network/reach.ts";
-import { decodeLink, getLink } from "../../netlink/link.ts";
-import { NetlinkSocket } from "../../netlink/socket.ts";
 import { orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
-import type { Reactor } from "../../reactor/reactor.ts";
+import { HostResolver } from "../../host/resolver.ts";
+import type { NameServer, ResolvConf } from "../../host/resolv_conf.ts";
+import { decodeLink, getLink } from "../../netlink/link.ts";
+import { NetlinkSocket } from "../../netlink/socket.ts";
+import type { NetworkPlan } from "../../network/plan.ts";
+import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
+import type { Reactor } from "../../reactor/reactor.ts";
+import { Datapath } from "../datapath.ts";
+import type { Resolver } from "../netif/rules.ts";
 
-/** Whoever serves taps. */
+/** Serves taps. */
 export interface TapServer extends Disposable {
   /**
-   * Serves a tap from now on; the descriptor stays the caller's.
+   * Serves a tap from now on.
    *
-   * @param link The tap.
+   * @param link The tap, whose descriptor the caller continues to own.
    * @param plan What its namespace was given.
    * @param onDead Called once when the tap is gone.
-   * @returns Ends that.
+   * @returns A function that stops serving it.
    */
   serve(link: TapLink, plan: ServedPlan, onDead: () => void): () => void;
 }
 
-/** What of a plan the serving needs. */
+/** The part of a plan that serving needs. */
 export type ServedPlan = Pick<NetworkPlan, "outside" | "peerMac">;
 
-/** Milliseconds without a step forward, and in all, for what has been sent to be handed on. */
+/** Milliseconds without progress, and in all, that {@linkcode ReactorServer.drain} takes. */
 const PATIENCE = 3000;
 const PATIENCE_MAX = 60_000;
 
-/** Index of an interface of the host's, or 0. */
+/** Index of an interface of the host, or 0. */
 function interfaceIndex(name: string): number {
   if (name === "") return 0;
   return orNull(() => {
@@ -53,8 +54,8 @@ export class ReactorServer implements TapServer {
   /**
    * @param reactor The loop.
    * @param reach What the namespaces reach.
-   * @param onWarning Told of what could not be done and is not worth failing for.
-   * @param onResolver Told when the host's resolver configuration has changed.
+   * @param onWarning Called with problems that are not worth failing for.
+   * @param onResolver Called when the host's resolver configuration has changed.
    */
   constructor(
     reactor: Reactor,
@@ -68,9 +69,10 @@ export class ReactorServer implements TapServer {
     this.#onResolver = onResolver;
   }
 
-  /** The host's name servers: those that were given, or those of /etc/resolv.conf as it is now. */
-  #resolvers(): () => readonly { address: Uint8Array; scope: number }[] {
-    const { dnsHost } = this.#reach;
+  /** The host's name servers: the requested ones, or the current ones of /etc/resolv.conf. */
+  #resolvers(): () => readonly Resolver[] {
+    const { dnsForward, dnsHost } = this.#reach;
+    if (!dnsForward?.length) return () => [];
     if (dnsHost?.length) {
       const given = dnsHost.map((address) => ({ address, scope: 0 }));
       return () => given;
@@ -79,7 +81,7 @@ export class ReactorServer implements TapServer {
       onWarning: this.#onWarning,
       onChange: ({ conf }) => this.#onResolver?.(conf),
     });
-    let [from, servers]: [readonly NameServer[], { address: Uint8Array; scope: number }[]] = [[], []];
+    let [from, servers]: [readonly NameServer[], Resolver[]] = [[], []];
     return () => {
       const { nameservers } = resolver.conf;
       if (nameservers !== from) {
@@ -90,49 +92,42 @@ export class ReactorServer implements TapServer {
     };
   }
 
-  serve(link: TapLink, plan: ServedPlan, onDead: () => void): () => void {
-    const reach = this.#reach;
-    const { outside } = plan;
-    const options: DatapathOptions = {
-      ...reach.dnsForward?.length && { dnsForward: reach.dnsForward, resolvers: this.#resolvers() },
-      ...reach.mapHostLoopback && { mapHostLoopback: reach.mapHostLoopback },
-      ...reach.mapGuestAddress && { mapGuestAddress: reach.mapGuestAddress, hostAddress: outside.addresses },
-      ...reach.exclude && { exclude: reach.exclude.map(({ address, prefix }) => ({ address, bits: prefix })) },
-      ...reach.outbound && { outbound: reach.outbound },
-      ...reach.outboundInterfaces?.[4] !== undefined && { outboundInterface4: reach.outboundInterfaces[4] },
-      ...reach.outboundInterfaces?.[6] !== undefined && { outboundInterface6: reach.outboundInterfaces[6] },
-      mac: plan.peerMac,
+  serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void): () => void {
+    const options = {
+      ...this.#reach,
+      resolvers: this.#resolvers(),
+      hostAddress: outside.addresses,
       scope: outside.index,
-      onDead,
+      mac: peerMac,
     };
-    const datapath: Datapath = serveTap(this.#reactor, link, options);
+    const datapath = new Datapath(this.#reactor, link, options, onDead);
     this.#datapaths.add(datapath);
     return () => {
       this.#datapaths.delete(datapath);
-      datapath.close();
+      datapath[Symbol.dispose]();
     };
   }
 
   /**
-   * Hands on what was sent before the last process ended: as on any other host, a program may write, close and exit.
+   * Passes on what was sent before the last process ended: a program may write, close and exit, as on any host.
    *
-   * @param interrupted Asked in between whether to give up.
+   * @param interrupted Called repeatedly; if it returns true, draining stops.
    */
   drain(interrupted: () => boolean): void {
     const start = performance.now();
-    let [steps, last] = [-1, start];
+    let [received, last] = [-1, start];
     for (;;) {
       const datapaths = [...this.#datapaths];
       if (datapaths.every(({ unfinished }) => unfinished === 0) || interrupted()) return;
       const now = performance.now();
-      const received = datapaths.reduce((sum, { counters }) => sum + counters.received, 0);
-      if (received !== steps) [steps, last] = [received, now];
+      const frames = datapaths.reduce((sum, { counters }) => sum + counters.received, 0);
+      if (frames !== received) [received, last] = [frames, now];
       if (now - last > PATIENCE || now - start > PATIENCE_MAX) return;
       this.#reactor.turn(PATIENCE / 10);
     }
   }
 
-  /** Follows the host's resolver no longer. */
+  /** Stops watching the host's resolver configuration. */
   [Symbol.dispose](): void {
     this.#resolver?.[Symbol.dispose]();
   }

@@ -1,17 +1,15 @@
-// The Worker that serves taps for a program whose event loop is its own.
+// The Worker that serves taps for a program with an event loop of its own.
 
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { read } from "../../../ffi/sys/file.ts";
-import type { ReachRequest } from "../../network/reach.ts";
 import { Reactor } from "../../reactor/reactor.ts";
-import { decodeMessage } from "./messages.ts";
+import { decodeCommand, type Report, type Start } from "./protocol.ts";
 import { ReactorServer } from "./reactor_server.ts";
-import type { Said } from "./worker_server.ts";
 
 interface Scope {
-  onmessage: ((event: MessageEvent<{ commands: number; reach: ReachRequest }>) => void) | null;
-  postMessage(message: Said): void;
+  onmessage: ((event: MessageEvent<Start>) => void) | null;
+  postMessage(report: Report): void;
   close(): void;
 }
 
@@ -26,21 +24,21 @@ scope.onmessage = ({ data }) => {
   const buffer = new Uint8Array(65536);
   let text = "";
   const perform = (line: string) => {
-    const message = decodeMessage(line);
-    if ("serve" in message) {
-      const { serve: id, link, plan } = message;
+    const command = decodeCommand(line);
+    if ("serve" in command) {
+      const { serve: id, link, plan } = command;
       const tap = new Fd(link.tap);
       const stop = server.serve({ ...link, tap }, plan, () => scope.postMessage({ dead: id }));
       served.set(id, () => {
         stop();
         tap.close();
       });
-    } else if ("stop" in message) {
-      served.get(message.stop)?.();
-      served.delete(message.stop);
+    } else if ("stop" in command) {
+      served.get(command.stop)?.();
+      served.delete(command.stop);
     } else {
       server.drain(() => false);
-      scope.postMessage({ done: message.drain });
+      scope.postMessage({ done: command.drain });
     }
   };
   reactor.watch(commands, EPOLL.IN, () => {

@@ -1,9 +1,9 @@
-// Segments that have come before what precedes them, in order, each byte once.
+// Reassembly: segments that came out of order, kept in order, each byte once.
 
 import { distance } from "../../inet/tcp.ts";
 import { countHeld, heldBytes } from "./send_queue.ts";
 
-/** Segments, and bytes, of one connection; bytes of all connections together, beyond which none is kept. */
+/** Segments, and bytes, that one connection may keep; bytes held by all connections above which nothing is kept. */
 const SEGMENTS_MAX = 64;
 const BYTES_MAX = 4 << 20;
 const PRESSURE = 48 << 20;
@@ -14,19 +14,19 @@ interface Segment {
 }
 
 /**
- * What is beyond a gap.
+ * The segments beyond a gap.
  *
  * @example
  * ```ts
  * import { Reassembly } from "./reassembly.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const early = new Reassembly();
+ * const reassembly = new Reassembly();
  * const bytes = Uint8Array.of(1, 2, 3, 4);
- * early.add(100, 110, bytes, 0, 4, false);
- * early.add(100, 108, bytes, 0, 4, false); // two of them are known
- * assertEquals(early.runs(100), [[108, 114]]);
- * early.clear();
+ * reassembly.add(100, 110, bytes, 0, 4, false);
+ * reassembly.add(100, 108, bytes, 0, 4, false); // two bytes are known
+ * assertEquals(reassembly.runs(100), [[108, 114]]);
+ * reassembly.clear();
  * ```
  */
 export class Reassembly {
@@ -34,22 +34,22 @@ export class Reassembly {
   #segments: Segment[] = [];
   #bytes = 0;
   #latest = 0;
-  /** Sequence number of the FIN, if that has come. */
+  /** Sequence number of the FIN, or null. */
   finAt: number | null = null;
 
-  /** Whether there is nothing. */
+  /** Whether there is neither a segment nor a FIN. */
   get empty(): boolean {
     return this.#segments.length === 0 && this.finAt === null;
   }
 
   /**
-   * Adds what is not known yet of a segment.
+   * Adds the bytes of a segment that are not known yet.
    *
-   * @param base Next sequence number expected; everything is behind it.
+   * @param base Next sequence number expected, which all segments are behind.
    * @param seq Sequence number of the first byte.
-   * @param from What the bytes are in.
+   * @param from Memory that holds the bytes.
    * @param at Offset of the first.
-   * @param length How many.
+   * @param length Number of bytes.
    * @param fin Whether a FIN follows.
    */
   add(base: number, seq: number, from: Uint8Array, at: number, length: number, fin: boolean): void {
@@ -82,7 +82,7 @@ export class Reassembly {
     return this.#segments[0] ?? null;
   }
 
-  /** Takes the first segment out. */
+  /** Removes the first segment. */
   shift(): void {
     const segment = this.#segments.shift();
     if (!segment) return;
@@ -91,10 +91,10 @@ export class Reassembly {
   }
 
   /**
-   * What is there without gaps, the run with the latest arrival first (RFC 2018 section 4).
+   * The runs of bytes without a gap, the one with the latest arrival first (RFC 2018 section 4).
    *
    * @param base Next sequence number expected.
-   * @returns First sequence number of each run, and the one behind its last.
+   * @returns The first sequence number of each run and the one behind its last.
    */
   runs(base: number): [from: number, to: number][] {
     const runs: [number, number][] = [];
@@ -109,7 +109,7 @@ export class Reassembly {
     return runs;
   }
 
-  /** Gives everything up. */
+  /** Drops everything. */
   clear(): void {
     while (this.#segments.length > 0) this.shift();
     this.finAt = null;

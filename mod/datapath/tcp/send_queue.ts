@@ -1,23 +1,23 @@
-// Bytes that a socket has not taken yet, in order, in chunks that are used again.
+// A queue of bytes that a socket has not taken yet, in chunks that are reused.
 
 import { Block } from "../../../ffi/core/quick.ts";
 import { sendAt } from "../../../ffi/net/socket.ts";
 
 const CHUNK = 64 * 1024;
-/** Chunks that are kept for the next one who needs any. */
+/** Free chunks that are kept for reuse. */
 const SPARE_MAX = 64;
-/** Bytes that may be held by all flows together. */
+/** Bytes that all connections together may hold. */
 const TOTAL_MAX = 128 << 20;
 
 const spare: Block[] = [];
 let total = 0;
 
-/** Bytes of memory that all queues of this thread hold, and what else was counted. */
+/** Bytes that all queues of this thread hold, plus those of {@linkcode countHeld}. */
 export function heldBytes(): number {
   return total;
 }
 
-/** Counts memory that is held elsewhere for the same reason; negative when it is given up. */
+/** Counts bytes that are held elsewhere; negative when they are released. */
 export function countHeld(bytes: number): void {
   total += bytes;
 }
@@ -35,10 +35,10 @@ export class SendQueue {
   /**
    * Adds bytes at the end.
    *
-   * @param from What they are in.
+   * @param from Memory that holds them.
    * @param at Offset of the first.
-   * @param length How many.
-   * @returns How many were taken: fewer if all queues together hold as much as they may.
+   * @param length Number of bytes.
+   * @returns Number of bytes taken: fewer if all queues together are full.
    */
   push(from: Uint8Array, at: number, length: number): number {
     const take = Math.min(length, CHUNK - this.#tail + Math.max(0, TOTAL_MAX - total));
@@ -46,7 +46,7 @@ export class SendQueue {
     while (done < take) {
       if (this.#tail === CHUNK) {
         this.#chunks.push(spare.pop() ?? new Block(CHUNK));
-        total += CHUNK; // one that holds a byte takes as much
+        total += CHUNK; // a chunk takes its full size, however little it holds
         this.#tail = 0;
       }
       const chunk = this.#chunks[this.#chunks.length - 1]!;
@@ -60,11 +60,11 @@ export class SendQueue {
   }
 
   /**
-   * Sends from the front as much as a socket takes.
+   * Sends as much as a socket takes.
    *
    * @param s The socket.
    * @param flags MSG_*.
-   * @returns 0, or the negative error number that ended it (EAGAIN when the socket is full).
+   * @returns 0 if the queue is empty, or a negative error number (EAGAIN if the socket is full).
    */
   flush(s: number, flags: number): number {
     while (this.length > 0) {
@@ -87,7 +87,7 @@ export class SendQueue {
     if (this.#chunks.length === 0) this.#tail = CHUNK;
   }
 
-  /** Gives up what is in it. */
+  /** Drops all bytes. */
   clear(): void {
     this.length = 0;
     while (this.#chunks.length > 0) this.#drop();

@@ -8,7 +8,7 @@ import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { Block } from "../../../ffi/core/quick.ts";
 import { parseIp } from "../../../mod/inet/ip.ts";
-import { words } from "../../../mod/datapath/netif/rules.ts";
+import { wordsOf } from "../../../mod/inet/ip_words.ts";
 import { Reactor } from "../../../mod/reactor/reactor.ts";
 
 const [mode, ...rest] = Deno.args;
@@ -16,14 +16,14 @@ const memory = new Block(65536);
 const ANY = { family: 4, w0: 0, w1: 0, w2: 0xffff, w3: 0 };
 
 if (mode === "pour") {
-  const to = words(parseIp(rest[0]!)!);
+  const to = wordsOf(parseIp(rest[0]!)!);
   const s = socket(to.family, SOCK.DGRAM);
   connect(s, to, Number(rest[1]));
   console.log("ready");
   for (;;) sendAt(s, memory.at, 8, MSG.NOSIGNAL);
 } else if (mode === "ask") {
   const [local, port, count] = [rest[0], rest[2], rest[3]].map(Number) as [number, number, number];
-  const to = words(parseIp(rest[1]!)!);
+  const to = wordsOf(parseIp(rest[1]!)!);
   const s = socket(to.family, SOCK.DGRAM);
   bind(s, ANY, local);
   let received = 0;
@@ -41,7 +41,7 @@ if (mode === "pour") {
   console.log(received);
 } else {
   using reactor = new Reactor();
-  const to = words(parseIp(rest[0]!)!);
+  const to = wordsOf(parseIp(rest[0]!)!);
   const s = socket(to.family, SOCK.DGRAM);
   using fd = new Fd(s);
   connect(s, to, Number(rest[1]));

@@ -9,7 +9,7 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { Block } from "../../../ffi/core/quick.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { parseIp } from "../../../mod/inet/ip.ts";
-import { words } from "../../../mod/datapath/netif/rules.ts";
+import { wordsOf } from "../../../mod/inet/ip_words.ts";
 import { Reactor } from "../../../mod/reactor/reactor.ts";
 
 const [mode, ...rest] = Deno.args;
@@ -17,7 +17,7 @@ const reactor = new Reactor();
 const memory = new Block(65536);
 
 function serve(address: string, port: number): void {
-  const target = words(parseIp(address)!);
+  const target = wordsOf(parseIp(address)!);
   const listener = socket(target.family, SOCK.STREAM);
   call(self, "setsockopt", listener, SOL_SOCKET, SO.REUSEADDR, new Uint8Array([1, 0, 0, 0]), 4);
   if (bind(listener, target, port) < 0) throw new Error("bind");
@@ -62,7 +62,7 @@ function line(): void {
 }
 
 function flows(kind: string, address: string, port: number, count: number): void {
-  const target = words(parseIp(address)!);
+  const target = wordsOf(parseIp(address)!);
   const sockets: number[] = [];
   const outcome: Record<string, number> = {};
   const note = (what: string) => outcome[what] = (outcome[what] ?? 0) + 1;

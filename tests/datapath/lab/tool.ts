@@ -9,7 +9,7 @@ import { Block } from "../../../ffi/core/quick.ts";
 import { E, errnoName } from "../../../ffi/core/errno.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { parseIp } from "../../../mod/inet/ip.ts";
-import { words } from "../../../mod/datapath/netif/rules.ts";
+import { wordsOf } from "../../../mod/inet/ip_words.ts";
 
 const [side, role, address, port] = Deno.args;
 const memory = new Block(65536);
@@ -18,7 +18,7 @@ const SIOCOUTQ = 0x5411;
 const pause = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 async function connected(): Promise<number> {
-  const target = words(parseIp(address!)!);
+  const target = wordsOf(parseIp(address!)!);
   const s = socket(target.family, SOCK.STREAM);
   if (side === "connect") {
     while (true) {

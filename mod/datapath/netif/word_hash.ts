@@ -1,11 +1,11 @@
-// A keyed hash of words: who chooses the words cannot choose what collides.
+// A keyed hash of words: without the key, no collisions can be constructed.
 
 /**
- * HalfSipHash-1-3 over 32-bit words, by J.-P. Aumasson and D. J. Bernstein; one at a time, without an allocation.
+ * HalfSipHash-1-3 (J.-P. Aumasson and D. J. Bernstein) over 32-bit words, one hash at a time, without an allocation.
  *
  * @example
  * ```ts
- * import { WordHash } from "./hash.ts";
+ * import { WordHash } from "./word_hash.ts";
  * import { assert, assertEquals } from "@std/assert";
  *
  * const hash = new WordHash(1, 2);
@@ -35,7 +35,7 @@ export class WordHash {
     this.#key1 = key1;
   }
 
-  /** Begins anew. */
+  /** Begins a hash. */
   begin(): void {
     this.#v0 = this.#key0;
     this.#v1 = this.#key1;
@@ -69,9 +69,9 @@ export class WordHash {
   }
 
   /**
-   * Ends it.
+   * Ends the hash.
    *
-   * @param words How many there were.
+   * @param words Number of words added.
    * @returns The hash, 32 bits.
    */
   end(words: number): number {

@@ -1,70 +1,66 @@
-// The table of a namespace's flows, by protocol, addresses and ports.
+// The flows of a namespace, by protocol, addresses and ports.
 
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import { addressSum, copyOf, sameIp } from "../../inet/ip_words.ts";
 import type { Packet } from "../../inet/packet.ts";
-import { WordHash } from "./hash.ts";
-import { countFlow } from "./fd_budget.ts";
-import { FLOW_GARBAGE } from "./tidy.ts";
+import { Garbage } from "../../reactor/garbage.ts";
+import { FD_BUDGET } from "./fd_budget.ts";
+import { WordHash } from "./word_hash.ts";
 
 const KEY = [...crypto.getRandomValues(new Int32Array(2))] as [number, number];
 
-/** What the flows of every protocol have in common. */
+/** Closed flows of all namespaces that are not collected yet; 500 of them justify a collection. */
+export const FLOW_GARBAGE: Garbage = new Garbage(500);
+
+/** What identifies a flow of any protocol. */
 export abstract class Flow {
-  /** Next flow in the same chain. */
+  /** Next flow in the same bucket. */
   chained: Flow | null = null;
   /** Hash of the key. */
   hash = 0;
-  /** Place in {@linkcode FlowTable.list}. */
+  /** Index in {@linkcode FlowTable.list}, or -1. */
   place = -1;
-  /** Protocol number of IP. */
+  /** Protocol above IP. */
   readonly protocol: number;
   /** 4 or 6. */
   readonly family: number;
-  /** The namespace's address: words 0 to 3. */
-  readonly s0: number;
-  readonly s1: number;
-  readonly s2: number;
-  readonly s3: number;
-  /** The address it talks to, as it knows it. */
-  readonly d0: number;
-  readonly d1: number;
-  readonly d2: number;
-  readonly d3: number;
+  /** Address of the namespace. */
+  readonly inside: IpWords;
+  /** Address of the peer as the namespace knows it. */
+  readonly outside: IpWords;
+  /** Sum of both addresses for checksums. */
+  readonly addresses: number;
 
   /**
-   * @param p The packet that begins it.
-   * @param ports Its port and the other side's: `port << 16 | port`.
+   * @param p The packet that begins the flow.
+   * @param ports Port of the namespace and port of the peer: `inside << 16 | outside`.
    */
   constructor(p: Packet, readonly ports: number) {
     this.protocol = p.protocol;
     this.family = p.family;
-    this.s0 = p.s0;
-    this.s1 = p.s1;
-    this.s2 = p.s2;
-    this.s3 = p.s3;
-    this.d0 = p.d0;
-    this.d1 = p.d1;
-    this.d2 = p.d2;
-    this.d3 = p.d3;
+    this.inside = copyOf(p.source);
+    this.outside = copyOf(p.destination);
+    this.addresses = addressSum(this.inside, this.outside);
   }
 
-  /** Looks after the flow as time goes by; `now` is in milliseconds. */
+  /**
+   * Called regularly, for time-outs.
+   *
+   * @param now Milliseconds.
+   */
   abstract tick(now: number): void;
-  /** Ends it without a word to either side but what the kernel says when a socket is closed. */
+  /** Closes the flow; neither side gets more than the kernel sends when a socket is closed. */
   abstract close(): void;
 }
 
-/** Port outside. */
-export function outsidePort(flow: Flow): number {
-  return flow.ports & 0xffff;
-}
-
 /**
- * A hash table whose look-up allocates nothing; who is inside cannot choose what collides, as the hash is seeded.
+ * A hash table whose look-up allocates nothing. The hash is keyed, so the namespace cannot cause collisions.
  *
  * @example
  * ```ts
- * import { Flow, FlowTable } from "./flows.ts";
- * import { Packet, PROTOCOL } from "../../inet/packet.ts";
+ * import { Flow, FlowTable } from "./flow_table.ts";
+ * import { Packet } from "../../inet/packet.ts";
+ * import { PROTOCOL } from "../../inet/header.ts";
  * import { assertEquals } from "@std/assert";
  *
  * class Some extends Flow {
@@ -72,13 +68,14 @@ export function outsidePort(flow: Flow): number {
  *   override close(): void {}
  * }
  * const table = new FlowTable();
- * const packet = Object.assign(new Packet(), { family: 4, protocol: PROTOCOL.UDP, s3: 1, d3: 2 });
+ * const packet = Object.assign(new Packet(), { family: 4, protocol: PROTOCOL.UDP });
+ * packet.source.w3 = 1;
  * assertEquals(table.find(packet, 5 << 16 | 53), null);
  * const flow = new Some(packet, 5 << 16 | 53);
  * table.add(flow, packet);
  * assertEquals(table.find(packet, 5 << 16 | 53), flow);
  * table.remove(flow);
- * assertEquals(table.size, 0);
+ * assertEquals(table.list.length, 0);
  * ```
  */
 export class FlowTable {
@@ -87,32 +84,28 @@ export class FlowTable {
   #buckets: (Flow | null)[] = new Array(64).fill(null);
   #words = new WordHash(...KEY);
 
-  /** Number of flows. */
-  get size(): number {
-    return this.list.length;
-  }
-
   #hash(p: Packet, ports: number): number {
+    const { source, destination } = p;
     const hash = this.#words;
     hash.begin();
     hash.add(ports);
-    hash.add(p.s3);
-    hash.add(p.d3);
+    hash.add(source.w3);
+    hash.add(destination.w3);
     if (p.family === 4) return hash.end(p.protocol);
-    hash.add(p.s0);
-    hash.add(p.s1);
-    hash.add(p.s2);
-    hash.add(p.d0);
-    hash.add(p.d1);
-    hash.add(p.d2);
+    hash.add(source.w0);
+    hash.add(source.w1);
+    hash.add(source.w2);
+    hash.add(destination.w0);
+    hash.add(destination.w1);
+    hash.add(destination.w2);
     return hash.end(p.protocol ^ 1 << 5);
   }
 
   /**
-   * The flow that a packet from inside belongs to.
+   * The flow of a packet from the namespace.
    *
    * @param p The packet.
-   * @param ports Its source port and destination port, `source << 16 | destination`.
+   * @param ports Its ports: `source << 16 | destination`.
    * @returns The flow, or null.
    */
   find(p: Packet, ports: number): Flow | null {
@@ -120,9 +113,8 @@ export class FlowTable {
     let flow = this.#buckets[hash & (this.#buckets.length - 1)]!;
     while (flow !== null) {
       if (
-        flow.hash === hash && flow.ports === ports && flow.d3 === p.d3 && flow.s3 === p.s3 &&
-        flow.protocol === p.protocol && flow.family === p.family && flow.d2 === p.d2 && flow.d1 === p.d1 &&
-        flow.d0 === p.d0 && flow.s2 === p.s2 && flow.s1 === p.s1 && flow.s0 === p.s0
+        flow.hash === hash && flow.ports === ports && flow.protocol === p.protocol &&
+        sameIp(flow.outside, p.destination) && sameIp(flow.inside, p.source)
       ) return flow;
       flow = flow.chained!;
     }
@@ -138,12 +130,12 @@ export class FlowTable {
   add(flow: Flow, p: Packet): void {
     flow.hash = this.#hash(p, flow.ports);
     flow.place = this.list.push(flow) - 1;
-    countFlow(1);
+    FD_BUDGET.countFlow(1);
     if (this.list.length > this.#buckets.length) this.#resize(this.#buckets.length * 4);
     else this.#chain(flow);
   }
 
-  /** Removes a flow; one that is not there stays so. */
+  /** Removes a flow if it is in the table. */
   remove(flow: Flow): void {
     if (flow.place < 0) return;
     const slot = flow.hash & (this.#buckets.length - 1);
@@ -160,7 +152,7 @@ export class FlowTable {
       last.place = flow.place;
     }
     flow.place = -1;
-    countFlow(-1);
+    FD_BUDGET.countFlow(-1);
     FLOW_GARBAGE.add();
     if (this.#buckets.length > 64 && this.list.length * 16 < this.#buckets.length) {
       this.#resize(this.#buckets.length / 4);

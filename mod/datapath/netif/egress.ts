@@ -1,0 +1,44 @@
+// The way out of the host: source address and interface of the sockets of flows.
+
+import { bind, bindToDevice, setOption } from "../../../ffi/net/socket.ts";
+import { IPPROTO, IPV6 } from "../../../ffi/net/constants.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import { ipWords, isHostOnly, isLinkScoped, wordsOf } from "../../inet/ip_words.ts";
+import type { ReachRequest } from "../../network/reach.ts";
+
+/** Source addresses and interfaces. */
+export type EgressOptions = Pick<ReachRequest, "outbound" | "outboundInterfaces">;
+
+/** Binds sockets. */
+export class Egress {
+  readonly #outbound: readonly IpWords[];
+  readonly #device4: string;
+  readonly #device6: string;
+
+  constructor({ outbound = [], outboundInterfaces = {} }: EgressOptions) {
+    this.#outbound = outbound.map(wordsOf);
+    this.#device4 = outboundInterfaces[4] ?? "";
+    this.#device6 = outboundInterfaces[6] ?? "";
+  }
+
+  /**
+   * Binds a socket to the source address and the interface for a destination.
+   *
+   * @param s The socket, not yet connected.
+   * @param to The destination.
+   * @param port Local port to try, or 0; if it is taken, the kernel chooses one.
+   * @returns 0, or a negative error number.
+   */
+  bind(s: number, to: IpWords, port = 0): number {
+    if (to.family === 6) setOption(s, IPPROTO.IPV6, IPV6.V6ONLY, 1);
+    if (isHostOnly(to)) return 0; // loopback is reached from any address and by no other interface
+    const device = to.family === 4 ? this.#device4 : this.#device6;
+    if (device !== "") {
+      const error = bindToDevice(s, device);
+      if (error < 0) return error;
+    }
+    const from = isLinkScoped(to) ? undefined : this.#outbound.find(({ family }) => family === to.family);
+    if (port !== 0 && bind(s, from ?? ipWords(to.family), port) === 0) return 0;
+    return from ? bind(s, from, 0) : 0;
+  }
+}

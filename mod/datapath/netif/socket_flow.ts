@@ -1,0 +1,90 @@
+// What the flows of all protocols share: a connected socket on the host, opened for the first packet.
+
+import { E } from "../../../ffi/core/errno.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { connect } from "../../../ffi/net/socket.ts";
+import type { Packet } from "../../inet/packet.ts";
+import { PROTOCOL } from "../../inet/header.ts";
+import type { Registration } from "../../reactor/reactor.ts";
+import { FD_BUDGET } from "./fd_budget.ts";
+import { Flow } from "./flow_table.ts";
+import type { Netif } from "./netif.ts";
+import type { Destination } from "./rules.ts";
+
+/** Why a flow was refused if no system call failed: the rules forbid its destination, or a limit was reached. */
+export const FORBIDDEN = 0;
+
+/** A flow with a socket. */
+export abstract class SocketFlow extends Flow {
+  /** The socket, or -1. */
+  s = -1;
+  /** Address of the host's resolver if the flow goes there, or null. */
+  resolver: Uint8Array | null = null;
+  #fd: Fd | null = null;
+  #registration: Registration | null = null;
+
+  constructor(readonly netif: Netif, p: Packet, ports: number) {
+    super(p, ports);
+  }
+
+  /** Makes the socket, or returns a negative error number. */
+  protected abstract makeSocket(to: Destination): number;
+  /** Binds the socket; returns 0 or a negative error number. */
+  protected abstract bind(to: Destination): number;
+  /** Called once connect(2) has succeeded or begun. */
+  protected abstract connected(to: Destination): void;
+  /** Tells the namespace why the flow of a packet was not opened: {@linkcode FORBIDDEN}, or a negative error number. */
+  protected abstract refused(p: Packet, error: number): void;
+  /** Handles events (EPOLL.*) of the socket. */
+  protected abstract onEvents(events: number): void;
+
+  /**
+   * Opens the socket and adds the flow to the table; on failure tells the namespace.
+   *
+   * @param p The packet that begins the flow.
+   * @param port Its destination port, or 0.
+   * @param events Events (EPOLL.*) to watch for.
+   * @returns Whether the flow is open.
+   */
+  protected openSocket(p: Packet, port: number, events: number): boolean {
+    const { netif } = this;
+    const to = netif.rules.destination(p.destination, p.protocol, port);
+    if (to === null) return this.#refuse(p, FORBIDDEN);
+    const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
+    // A user who may not have ping sockets gets no answer.
+    if (s === -E.EACCES && p.protocol !== PROTOCOL.TCP) return false;
+    if (s < 0) return this.#limit(p);
+    this.s = s;
+    this.#fd = new Fd(s);
+    const error = this.bind(to) || connect(s, to, to.port, to.scope);
+    if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
+    this.connected(to);
+    try {
+      this.#registration = netif.reactor.watch(this.#fd, events, (ready) => this.onEvents(ready));
+    } catch {
+      return this.#limit(p);
+    }
+    this.resolver = to.resolver;
+    netif.counters.flows++;
+    netif.table.add(this, p);
+    return true;
+  }
+
+  #limit(p: Packet): boolean {
+    this.netif.counters.limited++;
+    return this.#refuse(p, FORBIDDEN);
+  }
+
+  #refuse(p: Packet, error: number): boolean {
+    this.refused(p, error);
+    this.close();
+    return false;
+  }
+
+  override close(): void {
+    this.s = -1;
+    this.#fd?.close();
+    this.#registration?.remove();
+    this.netif.table.remove(this);
+  }
+}

@@ -1,0 +1,60 @@
+// The protocol between a program and the Worker that serves its taps: commands as lines of JSON, reports as messages.
+
+import type { ReachRequest } from "../../network/reach.ts";
+import type { TapLink } from "../../network/tap_link.ts";
+import type { ServedPlan } from "./reactor_server.ts";
+
+/** The first message to the Worker. */
+export interface Start {
+  /** Descriptor of the pipe that commands come through. */
+  readonly commands: number;
+  /** What the namespaces reach. */
+  readonly reach: ReachRequest;
+}
+
+/** A command to the Worker. */
+export type Command =
+  /** Serve a tap from now on, by its descriptor. */
+  | {
+    readonly serve: number;
+    readonly link: Omit<TapLink, "tap"> & { readonly tap: number };
+    readonly plan: ServedPlan;
+  }
+  /** Serve the tap of that number no longer. */
+  | { readonly stop: number }
+  /** Pass on what was sent, and report `done`. */
+  | { readonly drain: number };
+
+/** A report of the Worker. */
+export type Report =
+  /** The tap of that number is gone. */
+  | { readonly dead: number }
+  /** A problem that is not worth failing for. */
+  | { readonly warning: string }
+  /** The `drain` command of that number has been carried out. */
+  | { readonly done: number };
+
+/**
+ * A command as a line of JSON, in which a Uint8Array is an object `{ bytes }`.
+ *
+ * @example
+ * ```ts
+ * import { type Command, decodeCommand, encodeCommand } from "./protocol.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+ * const link = { tap: 7, name: "tap0", mac, mtu: 1500, ipv4: null, ipv6: null };
+ * const plan = { outside: { addresses: [], index: 2 }, peerMac: mac };
+ * const command: Command = { serve: 1, link, plan };
+ * assertEquals(decodeCommand(new TextDecoder().decode(encodeCommand(command))), command);
+ * ```
+ */
+export function encodeCommand(command: Command): Uint8Array {
+  const text = JSON.stringify(command, (_, value) => value instanceof Uint8Array ? { bytes: [...value] } : value);
+  return new TextEncoder().encode(`${text}\n`);
+}
+
+/** The command of a line that {@linkcode encodeCommand} has made. */
+export function decodeCommand(line: string): Command {
+  return JSON.parse(line, (_, value) => Array.isArray(value?.bytes) ? Uint8Array.from(value.bytes) : value);
+}

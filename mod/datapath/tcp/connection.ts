@@ -1,0 +1,44 @@
+// What the two directions of a TCP connection need of the connection as a whole.
+
+import type { Netif } from "../netif/netif.ts";
+import type { Deferred, Deferring } from "./deferred.ts";
+
+/** States of a connection; before "established" the namespace has not got, or not acknowledged, the SYN-ACK. */
+export type State = "connecting" | "syn-received" | "established" | "closed";
+
+/** A connection. */
+export interface Connection extends Deferring {
+  readonly netif: Netif;
+  readonly deferred: Deferred;
+  /** The host's socket. */
+  readonly s: number;
+  /** 4 or 6. */
+  readonly family: number;
+  readonly state: State;
+  /** Maximum segment size of the namespace. */
+  readonly mss: number;
+
+  /**
+   * Sends a segment with the current acknowledgement and window.
+   *
+   * @param flags FLAG.*.
+   * @param seq Sequence number.
+   * @param length Bytes of payload, which is in TX already.
+   * @param options Bytes of options, which are in TX before the payload.
+   */
+  send(flags: number, seq: number, length: number, options?: number): void;
+  /** Sends an acknowledgement at once. */
+  acknowledge(): void;
+  /** Sends an acknowledgement after the batch. */
+  acknowledgeSoon(): void;
+  /** Has {@linkcode Deferring.afterBatch} called. */
+  touch(): void;
+  /** Called when data goes to the namespace in one small segment: it may be the answer to what came before. */
+  answered(): void;
+  /** Closes the connection if both directions are closed; returns whether it is closed. */
+  closeIfDone(): boolean;
+  /** Ends the connection because of a negative error number of the socket. */
+  failed(error: number): void;
+  /** Resets the connection on both sides. */
+  reset(): void;
+}
