@@ -42,6 +42,9 @@ export const PEER6 = "2001:db8:1::2";
 export const GUEST4: Family = { address: "10.77.0.2", prefix: 24, gateway: "10.77.0.1" };
 export const GUEST6: Family = { address: "fd77::2", prefix: 64, gateway: "fd77::1" };
 
+/** Environment of what runs in the network: Deno must not ask the resolver for its own updates. */
+const ENV = { DENO_NO_UPDATE_CHECK: "1" };
+
 let serial = 0;
 
 /** Waits until a condition holds; fails after some seconds. */
@@ -264,7 +267,14 @@ export class Network implements AsyncDisposable {
   /** Starts a program in a namespace; it ends with the network. */
   spawn(netns: string, argv: string[], options: Deno.CommandOptions = {}): Deno.ChildProcess {
     const [program, ...args] = within(netns, argv);
-    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "null", stderr: "null", ...options })
+    const child = new Deno.Command(program!, {
+      args,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+      env: ENV,
+      ...options,
+    })
       .spawn();
     this.#children.push(child);
     return child;
@@ -275,7 +285,8 @@ export class Network implements AsyncDisposable {
     { code: number; stdout: string; stderr: string }
   > {
     const [program, ...args] = within(netns, argv);
-    const { code, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null", ...options }).output();
+    const { code, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null", env: ENV, ...options })
+      .output();
     const text = new TextDecoder();
     return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
   }
