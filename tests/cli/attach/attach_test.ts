@@ -390,8 +390,9 @@ test("Addresses and routes are usable at the moment readiness is told", NEEDS, a
       }
       const argv = lab.in(lab.host, [penne(), "attach", "--ready-fd", "1", guest]);
       const child = command(argv, {}, { stdin: "null", stdout: "piped" }).spawn();
+      const reader = child.stdout.getReader();
       try {
-        const { value } = await child.stdout.getReader().read();
+        const { value } = await reader.read();
         assertEquals(new TextDecoder().decode(value), "ready\n");
         const sockaddr6 = new Uint8Array(28);
         sockaddr6[0] = 10;
@@ -413,7 +414,7 @@ test("Addresses and routes are usable at the moment readiness is told", NEEDS, a
       } finally {
         child.kill("SIGKILL");
         await child.status;
-        await child.stdout.cancel().catch(() => {});
+        await reader.cancel();
       }
     } finally {
       inside.close();
