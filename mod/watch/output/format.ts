@@ -18,6 +18,7 @@ function escape(char: string): string {
 
 /** Converts a value to JSON, without characters that control a terminal or that a reader could take for a line end. */
 function json(value: unknown): string {
+  if (value === null) return "null"; // much faster
   return JSON.stringify(value).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, escape);
 }
 
