@@ -18,34 +18,34 @@ const CASES: readonly (readonly [string, Filter, Fact, boolean])[] = [
   ["no condition", {}, exec, true],
   ["a kind", { kinds: new Set(["exec"]) }, exec, true],
   ["another kind", { kinds: new Set(["fork"]) }, exec, false],
-  ["a kind of namespace", { types: new Set(["net"]) }, change, true],
-  ["another kind of namespace", { types: new Set(["uts"]) }, change, false],
-  ["a kind of namespace, for children", { types: new Set(["pid"]) }, forChildren, true],
-  ["kinds of namespaces are no condition of others", { types: new Set(["uts"]) }, exec, true],
-  ["failed, unasked", {}, failed, false],
-  ["failed", { failed: true }, failed, true],
+  ["a type of namespace", { types: new Set(["net"]) }, change, true],
+  ["another type of namespace", { types: new Set(["uts"]) }, change, false],
+  ["a type of namespace, for children", { types: new Set(["pid"]) }, forChildren, true],
+  ["types of namespaces do not filter other facts", { types: new Set(["uts"]) }, exec, true],
+  ["a failed call, by default", {}, failed, false],
+  ["a failed call", { failed: true }, failed, true],
   ["a process", { pids: new Set([7]) }, exec, true],
-  ["a thread is no process", { pids: new Set([8]) }, exec, false],
-  ["who forks", { pids: new Set([6]) }, fork, true],
+  ["a thread id is not a pid", { pids: new Set([8]) }, exec, false],
+  ["the creator of a process", { pids: new Set([6]) }, fork, true],
   ["a tree", { trees: new Set([1]) }, exec, true],
   ["a name", { comms: new Set(["sh", "ls"]) }, exec, true],
   ["another name", { comms: new Set(["ls"]) }, exec, false],
   ["a user", { uids: new Set([5]) }, exec, true],
-  ["a group", { cgroups: new Set([9n]) }, exec, true],
-  ["a name, which is not known", { comms: new Set(["sh"]) }, unknown, false],
-  ["a user, who is not known", { uids: new Set([5]) }, unknown, false],
-  ["a group, which is not known", { cgroups: new Set([9n]) }, unknown, false],
-  ["where the task is", { inums: new Set([30]) }, exec, true],
-  ["where it was", { inums: new Set([1]) }, change, true],
-  ["where it goes", { inums: new Set([2]) }, change, true],
-  ["elsewhere", { inums: new Set([99]) }, change, false],
+  ["a control group", { cgroups: new Set([9n]) }, exec, true],
+  ["an unknown name", { comms: new Set(["sh"]) }, unknown, false],
+  ["an unknown user", { uids: new Set([5]) }, unknown, false],
+  ["an unknown control group", { cgroups: new Set([9n]) }, unknown, false],
+  ["a namespace of the task", { inums: new Set([30]) }, exec, true],
+  ["the old namespace", { inums: new Set([1]) }, change, true],
+  ["the new namespace", { inums: new Set([2]) }, change, true],
+  ["another namespace", { inums: new Set([99]) }, change, false],
   ["all conditions", { pids: new Set([7]), comms: new Set(["ls"]) }, exec, false],
 ];
 
 for (const [what, filter, fact, wanted] of CASES) {
-  Deno.test(`Wanted: ${what}`, () => assertEquals(wants(filter, fact, context), wanted));
+  Deno.test(`wants() with ${what}`, () => assertEquals(wants(filter, fact, context), wanted));
 }
 
-Deno.test("A task that is in no wanted tree is not wanted", () => {
+Deno.test("A task outside of all wanted trees is not wanted", () => {
   assertEquals(wants({ trees: new Set([1]) }, exec), false);
 });

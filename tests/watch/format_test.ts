@@ -1,4 +1,4 @@
-// Records as text and as JSON.
+// Events as text and as JSON.
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { WallClock } from "../../mod/watch/facts/clock.ts";
@@ -63,11 +63,11 @@ const EVENTS: readonly (readonly [WatchEvent, string])[] = [
   ],
 ];
 
-Deno.test("Text is one fact a line, as words with values", () => {
+Deno.test("Text has a line for each event", () => {
   for (const [event, line] of EVENTS) assertEquals(formatText(event), `${line}\n`);
 });
 
-Deno.test("JSON is one object a line, with all that the record has", () => {
+Deno.test("JSON has a line for each event, with all its fields", () => {
   const clock = new WallClock(1_700_000_000_000_000_000n);
   for (const [event] of EVENTS) {
     const line = formatJson(event, clock);
@@ -81,7 +81,7 @@ Deno.test("JSON is one object a line, with all that the record has", () => {
   }
 });
 
-Deno.test("Nothing in a name ends a line, or is obeyed by a terminal", () => {
+Deno.test("No character in a name ends a line, or controls a terminal", () => {
   const name = "a\nexit: pid=1\r\x1b[2J\x7f\x9b\x85\u2028\u202e";
   const clock = new WallClock(0n);
   const path = { event: "name", mono: 5n, path: name, type: "net", inum: 7, id: null, state: "gone" } as const;

@@ -1,4 +1,4 @@
-// watch() in another Deno program: how it begins and ends, and readers that are slow.
+// watch() in another Deno program: start, end, and slow readers.
 
 import "../lib/preload.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
@@ -12,7 +12,7 @@ function openFds(): number {
   return [...Deno.readDirSync("/proc/self/fd")].length;
 }
 
-/** Runs a program to its end, and gives its pid. */
+/** Runs a program to its end, and returns its pid. */
 async function runTrue(): Promise<number> {
   const child = new Deno.Command("true").spawn();
   await child.status;
@@ -21,7 +21,7 @@ async function runTrue(): Promise<number> {
 
 for (const backend of ["ebpf", "proc", "poll"] as const) {
   test(
-    `${backend}: what happens after the call is told of, whenever the iteration begins`,
+    `${backend}: events since the call are emitted, whenever the iteration begins`,
     { root: true },
     async () => {
       const events = watch({ backend, interval: 30, trees: [Deno.pid] });
@@ -38,31 +38,35 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
     },
   );
 
-  test(`${backend}: the signal ends it with its reason, and nothing stays open`, { root: true }, async () => {
-    for await (const _ of watch({ backend })) break; // what is kept for the process's lifetime is there from now on
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    const before = openFds();
-    for (const when of ["before", "while waiting"]) {
-      const controller = new AbortController();
-      const reason = new Error("enough");
-      const events = watch({ backend, signal: controller.signal, events: ["name"] });
-      if (when === "before") controller.abort(reason);
-      else setTimeout(() => controller.abort(reason), 50);
-      await assertRejects(
-        async () => {
-          for await (const _ of events);
-        },
-        Error,
-        "enough",
-      );
-      assertThrows(() => watch({ signal: controller.signal }), Error, "enough");
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    assertEquals(openFds(), before);
-  });
+  test(
+    `${backend}: the signal ends the iteration with its reason, and nothing stays open`,
+    { root: true },
+    async () => {
+      for await (const _ of watch({ backend })) break; // opens what stays open for the life of the process
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const before = openFds();
+      for (const when of ["before", "while waiting"]) {
+        const controller = new AbortController();
+        const reason = new Error("enough");
+        const events = watch({ backend, signal: controller.signal, events: ["name"] });
+        if (when === "before") controller.abort(reason);
+        else setTimeout(() => controller.abort(reason), 50);
+        await assertRejects(
+          async () => {
+            for await (const _ of events);
+          },
+          Error,
+          "enough",
+        );
+        assertThrows(() => watch({ signal: controller.signal }), Error, "enough");
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assertEquals(openFds(), before);
+    },
+  );
 
   test(
-    `${backend}: an iteration that is ended before it has begun, or while it waits, is over`,
+    `${backend}: an iteration can be ended before it begins, and while it waits`,
     { root: true },
     async () => {
       await watch({ backend }).return();
@@ -81,7 +85,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 }
 
 test(
-  "A reader that is too slow is told how many it has lost, and ends up with the right state",
+  "A reader that is too slow gets the number of lost events, and ends up with the right state",
   { root: true },
   async () => {
     const events = watch({ backend: "proc", limit: 20, trees: [Deno.pid], events: ["fork", "exit"] });
@@ -89,7 +93,7 @@ test(
     const children = [];
     for (let i = 0; i < 30; i++) children.push(await runTrue());
     const stays = new Deno.Command("sleep", { args: ["100"] }).spawn();
-    // The loop must have had its turns, and nobody has taken anything.
+    // Lets the loop turn while nothing is taken.
     await new Promise((resolve) => setTimeout(resolve, 100));
     const seen: TimedEvent[] = [];
     const alive = new Set<number>();
@@ -108,6 +112,6 @@ test(
   },
 );
 
-test("What cannot be watched is refused at once", {}, () => {
+test("A watch that cannot be started throws at once", {}, () => {
   assertThrows(() => watch({ cgroups: ["/penne/no/such"] }), Error, "it does not exist");
 });

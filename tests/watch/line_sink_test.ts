@@ -1,4 +1,4 @@
-// Lines on a descriptor whose reader is slow, or goes.
+// Lines for a reader that is slow, or goes away.
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -14,7 +14,7 @@ function event(count: number): WatchEvent {
   return { event: "lost", mono: 0n, count, source: "reader" };
 }
 
-/** Numbers in lines of which each is long, and not all ASCII. */
+/** Formats a number as a long line that is not all ASCII. */
 const format = (one: WatchEvent) => `${one.event === "lost" ? one.count : ""} ${"é".repeat(300)}\n`;
 
 /** Both ends of a pipe, or of a socket. */
@@ -30,7 +30,7 @@ function ends(kind: "pipe" | "socket"): [Fd, Fd] {
   ) as [Fd, Fd];
 }
 
-Deno.test("Much that is told in one turn is written meanwhile, if it is taken", () => {
+Deno.test("Many lines of one turn are written meanwhile", () => {
   const path = Deno.makeTempFileSync();
   try {
     using file = open(self, path, O.WRONLY);
@@ -48,7 +48,7 @@ Deno.test("Much that is told in one turn is written meanwhile, if it is taken", 
 });
 
 for (const kind of ["pipe", "socket"] as const) {
-  Deno.test(`A ${kind} that nobody reads does not block, and is told when it has enough; nothing is torn`, () => {
+  Deno.test(`A ${kind} without a reader never blocks; the sink becomes full, and no line is torn`, () => {
     const [reader, writer] = ends(kind);
     using _reader = reader;
     using _writer = writer;
@@ -70,7 +70,7 @@ for (const kind of ["pipe", "socket"] as const) {
     }
     sink.flush();
     assertEquals(sink.drained, false);
-    assertEquals(call(self, "fcntl", writer, 3, 0) & O.NONBLOCK, 0); // F_GETFL: for others it is as it was
+    assertEquals(call(self, "fcntl", writer, 3, 0) & O.NONBLOCK, 0); // F_GETFL: unchanged for other users of the descriptor
     const decoder = new TextDecoder();
     const buffer = new Uint8Array(65536);
     let text = "";
@@ -86,7 +86,7 @@ for (const kind of ["pipe", "socket"] as const) {
     assert(sink.drained);
   });
 
-  Deno.test(`A ${kind} whose reader goes tells so, once, also while nothing is written`, () => {
+  Deno.test(`onGone is called once when the reader of a ${kind} goes away, also while nothing is written`, () => {
     for (const writing of [false, true]) {
       const [reader, writer] = ends(kind);
       using _writer = writer;

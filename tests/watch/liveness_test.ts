@@ -6,7 +6,7 @@ import { Liveness } from "../../mod/watch/state/liveness.ts";
 import { Tracker } from "../../mod/watch/state/tracker.ts";
 import { test } from "../lib/helpers.ts";
 
-test("In a storm ends are not put off for longer and longer", { root: true, kernel: "6.18" }, () => {
+test("A storm of ends builds up no backlog", { root: true, kernel: "6.18" }, () => {
   let ended = 0;
   const liveness = new Liveness(() => [], () => {}, () => ended++);
   assert(liveness.trusted);
@@ -14,7 +14,7 @@ test("In a storm ends are not put off for longer and longer", { root: true, kern
   const [count, looks] = [4000, 10];
   let now = 0;
   for (let i = 0; i < 20; i++) {
-    // Ids that no namespace has.
+    // No namespace has these ids.
     for (let j = 0; j < count; j++) {
       const number = count * i + j;
       liveness.orphaned(
@@ -28,12 +28,12 @@ test("In a storm ends are not put off for longer and longer", { root: true, kern
   assertEquals(ended, 20 * count);
 });
 
-test("What has ended while its holder is said to be there is told only when that goes on", {
+test("A namespace that has ended in spite of a known holder is reported only in the next round", {
   root: true,
   kernel: "6.18",
 }, () => {
   const tracker = new Tracker("proc", { filter: {}, emit: () => {} });
-  // An id that no namespace has.
+  // No namespace has this id.
   const namespace = tracker.namespaces.know("uts", { inum: 1, id: `${10n ** 15n}` });
   namespace.tasks = 1;
   let ended = 0;
@@ -46,7 +46,7 @@ test("What has ended while its holder is said to be there is told only when that
   assertEquals(ended, 0);
   liveness.checkDue(start + 10);
   assertEquals(ended, 0);
-  // Each second look ends a round, which takes a turn of its own.
+  // Every second check only ends the round.
   for (let i = 1; i <= 4; i++) liveness.checkDue(start + 300 * i);
   assertEquals(ended, 1);
 });

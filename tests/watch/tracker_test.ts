@@ -1,4 +1,4 @@
-// The state of tasks and namespaces: merging, resync, births and ends, in random histories too.
+// The state of tasks and namespaces: merging, resync, births and deaths, also in random histories.
 
 import { assert, assertEquals } from "@std/assert";
 import {
@@ -55,7 +55,7 @@ function lab(filter: Filter = {}, events?: ReadonlySet<EventKind>, threads = fal
   return { tracker, emitted, orphans };
 }
 
-/** A record in short. */
+/** Abbreviates an event. */
 function short(event: WatchEvent): string {
   switch (event.event) {
     case "fork":
@@ -74,7 +74,7 @@ function short(event: WatchEvent): string {
   }
 }
 
-Deno.test("What unshare makes is born once, and orphaned with its last task", () => {
+Deno.test("A namespace that unshare(2) creates is born once, and orphaned with its last task", () => {
   const { tracker, emitted, orphans } = lab();
   tracker.load([task(7, 1, 100)], []);
   const net = 100 + SLOTS.indexOf("net");
@@ -92,15 +92,15 @@ Deno.test("What unshare makes is born once, and orphaned with its last task", ()
   assertEquals([...tracker.namespaces].some(({ inum }) => inum === 500), false);
 });
 
-Deno.test("What is joined is not born", () => {
+Deno.test("Joining a namespace causes no birth", () => {
   const { tracker, emitted } = lab();
   tracker.load([task(7, 1, 100), task(8, 1, 300)], []);
   tracker.apply(change(7, "uts", 100 + SLOTS.indexOf("uts"), 300 + SLOTS.indexOf("uts"), "setns"));
-  tracker.apply(change(7, "uts", 300 + SLOTS.indexOf("uts"), 999, "setns")); // never seen: held by a descriptor, perhaps
+  tracker.apply(change(7, "uts", 300 + SLOTS.indexOf("uts"), 999, "setns")); // never seen before; perhaps held by a descriptor
   assertEquals(emitted.map(({ event }) => event), ["ns", "ns"]);
 });
 
-Deno.test("A namespace held by a mount is no orphan, and then by the mount's end", () => {
+Deno.test("A namespace that a mount holds becomes an orphan with the end of the mount", () => {
   const { tracker, orphans, emitted } = lab();
   tracker.load([task(7, 1, 100)], []);
   tracker.apply(change(7, "net", 100 + SLOTS.indexOf("net"), 500));
@@ -114,7 +114,7 @@ Deno.test("A namespace held by a mount is no orphan, and then by the mount's end
   assertEquals(short(emitted.at(-1)!), "death net 500 unmounted");
 });
 
-Deno.test("A user namespace lives as long as what it owns, whatever the order of the facts of one call", () => {
+Deno.test("A user namespace lives as long as what it owns, in any order of the facts of one call", () => {
   for (const first of ["user", "net"] as const) {
     const { tracker, orphans, emitted } = lab();
     tracker.load([task(7, 1, 100)], []);
@@ -134,7 +134,7 @@ Deno.test("A user namespace lives as long as what it owns, whatever the order of
   }
 });
 
-Deno.test("Threads are emitted of only on request, and the process's end once", () => {
+Deno.test("Forks and exits of threads are emitted on request only, and the exit of a process once", () => {
   for (const threads of [false, true]) {
     const { tracker, emitted } = lab({}, undefined, threads);
     tracker.load([task(7, 1, 100)], []);
@@ -146,12 +146,12 @@ Deno.test("Threads are emitted of only on request, and the process's end once", 
   }
 });
 
-Deno.test("A thread that executes a program has the process's number from then on", () => {
+Deno.test("A thread that executes a program takes over the id of its process", () => {
   const { tracker, orphans } = lab();
   tracker.load([task(7, 1, 100)], []);
   tracker.apply(fork(7, 7, 9));
   tracker.apply({ ...change(7, "net", 105, 500), tid: 9 } as Fact);
-  tracker.apply(exit(7, 7, false)); // as the kernel tells of the other threads
+  tracker.apply(exit(7, 7, false)); // as the kernel reports the other threads
   tracker.apply({ kind: "exec", ...of(7) });
   assertEquals([...tracker.tasks.keys()], [7]);
   assertEquals(tracker.namespaces.find("net", id(500))?.tasks, 1);
@@ -161,14 +161,14 @@ Deno.test("A thread that executes a program has the process's number from then o
   assertEquals(tracker.namespaces.find("net", id(500))?.tasks, 0);
 });
 
-Deno.test("A tree is what descends from its root, also if it was there before", () => {
+Deno.test("A tree is its root with all descendants, also those that existed before", () => {
   const { tracker, emitted } = lab({ trees: new Set([7]) });
   tracker.load([task(7, 1, 100), task(8, 7, 100), task(9, 1, 100)], []);
   for (const fact of [fork(8, 20), fork(9, 21), fork(20, 22), exit(9), exit(22)]) tracker.apply(fact);
   assertEquals(emitted.map(short), ["fork 8 20", "fork 20 22", "exit 22"]);
 });
 
-Deno.test("Kinds, inode numbers, and whose birth was emitted are conditions of births and deaths", () => {
+Deno.test("Births and deaths are filtered by type, by inode number, and by the task that created the namespace", () => {
   const { tracker, emitted } = lab({ types: new Set(["net"]), pids: new Set([7]) });
   tracker.load([task(7, 1, 100), task(8, 1, 100)], []);
   const net = 100 + SLOTS.indexOf("net");
@@ -183,7 +183,7 @@ Deno.test("Kinds, inode numbers, and whose birth was emitted are conditions of b
   assertEquals(emitted.map(short), [`ns 7 net unshare ${net} 500`, "birth net 500 7", "death net 500 unknown"]);
 });
 
-Deno.test("Without ids, a number that comes again from unshare is another namespace", () => {
+Deno.test("Without ids, a known inode number that unshare(2) yields is a new namespace", () => {
   const { tracker, emitted } = lab({}, new Set<EventKind>(["birth", "death"]));
   const bare = (inum: number) => ({ inum, id: null });
   const make = (from: number, to: number): Fact => ({
@@ -201,7 +201,7 @@ Deno.test("Without ids, a number that comes again from unshare is another namesp
   assertEquals(emitted.map(short), ["birth uts 500 7", "birth uts 501 7", "death uts 500 left", "birth uts 500 7"]);
 });
 
-/** Numbers that look random, and are the same each time. */
+/** Pseudo-random numbers, the same each time. */
 function generator(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -215,7 +215,7 @@ interface World {
   facts: Fact[];
 }
 
-/** Something that happens in a world; the fact is noted. */
+/** Lets something happen in a world, and notes its fact. */
 function step(world: World, random: (below: number) => number, numbers: { pid: number; inum: number }): void {
   const pids = [...world.tasks.keys()];
   const pid = pids[random(pids.length)]!;
@@ -274,7 +274,7 @@ function world(): World {
   return { tasks, facts: [] };
 }
 
-/** The world as a snapshot has it whose tasks are read one after another while things go on. */
+/** A snapshot whose tasks are read one after another while the world changes. */
 function slowSnapshot(w: World, random: (below: number) => number, numbers: { pid: number; inum: number }): Task[] {
   const seen: Task[] = [];
   for (const pid of [...w.tasks.keys()]) {
@@ -302,7 +302,7 @@ function assertSame(tracker: Tracker, w: World, what: string): void {
   }
 }
 
-Deno.test("A snapshot merged with the stream gives each fact once and the right state, in 400 random histories", () => {
+Deno.test("Merging a snapshot with the stream gives each fact once and the right state, in 400 random histories", () => {
   for (let seed = 1; seed <= 400; seed++) {
     const random = generator(seed);
     const numbers = { pid: 10, inum: 5000 };
@@ -345,7 +345,7 @@ Deno.test("After a loss a resync gives the right state, in 400 random histories"
   }
 });
 
-Deno.test("Who has fallen behind is brought to the same state, in 200 random histories", () => {
+Deno.test("A copy is brought up to date by the differences, in 200 random histories", () => {
   for (let seed = 1; seed <= 200; seed++) {
     const random = generator(seed * 13);
     const numbers = { pid: 10, inum: 5000 };
@@ -361,7 +361,7 @@ Deno.test("Who has fallen behind is brought to the same state, in 200 random his
   }
 });
 
-Deno.test("Undoing facts leaves the state before them, whatever of them a reading has met", () => {
+Deno.test("Undoing facts leaves the state before them, whichever of them a reading reflects", () => {
   const before = task(7, 1, 100);
   const net = 100 + SLOTS.indexOf("net");
   const facts = [change(7, "net", net, 500), change(7, "net", 500, 501), fork(7, 8)];

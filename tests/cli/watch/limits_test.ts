@@ -1,27 +1,32 @@
-// What the proposal of 2016 listed as its limitations, one by one: what `penne watch` tells instead.
+// The limitations that the proposal of 2016 listed, one by one: `penne watch` does not have them.
 
 import { assert, assertEquals } from "@std/assert";
 import { type Needs, test } from "../../lib/helpers.ts";
 import { NetLab } from "../../lib/netlab.ts";
-import { BACKENDS, idOf, OFTEN, startShell, type Told, watchJson } from "./lab/events.ts";
+import { BACKENDS, type Emitted, idOf, OFTEN, startShell, watchJson } from "./lab/events.ts";
 
 const NEEDS: Needs = { root: true, programs: ["unshare", "nsenter"], kernel: "6.18" };
 
-/** What a script's process and its descendants are told to do, from the moment it is watched. */
-async function tell(lab: NetLab, backend: string, script: string, args: string[] = []): Promise<[Told, Told[]]> {
+/** Watches a script; returns the capabilities, and the events of its process and their descendants. */
+async function watchScript(
+  lab: NetLab,
+  backend: string,
+  script: string,
+  args: string[] = [],
+): Promise<[Emitted, Emitted[]]> {
   const shell = startShell(lab, script);
   const watcher = await watchJson(lab, ["--backend", backend, ...OFTEN, "--tree", `${shell.pid}`, ...args]);
   await shell.go();
   await shell.daemon.ended;
-  await watcher.first("its exit", (told) => told.event === "exit" && told.pid === shell.pid);
+  await watcher.first("its exit", (emitted) => emitted.event === "exit" && emitted.pid === shell.pid);
   const [capabilities, ...all] = await watcher.end();
   return [capabilities!, all];
 }
 
 for (const backend of BACKENDS) {
-  test(`${backend}: the pid namespace of a task and the one for its children are told apart`, NEEDS, async () => {
+  test(`${backend}: the pid namespace of a task differs from the one for its children`, NEEDS, async () => {
     await using lab = new NetLab();
-    const [{ sights }, all] = await tell(lab, backend, "unshare --pid --fork sleep 0.3; true");
+    const [{ sights }, all] = await watchScript(lab, backend, "unshare --pid --fork sleep 0.3; true");
     const changes = all.filter(({ event, type }) => event === "ns" && `${type}`.startsWith("pid"));
     const outside = idOf(Deno.pid, "pid");
     const exact = sights.ns.pid === "exact";
@@ -31,29 +36,29 @@ for (const backend of BACKENDS) {
       own?.new.id,
     ]);
     const forChildren = changes.filter(({ type }) => type === "pid_for_children");
-    // Whoever forks for whom it is meant; a task that was first seen in there has had no change of its own.
+    // The fork changes it only for the child; a task first seen in there has no change of its own.
     for (const { pid, new: { id } } of forChildren) assert(pid !== own?.pid || id === own?.new.id);
     if (exact) {
       assertEquals(forChildren.map(({ reason, old, new: to }) => [reason, old, to]), [["unshare", outside, own?.new]]);
     }
   });
 
-  test(`${backend}: user and mount namespaces are told of, with old and new`, NEEDS, async () => {
+  test(`${backend}: changes of user and mount namespaces have the old and the new one`, NEEDS, async () => {
     await using lab = new NetLab();
-    const [{ sights }, all] = await tell(lab, backend, "unshare --user --mount sleep 0.3; true");
+    const [{ sights }, all] = await watchScript(lab, backend, "unshare --user --mount sleep 0.3; true");
     for (const type of ["user", "mnt"]) {
-      const changes = all.filter((told) => told.event === "ns" && told.type === type);
+      const changes = all.filter((emitted) => emitted.event === "ns" && emitted.type === type);
       assertEquals(changes.length, 1, type);
-      const [{ old, new: to, exact }] = changes as [Told];
+      const [{ old, new: to, exact }] = changes as [Emitted];
       assertEquals([old, exact], [idOf(Deno.pid, type), sights.ns[type] === "exact"]);
       assert(to.inum !== old.inum && to.id !== old.id);
-      const births = all.filter((told) => told.event === "birth" && told.type === type);
+      const births = all.filter((emitted) => emitted.event === "birth" && emitted.type === type);
       assertEquals(births.map(({ inum, id }) => ({ inum, id })), [to]);
     }
   });
 
   test(
-    `${backend}: what is made and what is joined are told apart, by the reason where it is seen`,
+    `${backend}: creating and joining a namespace differ, by the reason where it is observed`,
     NEEDS,
     async () => {
       await using lab = new NetLab();
@@ -64,8 +69,8 @@ for (const backend of BACKENDS) {
       }
       const target = idOf(other.child.pid, "ipc");
       const script = `unshare --ipc sleep 0.3; nsenter --ipc=/proc/${other.child.pid}/ns/ipc sleep 0.3`;
-      const [{ sights }, all] = await tell(lab, backend, `${script}; true`, ["--type", "ipc"]);
-      const [made, joined] = all.filter(({ event }) => event === "ns") as [Told, Told];
+      const [{ sights }, all] = await watchScript(lab, backend, `${script}; true`, ["--type", "ipc"]);
+      const [made, joined] = all.filter(({ event }) => event === "ns") as [Emitted, Emitted];
       assertEquals(joined.new, target);
       assertEquals(all.filter(({ event }) => event === "birth").map(({ id }) => id), [made.new.id]);
       if (sights.ns.ipc === "exact") assertEquals([made.reason, joined.reason], ["unshare", "setns"]);

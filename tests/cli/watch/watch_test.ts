@@ -1,4 +1,4 @@
-// `penne watch`: what it tells of real processes, for each back end.
+// `penne watch` with real processes, for each back end.
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { Agent } from "../../../ffi/agent/agent.ts";
@@ -8,12 +8,12 @@ import { waitChild } from "../../../ffi/sys/process.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, penne, ROOT, sh, test, until } from "../../lib/helpers.ts";
 import { must, NetLab } from "../../lib/netlab.ts";
-import { BACKENDS, idOf, OFTEN, pause, startShell, type Told, watchJson } from "./lab/events.ts";
+import { BACKENDS, type Emitted, idOf, OFTEN, pause, startShell, watchJson } from "./lab/events.ts";
 
 const NEEDS = { root: true, programs: ["ip", "unshare", "nsenter"] };
 const HANDLES = { ...NEEDS, kernel: "6.18" } as const;
 
-/** Text of `penne watch` to its end. */
+/** Runs `penne watch` to its end. */
 async function watchText(args: string[]): Promise<{ code: number; lines: string[]; stderr: string }> {
   const { code, stdout, stderr } = await sh([penne(), "watch", ...args]);
   return { code, lines: stdout.split("\n").slice(0, -1), stderr };
@@ -22,52 +22,54 @@ async function watchText(args: string[]): Promise<{ code: number; lines: string[
 for (const backend of BACKENDS) {
   const args = ["--backend", backend, ...OFTEN];
 
-  test(`${backend}: a scripted scenario is seen as well as the capabilities say`, NEEDS, async () => {
+  test(`${backend}: a scripted scenario is observed as well as the capabilities say`, NEEDS, async () => {
     await using lab = new NetLab();
     const watcher = await watchJson(lab, args);
-    const [{ sights, event, backend: used }] = watcher.told() as [Told];
+    const [{ sights, event, backend: used }] = watcher.emitted() as [Emitted];
     assertEquals([event, used], ["capabilities", backend]);
     const uts = lab.start(["unshare", "--uts", "sleep", "1000"]);
     const own = await Deno.readLink("/proc/self/ns/uts");
-    await until("it has its namespace", () => Deno.readLinkSync(`/proc/${uts.child.pid}/ns/uts`) !== own);
-    // Everything lasts for some looks of who looks from time to time.
+    await until("its namespace", () => Deno.readLinkSync(`/proc/${uts.child.pid}/ns/uts`) !== own);
+    // Everything lasts for several polls.
     const script =
       `sleep 0.3; unshare --net sleep 0.3; nsenter --uts=/proc/${uts.child.pid}/ns/uts sleep 0.3; exec sleep 0.3`;
     const daemon = lab.start(["sh", "-c", script]);
     const { pid } = daemon.child;
     await daemon.ended;
-    await watcher.first("its exit is told of", (told) => told.event === "exit" && told.pid === pid);
+    await watcher.first("its exit", (emitted) => emitted.event === "exit" && emitted.pid === pid);
     const all = await watcher.end();
     const pids = new Set([pid]);
-    for (const told of all) if (told.event === "fork" && pids.has(told.ppid)) pids.add(told.pid);
-    const mine = all.filter((told) => pids.has(told.pid));
+    for (const emitted of all) if (emitted.event === "fork" && pids.has(emitted.ppid)) pids.add(emitted.pid);
+    const mine = all.filter((emitted) => pids.has(emitted.pid));
     for (const kind of ["fork", "exec", "exit"] as const) {
-      const found = mine.filter((told) => told.event === kind);
+      const found = mine.filter((emitted) => emitted.event === kind);
       const exact = sights[kind] === "exact";
-      // Who looks from time to time sees a new process when it has executed its program already.
+      // The polling back end sees a new process when it has already executed its program.
       assert(found.length >= (exact ? 4 : kind === "exec" ? 1 : 3), `${kind}: ${found.length} of 4`);
-      assert(found.every((told) => told.exact === exact), `${kind} is ${sights[kind]}`);
+      assert(found.every((emitted) => emitted.exact === exact), `${kind} is ${sights[kind]}`);
     }
-    const unshared = mine.find((told) => told.event === "ns" && told.type === "net");
-    const joined = mine.find((told) => told.event === "ns" && told.type === "uts");
+    const unshared = mine.find((emitted) => emitted.event === "ns" && emitted.type === "net");
+    const joined = mine.find((emitted) => emitted.event === "ns" && emitted.type === "uts");
     assertEquals([unshared?.exact, joined?.exact], [sights.ns.net === "exact", sights.ns.uts === "exact"]);
     if (sights.ns.net === "exact") assertEquals([unshared?.reason, joined?.reason], ["unshare", "setns"]);
     assertEquals(joined?.reason === "setns" || joined?.reason === "clone", true);
     assertEquals(`net:[${unshared?.old.inum}]`, await Deno.readLink("/proc/self/ns/net"));
     assertEquals(`uts:[${joined?.new.inum}]`, await Deno.readLink(`/proc/${uts.child.pid}/ns/uts`));
-    const born = mine.filter((told) => told.event === "birth");
+    const born = mine.filter((emitted) => emitted.event === "birth");
     assertEquals(born.map(({ type, inum }) => [type, inum]), [["net", unshared?.new.inum]]);
-    const death = all.find((told) => told.event === "death" && told.inum === unshared?.new.inum && told.type === "net");
+    const death = all.find((emitted) =>
+      emitted.event === "death" && emitted.inum === unshared?.new.inum && emitted.type === "net"
+    );
     assertEquals(death?.cause, "exit");
-    for (const told of mine) {
-      assertMatch(told.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
-      assertEquals(Math.abs(Date.parse(told.time) - Date.now()) < 60_000, true);
-      assertEquals([typeof told.mono_ns, told.source], ["number", backend]);
+    for (const emitted of mine) {
+      assertMatch(emitted.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
+      assertEquals(Math.abs(Date.parse(emitted.time) - Date.now()) < 60_000, true);
+      assertEquals([typeof emitted.mono_ns, emitted.source], ["number", backend]);
     }
   });
 
   test(
-    `${backend}: a namespace held in turn by all that can hold one ends with the last of them`,
+    `${backend}: a namespace that is held by one holder after another ends with the last of them`,
     HANDLES,
     async () => {
       await using lab = new NetLab();
@@ -78,12 +80,12 @@ for (const backend of BACKENDS) {
       const file = `/proc/${agent.pid}/ns/net`;
       call(agent, "getpid");
       const { inum, id } = idOf(agent.pid, "net");
-      const dead = () => watcher.told().find((told) => told.event === "death" && told.id === id);
+      const dead = () => watcher.emitted().find((emitted) => emitted.event === "death" && emitted.id === id);
       const stillAlive = async (holder: string, milliseconds = 350) => {
         await pause(milliseconds);
         assertEquals(dead(), undefined, `held by ${holder}`);
       };
-      await watcher.first("its birth is told of", (told) => told.event === "birth" && told.id === id);
+      await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.id === id);
       await stillAlive("a process");
       await must(["mount", "--bind", file, path]);
       agent.close();
@@ -112,42 +114,42 @@ for (const backend of BACKENDS) {
       );
       socket.close();
       const closed = performance.now();
-      await until("its death is told of", () => dead() !== undefined, 5);
+      await until("its death", () => dead() !== undefined, 5);
       assert(performance.now() - closed < 1500);
       assertEquals([dead()!.inum, dead()!.cause, dead()!.exact], [inum, "unknown", true]);
     },
   );
 
-  test(`${backend}: the cause of a namespace's end is told where it is known`, HANDLES, async () => {
+  test(`${backend}: the death of a namespace has its cause`, HANDLES, async () => {
     await using lab = new NetLab();
     const path = await Deno.makeTempFile({ prefix: "penne-cause-" });
     lab.defer(() => sh(["sh", "-c", `umount ${path} 2>/dev/null; rm -f ${path}`]).then(() => {}));
     const watcher = await watchJson(lab, [...args, "--event", "ns,birth,death", "--type", "uts,user"]);
     const cause = async (what: string, id: string | null) => {
       const start = performance.now();
-      const told = await watcher.first(what, (one) => one.event === "death" && one.id === id, 5);
+      const emitted = await watcher.first(what, (one) => one.event === "death" && one.id === id, 5);
       assert(performance.now() - start < 1500, what);
-      return told.cause;
+      return emitted.cause;
     };
     const own = idOf(Deno.pid, "uts").id;
     // An exit.
     const first = lab.start(["unshare", "--uts", "sleep", "1000"]);
-    await until("it has its namespace", () => ![own, null].includes(idOf(first.child.pid, "uts").id));
+    await until("its namespace", () => ![own, null].includes(idOf(first.child.pid, "uts").id));
     const { id: ended } = idOf(first.child.pid, "uts");
-    await watcher.first("its birth", (told) => told.event === "birth" && told.id === ended);
+    await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.id === ended);
     first.child.kill("SIGKILL");
     assertEquals(await cause("the end by exit", ended), "exit");
     // A mount.
     const second = lab.start(["unshare", "--uts", "sleep", "1000"]);
-    await until("it has its namespace", () => ![own, null].includes(idOf(second.child.pid, "uts").id));
+    await until("its namespace", () => ![own, null].includes(idOf(second.child.pid, "uts").id));
     const { id: mounted } = idOf(second.child.pid, "uts");
-    await watcher.first("its birth", (told) => told.event === "birth" && told.id === mounted);
+    await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.id === mounted);
     await must(["mount", "--bind", `/proc/${second.child.pid}/ns/uts`, path]);
     second.child.kill("SIGKILL");
     await pause(300);
     await must(["umount", path]);
     assertEquals(await cause("the end by umount", mounted), "unmounted");
-    // A user namespace with a child of its own kind, which is all that is left of it.
+    // A user namespace that only a child namespace holds.
     const [outer, inner] = [Agent.spawn(CLONE.NEWUSER), Agent.spawn()];
     call(outer, "getpid");
     for (const map of ["uid_map", "gid_map"]) await Deno.writeTextFile(`/proc/${outer.pid}/${map}`, "0 0 1");
@@ -156,53 +158,54 @@ for (const backend of BACKENDS) {
       call(inner, "setns", fd, CLONE.NEWUSER);
     }
     const { id: above } = idOf(outer.pid, "user");
-    await watcher.first("the outer birth", (told) => told.event === "birth" && told.id === above);
+    await watcher.first("the outer birth", (emitted) => emitted.event === "birth" && emitted.id === above);
     await watcher.first(
       "the join",
       ({ event, pid, new: to }) => event === "ns" && pid === inner.pid && to.id === above,
     );
     call(inner, "unshare", CLONE.NEWUSER);
     const { id: below } = idOf(inner.pid, "user");
-    await watcher.first("the inner birth", (told) => told.event === "birth" && told.id === below);
+    await watcher.first("the inner birth", (emitted) => emitted.event === "birth" && emitted.id === below);
     outer.close();
     waitChild(outer.pid);
     await pause(300);
-    assertEquals(watcher.told().some((told) => told.event === "death" && told.id === above), false);
+    assertEquals(watcher.emitted().some((emitted) => emitted.event === "death" && emitted.id === above), false);
     inner.close();
     waitChild(inner.pid);
     assertEquals(await cause("the inner end", below), "exit");
     assertEquals(await cause("the outer end", above), "child");
   });
 
-  test(`${backend}: 300 names that come and go are told of, never early, beside a wait`, NEEDS, async () => {
+  test(`${backend}: 300 short-lived names are reported, never early, beside a wait`, NEEDS, async () => {
     await using lab = new NetLab();
     const prefix = `penne-${Deno.pid}-${backend}-`;
     const last = `${prefix}300`;
     const watcher = await watchJson(lab, ["--backend", backend, "--event", "name"]);
     const waiter = lab.start([penne(), "wait", last, "--for", "present"]);
-    // Each name with the time from which on it may be told to be mounted: that of its `ip netns add`.
+    // Prints the earliest time at which each name may be reported: that of its `ip netns add`.
     const script = `for i in $(seq 300); do date +%s.%N; ` +
       `ip netns add ${prefix}$i; ip netns del ${prefix}$i; done`;
     const begun = (await must(["sh", "-c", script])).trim().split("\n").map(Number);
-    const names = () => watcher.told().filter((told) => told.event === "name" && told.path.includes(prefix));
-    await until("all are told of", () => names().length >= 600, 10).catch((error) => {
+    const names = () =>
+      watcher.emitted().filter((emitted) => emitted.event === "name" && emitted.path.includes(prefix));
+    await until("all names", () => names().length >= 600, 10).catch((error) => {
       throw new Error(`${error.message}: ${names().length} of 600`);
     });
-    const told = names();
+    const emitted = names();
     for (let i = 1; i <= 300; i++) {
       const path = `/run/netns/${prefix}${i}`;
-      const states = told.filter((one) => one.path === path);
+      const states = emitted.filter((one) => one.path === path);
       assertEquals(states.map(({ state, type }) => [state, type]), [["mounted", "net"], ["gone", "net"]], path);
       assert(states.every(({ inum, exact }) => typeof inum === "number" || exact === false), path);
-      assert(Date.parse(states[0]!.time) / 1000 >= begun[i - 1]! - 0.002, `${path} is told of early`);
+      assert(Date.parse(states[0]!.time) / 1000 >= begun[i - 1]! - 0.002, `${path} is early`);
     }
-    // Waiting sees names that stay; one that was there for an instant it may have missed.
+    // `penne wait` sees names that stay; it may miss one that exists only for an instant.
     await must(["ip", "netns", "add", last]);
     lab.defer(() => sh(["ip", "netns", "del", last]).then(() => {}));
     assertEquals((await waiter.ended).code, 0);
   });
 
-  test(`${backend}: filters leave out what is not wanted`, NEEDS, async () => {
+  test(`${backend}: filters leave out unwanted events`, NEEDS, async () => {
     await using lab = new NetLab();
     const tree = startShell(lab, "sleep 0.4 & unshare --uts sleep 0.4; wait");
     const other = startShell(lab, "unshare --uts --net sleep 0.4; sleep 0.1");
@@ -224,10 +227,10 @@ for (const backend of BACKENDS) {
     assert(types.every(({ event, type }) => event === "ns" && type === "net"));
     assert(types.some(({ new: { inum } }) => inum > 0));
     const pids = new Set([tree.pid]);
-    for (const told of await below!.end()) {
-      if (["capabilities", "death", "lost", "resync"].includes(told.event)) continue;
-      if (told.event === "fork") pids.add(told.pid);
-      assert(pids.has(told.pid), JSON.stringify(told));
+    for (const emitted of await below!.end()) {
+      if (["capabilities", "death", "lost", "resync"].includes(emitted.event)) continue;
+      if (emitted.event === "fork") pids.add(emitted.pid);
+      assert(pids.has(emitted.pid), JSON.stringify(emitted));
     }
     assert(pids.size >= 3);
   });
@@ -247,7 +250,7 @@ for (const backend of BACKENDS) {
     assertEquals(lines.at(-1), "summary: born=1 alive=0");
   });
 
-  test(`${backend}: a summary tells of what a command leaves behind`, HANDLES, async () => {
+  test(`${backend}: a summary lists what a command leaves behind`, HANDLES, async () => {
     await using lab = new NetLab();
     const path = await Deno.makeTempFile({ prefix: "penne-left-" });
     lab.defer(() => sh(["sh", "-c", `umount ${path}; rm -f ${path}`]).then(() => {}));
@@ -264,7 +267,7 @@ for (const backend of BACKENDS) {
     assertStringIncludes(lines.join("\n"), "summary: born=1 alive=1\nalive: type=uts inum=");
   });
 
-  test(`${backend}: a reader that does not read is told how much it has lost, and what has become`, NEEDS, async () => {
+  test(`${backend}: a reader that pauses gets the number of lost events, and the differences`, NEEDS, async () => {
     await using lab = new NetLab();
     const watcher = new Deno.Command(penne(), {
       args: ["watch", "--json", "--backend", backend, "--interval", "0.05"],
@@ -276,41 +279,41 @@ for (const backend of BACKENDS) {
       try {
         watcher.kill("SIGKILL");
       } catch {
-        // It has ended.
+        // It has already ended.
       }
       await watcher.status;
     });
     const reader = watcher.stdout.getReader();
     const decoder = new TextDecoder();
     let text = decoder.decode((await reader.read()).value, { stream: true });
-    // From then on nothing is read; what it tells of is made up of many short processes with long names of groups.
+    // Nothing is read while many short-lived processes cause events.
     const uts = lab.start(["unshare", "--uts", "sleep", "1000"]);
     await must(["sh", "-c", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done"]);
     const usage = () => {
       const text = Deno.readTextFileSync(`/proc/${watcher.pid}/stat`);
       return text.slice(text.lastIndexOf(")") + 2).split(" ")[0];
     };
-    assert(["S", "R"].includes(usage()!), "it goes on");
+    assert(["S", "R"].includes(usage()!), "it runs");
     const reading = (async () => {
       for (let part; !(part = await reader.read()).done;) text += decoder.decode(part.value, { stream: true });
     })();
-    await until("it tells of the last process", () => text.includes(`"pid":${uts.child.pid},`));
+    await until("the last process", () => text.includes(`"pid":${uts.child.pid},`));
     watcher.kill("SIGTERM");
     await reading;
     for (const line of text.trim().split("\n")) JSON.parse(line);
   });
 }
 
-test("The proposal's own example", NEEDS, async (t) => {
+test("The example of the proposal of 2016", NEEDS, async (t) => {
   await using lab = new NetLab();
   const daemon = lab.start([penne(), "watch"]);
-  await until("it has told what can be seen", () => daemon.output().includes("\n"));
+  await until("its capabilities", () => daemon.output().includes("\n"));
   const exact = / ns=exact /.test(daemon.output().split("\n")[0]!);
   const child = command(["unshare", "-n", "-f", "ls", "-l", "/proc/self/ns/net"], {}, { stdout: "piped" }).spawn();
   const { pid } = child;
   const inside = /net:\[(\d+)\]/.exec(new TextDecoder().decode((await child.output()).stdout))![1];
   const outside = /\d+/.exec(await Deno.readLink("/proc/self/ns/net"))![0];
-  await until("its exit is told of", () => daemon.output().includes(`exit: pid=${pid}\n`));
+  await until("its exit", () => daemon.output().includes(`exit: pid=${pid}\n`));
   const lines = daemon.output().split("\n").filter((line) => /^(fork|exec|exit|ns):/.test(line));
   const grandchild = lines.map((line) => new RegExp(`^fork: ppid=${pid} pid=(\\d+)$`).exec(line)?.[1]).find(Boolean);
   const own = lines.filter((line) => new RegExp(` pid=(${pid}|${grandchild})( |$)`).test(line));
@@ -324,7 +327,7 @@ test("The proposal's own example", NEEDS, async (t) => {
     `exit: pid=${grandchild}`,
     `exit: pid=${pid}`,
   ];
-  await t.step(exact ? "exactly" : "but for when it was unshared, and that it was, which is concluded here", () => {
+  await t.step(exact ? "exactly" : "but for the change of the namespace, which is inferred", () => {
     if (exact) assertEquals(own, expected);
     else {
       assertEquals(own.filter((line) => !line.startsWith("ns:")), expected.filter((line) => line !== change));
@@ -334,7 +337,7 @@ test("The proposal's own example", NEEDS, async (t) => {
   });
 });
 
-/** Ways to start a program where less can be seen. */
+/** Ways to start a program where less can be observed. */
 const PLACES: [string, (argv: string[]) => string[]][] = [
   ["in a user namespace", (argv) => ["unshare", "--user", "--map-root-user", "--", ...argv]],
   ["in a pid namespace", (argv) => ["unshare", "--pid", "--fork", "--mount-proc", "--", ...argv]],
@@ -356,16 +359,16 @@ const PLACES: [string, (argv: string[]) => string[]][] = [
 ];
 
 for (const [where, wrap] of PLACES) {
-  test(`It never hangs ${where}, and says what can be seen`, { ...NEEDS, user: true }, async () => {
+  test(`It never hangs ${where}, and reports its capabilities`, { ...NEEDS, user: true }, async () => {
     const start = performance.now();
     const args = ["watch", "--json", "--duration", "0.7", "--interval", "0.1"];
     const watching = sh(["timeout", "20", ...wrap([penne(), ...args])], { cwd: "/" });
     const { code, stdout, stderr } = await watching;
     assertEquals(code, 0, stderr);
     assert(performance.now() - start < 10_000);
-    const told = stdout.trim().split("\n").map((line) => JSON.parse(line));
-    assertEquals(told[0].event, "capabilities");
-    for (const { reason } of told[0].refused) assertMatch(reason, /^cannot (watch|observe)/);
+    const emitted = stdout.trim().split("\n").map((line) => JSON.parse(line));
+    assertEquals(emitted[0].event, "capabilities");
+    for (const { reason } of emitted[0].refused) assertMatch(reason, /^cannot (watch|observe)/);
     for (const backend of ["ebpf", "proc", "poll"]) {
       const argv = ["timeout", "20", ...wrap([penne(), "watch", "--duration", "0.1", "--backend", backend])];
       const forced = await sh(argv, { cwd: "/" });
@@ -379,17 +382,20 @@ for (const [where, wrap] of PLACES) {
 }
 
 test(
-  "Somebody else sees what he may: his own namespaces, their births and ends",
+  "An unprivileged user sees their own namespaces, their births and deaths",
   { ...HANDLES, user: true },
   async () => {
     await using lab = new NetLab();
     const watcher = await watchJson(lab, OFTEN, { user: true });
-    const [{ denied }] = watcher.told() as [Told];
+    const [{ denied }] = watcher.emitted() as [Emitted];
     assert(denied > 0);
     const daemon = lab.start(asUser(["sh", "-c", "sleep 0.3; unshare --user --map-root-user --net sleep 0.5; true"]));
-    const birth = await watcher.first("its birth", (told) => told.event === "birth" && told.type === "net");
+    const birth = await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.type === "net");
     await daemon.ended;
-    const death = await watcher.first("its death", (told) => told.event === "death" && told.inum === birth.inum);
+    const death = await watcher.first(
+      "its death",
+      (emitted) => emitted.event === "death" && emitted.inum === birth.inum,
+    );
     assertEquals(death.id, birth.id);
     await watcher.end();
   },
@@ -397,7 +403,7 @@ test(
 
 test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.18", NEEDS, async () => {
   await using lab = new NetLab();
-  // What the kernel says of itself, without the names of what is new there.
+  // The kernel's BTF, without the names of the new fields.
   const btf = await Deno.readFile("/sys/kernel/btf/vmlinux");
   const text = new TextDecoder("latin1").decode(btf);
   for (const name of ["ns_id", "ns_type", "ns_list_node", "ns_list_entry"]) {
@@ -411,17 +417,17 @@ test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.1
   const watcher = await watchJson(lab, ["--backend", "ebpf", "--type", "uts"], { wrap });
   const daemon = lab.start(["unshare", "--uts", "sleep", "0.2"]);
   const { pid } = daemon.child;
-  const change = await watcher.first("its change", (told) => told.event === "ns" && told.pid === pid);
+  const change = await watcher.first("its change", (emitted) => emitted.event === "ns" && emitted.pid === pid);
   assertEquals([change.reason, change.old], ["unshare", { inum: idOf(Deno.pid, "uts").inum, id: null }]);
-  const birth = await watcher.first("its birth", (told) => told.event === "birth" && told.pid === pid);
+  const birth = await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.pid === pid);
   assertEquals([birth.inum, birth.id, birth.exact], [change.new.inum, null, true]);
   await daemon.ended;
-  const death = await watcher.first("its end", (told) => told.event === "death" && told.inum === birth.inum);
-  assertEquals([death.cause, death.exact], ["exit", false]); // nobody can be asked
+  const death = await watcher.first("its end", (emitted) => emitted.event === "death" && emitted.inum === birth.inum);
+  assertEquals([death.cause, death.exact], ["exit", false]); // its end cannot be confirmed
 });
 
 test(
-  "ebpf: a reader that is behind at the end is told how much it has missed: told and lost are all that there was",
+  "ebpf: a reader that is behind at the end gets the number of lost events: emitted and lost add up to all events",
   { root: true, programs: ["gcc"] },
   async () => {
     const directory = await Deno.makeTempDir({ prefix: "penne-behind-" });
@@ -449,20 +455,20 @@ test(
       await pause(700);
       const { code, stdout } = await watcher.output();
       assertEquals(code, 0);
-      const all: Told[] = new TextDecoder().decode(stdout).trim().split("\n").map((line) => JSON.parse(line));
-      const told = all.filter(({ event, source }) => event === "ns" && source !== "resync").length;
+      const all: Emitted[] = new TextDecoder().decode(stdout).trim().split("\n").map((line) => JSON.parse(line));
+      const emitted = all.filter(({ event, source }) => event === "ns" && source !== "resync").length;
       const lost = all.filter(({ event }) => event === "lost").reduce((sum, { count }) => sum + count, 0);
       assert(lost > 0);
-      assertEquals([told + lost, all.at(-1)?.event], [count, "summary"]);
+      assertEquals([emitted + lost, all.at(-1)?.event], [count, "summary"]);
     } finally {
       await Deno.remove(directory, { recursive: true });
     }
   },
 );
 
-test("Who looks from time to time looks as often as it is told to", NEEDS, async () => {
+test("The polling back end polls at its interval", NEEDS, async () => {
   await using lab = new NetLab();
-  // In a mount namespace of its own nobody else's mounts are a reason to look.
+  // In its own mount namespace, mounts of other tests do not cause a reading.
   const args = ["--backend", "poll", "--event", "fork", "--interval", "1"];
   const watcher = await watchJson(lab, args, { wrap: ["unshare", "--mount"] });
   const pids = new Set<number>();
@@ -471,21 +477,21 @@ test("Who looks from time to time looks as often as it is told to", NEEDS, async
     pids.add(last = lab.start(["sleep", "1000"]).child.pid);
     await pause(100);
   }
-  await watcher.first("the last one is told of", ({ pid }) => pid === last);
-  const times = watcher.told().filter(({ pid }) => pids.has(pid)).map(({ mono_ns }) => mono_ns / 1e6);
+  await watcher.first("the last one", ({ pid }) => pid === last);
+  const times = watcher.emitted().filter(({ pid }) => pids.has(pid)).map(({ mono_ns }) => mono_ns / 1e6);
   assertEquals(times.length, pids.size);
   const looks = times.filter((time, i) => i === 0 || time - times[i - 1]! > 100);
   assert(looks.length <= 7, looks.join(" "));
 });
 
-test("It ends quietly when its reader goes, also while nothing happens", NEEDS, async () => {
+test("It ends quietly when its reader goes away, also while nothing happens", NEEDS, async () => {
   const script = `"$0" watch --event name --type cgroup | head -n 1; echo "\${PIPESTATUS[0]}"`;
   const { stdout, stderr } = await sh(["timeout", "10", "bash", "-c", script, penne()]);
   assertMatch(stdout, /^capabilities: .*\n0\n$/);
   assertEquals(stderr, "");
 });
 
-test("A command's exit code is its own; what cannot be executed is told as by a shell", NEEDS, async () => {
+test("The exit code is the command's, or a shell's if it cannot be executed", NEEDS, async () => {
   for (
     const [argv, code] of [
       [["sh", "-c", "exit 3"], 3],
@@ -498,14 +504,14 @@ test("A command's exit code is its own; what cannot be executed is told as by a 
   }
 });
 
-test("A command starts with what penne was started with", NEEDS, async () => {
+test("A command inherits penne's descriptors, signals and limits", NEEDS, async () => {
   const script =
     'exec 9</etc/hostname; exec "$0" watch -o /dev/null -- sh -c "cat <&9 >/dev/null && trap | grep -c PIPE; ulimit -n"';
   const { stdout } = await sh(["bash", "-c", `ulimit -n 999; ${script}`, penne()]);
   assertEquals(stdout, "0\n999\n");
 });
 
-test("With --output stdout is left to the command", NEEDS, async () => {
+test("With --output, stdout is left to the command", NEEDS, async () => {
   const file = await Deno.makeTempFile();
   const { stdout, code } = await sh([penne(), "watch", "-o", file, "--", "echo", "hello"]);
   assertEquals([stdout, code], ["hello\n", 0]);
@@ -514,11 +520,11 @@ test("With --output stdout is left to the command", NEEDS, async () => {
   assertMatch(text, /^capabilities: .*\nexec: pid=\d+\n(.*\n)*exit: pid=\d+\n(.*\n)*summary: born=0 alive=0\n$/);
 });
 
-test("A signal ends it, and is what it has ended of", NEEDS, async () => {
+test("A signal ends it, and is its exit status", NEEDS, async () => {
   await using lab = new NetLab();
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     const daemon = lab.start([penne(), "watch"]);
-    await until("it goes on", () => daemon.output().includes("capabilities"));
+    await until("it runs", () => daemon.output().includes("capabilities"));
     daemon.child.kill(signal);
     assertEquals((await daemon.ended).signal, signal);
   }

@@ -1,4 +1,4 @@
-// What the tests of `penne watch` share: starting it, and what it has told so far.
+// Shared by the tests of `penne watch`: starts it, and collects its events.
 
 import { O } from "../../../../ffi/core/consts.ts";
 import { open } from "../../../../ffi/sys/file.ts";
@@ -7,27 +7,27 @@ import { type NamespaceId, namespaceIdOf } from "../../../../mod/namespaces/id.t
 import { asUser, penne, until } from "../../../lib/helpers.ts";
 import type { Daemon, NetLab } from "../../../lib/netlab.ts";
 
-/** Back ends that every test is for which does not name one. */
+/** Back ends that each test runs with, unless its title names one. */
 export const BACKENDS = ["ebpf", "proc", "poll"] as const;
-/** What the one that looks from time to time needs to look often. */
+/** Options that make the polling back end poll often. */
 export const OFTEN = ["--interval", "0.05"];
 
-/** A record in JSON. */
-// deno-lint-ignore no-explicit-any -- as it is told
-export type Told = Record<string, any>;
+/** An event in JSON. */
+// deno-lint-ignore no-explicit-any -- it is parsed, not validated
+export type Emitted = Record<string, any>;
 
-/** `penne watch` that goes on. */
+/** A running `penne watch`. */
 export interface Watcher {
   readonly daemon: Daemon;
-  /** All records by now. */
-  told(): Told[];
-  /** Waits for a record. */
-  first(what: string, condition: (told: Told) => boolean, seconds?: number): Promise<Told>;
-  /** Ends it, and gives all records. */
-  end(): Promise<Told[]>;
+  /** Returns all events so far. */
+  emitted(): Emitted[];
+  /** Waits for an event. */
+  first(what: string, condition: (emitted: Emitted) => boolean, seconds?: number): Promise<Emitted>;
+  /** Ends it, and returns all events. */
+  end(): Promise<Emitted[]>;
 }
 
-/** Starts `penne watch --json`, and returns when it has told what can be seen. */
+/** Starts `penne watch --json`, and waits for its first event. */
 export async function watchJson(
   lab: NetLab,
   args: string[],
@@ -37,35 +37,35 @@ export async function watchJson(
   const daemon = lab.start(user ? asUser(argv) : argv, { cwd: "/" });
   let over = false;
   daemon.ended.then(() => over = true);
-  const told = () => {
+  const emitted = () => {
     const lines = daemon.output().split("\n");
-    lines.pop(); // not yet whole, or empty
+    lines.pop(); // incomplete, or empty
     return lines.map((line) => JSON.parse(line));
   };
-  await until("it has told what can be seen", () => over || daemon.output().includes("\n"));
+  await until("its capabilities", () => over || daemon.output().includes("\n"));
   if (over) throw new Error(`penne watch has ended: ${daemon.errors()}`);
   return {
     daemon,
-    told,
+    emitted,
     async first(what, condition, seconds = 30) {
-      let found: Told | undefined;
-      await until(what, () => (found = told().find(condition)) !== undefined, seconds);
+      let found: Emitted | undefined;
+      await until(what, () => (found = emitted().find(condition)) !== undefined, seconds);
       return found!;
     },
     async end() {
       daemon.child.kill("SIGTERM");
       await daemon.ended;
-      return told();
+      return emitted();
     },
   };
 }
 
-/** A while. */
+/** Waits. */
 export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** Identity of a process's namespace; the id is null if there is none. */
+/** Identifies a process's namespace; the id is null if the process has ended. */
 export function idOf(pid: number, type: string): NamespaceId {
   try {
     using fd = open(self, `/proc/${pid}/ns/${type}`, O.RDONLY);
@@ -75,7 +75,7 @@ export function idOf(pid: number, type: string): NamespaceId {
   }
 }
 
-/** Starts a shell that begins its script when it is told to. */
+/** Starts a shell that waits for `go` before it runs its script. */
 export function startShell(lab: NetLab, script: string): { daemon: Daemon; pid: number; go: () => Promise<void> } {
   const daemon = lab.start(["sh", "-c", `read -r go; ${script}`], { stdin: "piped" });
   const go = async () => {
