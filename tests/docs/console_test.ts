@@ -43,6 +43,7 @@ test("matches() accepts other numbers, addresses and times, and … for anything
   assertEquals(matches(["made 2026-11-29T19:39:49.965Z by me"], "made 2031-01-02T03:04:05.006Z by me\n"), true);
 });
 
+const PROGRAMS = ["unshare", "setpriv", "ip", "ss", "ps", "curl", "make", "python3", "dnsmasq", "dig"];
 const DOCUMENTS = ["README.md", "docs/recipes.md"];
 
 for (const document of DOCUMENTS) {
@@ -68,7 +69,7 @@ for (const document of DOCUMENTS) {
   test(`the commands of ${document} print what it shows`, {
     root: true,
     user: true,
-    programs: ["unshare", "setpriv", "ip", "ps", "curl", "make", "python3"],
+    programs: PROGRAMS,
   }, async (t) => {
     const directory = Deno.makeTempDirSync({ prefix: "penne-docs-" });
     try {
