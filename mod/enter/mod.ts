@@ -37,7 +37,7 @@ export async function enter(options: EnterOptions): Promise<ChildProcess> {
   const plan = planEnter(options);
   const { onWarning } = options;
   // Loaded only if it is needed.
-  const { openKept } = plan.target.kind === "kept" ? await import("./kept_set.ts") : { openKept: noSet };
+  const { openKept } = plan.target.kind === "kept" ? await import("../kept/open.ts") : { openKept: noSet };
   using set = openSet(plan, openKept, onWarning);
   return startEntered(plan, set, { identify: true, onWarning });
 }
