@@ -27,6 +27,8 @@ const ATTRIBUTE_SIZE = 144;
 const LOG_MAX = 1 << 24;
 /** Lines at the end of the verifier's log that give the reason. */
 const LOG_LINES = 6;
+const STATISTICS = /^(processed|verification time|stack depth)/;
+const INSTRUCTION = /^\d+: \([0-9a-f]{2}\)/;
 
 /** Writes a field of `union bpf_attr`. */
 type Field<T> = (attribute: DataView, value: T) => void;
@@ -93,38 +95,14 @@ function open<C extends keyof Commands>(command: C, fields: Fields<C>): Fd {
   return new Fd(check("bpf", bpf(command, fields)));
 }
 
-/** A map to be created; sizes are in bytes. */
-export interface MapSpec {
-  /** MAP_TYPE.* */
-  readonly type: number;
-  readonly name: string;
-  readonly key?: number;
-  readonly value?: number;
-  /** Maximum number of entries; bytes of a ring buffer. */
-  readonly entries?: number;
-  /** MAP_FLAG.* */
-  readonly flags?: number;
-  /** Types of key and value in a loaded BTF; task storage needs them. */
-  readonly btf?: { readonly fd: Fd; readonly key: number; readonly value: number };
-}
-
 /**
  * Creates a map.
  *
+ * @param fields MAP_TYPE.*, MAP_FLAG.*, sizes in bytes. A ring buffer has its size in `max_entries`; task storage needs BTF.
  * @throws {SysError} EPERM without CAP_BPF, EINVAL if the kernel does not know the type.
  */
-export function createMap(spec: MapSpec): Fd {
-  return open("MAP_CREATE", {
-    map_type: spec.type,
-    key_size: spec.key,
-    value_size: spec.value,
-    max_entries: spec.entries,
-    map_flags: spec.flags,
-    map_name: spec.name,
-    btf_fd: spec.btf?.fd,
-    btf_key_type_id: spec.btf?.key,
-    btf_value_type_id: spec.btf?.value,
-  });
+export function createMap(fields: Fields<"MAP_CREATE">): Fd {
+  return open("MAP_CREATE", fields);
 }
 
 /**
@@ -145,38 +123,29 @@ export function loadBtf(btf: Uint8Array): Fd {
   return open("BTF_LOAD", { btf, btf_size: btf.length });
 }
 
-/** A program to be loaded. */
-export interface ProgramSpec {
-  /** PROGRAM_TYPE.* */
-  readonly type: number;
-  readonly name: string;
-  /** Assembled; 8 bytes each. */
-  readonly instructions: Uint8Array;
-  /** ATTACH_TYPE.* */
-  readonly attachType?: number;
-  /** The type in the kernel's BTF to attach to. */
-  readonly attachId?: number;
-  /** Describes the instruction at an index; used to report a refusal. */
-  readonly describe?: (index: number) => string;
-}
+/** Fields of a program: PROGRAM_TYPE.*, its name; for a tracing program ATTACH_TYPE.*, and its target in the kernel's BTF. */
+export type ProgramFields = Pick<
+  Fields<"PROG_LOAD">,
+  "prog_type" | "prog_name" | "expected_attach_type" | "attach_btf_id"
+>;
 
 /**
  * Loads a program.
  *
  * The first attempt has no log: a log buffer that is too small would make a good program fail.
  *
- * @throws {SysError} If the kernel refuses it; the error has the end of the verifier's log, and the last instruction that
- * it verified.
+ * @param insns The instructions, 8 bytes each.
+ * @param program What it is.
+ * @param describe Describes the instruction at an index.
+ * @throws {SysError} If the kernel refuses it; the error has the end of the verifier's log, and the description of the last
+ * instruction in it.
  */
-export function loadProgram(spec: ProgramSpec): Fd {
+export function loadProgram(insns: Uint8Array, program: ProgramFields, describe: (index: number) => string): Fd {
   const fields: Fields<"PROG_LOAD"> = {
-    prog_type: spec.type,
-    insn_cnt: spec.instructions.length / 8,
-    insns: spec.instructions,
+    ...program,
+    insn_cnt: insns.length / 8,
+    insns,
     license: cString("GPL"), // most of the helpers require it
-    prog_name: spec.name,
-    expected_attach_type: spec.attachType,
-    attach_btf_id: spec.attachId,
   };
   let result = -E.EAGAIN;
   // The verifier gives up when a signal is pending.
@@ -188,17 +157,12 @@ export function loadProgram(spec: ProgramSpec): Fd {
     const logged = bpf("PROG_LOAD", { ...fields, log_level: 1, log_size: size, log_buf: log });
     if (logged === -E.ENOSPC) continue;
     if (logged >= 0) return new Fd(logged);
-    throw new SysError("bpf", -logged, explain(spec, text(log)));
+    const lines = text(log).trim().split("\n").filter((line) => !STATISTICS.test(line));
+    const last = lines.findLast((line) => INSTRUCTION.test(line));
+    const where = last ? [`in ${program.prog_name} at ${describe(parseInt(last))}`] : [];
+    throw new SysError("bpf", -logged, [...lines.slice(-LOG_LINES), ...where].join("; "));
   }
   throw new SysError("bpf", -result);
-}
-
-/** The end of a verifier's log without its statistics, and the last instruction in it. */
-function explain({ name, describe }: ProgramSpec, log: string): string {
-  const lines = log.trim().split("\n").filter((line) => !/^(processed|verification time|stack depth)/.test(line));
-  const index = lines.map((line) => /^(\d+): \([0-9a-f]{2}\)/.exec(line)?.[1]).findLast((found) => found !== undefined);
-  const where = describe && index !== undefined ? [`in ${name} at ${describe(Number(index))}`] : [];
-  return [...lines.slice(-LOG_LINES), ...where].join("; ");
 }
 
 /**

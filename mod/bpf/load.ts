@@ -1,22 +1,17 @@
 // Loads code into the kernel.
 
 import type { Fd } from "../../ffi/core/fd.ts";
-import { loadProgram, PROGRAM_TYPE, type ProgramSpec, runProgram } from "../../ffi/sys/bpf.ts";
+import { loadProgram, PROGRAM_TYPE, type ProgramFields, runProgram } from "../../ffi/sys/bpf.ts";
 import { assemble, describe } from "./assemble.ts";
 import type { Code } from "./instruction.ts";
 
-/** A program, not yet assembled. */
-export interface CodeSpec extends Omit<ProgramSpec, "instructions" | "describe"> {
-  readonly code: Code;
-}
-
 /**
- * Loads a program.
+ * Assembles and loads a program.
  *
  * @throws {SysError} If the kernel refuses it; the error has the end of the verifier's log and describes the instruction.
  */
-export function loadCode({ code, ...spec }: CodeSpec): Fd {
-  return loadProgram({ ...spec, instructions: assemble(code), describe: (index) => describe(code, index) });
+export function loadCode(code: Code, program: ProgramFields): Fd {
+  return loadProgram(assemble(code), program, (index) => describe(code, index));
 }
 
 /**
@@ -24,7 +19,7 @@ export function loadCode({ code, ...spec }: CodeSpec): Fd {
  *
  * @throws {SysError} If the kernel refuses it.
  */
-export function runCode(name: string, code: Code): void {
-  using program = loadCode({ type: PROGRAM_TYPE.RAW_TRACEPOINT, name, code });
+export function runCode(code: Code, name: string): void {
+  using program = loadCode(code, { prog_type: PROGRAM_TYPE.RAW_TRACEPOINT, prog_name: name });
   runProgram(program);
 }

@@ -4,11 +4,10 @@ import "../lib/preload.ts";
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { test } from "../lib/helpers.ts";
 import { SysError } from "../../ffi/core/errno.ts";
-import { PROGRAM_TYPE } from "../../ffi/sys/bpf.ts";
 import { assemble } from "../../mod/bpf/assemble.ts";
 import { exit, jump32, label, load, move, REGISTERS, store } from "../../mod/bpf/instruction.ts";
 import { withKernelBtf } from "../../mod/bpf/kernel_btf.ts";
-import { loadCode } from "../../mod/bpf/load.ts";
+import { loadCode, runCode } from "../../mod/bpf/load.ts";
 import type { Filter } from "../../mod/watch/facts/contract.ts";
 import { type Layout, resolveLayout } from "../../mod/watch/ebpf/layout.ts";
 import { createMaps } from "../../mod/watch/ebpf/maps.ts";
@@ -33,8 +32,8 @@ test("the verifier accepts the programs of every layout and filter", { root: tru
   const check = (which: Layout, filter: Filter, level: number) => {
     const made = programs(new Plan(which, filter, { ...maps, trees: filter.trees ? trees : null }, level));
     assertEquals(made.length, 6);
-    for (const spec of made) {
-      using program = loadCode(spec);
+    for (const [code, fields] of made) {
+      using program = loadCode(code, fields);
       assert(program.number > 2);
     }
   };
@@ -47,7 +46,7 @@ test("the verifier accepts the programs of every layout and filter", { root: tru
   await t.step(
     "without time namespaces, cgroups v2, 32-bit calls, and a flag for the end of a process",
     () => {
-      const task = { ...layout.task, cgroups: null, compat: null, files: null, startBoottime: null };
+      const task = { ...layout.task, cgroups: null, compat: null, files: null, start: null };
       const slots = layout.slots.filter(({ slot }) => !slot.startsWith("time"));
       check({ ...layout, task, slots, cgroup: null, file: null, exitTellsLast: false }, { failed: true }, 0);
     },
@@ -73,8 +72,7 @@ test("a refusal has the verifier's reason, and names the instruction by its labe
     label("end"),
     exit(),
   ];
-  const type = PROGRAM_TYPE.RAW_TRACEPOINT;
-  const { message } = assertThrows(() => loadCode({ type, name: "penne_broken", code }), SysError);
+  const { message } = assertThrows(() => runCode(code, "penne_broken"), SysError);
   // The same text by the kernel, then by penne.
   assertStringIncludes(message, "(79) r0 = *(u64 *)(r0 +16); R0 invalid mem access 'scalar'");
   assertStringIncludes(message, "in penne_broken at broken+1: r0 = *(u64 *)(r0 +16)");
@@ -83,7 +81,7 @@ test("a refusal has the verifier's reason, and names the instruction by its labe
 test("the programs for aarch64 compare with its system call numbers", {}, () => {
   const layout = withKernelBtf((btf) => resolveLayout(btf));
   const maps = { ring: { number: 3 }, control: { number: 4 }, storage: { number: 5 }, trees: null };
-  const code = assemble(sysEnter(new Plan(layout, {}, maps, 0, "aarch64")));
+  const code = assemble(sysEnter(new Plan({ ...layout, arch: "aarch64" }, {}, maps, 0)));
   const view = new DataView(code.buffer);
   const compared: number[] = [];
   for (let at = 0; at < code.length; at += 8) {

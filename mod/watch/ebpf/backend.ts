@@ -17,7 +17,7 @@ import {
   RingBuffer,
   updateMap,
 } from "../../../ffi/sys/bpf.ts";
-import { read, readLink, readText } from "../../../ffi/sys/file.ts";
+import { readAll, readLink, readText } from "../../../ffi/sys/file.ts";
 import { pageSize } from "../../../ffi/sys/process.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { KERNEL_BTF, withKernelBtf } from "../../bpf/kernel_btf.ts";
@@ -48,8 +48,6 @@ const MIB = KIB * KIB;
 const BATCH = 64 * KIB;
 /** Bytes, give or take a batch, after which a partial reading stops. */
 const PART = 2 * MIB;
-/** Bytes read from the iterator at once. */
-const SNAPSHOT = 256 * KIB;
 /** Maximum number of snapshots that look for new descendants of a followed process. */
 const FOLLOW_ROUNDS = 16;
 /** The initial pid namespace. */
@@ -133,17 +131,17 @@ class EbpfBackend implements Backend {
   /** Returns the level of penne's pid namespace, and tells the programs which one it is unless it is the initial one. */
   #ownLevel(layout: Layout): number {
     if (readLink(self, "/proc/self/ns/pid") === INITIAL_PID) return 0;
-    runCode("penne_own", own(new Plan(layout, {}, this.#maps, 0)));
+    runCode(own(new Plan(layout, {}, this.#maps, 0)), "penne_own");
     return this.#control[CONTROL.LEVEL / 4]!;
   }
 
   /** Loads all programs, and attaches them once all are loaded. */
   #attach(): void {
     using loaded = new DisposableStack(); // the attachments keep the programs
-    const attachments = programs(this.#plan).map((program) =>
-      [program.attachType, loaded.use(loadCode(program))] as const
+    const attachments = programs(this.#plan).map(([code, fields]) =>
+      [loaded.use(loadCode(code, fields)), fields.expected_attach_type] as const
     );
-    for (const [type, program] of attachments) {
+    for (const [program, type] of attachments) {
       if (type === ATTACH_TYPE.TRACE_ITER) this.#iterator = this.#owned.use(createIterator(program));
       else this.#owned.use(attachTracepoint(program));
     }
@@ -188,17 +186,14 @@ class EbpfBackend implements Backend {
 
   snapshot(): Task[] {
     using file = openIterator(this.#iterator!);
-    const parts: Uint8Array[] = [];
-    const buffer = new Uint8Array(SNAPSHOT);
-    for (let n; (n = read(file, buffer)) > 0;) parts.push(buffer.slice(0, n));
-    return readTasks(concat(parts));
+    return readTasks(readAll(file));
   }
 
   #list(): Namespace[] {
     using list = createMemory("penne_list", LIST.SIZE);
     const code = namespaces(this.#plan, list.number);
     if (code === null) return [];
-    runCode("penne_list", code);
+    runCode(code, "penne_list");
     using mapping = new Mapping(list, LIST.SIZE);
     const view = new DataView(mapping.memory());
     return Array.from({ length: view.getUint32(LIST.COUNT, true) }, (_, i) => {
@@ -248,16 +243,6 @@ class EbpfBackend implements Backend {
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /**

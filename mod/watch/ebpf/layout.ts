@@ -28,76 +28,6 @@ const ATTACH_POINTS = {
 /** The name of a program. */
 export type ProgramName = keyof typeof ATTACH_POINTS;
 
-/** Offsets of structures' fields in bytes; null where the kernel has no such field. */
-export interface Layout {
-  readonly task: {
-    readonly pid: number;
-    readonly tgid: number;
-    readonly comm: number;
-    readonly flags: number;
-    readonly nsproxy: number;
-    readonly realCred: number;
-    readonly threadPid: number;
-    readonly realParent: number;
-    readonly groupLeader: number;
-    readonly signal: number;
-    readonly exitCode: number;
-    readonly startBoottime: number | null;
-    readonly cgroups: number | null;
-    readonly files: number | null;
-    /** The bit that distinguishes 32-bit system calls. */
-    readonly compat: { readonly offset: number; readonly bit: number } | null;
-  };
-  /** `cred.uid`. */
-  readonly uid: number;
-  /** `user_namespace.parent`. */
-  readonly userParent: number;
-  /** `css_set.dfl_cgrp`, `cgroup.kn`, `kernfs_node.id`. */
-  readonly cgroup: readonly [number, number, number] | null;
-  readonly signal: { readonly flags: number; readonly groupExitCode: number; readonly live: number };
-  /** `struct pid`; `entry` is the size of an entry of `numbers`, `ns` the offset of the namespace in it. */
-  readonly pid: { readonly level: number; readonly numbers: number; readonly entry: number; readonly ns: number };
-  /** `ns_common`. */
-  readonly common: {
-    readonly inum: number;
-    readonly id: number | null;
-    readonly type: number | null;
-    readonly operations: number;
-    /** Node of the list of all namespaces of the type. */
-    readonly list: number | null;
-  };
-  /** `proc_ns_operations.type`. */
-  readonly operationsType: number | null;
-  /** The slots that the kernel has, without the active pid namespace, which is found through `struct pid`. */
-  readonly slots: readonly SlotLayout[];
-  /** `pid_namespace.level`. */
-  readonly pidLevel: number;
-  /** `pid_namespace.ns`. */
-  readonly pidCommon: number;
-  /** The way from `files_struct` to an inode's private data. */
-  readonly file: {
-    readonly fdt: number;
-    readonly maxFds: number;
-    readonly fds: number;
-    readonly inode: number;
-    readonly superBlock: number;
-    readonly magic: number;
-    readonly private: number;
-  } | null;
-  /** `pt_regs`: the number of a system call, and its first two arguments. */
-  readonly registers: {
-    readonly number: number;
-    readonly arguments: readonly [number, number];
-    readonly compatArguments: readonly [number, number];
-  };
-  /** BTF ids of what the programs are attached to. */
-  readonly attach: Readonly<Record<ProgramName, number>>;
-  /** BTF ids of `bpf_rdonly_cast` (Linux 6.2) and `task_struct`; null if the kernel has no such function. */
-  readonly cast: { readonly call: number; readonly task: number } | null;
-  /** Whether the tracepoint of a task's end passes whether it is the last one of its process. */
-  readonly exitTellsLast: boolean;
-}
-
 const PROXY_POINTERS: Partial<Record<Slot, string>> = {
   mnt: "mnt_ns",
   ipc: "ipc_ns",
@@ -114,6 +44,9 @@ const COMPAT = Deno.build.arch === "aarch64"
   ? { field: "thread_info.flags", bit: 1 << 22 }
   : { field: "thread_info.status", bit: 2 };
 
+/** Offsets of structures' fields in bytes; null where the kernel has no such field. */
+export type Layout = ReturnType<typeof resolveLayout>;
+
 /**
  * Resolves the offsets.
  *
@@ -128,10 +61,9 @@ const COMPAT = Deno.build.arch === "aarch64"
  * ```
  *
  * @param btf The kernel's BTF.
- * @param arch The kernel's architecture, by Deno's name.
  * @throws {PenneError} If the kernel lacks something indispensable.
  */
-export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout {
+export function resolveLayout(btf: Btf) {
   const missing = (what: string): never => {
     throw new PenneError(`observe namespaces by eBPF: this kernel's BTF has no ${what}`);
   };
@@ -146,6 +78,8 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   ) as Record<ProgramName, number>;
   const maybe = (type: number, path: string): number | null => btf.field(type, path)?.offset ?? null;
   const field = (type: number, path: string): number => maybe(type, path) ?? missing(`${btf.name(type)}.${path}`);
+  const fields = <K extends string>(type: number, ...names: K[]) =>
+    Object.fromEntries(names.map((name) => [name, field(type, name)])) as Record<K, number>;
   /** Returns the type that a field points to; 0 if the field is missing. */
   const follow = (type: number, path: string): number => {
     const found = btf.field(type, path);
@@ -164,14 +98,12 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   const signal = must(task, "signal");
   const common = btf.strip(btf.field(user, "ns")?.type ?? missing("user_namespace.ns"));
 
-  const slots: SlotLayout[] = [];
-  SLOTS.forEach((slot, index) => {
+  const slots = SLOTS.flatMap((slot, index): SlotLayout[] => {
+    if (slot === "user") return [{ slot, index, pointer: field(cred, "user_ns"), common: field(user, "ns") }];
     const name = PROXY_POINTERS[slot];
-    if (slot === "user") slots.push({ slot, index, pointer: field(cred, "user_ns"), common: field(user, "ns") });
-    if (name === undefined) return;
-    const pointer = maybe(proxy, name);
-    const at = maybe(follow(proxy, name), "ns");
-    if (pointer !== null && at !== null) slots.push({ slot, index, pointer, common: at });
+    const pointer = name === undefined ? null : maybe(proxy, name);
+    const common = name === undefined ? null : maybe(follow(proxy, name), "ns");
+    return pointer === null || common === null ? [] : [{ slot, index, pointer, common }];
   });
 
   const sets = follow(task, "cgroups");
@@ -184,39 +116,35 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
   const superBlock = follow(inode, "i_sb");
 
   const registers = btf.target(btf.parameters(attach.sys_exit)[1] ?? 0) || missing("pt_regs");
+  const argument = (name: string) => field(registers, name);
+  // At the exit of a call on aarch64 the register of the first argument has the result.
+  const armArguments = () => [argument("orig_x0"), argument("regs") + 8] as const;
   const compat = maybe(task, COMPAT.field);
   return {
+    arch: Deno.build.arch,
     task: {
-      pid: field(task, "pid"),
-      tgid: field(task, "tgid"),
-      comm: field(task, "comm"),
-      flags: field(task, "flags"),
-      nsproxy: field(task, "nsproxy"),
-      realCred: field(task, "real_cred"),
-      threadPid: field(task, "thread_pid"),
-      realParent: field(task, "real_parent"),
-      groupLeader: field(task, "group_leader"),
-      signal: field(task, "signal"),
-      exitCode: field(task, "exit_code"),
-      startBoottime: maybe(task, "start_boottime") ?? maybe(task, "real_start_time"),
+      ...fields(task, "pid", "tgid", "comm", "flags", "signal", "exit_code"),
+      ...fields(task, "nsproxy", "real_cred", "thread_pid", "real_parent", "group_leader"),
+      start: maybe(task, "start_boottime") ?? maybe(task, "real_start_time"),
       cgroups: maybe(task, "cgroups"),
       files: maybe(task, "files"),
+      /** The bit that distinguishes 32-bit system calls. */
       compat: compat === null ? null : { offset: compat, bit: COMPAT.bit },
     },
+    /** `cred.uid`. */
     uid: field(cred, "uid"),
+    /** `user_namespace.parent`. */
     userParent: field(user, "parent"),
-    cgroup: cgroupId === null ? null : [field(sets, "dfl_cgrp"), field(cgroup, "kn"), cgroupId],
-    signal: {
-      flags: field(signal, "flags"),
-      groupExitCode: field(signal, "group_exit_code"),
-      live: field(signal, "live"),
-    },
+    /** From `css_set` to the cgroup's id. */
+    cgroup: cgroupId === null ? null : [field(sets, "dfl_cgrp"), field(cgroup, "kn"), cgroupId] as const,
+    signal: fields(signal, "flags", "group_exit_code", "live"),
+    /** `entry` is the size of an entry of `numbers`, `ns` the offset of the namespace in it. */
     pid: {
-      level: field(pid, "level"),
-      numbers: field(pid, "numbers"),
+      ...fields(pid, "level", "numbers"),
       entry: btf.size(entry),
       ns: field(entry, "ns"),
     },
+    /** `ns_common`; `list` is the node of the list of all namespaces of a type. */
     common: {
       inum: field(common, "inum"),
       id: maybe(common, "ns_id"),
@@ -224,35 +152,36 @@ export function resolveLayout(btf: Btf, arch: string = Deno.build.arch): Layout 
       operations: field(common, "ops"),
       list: maybe(common, "ns_list_node") ?? maybe(common, "ns_tree_node.ns_list_entry"),
     },
+    /** `proc_ns_operations.type`. */
     operationsType: maybe(follow(common, "ops"), "type"),
+    /** The slots that the kernel has, without the active pid namespace, which is found through `struct pid`. */
     slots,
+    /** `pid_namespace.level` and `pid_namespace.ns`. */
     pidLevel: field(pidNamespace, "level"),
     pidCommon: field(pidNamespace, "ns"),
+    /** From `files_struct` to an inode's private data. */
     file: superBlock && table
       ? {
-        fdt: field(files, "fdt"),
-        maxFds: field(table, "max_fds"),
-        fds: field(table, "fd"),
-        inode: field(file, "f_inode"),
-        superBlock: field(inode, "i_sb"),
-        magic: field(superBlock, "s_magic"),
-        private: field(inode, "i_private"),
+        ...fields(files, "fdt"),
+        ...fields(table, "max_fds", "fd"),
+        ...fields(file, "f_inode"),
+        ...fields(inode, "i_sb", "i_private"),
+        ...fields(superBlock, "s_magic"),
       }
       : null,
-    registers: arch === "aarch64"
-      ? {
-        number: field(registers, "syscallno"),
-        // At the exit the first argument's register has the result.
-        arguments: [field(registers, "orig_x0"), field(registers, "regs") + 8],
-        compatArguments: [field(registers, "orig_x0"), field(registers, "regs") + 8],
-      }
+    /** The number of a system call, and its first two arguments. */
+    registers: Deno.build.arch === "aarch64"
+      ? { number: argument("syscallno"), arguments: armArguments(), compatArguments: armArguments() }
       : {
-        number: field(registers, "orig_ax"),
-        arguments: [field(registers, "di"), field(registers, "si")],
-        compatArguments: [field(registers, "bx"), field(registers, "cx")],
+        number: argument("orig_ax"),
+        arguments: [argument("di"), argument("si")] as const,
+        compatArguments: [argument("bx"), argument("cx")] as const,
       },
+    /** BTF ids of what the programs are attached to. */
     attach,
+    /** BTF ids of `bpf_rdonly_cast` (Linux 6.2) and `task_struct`; null if the kernel has no such function. */
     cast: cast === 0 ? null : { call: cast, task },
+    /** Whether the tracepoint of a task's end passes whether it is the last one of its process. */
     exitTellsLast: btf.parameters(attach.exit).length > 2,
   };
 }

@@ -87,14 +87,14 @@ export function namespaces(plan: Plan, list: number): Code | null {
 
 /** Notes penne's own pid namespace, and its level, in the control memory. */
 export function own(plan: Plan): Code {
-  const { layout: { task: { threadPid }, pid }, maps } = plan;
+  const { layout: { task: { thread_pid }, pid }, maps } = plan;
   return [
     call("get_current_task_btf"),
     move(task, r0),
     activePid(plan, task, SCRATCH),
     mapMemory(r1, maps.control.number, CONTROL.PID_NAMESPACE),
     store(8, r1, 0, r0),
-    load(8, r2, task, threadPid),
+    load(8, r2, task, thread_pid),
     load(4, r2, r2, pid.level),
     store(4, r1, CONTROL.LEVEL - CONTROL.PID_NAMESPACE, r2),
     finish(),

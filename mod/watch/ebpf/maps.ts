@@ -63,7 +63,14 @@ export interface Maps<T extends { readonly number: number } = { readonly number:
 
 /** Creates an array map with one entry that can be mapped into memory. */
 export function createMemory(name: string, size: number): Fd {
-  return createMap({ type: MAP_TYPE.ARRAY, name, key: 4, value: size, entries: 1, flags: MAP_FLAG.MMAPABLE });
+  return createMap({
+    map_type: MAP_TYPE.ARRAY,
+    map_name: name,
+    key_size: 4,
+    value_size: size,
+    max_entries: 1,
+    map_flags: MAP_FLAG.MMAPABLE,
+  });
 }
 
 /**
@@ -79,17 +86,21 @@ export function createMaps(owner: DisposableStack, ring: number, trees: boolean)
   const { RINGBUF, TASK_STORAGE, HASH } = MAP_TYPE;
   return {
     control: owner.use(createMemory("penne_control", CONTROL.SIZE)),
-    ring: owner.use(createMap({ type: RINGBUF, name: "penne_ring", entries: ring })),
+    ring: owner.use(createMap({ map_type: RINGBUF, map_name: "penne_ring", max_entries: ring })),
     storage: owner.use(createMap({
-      type: TASK_STORAGE,
-      name: "penne_tasks",
-      key: 4,
-      value: STORAGE.SIZE,
-      flags: MAP_FLAG.NO_PREALLOC,
-      btf: { fd: types, key: 1, value: 3 },
+      map_type: TASK_STORAGE,
+      map_name: "penne_tasks",
+      key_size: 4,
+      value_size: STORAGE.SIZE,
+      map_flags: MAP_FLAG.NO_PREALLOC,
+      btf_fd: types,
+      btf_key_type_id: 1,
+      btf_value_type_id: 3,
     })),
     trees: trees
-      ? owner.use(createMap({ type: HASH, name: "penne_trees", key: 4, value: 4, entries: TREE_MAX }))
+      ? owner.use(
+        createMap({ map_type: HASH, map_name: "penne_trees", key_size: 4, value_size: 4, max_entries: TREE_MAX }),
+      )
       : null,
   };
 }

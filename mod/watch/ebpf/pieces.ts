@@ -41,20 +41,17 @@ export class Plan {
   readonly maps: Maps;
   /** Level of penne's pid namespace; the initial one has level 0. */
   readonly level: number;
-  /** Architecture, by Deno's name. */
-  readonly arch: string;
   /** The wanted slots of this kernel, without the active pid namespace. */
   readonly slots: readonly SlotLayout[];
   /** CLONE_NEW* of the wanted types. */
   readonly flags: number;
   #labels = 0;
 
-  constructor(layout: Layout, filter: Filter, maps: Maps, level: number, arch: string = Deno.build.arch) {
+  constructor(layout: Layout, filter: Filter, maps: Maps, level: number) {
     this.layout = layout;
     this.filter = filter;
     this.maps = maps;
     this.level = level;
-    this.arch = arch;
     this.slots = layout.slots.filter(({ slot }) => this.wantsSlot(slot));
     this.flags = flagsOf(SLOTS.filter((slot) => this.wantsSlot(slot)));
   }
@@ -142,7 +139,7 @@ export function probeField(base: Register, offset: number, at: number, size: num
 
 /** Saves the pointers that lead to a task's namespaces. Clobbers r0 to r5. */
 export function savePointers(
-  { layout: { cast, task: { realCred, nsproxy } } }: Plan,
+  { layout: { cast, task: { real_cred, nsproxy } } }: Plan,
   task: Register,
   at: Pointers,
 ): Code {
@@ -150,7 +147,7 @@ export function savePointers(
     cast === null ? move(r0, task) : [move(r1, task), move(r2, cast.task), callKernel(cast.call)],
     load(8, r1, r0, nsproxy),
     store(8, fp, at.proxy, r1),
-    load(8, r1, r0, realCred),
+    load(8, r1, r0, real_cred),
     store(8, fp, at.cred, r1),
   ];
 }
@@ -175,9 +172,9 @@ export function identity({ layout }: Plan, common: number, base: Register, to: I
  *
  * It belongs to the last entry of `pid.numbers`, and the verifier allows no computed offset from a typed pointer.
  */
-export function activePid({ layout: { task: { threadPid }, pid } }: Plan, task: Register, scratch: number): Code {
+export function activePid({ layout: { task: { thread_pid }, pid } }: Plan, task: Register, scratch: number): Code {
   return [
-    probeField(task, threadPid, scratch, 8),
+    probeField(task, thread_pid, scratch, 8),
     load(8, r3, fp, scratch),
     probeField(r3, pid.level, scratch + 8, 4),
     load(4, r2, fp, scratch + 8),
@@ -203,7 +200,7 @@ function taskNumber(plan: Plan, at: number, scratch: number): Code {
   const end = plan.label("number");
   return [
     store(4, fp, at, 0),
-    probeField(r3, task.threadPid, scratch, 8),
+    probeField(r3, task.thread_pid, scratch, 8),
     load(8, r3, fp, scratch),
     probeField(r3, pid.level, scratch + 8, 4),
     load(4, r1, fp, scratch + 8),
@@ -234,7 +231,7 @@ export function numbers(plan: Plan, task: Register, pid: number, tid: number, sc
   return [
     move(r3, task),
     taskNumber(plan, tid, scratch),
-    probeField(task, fields.groupLeader, scratch, 8),
+    probeField(task, fields.group_leader, scratch, 8),
     load(8, r3, fp, scratch),
     taskNumber(plan, pid, scratch),
   ];

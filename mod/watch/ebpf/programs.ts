@@ -1,8 +1,7 @@
 // The programs of the eBPF back end: their code, and when each is needed; layout.ts has what each is attached to.
 
-import { ATTACH_TYPE, PROGRAM_TYPE } from "../../../ffi/sys/bpf.ts";
+import { ATTACH_TYPE, PROGRAM_TYPE, type ProgramFields } from "../../../ffi/sys/bpf.ts";
 import type { Code } from "../../bpf/instruction.ts";
-import type { CodeSpec } from "../../bpf/load.ts";
 import type { FactKind } from "../facts/contract.ts";
 import type { ProgramName } from "./layout.ts";
 import type { Plan } from "./pieces.ts";
@@ -26,15 +25,14 @@ const PROGRAMS: Readonly<Record<ProgramName, Program>> = {
 };
 
 /** Generates the programs that a plan needs, in the order of attachment. */
-export function programs(plan: Plan): CodeSpec[] {
+export function programs(plan: Plan): (readonly [Code, ProgramFields])[] {
   const needs = (reason: FactKind | "trees") => reason === "trees" ? plan.maps.trees !== null : plan.wants(reason);
   return (Object.keys(PROGRAMS) as ProgramName[])
     .filter((name) => PROGRAMS[name].for?.some(needs) ?? true)
-    .map((name) => ({
-      type: PROGRAM_TYPE.TRACING,
-      name: `penne_${name}`,
-      code: PROGRAMS[name].code(plan),
-      attachType: name === "tasks" ? ATTACH_TYPE.TRACE_ITER : ATTACH_TYPE.TRACE_RAW_TP,
-      attachId: plan.layout.attach[name],
-    }));
+    .map((name) => [PROGRAMS[name].code(plan), {
+      prog_type: PROGRAM_TYPE.TRACING,
+      prog_name: `penne_${name}`,
+      expected_attach_type: name === "tasks" ? ATTACH_TYPE.TRACE_ITER : ATTACH_TYPE.TRACE_RAW_TP,
+      attach_btf_id: plan.layout.attach[name],
+    }]);
 }

@@ -79,13 +79,13 @@ const CLONING: readonly Syscall[] = [
  * Goes on with the wanted calls only: the task, CLONE_NEW* and the reason are in their registers, and SCRATCH is 1 for a
  * 32-bit call. r1 is the program's context, r2 the call's number; `enter` sets `registers`.
  */
-function dispatch({ arch, layout }: Plan, calls: readonly Syscall[], enter: Code): Code {
+function dispatch({ layout }: Plan, calls: readonly Syscall[], enter: Code): Code {
   const { registers: fields, task: { compat } } = layout;
   const variants = (compat === null ? [0] : [0, 1] as const).flatMap((variant) =>
     calls.map((syscall) => ({
       ...syscall,
       name: `${syscall.name}${variant ? "32" : ""}`,
-      number: syscall[arch as "x86_64" | "aarch64"][variant]!,
+      number: syscall[layout.arch][variant]!,
       offset: (variant ? fields.compatArguments : fields.arguments)[syscall.argument],
       variant,
     }))
@@ -247,22 +247,22 @@ function typeOfDescriptor(
     label("fd"),
     load(8, r1, task, files),
     load(8, r1, r1, file.fdt),
-    load(4, r2, r1, file.maxFds),
+    load(4, r2, r1, file.max_fds),
     jump32(asked, ">=", r2, "end"),
-    load(8, r3, r1, file.fds),
+    load(8, r3, r1, file.fd),
     alu(asked, "<<", 3),
     alu(r3, "+", asked),
     probe(SCRATCH, 8),
     load(8, asked, fp, SCRATCH),
     jump(asked, "==", 0, "end"),
-    chase([file.inode]),
+    chase([file.f_inode]),
     move(reason, asked), // keeps the inode
-    chase([file.superBlock, file.magic]),
+    chase([file.i_sb, file.s_magic]),
     jump32(asked, "!=", MAGIC.NSFS, "end"),
     move(asked, reason),
     common.type !== null
-      ? chase([file.private, common.type])
-      : chase([file.private, common.operations, operationsType!]),
+      ? chase([file.i_private, common.type])
+      : chase([file.i_private, common.operations, operationsType!]),
     move(reason, REASON.SETNS),
     goto("asked"),
   ];
