@@ -23,15 +23,13 @@ export const MSG = {
 /** Level of setsockopt(2) for every socket. */
 export const SOL_SOCKET = 1;
 
-/** Control message of unix(7) that carries descriptors. */
+/** Control message of unix(7) that passes descriptors. */
 export const SCM_RIGHTS = 1;
 
 /** Options at SOL_SOCKET, socket(7). */
 export const SO = {
   REUSEADDR: 2,
   ERROR: 4,
-  BROADCAST: 6,
-  SNDBUF: 7,
   RCVBUF: 8,
   KEEPALIVE: 9,
   OOBINLINE: 10,
@@ -45,32 +43,16 @@ export const SO = {
 } as const;
 
 /** Options of tcp(7). */
-export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6 } as const;
+export const TCP = { NODELAY: 1 } as const;
 
 /** Options of ip(7). */
-export const IP = {
-  TOS: 1,
-  TTL: 2,
-  MTU_DISCOVER: 10,
-  RECVERR: 11,
-  MULTICAST_LOOP: 34,
-  PMTUDISC_DONT: 0,
-  PMTUDISC_DO: 2,
-} as const;
+export const IP = { TTL: 2, RECVERR: 11, MULTICAST_LOOP: 34 } as const;
 
 /** Options of ipv6(7). */
-export const IPV6 = {
-  UNICAST_HOPS: 16,
-  MULTICAST_LOOP: 19,
-  MTU_DISCOVER: 23,
-  RECVERR: 25,
-  V6ONLY: 26,
-  TCLASS: 67,
-  DONTFRAG: 62,
-} as const;
+export const IPV6 = { UNICAST_HOPS: 16, MULTICAST_LOOP: 19, RECVERR: 25, V6ONLY: 26 } as const;
 
 /** Options of udp(7). */
-export const UDP = { SEGMENT: 103, GRO: 104 } as const;
+export const UDP = { SEGMENT: 103 } as const;
 
 /** Protocols of netlink(7). */
 export const NETLINK = { ROUTE: 0, CONNECTOR: 11 } as const;
@@ -81,5 +63,5 @@ export const SOL_NETLINK = 270;
 /** Options at SOL_NETLINK, netlink(7). */
 export const NETLINK_OPTION = { CAP_ACK: 10, EXT_ACK: 11, GET_STRICT_CHK: 12 } as const;
 
-/** Directions of shutdown(2). */
+/** Direction of shutdown(2): sending. */
 export const SHUT_WR = 1;

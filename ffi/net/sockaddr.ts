@@ -2,11 +2,9 @@
 
 import { AF } from "./constants.ts";
 
-/**
- * An Internet address as four 32-bit words in network order; an IPv4 address is the IPv4-mapped IPv6 address.
- */
+/** An IP address as four 32-bit words in network order; an IPv4 address is stored as an IPv4-mapped IPv6 address. */
 export interface IpWords {
-  /** Address family: 4 or 6. */
+  /** 4 or 6; 0 if there is no address. */
   family: number;
   /** Bytes 0 to 3. */
   w0: number;
@@ -14,7 +12,7 @@ export interface IpWords {
   w1: number;
   /** Bytes 8 to 11; 0xffff for IPv4. */
   w2: number;
-  /** Bytes 12 to 15; the IPv4 address itself. */
+  /** Bytes 12 to 15; the whole of an IPv4 address. */
   w3: number;
 }
 
@@ -55,12 +53,12 @@ export function writeSockaddr(view: DataView, at: number, address: IpWords, port
 }
 
 /**
- * Whether a socket address is a certain one; no port is the same as any.
+ * Whether a socket address equals an address and a port.
  *
- * @param view Where it is.
+ * @param view Memory that holds the socket address.
  * @param at Offset in it.
  * @param address The address.
- * @param port Its port, or 0 if that does not matter.
+ * @param port The port, or 0 for any.
  */
 export function isSockaddr(view: DataView, at: number, address: IpWords, port: number): boolean {
   if (port !== 0 && view.getUint16(at + 2) !== port) return false;
@@ -72,10 +70,10 @@ export function isSockaddr(view: DataView, at: number, address: IpWords, port: n
 /** Bytes of `struct iovec`: {void *base, size_t length}. */
 export const IOVEC = 16;
 
-/** Bytes of `struct msghdr`, and of `struct mmsghdr`, which ends with the length of what was received. */
+/** Bytes of `struct msghdr`. */
 export const MSGHDR = 56;
 
-/** See {@linkcode MSGHDR}. */
+/** Bytes of `struct mmsghdr`, a `struct msghdr` and the number of bytes received. */
 export const MMSGHDR = 64;
 
 /** Offsets in `struct msghdr`. */
@@ -91,7 +89,7 @@ export const MSGHDR_AT = {
   received: 56,
 } as const;
 
-/** Writes an address as the kernel has it in memory. */
+/** Writes a pointer. */
 export function writePointer(view: DataView, at: number, address: number): void {
   view.setUint32(at, address % 0x1_0000_0000, true);
   view.setUint32(at + 4, Math.floor(address / 0x1_0000_0000), true);
@@ -107,9 +105,9 @@ export function writeIovec(view: DataView, at: number, base: number, length: num
 /**
  * Reads a socket address.
  *
- * @param view Where from.
+ * @param view Memory that holds it.
  * @param at Offset in it.
- * @param address Set to the address; its family to 0 if it is another kind of address.
+ * @param address Receives the address; its family is 0 if the socket address is of another family.
  * @returns The port.
  */
 export function readSockaddr(view: DataView, at: number, address: IpWords): number {

@@ -1,4 +1,4 @@
-// Socket calls of the hot paths by number alone: results are the kernel's, a value or a negative error number.
+// Socket calls of the hot paths: descriptors and addresses are numbers, results a value or a negative error number.
 
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
@@ -17,11 +17,11 @@ import {
   writeSockaddr,
 } from "./sockaddr.ts";
 
-/** Option values of up to 64 bytes, and their length. */
+/** An option value of up to 64 bytes, then its length. */
 const option = new Block(72);
 
-/** `struct sockaddr_in` or `struct sockaddr_in6`, and its length. */
-export const name = new Block(40);
+/** `struct sockaddr_in` or `struct sockaddr_in6`, then its length. */
+const name = new Block(40);
 
 /** socket(2), non-blocking and closed on exec. */
 export function socket(family: number, type: number, protocol = 0): number {
@@ -51,7 +51,7 @@ export function localPort(s: number): number {
  * The address that a socket is connected to, getpeername(2).
  *
  * @param s The socket.
- * @param address Set to it; its family to 0 if there is none.
+ * @param address Receives the address; its family is 0 if the socket is not connected.
  */
 export function peerAddress(s: number, address: IpWords): void {
   name.view.setUint32(32, 28, true);
@@ -65,7 +65,7 @@ export function setOption(s: number, level: number, optname: number, value: numb
   return quick(NR.setsockopt, s, level, optname, option.at, 4, 0);
 }
 
-/** getsockopt(2) of an int; the caller must know that it can be had. */
+/** getsockopt(2) of an int, for options whose value is never negative; or a negative error number. */
 export function getOption(s: number, level: number, optname: number): number {
   option.view.setInt32(0, 0, true);
   option.view.setUint32(64, 4, true);
@@ -73,16 +73,9 @@ export function getOption(s: number, level: number, optname: number): number {
   return n < 0 ? n : option.view.getInt32(0, true);
 }
 
-/** SO_LINGER with a time of zero: closing then resets the connection. */
-export function resetOnClose(s: number): number {
-  option.view.setInt32(0, 1, true);
-  option.view.setInt32(4, 0, true);
-  return quick(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
-}
-
-/** Takes {@linkcode resetOnClose} back: what is on its way is delivered after closing. */
-export function closeGracefully(s: number): number {
-  option.view.setInt32(0, 0, true);
+/** SO_LINGER: whether closing resets the connection, or what is on the way is delivered after closing. */
+export function resetOnClose(s: number, reset = true): number {
+  option.view.setInt32(0, reset ? 1 : 0, true);
   option.view.setInt32(4, 0, true);
   return quick(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
 }
@@ -98,7 +91,7 @@ export function bindToDevice(s: number, device: string): number {
  * Room in a socket's send buffer, from SO_MEMINFO.
  *
  * @param s The socket.
- * @returns Bytes, with the kernel's bookkeeping counted in; negative if it is overfull.
+ * @returns Bytes, including the kernel's bookkeeping; negative if the buffer is overfull.
  */
 export function sendRoom(s: number): number {
   const { view, at } = option;
@@ -112,35 +105,35 @@ export function shutdownWrite(s: number): number {
   return quick(NR.shutdown, s, SHUT_WR, 0, 0, 0, 0);
 }
 
-/** read(2) to an address. */
+/** read(2) to an address in memory. */
 export function readAt(fd: number, at: number, length: number): number {
   return quick(NR.read, fd, at, length, 0, 0, 0);
 }
 
-/** write(2) from an address. */
+/** write(2) from an address in memory. */
 export function writeAt(fd: number, at: number, length: number): number {
   return quick(NR.write, fd, at, length, 0, 0, 0);
 }
 
-/** send(2) from an address. */
+/** send(2) from an address in memory. */
 export function sendAt(s: number, at: number, length: number, flags: number): number {
   return quick(NR.sendto, s, at, length, flags, 0, 0);
 }
 
-/** recv(2) to an address. */
+/** recv(2) to an address in memory. */
 export function receiveAt(s: number, at: number, length: number, flags: number): number {
   return quick(NR.recvfrom, s, at, length, flags, 0, 0);
 }
 
 /**
- * recvfrom(2) to an address.
+ * recvfrom(2) to an address in memory, from one sender only.
  *
  * @param s The socket.
- * @param at Address to copy to.
- * @param length How many bytes at most.
+ * @param at Where to.
+ * @param length Bytes at most.
  * @param flags MSG flags.
- * @param from The sender that counts.
- * @returns Bytes received, 0 if somebody else has sent them, or a negative error number.
+ * @param from Address of the sender.
+ * @returns Bytes received, 0 if another sender has sent them, or a negative error number.
  */
 export function receiveFrom(s: number, at: number, length: number, flags: number, from: IpWords): number {
   name.view.setUint32(32, 28, true);
@@ -148,23 +141,22 @@ export function receiveFrom(s: number, at: number, length: number, flags: number
   return n > 0 && !isSockaddr(name.view, 0, from, 0) ? 0 : n;
 }
 
+/** Bytes of the memory for skipped bytes, which several parts of a message share, and parts at most. */
 const SCRAP_SIZE = 64 * 1024;
-
 const PARTS_MAX = 64;
 
 let scrap: Block | undefined;
-
 /** `struct msghdr` and `struct iovec`s of {@linkcode peekBehind}. */
 let behind: Block | undefined;
 
 /**
- * Peeks at what a stream socket has behind some bytes, for kernels without SO_PEEK_OFF on TCP; those bytes are copied too.
+ * Peeks at what follows some bytes in a stream socket, where SO_PEEK_OFF is missing; the skipped bytes are copied too.
  *
  * @param s The socket.
- * @param skip How many bytes to leave out, up to some 4 MB.
- * @param at Address to copy to.
- * @param length How many at most.
- * @returns How many; EAGAIN if there is nothing behind, 0 at the end of the stream if `skip` is 0.
+ * @param skip Bytes to skip, at most 4 MiB.
+ * @param at Where to.
+ * @param length Bytes at most.
+ * @returns Bytes copied; -EAGAIN if nothing follows; 0 at the end of the stream if `skip` is 0.
  */
 export function peekBehind(s: number, skip: number, at: number, length: number): number {
   if (skip === 0) return receiveAt(s, at, length, MSG.PEEK | MSG.DONTWAIT);

@@ -16,7 +16,7 @@ import { answerNeighbour } from "./neighbour/ndp.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
 import { FD_BUDGET } from "./netif/fd_budget.ts";
 import { FLOW_GARBAGE } from "./netif/flow_table.ts";
-import { type Counters, Netif, type NetifOptions } from "./netif/netif.ts";
+import { Netif, type NetifOptions } from "./netif/netif.ts";
 import { TcpFlow } from "./tcp/flow.ts";
 import { Tcp } from "./tcp/tcp.ts";
 
@@ -58,9 +58,9 @@ export class Datapath implements Disposable {
     FD_BUDGET.countNamespace(1);
   }
 
-  /** Counts since the start. */
-  get counters(): Readonly<Counters> {
-    return this.#netif.counters;
+  /** Number of frames received from the namespace. */
+  get received(): number {
+    return this.#netif.received;
   }
 
   /** Number of TCP connections with data from the namespace that is still to come or to be passed on. */
@@ -97,7 +97,7 @@ export class Datapath implements Disposable {
   #frame(at: number, length: number): boolean {
     const netif = this.#netif;
     const p = this.#packet;
-    netif.counters.received++;
+    netif.received++;
     const kind = parse(RX.view, at, length, p);
     if (kind === KIND.IP) {
       netif.learn(RX.view, p.link);
@@ -114,7 +114,6 @@ export class Datapath implements Disposable {
       answerArp(netif, p.network, p.end);
       return false;
     } else if (kind === KIND.FRAGMENT) refuseFragment(netif, p);
-    netif.counters.dropped++;
     return false;
   }
 

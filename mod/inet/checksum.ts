@@ -1,7 +1,7 @@
 // The Internet checksum, RFC 1071.
 
 /**
- * Adds up bytes as 16-bit words, in network order; an odd last byte is the upper half of a word.
+ * Adds up bytes as 16-bit words in network order; an odd last byte is the upper half of a word.
  *
  * @example
  * ```ts
@@ -12,11 +12,11 @@
  * assertEquals(finish(sum(view, 0, 8, 0)), 0x220d);
  * ```
  *
- * @param view What the bytes are in.
+ * @param view Memory that holds the bytes.
  * @param at Offset of the first.
- * @param length Number of bytes, at most 65535 or so.
- * @param start Sum to go on from.
- * @returns The sum, not yet folded, less than 2^32.
+ * @param length Number of bytes, at most 65535.
+ * @param start Sum to continue from.
+ * @returns The sum, not folded, less than 2^32.
  */
 export function sum(view: DataView, at: number, length: number, start: number): number {
   let total = start;
@@ -30,7 +30,7 @@ export function sum(view: DataView, at: number, length: number, start: number): 
 /**
  * Folds a sum into 16 bits.
  *
- * @param total The sum, from 0 to 2^32 or so.
+ * @param total The sum, from 0 to 2^32.
  * @returns 0 to 65535.
  */
 export function fold(total: number): number {

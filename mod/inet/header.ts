@@ -93,13 +93,6 @@ export function writeIpHeader(
   return at + IPV6;
 }
 
-/** Writes a `struct virtio_net_hdr` that offloads nothing. */
-export function writeVnetHeader(view: DataView, at: number): void {
-  view.setInt32(at, 0);
-  view.setInt32(at + 4, 0);
-  view.setInt16(at + 8, 0);
-}
-
 /**
  * Leaves the transport checksum of a frame to its receiver.
  *

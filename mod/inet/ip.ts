@@ -1,4 +1,4 @@
-// IP addresses between text and bytes, RFC 4291 and RFC 5952.
+// IP addresses as text and as bytes, RFC 4291 and RFC 5952.
 
 import { AF } from "../../ffi/net/constants.ts";
 import { inPrefixWords, wordsOf } from "./ip_words.ts";
@@ -28,7 +28,7 @@ function parseIpv4(text: string): Uint8Array | null {
   return bytes.every((byte) => byte < 256) ? Uint8Array.from(bytes) : null;
 }
 
-/** The 16-bit groups of one side of `::`, a dotted quad at the end being two. */
+/** The 16-bit groups on one side of `::`; a dotted quad at the end counts as two. */
 function groupsOf(text: string): number[] | null {
   if (text === "") return [];
   const words = text.split(":");
@@ -56,7 +56,7 @@ function parseIpv6(text: string): Uint8Array | null {
 }
 
 /**
- * An address from text: four decimal numbers, or hexadecimal groups with at most one `::`.
+ * Parses an address: four decimal numbers, or hexadecimal groups with at most one `::`.
  *
  * @example
  * ```ts
@@ -69,14 +69,14 @@ function parseIpv6(text: string): Uint8Array | null {
  * ```
  *
  * @param text The text, without brackets, zone or prefix length.
- * @returns 4 or 16 bytes, or null if it is no address.
+ * @returns 4 or 16 bytes, or null if the text is not an address.
  */
 export function parseIp(text: string): Uint8Array | null {
   return text.includes(":") ? parseIpv6(text) : parseIpv4(text);
 }
 
 /**
- * The text of an address; an IPv6 one in the canonical form of RFC 5952.
+ * Formats an address, an IPv6 address in the canonical form of RFC 5952.
  *
  * @example
  * ```ts
@@ -129,13 +129,13 @@ export function inPrefix(address: Uint8Array, prefix: Uint8Array, bits: number):
   return inPrefixWords(wordsOf(address), wordsOf(prefix), bits);
 }
 
-/** Whether an IPv6 address is a link-local one, fe80::/10. */
+/** Whether an address is an IPv6 link-local address, fe80::/10. */
 export function isLinkLocal6(address: Uint8Array): boolean {
   return address.length === 16 && address[0] === 0xfe && (address[1]! & 0xc0) === 0x80;
 }
 
 /**
- * Why an address cannot be that of an interface or a gateway.
+ * Why an address cannot belong to an interface or a gateway.
  *
  * @example
  * ```ts
@@ -147,7 +147,7 @@ export function isLinkLocal6(address: Uint8Array): boolean {
  * ```
  *
  * @param address 4 or 16 bytes.
- * @returns The reason, or null if it can.
+ * @returns The reason, or null if the address can be used.
  */
 export function unusable(address: Uint8Array): string | null {
   const first = address[0]!;

@@ -1,7 +1,7 @@
-// Ethernet (MAC) addresses: from text, and the link-local address that follows from one.
+// Ethernet (MAC) addresses, and the IPv6 link-local addresses made from them.
 
 /**
- * A MAC address from text: six hexadecimal bytes with colons in between.
+ * Parses a MAC address: six hexadecimal bytes, separated by colons.
  *
  * @example
  * ```ts
@@ -13,7 +13,7 @@
  * ```
  *
  * @param text The text.
- * @returns 6 bytes, or null if it is no MAC address.
+ * @returns 6 bytes, or null if the text is not a MAC address.
  */
 export function parseMac(text: string): Uint8Array | null {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) return null;
@@ -21,7 +21,7 @@ export function parseMac(text: string): Uint8Array | null {
 }
 
 /**
- * The interface identifier that an IPv6 link-local address is made of, RFC 4291 appendix A.
+ * The IPv6 link-local address of an interface, RFC 4291 appendix A.
  *
  * @example
  * ```ts
@@ -33,7 +33,7 @@ export function parseMac(text: string): Uint8Array | null {
  * ```
  *
  * @param mac 6 bytes.
- * @returns The link-local address, 16 bytes.
+ * @returns 16 bytes.
  */
 export function linkLocalOf(mac: Uint8Array): Uint8Array {
   const [a, b, c, d, e, f] = mac;

@@ -5,7 +5,7 @@ import { getOption, peerAddress, receiveAt, setOption } from "../../../ffi/net/s
 import { IP, IPPROTO, IPV6, MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
-import { ipWords, isGroup } from "../../inet/ip_words.ts";
+import { copyOf, ipWords, isGroup } from "../../inet/ip_words.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { sendUnreachable } from "../icmp/problem.ts";
 import { relayErrors } from "../icmp/relay.ts";
@@ -44,7 +44,7 @@ export abstract class DatagramFlow extends SocketFlow {
     if (to.family === 6) setOption(s, IPPROTO.IPV6, IPV6.RECVERR, 1);
     peerAddress(s, this.peer);
     // The kernel reports a ping socket as not connected, because it has no port.
-    if (this.peer.family === 0) this.peer = ipWords(to.family, to.w0, to.w1, to.w2, to.w3);
+    if (this.peer.family === 0) this.peer = copyOf(to);
     this.peerPort = to.port;
     this.group = isGroup(to);
     // Before it was connected the socket accepted datagrams from any sender. One that is being delivered may even come

@@ -37,10 +37,7 @@ export class Echo {
     const kinds = p.family === 4 ? ECHO[4] : ECHO[6];
     const valid = length >= ICMP_HEADER && view.getUint16(t) === kinds.request << 8 &&
       (p.family === 4 ? fold(sum(view, t, length, 0)) === 0xffff : transportValid(view, p));
-    if (!valid) {
-      netif.counters.dropped++;
-      return;
-    }
+    if (!valid) return;
     const ports = view.getUint16(t + 4) << 16;
     const flow = netif.table.find(p, ports) as EchoFlow | null ?? new EchoFlow(netif, p, ports).open(p, 0);
     if (flow === null) return;

@@ -7,22 +7,13 @@
 import { E } from "../../../ffi/core/errno.ts";
 import { IP, IPPROTO, IPV6 as IPV6_OPTION, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
-import { localPort, setOption, socket } from "../../../ffi/net/socket.ts";
+import { localPort, setOption, socket, writeAt } from "../../../ffi/net/socket.ts";
 import type { Block } from "../../../ffi/core/quick.ts";
-import {
-  ETHERNET,
-  ipHeaderSize,
-  IPV6,
-  offloadChecksum,
-  offloadSegmentation,
-  PROTOCOL,
-  VNET,
-  VNET_GSO,
-} from "../../inet/header.ts";
+import { IPV6, offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
 import { isGroup } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import type { Netif } from "../netif/netif.ts";
+import { headersSize, type Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
 
@@ -40,7 +31,7 @@ const RESOLVER_PATIENCE = 500;
 const SEND_MAX = 64;
 const RECEIVE_MAX = 32;
 /** Room for headers before a received datagram, and for both. */
-const HEADROOM = VNET + ETHERNET + IPV6 + UDP_HEADER;
+const HEADROOM = headersSize(6) + UDP_HEADER;
 const SLOT = 66 * 1024;
 /** Most bytes, and datagrams, that one segmented frame or message holds. */
 const SEGMENTS_BYTES = 65535 - IPV6 - UDP_HEADER - 16;
@@ -80,9 +71,9 @@ export class Udp {
     const { netif } = this;
     const t = p.transport;
     const length = p.end - t >= UDP_HEADER ? view.getUint16(t + 4) : 0;
-    if (length < UDP_HEADER || t + length > p.end) return this.#drop();
+    if (length < UDP_HEADER || t + length > p.end) return false;
     p.end = t + length;
-    if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return this.#drop();
+    if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return false;
     let flow = netif.table.find(p, view.getInt32(t)) as UdpFlow | null ?? this.#open(p);
     if (flow?.resolver && flow.repliedAt === 0 && netif.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
       // The question is repeated and the first one was not answered: ask another resolver.
@@ -107,11 +98,6 @@ export class Udp {
     this.#last = size;
     sending!.set(this.#count++, RX.at + t + UDP_HEADER, size);
     return true;
-  }
-
-  #drop(): boolean {
-    this.netif.counters.dropped++;
-    return false;
   }
 
   /** Sends the datagrams that wait. */
@@ -238,9 +224,9 @@ class UdpFlow extends DatagramFlow {
   /** Writes the headers of a frame, up to `end`; returns the offset of the frame. */
   #headers(out: Block, end: number, length: number): number {
     const u = end - UDP_HEADER;
-    const at = u - ipHeaderSize(this.family) - ETHERNET - VNET;
+    const at = u - headersSize(this.family);
     const size = UDP_HEADER + length;
-    this.netif.headers(out, at, this.outside, this.inside, this.addresses, PROTOCOL.UDP, size);
+    this.netif.headers(out, at, this, PROTOCOL.UDP, size);
     out.view.setInt32(u, this.ports << 16 | this.ports >>> 16);
     out.view.setUint16(u + 4, size);
     offloadChecksum(out.view, at, u, 6, this.addresses + PROTOCOL.UDP + size);
@@ -250,17 +236,14 @@ class UdpFlow extends DatagramFlow {
   #write(batch: ReceiveBatch, index: number, size: number): void {
     const payload = batch.offset(index);
     const at = this.#headers(batch.slots, payload, size);
-    this.netif.writeFrom(batch.slots.at + at, payload - at + size);
+    writeAt(this.netif.tap, batch.slots.at + at, payload - at + size);
   }
 
   /** Writes several datagrams as one frame; returns false if the tap refuses that. */
   #writeSegments(batch: ReceiveBatch, first: number, count: number, size: number, total: number): boolean {
     const at = this.#headers(TX, HEADROOM, total);
     offloadSegmentation(TX.view, at, VNET_GSO.UDP_L4, HEADROOM, size);
-    const n = batch.write(this.netif.tap, TX.at + at, HEADROOM - at, first, count);
-    if (n === -E.EINVAL) return false;
-    this.netif.wrote(n);
-    return true;
+    return batch.write(this.netif.tap, TX.at + at, HEADROOM - at, first, count) !== -E.EINVAL;
   }
 
   override tick(now: number): void {

@@ -2,17 +2,17 @@
 
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { finish, sum } from "../../inet/checksum.ts";
-import { ipHeaderSize, PROTOCOL } from "../../inet/header.ts";
+import { PROTOCOL } from "../../inet/header.ts";
 import { addressSum } from "../../inet/ip_words.ts";
 import { TX } from "../netif/buffers.ts";
-import { type Netif, TX_IP } from "../netif/netif.ts";
+import { headersSize, type Netif } from "../netif/netif.ts";
 
 /** Bytes of an ICMP header: type, code, checksum, and four bytes that depend on the type. */
 const HEADER = 8;
 
 /** Offset in TX of the body of a message. */
 export function icmpBody(family: number): number {
-  return TX_IP + ipHeaderSize(family) + HEADER;
+  return headersSize(family) + HEADER;
 }
 
 /**
@@ -41,7 +41,7 @@ export function sendIcmp(
   const size = HEADER + length;
   const addresses = addressSum(source, destination);
   const protocol = source.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6;
-  const t = netif.headers(TX, 0, source, destination, addresses, protocol, size, ttl);
+  const t = netif.headers(TX, 0, { inside: destination, outside: source, addresses }, protocol, size, ttl);
   view.setInt32(t, type << 24 | code << 16);
   view.setInt32(t + 4, rest);
   const pseudo = source.family === 4 ? 0 : addresses + protocol + size;

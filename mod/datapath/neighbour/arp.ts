@@ -2,7 +2,7 @@
 
 import { ETHERTYPE, VNET } from "../../inet/header.ts";
 import { RX, TX } from "../netif/buffers.ts";
-import { type Netif, TX_IP } from "../netif/netif.ts";
+import type { Netif } from "../netif/netif.ts";
 
 const LENGTH = 28;
 /** Minimum length of an Ethernet frame, without its checksum. */
@@ -28,13 +28,13 @@ export function answerArp(netif: Netif, at: number, end: number): void {
   const own = netif.link.ipv4?.address;
   if (own && new DataView(own.buffer, own.byteOffset).getInt32(0) === target) return;
   netif.learn(view, at - 14);
-  netif.ethernet(TX, 0, ETHERTYPE.ARP);
-  const out = TX.view;
-  out.setUint32(TX_IP, ETHERNET_IPV4);
-  out.setUint32(TX_IP + 4, SIZES_REPLY);
-  TX.bytes.set(netif.mac, TX_IP + 8);
-  out.setInt32(TX_IP + 14, target);
-  TX.bytes.set(RX.bytes.subarray(at + 8, at + 18), TX_IP + 18); // the sender's hardware and protocol addresses
-  TX.bytes.fill(0, TX_IP + LENGTH, VNET + MINIMUM); // TX may hold data of another namespace
+  const { view: out, bytes } = TX;
+  const reply = netif.ethernet(TX, 0, ETHERTYPE.ARP);
+  out.setUint32(reply, ETHERNET_IPV4);
+  out.setUint32(reply + 4, SIZES_REPLY);
+  bytes.set(netif.mac, reply + 8);
+  out.setInt32(reply + 14, target);
+  bytes.set(RX.bytes.subarray(at + 8, at + 18), reply + 18); // the sender's hardware and protocol addresses
+  bytes.fill(0, reply + LENGTH, VNET + MINIMUM); // TX may hold data of another namespace
   netif.write(VNET + MINIMUM);
 }

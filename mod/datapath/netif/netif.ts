@@ -1,35 +1,18 @@
 // A namespace's network interface as penne serves it: its tap, its addresses, its flows, and frames to it.
 
-import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import type { Block } from "../../../ffi/core/quick.ts";
-import { ETHERNET, ETHERTYPE, VNET, writeIpHeader, writeVnetHeader } from "../../inet/header.ts";
+import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { TX } from "./buffers.ts";
 import { Egress, type EgressOptions } from "./egress.ts";
-import { FlowTable } from "./flow_table.ts";
+import { type Flow, FlowTable } from "./flow_table.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
 
-/** Offset of the IP header in a frame in TX. */
-export const TX_IP = VNET + ETHERNET;
-
-/** Counts since the start. */
-export interface Counters {
-  /** Frames from the namespace. */
-  received: number;
-  /** Frames to the namespace. */
-  sent: number;
-  /** Frames from the namespace that were invalid, or of a protocol that is not served. */
-  dropped: number;
-  /** Frames that the namespace's interface did not take. */
-  refused: number;
-  /** Flows that were opened. */
-  flows: number;
-  /** Flows that were refused because a limit was reached. */
-  limited: number;
-  /** Segments that were retransmitted. */
-  retransmitted: number;
+/** Bytes of a frame before its transport header. */
+export function headersSize(family: number): number {
+  return VNET + ETHERNET + ipHeaderSize(family);
 }
 
 /** How an interface is served. */
@@ -38,31 +21,26 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly mac: Uint8Array;
 }
 
+/** Addresses of a packet to the namespace, and their sum. */
+export type Addresses = Pick<Flow, "inside" | "outside" | "addresses">;
+
 /** The interface of a namespace that is served. */
 export class Netif {
+  /** Descriptor of the tap. */
   readonly tap: number;
-  readonly mtu: number;
   /** MAC address of penne's side of the tap. */
   readonly mac: Uint8Array;
   readonly rules: Rules;
   readonly egress: Egress;
   readonly table = new FlowTable();
-  readonly counters: Counters = {
-    received: 0,
-    sent: 0,
-    dropped: 0,
-    refused: 0,
-    flows: 0,
-    limited: 0,
-    retransmitted: 0,
-  };
+  /** Frames received from the namespace. */
+  received = 0;
   /** MAC addresses of frames to the namespace: destination, source. */
   readonly #addresses = new Uint8Array(12);
   readonly #view = new DataView(this.#addresses.buffer);
 
   constructor(readonly reactor: Reactor, readonly link: TapLink, options: NetifOptions) {
     this.tap = link.tap.number;
-    this.mtu = link.mtu;
     this.mac = options.mac;
     this.rules = new Rules(options);
     this.egress = new Egress(options);
@@ -89,9 +67,12 @@ export class Netif {
    * @returns Offset of the IP header.
    */
   ethernet(out: Block, at: number, type: number): number {
-    writeVnetHeader(out.view, at);
-    out.bytes.set(this.#addresses, at + VNET);
-    out.view.setUint16(at + VNET + 12, type);
+    const { view, bytes } = out;
+    view.setInt32(at, 0);
+    view.setInt32(at + 4, 0);
+    view.setInt16(at + 8, 0);
+    bytes.set(this.#addresses, at + VNET);
+    view.setUint16(at + VNET + 12, type);
     return at + VNET + ETHERNET;
   }
 
@@ -100,41 +81,20 @@ export class Netif {
    *
    * @param out Where to.
    * @param at Offset of the frame.
-   * @param source Source of the packet.
-   * @param destination Destination of the packet.
-   * @param addresses Their {@linkcode addressSum}.
+   * @param flow Addresses of the packet.
    * @param protocol Protocol above IP.
    * @param length Bytes above IP.
    * @param ttl Time to live.
    * @returns Offset of the transport header.
    */
-  headers(
-    out: Block,
-    at: number,
-    source: IpWords,
-    destination: IpWords,
-    addresses: number,
-    protocol: number,
-    length: number,
-    ttl = 64,
-  ): number {
-    const ip = this.ethernet(out, at, source.family === 4 ? ETHERTYPE.IPV4 : ETHERTYPE.IPV6);
-    return writeIpHeader(out.view, ip, source, destination, addresses, protocol, length, ttl);
+  headers(out: Block, at: number, flow: Addresses, protocol: number, length: number, ttl = 64): number {
+    const { inside, outside, addresses } = flow;
+    const ip = this.ethernet(out, at, inside.family === 4 ? ETHERTYPE.IPV4 : ETHERTYPE.IPV6);
+    return writeIpHeader(out.view, ip, outside, inside, addresses, protocol, length, ttl);
   }
 
   /** Sends the first `length` bytes of TX into the namespace. */
   write(length: number): void {
-    this.wrote(writeAt(this.tap, TX.at, length));
-  }
-
-  /** Sends a frame at an address into the namespace. */
-  writeFrom(at: number, length: number): void {
-    this.wrote(writeAt(this.tap, at, length));
-  }
-
-  /** Counts a write to the tap by its result. */
-  wrote(result: number): void {
-    if (result < 0) this.counters.refused++;
-    else this.counters.sent++;
+    writeAt(this.tap, TX.at, length);
   }
 }

@@ -53,7 +53,7 @@ export abstract class SocketFlow extends Flow {
     const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
     // A user who may not have ping sockets gets no answer.
     if (s === -E.EACCES && p.protocol !== PROTOCOL.TCP) return false;
-    if (s < 0) return this.#limit(p);
+    if (s < 0) return this.#refuse(p, FORBIDDEN);
     this.s = s;
     this.#fd = new Fd(s);
     const error = this.bind(to) || connect(s, to, to.port, to.scope);
@@ -62,17 +62,11 @@ export abstract class SocketFlow extends Flow {
     try {
       this.#registration = netif.reactor.watch(this.#fd, events, (ready) => this.onEvents(ready));
     } catch {
-      return this.#limit(p);
+      return this.#refuse(p, FORBIDDEN);
     }
     this.resolver = to.resolver;
-    netif.counters.flows++;
     netif.table.add(this, p);
     return true;
-  }
-
-  #limit(p: Packet): boolean {
-    this.netif.counters.limited++;
-    return this.#refuse(p, FORBIDDEN);
   }
 
   #refuse(p: Packet, error: number): boolean {

@@ -3,7 +3,7 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { HostResolver } from "../../host/resolver.ts";
-import type { NameServer, ResolvConf } from "../../host/resolv_conf.ts";
+import type { ResolvConf } from "../../host/resolv_conf.ts";
 import { decodeLink, getLink } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
 import type { NetworkPlan } from "../../network/plan.ts";
@@ -81,15 +81,7 @@ export class ReactorServer implements TapServer {
       onWarning: this.#onWarning,
       onChange: ({ conf }) => this.#onResolver?.(conf),
     });
-    let [from, servers]: [readonly NameServer[], Resolver[]] = [[], []];
-    return () => {
-      const { nameservers } = resolver.conf;
-      if (nameservers !== from) {
-        from = nameservers;
-        servers = nameservers.map(({ address, zone }) => ({ address, scope: interfaceIndex(zone) }));
-      }
-      return servers;
-    };
+    return () => resolver.conf.nameservers.map(({ address, zone }) => ({ address, scope: interfaceIndex(zone) }));
   }
 
   serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void): () => void {
@@ -115,13 +107,13 @@ export class ReactorServer implements TapServer {
    */
   drain(interrupted: () => boolean): void {
     const start = performance.now();
-    let [received, last] = [-1, start];
+    let [before, last] = [-1, start];
     for (;;) {
       const datapaths = [...this.#datapaths];
       if (datapaths.every(({ unfinished }) => unfinished === 0) || interrupted()) return;
       const now = performance.now();
-      const frames = datapaths.reduce((sum, { counters }) => sum + counters.received, 0);
-      if (frames !== received) [received, last] = [frames, now];
+      const frames = datapaths.reduce((sum, { received }) => sum + received, 0);
+      if (frames !== before) [before, last] = [frames, now];
       if (now - last > PATIENCE || now - start > PATIENCE_MAX) return;
       this.#reactor.turn(PATIENCE / 10);
     }

@@ -33,8 +33,6 @@ export interface Connection extends Deferring {
   acknowledgeSoon(): void;
   /** Has {@linkcode Deferring.afterBatch} called. */
   touch(): void;
-  /** Called when data goes to the namespace in one small segment: it may be the answer to what came before. */
-  answered(): void;
   /** Closes the connection if both directions are closed; returns whether it is closed. */
   closeIfDone(): boolean;
   /** Ends the connection because of a negative error number of the socket. */

@@ -59,12 +59,12 @@ export class TcpFlow extends SocketFlow implements Connection {
     this.#sack = sack;
     const payloadMax = Math.floor((65535 - ipHeaderSize(p.family) - TCP_HEADER) / this.mss) * this.mss;
     this.toHost = new ToHost(this, this.#isn, this.#scaled, sack);
-    this.toInside = new ToInside(this, isn, view.getUint16(t + 14), Math.max(0, windowShift), payloadMax);
+    this.toInside = new ToInside(this, this.toHost, isn, view.getUint16(t + 14), Math.max(0, windowShift), payloadMax);
   }
 
   /** Maximum segment size of the interface. */
   get #ownMss(): number {
-    return this.netif.mtu - ipHeaderSize(this.family) - TCP_HEADER;
+    return this.netif.link.mtu - ipHeaderSize(this.family) - TCP_HEADER;
   }
 
   /** Opens the connection on the host. */
@@ -124,10 +124,6 @@ export class TcpFlow extends SocketFlow implements Connection {
 
   touch(): void {
     this.deferred.touch(this);
-  }
-
-  answered(): void {
-    this.toHost.answered();
   }
 
   pump(): void {
@@ -296,7 +292,7 @@ export class TcpFlow extends SocketFlow implements Connection {
     if (this.state === "closed") return;
     this.state = "closed";
     this.toHost.clear();
-    this.toInside.timer.stop();
+    this.toInside.timer.dueAt = 0;
     super.close();
   }
 

@@ -1,14 +1,14 @@
 // Writes TCP segments to the namespace.
 
-import { ipHeaderSize, offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
+import { offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
 import { TCP_HEADER } from "../../inet/tcp.ts";
 import { TX } from "../netif/buffers.ts";
 import type { Flow } from "../netif/flow_table.ts";
-import { type Netif, TX_IP } from "../netif/netif.ts";
+import { type Addresses, headersSize, type Netif } from "../netif/netif.ts";
 
 /** Offset in TX of what follows a TCP header: options, then the payload. */
 export function segmentBody(family: number): number {
-  return TX_IP + ipHeaderSize(family) + TCP_HEADER;
+  return headersSize(family) + TCP_HEADER;
 }
 
 /**
@@ -26,7 +26,7 @@ export function segmentBody(family: number): number {
  */
 export function sendSegment(
   netif: Netif,
-  flow: Pick<Flow, "inside" | "outside" | "addresses" | "ports">,
+  flow: Addresses & Pick<Flow, "ports">,
   flags: number,
   seq: number,
   ack: number,
@@ -36,10 +36,10 @@ export function sendSegment(
   mss = length,
 ): void {
   const { view } = TX;
-  const { inside, outside, addresses, ports } = flow;
+  const { inside, addresses, ports } = flow;
   const header = TCP_HEADER + options;
   const size = header + length;
-  const t = netif.headers(TX, 0, outside, inside, addresses, PROTOCOL.TCP, size);
+  const t = netif.headers(TX, 0, flow, PROTOCOL.TCP, size);
   view.setInt32(t, ports << 16 | ports >>> 16);
   view.setInt32(t + 4, seq);
   view.setInt32(t + 8, ack);

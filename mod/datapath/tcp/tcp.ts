@@ -46,9 +46,9 @@ export class Tcp {
   input(p: Packet): void {
     const { view } = RX;
     const t = p.transport;
-    if (p.end - t < TCP_HEADER) return this.#drop();
+    if (p.end - t < TCP_HEADER) return;
     const header = (view.getUint8(t + 12) >> 4) * 4;
-    if (header < TCP_HEADER || t + header > p.end || !transportValid(view, p)) return this.#drop();
+    if (header < TCP_HEADER || t + header > p.end || !transportValid(view, p)) return;
     const flow = this.netif.table.find(p, view.getInt32(t)) as TcpFlow | null;
     if (flow !== null) {
       if (flow.input(p, header)) this.#open(p, header);
@@ -58,10 +58,6 @@ export class Tcp {
     if (flags & FLAG.RST) return;
     if ((flags & (FLAG.SYN | FLAG.ACK | FLAG.FIN)) === FLAG.SYN) this.#open(p, header);
     else this.#refuse(p, header);
-  }
-
-  #drop(): void {
-    this.netif.counters.dropped++;
   }
 
   /** Resets a segment that belongs to no connection, RFC 9293 section 3.10.7.1. */

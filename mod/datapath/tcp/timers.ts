@@ -15,7 +15,7 @@ const KEEPALIVE_PROBES = 9;
 
 /** Says when a segment is to be sent again, or a window to be probed. */
 export class RetransmissionTimer {
-  /** When it expires; 0 if it is not armed. */
+  /** When it expires; 0 disarms it. */
   dueAt = 0;
   /** How often it has expired without progress. */
   tries = 0;
@@ -34,11 +34,6 @@ export class RetransmissionTimer {
   /** Arms the timer unless it is armed. */
   arm(): void {
     if (this.dueAt === 0) this.dueAt = this.#reactor.now + this.#timeout;
-  }
-
-  /** Disarms the timer. */
-  stop(): void {
-    this.dueAt = 0;
   }
 
   /** Disarms the timer and doubles its time-out if it is due; returns whether it is. */

@@ -2,7 +2,7 @@
 // and schedules acknowledgements.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { closeGracefully, getOption, sendAt, sendRoom, shutdownWrite } from "../../../ffi/net/socket.ts";
+import { getOption, resetOnClose, sendAt, sendRoom, shutdownWrite } from "../../../ffi/net/socket.ts";
 import { MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { distance, writeSackOption } from "../../inet/tcp.ts";
 import { RX, TX } from "../netif/buffers.ts";
@@ -257,7 +257,7 @@ export class ToHost {
     if (!this.#finReceived || this.shutDown || this.#queue.length > 0) return;
     this.shutDown = true;
     shutdownWrite(this.#connection.s);
-    closeGracefully(this.#connection.s);
+    resetOnClose(this.#connection.s, false);
     this.#connection.closeIfDone();
   }
 

@@ -9,6 +9,7 @@ import { distance, FLAG } from "../../inet/tcp.ts";
 import { TX } from "../netif/buffers.ts";
 import type { Connection } from "./connection.ts";
 import { segmentBody } from "./segment.ts";
+import type { ToHost } from "./to_host.ts";
 import { RetransmissionTimer } from "./timers.ts";
 
 /** Frames of one connection before others get their turn. */
@@ -50,6 +51,7 @@ export class ToInside {
   finAcked = false;
   readonly timer: RetransmissionTimer;
   readonly #connection: Connection;
+  readonly #toHost: ToHost;
   readonly #peekOffset = hasPeekOffset();
   /** Bytes of payload in one frame at most. */
   readonly #payloadMax: number;
@@ -84,13 +86,22 @@ export class ToInside {
 
   /**
    * @param connection The connection.
+   * @param toHost The other direction.
    * @param isn Our initial sequence number.
    * @param window Window field of the namespace's SYN.
    * @param shift Scale of its windows.
    * @param payloadMax Bytes of payload in one frame at most.
    */
-  constructor(connection: Connection, isn: number, window: number, shift: number, payloadMax: number) {
+  constructor(
+    connection: Connection,
+    toHost: ToHost,
+    isn: number,
+    window: number,
+    shift: number,
+    payloadMax: number,
+  ) {
     this.#connection = connection;
+    this.#toHost = toHost;
     this.unacked = this.next = this.#max = isn;
     this.#window = window;
     this.#shift = shift;
@@ -125,7 +136,7 @@ export class ToInside {
   established(ack: number, seq: number, window: number): void {
     this.unacked = ack;
     this.#updateWindow(ack, seq, window << this.#shift);
-    this.timer.stop();
+    this.timer.dueAt = 0;
     this.timer.reset();
   }
 
@@ -166,7 +177,7 @@ export class ToInside {
   /** Ends probing, as the window is open again. */
   #reopened(): void {
     this.timer.reset();
-    this.timer.stop();
+    this.timer.dueAt = 0;
     if (this.#outstanding > 0) this.timer.arm();
   }
 
@@ -191,7 +202,7 @@ export class ToInside {
       this.#congestion += Math.min(bytes, this.#payloadMax);
       if (this.#congestion > CONGESTION_MAX) this.#congestion = NO_LIMIT;
     }
-    timer.stop();
+    timer.dueAt = 0;
     if (this.#outstanding > 0) timer.arm();
     this.#connection.touch();
     if (!this.#recovering) return;
@@ -278,7 +289,7 @@ export class ToInside {
         if (this.#broken !== 0) return connection.failed(this.#broken);
         return this.#sendFin();
       }
-      if (frames === 0 && n < SMALL && flight === 0) connection.answered();
+      if (frames === 0 && n < SMALL && flight === 0) this.#toHost.answered();
       connection.send(n < max ? FLAG.ACK | FLAG.PSH : FLAG.ACK, this.next, n);
       this.#sent(n);
       if (n < max && !this.#ending) { // epoll reports the next byte, or the end
@@ -335,7 +346,6 @@ export class ToInside {
   /** Sends again from the first byte that is not acknowledged, slowly at first, after a time-out. */
   #resend(): void {
     if (!this.discard()) return;
-    this.#connection.netif.counters.retransmitted++;
     this.#congestion = this.#payloadMax;
     this.#recovering = false;
     this.timer.retransmitted();
@@ -350,7 +360,6 @@ export class ToInside {
   #resendFirst(): void {
     const connection = this.#connection;
     if (!this.discard()) return;
-    connection.netif.counters.retransmitted++;
     this.timer.retransmitted();
     const flight = distance(this.unacked, this.next) - (this.#finSent ? 1 : 0);
     if (flight <= 0) {
