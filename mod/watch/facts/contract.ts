@@ -5,9 +5,9 @@ import type { NamespaceId } from "../../namespaces/id.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
 
 /**
- * A kind of fact. A new one starts here, and the compiler then asks for most of the rest: its interface below, its event
- * in `watch_event.ts`, its effect in `state/tracker.ts`, its text in `output/format.ts`, and in each back end that sees
- * it its {@linkcode Capabilities}.
+ * A kind of fact. A new one starts here: its interface below, its event in `watch_event.ts`, its effect in
+ * `state/tracker.ts`, its text in `output/format.ts`, and its record and program in `ebpf/` (CONTRIBUTING has the list).
+ * The compiler asks for most of them; help and {@linkcode Capabilities} follow from this type.
  */
 export type FactKind = "fork" | "exec" | "exit" | "ns";
 

@@ -200,6 +200,8 @@ export class Tracker {
         return this.#exit(fact);
       case "ns":
         return this.#change(fact);
+      default:
+        fact satisfies never;
     }
   }
 
