@@ -1,8 +1,8 @@
 // Which facts are wanted.
 
 import { assertEquals } from "@std/assert";
-import type { Fact, Filter } from "../../mod/watch/facts/contract.ts";
-import { wants } from "../../mod/watch/facts/filter.ts";
+import { EVENT_KINDS, type EventKind, type Fact, FACT_KINDS, type Filter } from "../../mod/watch/facts/contract.ts";
+import { backendFilter, wants } from "../../mod/watch/facts/filter.ts";
 
 const common = { mono: 0n, pid: 7, tid: 8, comm: "sh", uid: 5, cgroup: 9n, exact: true } as const;
 const id = (inum: number) => ({ inum, id: null });
@@ -48,4 +48,27 @@ for (const [what, filter, fact, wanted] of CASES) {
 
 Deno.test("A task outside of all wanted trees is not wanted", () => {
   assertEquals(wants({ trees: new Set([1]) }, exec), false);
+});
+
+Deno.test("backendFilter() leaves out only kinds that neither an event nor the state needs", () => {
+  const kinds = (...events: EventKind[]) => [...backendFilter({}, new Set(events), true).kinds!];
+  assertEquals([...backendFilter({}, undefined, true).kinds!], FACT_KINDS);
+  assertEquals(kinds(...EVENT_KINDS), FACT_KINDS);
+  assertEquals(kinds("birth"), ["fork", "exit", "ns"]);
+  assertEquals(kinds("exec"), FACT_KINDS);
+});
+
+Deno.test("backendFilter() has no condition on tasks where ends are inferred: any task can hold a namespace", () => {
+  const filter = {
+    pids: new Set([7]),
+    trees: new Set([7]),
+    comms: new Set(["sh"]),
+    uids: new Set([5]),
+    cgroups: new Set([9n]),
+    types: new Set(["net"] as const),
+  };
+  for (const name of Object.keys(filter) as (keyof typeof filter)[]) {
+    assertEquals(backendFilter(filter, undefined, true)[name], filter[name]);
+    assertEquals(backendFilter(filter, undefined, false)[name], undefined, name);
+  }
 });
