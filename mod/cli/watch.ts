@@ -60,7 +60,7 @@ export const SPEC = {
     {
       title: "Output",
       options: [
-        { name: "format", value: "FORMAT", help: "text (default) or json, one line per event" },
+        { name: "format", value: "FORMAT", help: "Write events as text (default) or json, one line each" },
         { name: "json", help: "Same as --format json" },
         { name: "output", short: "o", value: "FILE", help: "Write to FILE instead of stdout" },
       ],
