@@ -1,4 +1,4 @@
-// The network for any Deno program: served by a Worker, while the program's own event loop goes on.
+// The network of a library program: a Worker serves it while the program's event loop runs.
 
 import { assert, assertEquals } from "@std/assert";
 import { fromFileUrl } from "../lib/paths.ts";
@@ -8,7 +8,7 @@ import { must, NetLab } from "../lib/netlab.ts";
 const MOD = new URL("../../mod/mod.ts", import.meta.url).href;
 const NEEDS = { root: true, programs: ["ip", "nsenter", "socat"] };
 
-test("run() and attach() in another program have a network, and its event loop goes on", NEEDS, async () => {
+test("run() and attach() in a library program have a network, and the program's event loop runs", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   const guest = await lab.netns("guest");

@@ -4,7 +4,7 @@
 // is the host itself, the upper bound. They run as the test user, who owns the user namespaces of the network
 // namespaces: the unprivileged case.
 
-import { type Network, openPath, PEER4 } from "../datapath/lab/network.ts";
+import { makeNetwork, type Network, PEER4 } from "../datapath/lab/network.ts";
 import { TEST_USER } from "../lib/helpers.ts";
 import { type Contest, type Contestant, type Metric, type Outcome, type Sample, summarise } from "./harness.ts";
 import { PENNE_BINARY, Workshop } from "./workshop.ts";
@@ -174,7 +174,7 @@ export async function openServers(
 ): Promise<Contest> {
   const rr = await workshop.compile("rr");
   const relay = { where: "outside", delay, jitter: 0, loss: 0, repeat: 0 } as const;
-  const network = await openPath(delay > 0 ? { mtu, relay } : { mtu });
+  const network = await makeNetwork(delay > 0 ? { mtu, relay } : { mtu });
   const dispose = async () => {
     await network[Symbol.asyncDispose]();
     workshop[Symbol.dispose]();

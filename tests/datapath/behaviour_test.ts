@@ -1,9 +1,9 @@
-// How connections fail, end and wait: what the application inside is told, and what is left afterwards.
+// How connections fail, end and wait: what the application inside sees, and what is left afterwards.
 
 import "../lib/preload.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { test } from "../lib/helpers.ts";
-import { HOST4, listening, must, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
+import { HOST4, listening, makeNetwork, must, type Network, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
 const TOOL = `${import.meta.dirname}/lab/tool.ts`;
@@ -12,7 +12,7 @@ function tool(...args: string[]): string[] {
   return ["timeout", "30", Deno.execPath(), "run", "-A", "--quiet", "--no-check", TOOL, ...args];
 }
 
-/** Runs a body; afterwards there are as many flows and descriptors as before. */
+/** Runs a body and checks that no flow or descriptor is left. */
 async function leavesNothing(network: Network, body: () => Promise<void>): Promise<void> {
   const before = network.descriptors;
   await body();
@@ -20,7 +20,7 @@ async function leavesNothing(network: Network, body: () => Promise<void>): Promi
   assertEquals(network.descriptors, before);
 }
 
-/** Random bytes in a file. */
+/** A file of random bytes. */
 async function randomFile(size: number): Promise<{ path: string; hash: string } & AsyncDisposable> {
   const path = await Deno.makeTempFile();
   const { success } = await new Deno.Command("sh", { args: ["-c", `head -c ${size} /dev/urandom > ${path}`] }).output();
@@ -30,8 +30,8 @@ async function randomFile(size: number): Promise<{ path: string; hash: string } 
   return { path, hash, [Symbol.asyncDispose]: () => Deno.remove(path) };
 }
 
-test("a refused connection is refused, an unreachable network unreachable, silence silence", needs, async () => {
-  await using network = await openPath({});
+test("refusal, an unreachable network and silence look the same inside as outside", needs, async () => {
+  await using network = await makeNetwork({});
   const { host, guest } = network;
   await network.must(host, ["ip", "route", "add", "unreachable", "203.0.113.0/25"]);
   await network.must(host, ["ip", "route", "add", "prohibit", "203.0.113.128/25"]);
@@ -64,11 +64,11 @@ test("a refused connection is refused, an unreachable network unreachable, silen
   });
 });
 
-test("each side may close first, and still get what the other one has to say", needs, async () => {
-  await using network = await openPath({ mtu: 1500 });
+test("either side may close first and still receives what the other side sends", needs, async () => {
+  await using network = await makeNetwork({ mtu: 1500 });
   await using file = await randomFile(20_000_000);
   await leavesNothing(network, async () => {
-    // The namespace closes first: what it has sent is answered afterwards.
+    // The namespace closes first; the answer to what it has sent comes afterwards.
     network.spawn(network.peer, [
       "socat",
       "-t9",
@@ -92,10 +92,10 @@ test("each side may close first, and still get what the other one has to say", n
   });
 });
 
-test("a reset inside is a reset outside, and the other way round", needs, async () => {
-  await using network = await openPath({});
+test("a reset inside is a reset outside, and vice versa", needs, async () => {
+  await using network = await makeNetwork({});
   await leavesNothing(network, async () => {
-    // Closing with something unread is one too.
+    // Closing with unread data also resets.
     for (const how of ["abort", "leave"]) {
       for (const inside of [true, false]) {
         const server = network.spawn(network.peer, tool("serve", inside ? "suffer" : how, PEER4, "3100"), {
@@ -113,8 +113,8 @@ test("a reset inside is a reset outside, and the other way round", needs, async 
   });
 });
 
-test("all that came before a reset arrives, then the reset", needs, async () => {
-  await using network = await openPath({});
+test("data sent before a reset arrives before the reset", needs, async () => {
+  await using network = await makeNetwork({});
   await leavesNothing(network, async () => {
     const server = network.spawn(network.peer, tool("serve", "pour", PEER4, "3110"), { stdout: "piped" });
     const outside = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
@@ -136,10 +136,10 @@ test("all that came before a reset arrives, then the reset", needs, async () => 
 });
 
 test(
-  "a reader that is stopped for a while loses nothing, on either side, and nobody else waits for it",
+  "a reader that stops for a while loses nothing, on either side, and delays no other connection",
   needs,
   async () => {
-    await using network = await openPath({});
+    await using network = await makeNetwork({});
     await using file = await randomFile(100_000_000);
     const copy = await Deno.makeTempFile();
     const hash = async () => (await must(["sha256sum", copy])).split(" ")[0];
@@ -161,7 +161,7 @@ test(
           const before = size();
           let written = false;
           writer.status.then(() => written = true);
-          // Meanwhile another one is served at once.
+          // Meanwhile another connection is served at once.
           network.spawn(network.peer, ["socat", "TCP4-LISTEN:3201,reuseaddr", "SYSTEM:echo hello"]);
           await listening(network, network.peer, 3201);
           const start = performance.now();
@@ -171,7 +171,7 @@ test(
           await new Promise((resolve) => setTimeout(resolve, 1500));
           assertEquals([written, size()], [false, before]);
           reader.kill("SIGCONT");
-          // And then penne itself, in the middle of it.
+          // Then stop penne itself in the middle of the transfer.
           await until("it goes on", () => size() > before);
           Deno.kill(network.pid, "SIGSTOP");
           await new Promise((resolve) => setTimeout(resolve, 500));
@@ -186,8 +186,8 @@ test(
   },
 );
 
-test("tiny windows are slow, not wrong", needs, async () => {
-  await using network = await openPath({});
+test("tiny windows are slow but correct", needs, async () => {
+  await using network = await makeNetwork({});
   await using file = await randomFile(300_000);
   await leavesNothing(network, async () => {
     for (const up of [true, false]) {
@@ -205,10 +205,10 @@ test("tiny windows are slow, not wrong", needs, async () => {
 });
 
 test(
-  "a peer that is away for a while is waited for; one that has vanished is given up as the kernel does",
+  "a peer that is away for a while is waited for; a vanished one is given up when the kernel does",
   needs,
   async () => {
-    await using network = await openPath({});
+    await using network = await makeNetwork({});
     await using file = await randomFile(60_000_000);
     await leavesNothing(network, async () => {
       const command = `socat -u TCP4-LISTEN:3400,reuseaddr - | sha256sum`;
@@ -231,7 +231,7 @@ test(
       const said = client.stdout.pipeThrough(new TextDecoderStream()).getReader();
       assertEquals((await said.read()).value, "connected\n");
       await network.must(network.peer, ["ip", "link", "set", "veth0", "down"]);
-      // Nobody in the middle can say that it was a time-out.
+      // A reset is the only thing that a middlebox can send; it cannot signal a time-out.
       assertEquals((await said.read()).value, "ECONNRESET\n");
       await said.cancel();
     });
@@ -242,7 +242,7 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
   root: true,
   programs: ["ip", "ping", "traceroute", "socat"],
 }, async () => {
-  await using network = await openPath({});
+  await using network = await makeNetwork({});
   const { guest, host, peer } = network;
   for (const address of [PEER4, PEER6]) {
     for (const size of ["8", "56", "1400", "20000"]) {
@@ -251,7 +251,7 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
       assertMatch(stdout, /2 packets transmitted, 2 received, 0% packet loss/);
     }
   }
-  // A router between: "peer" forwards to a network behind it.
+  // A router in between: "peer" forwards to a network behind it.
   await network.must(peer, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0"]);
   await network.must(peer, ["sysctl", "-qw", "net.ipv6.icmp.ratelimit=0"]);
   await network.must(peer, ["ip", "addr", "add", "198.18.5.1/32", "dev", "lo"]);
@@ -265,7 +265,7 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
   }
   const short = await network.run(guest, ["ping", "-c1", "-W2", "-t1", "198.18.6.1"]);
   assertMatch(short.stdout, /Time to live exceeded/);
-  // The router tells of that once a second.
+  // The router reports that once a second.
   const none = await network.run(guest, ["ping", "-c4", "-i0.6", "-W1", "198.18.7.1"]);
   assertMatch(none.stdout, /Destination Host Unreachable/);
   const six = await network.run(guest, ["traceroute", "-6", "-n", "-q1", "-w1", "-m3", PEER6]);
@@ -276,7 +276,7 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
     const { stderr } = await network.run(guest, ["sh", "-c", command]);
     assertMatch(stderr, /Connection refused/);
   }
-  // What is unreachable is worth another try, as on any router; what is prohibited is not.
+  // An unreachable destination is tried again, as on any router; a prohibited one is not.
   await network.must(host, ["ip", "route", "add", "prohibit", "203.0.113.0/24"]);
   const { stderr } = await network.run(guest, [
     "sh",
@@ -287,7 +287,7 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
 });
 
 test("fragments are refused with an ICMP error", { root: true, programs: ["ip", "ping"] }, async () => {
-  await using network = await openPath({ mtu: 1500 });
+  await using network = await makeNetwork({ mtu: 1500 });
   for (const address of [PEER4, PEER6]) {
     const { code, stdout } = await network.run(network.guest, ["ping", "-c1", "-W2", "-s", "4000", address]);
     assertEquals(code, 1);
@@ -295,18 +295,18 @@ test("fragments are refused with an ICMP error", { root: true, programs: ["ip", 
   }
 });
 
-test("whoever is asked for by ARP, it is the gateway; and no byte of another packet fills the answer up", {
+test("ARP answers for any address with the gateway's MAC address, padded with zeros", {
   root: true,
   programs: ["ip", "ping"],
 }, async () => {
-  await using network = await openPath({});
-  // What may be left in memory: a payload of ones.
+  await using network = await makeNetwork({});
+  // Leave a payload of ones in the buffer.
   await network.must(network.guest, ["ping", "-c1", "-W2", "-p", "ff", "-s", "200", PEER4]);
   const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/lab/raw.ts`];
   const { stdout } = await network.run(network.guest, [...script, "arp"]);
   const mac = "9a559a559a55";
   const own = (await network.must(network.guest, ["cat", "/sys/class/net/tap0/address"])).trim().replaceAll(":", "");
-  // From the gateway's address, an answer: 10.77.0.99 is there. Then zeros, up to the least length of a frame.
+  // A reply from the gateway's MAC address that 10.77.0.99 is there, then zeros up to the minimum length of a frame.
   const answer = `${own}${mac}0806` + `0001080006040002${mac}0a4d0063${own}0a4d0002`;
   assertEquals(stdout.trim(), answer + "00".repeat(60 - 42));
 });

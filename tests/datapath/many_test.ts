@@ -1,13 +1,13 @@
-// Thousands of flows, limits, many namespaces, and bad lines: all that takes minutes, together.
+// Thousands of flows, limits, many namespaces and bad lines: the tests that take minutes.
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
 import { lineSteps } from "./lab/lines.ts";
-import { type Network, openPath, PEER4, until } from "./lab/network.ts";
+import { makeNetwork, type Network, PEER4, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "prlimit", "iperf3", "ping", "socat", "sha256sum"] };
-/** Flows at once; more where somebody asks for it. */
+/** Flows at once; PENNE_FLOWS sets more. */
 const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 5000);
 
 function program(...args: string[]): string[] {
@@ -15,7 +15,7 @@ function program(...args: string[]): string[] {
   return [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script, ...args];
 }
 
-/** A process whose lines are read one by one. */
+/** A process that is controlled line by line. */
 class Talk {
   readonly child: Deno.ChildProcess;
   #reader: ReadableStreamDefaultReader<string>;
@@ -67,12 +67,12 @@ async function crowd(network: Network, kind: string): Promise<void> {
   await client.end();
 }
 
-// Flows of datagrams last two minutes (RFC 4787), and those of an echo one; meanwhile the other steps are done.
-test("many flows, many namespaces, and what is left of them", needs, async (t) => {
-  await using network = await openPath({});
+// Flows of datagrams last two minutes (RFC 4787), those of echoes one; the other steps run meanwhile.
+test("many flows and many namespaces leave nothing behind", needs, async (t) => {
+  await using network = await makeNetwork({});
   const server = await startServer(network);
   const descriptors = network.descriptors;
-  // Memory that is taken once, at the first use by a crowd.
+  // The first crowd allocates memory once.
   for (const kind of ["tcp", "udp"]) {
     const client = startClient(network, kind, FLOWS / 10);
     assertEquals(JSON.parse(await client.line()), { "echo 0": FLOWS / 10 });
@@ -82,25 +82,25 @@ test("many flows, many namespaces, and what is left of them", needs, async (t) =
   const before = network.memory;
 
   const left = network.flows;
-  await t.step(`${FLOWS} TCP flows: each echoes at the start and at the end, and goes with its program`, async () => {
+  await t.step(`${FLOWS} TCP flows: each echoes at the start and at the end, and ends with its program`, async () => {
     await crowd(network, "tcp");
-    await until("those have ended", () => network.flows <= left, 20);
+    await until("the TCP flows have ended", () => network.flows <= left, 20);
   });
   await t.step(`${FLOWS} UDP flows: each echoes at the start and at the end`, () => crowd(network, "udp"));
-  await t.step("where descriptors run out, new flows are refused at once and old ones go on", refusals);
-  await t.step(`${GUESTS} namespaces are served fairly by one process`, fairness);
+  await t.step("when descriptors run out, new flows are refused at once and old ones continue", refusals);
+  await t.step(`${GUESTS} namespaces get fair shares of one process`, fairness);
   await lineSteps(t);
-  await t.step("the flows of datagrams and of echoes have ended, and memory is back half a minute later", async () => {
+  await t.step("the flows of datagrams and echoes end, and memory is released within half a minute", async () => {
     await until("the flows have ended", () => network.flows === 0, 150);
     assertEquals(network.descriptors, descriptors);
-    await until("memory is back", () => network.memory < before * 1.2, 30)
-      .catch(() => assert(false, `memory was ${before} kB before, and is ${network.memory} kB half a minute later`));
+    await until("memory has been released", () => network.memory < before * 1.2, 30)
+      .catch(() => assert(false, `memory was ${before} kB before and is ${network.memory} kB half a minute later`));
   });
   await server.end();
 });
 
 async function refusals(): Promise<void> {
-  await using network = await openPath({ files: 200, guests: 2 });
+  await using network = await makeNetwork({ files: 200, guests: 2 });
   const server = await startServer(network);
   for (const kind of ["tcp", "udp"]) {
     const start = performance.now();
@@ -112,14 +112,14 @@ async function refusals(): Promise<void> {
     const refused = first[error];
     assertEquals(first, { "echo 0": 200 - refused, [error]: refused });
     assert(refused >= 50 && refused < 200);
-    // Another namespace has its share.
+    // Another namespace gets its share.
     const other = startClient(network, kind, 10, network.guests[1]);
     assertEquals(JSON.parse(await other.line()), { "echo 0": 10 });
     await other.end();
     await client.say();
-    assertEquals(JSON.parse(await client.line())["echo 1"], 200 - refused); // those that are there go on
+    assertEquals(JSON.parse(await client.line())["echo 1"], 200 - refused); // old flows continue
     await client.end();
-    if (kind === "udp") break; // they end in their time
+    if (kind === "udp") break; // they end by their time-out
     await until("there is room again", () => network.flows === 0, 10);
     const again = startClient(network, kind, 20);
     assertEquals(JSON.parse(await again.line()), { "echo 0": 20 });
@@ -130,7 +130,7 @@ async function refusals(): Promise<void> {
 }
 
 async function fairness(): Promise<void> {
-  await using network = await openPath({ guests: GUESTS });
+  await using network = await makeNetwork({ guests: GUESTS });
   const base = 5300;
   for (let i = 0; i < GUESTS + 1; i++) network.spawn(network.peer, ["iperf3", "-s", "-p", `${base + i}`]);
   await until("all listen", async () => {
@@ -156,13 +156,13 @@ async function fairness(): Promise<void> {
       `the slowest has ${(slowest / mean).toFixed(2)} of the mean ${reverse.length ? "to" : "from"} inside`,
     );
   }
-  // A hundred connections of one namespace leave another one its share.
+  // A hundred connections of one namespace leave another namespace its share.
   const [hundred, one] = await Promise.all(["100", "1"].map(async (count, i) => {
     const { end } = await iperf(network.guests[i]!, base + i, "-t", "4", "-P", count, "-R");
     return end.sum_received.bytes as number;
   }));
   assert(one! >= hundred! / 4, `${(one! / hundred!).toFixed(2)} of what a hundred connections of another have`);
-  // One floods with small datagrams to nobody in particular; the others still get through.
+  // One namespace floods with small datagrams; the others still get through.
   const flood = iperf(network.guests[0]!, base + GUESTS, "-u", "-b", "0", "-l", "16", "-t", "6").catch(() => null);
   const others = await Promise.all(
     network.guests.slice(1, 6).map(async (guest, i) => {

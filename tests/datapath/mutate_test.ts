@@ -1,18 +1,18 @@
-// Frames that nobody should send, beside a transfer that must not notice.
+// Invalid frames, beside a transfer that they must not affect.
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
-import { listening, openPath, PEER4, until } from "./lab/network.ts";
+import { listening, makeNetwork, PEER4, until } from "./lab/network.ts";
 
-/** How many; a million where somebody asks for it. */
+/** Number of frames; PENNE_FRAMES sets more. */
 const FRAMES = Number(Deno.env.get("PENNE_FRAMES") ?? 40_000);
 
-test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, and a transfer beside them completes`, {
+test(`${FRAMES} mutated frames cause no crash, no growth and no packet outside, and a transfer beside them completes`, {
   root: true,
   programs: ["ip", "socat", "tcpdump", "sha256sum"],
 }, async () => {
-  await using network = await openPath({ mtu: 1500 });
+  await using network = await makeNetwork({ mtu: 1500 });
   const capture = network.spawn(network.host, [
     "tcpdump",
     "-lni",
@@ -21,7 +21,7 @@ test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, an
   ], { stdout: "piped", stderr: "piped" });
   const seen = new Response(capture.stdout).text();
   const errors = capture.stderr.getReader();
-  await errors.read(); // "listening on": from now on
+  await errors.read(); // "listening on": tcpdump captures from now on
   const file = await Deno.makeTempFile();
   try {
     const { stdout } = await new Deno.Command("sh", {
@@ -33,7 +33,7 @@ test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, an
     });
     const served = new Response(server.stdout).text();
     await listening(network, network.peer, 6100);
-    // Slow enough to last as long as the frames.
+    // Slow enough to last as long as the frames are sent.
     const pieces = `for i in $(seq 0 99); do dd if=${file} bs=200000 skip=$i count=1 status=none; sleep 0.02; done`;
     const transfer = network.run(network.guest, ["sh", "-c", `(${pieces}) | socat -u - TCP4:${PEER4}:6100`]);
     const script = `${import.meta.dirname}/lab/mutate.ts`;
@@ -41,7 +41,7 @@ test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, an
     const mutate = async (count: number, seed: number) => {
       const { code, stdout, stderr } = await network.run(network.guest, [...deno, `${count}`, `${seed}`]);
       assertEquals([code, stderr], [0, ""]);
-      assert(Number(stdout) > count / 2); // the kernel itself refuses some
+      assert(Number(stdout) > count / 2); // the kernel inside refuses some
     };
     await mutate(FRAMES / 4, 1);
     const before = network.memory;
@@ -49,8 +49,8 @@ test(`${FRAMES} mutated frames: no crash, no growth, nothing of them outside, an
     assert(network.memory < before * 1.2 + 2000, `memory grew from ${before} to ${network.memory} kB`);
     await transfer;
     assertEquals((await served).split(" ")[0], expected);
-    assert(await network.statistic("tx_packets") > FRAMES / 2); // that many have come to penne
-    await until("the transfer's flow has ended, and no other was begun", () => network.flows === 0, 5);
+    assert(await network.statistic("tx_packets") > FRAMES / 2); // penne has received that many
+    await until("the flow of the transfer has ended, and no other was opened", () => network.flows === 0, 5);
     await errors.cancel();
     capture.kill("SIGTERM");
     assertEquals((await seen).trim(), "");

@@ -1,13 +1,24 @@
-// What of the host is reached, and what is not; names.
+// What of the host and its networks can be reached, and DNS.
 
 import "../lib/preload.ts";
 import { assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
-import { GUEST4, GUEST6, HOST4, HOST6, listening, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
+import {
+  GUEST4,
+  GUEST6,
+  HOST4,
+  HOST6,
+  listening,
+  makeNetwork,
+  type Network,
+  PEER4,
+  PEER6,
+  until,
+} from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "ping", "dig", "dnsmasq"] };
 
-/** Has a namespace answer with a command's output on TCP and UDP port 4000 of every address. */
+/** Makes a namespace answer with the output of a command on TCP and UDP port 4000 of all addresses. */
 async function answer(network: Network, netns: string, command: string): Promise<void> {
   for (const family of ["4", "6"]) {
     const only = family === "6" ? ",ipv6only=1" : "";
@@ -18,26 +29,26 @@ async function answer(network: Network, netns: string, command: string): Promise
   await listening(network, netns, 4000, true);
 }
 
-/** Has the host answer "host". */
+/** Makes the host answer "host". */
 function answerOnHost(network: Network): Promise<void> {
   return answer(network, network.host, "echo host");
 }
 
-/** What an address answers inside on TCP and UDP port 4000. */
+/** The answers of an address on TCP and UDP port 4000, as seen inside. */
 async function ask(network: Network, address: string): Promise<[tcp: string, udp: string]> {
   const family = address.includes(":") ? "6" : "4";
   const target = address.includes(":") ? `[${address}]` : address;
   const tcp = await network.run(network.guest, ["socat", "-u", `TCP${family}:${target}:4000,connect-timeout=1`, "-"]);
   const command = `echo question | socat -t1.5 -T1.5 - UDP${family}:${target}:4000`;
   let udp = await network.run(network.guest, ["sh", "-c", command]);
-  // On a busy machine a server that starts a program for each datagram may take longer than that.
+  // On a busy machine a server that starts a program for each datagram may take longer.
   for (let i = 0; i < 2 && tcp.stdout !== "" && udp.stdout === ""; i++) {
     udp = await network.run(network.guest, ["sh", "-c", command]);
   }
   return [tcp.stdout.trim(), udp.stdout.trim()];
 }
 
-/** Addresses that are the host itself in some guise. */
+/** Addresses that mean the host itself. */
 const GUISES = [
   "127.0.0.1",
   "127.0.0.53",
@@ -50,11 +61,11 @@ const GUISES = [
   "::127.0.0.1",
 ];
 
-test("nothing of the host's loopback is reached, in no guise, by no protocol", needs, async () => {
-  await using network = await openPath({});
+test("the host's loopback is not reached by any of its addresses or by any protocol", needs, async () => {
+  await using network = await makeNetwork({});
   const { guest } = network;
   await answerOnHost(network);
-  // Inside, these lead to the namespace's own loopback; so its kernel is made to send them out.
+  // These addresses lead to the namespace's own loopback, so make its kernel send them out.
   await network.must(guest, [
     "sysctl",
     "-qw",
@@ -99,16 +110,16 @@ test("nothing of the host's loopback is reached, in no guise, by no protocol", n
     const { stdout } = await network.run(guest, ["ping", "-c1", "-W1", address]);
     assertEquals(stdout.includes(" bytes from "), false);
   }
-  // Whatever the kernel does with the strangest of them, the usual ones must have come to us.
+  // The kernel inside may drop the strangest of them, but the usual ones must have come to penne.
   assertNotEquals(await network.statistic("tx_packets"), before);
   assertEquals(network.flows, 0);
-  // The host's other addresses are for everybody.
+  // The host's other addresses can be reached.
   assertEquals(await ask(network, HOST4), ["host", "host"]);
   assertEquals(await ask(network, HOST6), ["host", "host"]);
 });
 
-test("redirects and source routes from inside change nothing", needs, async () => {
-  await using network = await openPath({});
+test("redirects and source routes from inside have no effect", needs, async () => {
+  await using network = await makeNetwork({});
   await answerOnHost(network);
   const script = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", `${import.meta.dirname}/lab/raw.ts`];
   const { stdout, stderr, code } = await network.run(network.guest, [...script, "redirect"]);
@@ -117,8 +128,8 @@ test("redirects and source routes from inside change nothing", needs, async () =
   assertEquals(await ask(network, HOST4), ["host", "host"]);
 });
 
-test("the host's loopback is reached by the address that was given for it", needs, async () => {
-  await using network = await openPath({
+test("--map-host-loopback makes the host's loopback reachable", needs, async () => {
+  await using network = await makeNetwork({
     options: [
       ...["--map-host-loopback", GUEST4.gateway, "--map-host-loopback", GUEST6.gateway],
       ...["--exclude", HOST4, "--exclude", `${HOST6}/128`],
@@ -144,27 +155,27 @@ test("the host's loopback is reached by the address that was given for it", need
     (await network.run(network.guest, ["ping", "-c1", "-W1", GUEST4.gateway])).stdout,
     / bytes from 10\.77\.0\.1/,
   );
-  // And what was excluded is not.
+  // Excluded addresses are not reached.
   assertEquals(await ask(network, HOST4), ["", ""]);
   assertEquals(await ask(network, HOST6), ["", ""]);
   const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W1", HOST4]);
   assertEquals(stdout.includes(" bytes from "), false);
 });
 
-test("the host itself is reached by the address that was given for it", needs, async () => {
-  await using network = await openPath({
+test("--map-guest-addr makes the host itself reachable", needs, async () => {
+  await using network = await makeNetwork({
     copy: true,
     options: ["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
   });
   await answerOnHost(network);
-  // Its own address is the namespace's, where nobody answers.
+  // The host's own address is the namespace's, where nothing listens.
   assertEquals(await ask(network, HOST4), ["", ""]);
   assertEquals(await ask(network, "169.254.1.2"), ["host", "host"]);
   assertEquals(await ask(network, "fd00:1::2"), ["host", "host"]);
 });
 
-test("what is sent leaves by the address that was given", needs, async () => {
-  await using network = await openPath({ options: ["--outbound", "198.51.100.11", "-o", "2001:db8:1::11"] });
+test("--outbound sets the source address", needs, async () => {
+  await using network = await makeNetwork({ options: ["--outbound", "198.51.100.11", "-o", "2001:db8:1::11"] });
   await network.must(network.host, ["ip", "addr", "add", "198.51.100.11/24", "dev", "veth0"]);
   await network.must(network.host, ["ip", "addr", "add", "2001:db8:1::11/64", "dev", "veth0", "nodad"]);
   await answer(network, network.peer, "echo $SOCAT_PEERADDR");
@@ -173,11 +184,11 @@ test("what is sent leaves by the address that was given", needs, async () => {
   assertEquals(await ask(network, PEER6), [six, six]);
 });
 
-test("what is sent leaves by the interface that was given, of each family", needs, async () => {
+test("--outbound-if4 and --outbound-if6 choose the interface", needs, async () => {
   const [behind4, behind6] = ["198.18.5.1", "2001:db8:5::1"];
-  await using network = await openPath({ options: ["--outbound-if4", "veth1", "--outbound-if6", "veth1"] });
+  await using network = await makeNetwork({ options: ["--outbound-if4", "veth1", "--outbound-if6", "veth1"] });
   const { host, peer } = network;
-  // Two ways to the same addresses; without the options it would be the first one.
+  // Two routes to the same addresses; without the options the first would be used.
   await network.must(host, ["ip", "link", "add", "veth1", "type", "veth", "peer", "name", "veth1", "netns", peer]);
   for (const [netns, last] of [[host, 1], [peer, 2]] as const) {
     await network.must(netns, ["ip", "link", "set", "veth1", "up"]);
@@ -190,7 +201,7 @@ test("what is sent leaves by the interface that was given, of each family", need
   await network.must(host, ["ip", "route", "add", `${behind6}/128`, "via", PEER6, "metric", "10"]);
   await network.must(peer, ["ip", "addr", "add", `${behind4}/32`, "dev", "lo"]);
   await network.must(peer, ["ip", "addr", "add", `${behind6}/128`, "dev", "lo", "nodad"]);
-  // An answer comes from who was asked.
+  // Answers must come from the address that was asked.
   await network.must(peer, ["ip", "route", "replace", "192.0.2.0/24", "dev", "veth1", "src", behind4]);
   await network.must(peer, [
     "ip",
@@ -211,8 +222,8 @@ test("what is sent leaves by the interface that was given, of each family", need
   assertEquals(await ask(network, behind6), [six, six]);
 });
 
-test("a link-local address is one of the host's link", needs, async () => {
-  await using network = await openPath({});
+test("a link-local address is reached on the host's link", needs, async () => {
+  await using network = await makeNetwork({});
   for (const [netns, last] of [[network.host, 1], [network.peer, 2]] as const) {
     await network.must(netns, ["ip", "addr", "add", `fe80::99:${last}/64`, "dev", "veth0", "nodad"]);
   }
@@ -222,8 +233,8 @@ test("a link-local address is one of the host's link", needs, async () => {
   assertMatch(stdout, / bytes from fe80::99:2/);
 });
 
-test("datagrams to groups leave the host, and the host itself does not hear them", needs, async () => {
-  await using network = await openPath({});
+test("datagrams to groups leave the host, and the host itself does not receive them", needs, async () => {
+  await using network = await makeNetwork({});
   const members = [
     ["4", "239.1.2.3", "ip-add-membership=239.1.2.3:veth0"],
     ["6", "[ff02::77%tap0]", "ipv6-join-group=[ff02::77]:veth0"],
@@ -236,8 +247,8 @@ test("datagrams to groups leave the host, and the host itself does not hear them
         await listening(network, netns, 4100, true);
       }
       await network.must(network.guest, ["sh", "-c", `echo hello | socat -u - UDP${family}-SENDTO:${group}:4100`]);
-      await until("the peer has heard it", () => Deno.readTextFileSync(files[1]!) === "hello\n");
-      // What the host had to hear would have come before.
+      await until("the peer has received it", () => Deno.readTextFileSync(files[1]!) === "hello\n");
+      // The host would have received it by now.
       await new Promise((resolve) => setTimeout(resolve, 100));
       assertEquals(Deno.readTextFileSync(files[0]!), "");
       await network.stop();
@@ -247,8 +258,8 @@ test("datagrams to groups leave the host, and the host itself does not hear them
   }
 });
 
-test("what strangers send to a port that has just been opened does not come in", needs, async () => {
-  await using network = await openPath({});
+test("datagrams of other senders to a new port do not get in", needs, async () => {
+  await using network = await makeNetwork({});
   const script = `${import.meta.dirname}/lab/datagrams.ts`;
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script];
   const stranger = network.spawn(network.peer, [...deno, "pour", HOST4, "5555"], { stdout: "piped" });
@@ -259,11 +270,11 @@ test("what strangers send to a port that has just been opened does not come in",
   await reader.cancel();
 });
 
-test("an echo is answered by who was asked, and by nobody else", {
+test("an echo reply is accepted from the address that was asked only", {
   root: true,
   programs: ["ip", "ping", "perl", "sysctl"],
 }, async () => {
-  await using network = await openPath({});
+  await using network = await makeNetwork({});
   await network.must(network.peer, ["ip", "addr", "add", "192.0.2.77/24", "dev", "veth0"]);
   await network.must(network.peer, ["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"]);
   // Echo replies with identifier 4242 and sequence number 1, their checksum the rest.
@@ -283,11 +294,11 @@ test("an echo is answered by who was asked, and by nobody else", {
   }
 });
 
-test("ICMP errors of an address that was mapped come from that address", {
+test("ICMP errors of a mapped address come from that address", {
   root: true,
   programs: ["ip", "traceroute"],
 }, async () => {
-  await using network = await openPath({
+  await using network = await makeNetwork({
     copy: true,
     options: [
       ...["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
@@ -301,7 +312,7 @@ test("ICMP errors of an address that was mapped come from that address", {
   }
 });
 
-/** Starts a name server in a namespace that answers `name.example` with an address. */
+/** Starts a name server in a namespace; it resolves `name.example` to an address. */
 async function nameServer(network: Network, netns: string, bind: string, answer: string): Promise<void> {
   network.spawn(netns, [
     "dnsmasq",
@@ -319,8 +330,8 @@ async function nameServer(network: Network, netns: string, bind: string, answer:
   await listening(network, netns, 53, true);
 }
 
-test("names are resolved by the host's resolver, over UDP and TCP, and as it changes", needs, async () => {
-  // An /etc of its own, where the file is replaced as programs do it.
+test("DNS uses the host's current resolver, over UDP and TCP", needs, async () => {
+  // A private /etc, where the file is replaced as programs do it.
   const etc = await Deno.makeTempDir();
   await Deno.chmod(etc, 0o755);
   for (const name of ["passwd", "group"]) await Deno.copyFile(`/etc/${name}`, `${etc}/${name}`);
@@ -330,7 +341,7 @@ test("names are resolved by the host's resolver, over UDP and TCP, and as it cha
     await Deno.rename(`${file}.new`, file);
   };
   await resolvers(PEER4);
-  await using network = await openPath({
+  await using network = await makeNetwork({
     options: ["--dns-forward", GUEST4.gateway, "--dns-forward", GUEST6.gateway],
     etc,
   });
@@ -341,16 +352,16 @@ test("names are resolved by the host's resolver, over UDP and TCP, and as it cha
     };
     await nameServer(network, network.peer, PEER4, "192.0.2.7");
     await nameServer(network, network.host, "127.0.0.53", "192.0.2.8");
-    for (const server of [GUEST4.gateway, GUEST6.gateway]) { // an IPv6 question goes to an IPv4 resolver too
+    for (const server of [GUEST4.gateway, GUEST6.gateway]) { // a question over IPv6 goes to an IPv4 resolver too
       assertEquals(await dig(server, "name.example"), "192.0.2.7");
       assertEquals(await dig(server, "+tcp", "name.example"), "192.0.2.7");
-      const long = await dig(server, "long.example", "TXT"); // truncated first, and asked again over TCP
+      const long = await dig(server, "long.example", "TXT"); // truncated at first, then asked again over TCP
       assertEquals(long.length > 2400, true);
     }
     await resolvers("127.0.0.53", PEER4);
     await until("the other resolver answers", async () => await dig(GUEST4.gateway, "name.example") === "192.0.2.8");
     assertEquals(await dig(GUEST4.gateway, "+tcp", "name.example"), "192.0.2.8");
-    // Nothing else of where the resolver is can be reached through it.
+    // Other ports of the resolver's address cannot be reached that way.
     network.spawn(network.host, ["socat", "TCP4-LISTEN:4000,fork,reuseaddr,bind=127.0.0.53", "SYSTEM:echo host"]);
     await listening(network, network.host, 4000);
     assertEquals(await ask(network, GUEST4.gateway), ["", ""]);

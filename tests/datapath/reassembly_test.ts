@@ -1,27 +1,29 @@
+// Reassembly of segments that overlap, come out of order, or are too many.
+
 import { assert, assertEquals } from "@std/assert";
 import { Reassembly } from "../../mod/datapath/tcp/reassembly.ts";
 import { heldBytes } from "../../mod/datapath/tcp/send_queue.ts";
 
-/** Bytes that tell their own sequence number, modulo 251. */
+/** Bytes whose values are their sequence numbers modulo 251. */
 function segment(seq: number, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (seq + i) % 251);
 }
 
-Deno.test("Whatever overlaps is kept once, and comes out in order", () => {
+Deno.test("overlapping bytes are kept once and come out in order", () => {
   let state = 7;
   const random = (below: number) => (state = Math.imul(state, 48271) >>> 0) % below;
   for (let round = 0; round < 200; round++) {
-    const base = 0x7fffff00 + random(0x200) | 0; // over the end of the signed numbers
-    const early = new Reassembly();
+    const base = 0x7fffff00 + random(0x200) | 0; // near the end of the signed numbers
+    const reassembly = new Reassembly();
     const known = new Set<number>();
     for (let i = 0; i < 20; i++) {
       const offset = 1 + random(300);
       const length = random(60);
-      early.add(base, base + offset | 0, segment(offset, length), 0, length, false);
+      reassembly.add(base, base + offset | 0, segment(offset, length), 0, length, false);
       for (let k = 0; k < length; k++) known.add(offset + k);
     }
     const found: number[] = [];
-    for (let one; (one = early.first); early.shift()) {
+    for (let one; (one = reassembly.first); reassembly.shift()) {
       const offset = one.seq - base | 0;
       one.bytes.forEach((byte, i) => {
         assertEquals(byte, (offset + i) % 251);
@@ -33,23 +35,23 @@ Deno.test("Whatever overlaps is kept once, and comes out in order", () => {
   }
 });
 
-Deno.test("What one connection can have kept is bounded, however it is cut", () => {
-  const early = new Reassembly();
+Deno.test("the bytes and segments that one connection can keep are bounded", () => {
+  const reassembly = new Reassembly();
   const bytes = new Uint8Array(65000);
-  for (let i = 0; i < 1000; i++) early.add(0, 1 + i, bytes, 0, bytes.length, false);
+  for (let i = 0; i < 1000; i++) reassembly.add(0, 1 + i, bytes, 0, bytes.length, false);
   assert(heldBytes() <= 65000 + 1000, `${heldBytes()} bytes`);
-  for (let i = 0; i < 1000; i++) early.add(0, 100_000 + 70_000 * i, bytes, 0, bytes.length, false);
+  for (let i = 0; i < 1000; i++) reassembly.add(0, 100_000 + 70_000 * i, bytes, 0, bytes.length, false);
   assert(heldBytes() <= 4.1 * 2 ** 20, `${heldBytes()} bytes`);
-  assert(early.runs(0).length <= 64);
-  early.clear();
+  assert(reassembly.runs(0).length <= 64);
+  reassembly.clear();
   assertEquals(heldBytes(), 0);
 });
 
-Deno.test("The run with the latest arrival is told first", () => {
-  const early = new Reassembly();
-  for (const seq of [10, 30, 50, 40]) early.add(0, seq, new Uint8Array(10), 0, 10, false);
-  assertEquals(early.runs(0), [[30, 60], [10, 20]]);
-  early.add(0, 10, new Uint8Array(10), 0, 10, false);
-  assertEquals(early.runs(0), [[10, 20], [30, 60]]);
-  early.clear();
+Deno.test("the run with the latest arrival comes first", () => {
+  const reassembly = new Reassembly();
+  for (const seq of [10, 30, 50, 40]) reassembly.add(0, seq, new Uint8Array(10), 0, 10, false);
+  assertEquals(reassembly.runs(0), [[30, 60], [10, 20]]);
+  reassembly.add(0, 10, new Uint8Array(10), 0, 10, false);
+  assertEquals(reassembly.runs(0), [[10, 20], [30, 60]]);
+  reassembly.clear();
 });

@@ -1,5 +1,5 @@
-// Connections segment by segment, and what they do when time goes by: hours of it in no time, as the clock is the test's. The
-// tap is one end of a pair of sockets, the namespace the test itself; the other side is a listener on this machine's loopback.
+// TCP connections segment by segment, and their timers: the test sets the clock, so hours pass at once. The tap is one end of
+// a socket pair and the namespace is the test itself; the peer is a listener on this machine's loopback.
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
@@ -22,23 +22,23 @@ const OWN = Uint8Array.of(10, 0, 0, 2);
 const IP = VNET + ETHERNET;
 const T = IP + IPV4;
 
-/** A segment that has come. */
+/** A segment from penne. */
 interface Segment {
   seq: number;
   flags: number;
   length: number;
 }
 
-/** A namespace with one connection, whose every segment is the test's. */
+/** A namespace with one connection; the test sends and receives every segment. */
 class Inside implements AsyncDisposable {
   readonly reactor = new Reactor();
   readonly tcp: Tcp;
   readonly #tap: Fd;
   readonly #end: Fd;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  /** The other side. */
+  /** The peer. */
   outside: Deno.TcpConn | undefined;
-  /** Next number of ours, and of theirs. */
+  /** Next sequence number of the namespace, and of penne. */
   seq = 1000;
   ack = 0;
 
@@ -60,7 +60,7 @@ class Inside implements AsyncDisposable {
     this.tcp = new Tcp(new Netif(this.reactor, link, { mac, mapHostLoopback: [LOOPBACK_INSIDE] }));
   }
 
-  /** The connection, or undefined if it has gone. */
+  /** The connection, or undefined if it has ended. */
   get flow(): TcpFlow | undefined {
     return this.tcp.netif.table.list[0] as TcpFlow | undefined;
   }
@@ -70,7 +70,7 @@ class Inside implements AsyncDisposable {
     const { view, bytes } = RX;
     const length = T + TCP_HEADER + size;
     bytes.fill(0, 0, length);
-    view.setUint8(0, VNET_FLAG.NEEDS_CSUM); // it has never left this machine
+    view.setUint8(0, VNET_FLAG.NEEDS_CSUM); // the packet has not left this machine
     view.setUint16(VNET + 12, 0x0800);
     view.setUint16(IP, 0x4500);
     view.setUint16(IP + 2, IPV4 + TCP_HEADER + size);
@@ -92,7 +92,7 @@ class Inside implements AsyncDisposable {
     this.seq += size;
   }
 
-  /** All segments that have come since the last time. */
+  /** The segments received since the last call. */
   received(): Segment[] {
     const segments: Segment[] = [];
     const frame = new Uint8Array(70_000);
@@ -104,7 +104,7 @@ class Inside implements AsyncDisposable {
     return segments;
   }
 
-  /** Connects, with a window of some bytes, and has something sent to us. */
+  /** Connects with a window of some bytes, and makes the peer send data. */
   async connect(window: number, data: Uint8Array): Promise<void> {
     this.send(FLAG.SYN, window);
     this.outside = await this.#listener.accept();
@@ -118,7 +118,7 @@ class Inside implements AsyncDisposable {
     this.reactor.turn(1000);
   }
 
-  /** Lets time go by until the connection has something to do. */
+  /** Advances the clock until the timer of the connection expires. */
   wait(): void {
     const { flow, reactor } = this;
     reactor.now = flow!.toInside.timer.dueAt;
@@ -137,7 +137,7 @@ class Inside implements AsyncDisposable {
   }
 }
 
-Deno.test("a shut window is asked about for as long as it is answered, and open again it is used at once", async () => {
+Deno.test("a closed window is probed as long as probes are answered, and used at once when it opens", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(5000));
   const { ack } = inside;
@@ -145,7 +145,7 @@ Deno.test("a shut window is asked about for as long as it is answered, and open 
     ack,
     5000,
   ]]);
-  // What is on the way was thrown away, and the window is shut: so a kernel does that has no memory left.
+  // Data in flight was dropped and the window closed, as a kernel does that is out of memory.
   inside.send(FLAG.ACK, 0);
   for (let i = 0; i < 50; i++) {
     inside.wait();
@@ -159,7 +159,7 @@ Deno.test("a shut window is asked about for as long as it is answered, and open 
   assert(inside.reactor.now - now <= 1000, `${inside.reactor.now - now} ms until the data was sent again`);
 });
 
-Deno.test("what is not acknowledged is sent again a dozen times, later and later; then the connection is reset", async () => {
+Deno.test("unacknowledged data is retransmitted twelve times with growing pauses; then the connection is reset", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(100));
   inside.received();
@@ -177,32 +177,32 @@ Deno.test("what is not acknowledged is sent again a dozen times, later and later
   assertEquals(inside.flow, undefined);
 });
 
-Deno.test("an idle namespace is asked after two hours whether it is there, and given up after nine questions", async () => {
+Deno.test("an idle namespace is probed after two hours and given up after nine probes", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(1));
   inside.received();
   inside.ack = inside.ack + 1 | 0;
   inside.send(FLAG.ACK, 10_000);
   const start = inside.flow!.keepalive.heardAt;
-  const questions: number[] = [];
+  const probes: number[] = [];
   for (let second = 60; inside.flow && second < 10_000; second++) {
     inside.flow.tick(start + 1000 * second);
-    for (const { flags } of inside.received()) if (flags === FLAG.ACK) questions.push(second);
+    for (const { flags } of inside.received()) if (flags === FLAG.ACK) probes.push(second);
   }
-  assertEquals(questions.length, 9);
-  assertEquals(Math.round(questions[0]! / 60), 120);
+  assertEquals(probes.length, 9);
+  assertEquals(Math.round(probes[0]! / 60), 120);
   assertEquals(inside.flow, undefined);
 });
 
-Deno.test("a connection ends in order, though the last acknowledgement comes with the end", async () => {
+Deno.test("a connection ends in order even if the last acknowledgement comes with the FIN", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(5000));
   await inside.outside!.closeWrite();
   inside.reactor.turn(1000);
   assert(inside.received().some(({ flags }) => flags & FLAG.FIN));
-  // More than the other side's socket holds, so that some of it is still on the way.
+  // More than the peer's socket holds, so that some of it is still in flight.
   for (let i = 0; i < 20; i++) inside.send(FLAG.ACK, 10_000, 30_000);
-  // A socket that is closed while it has something unread resets the connection, and loses that.
+  // Closing the socket with unread data would reset the connection and lose what is in flight.
   inside.ack = inside.ack + 5001 | 0;
   inside.send(FLAG.FIN | FLAG.ACK, 10_000);
   assertEquals(inside.flow, undefined);

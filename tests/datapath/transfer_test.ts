@@ -1,13 +1,13 @@
-// Real programs and whole files over the data path, both families, both ways.
+// Real programs and whole files over the data path, both families, both directions.
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
-import { GUEST4, GUEST6, listening, type Network, openPath, PEER4, PEER6, until } from "./lab/network.ts";
+import { GUEST4, GUEST6, listening, makeNetwork, type Network, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = { root: true, programs: ["ip", "socat", "openssl", "nginx", "curl"] };
 
-/** The SHA-256 of a stream, in hexadecimal first of all: sha256sum may take five times as long. */
+/** Prints the SHA-256 of a stream in hexadecimal first; sha256sum can take five times as long. */
 const SHA256 = "openssl sha256 -r";
 
 /** A shell command that writes `blocks` times the file. */
@@ -15,7 +15,7 @@ function source(file: string, blocks: number): string {
   return `for i in $(seq ${blocks}); do cat ${file}; done`;
 }
 
-/** The SHA-256 that a command prints of its input's copy. */
+/** The SHA-256 of the output of a command. */
 async function hash(command: string): Promise<string> {
   const { stdout } = await new Deno.Command("sh", { args: ["-c", `${command} | ${SHA256}`] }).output();
   return new TextDecoder().decode(stdout).split(" ")[0]!;
@@ -23,7 +23,7 @@ async function hash(command: string): Promise<string> {
 
 let port = 20000;
 
-/** Sends from one namespace to the other, where `-u` reads to the end of file; answers what has arrived as SHA-256. */
+/** Sends the output of a command from one namespace to the other; returns the SHA-256 of what arrives. */
 async function transfer(network: Network, up: boolean, address: string, produce: string): Promise<string> {
   const number = port++;
   const target = address.includes(":") ? `[${address}]` : address;
@@ -41,7 +41,7 @@ async function transfer(network: Network, up: boolean, address: string, produce:
   return (up ? await served : stdout).split(" ")[0]!;
 }
 
-test("files arrive whole over TCP at a large and a small MTU, both ways, both families", needs, async (t) => {
+test("files arrive intact over TCP at a large and a small MTU, both directions, both families", needs, async (t) => {
   const small = await Deno.makeTempFile();
   const large = await Deno.makeTempFile();
   try {
@@ -55,9 +55,9 @@ test("files arrive whole over TCP at a large and a small MTU, both ways, both fa
     }));
     for (const mtu of [65520, 1500]) {
       await t.step(`MTU ${mtu}`, async () => {
-        await using network = await openPath({ mtu });
+        await using network = await makeNetwork({ mtu });
         for (const { produce, times, expected } of files) {
-          // More than 1 GiB takes its time: one family at each MTU.
+          // More than 1 GiB takes long, so one family at each MTU.
           const addresses = times === 1 ? [PEER4, PEER6] : mtu === 1500 ? [PEER6] : [PEER4];
           for (const address of addresses) {
             for (const up of [true, false]) {
@@ -65,7 +65,7 @@ test("files arrive whole over TCP at a large and a small MTU, both ways, both fa
             }
           }
         }
-        // No frame was refused by the namespace.
+        // The namespace has refused no frame.
         assertEquals([await network.statistic("rx_dropped"), await network.statistic("rx_errors")], [0, 0]);
         await until("all flows have ended", () => network.flows === 0);
       });
@@ -77,20 +77,20 @@ test("files arrive whole over TCP at a large and a small MTU, both ways, both fa
 });
 
 test(
-  "datagrams of every size arrive whole, both families, and what is answered comes from who was asked",
+  "datagrams of all sizes arrive intact, both families, and answers come from the address that was asked",
   needs,
   async () => {
-    await using network = await openPath({ mtu: 65520 });
+    await using network = await makeNetwork({ mtu: 65520 });
     for (const [family, address] of [["4", PEER4], ["6", `[${PEER6}]`]] as const) {
       network.spawn(network.peer, ["socat", "-b65536", `UDP${family}-LISTEN:7,fork`, "EXEC:cat -"]);
       await listening(network, network.peer, 7, true);
       for (const size of [1, 100, 1400, 1473, 2048, 9000, 60000]) {
         const file = await Deno.makeTempFile();
         await Deno.writeFile(file, crypto.getRandomValues(new Uint8Array(size)));
-        // A connected socket takes an answer only from the address and port it has asked.
+        // A connected socket accepts answers from its peer only.
         const answer = `${file}.answer`;
         const command = `socat -b65536 -t0.4 -T0.4 - UDP${family}:${address}:7 < ${file} > ${answer}`;
-        // A datagram may be lost, or late; it never arrives in part.
+        // A datagram may be lost or late, but never arrives in part.
         let tries = 0;
         do await network.run(network.guest, ["sh", "-c", command]); while (
           Deno.statSync(answer).size === 0 && ++tries < 5
@@ -104,8 +104,8 @@ test(
   },
 );
 
-test("datagrams with nothing in them arrive too, alone and among others", needs, async () => {
-  await using network = await openPath({});
+test("empty datagrams arrive, alone and among others", needs, async () => {
+  await using network = await makeNetwork({});
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded"];
   for (const address of [PEER4, PEER6]) {
     const server = network.spawn(network.peer, [
@@ -129,8 +129,8 @@ test("datagrams with nothing in them arrive too, alone and among others", needs,
   }
 });
 
-test("10 MB of datagrams that are acknowledged one by one arrive whole", needs, async () => {
-  await using network = await openPath({ mtu: 1500 });
+test("10 MB of datagrams that are acknowledged one by one arrive intact", needs, async () => {
+  await using network = await makeNetwork({ mtu: 1500 });
   const script = `${import.meta.dirname}/lab/blocks.ts`;
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--unstable-net", script];
   for (const [there, here] of [[PEER4, GUEST4.address], [PEER6, GUEST6.address]]) {
@@ -149,8 +149,8 @@ test("10 MB of datagrams that are acknowledged one by one arrive whole", needs, 
   }
 });
 
-test("nginx serves curl, both families, and a connection is used again", needs, async () => {
-  await using network = await openPath({ mtu: 65520 });
+test("nginx serves curl, both families, and a connection is reused", needs, async () => {
+  await using network = await makeNetwork({ mtu: 65520 });
   const directory = await Deno.makeTempDir();
   await Deno.chmod(directory, 0o755);
   try {
@@ -186,8 +186,8 @@ test("nginx serves curl, both families, and a connection is used again", needs, 
   }
 });
 
-test("interactive traffic goes to and fro without a wait", needs, async () => {
-  await using network = await openPath({ mtu: 65520 });
+test("interactive traffic is not delayed", needs, async () => {
+  await using network = await makeNetwork({ mtu: 65520 });
   network.spawn(network.peer, ["socat", "TCP4-LISTEN:2000,fork,reuseaddr", "EXEC:cat"]);
   await listening(network, network.peer, 2000);
   const child = network.spawn(network.guest, ["socat", "-", `TCP4:${PEER4}:2000`], { stdin: "piped", stdout: "piped" });

@@ -1,4 +1,4 @@
-// Taking frames apart: what is right is found, what is wrong is refused, and nothing is read beyond its end.
+// Parsing frames: valid ones are understood, invalid ones refused, and nothing is read beyond the end.
 
 import { assert, assertEquals } from "@std/assert";
 import { finish, fold, sum } from "../../mod/inet/checksum.ts";
@@ -43,7 +43,7 @@ function look(bytes: Uint8Array, length = bytes.length): [kind: number, packet: 
   return [parse(new DataView(bytes.buffer), 0, length, packet), packet];
 }
 
-Deno.test("parse() finds addresses, protocol and payload of IPv4, options or not", () => {
+Deno.test("parse() finds addresses, protocol and payload of IPv4, with and without options", () => {
   for (const options of [new Uint8Array(), new Uint8Array([1, 1, 1, 0])]) {
     const [kind, p] = look(frame4(PROTOCOL.UDP, new Uint8Array(12), options));
     assertEquals(kind, KIND.IP);
@@ -52,13 +52,13 @@ Deno.test("parse() finds addresses, protocol and payload of IPv4, options or not
   }
 });
 
-Deno.test("parse() leaves out what Ethernet has padded", () => {
+Deno.test("parse() ignores Ethernet padding", () => {
   const bytes = new Uint8Array(80);
   bytes.set(frame4(PROTOCOL.UDP, new Uint8Array(8)));
   assertEquals(look(bytes)[1].end, IP + 28);
 });
 
-Deno.test("parse() looks through extension headers, but not for ever, and not at source routes", () => {
+Deno.test("parse() skips a bounded number of extension headers, and refuses source routes", () => {
   const udp = new Uint8Array(8);
   const extended = (types: number[], left = 0) => {
     const headers = types.flatMap((_, i) => [types[i + 1] ?? PROTOCOL.UDP, 0, 0, left, 0, 0, 0, 0]);
@@ -69,11 +69,11 @@ Deno.test("parse() looks through extension headers, but not for ever, and not at
   assertEquals(extended(new Array(9).fill(PROTOCOL.DESTINATION))[0], KIND.BAD);
   assertEquals(extended([PROTOCOL.ROUTING], 1)[0], KIND.BAD);
   assertEquals(extended([PROTOCOL.FRAGMENT])[0], KIND.FRAGMENT);
-  // One that says it is longer than the packet.
+  // A header that claims to be longer than the packet.
   assertEquals(look(frame6(PROTOCOL.DESTINATION, new Uint8Array([17, 200, 0, 0, 0, 0, 0, 0])))[0], KIND.BAD);
 });
 
-Deno.test("parse() tells fragments", () => {
+Deno.test("parse() recognizes fragments", () => {
   for (const field of [0x2000, 0x0001, 0x3fff]) {
     const bytes = frame4(PROTOCOL.UDP, new Uint8Array(8));
     const view = new DataView(bytes.buffer);
@@ -96,7 +96,7 @@ Deno.test("parse() refuses every truncation and every flipped bit of an IPv4 hea
   for (let length = 0; length < six.length; length++) assertEquals(look(six, length)[0], KIND.BAD);
 });
 
-Deno.test("parse() reads nothing beyond a frame of noise, whatever it says", () => {
+Deno.test("parse() reads nothing beyond a frame of noise", () => {
   let state = 99;
   for (let round = 0; round < 20_000; round++) {
     const bytes = new Uint8Array(24 + round % 120);
@@ -108,7 +108,7 @@ Deno.test("parse() reads nothing beyond a frame of noise, whatever it says", () 
   }
 });
 
-Deno.test("transportValid() knows a right checksum from a wrong one, and trusts an offloaded one", () => {
+Deno.test("transportValid() verifies a checksum, and trusts an offloaded one", () => {
   for (const six of [false, true]) {
     const payload = new Uint8Array(11).map((_, i) => i * 37);
     const bytes = six ? frame6(PROTOCOL.UDP, payload) : frame4(PROTOCOL.UDP, payload);
@@ -134,7 +134,7 @@ Deno.test("fold() and finish() follow RFC 1071", () => {
   assertEquals(fold(0x1fffe), 0xffff);
 });
 
-Deno.test("synOptions() ends with any bytes, loops and lengths of zero among them", () => {
+Deno.test("synOptions() handles any bytes, including truncated options and lengths of zero", () => {
   const options = (...bytes: number[]) => synOptions(new DataView(new Uint8Array(bytes).buffer), 0, bytes.length, 4);
   const none = { mss: 536, windowShift: -1, sack: false };
   assertEquals(options(2, 0, 5, 0xb4), none);

@@ -1,4 +1,4 @@
-// Datagrams with numbers, one at a time, sent again until they are answered: `serve ADDRESS PORT`, or
+// Numbered datagrams, one at a time, repeated until they are answered: `serve ADDRESS PORT`, or
 // `up|down ADDRESS PORT COUNT LOCAL`, which prints the SHA-256 of what was sent and of what was received as JSON.
 
 const [mode, address, port, count = "0", local = ""] = Deno.args;
@@ -8,7 +8,7 @@ async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)), (b) => b.toString(16)).join("-");
 }
 
-/** What block `i` holds, in either direction. */
+/** The contents of block `i`. */
 function block(i: number, seed: number): Uint8Array {
   const bytes = new Uint8Array(SIZE);
   const view = new DataView(bytes.buffer);
@@ -24,7 +24,7 @@ function block(i: number, seed: number): Uint8Array {
 }
 
 if (mode === "serve") {
-  // "up": the whole block comes, its beginning goes back; "down": the beginning comes, the block goes back.
+  // "up": a block comes and its beginning is returned; "down": a beginning comes and the block is returned.
   const socket = Deno.listenDatagram({ transport: "udp", hostname: address!, port: Number(port) });
   console.log("ready");
   const copy: Uint8Array[] = [];
@@ -51,7 +51,7 @@ if (mode === "serve") {
       try {
         const [answer, from] = await socket.receive() as [Uint8Array, Deno.NetAddr];
         if (from.hostname !== address || from.port !== to.port) throw new Error(`an answer from ${from.hostname}`);
-        if (matches(answer)) return answer; // others are late, or repeated
+        if (matches(answer)) return answer; // other answers are late or repeated
       } finally {
         clearInterval(timer);
       }

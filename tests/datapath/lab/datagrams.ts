@@ -1,6 +1,6 @@
-// Datagrams of a kind of their own: `pour ADDRESS PORT` sends one after the other until it is ended; `ask LOCAL ADDRESS PORT
-// COUNT` sends one from a port to each of so many ports, and prints how many come back; `sizes ADDRESS PORT SIZE…` sends
-// datagrams of some sizes, first each when the one before is answered, then all at once, and prints the sizes of the answers.
+// Unusual datagrams. `pour ADDRESS PORT` sends datagrams until it is killed. `ask LOCAL ADDRESS PORT COUNT` sends one from a
+// local port to each of COUNT ports, and prints the number of answers. `sizes ADDRESS PORT SIZE…` sends datagrams of these
+// sizes, first one by one, each when the one before is answered, then all at once, and prints the sizes of the answers.
 
 import { bind, connect, receiveAt, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { MSG, SOCK } from "../../../ffi/net/constants.ts";

@@ -1,5 +1,5 @@
-// Many flows at once: `serve ADDRESS PORT` echoes TCP and UDP; `flows tcp|udp ADDRESS PORT COUNT` opens that many, has each
-// echo once, waits for a line on standard input, and has each echo again. Raw sockets on one reactor: Deno's own cost more.
+// Many flows at once: `serve ADDRESS PORT` echoes TCP and UDP; `flows tcp|udp ADDRESS PORT COUNT` opens COUNT flows, lets each
+// echo once, waits for a line on standard input, and lets each echo again. Raw sockets on one reactor, as Deno's cost more.
 
 import { E } from "../../../ffi/core/errno.ts";
 import { bind, connect, receiveAt, sendAt, socket } from "../../../ffi/net/socket.ts";
@@ -27,12 +27,12 @@ function serve(address: string, port: number): void {
       const s = self.raw("accept4", listener, null, null, SOCK.NONBLOCK | SOCK.CLOEXEC);
       if (s < 0) return;
       const fd = new Fd(s);
-      const watched = reactor.watch(fd, EPOLL.IN, () => {
+      const registration = reactor.watch(fd, EPOLL.IN, () => {
         const n = receiveAt(s, memory.at, 65536, MSG.DONTWAIT);
         if (n > 0) sendAt(s, memory.at, n, MSG.DONTWAIT | MSG.NOSIGNAL);
         else if (n !== -E.EAGAIN) {
           fd.close();
-          watched.remove();
+          registration.remove();
         }
       });
     }
@@ -87,7 +87,7 @@ function flows(kind: string, address: string, port: number, count: number): void
     waiting.add(s);
     let connected = kind === "udp";
     if (connected) ask(s);
-    const watched = reactor.watch(new Fd(s), EPOLL.IN | EPOLL.OUT | EPOLL.ET, (events) => {
+    const registration = reactor.watch(new Fd(s), EPOLL.IN | EPOLL.OUT | EPOLL.ET, (events) => {
       if (!connected && events & EPOLL.OUT && !(events & EPOLL.ERR)) {
         connected = true;
         ask(s);
@@ -97,7 +97,7 @@ function flows(kind: string, address: string, port: number, count: number): void
       if (n === 8 && memory.view.getUint32(0) === s && memory.view.getUint32(4) === round) note(`echo ${round}`);
       else {
         note(n < 0 ? `error ${n}` : n === 0 ? "end" : "wrong echo");
-        watched.remove();
+        registration.remove();
       }
       waiting.delete(s);
     });
@@ -114,7 +114,7 @@ function flows(kind: string, address: string, port: number, count: number): void
     }
     if (waiting.size > 0) outcome.silent = waiting.size;
   };
-  // Not more at once than anybody's queue holds.
+  // Not more at once than a listen queue holds.
   for (let i = 0; i < count; i += 100) {
     for (let j = 0; j < Math.min(100, count - i); j++) open();
     const end = performance.now() + 2000;

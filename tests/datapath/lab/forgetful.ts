@@ -1,5 +1,4 @@
-// Executes a command on a kernel that does not remember how far a TCP socket was peeked at, as Linux before 6.9: a filter
-// (seccomp(2)) refuses SO_PEEK_OFF.
+// Executes a command as on Linux before 6.9, where TCP sockets have no SO_PEEK_OFF: a seccomp(2) filter refuses it.
 
 import { exec } from "../../../ffi/agent/exec.ts";
 import { E } from "../../../ffi/core/errno.ts";

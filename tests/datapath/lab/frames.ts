@@ -1,4 +1,4 @@
-// Frames on an interface, by a packet socket (packet(7)).
+// Sends and receives frames on an interface through a packet(7) socket.
 
 import { Fd } from "../../../ffi/core/fd.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
@@ -15,11 +15,11 @@ export interface FrameSocket extends Disposable {
   readonly fd: Fd;
   /** The interface's address. */
   readonly mac: Uint8Array;
-  /** Our address on the other side of the tap. */
+  /** MAC address of penne's side of the tap. */
   readonly gateway: Uint8Array;
-  /** Sends a frame; false if the interface does not take it. */
+  /** Sends a frame; returns false if the interface does not take it. */
   send(frame: Uint8Array): boolean;
-  /** Receives a frame without waiting; null if there is none. */
+  /** Receives a frame without waiting, or returns null. */
   receive(): Uint8Array | null;
 }
 

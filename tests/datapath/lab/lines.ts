@@ -1,8 +1,8 @@
-// Transfers over a line that delays, reorders, repeats and drops, on either side of penne: each completes, and intact. A
-// part of many_test.ts, which has time for it.
+// Transfers over a line that delays, reorders, repeats and drops packets, on either side of penne: each completes intact. Part
+// of many_test.ts.
 
 import { assert, assertEquals } from "@std/assert";
-import { GUEST4, listening, type Network, openPath, PEER4, PEER6, type Plan } from "./network.ts";
+import { GUEST4, listening, makeNetwork, type Network, PEER4, PEER6, type Plan } from "./network.ts";
 
 async function transfers(network: Network, size: number): Promise<void> {
   const file = await Deno.makeTempFile();
@@ -61,10 +61,10 @@ export async function lineSteps(t: Deno.TestContext): Promise<void> {
     for (const [name, line] of Object.entries(lines)) {
       await t.step(`a line ${where} that ${name}`, async () => {
         for (const mtu of where === "inside" && line.loss > 0 ? [1500, 65520] : [1500]) {
-          await using network = await openPath({ mtu, relay: { where, ...line } });
+          await using network = await makeNetwork({ mtu, relay: { where, ...line } });
           await transfers(network, 5_000_000);
           await datagrams(network);
-          // What was lost is missing for a while.
+          // A loss leaves a gap for a while.
           if (where === "inside" && line.loss > 0) assert(await network.tcpStatistic("TCPOFOQueue") > 0);
         }
       });
@@ -72,16 +72,16 @@ export async function lineSteps(t: Deno.TestContext): Promise<void> {
   }
 
   await t.step(
-    "a line inside that drops, where the kernel does not remember how far a socket was peeked at",
+    "a line inside that drops, with a kernel without SO_PEEK_OFF for TCP",
     async () => {
       const relay = { where: "inside", delay: 1, jitter: 2, loss: 0.01, repeat: 0.01 } as const;
-      await using network = await openPath({ mtu: 1500, relay, forgetsPeeks: true });
+      await using network = await makeNetwork({ mtu: 1500, relay, noPeekOffset: true });
       await transfers(network, 5_000_000);
     },
   );
 
-  await t.step("a good line, where the kernel does not remember how far a socket was peeked at", async () => {
-    await using network = await openPath({ mtu: 1500, forgetsPeeks: true });
+  await t.step("a good line, with a kernel without SO_PEEK_OFF for TCP", async () => {
+    await using network = await makeNetwork({ mtu: 1500, noPeekOffset: true });
     await transfers(network, 100_000_000);
   });
 }

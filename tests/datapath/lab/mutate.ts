@@ -1,5 +1,5 @@
-// Frames that nobody should send, on tap0: `COUNT SEED`. Each is wrong in a way that no correct receiver takes it for more
-// than noise, so that nothing of them may be seen outside. Prints how many were sent.
+// Sends invalid frames on tap0: `COUNT SEED`. Each has an error that a correct receiver must notice, so nothing of them may
+// appear outside. Prints the number of frames sent.
 
 import { parseIp } from "../../../mod/inet/ip.ts";
 import { finish, sum } from "../../../mod/inet/checksum.ts";
@@ -83,18 +83,18 @@ function fixTransport({ view, frame, six, protocol, transport, ip }: Built): voi
 const MUTATIONS: ((b: Built) => Uint8Array)[] = [
   // Cut off.
   ({ frame }) => frame.subarray(0, 14 + random(frame.length - 15)),
-  // One bit of the IPv4 header, which its checksum covers; of IPv6 a wrong version.
+  // A flipped bit of the IPv4 header, which the checksum covers; for IPv6 a wrong version.
   ({ frame, six, ip }) => {
     if (six) frame[ip] = random(16) << 4 & 0x9f | 0x10;
     else frame[ip + random(20)]! ^= 1 << random(8);
     return frame;
   },
-  // One bit behind it, which the transport's checksum covers.
+  // A flipped bit behind it, which the transport checksum covers.
   ({ frame, transport }) => {
     frame[transport + random(frame.length - transport)]! ^= 1 << random(8);
     return frame;
   },
-  // A length beyond the frame, or before the header's end.
+  // A length beyond the frame, or within the header.
   (b) => {
     const { view, frame, six, ip } = b;
     if (six) view.setUint16(ip + 4, frame.length - 54 + 1 + random(60000));
@@ -102,7 +102,7 @@ const MUTATIONS: ((b: Built) => Uint8Array)[] = [
     fixHeader(b);
     return frame;
   },
-  // A header length that is too small, or beyond the packet; the rest is as it should be.
+  // A header length that is too small or beyond the packet, with a correct checksum.
   (b) => {
     if (b.six) b.frame[b.ip] = 0;
     else {
@@ -111,7 +111,7 @@ const MUTATIONS: ((b: Built) => Uint8Array)[] = [
     }
     return b.frame;
   },
-  // The same of the transport, with its checksum right.
+  // The same for the transport header.
   (b) => {
     if (b.protocol === 6) b.frame[b.transport + 12] = random(5) << 4;
     else if (b.protocol === 17) b.view.setUint16(b.transport + 4, random(2) ? random(8) : b.frame.length);
@@ -126,7 +126,7 @@ const MUTATIONS: ((b: Built) => Uint8Array)[] = [
     fixHeader(b);
     return b.frame;
   },
-  // Chains of extension headers: too long, running out, with a source route, or into nothing.
+  // Chains of extension headers: too long, with a source route, or truncated.
   (b) => {
     if (!b.six) return new Uint8Array(random(1500)).map(() => random(256));
     const choice = random(3);
@@ -134,14 +134,14 @@ const MUTATIONS: ((b: Built) => Uint8Array)[] = [
     if (choice === 1) return chain(b, [0, 60, 43], 0);
     return chain(b, [60], 255);
   },
-  // Noise of a known type.
+  // Noise with a known EtherType.
   () => {
     const frame = new Uint8Array(14 + random(1400)).map(() => random(256));
     frame.set(frames.gateway, 0);
     new DataView(frame.buffer).setUint16(12, [0x0800, 0x0806, 0x86dd, 0x8100, random(65536)][random(5)]!);
     return frame;
   },
-  // A correct segment of a connection that is not there; it is reset here.
+  // A valid segment of a connection that does not exist; penne resets it.
   (b) => {
     if (b.protocol !== 6) return b.frame.subarray(0, 20);
     b.frame[b.transport + 13] = [0, 1, 16, 17, 20, 24, 4][random(7)]!;
@@ -150,7 +150,7 @@ const MUTATIONS: ((b: Built) => Uint8Array)[] = [
   },
 ];
 
-/** Puts extension headers before the transport header of an IPv6 packet; `length` is what each says of itself. */
+/** Inserts extension headers, which all claim a length, before the transport header of an IPv6 packet. */
 function chain({ frame, view, ip, transport }: Built, types: number[], length: number): Uint8Array {
   const result = new Uint8Array(frame.length + 8 * types.length);
   result.set(frame.subarray(0, transport));

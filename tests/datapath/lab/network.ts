@@ -1,30 +1,30 @@
-// A small network for tests: a "peer", a "host" beside it, and guests that only penne connects with the host: the compiled
-// program, run by a user without privileges, who owns the guests.
+// A small network for tests: a "peer", a "host" next to it, and guests that only penne connects with the host. penne is the
+// compiled program, run by an unprivileged user who owns the guests.
 
 import { NR } from "../../../ffi/core/syscalls.ts";
 import { asUser, penne, ROOT } from "../../lib/helpers.ts";
 
-/** How the network is to be. */
+/** How to make the network. */
 export interface Plan {
   /** MTU of the guests' interface. */
   mtu?: number;
   /** Number of guests. */
   guests?: number;
-  /** Whether guests have the host's own addresses, copied. */
+  /** Whether guests have copies of the host's addresses. */
   copy?: boolean;
-  /** More options of `penne attach`. */
+  /** Further options of `penne attach`. */
   options?: string[];
-  /** A directory that penne has as its /etc. */
+  /** A directory that penne sees as /etc. */
   etc?: string;
   /**
-   * A relay that loses, repeats, reorders and delays: between the namespace and penne ("inside"), or between the host and
-   * the peer ("outside").
+   * A relay that loses, repeats, reorders and delays packets, between the namespace and penne ("inside") or between the
+   * host and the peer ("outside").
    */
   relay?: { where: "inside" | "outside"; delay: number; jitter: number; loss: number; repeat: number };
-  /** Open files that penne may have. */
+  /** Limit of open files for penne. */
   files?: number;
-  /** Whether the kernel is to be as one that does not remember how far a TCP socket was peeked at (before Linux 6.9). */
-  forgetsPeeks?: boolean;
+  /** Whether TCP sockets have no SO_PEEK_OFF, as before Linux 6.9. */
+  noPeekOffset?: boolean;
 }
 
 /** One family of a guest. */
@@ -47,16 +47,16 @@ const ENV = { DENO_NO_UPDATE_CHECK: "1" };
 
 let serial = 0;
 
-/** Waits until a condition holds; fails after some seconds. */
+/** Waits until a condition holds, for some seconds at most. */
 export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!await condition()) {
-    if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
+    if (Date.now() > end) throw new Error(`after ${seconds} s not yet: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-/** Runs a command; answers its standard output. */
+/** Runs a command, which must succeed; returns its standard output. */
 export async function must(argv: string[]): Promise<string> {
   const [program, ...args] = argv;
   const { success, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null" }).output();
@@ -70,7 +70,7 @@ export function within(netns: string, argv: string[]): string[] {
   return ["ip", "netns", "exec", netns, ...argv];
 }
 
-/** The network; disposing of it ends everything in it. */
+/** The network; disposing of it kills everything in it. */
 export class Network implements AsyncDisposable {
   readonly host: string;
   readonly peer: string;
@@ -88,12 +88,12 @@ export class Network implements AsyncDisposable {
     this.guests = Array.from({ length: plan.guests ?? 1 }, (_, i) => `${prefix}g${i}`);
   }
 
-  /** The first guest; behind a relay inside, the one that is behind it. */
+  /** The first guest, or the one behind a relay inside. */
   get guest(): string {
     return this.plan.relay?.where === "inside" ? this.#middle : this.guests[0]!;
   }
 
-  /** What is in the middle: the relay outside, or the guest behind the relay. */
+  /** The namespace in the middle: that of a relay outside, or the guest behind a relay inside. */
   get #middle(): string {
     return `${this.host}m`;
   }
@@ -109,7 +109,7 @@ export class Network implements AsyncDisposable {
     reader.cancel();
   }
 
-  /** Puts a guest behind a relay: the namespace with the tap becomes the relay's. */
+  /** Puts a guest behind a relay, which gets the namespace with the tap. */
   async #behindRelay(): Promise<void> {
     const relay = this.guests[0]!;
     const guest = this.#middle;
@@ -127,7 +127,7 @@ export class Network implements AsyncDisposable {
     }
   }
 
-  /** Makes the guests: network namespaces of the user's own. */
+  /** Makes the guests: network namespaces that the user owns. */
   async #makeGuests(): Promise<void> {
     const one = `unshare --net sh -c 'echo $$; exec sleep 3600' <&- &`;
     const script = `for i in $(seq ${this.guests.length}); do ${one} done; wait`;
@@ -137,7 +137,7 @@ export class Network implements AsyncDisposable {
     let said = "";
     while (said.split("\n").length <= this.guests.length) {
       const { value, done } = await reader.read();
-      if (done) throw new Error("the guests could not be made");
+      if (done) throw new Error("cannot make the guests");
       said += value;
     }
     await reader.cancel();
@@ -189,7 +189,7 @@ export class Network implements AsyncDisposable {
     const behind = plan.etc === undefined ? limited : ["unshare", "--mount", "sh", "-c", script, "sh", ...limited];
     const forgetful = `${ROOT}tests/datapath/lab/forgetful.ts`;
     const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", forgetful];
-    return within(this.host, plan.forgetsPeeks ? [...deno, ...behind] : behind);
+    return within(this.host, plan.noPeekOffset ? [...deno, ...behind] : behind);
   }
 
   /** Starts penne on the host. */
@@ -220,7 +220,7 @@ export class Network implements AsyncDisposable {
     return this.#server!.pid;
   }
 
-  /** What penne's descriptors are. */
+  /** The targets of penne's descriptors. */
   #files(): string[] {
     return [...Deno.readDirSync(`/proc/${this.pid}/fd`)].flatMap(({ name }) => {
       try {
@@ -236,26 +236,26 @@ export class Network implements AsyncDisposable {
     return this.#files().length;
   }
 
-  /** Number of flows of all guests: each has a socket, and what else is one is a local one. */
+  /** Number of flows of all guests: each has a socket, and all other sockets are local. */
   get flows(): number {
     const table = Deno.readTextFileSync(`/proc/${this.pid}/net/unix`);
     const local = new Set(table.split("\n").map((line) => line.trim().split(/ +/)[6]));
     return this.#files().filter((file) => file.startsWith("socket:") && !local.has(file.slice(8, -1))).length;
   }
 
-  /** Memory of penne that is its own, kB. */
+  /** Private memory of penne, kB. */
   get memory(): number {
     const text = Deno.readTextFileSync(`/proc/${this.pid}/smaps_rollup`);
     const field = (name: string) => Number(new RegExp(`^${name}: +(\\d+)`, "m").exec(text)![1]);
     return field("Private_Clean") + field("Private_Dirty");
   }
 
-  /** One of the counters of the first guest's interface. */
+  /** A counter of the first guest's interface. */
   async statistic(name: "tx_packets" | "rx_dropped" | "rx_errors"): Promise<number> {
     return Number(await this.must(this.guests[0]!, ["cat", `/sys/class/net/tap0/statistics/${name}`]));
   }
 
-  /** One of the guest's counters of TCP, as in /proc/net/netstat. */
+  /** A TCP counter of the guest, from /proc/net/netstat. */
   async tcpStatistic(name: string): Promise<number> {
     const text = await this.must(this.guest, ["cat", "/proc/net/netstat"]);
     const [names, values] = text.split("\n").filter((line) => line.startsWith("TcpExt:")).map((line) =>
@@ -264,7 +264,7 @@ export class Network implements AsyncDisposable {
     return Number(values![names!.indexOf(name)]);
   }
 
-  /** Starts a program in a namespace; it ends with the network. */
+  /** Starts a program in a namespace; the network kills it when it is disposed of. */
   spawn(netns: string, argv: string[], options: Deno.CommandOptions = {}): Deno.ChildProcess {
     const [program, ...args] = within(netns, argv);
     const child = new Deno.Command(program!, {
@@ -296,7 +296,7 @@ export class Network implements AsyncDisposable {
     return must(within(netns, argv));
   }
 
-  /** Ends the programs that were started, or one of them. */
+  /** Kills the programs that were started, or one of them. */
   async stop(only?: Deno.ChildProcess): Promise<void> {
     const children = only ? [only] : this.#children;
     this.#children = this.#children.filter((child) => !children.includes(child));
@@ -304,14 +304,14 @@ export class Network implements AsyncDisposable {
       try {
         child.kill("SIGKILL");
       } catch {
-        // It has ended by itself.
+        // It has exited.
       }
       await child.status;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Children of theirs too: whoever is in a namespace of ours.
+    // Kill their children too: all processes in the namespaces.
     const middle = this.plan.relay ? [this.#middle] : [];
     for (const netns of [...middle, ...this.guests, this.peer]) {
       const { stdout } = await new Deno.Command("ip", { args: ["netns", "pids", netns], stderr: "null" }).output();
@@ -319,7 +319,7 @@ export class Network implements AsyncDisposable {
         try {
           Deno.kill(Number(pid), "SIGKILL");
         } catch {
-          // It has ended by itself.
+          // It has exited.
         }
       }
     }
@@ -327,7 +327,7 @@ export class Network implements AsyncDisposable {
     try {
       this.#server?.kill("SIGTERM");
     } catch {
-      // It has ended by itself.
+      // It has exited.
     }
     await this.#status?.cancel();
     await this.#server?.status;
@@ -339,7 +339,7 @@ export class Network implements AsyncDisposable {
 }
 
 /** Makes the network and starts penne in it. */
-export async function openPath(plan: Plan = {}): Promise<Network> {
+export async function makeNetwork(plan: Plan = {}): Promise<Network> {
   const network = new Network(plan);
   try {
     await network.make();
@@ -351,9 +351,9 @@ export async function openPath(plan: Plan = {}): Promise<Network> {
   }
 }
 
-/** Waits until somebody listens on a port in a namespace. */
+/** Waits until a program listens on a port in a namespace. */
 export async function listening(network: Network, netns: string, port: number, udp = false): Promise<void> {
-  await until(`somebody listens on ${port}`, async () => {
+  await until(`a program listens on ${port}`, async () => {
     const { stdout } = await network.run(netns, ["ss", "-Hln", udp ? "-u" : "-t", `sport = :${port}`]);
     return stdout.trim() !== "";
   });

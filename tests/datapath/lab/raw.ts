@@ -1,5 +1,5 @@
-// Frames of a namespace's own making, sent through a packet socket on tap0: `redirect`; `arp` prints the answer to a request
-// in hexadecimal.
+// Sends crafted frames through a packet socket on tap0: `redirect` sends redirects and a source route; `arp` sends a request
+// and prints the reply in hexadecimal.
 
 import { GUEST4, HOST4, PEER4 } from "./network.ts";
 import { type FrameSocket, openFrames } from "./frames.ts";
@@ -54,7 +54,7 @@ if (Deno.args[0] === "arp") {
 
 if (Deno.args[0] === "redirect") {
   using frames = openFrames("tap0");
-  // ICMP redirects: the peer by way of 127.0.0.1, and the host's own address.
+  // ICMP redirects that send the peer's traffic to 127.0.0.1 and to the host's own address.
   for (const way of ["127.0.0.1", HOST4]) {
     const message = new Uint8Array(8 + 28);
     const view = new DataView(message.buffer);
@@ -64,7 +64,7 @@ if (Deno.args[0] === "redirect") {
     view.setUint16(2, finish(sum(view, 0, message.length, 0)));
     frames.send(packet(frames, 1, PEER4, message));
   }
-  // A loose source route to 127.0.0.1 by way of the host: the final destination is in the option.
+  // A loose source route to 127.0.0.1 through the host; the option has the final destination.
   const syn = new Uint8Array(20);
   new DataView(syn.buffer).setUint32(0, 40000 << 16 | 4000);
   syn[12] = 5 << 4;

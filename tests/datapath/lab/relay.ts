@@ -1,5 +1,5 @@
-// A bad line: `A B {delay, jitter, loss, repeat}` forwards frames between two interfaces, late, out of order, twice, or not.
-// Offloads are handed on, so a frame may be of 64 kB; and it says "ready".
+// A bad line: `A B {delay, jitter, loss, repeat}` forwards frames between two interfaces late, out of order, twice, or not at
+// all. Offloads are passed on, so frames have up to 64 kB. Prints "ready".
 
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Reactor } from "../../../mod/reactor/reactor.ts";
@@ -9,7 +9,7 @@ const [a, b, text] = Deno.args;
 const { delay, jitter, loss, repeat } = JSON.parse(text!) as Record<"delay" | "jitter" | "loss" | "repeat", number>;
 const reactor = new Reactor();
 
-// The same sequence each time: xorshift, with a seed.
+// A fixed sequence: xorshift with a constant seed.
 let state = 0x12345678;
 function random(): number {
   state ^= state << 13;

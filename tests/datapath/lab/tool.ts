@@ -1,6 +1,6 @@
-// Connections that end by a reset: `serve|connect ROLE ADDRESS PORT`. One side sends a byte and resets ("abort"), or closes
-// with that of the other one unread ("leave"), or sends a lot, and resets when all of it is acknowledged ("pour"). The other
-// one tells what it is told ("suffer"), or goes on sending until it is told something ("insist"), or begins to read only then ("late") and tells how much there was too.
+// Connections that end by a reset: `serve|connect ROLE ADDRESS PORT`. One side sends a byte and resets ("abort"), closes with
+// a byte unread ("leave"), or sends much and resets when all of it is acknowledged ("pour"). The other side prints the error
+// that it gets ("suffer"), sends until it gets one ("insist"), or reads only then and also prints how much it got ("late").
 
 import { bind, connect, receiveAt, resetOnClose, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { MSG, SOCK } from "../../../ffi/net/constants.ts";
@@ -41,7 +41,7 @@ const s = await connected();
 const fd = new Fd(s);
 if (role === "abort") {
   sendAt(s, memory.at, 1, MSG.NOSIGNAL);
-  // The other one's byte must have arrived, or there is nothing to reset yet.
+  // The peer's byte must have arrived before there is a connection to reset.
   while (receiveAt(s, memory.at, 1, MSG.DONTWAIT) === -E.EAGAIN) await pause();
   resetOnClose(s);
   fd.close();
