@@ -1,6 +1,5 @@
 // `penne keep`: keeps namespaces under a name.
 
-import { SIGNAL } from "../../ffi/core/consts.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { keepProcess, prepareSetUp } from "../kept/preserve.ts";
@@ -9,9 +8,8 @@ import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { startChild } from "../run/start.ts";
-import { FORWARDED, supervise } from "../run/supervise.ts";
-import { Terminal } from "../run/terminal.ts";
 import { command } from "./common/command.ts";
+import { FAILURE, runInForeground } from "./common/foreground.ts";
 import {
   COMMAND_OPTIONS,
   CREDENTIAL_OPTIONS,
@@ -83,7 +81,7 @@ const TIMED_OUT = 124;
 const PID_MAX = 2 ** 22;
 
 /** `penne keep`. */
-export const start = command(SPEC, main, (args) => args.includes("--") ? 125 : 1);
+export const start = command(SPEC, main, (args) => args.includes("--") ? FAILURE : 1);
 
 /** Keeps namespaces; returns the exit code. */
 function main(options: Options): number {
@@ -122,33 +120,33 @@ function keepNew(options: Options, name: string, which: KeepOptions, setUpComman
     log().info(`"${name}" is kept already`);
     return 0;
   }
-  const newSession = options["new-session"];
-  using terminal = Terminal.open(newSession);
   using reactor = new Reactor();
-  const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   let late = false;
-  using child = startChild(setUp.plan, {
-    ...setUp.start,
-    terminal,
-    onExit: ({ code }, ended) => {
-      if (code === 0 && !late) setUp.keep(ended);
-    },
-    beforeExec: (starting) => {
-      for (const forwarded of FORWARDED) signals.catch(SIGNAL[forwarded]);
-      setUp.start.beforeExec?.(starting);
+  const code = runInForeground({}, {
+    reactor,
+    signals: new SignalPipe(), // until the process ends: undoing it would only cost time
+    newSession: options["new-session"],
+    begin: (scene) =>
+      startChild(setUp.plan, {
+        ...setUp.start,
+        ...scene,
+        onExit: ({ code }, ended) => {
+          if (code === 0 && !late) setUp.keep(ended);
+        },
+        beforeExec: (starting) => {
+          scene.beforeExec?.(starting);
+          setUp.start.beforeExec?.(starting);
+        },
+      }),
+    started: (child) => {
+      if (timeout === undefined) return;
+      reactor.after(timeout, () => {
+        late = true;
+        child.kill("KILL");
+      });
     },
   });
-  if (timeout !== undefined) {
-    reactor.after(timeout, () => {
-      late = true;
-      child.kill("KILL");
-    });
-  }
-  const status = supervise(child, { reactor, signals, terminal, newSession, parent: null });
-  if (status.lost) log().error("the agent that supervised the set-up command was killed, and the command with it");
-  if (late) {
-    log().error(`cannot keep "${name}": the set-up command did not end within ${timeout! / 1000} s`);
-    return TIMED_OUT;
-  }
-  return status.code ?? 128 + status.signal!;
+  if (!late) return code;
+  log().error(`cannot keep "${name}": the set-up command did not end within ${timeout! / 1000} s`);
+  return TIMED_OUT;
 }

@@ -28,7 +28,7 @@ export interface Job {
   /** Starts the command. */
   readonly begin: (scene: StartOptions) => Child;
   /** Called once the command has started. */
-  readonly started?: () => void;
+  readonly started?: (child: Child) => void;
 }
 
 /**
@@ -39,7 +39,7 @@ export interface Job {
  * @returns The exit code.
  * @throws {PenneError} If the command cannot be started.
  */
-export function runInForeground(options: ReportValues & OptionValues<typeof END_OPTIONS>, job: Job): number {
+export function runInForeground(options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>, job: Job): number {
   const { reactor, signals, newSession, begin, started } = job;
   using parent = options["die-with-parent"] ? openParent() : null;
   using terminal = Terminal.open(newSession);
@@ -54,7 +54,7 @@ export function runInForeground(options: ReportValues & OptionValues<typeof END_
         report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
       },
     });
-    started?.();
+    started?.(child);
     if (Agent.execRefused) {
       log().warn(
         `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,

@@ -3,7 +3,6 @@
 import { parseRange } from "../../idmap/ranges.ts";
 import { usage } from "../../base/errors.ts";
 import type { RunOptions } from "../../run/plan.ts";
-import { log } from "../report/log.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { defined, ID_MAX, namespacesOption, numberOption, parseFd, wordOption } from "./values.ts";
 
@@ -81,7 +80,6 @@ export function commandRequest(options: CommandValues, command: readonly string[
     keepFds: options["keep-fd"].map((value) => parseFd("keep-fd", value)).filter((fd) => fd > 2),
     keepCaps: options["keep-caps"],
     noNewPrivs: options["no-new-privs"],
-    onWarning: (message) => log().warn(message),
     ...defined({
       chdir: options.chdir,
       uid: numberOption(options, "uid", 0, ID_MAX),
