@@ -10,7 +10,7 @@ export const FLAG = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16, URG: 32 } as cons
 const WINDOW_SHIFT_MAX = 14;
 /** Maximum segment size of a sender that names none, RFC 9293 section 3.7.1. */
 const MSS_DEFAULT = { 4: 536, 6: 1220 } as const;
-/** A smaller maximum segment size is a mistake or an attack: nearly all that is sent would be headers. */
+/** A smaller maximum segment size is a mistake or an attack: packets would be headers for the most part. */
 const MSS_MIN = 88;
 /** Kinds of options. */
 const OPTION = { END: 0, NOP: 1, MSS: 2, WINDOW_SCALE: 3, SACK_PERMITTED: 4, SACK: 5 } as const;
@@ -44,7 +44,7 @@ export interface SynOptions {
  * @param at Offset of the first.
  * @param length Their length.
  * @param family 4 or 6.
- * @returns The options; a truncated one and all that follow are ignored.
+ * @returns The options; a truncated option and those after it are ignored.
  */
 export function synOptions(view: DataView, at: number, length: number, family: number): SynOptions {
   const options: SynOptions = { mss: family === 4 ? MSS_DEFAULT[4] : MSS_DEFAULT[6], windowShift: -1, sack: false };

@@ -8,11 +8,13 @@ import { AF, SOCK } from "../../ffi/net/constants.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { RX } from "../../mod/datapath/netif/buffers.ts";
 import { Netif } from "../../mod/datapath/netif/netif.ts";
+import type { RuleOptions } from "../../mod/datapath/netif/rules.ts";
 import { FD_BUDGET } from "../../mod/datapath/netif/fd_budget.ts";
 import { Tcp } from "../../mod/datapath/tcp/tcp.ts";
 import type { TcpFlow } from "../../mod/datapath/tcp/flow.ts";
 import { finish, sum } from "../../mod/inet/checksum.ts";
 import { ETHERNET, IPV4, PROTOCOL, VNET, VNET_FLAG } from "../../mod/inet/header.ts";
+import { wordsOf } from "../../mod/inet/ip_words.ts";
 import { KIND, Packet, parse } from "../../mod/inet/packet.ts";
 import { FLAG, TCP_HEADER } from "../../mod/inet/tcp.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
@@ -42,7 +44,8 @@ class Inside implements AsyncDisposable {
   seq = 1000;
   ack = 0;
 
-  constructor() {
+  /** @param options Further rules. */
+  constructor(options: RuleOptions = {}) {
     FD_BUDGET.countNamespace(1);
     const pair = new Int32Array(2);
     const bytes = new Uint8Array(pair.buffer);
@@ -57,7 +60,7 @@ class Inside implements AsyncDisposable {
       ipv4: { address: OWN, prefix: 24, gateway: LOOPBACK_INSIDE },
       ipv6: null,
     };
-    this.tcp = new Tcp(new Netif(this.reactor, link, { mac, mapHostLoopback: [LOOPBACK_INSIDE] }));
+    this.tcp = new Tcp(new Netif(this.reactor, link, { mac, mapHostLoopback: [LOOPBACK_INSIDE], ...options }));
   }
 
   /** The connection, or undefined if it has ended. */
@@ -65,8 +68,8 @@ class Inside implements AsyncDisposable {
     return this.tcp.netif.table.list[0] as TcpFlow | undefined;
   }
 
-  /** Sends a segment, by default without data. */
-  send(flags: number, window: number, size = 0): void {
+  /** Sends a segment, by default without data, and to the port of the peer. */
+  send(flags: number, window: number, size = 0, port = (this.#listener.addr as Deno.NetAddr).port): void {
     const { view, bytes } = RX;
     const length = T + TCP_HEADER + size;
     bytes.fill(0, 0, length);
@@ -79,7 +82,7 @@ class Inside implements AsyncDisposable {
     bytes.set(LOOPBACK_INSIDE, IP + 16);
     view.setUint16(IP + 10, finish(sum(view, IP, IPV4, 0)));
     view.setUint16(T, 40000);
-    view.setUint16(T + 2, (this.#listener.addr as Deno.NetAddr).port);
+    view.setUint16(T + 2, port);
     view.setInt32(T + 4, this.seq);
     view.setInt32(T + 8, this.ack);
     view.setUint8(T + 12, 5 << 4);
@@ -210,4 +213,15 @@ Deno.test("a connection ends in order even if the last acknowledgement comes wit
   let total = 0;
   for (let n; (n = await inside.outside!.read(rest)) !== null;) total += n;
   assertEquals(total, 600_000);
+});
+
+Deno.test("a resolver whose connection fails at once is avoided", async () => {
+  const resolvers = [[224, 0, 0, 1], [127, 0, 0, 1]].map((bytes) => ({ address: Uint8Array.from(bytes), scope: 0 }));
+  await using inside = new Inside({ dnsForward: [LOOPBACK_INSIDE], resolvers: () => resolvers });
+  const { rules } = inside.tcp.netif;
+  const resolver = () => rules.destination(wordsOf(LOOPBACK_INSIDE), PROTOCOL.TCP, 53)?.resolver;
+  assertEquals(resolver(), resolvers[0]!.address);
+  inside.send(FLAG.SYN, 10_000, 0, 53); // there are no TCP connections to a group
+  assertEquals(inside.flow, undefined);
+  assertEquals(resolver(), resolvers[1]!.address);
 });

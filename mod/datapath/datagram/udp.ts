@@ -33,7 +33,7 @@ const RECEIVE_MAX = 32;
 /** Room for headers before a received datagram, and for both. */
 const HEADROOM = headersSize(6) + UDP_HEADER;
 const SLOT = 66 * 1024;
-/** Most bytes, and datagrams, that one segmented frame or message holds. */
+/** Bytes, and datagrams, that one segmented frame or message holds at most. */
 const SEGMENTS_BYTES = 65535 - IPV6 - UDP_HEADER - 16;
 const SEGMENTS_MAX = 64;
 

@@ -42,7 +42,7 @@ function firstWord({ protocol, ports }: Flow): number {
   return protocol === PROTOCOL.ICMPV6 ? 128 << 24 : ports;
 }
 
-/** The source of errors that arise on this side: the gateway, or the destination itself if there is no gateway. */
+/** The source of errors that arise on the host: the gateway, or without one the destination itself. */
 function reporter({ link }: Netif, to: IpWords): IpWords {
   const gateway = (to.family === 4 ? link.ipv4 : link.ipv6)?.gateway;
   return gateway ? wordsOf(gateway) : to;

@@ -1,7 +1,7 @@
 // Shares the process's descriptors among the namespaces of a thread: each flow needs one.
 //
-// Three quarters go to any namespace that asks. The last quarter is divided among the namespaces, so that one that opens
-// as many flows as it can leaves the others able to connect.
+// Three quarters go to any namespace that asks. The last quarter is divided among the namespaces, so a namespace that opens
+// as many flows as it can still leaves some to the others.
 
 import { openFilesLimit } from "../../../ffi/sys/process.ts";
 

@@ -53,7 +53,7 @@ export class Netif {
     const a = view.getInt32(link + 6);
     const b = view.getUint16(link + 10);
     if (this.#view.getInt32(0) === a && this.#view.getUint16(4) === b) return;
-    if (view.getUint8(link + 6) & 1) return; // a group address is no sender
+    if (view.getUint8(link + 6) & 1) return; // a group address cannot be the sender
     this.#view.setInt32(0, a);
     this.#view.setUint16(4, b);
   }

@@ -23,7 +23,7 @@ export interface Resolver {
   readonly scope: number;
 }
 
-/** What is reached: as requested, and what that means on this host. Addresses have 4 or 16 bytes. */
+/** The request, and what it means on this host. Addresses have 4 or 16 bytes. */
 export interface RuleOptions
   extends Pick<ReachRequest, "dnsForward" | "mapHostLoopback" | "mapGuestAddress" | "exclude"> {
   /** The host's resolvers, called for each flow to one. */
@@ -54,7 +54,7 @@ export class Rules {
   /** Times of the last failure of resolvers, in milliseconds. */
   readonly #failed = new Map<string, number>();
 
-  /** @param options What is reached. */
+  /** @param options The request. */
   constructor(options: RuleOptions) {
     const list = (addresses: readonly Uint8Array[] = []) => addresses.map(wordsOf);
     this.#dns = list(options.dnsForward);

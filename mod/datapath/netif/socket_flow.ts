@@ -51,10 +51,11 @@ export abstract class SocketFlow extends Flow {
     const to = netif.rules.destination(p.destination, p.protocol, port);
     if (to === null) return this.#refuse(p, FORBIDDEN);
     const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
-    // A user who may not have ping sockets gets no answer.
+    // Without permission for ping sockets, an echo request gets no answer.
     if (s === -E.EACCES && p.protocol !== PROTOCOL.TCP) return false;
     if (s < 0) return this.#refuse(p, FORBIDDEN);
     this.s = s;
+    this.resolver = to.resolver;
     this.#fd = new Fd(s);
     const error = this.bind(to) || connect(s, to, to.port, to.scope);
     if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
@@ -64,7 +65,6 @@ export abstract class SocketFlow extends Flow {
     } catch {
       return this.#refuse(p, FORBIDDEN);
     }
-    this.resolver = to.resolver;
     netif.table.add(this, p);
     return true;
   }

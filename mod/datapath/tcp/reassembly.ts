@@ -3,7 +3,7 @@
 import { distance } from "../../inet/tcp.ts";
 import { countHeld, heldBytes } from "./send_queue.ts";
 
-/** Segments, and bytes, that one connection may keep; bytes held by all connections above which nothing is kept. */
+/** Segments, and bytes, that one connection may keep; bytes of all connections above which no segment is kept. */
 const SEGMENTS_MAX = 64;
 const BYTES_MAX = 4 << 20;
 const PRESSURE = 48 << 20;

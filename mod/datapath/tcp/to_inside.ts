@@ -157,7 +157,7 @@ export class ToInside {
   acknowledged(ack: number, seq: number, field: number, bare: boolean): void {
     const connection = this.#connection;
     const acked = distance(this.unacked, ack);
-    // What was never sent cannot be acknowledged.
+    // Bytes that were never sent cannot be acknowledged.
     if (distance(ack, this.#max) < 0) return connection.acknowledgeSoon();
     if (acked < 0) return;
     const before = this.#window;
@@ -316,7 +316,7 @@ export class ToInside {
     this.timer.arm();
   }
 
-  /** Fails after all that came before has been sent to the namespace. */
+  /** Fails once the data before the error has been sent to the namespace. */
   failAtEnd(error: number): void {
     if (this.#connection.state !== "established" || this.#finSent) return this.#connection.failed(error);
     this.#broken = error;
