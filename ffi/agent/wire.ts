@@ -6,6 +6,14 @@ import { type Arg, Out, Pointers } from "../core/task.ts";
 /** What a request asks for (`enum operation`). */
 export const Operation = { SYSCALL: 0, CLONE: 1, REAP: 2, TTY: 3, EXEC: 4, HOLD: 5 } as const;
 
+/** What `Agent.reap` takes in place of a list of children (`enum children`). */
+export const Children = {
+  /** The kernel ends them, the agent being PID 1 of a pid namespace, or they outlive the agent. */
+  LEFT_ALONE: -1,
+  /** The child that is reported on ends by itself, with everything it looks after; the agent waits for it. */
+  END_THEMSELVES: -2,
+} as const;
+
 /** Request flag: the result is a descriptor to be sent here. */
 export const REPLY_FD = 1;
 /** Request flag: the received descriptors stay open in the agent. */

@@ -1,6 +1,7 @@
 // The agents that look after a command or keep its namespaces, and their end.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
+import { Children } from "../../ffi/agent/wire.ts";
 import { POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { self } from "../../ffi/core/task.ts";
@@ -71,7 +72,7 @@ export class Enclosure implements Disposable {
   handOverToHolder(label: string): void {
     const { agent, guard } = this;
     if (!guard) throw new TypeError("Cannot leave namespaces that have no guard");
-    guard.reap(agent.pid, -1); // so that it does not kill the holder at its own end
+    guard.reap(agent.pid, Children.LEFT_ALONE); // so that it does not kill the holder at its own end
     agent.raw("setsid");
     agent.raw("chdir", cString("/"));
     agent.hold(label);

@@ -13,6 +13,7 @@
 // The outer one has a process group of its own, because it must survive when penne's whole group is killed.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
+import { Children } from "../../ffi/agent/wire.ts";
 import { CLONE } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
@@ -48,9 +49,6 @@ export interface Entered {
   readonly childrenOf: (agent: Agent) => number;
 }
 
-/** For {@linkcode Agent.reap}: the agent's children end by themselves. */
-const END_BY_THEMSELVES = -2;
-
 /** Makes an agent take the place of the joined one in the pid namespace that its children are in. */
 function crossOver(joined: Agent, label: string): Agent {
   return attempt(
@@ -80,7 +78,7 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     if (!request.jobControl) guard.raw("setpgid", joined.pid, call(self, "getpgid", 0));
     setName(joined, "penne-agent");
     const crosses = set.namespaces.has("pid");
-    const children = crosses ? -1 : openChildren(joined); // while it still sees our /proc
+    const children = crosses ? Children.LEFT_ALONE : openChildren(joined); // while it still sees our /proc
     if (request.dropGroups) tryDropGroups(joined);
     joinSet(joined, set);
     const { root } = request;
@@ -106,7 +104,7 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     const lists = listChildren([around, inner], request);
     return {
       enclosure: new Enclosure([guard, around], inner),
-      childrenOf: (agent) => lists.get(agent) ?? END_BY_THEMSELVES,
+      childrenOf: (agent) => lists.get(agent) ?? Children.END_THEMSELVES,
     };
   } catch (error) {
     endAgents(agents);
@@ -122,8 +120,10 @@ function listChildren(agents: readonly Agent[], { onWarning }: EnterRequest): Ma
     onWarning("the pid namespace has no usable /proc: processes that the command leaves behind may outlive it");
   }
   for (const agent of agents) {
-    // With -1 an agent does not look for its children.
-    lists.set(agent, proc ? attempt("find the agent's children", () => openChildrenIn(agent, proc)) : -1);
+    lists.set(
+      agent,
+      proc ? attempt("find the agent's children", () => openChildrenIn(agent, proc)) : Children.LEFT_ALONE,
+    );
   }
   return lists;
 }

@@ -1,6 +1,7 @@
 // Starts a command: in namespaces made for it, or in an enclosure that exists already.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
+import { Children } from "../../ffi/agent/wire.ts";
 import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
@@ -55,7 +56,7 @@ function childPlan({ command, namespaces, maps, ownInit }: RunPlan, { link, reso
     resolvConf,
     ownInit,
     // PID 1 need not look for its children: they end with it.
-    childrenOf: (agent, inner) => isolated && inner ? -1 : openChildren(agent),
+    childrenOf: (agent, inner) => isolated && inner ? Children.LEFT_ALONE : openChildren(agent),
     identify: (agent) => namespaceIds(agent, namespaces),
     takeIds: (task) => takeCommandIds(task, { ...command, groups: maps?.denySetgroups ? "keep" : "drop" }),
     changeDirectory: (task) => {
