@@ -154,23 +154,21 @@ class Queue implements EventSink {
 export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, void, undefined> {
   const { signal, limit = LIMIT, events, threads, backend, interval } = options;
   signal?.throwIfAborted();
-  const reactor = new Reactor();
+  using starting = new DisposableStack();
+  const reactor = starting.use(new Reactor());
   const queue = new Queue(limit);
   const clock = new WallClock();
-  let session: WatchSession;
-  try {
-    session = new WatchSession(reactor, {
-      filter: filterOf(options),
-      events: events && new Set(events),
-      locate: true,
-      threads,
-      backend,
-      interval,
-    }, queue);
-  } catch (error) {
-    reactor[Symbol.dispose]();
-    throw error;
-  }
+  const request = {
+    filter: filterOf(options),
+    events: events && new Set(events),
+    locate: true,
+    threads,
+    backend,
+    interval,
+  };
+  const session = starting.use(new WatchSession(reactor, request, queue));
+  session.start();
+  starting.move(); // from now on close() disposes of both
   let failure: { readonly error: unknown } | null = null;
   let open = true;
   let stop = () => {};
@@ -189,12 +187,6 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
     close();
   };
   const abort = () => fail(signal!.reason);
-  try {
-    session.start();
-  } catch (error) {
-    close();
-    throw error;
-  }
   stop = pump(reactor, fail);
   signal?.addEventListener("abort", abort);
   const iterator = generate();
@@ -212,7 +204,7 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
         if (failure) throw failure.error;
         const event = queue.take();
         if (event) {
-          if (session.behind && queue.drained) session.resume();
+          if (session.behind) session.resume();
           yield { ...event, time: clock.text(event.mono) };
           continue;
         }

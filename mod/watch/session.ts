@@ -114,11 +114,6 @@ export class WatchSession implements Disposable {
     this.#backend.onYield = () => this.#names.names?.poll();
   }
 
-  /** The back end in use. */
-  get backend(): Backend {
-    return this.#backend;
-  }
-
   /** Explains why better back ends are not used. */
   explain(): ReturnType<typeof explainRefusals> {
     return explainRefusals(this.#chosen);
