@@ -1,4 +1,4 @@
-// Errors of the compiled binary name their cause, and leave nothing behind.
+// Errors name their cause, and leave nothing behind.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { command, isAgent, penne, processes, run, sh, test, until } from "../lib/helpers.ts";
@@ -8,7 +8,7 @@ function inside(script: string, ...args: string[]) {
   return sh(["unshare", "-Urpmf", "--mount-proc", "sh", "-c", script, penne(), ...args]);
 }
 
-test("user.max_user_namespaces=0 is named, with the remedy", { programs: ["unshare"] }, async () => {
+test("user.max_user_namespaces=0 is named as the cause", { programs: ["unshare"] }, async () => {
   const result = await inside(`echo 0 > /proc/sys/user/max_user_namespaces; "$0" run -- echo ran; echo "code $?"`);
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(
@@ -18,14 +18,14 @@ test("user.max_user_namespaces=0 is named, with the remedy", { programs: ["unsha
   assertStringIncludes(result.stderr, "hint: user.max_user_namespaces is 0");
 });
 
-test("a limit on another kind of namespace is named too", { programs: ["unshare"] }, async () => {
+test("a limit on another namespace type is named too", { programs: ["unshare"] }, async () => {
   const result = await inside(`echo 0 > /proc/sys/user/max_net_namespaces; "$0" run -- echo ran; echo "code $?"`);
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(result.stderr, "hint: user.max_net_namespaces is 0");
 });
 
 test(
-  "where a memfd may not be executed penne says so and works all the same",
+  "where a memfd may not be executed, penne warns and works",
   { root: true, programs: ["ps", "unshare"] },
   async () => {
     const script = `echo 2 > /proc/sys/vm/memfd_noexec || exit 99; "$0" run "$@"; echo "code $?"`;
@@ -56,7 +56,7 @@ test(
   },
 );
 
-test("without privilege and without a user namespace the hint is to add one", { user: true }, async () => {
+test("without privileges and without a user namespace, the hint is to add one", { user: true }, async () => {
   const result = await run(["--unshare", "net", "--", "echo", "ran"], { user: true });
   assertEquals([result.code, result.stdout], [125, ""]);
   assertStringIncludes(result.stderr, "penne: cannot create namespaces (net): Operation not permitted (EPERM)");
@@ -76,7 +76,7 @@ test("a chroot is named as the cause", { root: true, programs: ["unshare", "chro
     assertEquals(result.stdout, "code 125\n", result.stderr);
     assertStringIncludes(result.stderr, "hint: the kernel makes no user namespace for who is in a chroot");
   } finally {
-    // Not recursively: should a mount have stayed, nothing behind it must go.
+    // Not recursively: if a mount is left, nothing below it may be removed.
     for (const { name } of Array.from(Deno.readDirSync(directory))) await Deno.remove(`${directory}/${name}`);
     await Deno.remove(directory);
   }
@@ -121,7 +121,7 @@ test("a failing set-up leaves no process behind", {}, async () => {
   assertEquals(processes().filter(isAgent).length, before);
 });
 
-test("an output that nobody reads is no error of penne's", {}, async () => {
+test("output without a reader is not an error", {}, async () => {
   const script = `{ "$0" run -- sh -c 'sleep 0.2; echo late; echo "still $?" >&2'; echo "code $?" >&2; } | true`;
   const { stderr } = await sh(["bash", "-c", script, penne()]);
   assertStringIncludes(stderr, "code ");
@@ -129,11 +129,11 @@ test("an output that nobody reads is no error of penne's", {}, async () => {
   assertEquals((await sh(["bash", "-c", `"$0" run --help | head -1`, penne()])).code, 0);
 });
 
-test("closed standard descriptors are no trouble", {}, async () => {
+test("penne works with closed standard descriptors", {}, async () => {
   assertEquals((await sh(["bash", "-c", `"$0" run -- sh -c 'exit 3' <&- >&- 2>&-; echo $?`, penne()])).stdout, "3\n");
 });
 
-test("two hundred at once all succeed", {}, async () => {
+test("two hundred runs at once all succeed", {}, async () => {
   const all = Array.from(
     { length: 200 },
     () => command([penne(), "run", "--", "true"], {}, { stdin: "null", stdout: "null", stderr: "piped" }).output(),
@@ -146,10 +146,10 @@ test("two hundred at once all succeed", {}, async () => {
 });
 
 test(
-  "a caller that ignores SIGCHLD is no trouble, and the command finds it ignored",
+  "penne works if the caller ignores SIGCHLD, and the command still ignores it",
   { programs: ["perl"] },
   async () => {
-    // No shell hands on an ignored SIGCHLD.
+    // Shells do not pass on an ignored SIGCHLD.
     const perl = "$SIG{CHLD}='IGNORE'; exec @ARGV";
     for (const options of [[], ["--no-init"], ["--unshare", "user,net"]]) {
       const argv = [penne(), "run", ...options, "--", "grep", "SigIgn", "/proc/self/status"];
@@ -160,14 +160,14 @@ test(
     const file = await Deno.makeTempFile();
     const argv = [penne(), "run", "--background", "--", "grep", "SigIgn", "/proc/self/status"];
     await sh(["perl", "-e", "open(STDOUT, '>', shift); " + perl, file, ...argv]);
-    await until("it was told in the background", () => Deno.readTextFileSync(file).endsWith("\n"));
+    await until("the background process has written its line", () => Deno.readTextFileSync(file).endsWith("\n"));
     assertEquals(BigInt(`0x${(await Deno.readTextFile(file)).trim().split(/\s+/)[1]}`) & 0x10000n, 0x10000n);
     await Deno.remove(file);
   },
 );
 
 test(
-  "SIGKILL to penne's whole process group leaves nothing, even of a command that has left the group",
+  "SIGKILL to the whole process group leaves nothing, not even processes that left the group",
   {},
   async () => {
     for (const options of [[], ["--unshare", "user,net"], ["--no-init"]]) {
@@ -186,22 +186,22 @@ test(
         `setsid sleep ${marker} & sleep ${marker}`,
       ];
       await sh(["setsid", "-w", ...argv]);
-      await until("all is gone", () => !processes().some(({ cmdline }) => cmdline.includes(marker)), 5);
+      await until("nothing is left", () => !processes().some(({ cmdline }) => cmdline.includes(marker)), 5);
     }
   },
 );
 
-test("without a user namespace of its own penne works inside one", {}, async () => {
+test("penne works inside a user namespace without making one", {}, async () => {
   assertEquals((await run(["--", penne(), "run", "--unshare", "net", "--", "sh", "-c", "exit 6"])).code, 6);
   assertEquals((await run(["--", penne(), "run", "--unshare", "net,mnt,pid", "--", "sh", "-c", "exit 6"])).code, 6);
 });
 
-test("a /proc of another pid namespace is no trouble", { root: true, programs: ["unshare"] }, async () => {
+test("penne works with the /proc of another pid namespace", { root: true, programs: ["unshare"] }, async () => {
   const { code, stdout, stderr } = await sh(["unshare", "-pf", penne(), "run", "--", "sh", "-c", "id -u; exit 4"]);
   assertEquals([code, stdout, stderr], [4, "0\n", ""]);
 });
 
-test("clock offsets work where the own id is not mapped", { root: true }, async () => {
+test("clock offsets work where the caller's id is not mapped", { root: true }, async () => {
   const options = ["--map-users", "5:100000:10", "--map-groups", "5:100000:10", "--monotonic", "5"];
   assertEquals((await run([...options, "--", "/bin/sh", "-c", "exit 3"])).code, 3);
 });
@@ -211,7 +211,7 @@ test("a descriptor kept twice is kept once", {}, async () => {
   assertEquals((await sh(["bash", "-c", script, penne()])).code, 3);
 });
 
-test("too few descriptors is an error that says so", {}, async () => {
+test("too few descriptors are reported as EMFILE", {}, async () => {
   for (const limit of [17, 19, 21, 23]) {
     const { code, stderr } = await sh(["bash", "-c", `ulimit -n ${limit}; exec "$0" run -- sh -c 'exit 3'`, penne()]);
     if (code !== 3) assertMatch(stderr, /penne: cannot .*EMFILE/);

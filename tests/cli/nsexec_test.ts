@@ -1,4 +1,4 @@
-// `penne nsexec` as its callers meet it: names, variables, exit codes, and the command.
+// `penne nsexec`: names, variables, exit codes, and the command.
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { encodeBootstrap } from "../../mod/nsexec/message.ts";
@@ -7,7 +7,7 @@ import { Bootstrap, leftovers, type StartOptions } from "../nsexec/driver.ts";
 
 const EMPTY = encodeBootstrap({ attributes: [] }, "1.2");
 
-/** Does a whole bootstrap with an empty message; answers the exit codes of all stages that there were. */
+/** Does a whole bootstrap with an empty message; returns the exit codes of all stages. */
 function whole(options: StartOptions): { codes: (number | null)[]; run: Bootstrap } {
   const run = Bootstrap.start(options);
   run.send(EMPTY);
@@ -21,7 +21,7 @@ function whole(options: StartOptions): { codes: (number | null)[]; run: Bootstra
   return { codes, run };
 }
 
-test("under a name that begins with nsenter- penne does the bootstrap, and exits with 0", {}, () => {
+test("under a name that begins with nsenter-, penne does the bootstrap and exits with 0", {}, () => {
   for (const name of ["nsenter-exec", "/some/where/nsenter-x"]) {
     for (const argv of [[penne()], [penne(), "init"]]) {
       const { codes, run } = whole({ argv, name });
@@ -36,7 +36,7 @@ test("under a name that begins with nsenter- penne does the bootstrap, and exits
   assertMatch(run.text, /^\0\{/);
 });
 
-test("under another name, and without a bootstrap to do, penne is penne", {}, async () => {
+test("under another name, or without a bootstrap to do, penne runs as usual", {}, async () => {
   for (
     const [name, env] of [["nsenter", {}], ["x/nsenter-y/z", {}], ["nsenter-x", {
       _LIBCONTAINER_INITPIPE: "",
@@ -50,7 +50,7 @@ test("under another name, and without a bootstrap to do, penne is penne", {}, as
   assertEquals((await sh([penne(), "--help"])).code, 0);
 });
 
-test("without the variable nsexec is its command, in its own place, with all that it was given", {}, async () => {
+test("without the variable, nsexec becomes its command and passes everything on", {}, async () => {
   const script = "echo $X; grep -E '^(Sig(Ign|Blk)|Cpus_allowed):' /proc/self/status; ls /proc/self/fd | wc -l; exit 7";
   const outcome = async (...prefix: string[]) => {
     const start = 'echo $$; X=y; export X; exec "$@"';
@@ -64,7 +64,7 @@ test("without the variable nsexec is its command, in its own place, with all tha
   assertEquals(await outcome(penne(), "nsexec", "--"), expected);
 });
 
-test("without the variable the exit codes are those of a shell", {}, async () => {
+test("without the variable, exit codes are those of a shell", {}, async () => {
   assertEquals((await sh([penne(), "nsexec", "--", "true"])).code, 0);
   const missing = await sh([penne(), "nsexec", "--", "no-such-program"]);
   assertEquals([missing.code, missing.stderr], [
@@ -94,7 +94,7 @@ test("a wrong command line is refused before anything is done", {}, async () => 
   }
 });
 
-test("--dialect goes before the variable", {}, () => {
+test("--dialect takes precedence over the variable", {}, () => {
   for (
     const [args, env, zero] of [
       [[], {}, false],
@@ -111,7 +111,7 @@ test("--dialect goes before the variable", {}, () => {
   }
 });
 
-test("a command that cannot be executed is the bootstrap's failure, and stage 2 goes away", {}, () => {
+test("the bootstrap fails if the command cannot be executed, and stage 2 ends", {}, () => {
   const { codes, run } = whole({ argv: [penne(), "nsexec", "--", "no-such-prögram"] });
   using _run = run;
   assertEquals(codes, [1, 0, 1]);
@@ -131,7 +131,7 @@ test("the command has the caller's environment, directory, signal mask and proce
   using _run = run;
   assertEquals(codes, [0, 0, 0]);
   const own = /^Cpus_allowed:\t(\w+)$/m.exec(Deno.readTextFileSync("/proc/self/status"))![1];
-  // 32 and 33 are the C library's own, and whether they are ignored depends on who has started all this.
+  // 32 and 33 belong to the C library; whether they are ignored depends on the process that started the tests.
   const ignored = (line: string) =>
     line.startsWith("SigIgn:\t") ? `SigIgn:\t${(BigInt(`0x${line.slice(8)}`) & 0x7fffffffn).toString(16)}` : line;
   assertEquals(run.stderr.trim().split("\n").map(ignored), [

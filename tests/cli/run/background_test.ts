@@ -13,7 +13,7 @@ function alive(pid: number): boolean {
 }
 
 test(
-  "the starting process ends with 0 once ready, and a reader of its output sees the end while the rest lives on",
+  "the starting process exits with 0 once ready, and its output ends while the second process runs on",
   {},
   async () => {
     const file = `${await Deno.makeTempDir()}/pid`;
@@ -33,7 +33,7 @@ test(
   },
 );
 
-test("fifty go to the background, and all are there and end when told", {}, async () => {
+test("fifty processes go to the background, and end on SIGTERM", {}, async () => {
   const directory = await Deno.makeTempDir();
   try {
     const files = Array.from({ length: 50 }, (_, i) => `${directory}/${i}`);
@@ -57,7 +57,7 @@ test(
   "the runtime survives garbage collections, timers and dynamic imports in the background, 50 of 50",
   {},
   async () => {
-    // The hidden self-test goes to the background, does these things there, and only then says that it is ready.
+    // The hidden self-test does these things in the background before it reports that it is ready.
     const results: number[] = [];
     const some = async () => {
       for (let i = 0; i < 10; i++) results.push((await sh([penne(), "__self-test"])).code);
@@ -67,7 +67,7 @@ test(
   },
 );
 
-test("a failure in the background is the starting process's own, message and exit code", {}, async () => {
+test("the starting process reports a failure in the background, with its exit code", {}, async () => {
   for (const [argv, code, text] of [[["no-such-command"], 127, "ENOENT"], [["/etc/passwd"], 126, "EACCES"]] as const) {
     const result = await run(["--background", "--", ...argv]);
     assertEquals(result.code, code);
@@ -78,14 +78,14 @@ test("a failure in the background is the starting process's own, message and exi
   assertStringIncludes(result.stderr, "penne: cannot change to the directory");
 });
 
-test("output to files goes there from the background too, and status is told", {}, async () => {
+test("output to files and status lines continue in the background", {}, async () => {
   const directory = await Deno.makeTempDir();
   try {
     const script =
       `exec "$0" run --background --status-fd 5 -- sh -c 'echo out; echo err >&2; exit 4' >"$1/out" 2>&1 5>"$1/status"`;
     assertEquals((await sh(["bash", "-c", script, penne(), directory])).code, 0);
     const status = () => Deno.readTextFileSync(`${directory}/status`).trim().split("\n");
-    await until("the end was told", () => status().length === 3);
+    await until("the end was reported", () => status().length === 3);
     assertEquals(JSON.parse(status()[2]!), { event: "exit", code: 4, signal: null });
     assertEquals(await Deno.readTextFile(`${directory}/out`), "out\nerr\n");
   } finally {

@@ -1,4 +1,4 @@
-// Where the compiled binary works: any directory, any environment, any user, and it leaves no file.
+// The compiled binary works in any directory, in any environment and for any user, and creates no files.
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { penne, ROOT, sh, test } from "../../lib/helpers.ts";
@@ -10,7 +10,7 @@ function check({ code, stdout, stderr }: { code: number; stdout: string; stderr:
   const [uid, pid, ...dev] = stdout.trim().split("\n");
   assertEquals([uid, pid], ["0", "2"]);
   const interfaces = dev.slice(2).map((line) => line.trim().split(":")[0]);
-  // Tunnel modules add devices of their own to every net namespace; a physical or veth link would not be there.
+  // Tunnel modules add devices to every net namespace; there must be no physical or veth link.
   assertEquals(interfaces.includes("lo"), true);
   assertEquals(interfaces.some((name) => /^(eth|en|wl|veth)/.test(name!)), false);
 }
@@ -36,7 +36,7 @@ for (const user of [false, true]) {
   });
 }
 
-test("the binary runs from a read-only directory, with a /tmp that is noexec and read-only, as anybody", {
+test("the binary runs from a read-only directory, with a read-only noexec /tmp, as any user", {
   root: true,
   user: true,
 }, async () => {
@@ -65,14 +65,14 @@ test("no file is created anywhere", { programs: ["strace"] }, async () => {
     assertEquals(lines.some((line) => line.includes("execveat(")), true, "the trace has the agent's start");
     const calls = /\b(creat|mkdir|mkdirat|mknod|mknodat|symlink|symlinkat|link|linkat|rename|renameat2?)\(/;
     const creating = lines.filter((line) => calls.test(line) || /\bopen(at2?)?\(.*O_(CREAT|TMPFILE)/.test(line));
-    // But for the command's resolv.conf, in a file system in memory that nobody else sees.
+    // The only exception is the command's resolv.conf, on a tmpfs that only the command sees.
     assertEquals(creating.filter((line) => !line.includes('"/proc/resolv.conf"')), []);
   } finally {
     await Deno.remove(trace);
   }
 });
 
-test("there is no WebAssembly in the module graph", {}, async () => {
+test("the module graph has no WebAssembly", {}, async () => {
   const graph = await sh([Deno.execPath(), "info", "--json", `${ROOT}main.ts`]);
   const { modules } = JSON.parse(graph.stdout) as { modules: { specifier: string; local?: string }[] };
   assertEquals(modules.length > 20, true);
@@ -82,7 +82,7 @@ test("there is no WebAssembly in the module graph", {}, async () => {
   }
 });
 
-test("--version and --help are answered", {}, async () => {
+test("--version and --help work", {}, async () => {
   const { version } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   assertEquals((await sh([penne(), "--version"])).stdout, `penne ${version}\n`);
   assertEquals((await sh([penne(), "run", "--version"])).stdout, `penne ${version}\n`);
@@ -91,7 +91,7 @@ test("--version and --help are answered", {}, async () => {
   assertEquals((await sh([penne(), "--", "run", "--", "sh", "-c", "exit 3"])).code, 3);
 });
 
-test("the shim that is committed was made from libshim.c as it is", {}, async () => {
+test("the committed shim was built from this libshim.c", {}, async () => {
   const { SOURCE_SHA256, SHIM_ELF } = await import("../../../ffi/core/shim_elf.ts");
   const digest = await crypto.subtle.digest("SHA-256", await Deno.readFile(`${ROOT}libshim.c`));
   assertEquals(Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, "0")).join(""), SOURCE_SHA256);

@@ -6,7 +6,7 @@ import { FORWARDED } from "../../../mod/run/supervise.ts";
 import { command, penne, run, sh, test, until } from "../../lib/helpers.ts";
 
 test("penne run passes on every exit code of the command", {}, async () => {
-  // Without a network, as the codes differ in nothing else; the ends of the range go through with all there is.
+  // Without a network, which saves time; the two ends of the range run with the defaults.
   const script = `for i in $(seq $1 4 255); do
     "$0" run --net none -- sh -c "exit $i"; [ $? = $i ] || echo "$i became $?"; done`;
   const quarters = ["0", "1", "2", "3"].map((first) => sh(["sh", "-c", script, penne(), first]));
@@ -14,7 +14,7 @@ test("penne run passes on every exit code of the command", {}, async () => {
   for (const code of [0, 255]) assertEquals((await run(["--", "sh", "-c", `exit ${code}`])).code, code);
 });
 
-test("penne run exits with 128+N when the command is killed by a signal it was sent", {}, async (t) => {
+test("penne run exits with 128+N when signal N kills the command", {}, async (t) => {
   for (const name of FORWARDED.filter((n) => !["WINCH", "CONT", "TSTP"].includes(n))) {
     await t.step(name, async () => {
       const child = command([penne(), "run", "--", "sh", "-c", "echo up; exec sleep 100"], {}, { stdout: "piped" })
@@ -51,7 +51,7 @@ test("penne run exits with 137 when the command is killed from inside", {}, asyn
   assertEquals((await run(["--", "sh", "-c", "kill -9 $$"])).code, 137);
 });
 
-test("penne run exits with 2 for each wrong command line, and does nothing", {}, async (t) => {
+test("penne run exits with 2 for a wrong command line, and does nothing", {}, async (t) => {
   const wrong: [string[], string][] = [
     [["--no-such"], "there is no such option"],
     [["--hostnam", "x"], "did you mean --hostname?"],
@@ -130,7 +130,7 @@ test("penne run exits with 127 or 126 when the command cannot be executed", {}, 
         assertStringIncludes(result.stderr, text);
       });
     }
-    await t.step("a script without a #! line is the shell's", async () => {
+    await t.step("the shell runs a script without a #! line", async () => {
       assertEquals((await run(["--", `${directory}/script`, "a b"])).stdout, `from ${directory}/script a b\n`);
     });
   } finally {
@@ -144,17 +144,17 @@ test("penne run exits with 125 when a step before the command fails", {}, async 
   assertStringIncludes(result.stderr, 'penne: cannot change to the directory "/no/such/directory"');
 });
 
-test("penne run is killed by SIGKILL as any program", {}, async () => {
+test("SIGKILL kills penne run as it kills any program", {}, async () => {
   const child = command([penne(), "run", "--", "sleep", "100"]).spawn();
   await new Promise((resolve) => setTimeout(resolve, 200));
   child.kill("SIGKILL");
   assertEquals((await child.status).signal, "SIGKILL");
 });
 
-test("TERM to the whole group at any moment of the start is the command's or penne's end", {}, async () => {
+test("TERM to the whole group during the start ends the command or penne", {}, async () => {
   for (let i = 0; i < 40; i++) {
     const argv = ["timeout", "-s", "TERM", `${0.01 + i * 0.002}`, penne(), "run", "--", "sleep", "100"];
-    // timeout(1) sends it to its whole group, and answers 124, or 128+N if it was ended that way itself.
+    // timeout(1) signals its whole group, and exits with 124, or 128+N if it was killed itself.
     const { code, signal, stderr } = await sh(["setsid", "-w", ...argv]);
     assertEquals(stderr, "");
     assertEquals([124, 143].includes(code) || signal === "SIGTERM", true, `${code} ${signal}`);

@@ -1,4 +1,4 @@
-// What the command inherits, and what it does not, seen from inside with the compiled binary.
+// What the command inherits from the caller, and what it does not.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { command, isAgent, penne, processes, run, sh, test, until } from "../../lib/helpers.ts";
@@ -12,10 +12,10 @@ async function status(argv: string[], user = false): Promise<Record<string, stri
 
 const STATUS = ["--", "cat", "/proc/self/status"];
 
-test("the command has descriptors 0 to 2 and the kept ones alone, though the caller leaked twenty", {}, async () => {
+test("the command has only descriptors 0 to 2 and the kept ones, although the caller leaked twenty", {}, async () => {
   const leak = Array.from({ length: 20 }, (_, i) => `exec ${i + 3}</dev/null`).join("; ");
   const list = (options: string) => ["bash", "-c", `${leak}; exec "$0" run ${options} -- ls /proc/self/fd`, penne()];
-  // One more is the directory that ls reads.
+  // The fourth is the directory that ls reads.
   assertEquals((await sh(list(""))).stdout.trim().split("\n"), ["0", "1", "2", "3"]);
   const kept = await sh(list("--keep-fd 3 --keep-fd 7 --keep-fd 22"));
   assertEquals(kept.stdout.trim().split("\n"), ["0", "1", "2", "22", "3", "4", "7"].sort());
@@ -23,14 +23,14 @@ test("the command has descriptors 0 to 2 and the kept ones alone, though the cal
   assertEquals((await sh(list(all))).stdout.trim().split("\n").length, 24);
 });
 
-test("a kept descriptor is the caller's file", {}, async () => {
+test("a kept descriptor refers to the caller's file", {}, async () => {
   const script = `exec 9<<< hello; exec "$0" run --keep-fd 9 $1 -- sh -c 'cat <&9'`;
   for (const options of ["", "--no-init", "--unshare user,net"]) {
     assertEquals((await sh(["bash", "-c", script.replace("$1", options), penne()])).stdout, "hello\n");
   }
 });
 
-test("status and ready descriptors are not passed on", {}, async () => {
+test("the command does not get status and ready descriptors", {}, async () => {
   const script = `exec "$0" run --status-fd 5 --ready-fd 6 -- ls /proc/self/fd 5>/dev/null 6>/dev/null`;
   assertEquals((await sh(["bash", "-c", script, penne()])).stdout.trim().split("\n"), ["0", "1", "2", "3"]);
 });
@@ -51,7 +51,7 @@ test("the command has the caller's signal mask and ignored signals, and SIGPIPE 
 
 for (const user of [false, true]) {
   const who = user ? "an unprivileged user" : "the caller";
-  test(`the command has no inheritable and no ambient capabilities, for ${who}`, { user }, async () => {
+  test(`the command has no inheritable or ambient capabilities, for ${who}`, { user }, async () => {
     for (const options of [[], ["--map", "self"], ["--no-init"]]) {
       const fields = await status([penne(), "run", ...options, ...STATUS], user);
       assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
@@ -68,24 +68,28 @@ for (const user of [false, true]) {
     }
   });
 
-  test(`--no-new-privs is passed on, for ${who}`, { user }, async () => {
+  test(`--no-new-privs takes effect, for ${who}`, { user }, async () => {
     assertEquals((await status([penne(), "run", "--no-new-privs", ...STATUS], user)).NoNewPrivs, "1");
   });
 }
 
-test("inheritable capabilities of the caller do not arrive", { root: true, programs: ["setpriv"] }, async () => {
-  for (const options of [[], ["--unshare", "net"]]) {
-    const fields = await status(["setpriv", "--inh-caps=+net_admin,+chown", penne(), "run", ...options, ...STATUS]);
-    assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
-  }
-});
+test(
+  "the command does not get inheritable capabilities of the caller",
+  { root: true, programs: ["setpriv"] },
+  async () => {
+    for (const options of [[], ["--unshare", "net"]]) {
+      const fields = await status(["setpriv", "--inh-caps=+net_admin,+chown", penne(), "run", ...options, ...STATUS]);
+      assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
+    }
+  },
+);
 
-test("limits and umask are the caller's", {}, async () => {
+test("the command has the caller's limits and umask", {}, async () => {
   const script = `ulimit -Sn 123; ulimit -Hn 456; umask 027; exec "$0" run -- sh -c 'ulimit -Sn; ulimit -Hn; umask'`;
   assertEquals((await sh(["sh", "-c", script, penne()])).stdout, "123\n456\n0027\n");
 });
 
-test("the working directory and processors are the caller's", { programs: ["taskset"] }, async () => {
+test("the command has the caller's working directory and processors", { programs: ["taskset"] }, async () => {
   assertEquals((await run(["--", "pwd"], { cwd: "/usr/bin" })).stdout, "/usr/bin\n");
   assertEquals((await run(["--chdir", "/usr/lib", "--", "pwd"])).stdout, "/usr/lib\n");
   const own = await sh(["taskset", "-cp", `${Deno.pid}`]);
@@ -93,7 +97,7 @@ test("the working directory and processors are the caller's", { programs: ["task
   assertEquals(inside.stdout.split(":")[1], own.stdout.split(":")[1]);
 });
 
-test("the environment is the caller's byte for byte, but for what was asked", {}, async () => {
+test("the environment is the caller's, byte for byte, except for what options change", {}, async () => {
   const script =
     `export ODD="$(printf '\\377\\376')"; exec "$0" run --env A=1 --env B= -- sh -c 'printf %s "$ODD|$A|$B" | od -An -tx1'`;
   assertEquals((await sh(["bash", "-c", script, penne()])).stdout.trim(), "ff fe 7c 31 7c");
@@ -102,7 +106,7 @@ test("the environment is the caller's byte for byte, but for what was asked", {}
   assertEquals((await run(["--env", "PATH=/nowhere", "--", "true"])).code, 127);
 });
 
-test("arguments of many kinds and sizes arrive", {}, async () => {
+test("arguments of many kinds and sizes are passed on unchanged", {}, async () => {
   const odd = ["", " ", "a\nb", "--", "-x", "ü€😀", "x".repeat(100_000)];
   const { stdout } = await run(["--", "sh", "-c", `for a; do printf '%s\\0' "$a"; done`, "sh", ...odd]);
   assertEquals(stdout.split("\0").slice(0, -1), odd);
@@ -122,15 +126,15 @@ test("arguments of many kinds and sizes arrive", {}, async () => {
   assertEquals(tooLong.code, 0);
 });
 
-test("the agent is PID 1, is not dumpable, has no environment and holds nothing of the caller's", {}, async () => {
+test("the agent is PID 1, is not dumpable, and has no environment", {}, async () => {
   const child = command([penne(), "run", "--", "sh", "-c", "exec 2>&-; readlink /proc/1/exe; sleep 100"], {}, {
     stdout: "piped",
     stderr: "piped",
   }).spawn();
   try {
-    await until("the agent is there", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
+    await until("the agent exists", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
     const agent = processes().find((p) => isAgent(p) && p.ppid === child.pid)!;
-    await until("it has gone non-dumpable", () => Deno.statSync(`/proc/${agent.pid}/status`).uid === 0);
+    await until("it is non-dumpable", () => Deno.statSync(`/proc/${agent.pid}/status`).uid === 0);
     assertEquals(Deno.readTextFileSync(`/proc/${agent.pid}/environ`), "");
     assertMatch(Deno.readLinkSync(`/proc/${agent.pid}/exe`), /^\/memfd:penne-agent/);
     assertStringIncludes(Deno.readTextFileSync(`/proc/${agent.pid}/status`), "Threads:\t1\n");
@@ -149,7 +153,7 @@ test("an unprivileged command cannot look into or trace the agent", { user: true
 });
 
 test(
-  "inside are PID 2, the wanted host name, loopback, private mounts and a fresh /proc",
+  "inside, the command is PID 2 and has the host name, loopback, private mounts and a /proc of its own",
   { programs: ["hostname", "unshare"] },
   async () => {
     const script = `echo $$; hostname; cat /sys/class/net/lo/flags 2>/dev/null | head -1; ls -d /proc/[0-9]* | wc -l
@@ -158,14 +162,14 @@ test(
     const [pid, hostname, , count, shared, ping] = stdout.trim().split("\n");
     assertEquals([pid, hostname, shared, ping], ["2", "box", "0", "0\t0"]);
     assertEquals(Number(count) <= 5, true);
-    // Nobody listens there; on a loopback that is down it would be "Network is unreachable" instead.
+    // On a loopback that is down, the error would be "Network is unreachable" instead.
     const connect = ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/1"];
     assertStringIncludes((await run(["--", ...connect])).stderr, "Connection refused");
     assertStringIncludes((await sh(["unshare", "-Urn", ...connect])).stderr, "Network is unreachable");
   },
 );
 
-test("--no-init makes the command PID 1, and zombies are its own", {}, async () => {
+test("--no-init makes the command PID 1", {}, async () => {
   assertEquals((await run(["--no-init", "--", "sh", "-c", "echo $$; exit 9"])).stdout, "1\n");
   assertEquals((await run(["--no-init", "--", "sh", "-c", "exit 9"])).code, 9);
 });
@@ -186,7 +190,7 @@ test("clocks have their offsets in a time namespace", {}, async () => {
   assertStringIncludes(below.stderr, "hint: no clock may go below zero");
 });
 
-test("--unshare all makes all eight kinds, and --net=host leaves the host's", {}, async () => {
+test("--unshare all makes all eight types, and --net=host keeps the host's net namespace", {}, async () => {
   const script =
     "readlink /proc/self/ns/user /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/ipc /proc/self/ns/uts " +
     "/proc/self/ns/net /proc/self/ns/cgroup /proc/self/ns/time";
@@ -198,7 +202,7 @@ test("--unshare all makes all eight kinds, and --net=host leaves the host's", {}
   assertEquals(host.filter((link) => ours.includes(link)).map((link) => link.split(":")[0]), ["net", "cgroup", "time"]);
 });
 
-test("--status-fd tells of the start, readiness and the end, with true namespace ids", {}, async () => {
+test("--status-fd reports the start, readiness and the end, with the right namespace ids", {}, async () => {
   const script =
     `exec 5>"$1"; exec "$0" run --status-fd 5 --ready-fd 6 -- sh -c 'readlink /proc/self/ns/net; exit 3' 6>"$2"`;
   const [file, ready] = [await Deno.makeTempFile(), await Deno.makeTempFile()];

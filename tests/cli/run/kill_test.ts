@@ -1,6 +1,6 @@
-// Nothing is left when penne, or an agent, is killed at a random moment.
+// Nothing is left when penne or an agent is killed at a random moment.
 //
-// Some 40 tries a variant; PENNE_KILLS=300 makes it 300.
+// 40 tries per variant, or as many as PENNE_KILLS says.
 
 import { assertEquals } from "@std/assert";
 import { command, isAgent, penne, type Process, processes, test, until } from "../../lib/helpers.ts";
@@ -8,12 +8,12 @@ import { Pty } from "../../lib/pty.ts";
 
 const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 40);
 const AT_ONCE = 10;
-/** Milliseconds from the start within which all of set-up, the command's start and its run lie. */
+/** Milliseconds that cover the set-up, the start of the command, and some of its run. */
 const WINDOW = 120;
 
 /**
- * Whatever could stay behind beside processes: mounts, and files where penne could write. A namespace without a process
- * and without a mount is held by nothing.
+ * Everything that could be left besides processes: mounts, and files where penne could write. A namespace without a
+ * process and without a mount cannot exist.
  */
 function traces(home: string): { mounts: string; files: string[] } {
   const files = [home, "/run", "/dev/shm"].flatMap((directory) => {
@@ -26,7 +26,7 @@ function traces(home: string): { mounts: string; files: string[] } {
   return { mounts: Deno.readTextFileSync("/proc/self/mountinfo"), files };
 }
 
-/** Processes that descend from a pid, or carry a marker among their arguments. */
+/** Processes with a marker among their arguments. */
 function remaining(marker: string): Process[] {
   return processes().filter((p) => p.pid !== Deno.pid && p.cmdline.some((word) => word.includes(marker)));
 }
@@ -37,7 +37,7 @@ const VARIANTS: [string, string[]][] = [
   ["--no-init", ["--no-init"]],
 ];
 
-/** Waits until nothing is left; answers how long that took, in milliseconds. */
+/** Waits until nothing is left; returns the time that took, in milliseconds. */
 async function settle(
   home: string,
   before: ReturnType<typeof traces>,
@@ -77,7 +77,7 @@ for (const [what, options] of VARIANTS) {
               const first = all.filter((p) => isAgent(p) && p.ppid === child.pid);
               return [...first, ...all.filter((p) => isAgent(p) && first.some(({ pid }) => pid === p.ppid))];
             };
-            await until("there is an agent", () => mine().length > 0);
+            await until("an agent exists", () => mine().length > 0);
             const all = mine();
             const chosen = all[Math.floor(Math.random() * all.length)];
             if (chosen) {
@@ -100,11 +100,11 @@ for (const [what, options] of VARIANTS) {
 }
 
 for (const victim of ["penne", "an agent"]) {
-  test(`the terminal is back when ${victim} is killed at a random moment`, {}, async () => {
+  test(`the terminal is given back when ${victim} is killed at a random moment`, {}, async () => {
     const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
     for (let i = 0; i < Math.ceil(TRIES / 4); i++) {
       const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
-      // A session leader that stays, so that there is somebody to give the terminal back to.
+      // The session leader stays, so that the terminal can be given back to it.
       const script = `trap : INT; echo READY; ${penne()} run -- sh -c ` +
         `'stty raw -echo; sleep ${marker} & sleep ${marker}'; echo OVER; sleep 20`;
       using pty = new Pty(["/bin/sh", "-mc", script]);
@@ -117,13 +117,13 @@ for (const victim of ["penne", "an agent"]) {
         Deno.kill(running.pid, "SIGKILL");
       } else {
         const mine = () => processes().filter((p) => isAgent(p) && !agents.has(p.pid) && p.ppid === running.pid);
-        await until("there is an agent", () => mine().length > 0);
+        await until("an agent exists", () => mine().length > 0);
         Deno.kill(mine()[0]!.pid, "SIGKILL");
       }
       await pty.expect(/OVER/);
       await until("the settings are back", () => pty.settings === settings, 5);
       const alive = (group: number) => group === pty.pid || processes().some(({ pid }) => pid === group);
-      await until("the foreground is a living group's", () => alive(pty.foreground), 5);
+      await until("the foreground group is alive", () => alive(pty.foreground), 5);
       await until("all is gone", () => remaining(marker).every(({ pid }) => pid === pty.pid), 5);
     }
   });
@@ -131,7 +131,7 @@ for (const victim of ["penne", "an agent"]) {
 
 test("the next run works after an agent was killed", {}, async () => {
   const child = command([penne(), "run", "--", "sleep", "100"], {}, { stderr: "piped", stdin: "null" }).spawn();
-  await until("there is an agent", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
+  await until("an agent exists", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
   await new Promise((resolve) => setTimeout(resolve, 100));
   Deno.kill(processes().find((p) => isAgent(p) && p.ppid === child.pid)!.pid, "SIGKILL");
   const { code, stderr } = await child.output();

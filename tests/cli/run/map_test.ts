@@ -1,4 +1,4 @@
-// Id maps of the compiled binary, as root and rootless.
+// Id maps, as root and rootless.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { penne, run, sh, test, TEST_USER } from "../../lib/helpers.ts";
@@ -56,12 +56,12 @@ test(
       const [users, groups, rest] = stdout.split("\n\n");
       assertEquals(lines(users!), ranges.map((range) => range.join(" ")));
       assertEquals(lines(groups!).length, 9);
-      assertEquals(lines(rest!)[0], "0"); // the own id is not mapped, so the command is the one that 0 stands for
+      assertEquals(lines(rest!)[0], "0"); // the caller's id is not mapped, so the command takes id 0
     }
   },
 );
 
-test("--map root, self and none are what they say", { user: true }, async () => {
+test("--map root, self and none map as documented", { user: true }, async () => {
   const [uid, gid] = [await own("u"), await own("g")];
   const root = await run(["--map", "root", ...MAPS], { user: true });
   assertEquals(lines(root.stdout), [`0 ${uid} 1`, "", `0 ${gid} 1`, "", "0", "deny"]);
@@ -71,7 +71,7 @@ test("--map root, self and none are what they say", { user: true }, async () => 
   assertEquals(none.stdout, "65534\n");
 });
 
-test("root maps many ids without a tool, and setgroups as asked", { root: true }, async () => {
+test("root maps many ids without a tool, and sets setgroups as asked", { root: true }, async () => {
   const options = ["--map-users", "0:100000:65536", "--map-groups", "0:100000:65536"];
   const { stdout } = await run([...options, ...MAPS], { env: { PATH: "/bin:/usr/bin" } });
   assertEquals(lines(stdout), ["0 100000 65536", "", "0 100000 65536", "", "0", "allow"]);
@@ -79,12 +79,12 @@ test("root maps many ids without a tool, and setgroups as asked", { root: true }
   assertEquals(lines(denied.stdout).at(-1), "deny");
 });
 
-test("ping sockets are open to every mapped group, whatever the map", { root: true }, async () => {
+test("ping sockets are open to every mapped group, for any map", { root: true }, async () => {
   for (const groups of [["0:5000:10", "10:100:3"], ["0:100000:65536"]]) {
     const options = groups.flatMap((range) => ["--map-groups", range, "--map-users", range]);
     const { stdout, stderr } = await run([...options, "--", "cat", "/proc/sys/net/ipv4/ping_group_range"]);
     assertEquals(stderr, "");
-    // Inside, ends of the range that are mapped show under their inside ids.
+    // Inside, the ends of the range show as inside ids.
     const outside = groups.map((range) => range.split(":").map(Number) as [number, number, number]);
     const low = outside.reduce((a, b) => b[1] < a[1] ? b : a);
     const high = outside.reduce((a, b) => b[1] + b[2] > a[1] + a[2] ? b : a);
@@ -92,7 +92,7 @@ test("ping sockets are open to every mapped group, whatever the map", { root: tr
   }
 });
 
-test("a failing newuidmap is a failure: killed, exit code, missing, not setuid", { user: true }, async (t) => {
+test("a newuidmap that fails or is missing is reported, with a hint", { user: true }, async (t) => {
   const directory = await Deno.makeTempDir();
   await Deno.chmod(directory, 0o755);
   try {
@@ -100,7 +100,7 @@ test("a failing newuidmap is a failure: killed, exit code, missing, not setuid",
       ["killed by a signal", "#!/bin/sh\nkill -9 $$\n", /newuidmap: it was killed by signal 9/, /hint: /],
       ["exits with 1", "#!/bin/sh\necho 'no way' >&2\nexit 1\n", /newuidmap: it exited with 1 \(no way\)/, /hint: /],
       ["is missing", null, /cannot run newuidmap.*\(ENOENT\)/, /hint: install it/],
-      ["is no program", "no program\n", /newuidmap/, /hint: |ENOEXEC/],
+      ["is not a program", "no program\n", /newuidmap/, /hint: |ENOEXEC/],
     ];
     for (const [what, script, message, hint] of cases) {
       await t.step(what, async () => {
@@ -143,7 +143,7 @@ test("a failing newuidmap is a failure: killed, exit code, missing, not setuid",
   }
 });
 
-test("no line in /etc/subuid is told of, with the remedy", { root: true }, async () => {
+test("a missing line in /etc/subuid is reported, with the remedy", { root: true }, async () => {
   const result = await sh([
     "setpriv",
     "--reuid=54321",

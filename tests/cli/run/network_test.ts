@@ -1,4 +1,4 @@
-// The network of `penne run` and `penne attach` as a new user meets it: the compiled binary, without a privilege.
+// The network of `penne run` and `penne attach`, as an unprivileged user meets it.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, penne, type Result, sh, test, until } from "../../lib/helpers.ts";
@@ -19,7 +19,7 @@ async function openWeb(): Promise<NetLab & { directory: string }> {
     lab.directory = await Deno.makeTempDir({ prefix: "penne-web-" });
     await Deno.chmod(lab.directory, 0o755);
     lab.defer(() => Deno.remove(lab.directory, { recursive: true }));
-    await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])); // as any desktop has it
+    await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])); // as on any desktop
     await Deno.writeTextFile(`${lab.directory}/index.html`, "hello from the peer\n");
     await must(["dd", "if=/dev/urandom", `of=${lab.directory}/large`, "bs=1M", "count=10", "status=none"]);
     await Deno.chmod(`${lab.directory}/large`, 0o644);
@@ -31,7 +31,7 @@ async function openWeb(): Promise<NetLab & { directory: string }> {
     );
     lab.start(lab.in(lab.peer, ["nginx", "-p", lab.directory, "-c", `${lab.directory}/nginx.conf`]));
     resolver(lab, lab.peer, "192.0.2.1");
-    await until("the web server is there", () => {
+    await until("the web server listens", () => {
       const tables = ["tcp", "tcp6"].map((name) =>
         Deno.readTextFileSync(`/proc/${lab.daemons[0]!.child.pid}/net/${name}`)
       );
@@ -44,7 +44,7 @@ async function openWeb(): Promise<NetLab & { directory: string }> {
   }
 }
 
-/** A name server for the peer's name. */
+/** Starts a name server for the peer's name. */
 function resolver(lab: NetLab, netns: string, address: string): Daemon {
   return lab.start(lab.in(netns, [
     ...["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces", "--conf-file=/dev/null"],
@@ -65,12 +65,12 @@ async function onHost(lab: NetLab & { directory: string }, conf: string, argv: s
 }
 
 for (const [where, address] of [["on another address", "192.0.2.1"], ["on 127.0.0.53", "127.0.0.53"]] as const) {
-  test(`penne run -- curl http://name/ works with no option, with the host's resolver ${where}`, NEEDS, async () => {
+  test(`penne run -- curl http://name/ works without options, with the host's resolver ${where}`, NEEDS, async () => {
     await using lab = await openWeb();
     if (address === "127.0.0.53") {
       const own = resolver(lab, lab.host, address);
       await until(
-        "the resolver is there",
+        "the resolver listens",
         () => /:0035 /.test(Deno.readTextFileSync(`/proc/${own.child.pid}/net/udp`)),
       );
     }
@@ -91,7 +91,7 @@ for (const [where, address] of [["on another address", "192.0.2.1"], ["on 127.0.
   });
 }
 
-test("The command's resolv.conf is its own, and the options for names change it", NEEDS, async () => {
+test("the command has its own resolv.conf, which the options for names change", NEEDS, async () => {
   await using lab = await openWeb();
   const conf = "nameserver 192.0.2.1\nsearch a.example b.example\n";
   const cat = async (...options: string[]) =>
@@ -112,7 +112,7 @@ test("The command's resolv.conf is its own, and the options for names change it"
   assertEquals(given.stdout, "hello from the peer\n", given.stderr);
 });
 
-test("A change of the host's resolv.conf is followed", NEEDS, async () => {
+test("the command's resolv.conf follows changes of the host's", NEEDS, async () => {
   await using lab = await openWeb();
   const file = `${lab.directory}/resolv.conf`;
   await Deno.writeTextFile(file, "nameserver 203.0.113.99\nsearch old.example\n");
@@ -136,11 +136,11 @@ test("A change of the host's resolv.conf is followed", NEEDS, async () => {
   await Deno.writeTextFile(file, "nameserver 192.0.2.1\nsearch new.example\n"); // in place, as the mount has that file
   let over = false;
   daemon.ended.then(() => over = true);
-  await until("the command has noticed", () => over);
+  await until("the command has seen the change", () => over);
   assertEquals(daemon.output(), "hello from the peer\n", daemon.errors());
 });
 
-test("Files go both ways whole, pings are answered, refusals are refusals", NEEDS, async () => {
+test("files arrive whole in both directions, pings are answered, and refused connections fail", NEEDS, async () => {
   await using lab = await openWeb();
   const conf = "nameserver 192.0.2.1\n";
   const inside = (script: string, ...options: string[]) =>
@@ -174,7 +174,7 @@ test("Files go both ways whole, pings are answered, refusals are refusals", NEED
   assertEquals(unreachable.code, 7, unreachable.stderr);
 });
 
-test("The host's loopback is not reached unless asked", NEEDS, async () => {
+test("the host's loopback is not reachable by default", NEEDS, async () => {
   await using lab = await openWeb();
   lab.start(lab.in(lab.host, ["socat", "TCP-LISTEN:8080,bind=127.0.0.1,fork,reuseaddr", "SYSTEM:echo secret"]));
   lab.start(lab.in(lab.host, ["socat", "TCP6-LISTEN:8080,bind=[::1],fork,reuseaddr", "SYSTEM:echo secret"]));
@@ -192,7 +192,7 @@ test("The host's loopback is not reached unless asked", NEEDS, async () => {
   assertEquals(await ask("[2001:db8::99]", "--map-host-loopback", "2001:db8::99"), "secret\n");
 });
 
-test("What is excluded is not reached", NEEDS, async () => {
+test("excluded addresses are not reachable", NEEDS, async () => {
   await using lab = await openWeb();
   const get = (address: string, ...options: string[]) =>
     onHost(lab, "nameserver 192.0.2.1\n", [
@@ -210,7 +210,7 @@ test("What is excluded is not reached", NEEDS, async () => {
   }
 });
 
-test("penne attach gives the network to a namespace of ip netns, as root", NEEDS, async () => {
+test("penne attach gives a namespace of ip netns a network, as root", NEEDS, async () => {
   await using lab = await openWeb();
   const guest = await lab.netns("guest");
   const daemon = await lab.attach(["--dns-forward", "169.254.1.1", "--dns-host", "192.0.2.1", guest]);
@@ -222,7 +222,7 @@ test("penne attach gives the network to a namespace of ip netns, as root", NEEDS
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("A network from the first packet on: connections right at the start", NEEDS, async () => {
+test("connections made right at the start work", NEEDS, async () => {
   await using lab = await openWeb();
   for (let i = 0; i < 5; i++) {
     const start = performance.now();

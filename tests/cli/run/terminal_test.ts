@@ -1,4 +1,4 @@
-// What a person at a terminal sees: job control, window sizes, settings.
+// Terminals: job control, window sizes and settings.
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { penne, processes, test, until } from "../../lib/helpers.ts";
@@ -20,7 +20,7 @@ function executes(pid: number, program: string): boolean {
   }
 }
 
-/** An interactive shell without anybody's start-up files. */
+/** An interactive shell without start-up files. */
 const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
 
 test("an interactive bash inside has job control, and Ctrl-C stops only the foreground job", BASH, async () => {
@@ -51,7 +51,7 @@ test("an interactive bash inside has job control, and Ctrl-C stops only the fore
   assertEquals(sleeps(1000), false);
 });
 
-test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on with both", BASH, async () => {
+test("from an outer shell, Ctrl-Z stops penne and its command, and fg continues both", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
   pty.type("stty -a | md5sum\n");
@@ -67,14 +67,17 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on wi
   assertEquals(states().length, 1);
   assertMatch(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`), /State:\tT/);
   pty.type("fg\n");
-  await until("the command goes on", () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)));
+  await until(
+    "the command continues",
+    () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)),
+  );
   pty.type("\x1a");
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
   pty.type("bg\n");
   await pty.expect(/READY> /);
   await until(
-    "it goes on in the background",
+    "it continues in the background",
     () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)),
   );
   pty.type("fg\n");
@@ -89,7 +92,7 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg goes on wi
   await pty.end();
 });
 
-test("changes of the window's size arrive", BASH, async () => {
+test("the command sees changes of the window size", BASH, async () => {
   using pty = new Pty([
     penne(),
     "run",
@@ -106,7 +109,7 @@ test("changes of the window's size arrive", BASH, async () => {
   await pty.expect(/44 99/);
 });
 
-test("settings and foreground are back when the shell inside is killed", BASH, async () => {
+test("settings and foreground are restored when the shell inside is killed", BASH, async () => {
   for (const how of ["kill -9 $$", "stty raw -echo; kill -9 $$"]) {
     using pty = new Pty([penne(), "run", "--", ...SHELL]);
     const settings = pty.settings;
@@ -118,13 +121,13 @@ test("settings and foreground are back when the shell inside is killed", BASH, a
   }
 });
 
-test("what a successful command sets on the terminal stays set", BASH, async () => {
+test("terminal settings made by a successful command stay", BASH, async () => {
   using pty = new Pty(["/bin/sh", "-c", `${penne()} run -- stty -echo; stty -a`]);
   await pty.expect(/ -echo /);
   await pty.end();
 });
 
-test("in a pipeline and in a script nobody loses the terminal", BASH, async () => {
+test("in a pipeline and in a script, no process loses the terminal", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
   pty.type(`${penne()} run -- echo through | sh -c 'cat; read line </dev/tty; echo "got $line"'\n`);
@@ -137,12 +140,12 @@ test("in a pipeline and in a script nobody loses the terminal", BASH, async () =
   await until("sleep runs", () => sleeps(4000));
   pty.type("\x03");
   await pty.expect(/READY> /);
-  await until("all has ended", () => !sleeps(4000));
+  await until("everything has ended", () => !sleeps(4000));
   pty.type("exit\n");
   await pty.end();
 });
 
-test("--new-session takes the controlling terminal away, and Ctrl-C is passed on", BASH, async () => {
+test("--new-session removes the controlling terminal, and Ctrl-C still reaches the command", BASH, async () => {
   using pty = new Pty([
     penne(),
     "run",
@@ -164,7 +167,7 @@ test("a penne in the background of a shell is stopped when its command reads the
   await pty.expect(/READY> /);
   pty.type(`${penne()} run -- sh -c 'read line; echo "got $line"' &\n`);
   await pty.expect(/\[1\]/);
-  // The shell tells of it with its next prompt.
+  // The shell reports it with its next prompt.
   const asking = setInterval(() => pty.type("\n"), 500);
   try {
     await pty.expect(/Stopped/);
@@ -180,7 +183,7 @@ test("a penne in the background of a shell is stopped when its command reads the
   await pty.end();
 });
 
-/** A program that has the terminal in raw mode, tells so, and then what it has become after some time. */
+/** A program that puts the terminal into raw mode, and prints the mode after some seconds. */
 const RAW = (seconds: number) =>
   `sh -c 'stty raw -echo </dev/tty; printf RAW; sleep ${seconds}; stty -a </dev/tty | grep -o "[-]*icanon"; stty sane </dev/tty'`;
 
@@ -214,7 +217,7 @@ test("a killed job in the background does not touch the settings either", BASH, 
   await pty.end();
 });
 
-test("in a pipeline the terminal is the neighbour's", BASH, async () => {
+test("in a pipeline, penne leaves the terminal to its neighbour", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
   pty.type(`${penne()} run -- sh -c 'sleep 0.6; exit 3' | ${RAW(1.5)}\n`);
@@ -239,7 +242,7 @@ test("a job that stops in the background leaves the shell its terminal", BASH, a
   }
 });
 
-test("a hangup of the terminal ends a penne that leads the session", BASH, async () => {
+test("a hangup of the terminal ends penne as session leader", BASH, async () => {
   const script = `exec setsid -c ${penne()} run -- sleep 8000 >/dev/null`;
   const pty = new Pty(["/bin/sh", "-c", script]);
   await until("sleep runs", () => sleeps(8000));
@@ -265,7 +268,7 @@ test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
   await pty.end();
 });
 
-test("where nobody could let penne go on Ctrl-Z is dropped, as for any program", BASH, async () => {
+test("Ctrl-Z is ignored where no shell could continue penne, as for any program", BASH, async () => {
   const script = `exec setsid -c ${penne()} run -- sh -c 'echo UP; while read x; do echo "got $x"; done'`;
   using pty = new Pty(["/bin/sh", "-c", script]);
   await pty.expect(/UP/);
@@ -284,10 +287,10 @@ test("a stopped penne ends when its shell is killed", BASH, async () => {
   await pty.expect(/Stopped/);
   const shell = processes().find(({ ppid, cmdline }) => ppid === pty.pid && cmdline[0] === "/bin/bash")!;
   Deno.kill(shell.pid, "SIGKILL");
-  await until("all has ended", () => !sleeps(9100));
+  await until("everything has ended", () => !sleeps(9100));
 });
 
-test("in a pipeline Ctrl-Z stops all of it, and fg goes on", BASH, async () => {
+test("Ctrl-Z stops a whole pipeline, and fg continues it", BASH, async () => {
   for (const line of [`${penne()} run -- sleep 9200 | cat`, `echo | ${penne()} run -- sleep 9200`]) {
     using pty = new Pty(SHELL);
     await pty.expect(/READY> /);
@@ -300,7 +303,7 @@ test("in a pipeline Ctrl-Z stops all of it, and fg goes on", BASH, async () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     pty.type("\x03");
     await pty.expect(/READY> /);
-    await until("all has ended", () => !sleeps(9200));
+    await until("everything has ended", () => !sleeps(9200));
     pty.type("exit\n");
     await pty.end();
   }
@@ -322,14 +325,14 @@ test("kill %1 ends a stopped job", BASH, async () => {
   await pty.end();
 });
 
-test("signals at any moment of the start do what they do to any program", BASH, async () => {
+test("signals during the start act as on any program", BASH, async () => {
   for (const [key, expected] of [["\x03", 130], ["\x1c", 131]] as const) {
     for (let i = 0; i < 25; i++) {
       using pty = new Pty([penne(), "run", "--", "sleep", "9300"]);
       await new Promise((resolve) => setTimeout(resolve, 15 + i * 4));
       pty.type(key);
       const { code, signal } = await pty.end();
-      // Before penne catches signals it is itself what is ended.
+      // Until penne catches signals, they kill penne itself.
       assertEquals(code === expected || signal === expected - 128, true, `${code} ${signal} ${pty.text}`);
     }
   }
@@ -338,7 +341,7 @@ test("signals at any moment of the start do what they do to any program", BASH, 
     await pty.expect(/READY> /);
     const shell = pty.foreground;
     pty.type(`${penne()} run -- sleep 9400\n`);
-    // The shell itself ignores the key for as long as the job is its own copy.
+    // As long as the job is still a fork of the shell, it ignores the key.
     await until("penne is in the foreground", () => pty.foreground !== shell && executes(pty.foreground, penne()));
     await new Promise((resolve) => setTimeout(resolve, i * 5));
     pty.type("\x1a");
