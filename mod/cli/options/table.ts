@@ -167,7 +167,7 @@ export function parseOptions<const Spec extends CommandSpec>(spec: Spec, args: r
   const table = allOptions(spec);
   const { words, ...rest } = separate(spec, args, refuse);
   // Everything is collected, so that an option given twice shows.
-  const parsed = parseArgs(words, {
+  const parsed: Record<string, unknown> = parseArgs(words, {
     string: table.filter(({ value }) => value !== undefined).map(({ name }) => name),
     collect: table.map(({ name }) => name),
   });
