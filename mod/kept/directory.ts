@@ -25,7 +25,7 @@ function explain({ code }: SysError, path: string): readonly string[] {
   switch (code) {
     case "ELOOP":
     case "ENOTDIR":
-      return [`${path} is no directory; symbolic links are not followed here`];
+      return [`${path} is not a directory; symbolic links are not followed here`];
     case "EROFS":
       return ["its file system is read-only; --dir DIR is another place"];
     case "EACCES":

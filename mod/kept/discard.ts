@@ -65,7 +65,7 @@ function locate(name: string, { onWarning: _, ...which }: WhichSet): Pick<KeptSe
  * @param name Its name.
  * @param options Where it is, and under which conditions to drop it.
  * @returns Whether it was dropped; false if it was to be dropped only if stale, and is not.
- * @throws {PenneError} If there is no such set, it is in use, or part of it cannot be removed.
+ * @throws {PenneError} If the set does not exist, it is in use, or part of it cannot be removed.
  */
 export function drop(name: string, options: DropOptions = {}): boolean {
   for (;;) {

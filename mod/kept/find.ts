@@ -60,7 +60,7 @@ export function ownLayout({ layout = "penne", directory }: WhichSet): Layout {
  *
  * @param which The request.
  * @returns The places.
- * @throws {PenneError} If there are none, or the set of another user is asked for.
+ * @throws {PenneError} If the caller has no place for sets, or asks for the set of another user.
  */
 export function placesFor(which: WhichSet): Place[] {
   const { user, layout = "penne", directory } = which;
@@ -101,7 +101,7 @@ export function setsIn(store: Store): SetFiles[] {
  * @param name Its name.
  * @param which Where to search.
  * @returns The set as it is now.
- * @throws {PenneError} If there is no such set, or its locks cannot be had in time.
+ * @throws {PenneError} If the set does not exist, or its locks cannot be had in time.
  */
 export function findSet(name: string, which: WhichSet): KeptSet {
   const word = parseKeptName(name);

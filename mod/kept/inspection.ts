@@ -1,4 +1,4 @@
-// Inspects kept sets: what they consist of, who made them when and from what, who is in them, and whether they are stale.
+// Inspects kept sets: their namespaces, origin, processes and staleness.
 
 import { call, self } from "../../ffi/core/task.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
@@ -30,7 +30,7 @@ export interface Inspection {
   readonly user: number | null;
   /** Whether all of it exists. */
   readonly complete: boolean;
-  /** What is wrong with it. */
+  /** Its problems, a sentence each. */
   readonly problems: readonly string[];
   /** The directory of its files. */
   readonly directory: string;
@@ -38,7 +38,7 @@ export interface Inspection {
   readonly created: string | null;
   /** The user that made it; null if that is not recorded. */
   readonly creator: number | null;
-  /** What it was made from; null if that is not recorded. */
+  /** The process or command it was made from; null if that is not recorded. */
   readonly source: string | null;
   /** Its namespaces. */
   readonly namespaces: Readonly<Partial<Record<NamespaceType, InspectedNamespace>>>;
@@ -91,7 +91,7 @@ function describeSet(set: KeptSet, options: StaleOptions): Inspection {
  * @param name Its name.
  * @param options Where it is, and the base and key it should have; by default its own base as that is now.
  * @returns The state of the set.
- * @throws {PenneError} If there is no such set.
+ * @throws {PenneError} If the set does not exist.
  */
 export function inspect(name: string, options: WhichSet & StaleOptions = {}): Inspection {
   using set = findSet(name, options);

@@ -16,13 +16,13 @@ export interface OpenKept extends Disposable {
   readonly name: string;
   /** Its namespaces, in the order of `NAMESPACE_TYPES`. */
   readonly namespaces: ReadonlyMap<NamespaceType, Fd>;
-  /** What is recorded of it; if penne did not make it, only its base. */
+  /** Its record; if penne did not make it, only its base and key. */
   readonly info: KeptInfo | SparseInfo | null;
   /** A pidfd of its holder, if it has one. */
   readonly holder: Fd | null;
 }
 
-/** Refuses a set that is broken, or so stale that it is to be discarded. */
+/** Refuses a set that is broken, or is so stale that it is to be discarded. */
 function checkUsable(set: KeptSet, wanted: ReturnType<typeof wantedBase>): void {
   const { name, stem } = set.files;
   const { problems } = set;
@@ -57,7 +57,7 @@ function checkUsable(set: KeptSet, wanted: ReturnType<typeof wantedBase>): void 
  * @param name Its name.
  * @param options Where it is, and the base and key it must have.
  * @returns The set; its namespaces stay alive until it is disposed of.
- * @throws {PenneError} If there is no such set, it is not complete, or so stale that it is to be discarded.
+ * @throws {PenneError} If the set does not exist, is not complete, or is so stale that it is to be discarded.
  */
 export function openKept(name: string, options: WhichSet & StaleOptions = {}): OpenKept {
   const wanted = wantedBase(options);

@@ -28,7 +28,7 @@ function ownInum(type: NamespaceType): bigint | null {
   return orNull(() => stat(self, `/proc/thread-self/ns/${namespaceFile(type)}`).ino);
 }
 
-/** PID 1 of a pid namespace, by its pid in our /proc; null if there is none. */
+/** PID 1 of a pid namespace, by its pid in our /proc; null if it cannot be found. */
 function findInit(namespace: Fd): ProcessIdentity | null {
   const direct = self.raw("ioctl", namespace, IOCTL.NS_GET_PID_FROM_PIDNS, 1);
   const { ino } = stat(self, namespace);
@@ -59,8 +59,8 @@ function findInit(namespace: Fd): ProcessIdentity | null {
  */
 export function keepProcess(name: string, pid: number, options: KeepOptions = {}): boolean {
   const doing = `keep the namespaces of process ${pid}`;
-  if (!Number.isInteger(pid) || pid < 1 || pid > PID_MAX) throw usage(`${doing}: that is no PID`);
-  using pidfd = attempt(doing, () => openPid(pid), ({ code }) => code === "ESRCH" ? ["there is no such process"] : []);
+  if (!Number.isInteger(pid) || pid < 1 || pid > PID_MAX) throw usage(`${doing}: that is not a PID`);
+  using pidfd = attempt(doing, () => openPid(pid), ({ code }) => code === "ESRCH" ? ["no process has that PID"] : []);
   const explain = ({ code }: SysError) => {
     if (code === "ESRCH") return ["it has just ended"];
     if (code !== "EACCES" && code !== "EPERM") return [];
@@ -106,7 +106,7 @@ export interface SetUp extends Disposable {
 /** Refuses a set-up command whose namespaces could not be kept. */
 function checkRequest(name: string, { command, net, init }: RunOptions, { types }: KeepOptions): void {
   if (!command?.length) {
-    throw usage(`keep "${name}": there is no set-up command`, ["penne keep NAME -- true does nothing"]);
+    throw usage(`keep "${name}": the set-up command is missing`, ["penne keep NAME -- true does nothing"]);
   }
   if (net === "tap") {
     throw usage("keep a network that a process serves: that would end with it", [
@@ -130,7 +130,7 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
   checkRequest(name, run, options);
   const who = caller();
   const user = options.user === undefined ? null : userOf(options.user);
-  if (options.user !== undefined && !user) throw usage(`keep for user ${options.user}: there is no such user`);
+  if (options.user !== undefined && !user) throw usage(`keep for user ${options.user}: no such user exists`);
   const snap = options.layout === "snap";
   const loopback = run.net === undefined && (run.unshare?.includes("net") ?? true) ? { net: "none" as const } : {};
   const owner = user && user.uid !== who.uid ? user : null;

@@ -23,7 +23,7 @@ export function holderLabel(store: Store, stem: string): string {
 }
 
 /**
- * Removes a set: first its holder, which nobody could find without the info file; then the info file, after which the set
+ * Removes a set: first its holder, which could not be found without the info file; then the info file, after which the set
  * no longer exists; then the files of its namespaces. Processes in it are left alone.
  *
  * @param store Where it is; the caller has its lock.
@@ -62,6 +62,6 @@ export function removeSet(store: Store, set: KeptSet, occupied: boolean): void {
   if (problems.length === 0) return;
   const busy = problems.some((text) => text.includes("EBUSY"));
   throw new PenneError(`remove all of the kept set "${files.stem}": ${problems[0]}`, {
-    hints: [...problems.slice(1), ...busy ? ["something that is no namespace is mounted there: umount it"] : []],
+    hints: [...problems.slice(1), ...busy ? ["something other than a namespace is mounted there: umount it"] : []],
   });
 }

@@ -34,7 +34,7 @@ import { Store } from "./store.ts";
 
 /** How to keep namespaces. */
 export interface KeepOptions extends WhichSet, StaleOptions {
-  /** Their kinds; by default all that are not penne's own. */
+  /** Their kinds; by default all that differ from penne's own. */
   readonly types?: readonly NamespaceType[];
 }
 

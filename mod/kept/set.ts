@@ -37,7 +37,7 @@ export interface KeptSet extends Disposable {
   readonly files: SetFiles;
   /** `complete`: everything exists as recorded. `broken`: only something does. `absent`: nothing does. */
   readonly state: "complete" | "broken" | "absent";
-  /** What is recorded, if it could be read; a set of snap-confine's own records only its base. */
+  /** Its record, if that could be read. */
   readonly info: KeptInfo | SparseInfo | null;
   /** Its namespaces, open: all of them if it is complete, else those that exist. */
   readonly namespaces: ReadonlyMap<NamespaceType, Fd>;
@@ -45,7 +45,7 @@ export interface KeptSet extends Disposable {
   readonly kept: ReadonlyMap<NamespaceType, KeptNamespace>;
   /** A pidfd of its holder, if it has one that is alive. */
   readonly holder: Fd | null;
-  /** What is wrong with it, a sentence each. */
+  /** Its problems, a sentence each. */
   readonly problems: readonly string[];
   /** Whether its holder or PID 1 is in a pid namespace other than ours, so that its state cannot be found out here. */
   readonly elsewhere: boolean;
@@ -120,14 +120,14 @@ export function readInfo(store: Store, file: string): Uint8Array | null {
   return buffer.subarray(0, length);
 }
 
-/** Reads what is recorded of a set: null if there is no info file, undefined after a problem. */
+/** Reads the record of a set: null if it has no info file, undefined after a problem. */
 function recorded(store: Store, files: SetFiles, report: Report): KeptInfo | SparseInfo | null | undefined {
   if (files.info === null) return null;
   try {
     const bytes = readInfo(store, files.info);
     if (!bytes) return null;
     const info = store.layout.name === "snap" ? decodeSnapInfo(bytes) : decodeInfo(bytes);
-    // The namespaces and the holder of another set are not this one's.
+    // The namespaces and the holder of another set do not belong to this one.
     if (!isFull(info) || (info.name === files.name && info.user === files.user)) return info;
     report("its info file is another set's");
   } catch (error) {

@@ -30,7 +30,7 @@ export interface StoreOptions {
   readonly onWarning?: ((message: string) => void) | undefined;
 }
 
-/** Most mounts that are removed from one file: somebody may have mounted on top of ours by hand. */
+/** Most mounts that are removed from one file: users may have stacked some by hand. */
 const STACKED_MAX = 64;
 
 type Warn = (message: string) => void;

@@ -14,7 +14,7 @@ test(
       ["keep", [], "NAME is missing"],
       ["keep", ["x"], "nothing to keep was given"],
       ["keep", ["x", "y", "--", "true"], "more than one NAME"],
-      ["keep", ["x", "--"], "no set-up command"],
+      ["keep", ["x", "--"], "the set-up command is missing"],
       ["keep", ["x", "--pid", "0"], "whole number from 1"],
       ["keep", ["x", "--pid", "self"], "whole number"],
       ["keep", ["x", "--pid", "1", "--", "true"], "choose one"],

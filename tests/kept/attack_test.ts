@@ -36,7 +36,7 @@ test(
           Deno.mkdirSync(place.ns);
           await sh(["chmod", "777", place.ns]);
         }],
-        ["ns is a file", "is no directory", (place) => sh(["touch", place.ns])],
+        ["ns is a file", "is not a directory", (place) => sh(["touch", place.ns])],
         ["the parent belongs to nobody", "it belongs to user 65534", (p) => sh(["chown", "65534", p.directory])],
         [
           "the parent is writable by all",
@@ -121,7 +121,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
         assertEquals(Deno.readTextFileSync(victim), "mine\n");
       });
     }
-    await t.step("another set's info file never ends that one's holder", async () => {
+    await t.step("another set's info file never ends that set's holder", async () => {
       using place = new Place();
       await place.must("keep", "z", "--unshare", "user,pid", "--", "true");
       Deno.copyFileSync(`${place.ns}/z.info`, `${place.ns}/x.info`);

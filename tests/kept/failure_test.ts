@@ -106,7 +106,7 @@ test("a full, read-only or missing place is reported, and nothing is left", { ro
     const [name, env, text] of [
       ["XDG_RUNTIME_DIR is not set", {}, "XDG_RUNTIME_DIR is not set"],
       ["XDG_RUNTIME_DIR is empty", { XDG_RUNTIME_DIR: "" }, "XDG_RUNTIME_DIR is not set"],
-      ["XDG_RUNTIME_DIR is relative", { XDG_RUNTIME_DIR: "run" }, "no absolute path"],
+      ["XDG_RUNTIME_DIR is relative", { XDG_RUNTIME_DIR: "run" }, "not an absolute path"],
       ["XDG_RUNTIME_DIR does not exist", { XDG_RUNTIME_DIR: "/no/such/place" }, "(EACCES)"],
       ["XDG_RUNTIME_DIR is root's", { XDG_RUNTIME_DIR: "/root" }, "(EACCES)"],
       [

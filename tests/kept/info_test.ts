@@ -84,18 +84,18 @@ Deno.test("decodeInfo() refuses files with missing or malformed values", () => {
   const changed = (key: string, value: string) => text.replace(new RegExp(`^${key}=.*`, "m"), `${key}=${value}`);
   for (
     const [wrong, message] of [
-      [without("version"), "there is no version"],
-      [changed("version", "2"), "it is of version 2"],
-      [without("name"), "there is no name"],
+      [without("version"), "version is missing"],
+      [changed("version", "2"), "this penne does not know version 2"],
+      [without("name"), "name is missing"],
       [changed("name", "../x"), "name is malformed"],
       [changed("user", "x"), "user is malformed"],
       [changed("namespace.net", "mount 1 0:4"), "namespace.net is not how"],
       [changed("namespace.net", "file 1 0:4 5"), "namespace.net is not how"],
-      [text.replace("namespace.net", "namespace.bogus"), "namespace.bogus is no kind of namespace"],
-      [without("namespace.net").replace(/^namespace.user=.*\n/m, ""), "there is no namespace"],
-      [without("holder"), "there is no holder"],
+      [text.replace("namespace.net", "namespace.bogus"), "namespace.bogus is not a kind of namespace"],
+      [without("namespace.net").replace(/^namespace.user=.*\n/m, ""), "no namespace is recorded"],
+      [without("holder"), "holder is missing"],
       [changed("holder", "0 1 2"), "holder is not a process"],
-      [without("pids"), "there is no pids"],
+      [without("pids"), "pids is missing"],
       [changed("init", "12"), "init is not a process"],
     ] as const
   ) assertThrows(() => decodeInfo(bytes(wrong)), InfoError, message);

@@ -53,7 +53,11 @@ test("keep() keeps nothing if the set-up command fails, is too slow or does not 
   const slow = await keep("a", { directory, timeout: 100, setUp: { command: ["sleep", "100"] } });
   assertEquals(slow, { kept: false, status: { code: null, signal: 9 } });
   await assertRejects(() => keep("a", { directory, setUp: { command: ["/no/such"] } }), ExecError);
-  await assertRejects(() => keep("a", { directory, setUp: { command: [] } }), PenneError, "no set-up command");
+  await assertRejects(
+    () => keep("a", { directory, setUp: { command: [] } }),
+    PenneError,
+    "the set-up command is missing",
+  );
   await assertRejects(() => keep("a b", { directory, setUp: { command: ["true"] } }), PenneError, "use the name");
   assertEquals(place.files(), []);
 });

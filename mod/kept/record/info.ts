@@ -1,19 +1,19 @@
-// Codec of info files: `key=value` lines, strict, as snap-confine reads them; pure.
+// Codec of info files: `key=value` lines, as strict as snap-confine reads them; pure.
 //
-// Lines end with a newline, a line with # first is a comment, the first of several lines with the same key counts, and
-// everything else is an error that names the line.
+// Every line ends with a newline; a line that starts with # is a comment. Of several lines with the same key the first one
+// counts. Anything else is an error that names the line.
 
 import { isNamespaceType, NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
 import type { ProcessIdentity } from "./identity.ts";
 
-/** An info file that is not one. */
+/** An info file is malformed. */
 export class InfoError extends Error {
   /** Always "InfoError". */
   override readonly name = "InfoError";
 }
 
 /**
- * Takes the text of an info file apart.
+ * Decodes the lines of an info file.
  *
  * @example
  * ```ts
@@ -52,7 +52,7 @@ export function decodeLines(bytes: Uint8Array): Map<string, string> {
 }
 
 /**
- * Makes the text of an info file.
+ * Encodes the lines of an info file.
  *
  * @example
  * ```ts
@@ -62,7 +62,7 @@ export function decodeLines(bytes: Uint8Array): Map<string, string> {
  * assertEquals(new TextDecoder().decode(encodeLines([["a", "1"], ["b", "x\ny"]])), "a=1\nb=x?y\n");
  * ```
  *
- * @param entries Keys and values; what cannot be in a line becomes `?`.
+ * @param entries Keys and values; control characters become `?`.
  * @returns The file.
  */
 export function encodeLines(entries: Iterable<readonly [string, string]>): Uint8Array {
@@ -72,58 +72,58 @@ export function encodeLines(entries: Iterable<readonly [string, string]>): Uint8
   return new TextEncoder().encode(text);
 }
 
-/** How a namespace is kept: by a mount on its file, or by a process in it. */
+/** How a namespace is kept: mounted on its file, or by a process in it. */
 export type KeptBy = "mount" | "holder";
 
-/** What is recorded of a namespace. */
+/** The record of a namespace. */
 export interface KeptNamespace {
-  /** What keeps it. */
+  /** How it is kept. */
   readonly by: KeptBy;
   /** Inode number. */
   readonly inum: number;
-  /** Device of the namespaces' file system. */
+  /** Device of the nsfs file system. */
   readonly device: string;
-  /** Its id, never used again; null before Linux 6.18. */
+  /** Its id, which is never reused; null before Linux 6.18. */
   readonly id: string | null;
 }
 
-/** What a set is built on; one that has another is stale. */
+/** The base a set is built on; a set whose base changes is stale. */
 export interface Base {
-  /** Its path, which counts as its name. */
+  /** Its path, which serves as its name. */
   readonly path: string;
   /** Device of its file system; null if it is not recorded. */
   readonly device: string | null;
 }
 
-/** What is recorded of a set. */
+/** The record of a set. */
 export interface KeptInfo {
   /** Its name. */
   readonly name: string;
-  /** The user whom root has made it for. */
+  /** The user that root keeps it for; null if it belongs to the user that made it. */
   readonly user: number | null;
-  /** A number of its own: another set of the same name has another one. */
+  /** A random number: another set of the same name has a different one. */
   readonly token: string;
   /** When it was made, RFC 3339. */
   readonly created: string;
-  /** The user who has made it. */
+  /** The user that made it. */
   readonly creator: number;
   /** What it was made from, for people: `process 4711 (sshd)`, `command make test`. */
   readonly source: string;
   /** Its namespaces. */
   readonly namespaces: ReadonlyMap<NamespaceType, KeptNamespace>;
-  /** The process that keeps what no mount keeps. */
+  /** The process that keeps the namespaces which are not mounted. */
   readonly holder: ProcessIdentity | null;
   /** PID 1 of its pid namespace, which ends with it. */
   readonly init: ProcessIdentity | null;
-  /** The pid namespace in which those two have these pids: its id or, before Linux 6.18, its inode number. */
+  /** The pid namespace of the pids above: its id or, before Linux 6.18, its inode number. */
   readonly pids: string;
-  /** What it is built on. */
+  /** The base it is built on. */
   readonly base: Base | null;
-  /** A value of the user's own; a set with another one is stale. */
+  /** The user's own value; a set with a different one is stale. */
   readonly key: string | null;
 }
 
-/** What a file of snap-confine's own has: which namespaces there are is not recorded. */
+/** The record in a file of snap-confine's own, which lists no namespaces. */
 export type SparseInfo = Pick<KeptInfo, "base" | "key">;
 
 const VERSION = "1";
@@ -156,7 +156,7 @@ function baseOf(values: ReadonlyMap<string, string>): Base | null {
 }
 
 /**
- * Makes an info file.
+ * Encodes an info file.
  *
  * @example
  * ```ts
@@ -171,8 +171,8 @@ function baseOf(values: ReadonlyMap<string, string>): Base | null {
  * assertEquals(decodeInfo(encodeInfo(info)), info);
  * ```
  *
- * @param info What to record.
- * @param snap Whether snap-confine is to find its own key.
+ * @param info The record.
+ * @param snap Whether to add the key that snap-confine reads.
  * @returns The file.
  */
 export function encodeInfo(info: KeptInfo, snap = false): Uint8Array {
@@ -201,18 +201,18 @@ export function encodeInfo(info: KeptInfo, snap = false): Uint8Array {
 }
 
 /**
- * Reads an info file that penne has written.
+ * Decodes an info file that penne wrote.
  *
  * @param bytes The file.
- * @returns What is recorded.
- * @throws {InfoError} If it is malformed, or lacks something.
+ * @returns The record.
+ * @throws {InfoError} If it is malformed or incomplete.
  */
 export function decodeInfo(bytes: Uint8Array): KeptInfo {
   return infoOf(decodeLines(bytes));
 }
 
 /**
- * Reads an info file of snap-confine's layout, which need not be penne's.
+ * Decodes an info file of snap-confine's layout, whether penne or snap-confine wrote it.
  *
  * @example
  * ```ts
@@ -224,7 +224,7 @@ export function decodeInfo(bytes: Uint8Array): KeptInfo {
  * ```
  *
  * @param bytes The file.
- * @returns What is recorded: all, if penne has written it.
+ * @returns The record; complete if penne wrote it.
  * @throws {InfoError} If it is malformed.
  */
 export function decodeSnapInfo(bytes: Uint8Array): KeptInfo | SparseInfo {
@@ -236,22 +236,22 @@ export function decodeSnapInfo(bytes: Uint8Array): KeptInfo | SparseInfo {
 function infoOf(values: ReadonlyMap<string, string>): KeptInfo {
   const need = (key: string, grammar: RegExp): string => {
     const value = values.get(key);
-    if (value === undefined) throw new InfoError(`there is no ${key}`);
+    if (value === undefined) throw new InfoError(`${key} is missing`);
     if (!grammar.test(value)) throw new InfoError(`${key} is malformed`);
     return value;
   };
   const version = need("version", /^\d+$/);
-  if (version !== VERSION) throw new InfoError(`it is of version ${version}, which this penne does not know`);
+  if (version !== VERSION) throw new InfoError(`this penne does not know version ${version}`);
   const namespaces = new Map<NamespaceType, KeptNamespace>();
   for (const [key, value] of values) {
     if (!key.startsWith("namespace.")) continue;
     const type = key.slice("namespace.".length);
-    if (!isNamespaceType(type)) throw new InfoError(`${key} is no kind of namespace`);
+    if (!isNamespaceType(type)) throw new InfoError(`${key} is not a kind of namespace`);
     namespaces.set(type, decodeNamespace(key, value));
   }
-  if (namespaces.size === 0) throw new InfoError("there is no namespace");
+  if (namespaces.size === 0) throw new InfoError("no namespace is recorded");
   const holder = decodeProcess("holder", values.get("holder"));
-  if (!holder && [...namespaces.values()].some(({ by }) => by === "holder")) throw new InfoError("there is no holder");
+  if (!holder && [...namespaces.values()].some(({ by }) => by === "holder")) throw new InfoError("holder is missing");
   const user = values.get("user");
   return {
     name: need("name", /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/),

@@ -142,7 +142,7 @@ export interface LayoutFacts {
  * @param directory The base, if the user chose it.
  * @param facts What the default depends on.
  * @returns The place.
- * @throws {PenneError} If the user has no place for such files, or `directory` is no absolute path.
+ * @throws {PenneError} If the user has no place for such files, or `directory` is not an absolute path.
  */
 export function findLayout(name: LayoutName, directory: string | undefined, facts: LayoutFacts): Layout {
   if (directory !== undefined) return { name, base: checkPath(directory), chosen: true };
@@ -159,7 +159,7 @@ export function findLayout(name: LayoutName, directory: string | undefined, fact
   }
   if (!runtime.startsWith("/")) {
     throw new PenneError(
-      `find the place of kept namespaces: XDG_RUNTIME_DIR is "${runtime}", which is no absolute path`,
+      `find the place of kept namespaces: XDG_RUNTIME_DIR is "${runtime}", which is not an absolute path`,
     );
   }
   return { name, base: `${runtime.replace(/\/+$/, "")}/penne`, chosen: false };
