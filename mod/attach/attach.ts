@@ -1,4 +1,4 @@
-// Gives network namespaces their network, and leaves each one at the right moment.
+// Gives network namespaces their network, and detaches each one at the right moment.
 
 import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -18,24 +18,25 @@ import type { TapServer } from "../datapath/server/reactor_server.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import { type OpenTarget, openTarget } from "../netns/open.ts";
 import { parseTarget, type Target } from "../netns/target.ts";
-import { type Cause, findName, TargetWatcher, type Watch } from "../netns/watcher.ts";
+import { type Cause, findName } from "../netns/name.ts";
+import { type TargetWatch, TargetWatcher } from "../netns/watcher.ts";
 
-/** Why a namespace is no longer served. */
+/** Why a namespace was detached. */
 export type DetachCause = Cause | "interface removed";
 
-/** How to attach; what network the namespaces get as in {@linkcode NetworkRequest}, what they reach as in {@linkcode ReachRequest}. */
+/** How to attach: the network of the namespaces, what they can reach, and when to detach them. */
 export interface AttachOptions extends NetworkRequest, ReachRequest {
-  /** Whether to leave when a target's name or process goes; true by default. At its own end a namespace is always left. */
+  /** Whether to detach when a target's name or process disappears; true by default. The end of a namespace always detaches it. */
   readonly quit?: boolean;
-  /** Told of what could not be done and is not worth failing for. */
+  /** Called with each problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;
-  /** Told when a namespace is no longer served. */
+  /** Called when a namespace was detached. */
   readonly onDetach?: (attached: Attached, cause: DetachCause) => void;
 }
 
-/** A namespace that is served. */
+/** An attached namespace. */
 export interface Attached {
-  /** As the user named it. */
+  /** The target as the user wrote it. */
   readonly target: string;
   /** The namespace. */
   readonly netns: NamespaceId;
@@ -43,28 +44,28 @@ export interface Attached {
   readonly interface: string;
 }
 
-/** What there is of a namespace that is served. */
+/** An attached namespace and its resources. */
 interface Served extends Attached {
   readonly link: TapLink;
-  /** To ask whether it lives; null before Linux 6.18. */
+  /** Tells whether it is alive; null before Linux 6.18. */
   readonly handle: NamespaceHandle | null;
-  readonly watch: Watch | null;
+  readonly watch: TargetWatch | null;
   readonly stop: () => void;
-  /** Why it is served no more. */
+  /** Why it was detached. */
   cause: DetachCause | null;
 }
 
 /**
- * Reads targets, and refuses what could never be attached.
+ * Parses targets, and refuses a request that can never be met.
  *
- * @param words What the user has given.
- * @param request What network they are to get.
+ * @param words The targets as the user wrote them.
+ * @param request The network they are to get.
  * @returns The targets.
  * @throws {PenneError} A usage error.
  */
 export function checkAttach(words: readonly string[], request: NetworkRequest & ReachRequest): Target[] {
   if (words.length === 0) {
-    throw new PenneError("attach: no TARGET was given", {
+    throw new PenneError("attach: TARGET is missing", {
       usage: true,
       hints: ["a TARGET is a PID, a name of ip netns, a path or fd:N"],
     });
@@ -77,7 +78,7 @@ export function checkAttach(words: readonly string[], request: NetworkRequest & 
   return targets;
 }
 
-/** The handle of a namespace, if the kernel has handles, and we may use them. */
+/** The handle of a namespace; null if the kernel has none, or we may not use it. */
 function handleOf(netns: Fd): NamespaceHandle | null {
   return orNull(() => {
     const handle = namespaceHandle(netns);
@@ -85,19 +86,21 @@ function handleOf(netns: Fd): NamespaceHandle | null {
   });
 }
 
-/** Namespaces that are served from one reactor; they come and go each on its own. */
+/** Namespaces that are served from one reactor, each for its own time. */
 export class Attachments implements Disposable {
   #reactor: Reactor;
   #options: AttachOptions;
   #server: TapServer;
   #watcher: TargetWatcher | null = null;
   #served = new Set<Served>();
-  /** What {@linkcode Attachments.add} has done that would stay. */
-  #undo: { readonly socket: NetlinkSocket; takeDown: () => void }[] = [];
+  /** Sockets in the namespaces, until nothing has to be undone any more. */
+  #sockets: NetlinkSocket[] = [];
+  /** Undo what {@linkcode Attachments.add} changed and would outlive penne, by those sockets. */
+  #undo: (() => void)[] = [];
 
   /**
    * @param reactor The loop.
-   * @param server Whoever serves the taps.
+   * @param server The server of the taps.
    * @param options How to attach.
    */
   constructor(reactor: Reactor, server: TapServer, options: AttachOptions = {}) {
@@ -106,27 +109,27 @@ export class Attachments implements Disposable {
     this.#options = options;
   }
 
-  /** The namespaces that are served now. */
+  /** The attached namespaces. */
   get served(): readonly Attached[] {
     return [...this.#served];
   }
 
   /**
-   * Gives namespaces their network: all of them, or, if one fails, none.
+   * Attaches namespaces: all of them, or none if one fails.
    *
-   * Until {@linkcode Attachments.keep} everything can be taken back: disposing of this object leaves no trace then.
+   * Until {@linkcode Attachments.keep} is called, disposing of this object undoes every change.
    *
    * @param targets The namespaces.
-   * @param interrupted Asked in between whether to give up.
-   * @throws {PenneError} If it fails; everything is as before then.
+   * @param interrupted Called in between; returns whether to give up.
+   * @throws {PenneError} If it fails; nothing is changed then.
    */
   add(targets: readonly Target[], interrupted: () => boolean = () => false): void {
-    raiseOpenFilesLimit(); // up to three a target meanwhile
+    raiseOpenFilesLimit(); // up to three descriptors per target
     const affinity = stayOnProcessor();
     const opened: OpenTarget[] = [];
     const added: Served[] = [];
     const goOn = () => {
-      if (interrupted()) throw new PenneError("attach: a signal has come meanwhile");
+      if (interrupted()) throw new PenneError("attach: interrupted by a signal");
     };
     try {
       for (const target of targets) opened.push(this.#open(target, opened));
@@ -140,13 +143,13 @@ export class Attachments implements Disposable {
       });
       this.#watcher?.check();
       const gone = added.find((served) => !this.#served.has(served));
-      if (gone) throw new PenneError(`attach "${gone.target}": it has gone meanwhile (${gone.cause})`);
+      if (gone) throw new PenneError(`attach "${gone.target}": it has just disappeared (${gone.cause})`);
       goOn();
-      // Last of all: what is up stays up when we go, while taps go with us.
-      for (const undo of this.#undo) undo.takeDown = bringUpLoopback(undo.socket);
+      // Last, as loopback stays up after penne ends, while taps disappear.
+      for (const socket of this.#sockets) this.#undo.push(bringUpLoopback(socket));
     } catch (error) {
       for (const served of added) this.#release(served);
-      this.#takeBack();
+      this.#undoAll();
       throw error;
     } finally {
       for (const target of opened) target[Symbol.dispose]();
@@ -154,37 +157,38 @@ export class Attachments implements Disposable {
     }
   }
 
-  /** From now on what was done stays, but for the taps. */
+  /** Makes the changes permanent, except for the taps. */
   keep(): void {
-    for (const { socket } of this.#undo.splice(0)) socket[Symbol.dispose]();
+    this.#undo = [];
+    this.#undoAll();
   }
 
-  #takeBack(): void {
-    for (const { socket, takeDown } of this.#undo.splice(0)) {
-      takeDown();
-      socket[Symbol.dispose]();
-    }
+  #undoAll(): void {
+    for (const undo of this.#undo.splice(0)) undo();
+    for (const socket of this.#sockets.splice(0)) socket[Symbol.dispose]();
   }
 
-  /** Opens a target, unless it is one of those that are open or served. */
+  /** Opens a target; throws if it is the namespace of another one. */
   #open(target: Target, opened: readonly OpenTarget[]): OpenTarget {
-    const one = openTarget(target);
-    const twin = opened.find(({ id }) => id.inum === one.id.inum)?.label ??
-      this.served.find(({ netns }) => netns.inum === one.id.inum)?.target;
-    if (twin === undefined) return one;
-    one[Symbol.dispose]();
-    throw new PenneError(`attach ${one.label}: it is the same namespace as ${twin}`);
+    const found = openTarget(target);
+    const twin = opened.find(({ id }) => id.inum === found.id.inum)?.label ??
+      this.served.find(({ netns }) => netns.inum === found.id.inum)?.target;
+    if (twin === undefined) return found;
+    found[Symbol.dispose]();
+    throw new PenneError(`attach ${found.label}: it is the same namespace as ${twin}`);
   }
 
   #connect(target: Target, opened: OpenTarget, plan: NetworkPlan, connector: Connector): Served {
     let served: Served | null = null;
-    // The watch is there before the namespace is touched, so nothing that happens meanwhile is missed.
+    // Watch before changing the namespace, so that nothing is missed.
     const watch = this.#watch(target, opened, (cause) => {
       if (served) this.#detach(served, cause);
     });
+    let tap: Fd | null = null;
     try {
       const { link, warnings, socket } = connector.connect(opened, plan);
-      this.#undo.push({ socket, takeDown: () => {} });
+      tap = link.tap;
+      this.#sockets.push(socket);
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
       const entry = served = {
         target: target.text,
@@ -199,23 +203,24 @@ export class Attachments implements Disposable {
       this.#served.add(entry);
       return entry;
     } catch (error) {
+      tap?.close();
       watch?.cancel();
       throw error;
     }
   }
 
-  /** Watches what a target is named by. */
-  #watch(target: Target, { id, pidfd }: OpenTarget, onGone: (cause: Cause) => void): Watch | null {
+  /** Watches the name or process of a target. */
+  #watch(target: Target, { id, pidfd }: OpenTarget, onGone: (cause: Cause) => void): TargetWatch | null {
     if (this.#options.quit === false || target.kind === "fd") return null;
     const watcher = this.#watcher ??= new TargetWatcher(this.#reactor);
     const what = `watch "${target.text}"`;
     if (pidfd) return attempt(what, () => watcher.watchProcess(pidfd, onGone));
     const found = target.kind === "path" ? attempt(what, () => findName(target.path)) : null;
-    if (found?.inum !== id.inum) throw new PenneError(`attach "${target.text}": it has been replaced meanwhile`);
+    if (found?.inum !== id.inum) throw new PenneError(`attach "${target.text}": it has just been replaced`);
     return watcher.watchName(found, onGone);
   }
 
-  /** Why a tap has gone: with its namespace, unless that is known to live. */
+  /** Why a tap disappeared: its namespace ended, unless that is known to be alive. */
   #tapCause({ handle }: Served): DetachCause {
     return handle && isAlive(handle) ? "interface removed" : "namespace ended";
   }
@@ -224,8 +229,8 @@ export class Attachments implements Disposable {
     if (!this.#served.has(served)) return;
     this.#release(served);
     served.cause = cause;
-    // One that goes while others are still being set up is told of by the error.
-    if (this.#undo.length === 0) this.#options.onDetach?.(served, cause);
+    // While others are still being set up, the error reports it.
+    if (this.#sockets.length === 0) this.#options.onDetach?.(served, cause);
   }
 
   #release(served: Served): void {
@@ -235,9 +240,9 @@ export class Attachments implements Disposable {
     served.link.tap.close();
   }
 
-  /** Leaves all namespaces; their interfaces go. */
+  /** Detaches all namespaces, and removes their interfaces. */
   [Symbol.dispose](): void {
-    this.#takeBack();
+    this.#undoAll();
     for (const served of [...this.#served]) this.#release(served);
     this.#watcher?.[Symbol.dispose]();
   }

@@ -1,4 +1,4 @@
-// Giving namespaces their network, for any Deno program.
+// Attaches network namespaces, for any Deno program.
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
@@ -6,24 +6,24 @@ import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
-export type { Cause } from "../netns/watcher.ts";
+export type { Cause } from "../netns/name.ts";
 export type { AddressBlock, ReachRequest } from "../network/reach.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
 
-/** Namespaces that have been given their network. */
+/** Attached namespaces. */
 export interface Attachment extends Disposable {
-  /** Those that have it still. */
+  /** The namespaces that are still attached. */
   readonly served: readonly Attached[];
-  /** Resolves when the last one has gone (with `quit: false`: has ended), or after {@linkcode Attachment.close}. */
+  /** Resolves when the last one was detached, or after {@linkcode Attachment.close}. */
   readonly done: Promise<void>;
-  /** Takes the network away again. */
+  /** Detaches all of them. */
   close(): void;
 }
 
 /**
- * Gives existing network namespaces their network; each is left when its name or process goes, or at its end.
+ * Gives existing network namespaces their network, each until its name or process disappears or it ends.
  *
- * Call it on the main thread. The program goes on as long as a namespace is served.
+ * Call it on the main thread. The program runs as long as a namespace is attached.
  *
  * @example
  * ```ts
@@ -38,10 +38,10 @@ export interface Attachment extends Disposable {
  * await attachment.done;
  * ```
  *
- * @param targets PIDs, names of ip-netns(8), paths, or `fd:N`; a descriptor of yours keeps its namespace alive as long as
- * you hold it.
- * @param options How to attach, and what network.
- * @returns The namespaces, with their network usable.
+ * @param targets PIDs, names of ip-netns(8), paths, or `fd:N`; your own descriptor keeps its namespace alive until you
+ * close it.
+ * @param options How to attach, and which network.
+ * @returns The attached namespaces; their network is usable.
  * @throws {PenneError} If it fails for one of them; none is changed then.
  */
 export function attach(targets: readonly string[], options: AttachOptions = {}): Attachment {
@@ -64,7 +64,7 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
     stop();
     attachments[Symbol.dispose]();
     server[Symbol.dispose]();
-    // Not before the event that told of the end has been dealt with.
+    // After the event that reported the end has been handled.
     queueMicrotask(() => {
       reactor[Symbol.dispose]();
       resolve();

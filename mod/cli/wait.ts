@@ -8,7 +8,7 @@ import { caller, environment } from "../host/caller.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { forgetTargets } from "../netns/open.ts";
 import { parseTarget } from "../netns/target.ts";
-import { Waiting } from "../netns/wait.ts";
+import { TargetWait } from "../netns/wait.ts";
 import { command } from "./common/command.ts";
 import { openReporter } from "./options/lifecycle.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
@@ -72,7 +72,7 @@ function main(options: ParsedOptions<typeof SPEC>): number {
   const report = openReporter(options);
   using reactor = new Reactor();
   {
-    using waiting = new Waiting(reactor, targets, state, () => reactor.stop());
+    using waiting = new TargetWait(reactor, targets, state, () => reactor.stop());
     forgetTargets(targets); // penne's own descriptors would keep them alive
     report.ready(() => ({}));
     if (timeout !== undefined) reactor.after(timeout, () => reactor.stop());

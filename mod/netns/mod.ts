@@ -1,22 +1,22 @@
-// Waiting for targets, for any Deno program.
+// Waits for targets, for any Deno program.
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { parseTarget } from "./target.ts";
-import { type WaitFor, Waiting } from "./wait.ts";
+import { TargetWait, type WaitFor } from "./wait.ts";
 
 export type { WaitFor } from "./wait.ts";
 
 /** How to wait. */
 export interface WaitOptions {
-  /** Ends the waiting; the promise is rejected with its reason then. */
+  /** Ends the wait; the promise is then rejected with its reason. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Waits until namespaces or processes are there, or have gone.
+ * Waits until namespaces or processes exist, or have disappeared.
  *
- * From the return of the call on nothing is missed: what has gone for a moment has gone.
+ * Once the call has returned, nothing is missed: a target that disappears even briefly counts as gone.
  *
  * @example
  * ```ts
@@ -30,19 +30,19 @@ export interface WaitOptions {
  * ```
  *
  * @param targets PIDs, names of ip-netns(8), paths, or `fd:N`.
- * @param state What for: "present" or "gone".
+ * @param state The state to wait for: "present" or "gone".
  * @param options How to wait.
- * @returns A promise that is fulfilled when it has happened to all of them.
- * @throws {PenneError} If one cannot be waited for; at once, not through the promise.
+ * @returns A promise that is fulfilled when all of them have had the state.
+ * @throws {PenneError} At once, if one of them cannot be waited for.
  */
 export function waitFor(targets: readonly string[], state: WaitFor, { signal }: WaitOptions = {}): Promise<void> {
   signal?.throwIfAborted();
   const reactor = new Reactor();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let finish = () => {};
-  let waiting: Waiting;
+  let wait: TargetWait;
   try {
-    waiting = new Waiting(reactor, targets.map(parseTarget), state, () => finish());
+    wait = new TargetWait(reactor, targets.map(parseTarget), state, () => finish());
   } catch (error) {
     reactor[Symbol.dispose]();
     throw error;
@@ -54,7 +54,7 @@ export function waitFor(targets: readonly string[], state: WaitFor, { signal }: 
   const close = () => {
     signal?.removeEventListener("abort", abort);
     stop();
-    waiting[Symbol.dispose]();
+    wait[Symbol.dispose]();
     queueMicrotask(() => reactor[Symbol.dispose]());
   };
   const abort = () => {
@@ -66,6 +66,6 @@ export function waitFor(targets: readonly string[], state: WaitFor, { signal }: 
     resolve();
   };
   signal?.addEventListener("abort", abort);
-  if (waiting.done) finish();
+  if (wait.done) finish();
   return promise;
 }

@@ -1,4 +1,4 @@
-// Mounted namespaces in the text of /proc/PID/mountinfo, proc_pid_mountinfo(5).
+// Parses the mounted namespaces in /proc/PID/mountinfo, proc_pid_mountinfo(5); pure.
 
 import { isNamespaceType, type NamespaceType } from "../namespaces/types.ts";
 
@@ -14,13 +14,13 @@ export interface NamespaceMount {
   readonly inum: number;
 }
 
-/** `\040` and such are how the file writes white space and backslashes. */
+/** Decodes `\040` and the like, which stand for white space and backslashes. */
 function unescape(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }
 
 /**
- * What of the namespaces' file system is mounted.
+ * Parses the root of an nsfs mount.
  *
  * @example
  * ```ts
@@ -30,8 +30,8 @@ function unescape(field: string): string {
  * assertEquals(parseNamespaceRoot("net:[4026532189]"), { type: "net", inum: 4026532189 });
  * ```
  *
- * @param root The root of the mount.
- * @returns The namespace; null if it is none.
+ * @param root The root.
+ * @returns The namespace; null if it is not one of a known kind.
  */
 export function parseNamespaceRoot(root: string): Pick<NamespaceMount, "type" | "inum"> | null {
   const [, type, inum] = /^([a-z]+):\[(\d+)\]$/.exec(root) ?? [];
@@ -39,7 +39,7 @@ export function parseNamespaceRoot(root: string): Pick<NamespaceMount, "type" | 
 }
 
 /**
- * Finds the mounted namespaces.
+ * Parses all mounted namespaces.
  *
  * @example
  * ```ts
@@ -50,8 +50,8 @@ export function parseNamespaceRoot(root: string): Pick<NamespaceMount, "type" | 
  * assertEquals(parseNamespaceMounts(line), [{ id: 361, path: "/run/netns/a b", type: "net", inum: 4026532189 }]);
  * ```
  *
- * @param text The file.
- * @returns The mounts in the file's order, in which of two at one place the upper one is the later.
+ * @param text The text of the file.
+ * @returns The mounts in the order of the file: of two at one path the later one is on top.
  */
 export function parseNamespaceMounts(text: string): NamespaceMount[] {
   const mounts: NamespaceMount[] = [];

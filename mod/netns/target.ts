@@ -1,15 +1,15 @@
-// What a user names a network namespace by: a PID, a name, a path or a descriptor.
+// Parses the targets of attach and wait: a PID, a name, a path or a descriptor.
 
 import { type PenneError, usage } from "../base/errors.ts";
 
-/** A namespace as it was named. */
+/** A namespace as the user names it. */
 export type Target =
-  /** That of a process. */
+  /** The namespace of a process. */
   | {
     readonly kind: "pid";
     readonly text: string;
     readonly pid: number;
-    /** A thread of it, which may be in a namespace of its own. */
+    /** A thread of it, which may be in a different namespace. */
     readonly tid?: number;
   }
   /** A file, usually one on which a namespace is mounted. */
@@ -42,23 +42,23 @@ function pidTarget(text: string, digits: string, thread?: string): Target {
 
 function fdTarget(text: string, digits: string): Target {
   const fd = Number(digits);
-  if (!/^\d+$/.test(digits) || fd > FD_MAX) throw badTarget(text, "it names no descriptor, as fd:3 would");
+  if (!/^\d+$/.test(digits) || fd > FD_MAX) throw badTarget(text, "it is not a descriptor such as fd:3");
   return { kind: "fd", text, fd };
 }
 
 function nameTarget(text: string, name: string): Target {
   if (name === "" || name === "." || name === ".." || name.includes("/") || name.includes("\0")) {
-    throw badTarget(text, `it is no name in ${NETNS_DIRECTORY}`);
+    throw badTarget(text, `it is not a name in ${NETNS_DIRECTORY}`);
   }
   return { kind: "path", text, path: `${NETNS_DIRECTORY}/${name}` };
 }
 
 /**
- * Reads a target: all digits are a PID, `fd:N` is a descriptor, what has a `/` is a path, all else a name of ip-netns(8),
- * which `netns:NAME` says outright.
+ * Parses a target: digits are a PID, `fd:N` is a descriptor, anything with a `/` is a path, and the rest is a name of
+ * ip-netns(8), which `netns:NAME` makes explicit.
  *
- * Paths that are just another way to name a process or one of our descriptors, such as `/proc/7/ns/net` and
- * `/proc/self/fd/3`, count as that: a file in /proc tells nobody when it goes.
+ * Paths that stand for a process or a descriptor, such as `/proc/7/ns/net` and `/proc/self/fd/3`, are parsed as those: no
+ * event reports the end of a file in /proc.
  *
  * @example
  * ```ts
@@ -70,7 +70,7 @@ function nameTarget(text: string, name: string): Target {
  * assertEquals(parseTarget("fd:3"), { kind: "fd", text: "fd:3", fd: 3 });
  * ```
  *
- * @param text What the user has given.
+ * @param text What the user wrote.
  * @returns The target.
  * @throws {PenneError} A usage error.
  */
@@ -82,8 +82,8 @@ export function parseTarget(text: string): Target {
   if (descriptor) return fdTarget(text, descriptor[1]!);
   if (text.startsWith("netns:")) return nameTarget(text, text.slice("netns:".length));
   if (text.startsWith("kept:")) {
-    throw badTarget(text, "a kept set is no target here", [
-      "penne inspect tells the file of its net namespace, or else the PID of its holder: both are targets",
+    throw badTarget(text, "a kept set is not a target here", [
+      "penne inspect prints the file of its net namespace, or else the PID of its holder: either is a target",
     ]);
   }
   if (text.includes("\0")) throw badTarget(text, "it has a NUL inside");

@@ -1,32 +1,46 @@
-// Waits until targets are there, or have gone.
+// Waits until targets exist, or have disappeared.
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { isAlive, namespaceHandle } from "../../ffi/sys/namespace.ts";
 import { openPid } from "../../ffi/sys/process.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { Reactor } from "../reactor/reactor.ts";
-import { namespaceTypeOf, openNamespace } from "./open.ts";
+import { findName } from "./name.ts";
+import { namespaceTypeOf, openDescriptor } from "./open.ts";
 import type { Target } from "./target.ts";
-import { findName, TargetWatcher, type Watch } from "./watcher.ts";
+import { type TargetWatch, TargetWatcher } from "./watcher.ts";
 
-/** What to wait for: a mounted namespace or a process that is there, or has gone. */
+/** The state to wait for: a mounted namespace or a process exists, or has disappeared. */
 export type WaitFor = "present" | "gone";
 
-/** Milliseconds between two looks for what tells nobody of itself: a process to come, and a namespace without a name. */
+/** Milliseconds between two checks of what has no event: the start of a process, the end of a namespace without a name. */
 const INTERVAL = 20;
 
-/** What is still to happen. */
+/** A target that is still waited for. */
 interface Pending {
   readonly target: Target;
-  watch: Watch | null;
+  watch: TargetWatch | null;
+}
+
+/** Opens the namespace of a descriptor that a target names. */
+function openTargetFd({ text, fd }: Extract<Target, { kind: "fd" }>): Fd {
+  const netns = openDescriptor(`"${text}"`, fd);
+  try {
+    namespaceTypeOf(`"${text}"`, netns);
+    return netns;
+  } catch (error) {
+    netns.close();
+    throw error;
+  }
 }
 
 /**
- * Targets being waited for.
+ * Waits for targets.
  *
- * What has been seen stays seen: a name that has gone, or come, since the waiting began counts, whatever it did afterwards.
+ * Events count from the beginning on: a name that disappears, or appears, for a moment has done so for good.
  */
-export class Waiting implements Disposable {
+export class TargetWait implements Disposable {
   #reactor: Reactor;
   #watcher: TargetWatcher;
   #pending = new Set<Pending>();
@@ -34,10 +48,10 @@ export class Waiting implements Disposable {
 
   /**
    * @param reactor The loop.
-   * @param targets What to wait for.
-   * @param state For what state of it.
-   * @param onDone Called when it has happened to all of them, if it had not when the waiting began.
-   * @throws {PenneError} If one cannot be waited for.
+   * @param targets The targets.
+   * @param state The state to wait for.
+   * @param onDone Called when all of them have had it, unless they had at the beginning.
+   * @throws {PenneError} If one of them cannot be waited for.
    */
   constructor(reactor: Reactor, targets: readonly Target[], state: WaitFor, onDone: () => void) {
     this.#reactor = reactor;
@@ -47,10 +61,10 @@ export class Waiting implements Disposable {
       for (const target of targets) {
         const pending: Pending = { target, watch: null };
         this.#pending.add(pending);
-        const seen = () => this.#seen(pending);
+        const reached = () => this.#reached(pending);
         const watch = attempt(
           `wait for "${target.text}"`,
-          () => state === "gone" ? this.#untilGone(target, seen) : this.#untilPresent(target, seen),
+          () => state === "gone" ? this.#untilGone(target, reached) : this.#untilPresent(target, reached),
         );
         if (this.#pending.has(pending)) pending.watch = watch;
         else watch?.cancel();
@@ -62,104 +76,86 @@ export class Waiting implements Disposable {
     }
   }
 
-  /** Whether it has happened to all of them. */
+  /** Whether all targets have had the state. */
   get done(): boolean {
     return this.#pending.size === 0;
   }
 
-  #seen(pending: Pending): void {
+  #reached(pending: Pending): void {
     if (!this.#pending.delete(pending)) return;
     pending.watch?.cancel();
     if (this.done) this.#onDone();
   }
 
-  #untilGone(target: Target, seen: () => void): Watch | null {
+  /** Watches a target until it disappears; returns null if it already has. */
+  #untilGone(target: Target, reached: () => void): TargetWatch | null {
     switch (target.kind) {
-      case "pid":
-        return unlessMissing(() => {
-          using pidfd = openPid(target.pid);
-          return this.#watcher.watchProcess(pidfd, seen);
-        }, seen);
+      case "pid": {
+        using pidfd = orNull(() => openPid(target.pid), "ESRCH");
+        if (pidfd) return this.#watcher.watchProcess(pidfd, reached);
+        break;
+      }
       case "path": {
         const found = findName(target.path);
-        if (found) return this.#watcher.watchName(found, seen);
-        seen();
-        return null;
+        if (found) return this.#watcher.watchName(found, reached);
+        break;
       }
       case "fd": {
-        const { text } = target;
-        using netns = openNamespace(target, null);
-        namespaceTypeOf(`"${text}"`, netns);
-        const handle = attempt(`watch "${text}"`, () => namespaceHandle(netns), () => [
+        const what = `watch "${target.text}"`;
+        using netns = openTargetFd(target);
+        const handle = attempt(what, () => namespaceHandle(netns), () => [
           "a namespace without a name can be waited for since Linux 6.18",
         ]);
-        if (!isAlive(handle)) {
-          throw new PenneError(`watch "${text}": you may not look at it without holding it`, {
-            hints: ["run penne as root"],
-          });
-        }
-        return this.#every(() => !isAlive(handle), seen);
+        if (isAlive(handle)) return this.#every(() => !isAlive(handle), reached);
+        throw new PenneError(`${what}: you may not look at it without holding it`, { hints: ["run penne as root"] });
       }
     }
+    reached();
+    return null;
   }
 
-  #untilPresent(target: Target, seen: () => void): Watch | null {
+  /** Watches a target until it appears; returns null if it already has. */
+  #untilPresent(target: Target, reached: () => void): TargetWatch | null {
     switch (target.kind) {
       case "pid":
-        return this.#every(() => unlessMissing(() => openPid(target.pid).close(), () => {}) !== null, seen);
+        return this.#every(() => {
+          using pidfd = orNull(() => openPid(target.pid), "ESRCH");
+          return pidfd !== null;
+        }, reached);
       case "path": {
         const look = () => {
-          if (findName(target.path)) seen();
+          if (findName(target.path)) reached();
         };
         const watch = this.#watcher.watchPath(target.path, look);
         look();
         return watch;
       }
-      case "fd": {
-        using fd = openNamespace(target, null);
-        namespaceTypeOf(`"${target.text}"`, fd);
-        seen();
+      case "fd":
+        openTargetFd(target).close();
+        reached();
         return null;
-      }
     }
   }
 
-  /** Looks now and again, up to the first time it holds. */
-  #every(condition: () => boolean, seen: () => void): Watch | null {
+  /** Checks a condition now and then until it is true. */
+  #every(condition: () => boolean, reached: () => void): TargetWatch | null {
     if (condition()) {
-      seen();
+      reached();
       return null;
     }
-    let cancelled = false;
-    const look = () => {
-      if (cancelled) return;
-      if (condition()) seen();
-      else timer = this.#reactor.after(INTERVAL, look);
-    };
-    let timer = this.#reactor.after(INTERVAL, look);
-    return {
-      cancel: () => {
-        cancelled = true;
-        timer.cancel();
-      },
-    };
+    const next = () =>
+      this.#reactor.after(INTERVAL, () => {
+        if (condition()) reached();
+        else timer = next();
+      });
+    let timer = next();
+    return { cancel: () => timer.cancel() };
   }
 
-  /** Waits no longer. */
+  /** Stops waiting. */
   [Symbol.dispose](): void {
     for (const { watch } of this.#pending) watch?.cancel();
     this.#pending.clear();
     this.#watcher[Symbol.dispose]();
-  }
-}
-
-/** Does something with a process; if there is none, something else. */
-function unlessMissing<T>(body: () => T, missing: () => void): T | null {
-  try {
-    return body();
-  } catch (error) {
-    if (!(error instanceof SysError) || error.code !== "ESRCH") throw error;
-    missing();
-    return null;
   }
 }

@@ -1,4 +1,4 @@
-// `penne wait`: what it waits for, and what it does then.
+// `penne wait`: what it waits for, and what it does afterwards.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test, until } from "../lib/helpers.ts";
@@ -13,7 +13,7 @@ async function armed(lab: NetLab, args: string[]): Promise<Daemon> {
   return daemon;
 }
 
-test("Waits for a name to be a mounted namespace, not merely a file", NEEDS, async () => {
+test("Waits until a name is a mounted namespace, not merely a file", NEEDS, async () => {
   await using lab = new NetLab();
   const path = `/run/netns/penne-${Deno.pid}-later`;
   await Deno.mkdir("/run/netns", { recursive: true });
@@ -23,23 +23,23 @@ test("Waits for a name to be a mounted namespace, not merely a file", NEEDS, asy
   daemon.ended.then(() => over = true);
   await Deno.writeTextFile(path, "");
   await new Promise((resolve) => setTimeout(resolve, 300));
-  assert(!over, "a plain file is no namespace");
+  assert(!over, "a plain file is not a namespace");
   await must(["unshare", "--net", "mount", "--bind", "/proc/self/ns/net", path]);
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("Waits for a name in a directory that is not there yet", NEEDS, async () => {
+test("Waits for a name in a directory that does not exist yet", NEEDS, async () => {
   await using lab = new NetLab();
   const top = await Deno.makeTempDir({ prefix: "penne-wait-" });
   lab.defer(() => sh(["sh", "-c", `umount ${top}/a/b/name; rm -r ${top}`]).then(() => {}));
   const daemon = await armed(lab, ["--for", "present", `${top}/a/b/name`]);
   await Deno.mkdir(`${top}/a/b`, { recursive: true });
   await Deno.writeTextFile(`${top}/a/b/name`, "");
-  await must(["mount", "--bind", "/proc/self/ns/uts", `${top}/a/b/name`]); // of whatever kind
+  await must(["mount", "--bind", "/proc/self/ns/uts", `${top}/a/b/name`]); // a namespace of any kind
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("What has gone and is back again has gone", NEEDS, async () => {
+test("A name that disappears and comes back counts as gone", NEEDS, async () => {
   await using lab = new NetLab();
   const name = await lab.netns("again");
   const daemon = await armed(lab, [name, "--for=gone"]);
@@ -65,7 +65,7 @@ test("Waits for all of several targets, each once", NEEDS, async () => {
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("What is so already ends it at once", NEEDS, async () => {
+test("Targets that already have the state end it at once", NEEDS, async () => {
   await using lab = new NetLab();
   const name = await lab.netns("here");
   for (
@@ -88,7 +88,7 @@ test("After the time-out the exit code is 124, and the hook has not run", NEEDS,
   assert(performance.now() - start >= 300);
 });
 
-test("The hook takes penne's place", NEEDS, async () => {
+test("The hook replaces penne", NEEDS, async () => {
   const hook = async (...words: string[]) => await sh([penne(), "wait", "--for", "present", "1", "--", ...words]);
   assertEquals((await hook("sh", "-c", "echo out; exit 7")).stdout, "out\n");
   assertEquals((await hook("sh", "-c", "exit 7")).code, 7);

@@ -1,4 +1,4 @@
-// `penne attach`: what it takes, when it leaves, and what it leaves behind.
+// `penne attach`: its targets, when it detaches, and what it leaves behind.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { Agent } from "../../../ffi/agent/agent.ts";
@@ -13,7 +13,7 @@ import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 const NEEDS = { root: true, programs: ["ip", "nsenter", "unshare"] };
 const ROOTLESS = { ...NEEDS, user: true };
 
-/** A process in a net namespace of its own, and (as the test user) a user namespace that owns it. */
+/** Starts a process in its own net namespace and, as the test user, in a user namespace that owns it. */
 async function sleeper(lab: NetLab, user = false): Promise<Daemon & { pid: number }> {
   const argv = user
     ? asUser(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"])
@@ -60,7 +60,7 @@ for (const user of [false, true]) {
         const number = kind === "fd:0" ? 0 : 7;
         const target = kind.replace(/N$/, `${number}`);
         const script = `exec ${number}<&9 9<&-; exec "$0" attach --status-fd 1 ${target}`;
-        // Only root opens the process's namespace; what counts is who attaches to it.
+        // Root opens the process's namespace here; the test user attaches to it.
         const argv = ["sh", "-c", `exec 9</proc/${pid}/ns/net; exec "$@"`, "sh"];
         const inner = user ? asUser(["sh", "-c", script, penne()]) : ["sh", "-c", script, penne()];
         daemon = lab.start(lab.in(lab.host, [...argv, ...inner]), { cwd: "/" });
@@ -91,7 +91,7 @@ test("Attach by name, and with netns: before it", NEEDS, async () => {
   }
 });
 
-test("Somebody else's namespace is refused with a hint, and unchanged", ROOTLESS, async () => {
+test("The namespace of another user is refused with a hint, and unchanged", ROOTLESS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const byName = await lab.run(lab.host, [penne(), "attach", guest], { user: true });
@@ -107,7 +107,7 @@ test("Somebody else's namespace is refused with a hint, and unchanged", ROOTLESS
     byPid.stderr,
     /Permission denied \(EACCES\)\nhint: process \d+ belongs to user 0: run penne as that user, or as root\n$/,
   );
-  // A user namespace of root's that is not the caller's own.
+  // A user namespace that belongs to root and is not the caller's own.
   const owned = lab.start(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"]);
   await until("it is there", () => Deno.readTextFileSync(`/proc/${owned.child.pid}/comm`) === "sleep\n");
   const argv = ["sh", "-c", `exec 9</proc/${owned.child.pid}/ns/net; exec "$@"`, "sh"];
@@ -121,7 +121,7 @@ test("Somebody else's namespace is refused with a hint, and unchanged", ROOTLESS
   assertEquals(await linksOf(owned.child.pid), ["lo"]);
 });
 
-/** Runs a script in a mount namespace of its own in which a name is no mount. */
+/** Runs a script in its own mount namespace, in which nothing is mounted on a name. */
 async function whereUnmounted(name: string, script: string): Promise<void> {
   await must([
     "unshare",
@@ -135,7 +135,7 @@ async function whereUnmounted(name: string, script: string): Promise<void> {
   ]);
 }
 
-test("It leaves when the name goes, in whatever way", NEEDS, async () => {
+test("It detaches however the name disappears", NEEDS, async () => {
   const ways: Record<string, [string, (name: string) => Promise<unknown>]> = {
     "ip netns del": ["unmounted|unlinked", (name) => must(["ip", "netns", "del", name])],
     "umount": ["unmounted", (name) => must(["umount", `/run/netns/${name}`])],
@@ -164,11 +164,11 @@ test("It leaves when the name goes, in whatever way", NEEDS, async () => {
     });
     await remove(guest);
     await endsWith0(daemon, causes);
-    assertEquals(await linksOf(holder.child.pid), ["lo"], `${way}: the interface is gone, the namespace is not`);
+    assertEquals(await linksOf(holder.child.pid), ["lo"], `${way}: the interface is removed, the namespace is not`);
   }
 });
 
-test("It leaves when the directory of the name goes", NEEDS, async () => {
+test("It detaches when the directory of the name disappears", NEEDS, async () => {
   await using lab = await NetLab.open();
   for (
     const [way, cause] of [["removed", "unmounted|unlinked|directory removed"], [
@@ -187,7 +187,7 @@ test("It leaves when the directory of the name goes", NEEDS, async () => {
     const daemon = await lab.attach([`${top}/a/b/name`]);
     if (way === "renamed") await Deno.rename(`${top}/a`, `${top}/moved`);
     else {
-      // From where nothing is mounted, so that it is not busy.
+      // In a mount namespace where it is not mounted on, and so not busy.
       await must([
         "unshare",
         "--mount",
@@ -202,7 +202,7 @@ test("It leaves when the directory of the name goes", NEEDS, async () => {
   }
 });
 
-test("It leaves when the given PID ends, though its child still uses the namespace", NEEDS, async () => {
+test("It detaches when the given PID ends, though its child still uses the namespace", NEEDS, async () => {
   await using lab = await NetLab.open();
   const daemon = lab.start(["unshare", "--net", "sh", "-c", "sleep 1000 & echo $!; wait"]);
   await until("it has a child", () => /^\d+\n/.test(daemon.output()));
@@ -217,7 +217,7 @@ test("It leaves when the given PID ends, though its child still uses the namespa
   }
 });
 
-test("It leaves when the namespace ends that a descriptor named, which the caller has closed", NEEDS, async () => {
+test("It detaches when the namespace of a descriptor ends, which the caller has closed", NEEDS, async () => {
   await using lab = await NetLab.open();
   const { pid, child, ended } = await sleeper(lab);
   const script = `exec 9</proc/${pid}/ns/net; "$0" attach --background --pid-file "$1" fd:9; echo $?`;
@@ -243,21 +243,21 @@ test("While it is attached, umount of the name is not busy", NEEDS, async () => 
   await endsWith0(daemon, "unmounted");
 });
 
-/** Linux 6.18 gives namespaces file handles. */
+/** The file handle of a namespace, since Linux 6.18. */
 function handleOf(pid: number): NamespaceHandle {
   using fd = open(self, `/proc/${pid}/ns/net`, O.RDONLY);
   return namespaceHandle(fd);
 }
 
 test(
-  "A namespace ends with its last user while penne still serves another one",
+  "A namespace ends with its last user while penne still serves another namespace",
   { ...NEEDS, kernel: "6.18" },
   async () => {
     await using lab = await NetLab.open();
     const other = await lab.netns("other");
     const [byPid, byFd] = [await sleeper(lab), await sleeper(lab)];
     const handles = [byPid.pid, byFd.pid].map(handleOf);
-    // Without quitting, so that what ends is the namespace and not what it is named by.
+    // With --no-quit, so that the end of the namespace counts, and not that of its name.
     const script =
       `exec 9</proc/${byFd.pid}/ns/net; exec "$0" attach --status-fd 1 --no-quit ${byPid.pid} fd:9 ${other}`;
     const daemon = lab.start(lab.in(lab.host, ["sh", "-c", script, penne()]));
@@ -268,29 +268,29 @@ test(
       await ended;
     }
     await until("both namespaces have ended", () => !handles.some(isAlive));
-    await until("both are left", () => daemon.output().split("namespace ended").length === 3);
+    await until("both are detached", () => daemon.output().split("namespace ended").length === 3);
     assertEquals((await lab.json(other, "link")).map(({ ifname }) => ifname), ["lo", "tap0"]);
     daemon.child.kill("SIGTERM");
     assertEquals((await daemon.ended).code, 0);
   },
 );
 
-test("--no-quit stays when the name goes, and while the namespace lives it has its network", NEEDS, async () => {
+test("--no-quit keeps the namespace attached until it ends, whatever happens to its name", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const holder = lab.start(lab.in(guest, ["sleep", "1000"]));
   const daemon = await lab.attach(["--no-quit", guest]);
   await must(["ip", "netns", "del", guest]);
-  await new Promise((resolve) => setTimeout(resolve, 1500)); // longer than any look by time
+  await new Promise((resolve) => setTimeout(resolve, 1500)); // longer than any polling interval
   assertEquals(await linksOf(holder.child.pid), ["lo", "tap0"]);
   holder.child.kill("SIGKILL");
-  await until("the namespace's end is told", () => daemon.output().includes("namespace ended"));
+  await until("the end of the namespace is reported", () => daemon.output().includes("namespace ended"));
   await new Promise((resolve) => setTimeout(resolve, 300));
   daemon.child.kill("SIGQUIT");
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("A name that is made anew belongs to another namespace, which is not touched", NEEDS, async () => {
+test("A name that is made again belongs to another namespace, which is not changed", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const daemon = await lab.attach([guest]);
@@ -302,7 +302,7 @@ test("A name that is made anew belongs to another namespace, which is not touche
   ]]);
 });
 
-test("Several targets of one process go each on its own", NEEDS, async () => {
+test("Several targets of one process are detached independently", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   const guests = [await lab.netns("a"), await lab.netns("b"), await lab.netns("c")];
@@ -312,7 +312,7 @@ test("Several targets of one process go each on its own", NEEDS, async () => {
   }
   for (const [i, guest] of guests.entries()) {
     await must(["ip", "netns", "del", guest]);
-    await until("it is left", () => daemon.output().split('"event":"detached"').length === i + 2);
+    await until("it is detached", () => daemon.output().split('"event":"detached"').length === i + 2);
     for (const still of guests.slice(i + 1)) {
       assertEquals((await lab.json(still, "link")).map(({ ifname }) => ifname), ["lo", "up0"]);
     }
@@ -320,7 +320,7 @@ test("Several targets of one process go each on its own", NEEDS, async () => {
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("The interface being removed inside is a failure that is told of", NEEDS, async () => {
+test("Removing the interface inside is reported as a failure", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const daemon = await lab.attach([guest]);
@@ -329,7 +329,7 @@ test("The interface being removed inside is a failure that is told of", NEEDS, a
   assertMatch(daemon.errors(), /cannot serve ".*" any longer: its interface was removed/);
 });
 
-test("TERM and QUIT end it also as PID 1 of a pid namespace, and nothing is left", NEEDS, async () => {
+test("TERM and QUIT end it, also as PID 1 of a pid namespace, and nothing is left", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   for (const signal of ["SIGTERM", "SIGQUIT"] as const) {
@@ -355,7 +355,7 @@ test("TERM and QUIT end it also as PID 1 of a pid namespace, and nothing is left
   }
 });
 
-test("INT kills it as it does any program, with the pid file removed", NEEDS, async () => {
+test("INT kills it, after it has removed the pid file", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const pidFile = await Deno.makeTempFile({ prefix: "penne-pid-" });
@@ -376,12 +376,12 @@ test("SIGKILL leaves no interface and no process", NEEDS, async () => {
   assertEquals((await lab.json(guest, "link")).map(({ ifname }) => ifname), ["lo"]);
 });
 
-test("Addresses and routes are usable at the moment readiness is told", NEEDS, async () => {
+test("Addresses and routes are usable when readiness is reported", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   for (let i = 0; i < 5; i++) {
     const guest = await lab.netns("guest");
-    // Somebody inside who binds the addresses the moment he hears of it.
+    // A process inside that binds the addresses as soon as it is reported.
     const inside = Agent.spawn();
     try {
       {
@@ -403,7 +403,7 @@ test("Addresses and routes are usable at the moment readiness is told", NEEDS, a
         for (const [family, address] of [[2, sockaddr4], [10, sockaddr6]] as const) {
           using socket = inside.open("socket", family, 2, 0);
           call(self, "bind", socket, address, address.length);
-          // Datagrams have a route: connect looks it up, and sends nothing.
+          // connect(2) looks up the route of datagrams, and sends nothing.
           const remote = address.slice();
           remote.set([0, 53], 2);
           remote[family === 2 ? 7 : 23] = 99;
@@ -423,7 +423,7 @@ test("Addresses and routes are usable at the moment readiness is told", NEEDS, a
   }
 });
 
-test("What the command of run --net=tap sees first is a usable network", ROOTLESS, async () => {
+test("The network of run --net=tap is usable when the command starts", ROOTLESS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   const { code, stdout } = await lab.run(lab.host, [penne(), "run", "--net=tap", "--", "ip", "-j", "addr"], {
@@ -434,7 +434,7 @@ test("What the command of run --net=tap sees first is a usable network", ROOTLES
   for (const address of ["192.0.2.2", "2001:db8::2"]) assert(stdout.includes(`"local":"${address}"`), stdout);
 });
 
-test("200 namespaces of one process, and 50 processes with one each, all leave", NEEDS, async () => {
+test("200 namespaces of one process, and 50 processes with one each, are all detached", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   const make = async (count: number) => {
@@ -444,7 +444,7 @@ test("200 namespaces of one process, and 50 processes with one each, all leave",
   };
   const shuffled = (names: string[]) =>
     names.map((name) => [Math.random(), name] as const).sort().map(([, name]) => name);
-  /** Several at once: most of the time the kernel waits. */
+  /** Ten at a time, as the kernel mostly waits. */
   const inTurns = async <T>(items: T[], act: (item: T) => Promise<void>) => {
     const left = items.values();
     await Promise.all(Array.from({ length: 10 }, async () => {
@@ -453,7 +453,9 @@ test("200 namespaces of one process, and 50 processes with one each, all leave",
   };
   const remove = (names: string[]) =>
     inTurns(shuffled(names), async (name) => void await must(["ip", "netns", "del", name]));
-  const before = processes().filter(isAgent).length;
+  /** Agents that outlive the process that started them. */
+  const orphans = () => processes().filter((one) => isAgent(one) && one.cmdline[0] === "penne-agent" && one.ppid === 1);
+  const before = orphans().length;
 
   const many = await make(200);
   const one = await lab.attach(many);
@@ -469,5 +471,5 @@ test("200 namespaces of one process, and 50 processes with one each, all leave",
   }
   await remove(few);
   for (const daemon of daemons) assertEquals((await daemon.ended).code, 0);
-  assertEquals(processes().filter(isAgent).length, before);
+  assertEquals(orphans().length, before);
 });

@@ -6,18 +6,18 @@ import { NetLab } from "../../lib/netlab.ts";
 
 const NEEDS = { root: true, programs: ["ip", "nsenter", "unshare"] };
 
-/** What a namespace looks like. */
+/** The addresses and routes of a namespace, as text. */
 async function state(lab: NetLab, netns: string): Promise<string> {
   return JSON.stringify([await lab.json(netns, "addr"), await lab.json(netns, "route", "show", "table", "all")]);
 }
 
-/** Exactly one line that says what, and hints. */
+/** Checks for exactly one error line, followed by hints. */
 function assertClear(stderr: string, pattern: RegExp, hinted: boolean): void {
   const [first, ...rest] = stderr.trimEnd().split("\n");
   assertMatch(first!, /^penne: cannot /);
   assertMatch(first!, pattern);
   for (const line of rest) assertMatch(line, /^hint: /);
-  if (hinted) assert(rest.length > 0, `there is no hint: ${stderr}`);
+  if (hinted) assert(rest.length > 0, `a hint is missing: ${stderr}`);
 }
 
 interface Case {
@@ -62,7 +62,7 @@ const CASES: Case[] = [
   { args: ["--ready-fd", "1", "--status-fd", "1", "GUEST"], code: 2, says: /one descriptor for both/ },
   { args: ["--background", "--ready-fd", "1", "GUEST"], code: 2, says: /0, 1 or 2 in the background/ },
   { args: ["--ready-fd", "99", "GUEST"], code: 2, says: /--ready-fd "99"/, hinted: true },
-  { args: [], code: 2, says: /no TARGET/, hinted: true },
+  { args: [], code: 2, says: /TARGET is missing/, hinted: true },
   { args: ["GUEST", "GUEST"], code: 2, says: /twice/ },
   { args: ["GUEST", "netns:GUEST"], code: 1, says: /it is the same namespace as/ },
   { args: ["GUEST", "penne-no-such-name"], code: 1, says: /No such file or directory \(ENOENT\)/, hinted: true },
@@ -73,15 +73,15 @@ const CASES: Case[] = [
   { args: ["/proc/self/ns/net"], code: 1, says: /it is the network namespace that penne itself runs in/ },
   { args: ["/proc"], code: 1, says: /it is not a namespace/ },
   { args: ["fd:98"], code: 1, says: /Bad file descriptor \(EBADF\)/, hinted: true },
-  { args: ["fd:"], code: 2, says: /names no descriptor/ },
-  { args: ["kept:x"], code: 2, says: /a kept set is no target here/ },
+  { args: ["fd:"], code: 2, says: /not a descriptor/ },
+  { args: ["kept:x"], code: 2, says: /a kept set is not a target here/ },
   { args: ["--pid-file", "/no/such/directory/pid", "GUEST"], code: 1, says: /pid file "\/no\/such\/directory\/pid"/ },
   { args: ["--log-file", "/no/such/directory/log", "GUEST"], code: 1, says: /log file/ },
   { args: ["--log-size", "10", "GUEST"], code: 2, says: /--log-size "10"/ },
   { args: ["--adress", "10.0.0.1", "GUEST"], code: 2, says: /no such option/, hinted: true },
 ];
 
-test("Wrong input is one clear line, the right exit code, and changes nothing", NEEDS, async (t) => {
+test("Wrong input gives one clear line and the right exit code, and changes nothing", NEEDS, async (t) => {
   await using lab = await NetLab.open();
   await lab.usual();
   const guest = await lab.netns("guest");
@@ -98,7 +98,7 @@ test("Wrong input is one clear line, the right exit code, and changes nothing", 
   }
 });
 
-test("A name that is already taken inside is refused, and the interface there stays", NEEDS, async () => {
+test("An interface name that exists inside is refused, and that interface stays", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   await lab.ip(guest, "link", "add", "tap0", "type", "veth", "peer", "name", "other");
@@ -109,7 +109,7 @@ test("A name that is already taken inside is refused, and the interface there st
   assertEquals(await state(lab, guest), before);
 });
 
-/** Scripts that take /dev/net/tun away in a mount namespace. */
+/** Scripts that remove or replace /dev/net/tun in a mount namespace. */
 const NO_TUN: Record<string, { script: string; says: RegExp }> = {
   "no /dev/net/tun": {
     script: "mount -t tmpfs none /dev/net",
@@ -127,7 +127,7 @@ const NO_TUN: Record<string, { script: string; says: RegExp }> = {
 
 for (const [name, { script, says }] of Object.entries(NO_TUN)) {
   test(
-    `With ${name} run --net=tap and attach say so, with a hint, and change nothing`,
+    `With ${name} run --net=tap and attach fail with a hint, and change nothing`,
     { ...NEEDS, user: true },
     async () => {
       await using lab = await NetLab.open();
@@ -160,7 +160,7 @@ for (const [name, { script, says }] of Object.entries(NO_TUN)) {
   );
 }
 
-test("Options for the network are refused by run where there is none", {}, async () => {
+test("run refuses options for a network that it does not make", {}, async () => {
   for (
     const args of [["--net=none", "-a", "10.0.0.1"], ["--net=none", "-4"], ["--unshare", "uts", "-m", "1500"], [
       "--net=none",
@@ -178,10 +178,10 @@ test("Options for the network are refused by run where there is none", {}, async
   }
 });
 
-test("The log of attach goes to a file that keeps its limit", NEEDS, async () => {
+test("The log file of attach keeps to its size limit", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
-  await lab.ip(lab.host, "route", "add", "10.7.0.0/16", "via", "192.0.2.9", "realm", "5"); // a warning a namespace
+  await lab.ip(lab.host, "route", "add", "10.7.0.0/16", "via", "192.0.2.9", "realm", "5"); // gives a warning for each namespace
   const file = await Deno.makeTempFile({ prefix: "penne-log-" });
   lab.defer(() => Deno.remove(file));
   const guests: string[] = [];

@@ -1,4 +1,4 @@
-// `penne attach` where somebody gets in its way: races, odd files, hostile namespaces, odd hosts.
+// `penne attach` under adverse conditions: races, odd files, hostile namespaces, odd hosts.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";
@@ -11,7 +11,7 @@ async function linksIn(pid: number, path = `/proc/${pid}/ns/net`): Promise<strin
   return JSON.parse(text).map(({ ifname }: { ifname: string }) => ifname);
 }
 
-/** A process in a net namespace of its own. */
+/** Starts a process in its own net namespace. */
 async function sleeper(lab: NetLab): Promise<Daemon> {
   const daemon = lab.start(["unshare", "--net", "sleep", "1000"]);
   const own = Deno.readLinkSync("/proc/self/ns/net");
@@ -26,11 +26,11 @@ async function codeOf(daemon: Daemon, seconds = 10): Promise<number> {
   return (await daemon.ended).code;
 }
 
-test("A name that goes at any moment of the set-up is never served on", NEEDS, async () => {
+test("A name that disappears at any moment of the set-up is not served", NEEDS, async () => {
   await using lab = await NetLab.open();
   for (let i = 0; i < 25; i++) {
     const guest = await lab.netns("race");
-    const holder = lab.start(lab.in(guest, ["sleep", "1000"])); // so that only the name goes
+    const holder = lab.start(lab.in(guest, ["sleep", "1000"])); // so that only the name disappears
     const daemon = lab.start(lab.in(lab.host, [penne(), "attach", guest]));
     await new Promise((resolve) => setTimeout(resolve, 20 + i * 4));
     await must(["ip", "netns", "del", guest]);
@@ -42,7 +42,7 @@ test("A name that goes at any moment of the set-up is never served on", NEEDS, a
 
 test("A thread's path means the thread's namespace", { ...NEEDS, programs: ["perl"] }, async () => {
   await using lab = await NetLab.open();
-  // syscall(2): a second thread would need a library; a clone that shares everything but the namespace is one.
+  // Each thread unshares its own network namespace.
   const script = `
     use Config; die "no threads" unless $Config{useithreads}; require threads; $| = 1;
     syscall(${Deno.build.arch === "x86_64" ? 272 : 97}, 0x40000000);
@@ -52,7 +52,7 @@ test("A thread's path means the thread's namespace", { ...NEEDS, programs: ["per
     });
     $t->join();`;
   const daemon = lab.start(["perl", "-e", script]);
-  await until("it has its thread", () => /^\d+\n/.test(daemon.output()));
+  await until("the thread has its namespace", () => /^\d+\n/.test(daemon.output()));
   const [pid, tid] = [daemon.child.pid, Number(daemon.output())];
   const attached = await lab.attach([`/proc/${pid}/task/${tid}/ns/net`]);
   assertEquals(await linksIn(pid, `/proc/${pid}/task/${tid}/ns/net`), ["lo", "tap0"]);
@@ -61,9 +61,9 @@ test("A thread's path means the thread's namespace", { ...NEEDS, programs: ["per
   assertEquals(await codeOf(attached), 0);
 });
 
-test("A PID means one of penne's own pid namespace, whichever /proc there is", NEEDS, async () => {
+test("A PID is one of penne's own pid namespace, whatever /proc is mounted", NEEDS, async () => {
   await using lab = await NetLab.open();
-  // Inside, /proc is still the one outside, where that number is another process, or none.
+  // Inside, /proc is that of the outer pid namespace, where the PID is another process, or none.
   const script = `unshare --net sleep 1000 & sleep 0.3; "$0" attach --status-fd 1 $!`;
   const argv = ["unshare", "--fork", "--pid", "--kill-child", "sh", "-c", script, penne()];
   const daemon = lab.start(lab.in(lab.host, argv));
@@ -76,7 +76,7 @@ test("A PID means one of penne's own pid namespace, whichever /proc there is", N
   assertEquals(await linksIn(sleeping!.pid), ["lo", "tap0"]);
 });
 
-test("A FIFO, a device or a directory as target is refused at once", NEEDS, async () => {
+test("A FIFO, a device or a directory is refused as a target at once", NEEDS, async () => {
   await using lab = await NetLab.open();
   const directory = await Deno.makeTempDir({ prefix: "penne-odd-" });
   lab.defer(() => Deno.remove(directory, { recursive: true }));
@@ -88,7 +88,7 @@ test("A FIFO, a device or a directory as target is refused at once", NEEDS, asyn
   }
 });
 
-test("A pid file replaces nothing but a file", NEEDS, async () => {
+test("A pid file replaces only a regular file", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const directory = await Deno.makeTempDir({ prefix: "penne-odd-" });
@@ -106,10 +106,10 @@ test("A pid file replaces nothing but a file", NEEDS, async () => {
   assert(!(await lab.json(guest, "link"))[0].flags.includes("UP"), "loopback is as before");
 });
 
-test("A reader of status lines that does not read stops nothing", NEEDS, async () => {
+test("A full pipe for status lines blocks nothing", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
-  // A pipe that is full, and that nobody reads.
+  // A full pipe that nothing reads.
   const script = `dd if=/dev/zero bs=65536 count=1 2>/dev/null; exec "$0" attach --status-fd 1 --ready-fd 2 ${guest}`;
   const [program, ...args] = lab.in(lab.host, ["sh", "-c", script, penne()]);
   const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
@@ -140,14 +140,14 @@ test("A name of another mount namespace, below /proc/PID/root, is watched too", 
   const path = `/proc/${daemon.child.pid}/root/run/netns/${name}`;
   const attached = await lab.attach([path]);
   const waiting = await sh([penne(), "wait", "--for", "gone", "--timeout", "0.3", path]);
-  assertEquals(waiting.code, 124, "it is there");
+  assertEquals(waiting.code, 124, "it exists");
   const writer = daemon.child.stdin.getWriter();
   await writer.write(new TextEncoder().encode("go\n"));
   assertEquals(await codeOf(attached), 0);
   await writer.close().catch(() => {});
 });
 
-test("In the background descriptors 0 to 2 can be targets too", NEEDS, async () => {
+test("Descriptors 0 to 2 can be targets in the background too", NEEDS, async () => {
   await using lab = await NetLab.open();
   for (const number of [0, 1, 2]) {
     const guest = await lab.netns("guest");
@@ -159,17 +159,17 @@ test("In the background descriptors 0 to 2 can be targets too", NEEDS, async () 
     assertEquals((await lab.json(guest, "link")).map(({ ifname }) => ifname), ["lo", "tap0"]);
     const pid = Number(await Deno.readTextFile(pidFile));
     await must(["ip", "netns", "del", guest]);
-    await until("penne has left", () => !processes().some((process) => process.pid === pid));
+    await until("penne has ended", () => !processes().some((process) => process.pid === pid));
   }
 });
 
 test(
-  "An agent that is stopped in a hostile user namespace costs seconds, and no more",
+  "An agent that is stopped in a hostile user namespace delays penne by seconds only",
   { ...NEEDS, user: true },
   async () => {
     await using lab = await NetLab.open();
     const before = processes().filter(isAgent).map(({ pid }) => pid);
-    // All within a pid namespace of the test's own, since the attacker stops all that it can see and may.
+    // In a pid namespace of the test's own, since the attacker stops every process that it can.
     const script = `
     ${asUser(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"]).join(" ")} &
     victim=$!; sleep 0.5
@@ -179,14 +179,14 @@ test(
     sleep 0.3; timeout 12 "$0" attach $victim; echo "code $?"`;
     const argv = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "sh", "-c", script, penne()];
     const daemon = lab.start(lab.in(lab.host, argv), { cwd: "/" });
-    await until("penne has given up, or was faster and has been ended", () => /code \d/.test(daemon.output()), 30);
+    await until("penne has given up, or attached before and was ended", () => /code \d/.test(daemon.output()), 30);
     assertMatch(daemon.output(), /code (1|124)\n/);
-    assertEquals((await daemon.child.status).code, 0); // the script's: all that it has started is killed with it
+    assertEquals((await daemon.child.status).code, 0); // of the script, which everything it started dies with
     await until("no agent is left", () => processes().filter(isAgent).every(({ pid }) => before.includes(pid)));
   },
 );
 
-test("A mount over its directory takes a name away, and so does a link turned elsewhere", NEEDS, async () => {
+test("A mount over the directory of a name hides it, and so does a changed symbolic link", NEEDS, async () => {
   await using lab = await NetLab.open();
   const top = await Deno.makeTempDir({ prefix: "penne-odd-" });
   lab.defer(() => sh(["sh", "-c", `umount ${top}/a; umount ${top}/*/name; rm -r ${top}`]).then(() => {}));
@@ -205,7 +205,7 @@ test("A mount over its directory takes a name away, and so does a link turned el
   assertEquals(await codeOf(shadowed), 0);
 });
 
-test("The interface being removed is told of for a descriptor too", { ...NEEDS, kernel: "6.18" }, async () => {
+test("Removing the interface is reported for a descriptor too", { ...NEEDS, kernel: "6.18" }, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const daemon = lab.start(
@@ -216,7 +216,7 @@ test("The interface being removed is told of for a descriptor too", { ...NEEDS, 
   assertEquals(await codeOf(daemon), 1);
 });
 
-test("More targets than the soft limit on open files", { ...NEEDS, programs: ["prlimit"] }, async () => {
+test("More targets than the soft limit on open files are attached", { ...NEEDS, programs: ["prlimit"] }, async () => {
   await using lab = await NetLab.open();
   const guests: string[] = [];
   for (let i = 0; i < 30; i++) guests.push(await lab.netns(`f${i}`));
@@ -229,7 +229,7 @@ test("More targets than the soft limit on open files", { ...NEEDS, programs: ["p
   assertEquals(await codeOf(daemon), 0);
 });
 
-test("A signal during the set-up of many targets ends it soon, and undoes it", NEEDS, async () => {
+test("A signal during the set-up of many targets stops and undoes it", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guests: string[] = [];
   for (let i = 0; i < 40; i++) guests.push(await lab.netns(`s${i}`));
@@ -237,14 +237,14 @@ test("A signal during the set-up of many targets ends it soon, and undoes it", N
   while ((await lab.json(guests[2]!, "link")).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
   daemon.child.kill("SIGTERM");
   assertEquals(await codeOf(daemon), 1);
-  assertMatch(daemon.errors(), /a signal has come meanwhile/);
+  assertMatch(daemon.errors(), /interrupted by a signal/);
   for (const guest of [guests[0]!, guests[39]!]) {
     const links = await lab.json(guest, "link");
     assertEquals(links.map(({ ifname, flags }) => [ifname, flags.includes("UP")]), [["lo", false]]);
   }
 });
 
-/** What penne has warned of for a host, and the routes inside. */
+/** Attaches a guest of a given host; returns the warnings, and the routes inside. */
 async function withHost(
   make: (lab: NetLab, ip: (line: string) => Promise<string>) => Promise<unknown>,
   prepare: (lab: NetLab, guest: string) => Promise<unknown> = () => Promise.resolve(),
@@ -262,15 +262,15 @@ async function withHost(
   return { warnings: daemon.errors(), routes4, routes6, name: /"interface":"([^"]*)"/.exec(daemon.output())![1]! };
 }
 
-test("Odd hosts and targets: nothing fails, and nothing is left out without a word", NEEDS, async (t) => {
-  await t.step("the target has a route without a way, said to be the kernel's", async () => {
+test("Odd hosts and targets do not fail, and nothing is left out without a warning", NEEDS, async (t) => {
+  await t.step("the target has a route without a next hop that is marked as the kernel's", async () => {
     const { routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
       await lab.ip(guest, "route", "add", "blackhole", "10.3.0.0/16", "proto", "kernel");
     });
     assertMatch(routes4, /blackhole 10\.3\.0\.0\/16/);
     assertMatch(routes4, /default via 192\.0\.2\.1/);
   });
-  await t.step("an address whose peer is no address", async () => {
+  await t.step("an address whose peer is 0.0.0.0", async () => {
     const { routes4 } = await withHost(async (_lab, ip) => {
       await ip("addr add 10.9.0.1 peer 0.0.0.0/0 dev up0");
       await ip("addr add 192.0.2.2/24 dev up0");
@@ -298,7 +298,7 @@ test("Odd hosts and targets: nothing fails, and nothing is left out without a wo
     assertMatch(routes4, /default via 192\.0\.2\.1 .*\ndefault via 192\.0\.2\.9/);
     for (const gateway of ["2001:db8::1", "2001:db8::9"]) assert(routes6.includes(`via ${gateway} `), routes6);
   });
-  await t.step("a default route for one type of service alone", async () => {
+  await t.step("a default route for one type of service only", async () => {
     const { name } = await withHost(async (lab, ip) => {
       await lab.usual();
       await ip("link add up1 type veth peer name other1");
