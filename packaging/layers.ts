@@ -14,6 +14,7 @@ export const LAYERS: readonly string[] = [
   "mod/agents",
   "mod/idmap",
   "mod/kept/record",
+  "mod/kept/store",
   "mod/netlink",
   "mod/network",
   "mod/datapath/netif",

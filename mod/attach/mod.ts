@@ -5,10 +5,10 @@ import { Reactor } from "../reactor/reactor.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
-export type { Attached, AttachOptions, DetachCause } from "./attach.ts";
 export type { Cause } from "../netns/name.ts";
 export type { AddressBlock, ReachRequest } from "../network/reach.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
+export type { Attached, AttachOptions, DetachCause };
 
 /** Attached namespaces. */
 export interface Attachment extends Disposable {

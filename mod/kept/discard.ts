@@ -2,14 +2,14 @@
 
 import { PenneError } from "../base/errors.ts";
 import { findSet, ownLayout, setsIn, type WhichSet } from "./find.ts";
-import { lockSet } from "./lock.ts";
+import { lockSet } from "./store/lock.ts";
 import { type Occupant, occupantsOf } from "./occupied.ts";
 import type { SetFiles } from "./record/layout.ts";
 import { discards } from "./record/stale.ts";
 import { removeSet } from "./remove.ts";
 import { checkHere, examine, type KeptSet } from "./set.ts";
 import { type StaleOptions, verdictOn } from "./staleness.ts";
-import { Store } from "./store.ts";
+import { Store } from "./store/store.ts";
 
 /** Which sets to drop. */
 export interface DropOptions extends WhichSet, StaleOptions {

@@ -4,7 +4,7 @@ import { call, self } from "../../ffi/core/task.ts";
 import { sleep } from "../../ffi/sys/clock.ts";
 import { PenneError, usage } from "../base/errors.ts";
 import { environment, variable } from "../host/caller.ts";
-import { lockSet } from "./lock.ts";
+import { lockSet } from "./store/lock.ts";
 import {
   filesOf,
   findLayout,
@@ -16,7 +16,7 @@ import {
 } from "./record/layout.ts";
 import { parseKeptName } from "./record/set_name.ts";
 import { examine, type KeptSet, readInfo } from "./set.ts";
-import { Store } from "./store.ts";
+import { Store } from "./store/store.ts";
 
 /** How often to look again at a set that changes meanwhile, and milliseconds between two looks. */
 const RETRIES = 20;

@@ -1,7 +1,7 @@
-// Holders: processes that do nothing but be in the namespaces of a set.
+// Starts, finds and ends holders: processes that keep the namespaces of a set alive by being in them.
 //
-// A pid namespace needs one, as its PID 1: without it nothing can be started there. Without privilege nothing can be
-// mounted, so there a holder keeps all; and it keeps what a fault of the kernel does not let root mount.
+// A pid namespace needs one as its PID 1, without which no process can start in it. Without privilege nothing can be mounted,
+// so a holder keeps all namespaces. It also keeps those that a fault of the kernel prevents root from mounting.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { POLL, SIGNAL } from "../../ffi/core/consts.ts";
@@ -20,17 +20,17 @@ import { idToTake, parseMap } from "../idmap/ranges.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { commOf, pidsIn } from "./record/identity.ts";
 
-/** A process that is about to be a holder; until then it ends with us. */
+/** A process that is to become a holder; until then it ends with penne. */
 export interface Candidate extends Disposable {
   /** The process. */
   readonly pidfd: Fd;
-  /** Makes it a holder, which nobody but its signals ends any more. */
+  /** Makes it a holder, which only signals end. */
   readonly become: (label: string) => void;
 }
 
 /**
- * Makes an agent take ids that are mapped in the user namespace that it has joined: a process with privileges in there can
- * trace a holder, and must not become a user of the host by that. The namespace's owner may open its files all the same.
+ * Makes an agent take ids that are mapped in the user namespace it has joined: a process with privileges in there can trace
+ * a holder, and must not gain a user id of the host by that. The owner of the namespace can open its files all the same.
  */
 function becomeMapped(agent: Agent): void {
   const pid = pidOf(agent.pidfd);
@@ -44,14 +44,14 @@ function becomeMapped(agent: Agent): void {
 }
 
 /**
- * Starts a process in namespaces that are there, to be their holder.
+ * Starts a process in existing namespaces that can become their holder.
  *
  * @param namespaces The namespaces.
  * @returns The process.
  * @throws {PenneError} If it cannot join one of them.
  */
 export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candidate {
-  // The one in the middle is the parent while we live; without it the holder is nobody's child but init's.
+  // The guard is the parent as long as penne runs; a holder becomes a child of init.
   const agents = [Agent.spawn()];
   const [guard] = agents as [Agent];
   try {
@@ -61,7 +61,7 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
     agents.unshift(joining);
     joinSet(joining, { label: "what is to be kept", namespaces });
     if (namespaces.has("user")) becomeMapped(joining);
-    // A pid namespace is joined by children only.
+    // Only children enter a joined pid namespace.
     if (namespaces.has("pid")) {
       agents[0] = joining.clone();
       joining.close();
@@ -79,14 +79,14 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
 }
 
 /**
- * Whether a process has become a holder; before, it is an agent that ends with whoever has started it.
+ * Whether a process has become a holder; before, it is an agent that ends with penne.
  *
  * @param pid The process.
- * @returns Whether it has.
+ * @returns Whether it is a holder.
  */
 export function isHolder(pid: number): boolean {
   return orNull(() => {
-    // It shows its arguments from its execution on; where agents cannot be executed it has no more than a name.
+    // An executed holder shows its arguments; a forked one has only its name.
     const shown = new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`));
     return shown.startsWith("penne-holder\0") || commOf(pid) === "penne-holder";
   }) ?? false;
@@ -96,7 +96,7 @@ export function isHolder(pid: number): boolean {
  * Ends a holder.
  *
  * @param pidfd The holder.
- * @param gently Whether to let it stay as long as somebody is in its pid namespace, who would end with it.
+ * @param gently Whether it may stay until no other process is in its pid namespace.
  * @throws {SysError} If it may not be ended.
  */
 export function endHolder(pidfd: Fd, gently: boolean): void {
@@ -105,10 +105,10 @@ export function endHolder(pidfd: Fd, gently: boolean): void {
 }
 
 /**
- * Holders that say they keep a set, for when its info file does not tell.
+ * Finds the holders of a set by their label, for when its info file does not name them.
  *
- * @param label What they were told to show.
- * @returns Their pidfds, those that may be looked at.
+ * @param label The label.
+ * @returns Pidfds of those that the caller may inspect.
  */
 export function findHolders(label: string): Fd[] {
   const wanted = `penne-holder\0hold\0${label}\0`;
@@ -121,7 +121,7 @@ export function findHolders(label: string): Fd[] {
         readLink(self, `/proc/${pid}/exe`).startsWith("/memfd:penne-agent");
       if (!isWanted()) continue;
       const pidfd = openPid(pid);
-      if (isWanted()) found.push(pidfd); // still: it was that process that was opened
+      if (isWanted()) found.push(pidfd); // the pidfd is of the process that was inspected
       else pidfd.close();
     } catch (error) {
       if (!(error instanceof SysError)) throw error;

@@ -1,4 +1,4 @@
-// What a kept mount namespace is built on, for sets that do not record it.
+// Looks into a kept mount namespace for the devices it is built on, for sets that do not record them.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CLONE, O } from "../../ffi/core/consts.ts";
@@ -12,7 +12,7 @@ import { attempt } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 
 /**
- * Devices of what is mounted at / and /usr in the text of a mountinfo file, proc_pid_mountinfo(5).
+ * Parses the devices that are mounted at / and /usr from the text of a mountinfo file, proc_pid_mountinfo(5).
  *
  * @example
  * ```ts
@@ -23,7 +23,7 @@ import type { NamespaceType } from "../namespaces/types.ts";
  * assertEquals(rootDevices(text), ["7:3"]);
  * ```
  *
- * @param text The file.
+ * @param text The text.
  * @returns The devices, each once.
  */
 export function rootDevices(text: string): string[] {
@@ -35,13 +35,13 @@ export function rootDevices(text: string): string[] {
 }
 
 /**
- * Devices that the root of a mount namespace is on.
+ * Finds the devices that the root of a mount namespace is on.
  *
- * An agent looks: whoever has joined a mount namespace cannot look at another one afterwards.
+ * An agent joins it and looks, so that this process stays in its own.
  *
  * @param namespaces A set's namespaces.
- * @returns The devices; none if it has no mount namespace.
- * @throws {PenneError} If that cannot be joined.
+ * @returns The devices; none if the set has no mount namespace.
+ * @throws {PenneError} If it cannot be joined.
  */
 export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): string[] {
   const [mnt, user] = [namespaces.get("mnt"), namespaces.get("user")];
@@ -50,9 +50,9 @@ export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): strin
   try {
     return attempt("look into the kept mount namespace", () => {
       harden(agent);
-      // Our own /proc: inside there may be none, or something that only looks like it.
+      // Our own /proc: the one inside may be missing or forged.
       const proc = call(agent, "openat", AT_FDCWD, cString("/proc"), O.PATH | O.DIRECTORY | O.CLOEXEC);
-      // Who may do without the user namespace stays out of it: in there the agent would be its root's to stop and trace.
+      // Join the user namespace only if there is no other way: root in there could stop and trace the agent.
       if (!user || agent.raw("setns", mnt, CLONE.NEWNS) < 0) {
         if (user) agent.raw("setns", user, CLONE.NEWUSER);
         call(agent, "setns", mnt, CLONE.NEWNS);

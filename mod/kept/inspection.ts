@@ -8,7 +8,7 @@ import type { Base, KeptBy } from "./record/info.ts";
 import type { Verdict } from "./record/stale.ts";
 import { isFull, type KeptSet } from "./set.ts";
 import { type StaleOptions, verdictOn } from "./staleness.ts";
-import { Store } from "./store.ts";
+import { Store } from "./store/store.ts";
 
 /** A namespace of a set. */
 export interface InspectedNamespace {

@@ -6,8 +6,7 @@ import type { RunOptions } from "../run/plan.ts";
 import { keepProcess, prepareSetUp } from "./preserve.ts";
 import type { KeepOptions } from "./reservation.ts";
 
-export type { DropOptions, Dropped } from "./discard.ts";
-export { drop, dropAll } from "./discard.ts";
+export { drop, dropAll, type DropOptions, type Dropped } from "./discard.ts";
 export type { WhichSet } from "./find.ts";
 export { inspect, inspectAll, type InspectedNamespace, type Inspection } from "./inspection.ts";
 export type { Occupant } from "./occupied.ts";
@@ -16,8 +15,8 @@ export type { ProcessIdentity } from "./record/identity.ts";
 export type { Base, KeptBy, KeptInfo, KeptNamespace, SparseInfo } from "./record/info.ts";
 export type { LayoutName } from "./record/layout.ts";
 export type { Verdict, Vote } from "./record/stale.ts";
-export type { KeepOptions } from "./reservation.ts";
 export type { StaleOptions } from "./staleness.ts";
+export type { KeepOptions };
 
 /** The namespaces to keep: those of a process, or new ones. */
 export type KeepRequest =

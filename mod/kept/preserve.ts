@@ -15,7 +15,7 @@ import type { Child } from "../run/child.ts";
 import { readFacts } from "../run/facts.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import type { StartOptions } from "../run/start.ts";
-import { makeMountable } from "./fault.ts";
+import { makeMountable } from "./store/fault.ts";
 import { joinAsHolder } from "./holder.ts";
 import { commOf, identify, pidsIn, type ProcessIdentity } from "./record/identity.ts";
 import { type KeepOptions, Reservation } from "./reservation.ts";

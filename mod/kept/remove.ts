@@ -7,7 +7,7 @@ import { PenneError } from "../base/errors.ts";
 import { endHolder, findHolders } from "./holder.ts";
 import { typesIn } from "./record/layout.ts";
 import { isFull, type KeptSet } from "./set.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./store/store.ts";
 
 /**
  * Labels the holder of a set.

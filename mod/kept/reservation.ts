@@ -17,10 +17,10 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { isBehind } from "./fault.ts";
+import { isBehind } from "./store/fault.ts";
 import { ownLayout, type WhichSet } from "./find.ts";
 import type { Candidate } from "./holder.ts";
-import { lockSet } from "./lock.ts";
+import { lockSet } from "./store/lock.ts";
 import { occupantsOf } from "./occupied.ts";
 import { identify, ownPids, type ProcessIdentity } from "./record/identity.ts";
 import { type Base, encodeInfo, type KeptBy, type KeptNamespace } from "./record/info.ts";
@@ -30,7 +30,7 @@ import { discards } from "./record/stale.ts";
 import { holderLabel, removeSet } from "./remove.ts";
 import { checkHere, describe, examine } from "./set.ts";
 import { asksForMatch, judge, type StaleOptions, wantedBase } from "./staleness.ts";
-import { Store } from "./store.ts";
+import { Store } from "./store/store.ts";
 
 /** How to keep namespaces. */
 export interface KeepOptions extends WhichSet, StaleOptions {

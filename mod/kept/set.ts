@@ -12,7 +12,7 @@ import { self } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
-import { checkOwnFile } from "./directory.ts";
+import { checkOwnFile } from "./store/directory.ts";
 import { isHolder } from "./holder.ts";
 import { openIdentified, ownPids } from "./record/identity.ts";
 import {
@@ -24,7 +24,7 @@ import {
   type SparseInfo,
 } from "./record/info.ts";
 import { type Layout, type SetFiles, typesIn } from "./record/layout.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./store/store.ts";
 
 /** Largest info file, bytes. */
 const INFO_MAX = 65536;

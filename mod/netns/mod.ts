@@ -5,7 +5,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import { parseTarget } from "./target.ts";
 import { TargetWait, type WaitFor } from "./wait.ts";
 
-export type { WaitFor } from "./wait.ts";
+export type { WaitFor };
 
 /** How to wait. */
 export interface WaitOptions {

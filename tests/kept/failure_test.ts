@@ -169,8 +169,8 @@ test("keeping a set for a user that will not own it gives a warning", { root: tr
 });
 
 test("a lock is waited for, and the process that holds it is named", { root: true }, async () => {
-  const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/lock.ts");
-  const { openDirectory } = await import("../../mod/kept/directory.ts");
+  const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/store/lock.ts");
+  const { openDirectory } = await import("../../mod/kept/store/directory.ts");
   const { self } = await import("../../ffi/core/task.ts");
   assertEquals(LOCK_LIMIT, 30_000);
   using place = new Place();
@@ -228,7 +228,7 @@ test(
 );
 
 test("the locks are released when the preparation of a set-up command fails", { root: true }, async () => {
-  const { Store } = await import("../../mod/kept/store.ts");
+  const { Store } = await import("../../mod/kept/store/store.ts");
   const { prepareSetUp } = await import("../../mod/kept/preserve.ts");
   const { E, SysError } = await import("../../ffi/core/errno.ts");
   const { PenneError } = await import("../../mod/base/errors.ts");

@@ -5,14 +5,14 @@
 // an hour ago on another, and mounting it fails with EINVAL. Linux 6.19 has this fixed. So a mount namespace that is to be
 // mounted is made again, on one processor after another, until its id is greater.
 
-import type { Agent } from "../../ffi/agent/agent.ts";
-import { CLONE, O } from "../../ffi/core/consts.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
-import { open } from "../../ffi/sys/file.ts";
-import { setAffinity } from "../../ffi/sys/process.ts";
-import { call, out, type Task } from "../../ffi/core/task.ts";
-import { PenneError } from "../base/errors.ts";
-import { namespaceIdOf } from "../namespaces/id.ts";
+import type { Agent } from "../../../ffi/agent/agent.ts";
+import { CLONE, O } from "../../../ffi/core/consts.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { open } from "../../../ffi/sys/file.ts";
+import { setAffinity } from "../../../ffi/sys/process.ts";
+import { call, out, type Task } from "../../../ffi/core/task.ts";
+import { PenneError } from "../../base/errors.ts";
+import { namespaceIdOf } from "../../namespaces/id.ts";
 
 /** How often to try all processors: one's batch may be used up at any time. */
 const SWEEPS = 4;

@@ -1,14 +1,14 @@
 // Opens directories that only root and the caller can change, component by component, and checks each one once it is open.
 
-import { O, S } from "../../ffi/core/consts.ts";
-import { E, SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
-import { open, readText } from "../../ffi/sys/file.ts";
-import { stat } from "../../ffi/sys/stat.ts";
-import { call, self, type Task } from "../../ffi/core/task.ts";
-import { PenneError } from "../base/errors.ts";
-import { parseMap } from "../idmap/ranges.ts";
+import { O, S } from "../../../ffi/core/consts.ts";
+import { E, SysError } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { cString } from "../../../ffi/core/memory.ts";
+import { open, readText } from "../../../ffi/sys/file.ts";
+import { stat } from "../../../ffi/sys/stat.ts";
+import { call, self, type Task } from "../../../ffi/core/task.ts";
+import { PenneError } from "../../base/errors.ts";
+import { parseMap } from "../../idmap/ranges.ts";
 
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;

@@ -3,19 +3,20 @@
 // A lock is released when its process ends, so no stale lock is left. The files stay: if one were removed, two processes
 // could lock two different files of the same name.
 
-import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
-import { LOCK, O, SIGNAL } from "../../ffi/core/consts.ts";
-import { E, SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
-import { readText } from "../../ffi/sys/file.ts";
-import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
-import { stat } from "../../ffi/sys/stat.ts";
-import { call, self } from "../../ffi/core/task.ts";
-import { attempt, PenneError } from "../base/errors.ts";
+import { Agent, AgentGoneError } from "../../../ffi/agent/agent.ts";
+import { LOCK, O, SIGNAL } from "../../../ffi/core/consts.ts";
+import { E, SysError } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { cString } from "../../../ffi/core/memory.ts";
+import { readText } from "../../../ffi/sys/file.ts";
+import { sendSignal } from "../../../ffi/sys/process.ts";
+import { stat } from "../../../ffi/sys/stat.ts";
+import { call, self } from "../../../ffi/core/task.ts";
+import { endAgents } from "../../agents/enclosure.ts";
+import { attempt, PenneError } from "../../base/errors.ts";
 import { checkOwnFile } from "./directory.ts";
-import { commOf } from "./record/identity.ts";
-import type { SetFiles } from "./record/layout.ts";
+import { commOf } from "../record/identity.ts";
+import type { SetFiles } from "../record/layout.ts";
 
 /** Milliseconds to wait for a lock. */
 export const LOCK_LIMIT = 30_000;
@@ -49,8 +50,7 @@ function waitFor(file: Fd, operation: number, limit: number): boolean {
     throw error;
   } finally {
     sendSignal(agent.pidfd, SIGNAL.KILL);
-    agent.close();
-    waitChild(agent.pid);
+    endAgents([agent]);
   }
 }
 

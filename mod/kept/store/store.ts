@@ -4,21 +4,21 @@
 // namespace that the directory belongs to. Where penne runs in a private one, nothing else would see names kept there:
 // they go to the mount namespace of PID 1.
 
-import { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CLONE, F, MS, O, UMOUNT } from "../../ffi/core/consts.ts";
-import { E, orNull, SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
-import { mount } from "../../ffi/sys/mount.ts";
-import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
-import { open, readDirectory, readText } from "../../ffi/sys/file.ts";
-import { waitChild } from "../../ffi/sys/process.ts";
-import { call, self, TaskFd } from "../../ffi/core/task.ts";
-import { attempt, PenneError } from "../base/errors.ts";
+import { Agent } from "../../../ffi/agent/agent.ts";
+import { AT_FDCWD, CLONE, F, MS, O, UMOUNT } from "../../../ffi/core/consts.ts";
+import { E, orNull, SysError } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { cString } from "../../../ffi/core/memory.ts";
+import { mount } from "../../../ffi/sys/mount.ts";
+import { isNamespaceFile, stat } from "../../../ffi/sys/stat.ts";
+import { open, readDirectory, readText } from "../../../ffi/sys/file.ts";
+import { call, self, TaskFd } from "../../../ffi/core/task.ts";
+import { endAgents } from "../../agents/enclosure.ts";
+import { attempt, PenneError } from "../../base/errors.ts";
 import { openDirectory } from "./directory.ts";
 import { mountNamespaceId } from "./fault.ts";
 import { takeLock } from "./lock.ts";
-import { GLOBAL_LOCK, type Layout, LOCK_DIRECTORY, NAMESPACE_DIRECTORY } from "./record/layout.ts";
+import { GLOBAL_LOCK, type Layout, LOCK_DIRECTORY, NAMESPACE_DIRECTORY } from "../record/layout.ts";
 
 /** How to open a store. */
 export interface StoreOptions {
@@ -70,11 +70,6 @@ function startMounter(outer: Fd | null, warn: Warn): Agent {
     warn(`${OWN_MOUNTS} joined: ${reason} (${code})`);
   }
   return agent;
-}
-
-function endAgent(agent: Agent): void {
-  agent.close();
-  waitChild(agent.pid);
 }
 
 /**
@@ -135,7 +130,9 @@ export class Store implements Disposable {
     const uid = call(self, "geteuid");
     using owned = new DisposableStack();
     const outer = owned.use(uid === 0 && !layout.chosen ? outerMounts(onWarning) : null);
-    const agent = uid === 0 && (outer || write) ? owned.adopt(startMounter(outer, onWarning), endAgent) : null;
+    const agent = uid === 0 && (outer || write)
+      ? owned.adopt(startMounter(outer, onWarning), (agent) => endAgents([agent]))
+      : null;
     const directory = (name: string, make: boolean) => openDirectory(agent ?? self, `${layout.base}/${name}`, make);
     let namespaces = owned.use(directory(NAMESPACE_DIRECTORY, create));
     if (!namespaces) return null;
