@@ -1,5 +1,6 @@
 // poll(2), blocking or on a pool thread.
 
+import { POLL } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { address } from "../core/memory.ts";
@@ -44,6 +45,18 @@ export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
   const n = self.raw("ppoll", out(bytes), entries.length, timeout < 0 ? null : timespec(timeout), null, 0);
   if (n !== -E.EINTR) check("ppoll", n);
   return entries.map((_, i) => n > 0 ? view.getInt16(8 * i + 6, true) : 0);
+}
+
+/**
+ * Waits until a descriptor is readable; a pidfd is once the process has ended.
+ *
+ * @param fd The descriptor.
+ * @param timeout Milliseconds; negative: for ever.
+ * @returns Whether it is readable, or at end of file; false also if a signal came.
+ * @throws {SysError} If it fails.
+ */
+export function isReadable(fd: Fd, timeout = 0): boolean {
+  return poll([{ fd, events: POLL.IN }], timeout)[0] !== 0;
 }
 
 /**

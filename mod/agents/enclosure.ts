@@ -2,10 +2,10 @@
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { Children } from "../../ffi/agent/wire.ts";
-import { POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { self } from "../../ffi/core/task.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
 
 /** Milliseconds that a process gets to end before it is killed. */
@@ -30,7 +30,7 @@ export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOU
   // Each one is waited for: a parent that was killed does not wait for its child, and an agent that is stopped again does
   // not end.
   for (const { pidfd } of agents) {
-    if (!pidfd.closed && !poll([{ fd: pidfd, events: POLL.IN }], timeout)[0]) sendSignal(pidfd, SIGNAL.KILL);
+    if (!pidfd.closed && !isReadable(pidfd, timeout)) sendSignal(pidfd, SIGNAL.KILL);
   }
   waitChild(agents.at(-1)!.pid);
   for (const agent of agents) agent.close();

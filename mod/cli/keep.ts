@@ -133,9 +133,9 @@ function keepNew(options: Options, name: string, which: KeepOptions, setUpComman
         onExit: ({ code }, ended) => {
           if (code === 0 && !late) setUp.keep(ended);
         },
-        beforeExec: (starting) => {
-          scene.beforeExec?.(starting);
-          setUp.start.beforeExec?.(starting);
+        beforeExec: (starting, made) => {
+          scene.beforeExec?.(starting, made);
+          setUp.start.beforeExec?.(starting, made);
         },
       }),
     started: (child) => {

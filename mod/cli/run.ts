@@ -133,16 +133,16 @@ function runHere(options: Options, plan: RunPlan, started: () => void): number {
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,
-      beforeExec: (starting) => {
-        resolvConf = starting.resolvConf;
-        if (starting.link && plan.network) {
-          const stop = server.serve(starting.link, plan.network, () => {});
-          starting.enclosure.afterEnd.defer(() => {
+      beforeExec: (starting, made) => {
+        resolvConf = made.resolvConf;
+        if (made.link && plan.network) {
+          const stop = server.serve(made.link, plan.network, () => {});
+          made.enclosure.afterEnd.defer(() => {
             server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
             stop();
           });
         }
-        scene.beforeExec?.(starting);
+        scene.beforeExec?.(starting, made);
       },
     });
   return runInForeground(options, { reactor, signals, newSession: options["new-session"], begin, started });

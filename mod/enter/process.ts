@@ -1,11 +1,11 @@
 // A process whose namespaces are to be entered; never another one that has got its PID.
 
-import { O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
+import { O, PIDFD_GET } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { open, readBytes } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
@@ -35,7 +35,7 @@ export class TargetProcess implements Disposable {
 
   /** @throws {PenneError} If it has ended. */
   checkAlive(what: string): void {
-    if (poll([{ fd: this.pidfd, events: POLL.IN }], 0)[0]) {
+    if (isReadable(this.pidfd)) {
       throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", E.ESRCH) });
     }
   }

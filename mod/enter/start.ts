@@ -16,6 +16,7 @@ import { hasInside, type IdRange, idToTake, parseMap } from "../idmap/ranges.ts"
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import type { Child } from "../run/child.ts";
+import type { MadeNamespaces } from "../run/make_namespaces.ts";
 import { changeDirectory, takeCommandIds } from "../run/command.ts";
 import { planEnvironment, planProgram } from "../run/plan.ts";
 import { type ChildPlan, startIn, type StartOptions } from "../run/start.ts";
@@ -159,8 +160,6 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         blocked: who.blocked,
         environment: env,
         program: command.length === 0 && elsewhere ? shellInside(enclosure.agent, program) : program,
-        link: null,
-        resolvConf: null,
         ownInit: false,
         childrenOf,
         identify: () =>
@@ -181,13 +180,13 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
           else if (elsewhere) keepDirectory(task, ownPath);
         },
       };
-      const beforeExec = (starting: Child) => {
+      const beforeExec = (starting: Child, made: MadeNamespaces) => {
         // From then on only the agents inside keep the namespaces alive.
         belongings[Symbol.dispose]();
         set[Symbol.dispose]();
-        options.beforeExec?.(starting);
+        options.beforeExec?.(starting, made);
       };
-      return startIn(enclosure, child, { ...options, beforeExec }, affinity);
+      return startIn({ enclosure, link: null, resolvConf: null }, child, { ...options, beforeExec }, affinity);
     } catch (error) {
       enclosure.close();
       throw error;

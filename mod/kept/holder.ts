@@ -4,11 +4,11 @@
 // so a holder keeps all namespaces. It also keeps those that a fault of the kernel prevents root from mounting.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { SIGNAL } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { openPid, pidOf, sendSignal } from "../../ffi/sys/process.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { takeIds, tryDropGroups } from "../agents/credentials.ts";
@@ -101,7 +101,7 @@ export function isHolder(pid: number): boolean {
  */
 export function endHolder(pidfd: Fd, gently: boolean): void {
   sendSignal(pidfd, gently ? SIGNAL.USR1 : SIGNAL.KILL);
-  if (!gently) poll([{ fd: pidfd, events: POLL.IN }], END_TIMEOUT);
+  if (!gently) isReadable(pidfd, END_TIMEOUT);
 }
 
 /**

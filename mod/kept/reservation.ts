@@ -8,12 +8,12 @@
 // If penne is killed before 2, files are left that are no set; between 2 and 3, a set whose holder has ended, which is
 // broken. The next call that takes the lock finds either, and removes it.
 
-import { O, POLL } from "../../ffi/core/consts.ts";
+import { O } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { write } from "../../ffi/sys/file.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
@@ -162,7 +162,7 @@ export class Reservation implements Disposable {
         if (candidate && !holder) throw new PenneError("start a holder: it has ended, or is not in /proc");
         this.#writeInfo(kept, source, holder, init);
         candidate?.become(holderLabel(this.#store, stem));
-        if (candidate && poll([{ fd: candidate.pidfd, events: POLL.IN }], 0)[0]) {
+        if (candidate && isReadable(candidate.pidfd)) {
           throw new PenneError("start a holder: it ended at once");
         }
       });

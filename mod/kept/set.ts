@@ -1,13 +1,13 @@
 // Examines a set: compares what its info file records with the namespaces and processes that exist.
 
-import { IOCTL, O, PIDFD_GET, POLL } from "../../ffi/core/consts.ts";
+import { IOCTL, O, PIDFD_GET } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { namespaceType } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, read } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { self } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
@@ -82,7 +82,7 @@ export function openNamespaceOf(pidfd: Fd, type: NamespaceType): Fd {
   if (pid <= 0) throw new SysError("openat", E.ESRCH);
   const fd = open(self, `/proc/${pid}/ns/${namespaceFile(type)}`, O.RDONLY);
   // If the process is still alive, the file was its own.
-  if (!poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) return fd;
+  if (!isReadable(pidfd)) return fd;
   fd.close();
   throw new SysError("openat", E.ESRCH);
 }

@@ -1,13 +1,13 @@
 // Opens the network namespace of a target and finds its owner.
 
-import { CLONE, F, O, POLL } from "../../ffi/core/consts.ts";
+import { CLONE, F, O } from "../../ffi/core/consts.ts";
 import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { namespaceType, openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../ffi/sys/process.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { type NamespaceId, namespaceIdOf } from "../namespaces/id.ts";
@@ -52,7 +52,7 @@ function openOfProcess(pidfd: Fd, { pid, tid }: Extract<Target, { kind: "pid" }>
   if (shown === 0) throw new PenneError(`${what}: it is not in /proc, which is of another pid namespace`);
   const path = `/proc/${shown}/${tid === undefined ? "" : `task/${tid}/`}ns/net`;
   const netns = attempt(what, () => open(self, path, O.RDONLY), (error) => explainPid(error, pid));
-  if (!poll([{ fd: pidfd, events: POLL.IN }], 0)[0]) return netns;
+  if (!isReadable(pidfd)) return netns;
   netns.close();
   throw new PenneError(`${what}: it has just ended`);
 }

@@ -1,9 +1,8 @@
 // What is asked for: from the init pipe to a bootstrap's request.
 
-import { POLL } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { read } from "../../ffi/sys/file.ts";
 import { type Attribute, bootstrapLength, decodeBootstrap, type Dialect, HEADER_SIZE } from "./message.ts";
 
@@ -43,7 +42,7 @@ export function readFully(fd: Fd, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   let at = 0;
   while (at < length) {
-    if (!poll([{ fd, events: POLL.IN }])[0]) continue;
+    if (!isReadable(fd, -1)) continue;
     try {
       const n = read(fd, bytes.subarray(at));
       if (n === 0) break;

@@ -3,13 +3,12 @@
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { POLL, SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable, poll } from "../../ffi/sys/poll.ts";
 import { pidOf, sendSignal } from "../../ffi/sys/process.ts";
 import { type Enclosure, END_TIMEOUT } from "../agents/enclosure.ts";
 import { PenneError } from "../base/errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import type { TapLink } from "../network/tap_link.ts";
 import { waitReadable } from "../reactor/waiter.ts";
 import { type ChildState, type ExitStatus, Reports } from "./reports.ts";
 
@@ -28,10 +27,6 @@ export interface ChildParts {
   readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
   /** The signal that ends the command. */
   readonly killSignal: SignalName;
-  /** The tap of its net namespace, or null. */
-  readonly link: TapLink | null;
-  /** Its own /etc/resolv.conf, or null. */
-  readonly resolvConf: Fd | null;
   /** Called once the command has ended by itself, while its namespaces still exist. */
   readonly onExit: (status: ExitStatus, child: Child) => void;
 }
@@ -46,10 +41,6 @@ export class Child implements Disposable {
   readonly enclosure: Enclosure;
   /** What the agents report; read it or {@linkcode Child.next}, not both. */
   readonly reports: Reports;
-  /** The tap of its net namespace, or null. */
-  readonly link: TapLink | null;
-  /** Its own /etc/resolv.conf, or null. */
-  readonly resolvConf: Fd | null;
   #killSignal: number;
   #onExit: ChildParts["onExit"] | null;
   #pid = 0;
@@ -58,13 +49,11 @@ export class Child implements Disposable {
   #cancelWait: (() => void) | null = null;
 
   /** @param parts What it is made of. */
-  constructor({ enclosure, parent, command, namespaces, killSignal, link, resolvConf, onExit }: ChildParts) {
+  constructor({ enclosure, parent, command, namespaces, killSignal, onExit }: ChildParts) {
     this.enclosure = enclosure;
     this.reports = new Reports(parent, enclosure.ancestors.filter((agent) => agent !== parent));
     this.pidfd = command.pidfd;
     this.namespaces = namespaces;
-    this.link = link;
-    this.resolvConf = resolvConf;
     this.#killSignal = SIGNAL[killSignal];
     this.#onExit = onExit;
   }
@@ -118,12 +107,12 @@ export class Child implements Disposable {
         if (state?.kind === "exited") this.#final = state.status;
         else if (state?.kind === "lost") this.#final = KILLED;
         else if (!state) {
-          const fds = this.reports.pollEntries.map(({ fd }) => fd);
+          const fds = this.reports.sockets;
           const { readable, cancel } = waitReadable(resumed ? fds : [...fds, this.pidfd]);
           this.#cancelWait = cancel;
           await readable;
           this.#cancelWait = null;
-          if (resumed || this.pidfd.closed || !poll([{ fd: this.pidfd, events: POLL.IN }], 0)[0]) continue;
+          if (resumed || this.pidfd.closed || !isReadable(this.pidfd)) continue;
           this.enclosure.resumeAgents();
           resumed = true;
         }
@@ -152,7 +141,7 @@ export class Child implements Disposable {
   end(): ExitStatus {
     if (!this.pidfd.closed) {
       this.kill(this.#killSignal);
-      if (!poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT)[0]) this.kill(SIGNAL.KILL);
+      if (!isReadable(this.pidfd, END_TIMEOUT)) this.kill(SIGNAL.KILL);
       this.enclosure.resumeAgents();
       // The pidfd shows the end before the agent has reported it.
       const deadline = Date.now() + END_TIMEOUT;
@@ -160,7 +149,7 @@ export class Child implements Disposable {
         const state = this.reports.next();
         if (state?.kind === "exited") this.#final = state.status;
         else if (state?.kind === "lost") break;
-        else if (!state) poll(this.reports.pollEntries, END_TIMEOUT);
+        else if (!state) poll(this.reports.sockets.map((fd) => ({ fd, events: POLL.IN })), END_TIMEOUT);
       }
       this.close();
     }
@@ -174,7 +163,7 @@ export class Child implements Disposable {
     this.#cancelWait?.();
     // An agent that was killed does not end the command.
     sendSignal(this.pidfd, SIGNAL.KILL);
-    poll([{ fd: this.pidfd, events: POLL.IN }], END_TIMEOUT);
+    isReadable(this.pidfd, END_TIMEOUT);
     this.pidfd.close();
     this.enclosure.close();
   }

@@ -1,4 +1,4 @@
-// Running a command in its own namespaces, for any Deno program.
+// Runs commands in namespaces of their own, for any Deno program.
 
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
@@ -19,19 +19,19 @@ export interface ChildProcess extends Disposable {
   readonly pid: number;
   /** The namespaces that were made for it. */
   readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
-  /** Resolves when it has ended, and its namespaces with it; as by SIGKILL if an agent was killed. */
+  /** Resolves when it and its namespaces have ended; as by SIGKILL if an agent was killed. */
   readonly status: Promise<ExitStatus>;
-  /** Sends it a signal, TERM by default; once it has ended, nothing. */
+  /** Sends it a signal, TERM by default; does nothing once it has ended. */
   kill(signal?: SignalName | number): void;
-  /** Ends it with its kill signal, in time or by force, and then everything in its namespaces; tells how it ended. */
+  /** Ends it with its kill signal, by force if that takes too long, then ends its namespaces; returns how it ended. */
   end(): ExitStatus;
 }
 
 /**
  * Starts a command in its own namespaces.
  *
- * The command ends with the returned object, with this process, and with the agents that look after it, whichever is
- * first. It shares this process's stdin, stdout and stderr. Call it on the main thread.
+ * The command ends with the returned object, with this process or with its agents, whichever ends first. It shares this
+ * process's stdin, stdout and stderr. Call this on the main thread.
  *
  * @example
  * ```ts
@@ -42,7 +42,7 @@ export interface ChildProcess extends Disposable {
  * assertEquals(await child.status, { code: 2, signal: null }); // PID 1 is the agent
  * ```
  *
- * @param options What to run, and in what.
+ * @param options The command and its namespaces.
  * @returns The command, running.
  * @throws {PenneError} If it fails; nothing is left then.
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
@@ -57,7 +57,7 @@ export function spawn(options: RunOptions): ChildProcess {
     const child = startChild(plan, {
       identify: true,
       onWarning,
-      beforeExec: ({ link }) => {
+      beforeExec: (_, { link }) => {
         if (link) server.serve(link, network, () => {});
       },
     });
@@ -68,7 +68,7 @@ export function spawn(options: RunOptions): ChildProcess {
   }
 }
 
-/** A command whose network ends with it, once what it has sent is on its way. */
+/** Makes the network end with a command, once the data that the command has sent is delivered. */
 function withServer(child: Child, server: WorkerServer): ChildProcess {
   let status: Promise<ExitStatus> | null = null;
   const finish = async () => {
@@ -109,7 +109,7 @@ function withServer(child: Child, server: WorkerServer): ChildProcess {
  * assertEquals(await run({ command: ["sh", "-c", "exit 7"] }), { code: 7, signal: null });
  * ```
  *
- * @param options What to run, and in what.
+ * @param options The command and its namespaces.
  * @returns How it ended.
  * @throws {PenneError} If it fails; nothing is left then.
  * @throws {ExecError} If the command cannot be executed; nothing is left then.

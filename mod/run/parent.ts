@@ -1,4 +1,4 @@
-// The process that has started us, for `--die-with-parent`.
+// The parent of this process, for `--die-with-parent`.
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { PR, SIGNAL } from "../../ffi/core/consts.ts";
@@ -7,13 +7,13 @@ import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 
 /**
- * Refers to our parent, so that its end can be waited for.
+ * Opens the parent, so that its end can be waited for.
  *
- * A pidfd tells of the *process*; PR_SET_PDEATHSIG would already fire when the thread that started us ends. That is left
- * as the only way when the parent is in another pid namespace.
+ * A pidfd refers to the *process*; PR_SET_PDEATHSIG already fires at the end of the thread that started us. It is used
+ * only if the parent is in another pid namespace, where no pidfd can be opened.
  *
- * @returns A pidfd, or null if the kernel was asked to send SIGTERM instead.
- * @throws {PenneError} If the parent has already gone.
+ * @returns A pidfd, or null if the kernel will send SIGTERM instead.
+ * @throws {PenneError} If the parent has already ended.
  */
 export function openParent(): Fd | null {
   const parent = call(self, "getppid");
@@ -22,10 +22,10 @@ export function openParent(): Fd | null {
     return null;
   }
   const pidfd = attempt("watch the parent process", () => openPid(parent));
-  // It could have ended, and its pid be somebody else's, before we opened it; then we have another parent by now.
+  // It may have ended, and its pid been reused, before the pidfd was opened. Then this process has another parent now.
   if (call(self, "getppid") !== parent) {
     pidfd.close();
-    throw new PenneError("stay: the parent process has already gone");
+    throw new PenneError("stay: the parent process has already ended");
   }
   return pidfd;
 }

@@ -13,29 +13,29 @@ import type { Network } from "../network/host.ts";
 import { type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 
-/** What network the namespaces get: none but loopback, the host's own, or one of their own through a tap. */
+/** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
 
-/** What to run, and in what; every property has the meaning and default of the option of `penne run` of that name. */
+/** A command and its namespaces; each property has the meaning and default of that option of `penne run`. */
 export interface RunOptions {
   /** The command and its arguments; the login shell by default. */
   readonly command?: readonly string[];
   /** Namespaces to make: user, mnt, pid, ipc, uts and net by default. */
   readonly unshare?: readonly NamespaceType[];
   /**
-   * Network: `none` makes a net namespace with loopback alone, `tap` one with a network, `host` makes none. Here, other than
-   * for the command `penne run`, a net namespace has none by default: what forwards packets is a Worker.
+   * Network: `none` makes a net namespace with loopback alone, `tap` one with a network, `host` makes no net namespace. Unlike
+   * in `penne run`, a net namespace has loopback alone by default: forwarding packets takes a Worker.
    */
   readonly net?: NetMode;
-  /** What network `net: "tap"` gives. */
+  /** The network that `net: "tap"` sets up. */
   readonly network?: NetworkRequest;
-  /** What it reaches. By default the host's resolver is there, under an address of its own, and nothing of the host's loopback. */
+  /** What that network reaches: by default the host's resolver, at an address of its own, but not the host's loopback. */
   readonly reach?: ReachRequest;
-  /** Name servers in the command's /etc/resolv.conf, in place of the host's resolver; "none" leaves the file alone. */
+  /** Name servers in the command's /etc/resolv.conf instead of the host's resolver; "none" leaves the file alone. */
   readonly dns?: readonly Uint8Array[] | "none";
-  /** Search domains there; the host's by default. */
+  /** Search domains in that file; the host's by default. */
   readonly search?: readonly string[];
-  /** Which ids the user namespace maps. */
+  /** The id maps of the user namespace. */
   readonly map?: MapRequest;
   /** Host name inside. */
   readonly hostname?: string;
@@ -53,19 +53,19 @@ export interface RunOptions {
   readonly init?: boolean;
   /** Whether the command gets a session of its own, and so no controlling terminal. */
   readonly newSession?: boolean;
-  /** Inherited descriptors that the command gets under the same number. */
+  /** Inherited descriptors that the command gets under the same numbers. */
   readonly keepFds?: readonly number[];
   /** Whether the command keeps all capabilities through ambient ones. */
   readonly keepCaps?: boolean;
-  /** Whether the command, and what it runs, can never gain privileges. */
+  /** Whether the command and its descendants can never gain privileges. */
   readonly noNewPrivs?: boolean;
   /** Offset of the monotonic clock inside, seconds. */
   readonly monotonic?: number;
   /** Offset of the boot-time clock inside, seconds. */
   readonly boottime?: number;
-  /** Signal for the command when penne has to end it; KILL by default. */
+  /** Signal that ends the command when penne must; KILL by default. */
   readonly killSignal?: SignalName;
-  /** Told of what could not be done and is not worth failing for. */
+  /** Called for each step that failed without consequences for the rest. */
   readonly onWarning?: (message: string) => void;
 }
 
@@ -84,17 +84,8 @@ export interface RunFacts {
 }
 
 /** How a command is started, wherever it runs. */
-export interface CommandSettings {
-  /** Descriptors of this process that the command gets under the same number, each once. */
-  readonly keepFds: readonly number[];
-  /** Whether it gets a session of its own. */
-  readonly newSession: boolean;
-  /** Whether it keeps all capabilities. */
-  readonly keepCaps: boolean;
-  /** Whether it can never gain privileges. */
-  readonly noNewPrivs: boolean;
-  /** The signal that ends it. */
-  readonly killSignal: SignalName;
+export interface CommandSettings
+  extends Required<Pick<RunOptions, "keepFds" | "newSession" | "keepCaps" | "noNewPrivs" | "killSignal">> {
   /** User id inside, or null to keep it. */
   readonly uid: number | null;
   /** Group id inside, or null to keep it. */

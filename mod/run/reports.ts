@@ -1,8 +1,8 @@
 // Reads what the agents report on a command: stops, continuations and its end.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { POLL } from "../../ffi/core/consts.ts";
-import { poll, type PollEntry } from "../../ffi/sys/poll.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { decodeWaitStatus } from "../../ffi/sys/process.ts";
 
 /** How a command ended. */
@@ -22,8 +22,8 @@ export type ChildState =
   | { readonly kind: "lost" };
 
 /** Whether an event of an agent, or its end, can be read without blocking. */
-function isReadable(agent: Agent): boolean {
-  return agent.hasEvent || poll([{ fd: agent.socket, events: POLL.IN }], 0)[0] !== 0;
+function hasReport(agent: Agent): boolean {
+  return agent.hasEvent || isReadable(agent.socket);
 }
 
 /** The reports on one command. */
@@ -41,9 +41,9 @@ export class Reports {
     this.#others = others;
   }
 
-  /** What to poll for the next report. */
-  get pollEntries(): PollEntry[] {
-    return [this.#reporter, ...this.#others].map(({ socket }) => ({ fd: socket, events: POLL.IN }));
+  /** Sockets of which one is readable when there is a report. */
+  get sockets(): Fd[] {
+    return [this.#reporter, ...this.#others].map(({ socket }) => socket);
   }
 
   /**
@@ -54,7 +54,7 @@ export class Reports {
   next(): ChildState | null {
     const deferred = this.#deferred.shift();
     if (deferred) return deferred;
-    if (isReadable(this.#reporter)) {
+    if (hasReport(this.#reporter)) {
       const event = this.#reporter.nextEvent();
       if (!event) return { kind: "lost" };
       const { code, signal, stopped, continued } = decodeWaitStatus(event.status);
@@ -63,7 +63,7 @@ export class Reports {
       return { kind: "exited", status: { code, signal } };
     }
     for (const agent of this.#others) {
-      while (isReadable(agent)) {
+      while (hasReport(agent)) {
         const event = agent.nextEvent();
         const status = event && decodeWaitStatus(event.status);
         if (!status || status.code !== null || status.signal !== null) return { kind: "lost" };

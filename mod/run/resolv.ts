@@ -1,4 +1,4 @@
-// The command's own /etc/resolv.conf: a file in memory, mounted over the host's in the command's mount namespace.
+// The command's own /etc/resolv.conf: a file in memory, mounted over the host's in its mount namespace.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { MS, O, UMOUNT } from "../../ffi/core/consts.ts";
@@ -11,14 +11,14 @@ import { attempt } from "../base/errors.ts";
 import { RESOLV_CONF } from "../host/resolver.ts";
 import { formatResolvConf, type ResolvConf } from "../host/resolv_conf.ts";
 
-/** Where the file is made: a directory that is always there, and that gets a file system of its own later. */
+/** Where the file is made: a directory that always exists and on which another file system is mounted later. */
 const WORKPLACE = "/proc";
 
 /**
- * Mounts a resolv.conf; mounts must be private already, and /proc not yet mounted.
+ * Mounts a resolv.conf. Mounts must be private already, and /proc not mounted yet.
  *
  * @param agent An agent in the mount namespace.
- * @param conf What it is to say.
+ * @param conf Its content.
  * @returns The file, for later changes.
  * @throws {PenneError} If it cannot be mounted, for example where there is no /etc/resolv.conf.
  */
@@ -37,7 +37,7 @@ export function mountResolvConf(agent: Agent, conf: ResolvConf): Fd {
     try {
       const file = open(agent, `${WORKPLACE}/resolv.conf`, O.WRONLY | O.CREAT, 0o644);
       try {
-        call(agent, "fchmod", file, 0o644); // whatever the umask is; the file is the agent's
+        call(agent, "fchmod", file, 0o644); // independent of the umask; the agent owns the file
         rewriteResolvConf(file, conf);
         mount(agent, `${WORKPLACE}/resolv.conf`, RESOLV_CONF, null, MS.BIND);
         return file;
@@ -52,16 +52,16 @@ export function mountResolvConf(agent: Agent, conf: ResolvConf): Fd {
 }
 
 /**
- * Changes what a mounted resolv.conf says.
+ * Rewrites a mounted resolv.conf.
  *
  * @param file The file.
- * @param conf What it is to say now.
+ * @param conf Its new content.
  * @throws {SysError} If it cannot be written.
  */
 export function rewriteResolvConf(file: Fd, conf: ResolvConf): void {
   const bytes = new TextEncoder().encode(formatResolvConf(conf));
   call(self, "lseek", file, 0, 0);
-  // Longer first, then cut: a reader meanwhile sees whole lines at least.
+  // Written first, then truncated: a reader in between sees whole lines at least.
   write(file, bytes);
   call(self, "ftruncate", file, bytes.length);
 }

@@ -1,4 +1,4 @@
-// Starts a command: in namespaces made for it, or in an enclosure that exists already.
+// Starts a command, in namespaces that are made for it or that agents have joined.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { Children } from "../../ffi/agent/wire.ts";
@@ -7,7 +7,6 @@ import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { type Affinity, sendSignal, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
-import type { Enclosure } from "../agents/enclosure.ts";
 import { execCommand } from "../agents/exec.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { Child, type ChildParts } from "./child.ts";
@@ -20,13 +19,13 @@ export interface StartOptions extends NamespaceOptions {
   /** Whether to identify the namespaces. */
   readonly identify?: boolean;
   /** Called when everything is set up, right before the command is executed. */
-  readonly beforeExec?: (child: Child) => void;
+  readonly beforeExec?: (child: Child, made: MadeNamespaces) => void;
   /** Called once the command has ended by itself, while its namespaces still exist. */
   readonly onExit?: ChildParts["onExit"];
 }
 
-/** A command to start in an enclosure. */
-export interface ChildPlan extends CommandPlan, Pick<ChildParts, "link" | "resolvConf"> {
+/** A command to start, and how its agents prepare it. */
+export interface ChildPlan extends CommandPlan {
   /** Whether the inner agent itself becomes the command. */
   readonly ownInit: boolean;
   /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
@@ -48,12 +47,10 @@ export function openChildren(agent: Agent): number {
   return call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.RDONLY | O.CLOEXEC);
 }
 
-function childPlan({ command, namespaces, maps, ownInit }: RunPlan, { link, resolvConf }: MadeNamespaces): ChildPlan {
+function childPlan({ command, namespaces, maps, ownInit }: RunPlan): ChildPlan {
   const isolated = namespaces.includes("pid");
   return {
     ...command,
-    link,
-    resolvConf,
     ownInit,
     // PID 1 need not look for its children: they end with it.
     childrenOf: (agent, inner) => isolated && inner ? Children.LEFT_ALONE : openChildren(agent),
@@ -79,7 +76,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
   try {
     const made = makeNamespaces(plan, options);
     try {
-      return startIn(made.enclosure, childPlan(plan, made), options, affinity);
+      return startIn(made, childPlan(plan), options, affinity);
     } catch (error) {
       made.enclosure.close();
       throw error;
@@ -91,7 +88,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
 
 /** Waits until an agent has answered the request to become the command; lets it continue if it is stopped before that. */
 function waitForAnswer({ reports, pidfd }: Child, { socket }: Agent, stops: number[]): void {
-  const entries = [{ fd: socket, events: POLL.IN }, ...reports.pollEntries];
+  const entries = [socket, ...reports.sockets].map((fd) => ({ fd, events: POLL.IN }));
   while (!poll(entries)[0]) {
     const state = reports.next();
     if (state?.kind === "stopped") {
@@ -105,9 +102,9 @@ function waitForAnswer({ reports, pidfd }: Child, { socket }: Agent, stops: numb
 }
 
 /**
- * Starts a command in an enclosure.
+ * Starts a command in namespaces that agents are in.
  *
- * @param enclosure The enclosure; the command owns it from then on, unless this fails.
+ * @param made The namespaces; the command owns them from then on, unless this fails.
  * @param plan The command.
  * @param options How to start it.
  * @param affinity The processors that the command may run on; null if the agent's own are right.
@@ -116,11 +113,12 @@ function waitForAnswer({ reports, pidfd }: Child, { socket }: Agent, stops: numb
  * @throws {ExecError} If the command cannot be executed.
  */
 export function startIn(
-  enclosure: Enclosure,
+  made: MadeNamespaces,
   plan: ChildPlan,
   { terminal = null, identify, beforeExec, onExit = () => {} }: StartOptions,
   affinity: Affinity | null,
 ): Child {
+  const { enclosure } = made;
   const { agent, ancestors, guard } = enclosure;
   const namespaces = identify ? plan.identify(agent) : {};
   const command = plan.ownInit ? agent : agent.clone();
@@ -131,9 +129,8 @@ export function startIn(
       parent.reap(chain[i + 1]!.pid, plan.childrenOf(parent, parent === agent));
       for (const number of plan.keepFds) call(parent, "close", number);
     }
-    const { killSignal, link, resolvConf } = plan;
-    const parent = parents.at(-1)!;
-    const child = new Child({ enclosure, parent, command, namespaces, killSignal, link, resolvConf, onExit });
+    const { killSignal } = plan;
+    const child = new Child({ enclosure, parent: parents.at(-1)!, command, namespaces, killSignal, onExit });
     terminal?.entrustTo(guard);
     if (identify) child.pid; // while it is sure to be in /proc
     if (terminal?.jobControl) {
@@ -143,7 +140,7 @@ export function startIn(
     plan.place?.(command);
     prepareCommand(command, plan, affinity);
     if (affinity) { for (const agent of parents) setAffinity(agent, affinity); }
-    beforeExec?.(child);
+    beforeExec?.(child, made);
     const stops: number[] = [];
     execCommand(command, plan, () => waitForAnswer(child, command, stops));
     command.socket.close();

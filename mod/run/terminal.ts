@@ -1,13 +1,13 @@
-// The controlling terminal: who is in its foreground, and giving it back as it was.
+// The controlling terminal: handing its foreground to the command, and giving it back as it was.
 //
-// Theory of operation. Where penne is a shell's job of its own, on a terminal for both input and output, it acts as a
-// shell does: the command gets a process group, and that group the foreground. Ctrl-C and Ctrl-Z then reach the command
-// alone, and when it stops penne stops too, so that the shell notices. In a script penne shares its process group with the
-// others in it; then the command stays in that group, and the terminal's signals reach everybody by themselves. In a
-// pipeline the terminal is somebody else's as much as ours, and is left alone.
+// Theory of operation. If penne is a job of its own in a shell, with the terminal as both input and output, it acts as a
+// shell does: the command gets a process group, and that group gets the foreground. Ctrl-C and Ctrl-Z then reach the
+// command alone, and when it stops penne stops too, so that the shell notices. In a script, penne shares a process group
+// with other processes. The command stays in that group, and the terminal's signals reach all of it. In a pipeline the
+// terminal belongs to the neighbours as much as to penne, and is left alone.
 //
-// The terminal is given back only by who *holds* it: from when the command was in the foreground until it is not any more.
-// A job that runs in the background, or was stopped, has nothing to give back, and must not touch what is another's.
+// Penne gives the terminal back only while it *holds* it: from when the command gets the foreground until it loses it. A
+// job that runs in the background, or was stopped, has nothing to give back and must not touch the terminal.
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { SIGNAL } from "../../ffi/core/consts.ts";
@@ -24,15 +24,15 @@ import {
   setSettings,
 } from "../../ffi/sys/terminal.ts";
 
-/** The terminal that penne's caller controls it with. */
+/** The controlling terminal of this process. */
 export class Terminal implements Disposable {
   /** The terminal. */
   readonly tty: Fd;
   /** Penne's own process group. */
   readonly group: number;
-  /** Process group of whoever has started penne; 0 if it is in another pid namespace. */
+  /** Process group of penne's parent; 0 if that is in another pid namespace. */
   readonly shell: number;
-  /** Whether the command is to be a foreground job of its own. */
+  /** Whether the command becomes a foreground job of its own. */
   readonly jobControl: boolean;
   /** The settings at the start. */
   readonly settings: Uint8Array;
@@ -51,10 +51,10 @@ export class Terminal implements Disposable {
   }
 
   /**
-   * The controlling terminal of this process.
+   * Opens the controlling terminal.
    *
-   * @param newSession Whether the command will have none.
-   * @returns It, or null if there is none, or if it is not both our input and our output.
+   * @param newSession Whether the command gets a session of its own, without this terminal.
+   * @returns The terminal, or null if this process has none, or if it is not both stdin and stdout.
    */
   static open(newSession: boolean): Terminal | null {
     if (foregroundGroup(0) < 0 || foregroundGroup(1) < 0) return null;
@@ -64,12 +64,12 @@ export class Terminal implements Disposable {
     return new Terminal(tty, !newSession && leader);
   }
 
-  /** The settings by now. */
+  /** The settings now. */
   get currentSettings(): Uint8Array {
     return getSettings(this.tty);
   }
 
-  /** The process group in the foreground; 0 or less if there is none that we can name. */
+  /** The process group in the foreground; 0 if it is in another pid namespace. */
   get foreground(): number {
     return Math.max(0, foregroundGroup(this.tty));
   }
@@ -89,7 +89,7 @@ export class Terminal implements Disposable {
     this.#held = true;
   }
 
-  /** Takes the foreground back while the command is stopped; what it has set on the terminal comes again with `giveTo`. */
+  /** Takes the foreground back while the command is stopped; `giveTo` restores the command's settings. */
   takeBack(): void {
     if (!this.#held || this.foreground === this.shell) return;
     this.#commandSettings = getSettings(this.tty);
@@ -105,8 +105,8 @@ export class Terminal implements Disposable {
    */
   restore(settings: boolean): void {
     if (!this.#held) return;
-    // The settings are read before the foreground: if that is still ours afterwards, no shell has changed them. What is
-    // right already is not set again, since a shell might take over in between.
+    // The settings are read before the foreground: if that is still ours afterwards, no shell has changed them. Settings
+    // that are right are not written, because a shell might take over in between.
     const now = getSettings(this.tty);
     const group = this.foreground;
     if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -E.ESRCH) return;
@@ -128,7 +128,7 @@ export class Terminal implements Disposable {
       if (this.#held) guard.restoreAtEnd(this.tty, this.group, this.shell, settings);
       else guard.leaveTerminal();
     } catch (error) {
-      if (!(error instanceof AgentGoneError)) throw error; // killed, which the command's supervisor will see
+      if (!(error instanceof AgentGoneError)) throw error; // it was killed, and the supervisor will notice
     }
   }
 
@@ -139,11 +139,11 @@ export class Terminal implements Disposable {
 }
 
 /**
- * Whether a stop would last for ever, since nobody is there to let us go on: our process group is orphaned, setpgid(2).
+ * Whether this process group is orphaned, setpgid(2), so that no shell would ever continue it after a stop.
  *
- * The kernel would tell by ignoring the stop, but counts our own agents, too, as somebody.
+ * The kernel ignores such stops, but it counts penne's own agents as parents from outside the group.
  *
- * @returns Whether it is; also if we have no controlling terminal, and so are nobody's job.
+ * @returns True if it is, or if this process has no controlling terminal and so is no job of a shell.
  */
 export function isOrphaned(): boolean {
   const tty = openControllingTerminal();

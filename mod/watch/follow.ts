@@ -1,10 +1,9 @@
 // A command that is followed from its first step: its process exists, but does nothing while everything is attached.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { POLL } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { SysError } from "../../ffi/core/errno.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
 import { execCommand } from "../agents/exec.ts";
 import { undoRuntime } from "../agents/inherit.ts";
@@ -64,7 +63,7 @@ export class Followed implements Disposable {
 
   /** Whether it has ended. */
   get ended(): boolean {
-    return poll([{ fd: this.#agent.pidfd, events: POLL.IN }], 0)[0] !== 0;
+    return isReadable(this.#agent.pidfd);
   }
 
   /**

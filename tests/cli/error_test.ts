@@ -88,7 +88,7 @@ test("a /proc that is partly hidden is named as the cause", { root: true, progra
   const result = await sh(["unshare", "-m", "sh", "-c", script, penne()]);
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(result.stderr, "penne: cannot mount /proc: Operation not permitted (EPERM)");
-  assertStringIncludes(result.stderr, "hint: inside a container whose /proc is partly hidden");
+  assertStringIncludes(result.stderr, "hint: in a container where parts of /proc are hidden");
 });
 
 test("errors are JSON lines with --log-format json, and go to a file with --log-file", {}, async () => {

@@ -1,11 +1,11 @@
 // Identifies processes beyond their pids, which are reused.
 
-import { MAGIC, O, POLL } from "../../../ffi/core/consts.ts";
+import { MAGIC, O } from "../../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, readDirectory, readText } from "../../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../../ffi/sys/process.ts";
-import { poll } from "../../../ffi/sys/poll.ts";
+import { isReadable } from "../../../ffi/sys/poll.ts";
 import { fileSystem, stat } from "../../../ffi/sys/stat.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { namespaceIdOf } from "../../namespaces/id.ts";
@@ -42,7 +42,7 @@ export function identify(pidfd: Fd): ProcessIdentity | null {
   return orNull(() => {
     const identity = { pid, start: startOf(pid), inode: pidfdInode(pidfd) };
     // If the process is still alive, the files were its own.
-    return poll([{ fd: pidfd, events: POLL.IN }], 0)[0] ? null : identity;
+    return isReadable(pidfd) ? null : identity;
   });
 }
 

@@ -8,11 +8,10 @@
 
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { POLL } from "../../../ffi/core/consts.ts";
 import { Block } from "../../../ffi/core/quick.ts";
 import { AF, NETLINK, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { bindNetlink, receiveFromKernel } from "../../../ffi/net/netlink.ts";
-import { poll } from "../../../ffi/sys/poll.ts";
+import { isReadable } from "../../../ffi/sys/poll.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { monotonic, suspended } from "../facts/clock.ts";
@@ -104,7 +103,7 @@ export class ProcBackend implements Backend {
     const end = performance.now() + PATIENCE;
     let answered = false;
     for (let left; !answered && (left = end - performance.now()) > 0;) {
-      poll([{ fd: this.fd, events: POLL.IN }], Math.ceil(left));
+      isReadable(this.fd, Math.ceil(left));
       this.#receive((event) => {
         this.#gaps.see(event.cpu, event.seq); // answers are numbered, too, even those to other listeners
         if (event.what === PROC_EVENT.NONE) answered = true;
