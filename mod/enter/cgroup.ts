@@ -1,32 +1,32 @@
-// The cgroups of a process, cgroups(7), and putting another one into them.
+// The cgroups of a process, cgroups(7), and moving another one into them.
 
 import { O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
+import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { open, readText, write } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import type { TargetProcess } from "./process.ts";
 
-/** A line of /proc/PID/cgroup: where a process is in one hierarchy. */
+/** A line of /proc/PID/cgroup: the cgroup of a process in one hierarchy. */
 export interface CgroupEntry {
   /** Controllers of a version 1 hierarchy, or its `name=`; empty for version 2. */
   readonly controllers: readonly string[];
-  /** Path from the root that the reader sees. */
+  /** Path, relative to the root of the reader's cgroup namespace. */
   readonly path: string;
 }
 
-/** Where a hierarchy is mounted. */
+/** A mount of a hierarchy. */
 export interface CgroupMount {
-  /** As of {@linkcode CgroupEntry}. */
+  /** As in {@linkcode CgroupEntry}. */
   readonly controllers: readonly string[];
-  /** What of the hierarchy is mounted. */
+  /** The cgroup that is mounted. */
   readonly root: string;
-  /** Where. */
+  /** The mount point. */
   readonly directory: string;
 }
 
 /**
- * Reads /proc/PID/cgroup.
+ * Parses /proc/PID/cgroup.
  *
  * @example
  * ```ts
@@ -40,7 +40,7 @@ export interface CgroupMount {
  * ```
  *
  * @param text The file.
- * @returns A hierarchy each.
+ * @returns An entry for each hierarchy.
  */
 export function parseCgroups(text: string): CgroupEntry[] {
   return text.split("\n").flatMap((line) => {
@@ -50,7 +50,7 @@ export function parseCgroups(text: string): CgroupEntry[] {
 }
 
 /**
- * Finds cgroup hierarchies in /proc/PID/mountinfo.
+ * Finds the mounts of cgroup hierarchies in /proc/PID/mountinfo.
  *
  * @example
  * ```ts
@@ -77,11 +77,11 @@ export function parseCgroupMounts(text: string): CgroupMount[] {
 }
 
 /**
- * The directory of a cgroup.
+ * Returns the directory of a cgroup.
  *
  * @param entry The cgroup.
- * @param mounts The mounts there are.
- * @returns Its path; null if no mount shows it.
+ * @param mounts The mounts.
+ * @returns Its path, or null if no mount shows it.
  */
 export function cgroupDirectory({ controllers, path }: CgroupEntry, mounts: readonly CgroupMount[]): string | null {
   if (path.split("/").includes("..")) return null; // above the root of our cgroup namespace
@@ -93,73 +93,63 @@ export function cgroupDirectory({ controllers, path }: CgroupEntry, mounts: read
   return null;
 }
 
-/** What to write the pid of a process to for it to be in another one's cgroups. */
+/** The cgroups of a process, open for another one to join. */
 export interface CgroupEntrance extends Disposable {
   /**
-   * Puts a process there.
+   * Moves a process there.
    *
    * @param pid The process.
-   * @throws {PenneError} If it may not be there.
+   * @throws {PenneError} If it may not be moved.
    */
   admit(pid: number): void;
 }
 
-/** Why a cgroup could not be joined. */
+/** Explains why a cgroup could not be joined. */
 function explainCgroup({ code }: SysError): string[] {
   if (code === "EACCES" || code === "EPERM") {
-    return ["it takes permission to write cgroup.procs both there and in the nearest cgroup above both"];
+    return ["joining takes write permission on cgroup.procs both there and in the nearest common ancestor"];
   }
   if (code === "ENOENT" || code === "ENODEV") return ["it was removed meanwhile"];
-  if (code === "ENOSPC") return ["a cpuset takes processes only with cpuset.cpus and cpuset.mems set"];
+  if (code === "ENOSPC") return ["a cpuset accepts processes only with cpuset.cpus and cpuset.mems set"];
   return [];
 }
 
-/** A process in a frozen cgroup stops where it is, and so would penne, waiting for it. */
+/** Refuses a frozen cgroup: a process stops at once there, and penne would wait for it. */
 function checkFrozen(what: string, directory: string): void {
   for (const [file, pattern] of [["cgroup.events", /^frozen 1$/m], ["freezer.state", /^FR/]] as const) {
-    try {
-      if (!pattern.test(readText(self, `${directory}/${file}`))) continue;
-    } catch (error) {
-      if (error instanceof SysError) continue;
-      throw error;
-    }
-    throw new PenneError(`${what}: it is frozen`);
+    const state = orNull(() => readText(self, `${directory}/${file}`));
+    if (state !== null && pattern.test(state)) throw new PenneError(`${what}: it is frozen`);
   }
 }
 
 /**
- * Opens the cgroups of a process, those that are not our own.
+ * Opens the cgroups of a process, except those that penne is in.
  *
- * @param label How the process is called.
- * @param cgroups Its /proc/PID/cgroup.
- * @returns What admits to them.
+ * @param process The process.
+ * @returns The cgroups.
  * @throws {PenneError} If one cannot be opened.
  */
-export function openCgroups(label: string, cgroups: string): CgroupEntrance {
+export function openCgroups(process: TargetProcess): CgroupEntrance {
+  const wanted = parseCgroups(new TextDecoder().decode(process.read("read the cgroups of", "cgroup")));
   const own = parseCgroups(readText(self, "/proc/self/cgroup"));
   const mounts = parseCgroupMounts(readText(self, "/proc/self/mountinfo"));
-  const opened: { what: string; file: Fd }[] = [];
-  const close = () => opened.forEach(({ file }) => file.close());
-  try {
-    for (const entry of parseCgroups(cgroups)) {
-      const name = entry.controllers.join();
-      if (own.some(({ controllers, path }) => controllers.join() === name && path === entry.path)) continue;
-      const what = `join the cgroup ${name ? `${name}:` : ""}${entry.path} of ${label}`;
-      const directory = cgroupDirectory(entry, mounts);
-      if (directory === null) throw new PenneError(`${what}: it is not in what is mounted here of its hierarchy`);
-      checkFrozen(what, directory);
-      const file = attempt(what, () => open(self, `${directory}/cgroup.procs`, O.WRONLY), explainCgroup);
-      opened.push({ what, file });
-    }
-  } catch (error) {
-    close();
-    throw error;
-  }
+  using owned = new DisposableStack();
+  const opened = wanted.flatMap((entry) => {
+    const name = entry.controllers.join();
+    if (own.some(({ controllers, path }) => controllers.join() === name && path === entry.path)) return [];
+    const what = `join the cgroup ${name ? `${name}:` : ""}${entry.path} of ${process.label}`;
+    const directory = cgroupDirectory(entry, mounts);
+    if (directory === null) throw new PenneError(`${what}: no mount here shows it`);
+    checkFrozen(what, directory);
+    const file = attempt(what, () => open(self, `${directory}/cgroup.procs`, O.WRONLY), explainCgroup);
+    return [{ what, file: owned.use(file) }];
+  });
+  const resources = owned.move();
   return {
     admit(pid) {
       const text = new TextEncoder().encode(`${pid}\n`);
       for (const { what, file } of opened) attempt(what, () => write(file, text), explainCgroup);
     },
-    [Symbol.dispose]: close,
+    [Symbol.dispose]: () => resources.dispose(),
   };
 }

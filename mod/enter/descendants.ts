@@ -1,13 +1,13 @@
-// Finds the list of an agent's children in a pid namespace that is not our own.
+// Opens the list of an agent's children in a joined pid namespace.
 //
-// Theory of operation. /proc/thread-self/children has the numbers of the pid namespace that its /proc was mounted for. The
-// agent needs those of the one it is in, and it needs the truth: whose namespaces were joined may have put any file there,
-// with the numbers of processes that are none of the agent's. So a /proc that was found is used only if it is a whole procfs
-// of the right pid namespace, and nothing in it is followed to another mount. Otherwise one is mounted, where nobody sees it.
+// Theory of operation. /proc/thread-self/children has pids of the pid namespace that its /proc was mounted for. The agent
+// needs those of the namespace it is in, and they must be true: a process inside may have put any file there, with the pids
+// of other processes. So the /proc that the agent sees is used only if it is a whole procfs of the right pid namespace, and
+// no path in it is followed to another mount. Otherwise a procfs is mounted, detached from any directory.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CLONE, MAGIC, O, RESOLVE } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { openResolved } from "../../ffi/sys/file.ts";
@@ -15,21 +15,21 @@ import { mountDetached } from "../../ffi/sys/mount.ts";
 import { fileSystem, stat } from "../../ffi/sys/stat.ts";
 import { call, out, self, type Task, type TaskFd } from "../../ffi/core/task.ts";
 
-/** Inode number of a procfs's own root directory; a part of one that is mounted begins elsewhere. */
+/** Inode number of the root directory of a procfs; a bind mount of a subdirectory begins at another one. */
 const PROC_ROOT_INO = 1n;
 
 /**
  * Opens a file in a procfs and nowhere else, openat2(2).
  *
- * Always by `self` or `thread-self`, which the kernel makes for whoever asks: the agent's number may be another process's
- * where a procfs is of another pid namespace.
+ * Always below `self` or `thread-self`, which the kernel resolves for the caller: in a procfs of another pid namespace the
+ * agent's pid may belong to another process.
  */
 function openIn(task: Task, proc: Fd, path: string): TaskFd {
   const resolve = RESOLVE.NO_XDEV | RESOLVE.NO_MAGICLINKS | RESOLVE.BENEATH;
   return openResolved(task, proc, path, O.RDONLY | O.CLOEXEC, resolve);
 }
 
-/** The agent's pids, in each pid namespace from that of the procfs on. */
+/** Reads the agent's pids, one for each pid namespace from that of the procfs on. */
 function pidsIn(agent: Agent, proc: Fd): number[] {
   const buffer = new Uint8Array(4096);
   using file = openIn(agent, proc, "self/status");
@@ -37,54 +37,43 @@ function pidsIn(agent: Agent, proc: Fd): number[] {
   return /^NSpid:\s*(.*)$/m.exec(text(buffer.subarray(0, n)))?.[1]?.split(/\s+/).map(Number) ?? [];
 }
 
-/** The /proc that is there, if it is one of the agent's pid namespace. */
+/** Opens the agent's /proc, if it is a whole procfs of the agent's pid namespace. */
 function existingProc(agent: Agent): Fd | null {
-  let proc: Fd | null = null;
-  try {
-    proc = agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0);
+  return orNull(() => {
+    using owned = new DisposableStack();
+    const proc = owned.use(agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0));
     const whole = fileSystem(proc) === MAGIC.PROC && stat(self, proc).ino === PROC_ROOT_INO;
-    // With one number alone the procfs is of the pid namespace that the agent is in.
-    if (whole && pidsIn(agent, proc).length === 1) return proc;
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-  }
-  proc?.close();
-  return null;
+    // A single pid means that the procfs is of the agent's own pid namespace.
+    if (!whole || pidsIn(agent, proc).length !== 1) return null;
+    owned.move();
+    return proc;
+  });
 }
 
-/** Mounted by the agent or, if it has no say over its mount namespace, by a child of it that has one of its own. */
-function mountedProc(agent: Agent): Fd | null {
-  try {
-    return mountDetached(agent, "proc");
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-  }
-  try {
-    using helper = agent.clone(CLONE.NEWNS);
-    return mountDetached(helper, "proc");
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-    return null;
-  }
+/** Mounts a procfs through a child of the agent that has a mount namespace of its own. */
+function mountedByHelper(agent: Agent): Fd {
+  using helper = agent.clone(CLONE.NEWNS);
+  return mountDetached(helper, "proc");
 }
 
 /**
- * A procfs of the pid namespace that an agent is in.
+ * Opens a procfs of the pid namespace that an agent is in: the one it sees, or one that is mounted nowhere. If the agent
+ * may not mount in its mount namespace, a child of it does.
  *
  * @param agent The agent.
- * @returns It; null if there is none to be had.
- * @throws {AgentGoneError} If the agent has gone.
+ * @returns The procfs, or null if none can be had.
+ * @throws {AgentGoneError} If the agent has ended.
  */
 export function procOf(agent: Agent): Fd | null {
-  return existingProc(agent) ?? mountedProc(agent);
+  return existingProc(agent) ?? orNull(() => mountDetached(agent, "proc")) ?? orNull(() => mountedByHelper(agent));
 }
 
 /**
- * Opens the file that lists an agent's children, in a procfs.
+ * Opens the file that lists an agent's children in a procfs.
  *
  * @param agent The agent.
  * @param proc The procfs.
- * @returns The agent's own descriptor.
+ * @returns The agent's descriptor.
  * @throws {SysError} If it cannot be opened.
  */
 export function openChildrenIn(agent: Agent, proc: Fd): number {

@@ -16,22 +16,22 @@ import { TargetProcess } from "./process.ts";
 import type { EnterPlan, KeptChoice } from "./plan.ts";
 import type { EnterTarget } from "./target.ts";
 
-/** Namespaces to be entered, opened. */
+/** Open namespaces to enter. */
 export interface OpenSet extends Disposable {
-  /** How they are called in messages. */
+  /** What error messages call them. */
   readonly label: string;
-  /** Those to be joined: none of them is our own. */
+  /** The namespaces to join; none of them is our own. */
   readonly namespaces: ReadonlyMap<NamespaceType, Fd>;
-  /** The process whose they are, if the target names one. */
+  /** The process that the target names, or null. */
   readonly process: TargetProcess | null;
 }
 
-/** The kind of an open namespace, ioctl_nsfs(2). */
+/** Returns the kind of an open namespace, ioctl_nsfs(2). */
 function typeOf(label: string, fd: Fd): NamespaceType {
   const flag = namespaceType(fd);
   const type = NAMESPACE_TYPES.find((name) => namespaceFlag(name) === flag);
   if (type) return type;
-  throw new PenneError(`use ${label}: it is a namespace of a kind that is not known here`);
+  throw new PenneError(`use ${label}: penne does not know this kind of namespace`);
 }
 
 /** Whether a descriptor is a pidfd. */
@@ -39,65 +39,73 @@ function isPidfd(fd: Fd): boolean {
   return /^Pid:/m.test(readText(self, `/proc/self/fdinfo/${fd.number}`));
 }
 
-function openProcess(target: Extract<EnterTarget, { kind: "pid" }>): TargetProcess {
-  const { pid, inode } = target;
+function openProcess({ pid, inode }: Extract<EnterTarget, { kind: "pid" }>): TargetProcess {
   const label = `process ${pid}`;
-  const pidfd = attempt(`enter the namespaces of ${label}`, () => openPid(pid), (error) => explainPid(error, pid));
-  const process = new TargetProcess(label, pidfd);
-  if (inode === null || stat(self, pidfd).ino === inode) return process;
-  process[Symbol.dispose]();
-  throw new PenneError(`enter the namespaces of ${label}`, {
+  const what = `enter the namespaces of ${label}`;
+  const pidfd = attempt(what, () => openPid(pid), (error) => explainPid(error, pid));
+  if (inode === null || stat(self, pidfd).ino === inode) return new TargetProcess(label, pidfd);
+  pidfd.close();
+  throw new PenneError(what, {
     cause: new SysError("pidfd_open", E.ESRCH),
-    hints: [`the process whose pidfd has the inode number ${inode} has ended; ${pid} is another one by now`],
+    hints: [`the process whose pidfd has the inode number ${inode} has ended; ${pid} is another process now`],
   });
 }
 
-/** What is being opened, by kind; closed if anything fails. */
+/** Kinds of namespaces to open, or null for all. */
+type Wanted = EnterPlan["types"];
+
+/** A set while it is being opened. */
 class Opening {
   readonly namespaces = new Map<NamespaceType, Fd>();
   process: TargetProcess | null = null;
-  kept: Disposable | null = null;
+  readonly #wanted: Wanted;
+  readonly #owned: DisposableStack;
 
-  /** Takes a namespace, unless it is our own, which cannot, and need not, be joined, or the kernel has none of that kind. */
-  add(label: string, type: NamespaceType, fd: Fd): void {
-    if (this.namespaces.has(type)) {
-      fd.close();
-      throw new PenneError(`use ${label}: there is a ${type} namespace already`);
-    }
+  constructor(wanted: Wanted, owned: DisposableStack) {
+    this.#wanted = wanted;
+    this.#owned = owned;
+  }
+
+  /** Adds a namespace, unless it is our own, which cannot and need not be joined, or the kernel lacks this kind. */
+  #add(label: string, type: NamespaceType, fd: Fd): void {
+    this.#owned.use(fd);
+    if (this.namespaces.has(type)) throw new PenneError(`use ${label}: another ${type} namespace was given before`);
     const own = ownInum(type);
-    if (own === null || stat(self, fd).ino === own) fd.close();
-    else this.namespaces.set(type, fd);
+    if (own !== null && stat(self, fd).ino !== own) this.namespaces.set(type, fd);
   }
 
-  close(): void {
-    for (const fd of this.namespaces.values()) fd.close();
-    this.process?.[Symbol.dispose]();
-    this.kept?.[Symbol.dispose]();
-    this.kept = null;
-  }
-}
-
-/** Takes a namespace by its file, or a process by its pidfd. */
-function addFile(opening: Opening, label: string, fd: Fd, wanted: Wanted): void {
-  if (isPidfd(fd)) return addProcess(opening, new TargetProcess(`the process of ${label}`, fd), wanted);
-  try {
+  /** Adds a namespace by its file, or those of a process by its pidfd. */
+  addFile(label: string, fd: Fd): void {
+    this.#owned.use(fd);
+    if (isPidfd(fd)) return this.addProcess(new TargetProcess(`the process of ${label}`, fd));
     if (!isNamespaceFile(fd)) throw new PenneError(`use ${label}: it is neither a namespace nor a pidfd`);
     const type = typeOf(label, fd);
-    if (wanted && !wanted.includes(type)) {
-      throw new PenneError(`use ${label}: it is a ${type} namespace, which is none of ${wanted.join(", ")}`);
+    if (this.#wanted && !this.#wanted.includes(type)) {
+      throw new PenneError(`use ${label}: it is a ${type} namespace, which is none of ${this.#wanted.join(", ")}`);
     }
-    opening.add(label, type, fd);
-  } catch (error) {
-    fd.close();
-    throw error;
+    this.#add(label, type, fd);
   }
-}
 
-function addProcess(opening: Opening, process: TargetProcess, wanted: Wanted): void {
-  opening.process = process;
-  for (const type of wanted ?? NAMESPACE_TYPES) {
-    const fd = process.namespace(type);
-    if (fd) opening.add(process.label, type, fd);
+  /** Adds the namespaces of a process. */
+  addProcess(process: TargetProcess): void {
+    this.process = this.#owned.use(process);
+    for (const type of this.#wanted ?? NAMESPACE_TYPES) {
+      const fd = process.namespace(type);
+      if (fd) this.#add(process.label, type, fd);
+    }
+  }
+
+  /** Adds the namespaces of a kept set. */
+  addKept(name: string, kept: ReturnType<KeptOpener>): void {
+    this.#owned.use(kept);
+    for (const type of this.#wanted ?? NAMESPACE_TYPES) {
+      const fd = kept.namespaces.get(type);
+      // The command would be in our own namespace of this kind, which was not asked for.
+      if (this.#wanted && !fd && ownInum(type) !== null) {
+        throw new PenneError(`use "${name}": no ${type} namespace is kept`);
+      }
+      if (fd) this.#add(`"${name}"`, type, self.open("fcntl", fd, F.DUPFD_CLOEXEC, 3));
+    }
   }
 }
 
@@ -107,62 +115,42 @@ export type KeptOpener = (
   options: KeptChoice & { readonly onWarning?: (message: string) => void },
 ) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
 
-/** Takes those of a kept set. */
-function addKept(opening: Opening, types: Wanted, kept: ReturnType<KeptOpener>, name: string): void {
-  opening.kept = kept;
-  for (const type of types ?? NAMESPACE_TYPES) {
-    const fd = kept.namespaces.get(type);
-    // The command would be in ours instead, where nobody wants it.
-    if (types && !fd && ownInum(type) !== null) {
-      throw new PenneError(`use "${name}": no ${type} namespace is kept`);
-    }
-    if (fd) opening.add(`"${name}"`, type, self.open("fcntl", fd, F.DUPFD_CLOEXEC, 3));
-  }
-}
-
-/** Kinds that were asked for; null for all. */
-type Wanted = readonly NamespaceType[] | null;
-
 /**
  * Opens the namespaces that a target names.
  *
- * What is the same as our own is left out, and what this kernel does not have.
+ * Namespaces that are our own are left out, and kinds that this kernel lacks.
  *
- * @param plan The target, and which kinds of namespaces are wanted of it.
+ * @param plan The target, and the kinds of namespaces to open.
  * @param openKept Opens a kept set, if the target names one.
- * @param onWarning Called with what is worth a warning about a kept set.
- * @returns The namespaces; they live as long as this is open.
- * @throws {PenneError} If one cannot be opened, or one that is wanted is not there.
+ * @param onWarning Called with warnings about a kept set.
+ * @returns The namespaces, which it keeps alive.
+ * @throws {PenneError} If one cannot be opened, or one that was asked for is missing.
  */
 export function openSet(
-  { target, types: wanted, kept }: EnterPlan,
+  { target, types, kept }: EnterPlan,
   openKept: KeptOpener,
   onWarning: (message: string) => void = () => {},
 ): OpenSet {
-  const opening = new Opening();
-  let label = `"${target.text}"`;
-  try {
-    switch (target.kind) {
-      case "pid":
-        addProcess(opening, openProcess(target), wanted);
-        break;
-      case "fd":
-        addFile(opening, label, openDescriptor(label, target.fd), wanted);
-        break;
-      case "paths":
-        for (const path of target.paths) {
-          const name = target.paths.length > 1 ? `"${path}"` : label;
-          addFile(opening, name, openPath(name, path), wanted);
-        }
-        break;
-      case "kept":
-        addKept(opening, wanted, openKept(target.name, { ...kept, onWarning }), target.name);
-    }
-    label = opening.process?.label ?? label;
-    const { namespaces, process } = opening;
-    return { label, namespaces, process, [Symbol.dispose]: () => opening.close() };
-  } catch (error) {
-    opening.close();
-    throw error;
+  using owned = new DisposableStack();
+  const opening = new Opening(types, owned);
+  const label = `"${target.text}"`;
+  switch (target.kind) {
+    case "pid":
+      opening.addProcess(openProcess(target));
+      break;
+    case "fd":
+      opening.addFile(label, openDescriptor(label, target.fd));
+      break;
+    case "paths":
+      for (const path of target.paths) {
+        const name = target.paths.length > 1 ? `"${path}"` : label;
+        opening.addFile(name, openPath(name, path));
+      }
+      break;
+    case "kept":
+      opening.addKept(target.name, openKept(target.name, { ...kept, onWarning }));
   }
+  const { namespaces, process } = opening;
+  const resources = owned.move();
+  return { label: process?.label ?? label, namespaces, process, [Symbol.dispose]: () => resources.dispose() };
 }

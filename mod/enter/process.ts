@@ -1,9 +1,9 @@
-// A process whose namespaces are to be entered; never another one that has got its PID.
+// A process whose namespaces are entered; never another one that has reused its PID.
 
 import { O, PIDFD_GET } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
-import { open, readBytes } from "../../ffi/sys/file.ts";
+import { open, readAll } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { self } from "../../ffi/core/task.ts";
@@ -14,51 +14,41 @@ import { explainPid } from "../netns/open.ts";
 /**
  * A process, by a pidfd.
  *
- * Whatever is read of it by its number in /proc is read through one directory there, which belongs to one process for ever,
- * and counts only if the process still lives afterwards: then it was its directory.
+ * Its files in /proc are read through one directory, which belongs to one process for ever. They count only if the process
+ * is still alive afterwards: then the directory was its own.
  */
 export class TargetProcess implements Disposable {
-  /** How it is called in messages. */
+  /** What error messages call it. */
   readonly label: string;
   /** Its pidfd. */
   readonly pidfd: Fd;
   #directory: Fd | null = null;
 
   /**
-   * @param label How it is called in messages.
-   * @param pidfd Its pidfd; it is this object's from now on.
+   * @param label What error messages call it.
+   * @param pidfd Its pidfd, which this object owns from now on.
    */
   constructor(label: string, pidfd: Fd) {
     this.label = label;
     this.pidfd = pidfd;
   }
 
+  #explain = (error: SysError): string[] => explainPid(error, Math.max(0, pidOf(this.pidfd)));
+
   /** @throws {PenneError} If it has ended. */
-  checkAlive(what: string): void {
-    if (isReadable(this.pidfd)) {
-      throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", E.ESRCH) });
-    }
+  #checkAlive(what: string): void {
+    if (isReadable(this.pidfd)) throw new PenneError(what, { cause: new SysError("pidfd_open", E.ESRCH) });
   }
 
-  /** Its directory in /proc. */
+  /** Opens its directory in /proc. */
   #proc(what: string): Fd {
     if (this.#directory) return this.#directory;
     const pid = pidOf(this.pidfd);
-    if (pid < 0) throw new PenneError(`${what} ${this.label}`, { cause: new SysError("pidfd_open", E.ESRCH) });
-    if (pid === 0) {
-      throw new PenneError(`${what} ${this.label}: it is not in /proc, which is of another pid namespace`);
-    }
-    const found = attempt(`${what} ${this.label}`, () => open(self, `/proc/${pid}`, O.PATH));
-    try {
-      this.checkAlive(what);
-    } catch (error) {
-      found.close();
-      throw error;
-    }
-    return this.#directory = found;
+    if (pid === 0) throw new PenneError(`${what}: it is not in /proc, which is of another pid namespace`);
+    if (pid > 0) this.#directory = attempt(what, () => open(self, `/proc/${pid}`, O.PATH));
+    this.#checkAlive(what);
+    return this.#directory!;
   }
-
-  #explain = (error: SysError): string[] => explainPid(error, Math.max(0, pidOf(this.pidfd)));
 
   /**
    * Opens one of its files in /proc.
@@ -70,15 +60,13 @@ export class TargetProcess implements Disposable {
    * @throws {PenneError} If it cannot be opened, or the process has ended.
    */
   open(what: string, name: string, flags: number): Fd {
-    const path = `/proc/self/fd/${this.#proc(what).number}/${name}`;
-    const file = attempt(`${what} ${this.label}`, () => open(self, path, flags), this.#explain);
-    try {
-      this.checkAlive(what);
-      return file;
-    } catch (error) {
-      file.close();
-      throw error;
-    }
+    const whole = `${what} ${this.label}`;
+    const path = `/proc/self/fd/${this.#proc(whole).number}/${name}`;
+    using owned = new DisposableStack();
+    const file = owned.use(attempt(whole, () => open(self, path, flags), this.#explain));
+    this.#checkAlive(whole);
+    owned.move();
+    return file;
   }
 
   /**
@@ -90,17 +78,17 @@ export class TargetProcess implements Disposable {
    * @throws {PenneError} If it cannot be read, or the process has ended.
    */
   read(what: string, name: string): Uint8Array {
-    const path = `/proc/self/fd/${this.#proc(what).number}/${name}`;
-    const bytes = attempt(`${what} ${this.label}`, () => readBytes(self, path), this.#explain);
-    this.checkAlive(what);
+    using file = this.open(what, name, O.RDONLY);
+    const bytes = attempt(`${what} ${this.label}`, () => readAll(file), this.#explain);
+    this.#checkAlive(`${what} ${this.label}`);
     return bytes;
   }
 
   /**
    * Opens one of its namespaces.
    *
-   * @param type Which.
-   * @returns The namespace; null if this kernel has none of that kind.
+   * @param type The kind.
+   * @returns The namespace, or null if this kernel lacks this kind.
    * @throws {PenneError} If it may not be opened, or the process has ended.
    */
   namespace(type: NamespaceType): Fd | null {
@@ -111,8 +99,8 @@ export class TargetProcess implements Disposable {
   /**
    * Opens one of its namespaces by its pidfd, ioctl_pidfd(2).
    *
-   * @param type Which.
-   * @returns The namespace; null if this kernel has none of that kind; undefined if it cannot open one that way.
+   * @param type The kind.
+   * @returns The namespace; null if this kernel lacks this kind; undefined if it cannot open namespaces this way.
    * @throws {PenneError} If it may not be opened, or the process has ended.
    */
   namespaceByPidfd(type: NamespaceType): Fd | null | undefined {
@@ -127,23 +115,22 @@ export class TargetProcess implements Disposable {
   /**
    * Opens one of its namespaces by its file in /proc.
    *
-   * @param type Which.
-   * @returns The namespace; null if this kernel has none of that kind.
+   * @param type The kind.
+   * @returns The namespace, or null if this kernel lacks this kind.
    * @throws {PenneError} If it may not be opened, or the process has ended.
    */
   namespaceByProc(type: NamespaceType): Fd | null {
+    const what = `open the ${type} namespace of`;
     try {
-      return this.open(`open the ${type} namespace of`, `ns/${type}`, O.RDONLY);
+      return this.open(what, `ns/${type}`, O.RDONLY);
     } catch (error) {
-      const { cause } = error as PenneError;
-      // Of a process that is ending the files are not there either.
-      if (!(cause instanceof SysError) || cause.errno !== E.ENOENT) throw error;
-      this.checkAlive(`open the ${type} namespace of`);
+      if (!(error instanceof PenneError && error.code === "ENOENT")) throw error;
+      this.#checkAlive(`${what} ${this.label}`); // the files of a process that is ending are missing too
       return null;
     }
   }
 
-  /** Lets go of it. */
+  /** Closes it. */
   [Symbol.dispose](): void {
     this.#directory?.close();
     this.pidfd.close();

@@ -1,4 +1,4 @@
-// Finds out why the kernel has refused to make namespaces, for hints; loaded only after a failure.
+// Explains why the kernel refused to make namespaces; loaded only after a failure.
 
 import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { readText } from "../../ffi/sys/file.ts";
@@ -10,30 +10,25 @@ function setting(path: string): string | null {
   return orNull(() => readText(self, `/proc/sys/${path}`).trim());
 }
 
-/** Whether our root directory is no mount point, as after chroot(2). */
+/** Whether this process is in a chroot(2): its root directory is not a mount point. */
 function isChrooted(): boolean {
   return !readText(self, "/proc/self/mountinfo").split("\n").some((line) => line.split(" ")[4] === "/");
 }
 
 /**
- * Why namespaces could not be made.
+ * Explains why namespaces could not be made.
  *
- * @param error The refusal.
- * @param types What was to be made.
+ * @param error The error of the kernel.
+ * @param types The kinds that were to be made.
  * @returns A hint for each cause found.
  */
 export function explainNamespaces(error: SysError, types: readonly NamespaceType[]): string[] {
   const hints: string[] = [];
   if (error.code === "ENOSPC" || error.code === "EUSERS") {
     for (const type of types) {
-      const name = `user/max_${type}_namespaces`;
-      if (setting(name) === "0") {
-        hints.push(
-          `${name.replace("/", ".")} is 0, which forbids ${type} namespaces (as root: sysctl -w ${
-            name.replace("/", ".")
-          }=10000)`,
-        );
-      }
+      if (setting(`user/max_${type}_namespaces`) !== "0") continue;
+      const name = `user.max_${type}_namespaces`;
+      hints.push(`${name} is 0, which forbids ${type} namespaces (as root: sysctl -w ${name}=10000)`);
     }
     if (!hints.length) {
       hints.push("a limit is reached: see user.max_*_namespaces; user and pid namespaces nest at most 32 deep");
@@ -44,7 +39,7 @@ export function explainNamespaces(error: SysError, types: readonly NamespaceType
       hints.push(`without privilege these namespaces need a user namespace too: --unshare user,${types.join(",")}`);
     }
     if (types.includes("user") && isChrooted()) {
-      hints.push("the kernel makes no user namespace for who is in a chroot: use pivot_root(2) instead of chroot(2)");
+      hints.push("the kernel makes no user namespace in a chroot: use pivot_root(2) instead of chroot(2)");
     }
     if (setting("kernel/unprivileged_userns_clone") === "0") {
       hints.push("kernel.unprivileged_userns_clone is 0 (as root: sysctl -w kernel.unprivileged_userns_clone=1)");

@@ -1,4 +1,4 @@
-// What identifies a namespace: its inode number, and where the kernel has it, its id that is never used again.
+// Identifies namespaces: by inode number and, where the kernel has it, by an id that is never reused.
 
 import { O } from "../../ffi/core/consts.ts";
 import { orNull } from "../../ffi/core/errno.ts";
@@ -11,9 +11,9 @@ import { namespaceFile, type NamespaceType } from "./types.ts";
 
 /** Identity of a namespace. */
 export interface NamespaceId {
-  /** Inode number, as in `net:[4026531840]`; used again after its end. */
+  /** Inode number, as in `net:[4026531840]`; reused after the end of the namespace. */
   readonly inum: number;
-  /** Id as a decimal string, never used again; null before Linux 6.18. */
+  /** Id as a decimal string, never reused; null before Linux 6.18. */
   readonly id: string | null;
 }
 
@@ -22,7 +22,7 @@ export interface NamespaceId {
  *
  * @param fd The namespace.
  * @returns Its identity.
- * @throws {SysError} If it cannot be told.
+ * @throws {SysError} If its inode number cannot be read.
  */
 export function namespaceIdOf(fd: Fd): NamespaceId {
   const id = namespaceId(fd);
@@ -40,7 +40,7 @@ export function ownInum(type: NamespaceType): bigint | null {
 }
 
 /**
- * Identifies the namespaces that a task's children are in.
+ * Identifies the namespaces that children of a task are born in.
  *
  * @example
  * ```ts
@@ -53,7 +53,7 @@ export function ownInum(type: NamespaceType): bigint | null {
  * ```
  *
  * @param task The task.
- * @param types Which ones.
+ * @param types The kinds.
  * @returns Identity by kind.
  * @throws {SysError} If one cannot be opened.
  */

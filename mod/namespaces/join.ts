@@ -1,31 +1,31 @@
-// The order in which namespaces are joined, setns(2).
+// The order in which to join namespaces, setns(2).
 //
-// Theory of operation. To join a namespace takes privilege over it, by the user namespace that owns it, and privilege where
-// one is. With each user namespace that is joined, the privileges are others: what the ones before sufficed for must be
-// joined before, what takes the new ones, after. So there are several goes, around each user namespace, and whatever is
-// refused in one is tried again in the next.
+// Theory of operation. To join a namespace, a process needs privilege in the user namespace that owns it. Each user
+// namespace that the process joins changes its privileges: namespaces that need the old ones must be joined before, and
+// those that need the new ones after. So there are several rounds, around each user namespace, and a namespace that is
+// refused in one round is tried again in the next.
 
 /**
- * Joins in several goes.
+ * Joins namespaces in several rounds.
  *
  * @example
  * ```ts
- * import { joinInGoes } from "./join.ts";
+ * import { joinInRounds } from "./join.ts";
  * import { assertEquals } from "@std/assert";
  *
  * let inside = false;
  * const join = (type: string) => type === "user" ? inside = true : type !== "mnt" || inside;
- * assertEquals(joinInGoes([["net", "mnt"], ["user"], ["net", "mnt"]], join), []);
+ * assertEquals(joinInRounds([["net", "mnt"], ["user"], ["net", "mnt"]], join), []);
  * ```
  *
- * @param goes What to join in each go; the same may be in several.
- * @param join Joins one; answers whether it was, or has to wait for the next go.
- * @returns What could not be joined.
+ * @param rounds What to join in each round; an item may be in several.
+ * @param join Joins an item; returns false if it has to wait for the next round.
+ * @returns The items that could not be joined.
  */
-export function joinInGoes<T>(goes: readonly (readonly T[])[], join: (one: T) => boolean): T[] {
-  const left = new Set(goes.flat());
-  for (const go of goes) {
-    for (const one of go) if (left.has(one) && join(one)) left.delete(one);
+export function joinInRounds<T>(rounds: readonly (readonly T[])[], join: (item: T) => boolean): T[] {
+  const left = new Set(rounds.flat());
+  for (const round of rounds) {
+    for (const item of round) if (left.has(item) && join(item)) left.delete(item);
   }
   return [...left];
 }

@@ -2,7 +2,7 @@
 
 import { CLONE } from "../../ffi/core/consts.ts";
 
-// In the order in which they are told; `for children` is where a process finds the one its next child will be in.
+// In the order in which penne lists them; `file` is where a process finds the one that its next child will be in.
 const TYPES = {
   user: { flag: CLONE.NEWUSER, file: "user" },
   mnt: { flag: CLONE.NEWNS, file: "mnt" },
@@ -20,11 +20,11 @@ export type NamespaceType = "user" | "mnt" | "pid" | "ipc" | "uts" | "net" | "cg
 /** Every kind of namespace. */
 export const NAMESPACE_TYPES: readonly NamespaceType[] = Object.keys(TYPES) as NamespaceType[];
 
-/** What `penne run` makes unless told otherwise. */
+/** The namespaces that `penne run` makes by default. */
 export const DEFAULT_NAMESPACES: readonly NamespaceType[] = ["user", "mnt", "pid", "ipc", "uts", "net"];
 
 /**
- * The flag of a kind of namespace for clone(2), unshare(2) and setns(2).
+ * Returns the flag of a kind of namespace for clone(2), unshare(2) and setns(2).
  *
  * @example
  * ```ts
@@ -42,7 +42,7 @@ export function namespaceFlag(type: NamespaceType): number {
 }
 
 /**
- * The file in /proc/PID/ns in which a process that makes children finds the namespace they will be in.
+ * Returns the file in /proc/PID/ns in which a process finds the namespace that its next child will be in.
  *
  * @param type The kind.
  * @returns The file's name.
@@ -52,10 +52,10 @@ export function namespaceFile(type: NamespaceType): string {
 }
 
 /**
- * Whether a word names a kind of namespace.
+ * Tests whether a word names a kind of namespace.
  *
  * @param word The word.
- * @returns Whether it does.
+ * @returns True if it does.
  */
 export function isNamespaceType(word: string): word is NamespaceType {
   return Object.hasOwn(TYPES, word);

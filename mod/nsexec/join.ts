@@ -3,7 +3,7 @@
 import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { joinInGoes } from "../namespaces/join.ts";
+import { joinInRounds } from "../namespaces/join.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { Dialect } from "./message.ts";
@@ -59,7 +59,7 @@ function joinInOrder(stage: Stage, targets: readonly Target[]): void {
 function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
   const users = targets.filter(({ type }) => type === "user");
   const others = targets.filter(({ type }) => type !== "user");
-  joinInGoes([others, users, others], (target) => {
+  joinInRounds([others, users, others], (target) => {
     const { type, path, flag, fd } = target;
     const result = stage.task.raw("setns", fd, flag);
     const error = result < 0 ? new SysError("setns", -result) : null;
