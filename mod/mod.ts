@@ -38,10 +38,12 @@ export {
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
 export { SIGNAL, type SignalName } from "../ffi/core/consts.ts";
-export { type ChildProcess, ExecError, type ExitStatus, type NetMode, run, type RunOptions, spawn } from "./run/mod.ts";
+export { ExecError, run, spawn } from "./run/mod.ts";
+export type * from "./run/mod.ts";
 export { attach } from "./attach/mod.ts";
 export type * from "./attach/mod.ts";
-export { enter, type EnterOptions, type KeptLayout } from "./enter/mod.ts";
+export { enter } from "./enter/mod.ts";
+export type * from "./enter/mod.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
 export { watch } from "./watch/mod.ts";
 export type * from "./watch/mod.ts";

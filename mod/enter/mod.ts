@@ -1,4 +1,4 @@
-// Running a command in namespaces that exist already, for any Deno program.
+// Runs commands in namespaces that exist already, for any Deno program.
 
 import type { ChildProcess } from "../run/mod.ts";
 import { openSet } from "./open_set.ts";
@@ -14,8 +14,8 @@ function noSet(): never {
 /**
  * Starts a command in namespaces that exist already.
  *
- * The command ends with the returned object, with this process, and with the agents that look after it, whichever is
- * first. It shares this process's stdin, stdout and stderr. Call it on the main thread. This process itself joins nothing.
+ * The command ends with the returned object, with this process or with its agents, whichever ends first. It shares this
+ * process's stdin, stdout and stderr. Call this on the main thread. This process itself joins nothing.
  *
  * @example
  * ```ts
@@ -28,8 +28,8 @@ function noSet(): never {
  * assertEquals(await visitor.status, { code: 7, signal: null });
  * ```
  *
- * @param options What to enter, and what to run there.
- * @returns The command, running; its `namespaces` are those that it has joined.
+ * @param options The namespaces and the command.
+ * @returns The command, running; `namespaces` are those that it joined.
  * @throws {PenneError} If it fails; nothing is left then.
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */

@@ -9,11 +9,13 @@ import { openPid } from "../../ffi/sys/process.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import type { WhichSet } from "../kept/find.ts";
+import type { StaleOptions } from "../kept/staleness.ts";
 import { ownInum } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { explainPid, openDescriptor, openPath } from "../netns/open.ts";
 import { TargetProcess } from "./process.ts";
-import type { EnterPlan, KeptChoice } from "./plan.ts";
+import type { EnterPlan } from "./plan.ts";
 import type { EnterTarget } from "./target.ts";
 
 /** Open namespaces to enter. */
@@ -112,7 +114,7 @@ class Opening {
 /** Opens a kept set. */
 export type KeptOpener = (
   name: string,
-  options: KeptChoice & { readonly onWarning?: (message: string) => void },
+  options: WhichSet & StaleOptions,
 ) => Disposable & { readonly namespaces: ReadonlyMap<NamespaceType, Fd> };
 
 /**

@@ -1,47 +1,22 @@
 // Turns a request to enter namespaces into a plan, and refuses requests that cannot work; pure.
 
 import { PenneError, usage } from "../base/errors.ts";
+import type { WhichSet } from "../kept/find.ts";
+import type { LayoutName } from "../kept/record/layout.ts";
+import type { StaleOptions } from "../kept/staleness.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
-import { type CommandSettings, planEnvironment, planProgram, planSettings, type RunOptions } from "../run/plan.ts";
+import { type CommandOptions, type CommandSettings, planEnvironment, planProgram, planSettings } from "../run/plan.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";
 
-/**
- * Which namespaces to enter, and what to run there; every property has the meaning and default of the option of
- * `penne enter` of that name.
- */
-export interface EnterOptions extends
-  Pick<
-    RunOptions,
-    | "command"
-    | "chdir"
-    | "env"
-    | "clearEnv"
-    | "uid"
-    | "gid"
-    | "newSession"
-    | "keepFds"
-    | "keepCaps"
-    | "noNewPrivs"
-    | "killSignal"
-    | "onWarning"
-  > {
+/** The namespaces to enter and the command; each property has the meaning and default of that option of `penne enter`. */
+export interface EnterOptions extends CommandOptions, WhichSet, StaleOptions {
   /** A PID, `fd:N`, `netns:NAME`, paths, or the name of a kept set. */
   readonly target: string;
   /** Kinds of namespaces to join: by default all that the target has. */
   readonly types?: readonly NamespaceType[];
-  /** Whose kept set it is, by user id: the caller's own by default. */
-  readonly user?: number;
-  /** How the set is kept. */
-  readonly layout?: KeptLayout;
-  /** Where it is kept, in place of the layout's own directory. */
-  readonly directory?: string;
-  /** What it ought to be built on; it is not entered if it is so stale that it is to be discarded. */
-  readonly base?: string;
-  /** What its key ought to be; likewise. */
-  readonly key?: string;
   /** Whether the command gets the root directory of the target's process. */
   readonly root?: boolean;
-  /** Whether the command is put into the cgroups of the target's process. */
+  /** Whether the command is moved to the cgroups of the target's process. */
   readonly cgroup?: boolean;
   /** Whether the command's environment starts from that of the target's process. */
   readonly targetEnv?: boolean;
@@ -50,13 +25,10 @@ export interface EnterOptions extends
 }
 
 /** How a set is kept: as penne does, or as snap-confine does. */
-export type KeptLayout = "penne" | "snap";
+export type KeptLayout = LayoutName;
 
-/** Options that choose a kept set. */
+/** The options that choose a kept set, and say what it must not be stale against. */
 const KEPT_OPTIONS = ["user", "layout", "directory", "base", "key"] as const;
-
-/** Which kept set is meant. */
-export type KeptChoice = Pick<EnterOptions, typeof KEPT_OPTIONS[number]>;
 
 /** The namespaces to enter and the command to start in them. */
 export interface EnterPlan {
@@ -65,10 +37,10 @@ export interface EnterPlan {
   /** Kinds of namespaces to join, or null for all that the target has. */
   readonly types: readonly NamespaceType[] | null;
   /** Which kept set is meant, if the target is one. */
-  readonly kept: KeptChoice;
+  readonly kept: Pick<EnterOptions, typeof KEPT_OPTIONS[number]>;
   /** Whether the command gets the root directory of the target's process. */
   readonly root: boolean;
-  /** Whether the command is put into the cgroups of the target's process. */
+  /** Whether the command is moved to the cgroups of the target's process. */
   readonly cgroup: boolean;
   /** What the environment starts from: that of the target's process, the caller's, or nothing. */
   readonly inherit: "target" | "caller" | "nothing";
@@ -82,7 +54,7 @@ export interface EnterPlan {
   readonly settings: CommandSettings;
 }
 
-/** Whether a target may turn out to be a process. */
+/** Whether a target may name a process. */
 function mayBeProcess({ kind }: EnterTarget): boolean {
   return kind === "pid" || kind === "fd";
 }
@@ -98,7 +70,7 @@ function mayBeProcess({ kind }: EnterTarget): boolean {
  * assertEquals(planEnter({ target: "42", types: ["net"] }).target.kind, "pid");
  * ```
  *
- * @param options What was asked for.
+ * @param options The request.
  * @returns The plan.
  * @throws {PenneError} A usage error.
  */

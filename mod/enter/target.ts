@@ -1,22 +1,22 @@
-// What a user names the namespaces by that are to be entered.
+// How a user names the namespaces to enter.
 
 import { badTarget, parseTarget as parseNetnsTarget, type Target as NetnsTarget } from "../netns/target.ts";
 
-/** Namespaces as they were named. */
+/** A target as it was named. */
 export type EnterTarget =
-  /** Those of a process; with an inode number of its pidfd, which no other process has, not even one of that PID. */
+  /** The namespaces of a process; `inode` is that of its pidfd, which no later process with this PID has. */
   | { readonly kind: "pid"; readonly text: string; readonly pid: number; readonly inode: bigint | null }
-  /** An open descriptor: a namespace, or a pidfd. */
+  /** An open descriptor: a namespace or a pidfd. */
   | { readonly kind: "fd"; readonly text: string; readonly fd: number }
-  /** Files, usually ones on which namespaces are mounted. */
+  /** Files, usually with namespaces mounted on them. */
   | { readonly kind: "paths"; readonly text: string; readonly paths: readonly string[] }
-  /** A set that is kept under a name. */
+  /** A kept set. */
   | { readonly kind: "kept"; readonly text: string; readonly name: string };
 
 const PID_MAX = 2 ** 22;
 const KEPT_NAME = /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/;
 
-/** What names one namespace for other commands too: a descriptor, a path, `netns:NAME`. */
+/** Parses what names one namespace in other commands too: a descriptor, a path, `netns:NAME`. */
 function single(text: string): EnterTarget {
   const target: NetnsTarget = parseNetnsTarget(text);
   if (target.kind === "fd") return target;
@@ -26,14 +26,14 @@ function single(text: string): EnterTarget {
 function kept(text: string, name: string): EnterTarget {
   if (KEPT_NAME.test(name)) return { kind: "kept", text, name };
   throw badTarget(text, "a name begins with a letter or _, and has at most 64 letters, digits, _ and -", [
-    "a PID is digits alone, a descriptor is fd:N, a path has a /, a name of ip netns is netns:NAME",
+    "a PID is all digits, a descriptor is fd:N, a path has a /, a name of ip netns is netns:NAME",
   ]);
 }
 
 /**
- * Reads a target: all digits are a PID, `PID:INODE` is one with the inode number of its pidfd, `fd:N` is a descriptor of a
- * namespace or a pidfd, what has a `/` are paths of namespaces with commas in between, `netns:NAME` is a name of ip-netns(8),
- * and all else the name of a kept set, which `kept:NAME` says outright.
+ * Parses a target. All digits are a PID; `PID:INODE` adds the inode number of its pidfd. `fd:N` is a descriptor of a
+ * namespace or a pidfd, `netns:NAME` a name of ip-netns(8). Words with a `/` are paths of namespaces, separated by commas.
+ * Anything else is the name of a kept set, as is `kept:NAME`.
  *
  * @example
  * ```ts
@@ -46,7 +46,7 @@ function kept(text: string, name: string): EnterTarget {
  * assertEquals(parseTarget("box"), { kind: "kept", text: "box", name: "box" });
  * ```
  *
- * @param text What the user has given.
+ * @param text The user's word.
  * @returns The target.
  * @throws {PenneError} A usage error.
  */
@@ -64,6 +64,6 @@ export function parseTarget(text: string): EnterTarget {
   const paths = text.split(",");
   if (paths.length === 1) return single(text);
   const wrong = paths.find((path) => !path.includes("/"));
-  if (wrong !== undefined) throw badTarget(text, `"${wrong}" is no path, as ./${wrong} would be`);
+  if (wrong !== undefined) throw badTarget(text, `"${wrong}" is not a path, as ./${wrong} would be`);
   return { kind: "paths", text, paths };
 }

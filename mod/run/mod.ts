@@ -7,11 +7,11 @@ import type { Child } from "./child.ts";
 import { readFacts } from "./facts.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import type { SignalName } from "../../ffi/core/consts.ts";
-import { type NetMode, planRun, type RunOptions } from "./plan.ts";
+import { type CommandOptions, type NetMode, planRun, type RunOptions } from "./plan.ts";
 import type { ExitStatus } from "./reports.ts";
 import { startChild } from "./start.ts";
 
-export { ExecError, type ExitStatus, type NetMode, type RunOptions };
+export { type CommandOptions, ExecError, type ExitStatus, type NetMode, type RunOptions };
 
 /** A command that runs in its own namespaces. */
 export interface ChildProcess extends Disposable {

@@ -16,10 +16,36 @@ import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
 
-/** A command and its namespaces; each property has the meaning and default of that option of `penne run`. */
-export interface RunOptions {
+/** A command; each property has the meaning and default of the option of that name. */
+export interface CommandOptions {
   /** The command and its arguments; the login shell by default. */
   readonly command?: readonly string[];
+  /** Working directory of the command. */
+  readonly chdir?: string;
+  /** Variables to set for the command. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether to start from an empty environment. */
+  readonly clearEnv?: boolean;
+  /** User id of the command, inside. */
+  readonly uid?: number;
+  /** Group id of the command, inside. */
+  readonly gid?: number;
+  /** Whether the command gets a session of its own, and so no controlling terminal. */
+  readonly newSession?: boolean;
+  /** Inherited descriptors that the command gets under the same numbers. */
+  readonly keepFds?: readonly number[];
+  /** Whether the command keeps all capabilities through ambient ones. */
+  readonly keepCaps?: boolean;
+  /** Whether the command and its descendants can never gain privileges. */
+  readonly noNewPrivs?: boolean;
+  /** Signal that ends the command when penne must; KILL by default. */
+  readonly killSignal?: SignalName;
+  /** Called for each step that failed without consequences for the rest. */
+  readonly onWarning?: (message: string) => void;
+}
+
+/** A command and its namespaces; each property has the meaning and default of that option of `penne run`. */
+export interface RunOptions extends CommandOptions {
   /** Namespaces to make: user, mnt, pid, ipc, uts and net by default. */
   readonly unshare?: readonly NamespaceType[];
   /**
@@ -39,34 +65,12 @@ export interface RunOptions {
   readonly map?: MapRequest;
   /** Host name inside. */
   readonly hostname?: string;
-  /** Working directory of the command. */
-  readonly chdir?: string;
-  /** Variables to set for the command. */
-  readonly env?: Readonly<Record<string, string>>;
-  /** Whether to start from an empty environment. */
-  readonly clearEnv?: boolean;
-  /** User id of the command, inside. */
-  readonly uid?: number;
-  /** Group id of the command, inside. */
-  readonly gid?: number;
   /** Whether the agent is PID 1 of the pid namespace and the command its child; true by default. */
   readonly init?: boolean;
-  /** Whether the command gets a session of its own, and so no controlling terminal. */
-  readonly newSession?: boolean;
-  /** Inherited descriptors that the command gets under the same numbers. */
-  readonly keepFds?: readonly number[];
-  /** Whether the command keeps all capabilities through ambient ones. */
-  readonly keepCaps?: boolean;
-  /** Whether the command and its descendants can never gain privileges. */
-  readonly noNewPrivs?: boolean;
   /** Offset of the monotonic clock inside, seconds. */
   readonly monotonic?: number;
   /** Offset of the boot-time clock inside, seconds. */
   readonly boottime?: number;
-  /** Signal that ends the command when penne must; KILL by default. */
-  readonly killSignal?: SignalName;
-  /** Called for each step that failed without consequences for the rest. */
-  readonly onWarning?: (message: string) => void;
 }
 
 /** What a plan depends on besides the request. */
@@ -85,7 +89,7 @@ export interface RunFacts {
 
 /** How a command is started, wherever it runs. */
 export interface CommandSettings
-  extends Required<Pick<RunOptions, "keepFds" | "newSession" | "keepCaps" | "noNewPrivs" | "killSignal">> {
+  extends Required<Pick<CommandOptions, "keepFds" | "newSession" | "keepCaps" | "noNewPrivs" | "killSignal">> {
   /** User id inside, or null to keep it. */
   readonly uid: number | null;
   /** Group id inside, or null to keep it. */
@@ -195,7 +199,7 @@ function checkWords(options: RunOptions): void {
  * @returns The settings.
  * @throws {PenneError} A usage error.
  */
-export function planSettings(options: Omit<RunOptions, "unshare" | "net" | "map">): CommandSettings {
+export function planSettings(options: CommandOptions): CommandSettings {
   const { chdir = null, killSignal = "KILL", keepFds = [] } = options;
   if (chdir === "" || chdir?.includes("\0")) {
     throw usage(`change the working directory: the path ${chdir ? "has a NUL inside" : "is empty"}`);

@@ -259,7 +259,7 @@ test("exits with 2 for each wrong command line, and does nothing", {}, async (t)
     [["x".repeat(65)], "a name begins with a letter"],
     [[""], "a name begins with a letter"],
     [["12x"], "a name begins with a letter"],
-    [["/run/netns/a,b"], "is no path"],
+    [["/run/netns/a,b"], "is not a path"],
     [["--uid", "-1", "1"], "whole number"],
     [["--uid", "0", "--preserve-credentials", "1"], "choose one"],
     [["--clear-env", "--target-env", "1"], "choose one"],
