@@ -1,23 +1,24 @@
-// The agent: a tiny process in whatever namespaces we like that makes syscalls for us.
+// The agent: a tiny process in any namespaces that makes syscalls for this process.
 //
-// Theory of operation. An agent lives exactly as long as somebody holds the other end of its socket. We close our copy of
-// *its* end right after the clone, so that its death and ours are both seen as an end of file; nothing depends on
-// PR_SET_PDEATHSIG, which is bound to a thread and lost when ids change. An agent never acts by itself: at the end of file
-// it ends its children, restores the terminal if it was given one, and exits.
+// Theory of operation. An agent lives exactly as long as a process holds the other end of its socket. Its own end is
+// closed here right after the clone, so that its death and this process's are both seen as an end of file. Nothing depends
+// on PR_SET_PDEATHSIG, which is bound to a thread and lost when ids change. An agent does nothing unasked: at the end of
+// file it ends its children, gives the terminal back if it was told to, and exits.
 
-import { CLONE, MAP, PROT, SIGNAL } from "../core/consts.ts";
-import { check, E, SysError } from "../core/errno.ts";
+import { CLONE, MAP, PROT } from "../core/consts.ts";
+import { check, type SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
-import { address, cString, keepAlive } from "../core/memory.ts";
-import { shim, ShimFunction } from "../core/shim.ts";
+import { cString } from "../core/memory.ts";
+import { shim } from "../core/shim.ts";
 import { NR, type SyscallName } from "../core/syscalls.ts";
-import { type Arg, call, out, pointers, self, type Task } from "../core/task.ts";
+import { type Arg, call, pointers, retry, self, type Task } from "../core/task.ts";
+import { MSG, SO, SOL_SOCKET } from "../net/constants.ts";
+import { receivePacket, sendPacket, socketPair } from "./channel.ts";
+import { execRefused, spawnProcess } from "./spawn.ts";
 import {
   type Answer,
-  ANSWER_SIZE,
   decodeAnswer,
   encodeRequest,
-  FDS_MAX,
   KEEP_FDS,
   marshal,
   type Marshalled,
@@ -26,10 +27,8 @@ import {
   REPLY_FD,
   type RequestHead,
 } from "./wire.ts";
-import { AF, MSG, SCM_RIGHTS, SO, SOCK, SOL_SOCKET } from "../net/constants.ts";
-import { isIgnored, resetSignal } from "../sys/signal.ts";
 
-/** The agent at the other end has died. */
+/** The agent has ended. */
 export class AgentGoneError extends Error {
   /** Always "AgentGoneError". */
   override readonly name = "AgentGoneError";
@@ -42,64 +41,9 @@ export class AgentGoneError extends Error {
 export interface ChildEvent {
   /** The child's pid, as the agent sees it. */
   readonly pid: number;
-  /** Status as of wait(2). */
+  /** Wait status, as of wait(2). */
   readonly status: number;
 }
-
-// One set of buffers serves all agents: each exchange is over before the next begins.
-const inbox = new Uint8Array(ANSWER_SIZE + PAYLOAD_MAX);
-const control = new Uint8Array(16 + 4 * FDS_MAX);
-const iov = new Uint8Array(32);
-const message = new Uint8Array(56);
-
-/** Fills `message` (struct msghdr) for one packet and a control buffer of the given length. */
-function prepare(packet: Uint8Array, controlLength: number): DataView {
-  const parts = new DataView(iov.buffer);
-  parts.setBigUint64(0, address(packet), true);
-  parts.setBigUint64(8, BigInt(packet.length), true);
-  const view = new DataView(message.buffer);
-  message.fill(0);
-  view.setBigUint64(16, address(iov), true);
-  view.setBigUint64(24, 1n, true);
-  if (controlLength) {
-    view.setBigUint64(32, address(control), true);
-    view.setBigUint64(40, BigInt(controlLength), true);
-  }
-  return view;
-}
-
-function retry(name: SyscallName, ...args: Arg[]): number {
-  for (;;) {
-    const result = self.raw(name, ...args);
-    if (result !== -E.EINTR) return result;
-  }
-}
-
-/** A socketpair whose ends both close on exec. */
-function socketPair(): [Fd, Fd] {
-  const pair = new Int32Array(2);
-  call(self, "socketpair", AF.UNIX, SOCK.SEQPACKET | SOCK.CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
-  return [new Fd(pair[0]!), new Fd(pair[1]!)];
-}
-
-let childrenIgnored: boolean | undefined;
-
-/**
- * Sees to it that children can be waited for: a caller that ignores SIGCHLD hands that on.
- *
- * @returns Whether SIGCHLD was ignored; it has its default action from now on.
- * @throws {SysError} If that cannot be set.
- */
-export function waitForChildren(): boolean {
-  if (childrenIgnored === undefined) {
-    childrenIgnored = isIgnored(SIGNAL.CHLD);
-    if (childrenIgnored) resetSignal(self, SIGNAL.CHLD);
-  }
-  return childrenIgnored;
-}
-
-/** How {@linkcode Agent.spawn} got its process; mirrors `enum spawn_how` in libshim.c. */
-const SpawnMethod = { EXEC: 0, FORK: 1, INHERIT: 2 } as const;
 
 /** How to start an agent. */
 export interface SpawnOptions {
@@ -107,11 +51,8 @@ export interface SpawnOptions {
   readonly inherit?: boolean;
 }
 
-// Once an exec of the memfd was refused it will be refused again.
-let execRefused: SysError | undefined;
-
 /**
- * A process that makes syscalls for us, in the namespaces it was started in.
+ * A process that makes syscalls for this one, in the namespaces it was started in.
  *
  * @example
  * ```ts
@@ -128,7 +69,7 @@ export class Agent implements Task, Disposable {
   readonly pid: number;
   /** Refers to it even after its end. */
   readonly pidfd: Fd;
-  /** Our end of its socket: readable when there is an event, or when it has gone. */
+  /** Our end of its socket: readable when there is an event, or when the agent has ended. */
   readonly socket: Fd;
   #events: ChildEvent[] = [];
   #gone = false;
@@ -139,16 +80,29 @@ export class Agent implements Task, Disposable {
     this.socket = socket;
   }
 
-  /** Why agents are forked rather than executed, once that was found out; then they share the program's own memory image. */
+  /** Why agents are forked, not executed, once that is known; they share the program's memory image then. */
   static get execRefused(): SysError | undefined {
-    return execRefused;
+    return execRefused();
+  }
+
+  /** Makes an agent of a process that gets the other end of a new socket. */
+  static #start(make: (theirs: Fd) => { pid: number; pidfd: Fd }): Agent {
+    const [ours, theirs] = socketPair();
+    using _theirs = theirs;
+    try {
+      const { pid, pidfd } = make(theirs);
+      return new Agent(pid, pidfd, ours);
+    } catch (error) {
+      ours.close();
+      throw error;
+    }
   }
 
   /**
    * Starts an agent as a child of this process.
    *
-   * It has stdin, stdout and stderr, all signals blocked, an empty environment, and nothing else of ours. Call it on the
-   * main thread only.
+   * It has stdin, stdout and stderr, all signals blocked, an empty environment, and nothing else of this process. To be
+   * called on the main thread only.
    *
    * @param flags CLONE_NEW* and CLONE_PARENT, see clone(2).
    * @param options What else it gets.
@@ -157,47 +111,7 @@ export class Agent implements Task, Disposable {
    * fork is no substitute then.
    */
   static spawn(flags = 0, { inherit = false }: SpawnOptions = {}): Agent {
-    waitForChildren();
-    const [ours, theirs] = socketPair();
-    using _theirs = theirs;
-    try {
-      const spawn = new Uint8Array(64);
-      const view = new DataView(spawn.buffer);
-      const stack = new Uint8Array(16384);
-      const argv = new BigUint64Array(3);
-      const name = cString("penne-agent");
-      const number = cString(`${theirs.number}`);
-      argv[0] = address(name);
-      argv[1] = address(number);
-      view.setBigUint64(0, BigInt(flags), true);
-      view.setBigUint64(8, address(stack), true);
-      view.setBigUint64(16, BigInt(stack.length), true);
-      view.setBigUint64(24, address(new Uint8Array(argv.buffer)), true);
-      view.setInt32(32, theirs.number, true);
-      view.setInt32(36, shim().image, true);
-      const attempt = (method: number): number => {
-        view.setInt32(40, method, true);
-        const pid = shim().call(ShimFunction.SPAWN, address(spawn), 0n, 0n, 0n, 0n, 0n);
-        keepAlive([spawn, stack, argv, name, number]);
-        return check("clone", Number(pid));
-      };
-      if (!shim().executable) execRefused ??= new SysError("execveat", E.EACCES);
-      const onlyExec = inherit || (flags & CLONE.PARENT) !== 0;
-      if (execRefused && onlyExec) throw execRefused;
-      let pid = attempt(execRefused ? SpawnMethod.FORK : inherit ? SpawnMethod.INHERIT : SpawnMethod.EXEC);
-      const error = Number(view.getBigInt64(48, true));
-      if (!execRefused && error < 0) {
-        execRefused = new SysError("execveat", -error);
-        new Fd(view.getInt32(44, true)).close();
-        retry("wait4", pid, null, 0, null);
-        if (onlyExec) throw execRefused;
-        pid = attempt(SpawnMethod.FORK);
-      }
-      return new Agent(pid, new Fd(view.getInt32(44, true)), ours);
-    } catch (error) {
-      ours.close();
-      throw error;
-    }
+    return Agent.#start((theirs) => spawnProcess(theirs, flags, inherit));
   }
 
   /**
@@ -206,20 +120,15 @@ export class Agent implements Task, Disposable {
    * @param flags CLONE_NEW* and CLONE_PARENT, see clone(2).
    * @returns The clone; its `pid` is as *this* agent sees it.
    * @throws {SysError} If the clone fails.
-   * @throws {AgentGoneError} If this agent has gone.
+   * @throws {AgentGoneError} If this agent has ended.
    */
   clone(flags = 0): Agent {
-    const [ours, theirs] = socketPair();
-    using _theirs = theirs;
-    try {
+    return Agent.#start((theirs) => {
       const m = { ...marshal([flags | CLONE.PIDFD]), fds: [theirs] };
       const { result, fd } = this.#exchange({ operation: Operation.CLONE }, m);
       check("clone", result);
-      return new Agent(result, fd!, ours);
-    } catch (error) {
-      ours.close();
-      throw error;
-    }
+      return { pid: result, pidfd: fd! };
+    });
   }
 
   raw(name: SyscallName, ...args: Arg[]): number {
@@ -235,13 +144,13 @@ export class Agent implements Task, Disposable {
   /**
    * Executes a program in place of the agent, execve(2).
    *
-   * The signal mask is set in the same step: a signal that has been pending then acts on what is about to be the program,
-   * not on an agent that still owes answers. It may even end it before the execve, which is told of as that program's end.
+   * The signal mask is set in the same step: a pending signal then acts on what is about to be the program, not on an
+   * agent that still owes answers. It may even end it before the execve, which is reported as the end of the program.
    *
    * @param args Path, arguments and environment, as of execve(2).
-   * @param mask Blocked signals of the program, bit n-1 for signal n.
-   * @param waiting Called before waiting for the answer, which a signal that stops the agent could delay for ever.
-   * @returns Null if the program has taken the agent's place, else a negative error number; all signals are blocked then.
+   * @param mask Signals that the program blocks, bit n-1 for signal n.
+   * @param waiting Called before waiting for the answer, which a signal that stops the agent could delay forever.
+   * @returns Null if the program has taken the agent's place; else a negative error number, and all signals are blocked.
    */
   execute(args: readonly [Arg, Arg, Arg], mask: bigint, waiting: () => void = () => {}): number | null {
     let m = marshal([...args, mask]);
@@ -255,32 +164,31 @@ export class Agent implements Task, Disposable {
   }
 
   /**
-   * Makes the agent wait for its children (and whatever is re-parented to it) and report on one of them.
+   * Makes the agent wait for its children, and for orphans that are re-parented to it, and report on one of them.
    *
    * @param pid The child to report on, as the agent sees it; 0 for none.
-   * @param children The agent's descriptor of `/proc/thread-self/children`, so that it can end its descendants at the end
-   * of file; -1 if it need not, being PID 1 of a pid namespace; -2 if its child ends by itself then, with all others, and
-   * is to be waited for.
-   * @throws {SysError} If it cannot.
-   * @throws {AgentGoneError} If the agent has gone.
+   * @param children The agent's descriptor of `/proc/thread-self/children`, from which it ends its descendants at the end
+   * of file; or what else becomes of them then, one of `Children`.
+   * @throws {SysError} EMFILE if it has too many descriptors.
+   * @throws {AgentGoneError} If the agent has ended.
    */
   reap(pid: number, children: number): void {
     check("signalfd4", this.#exchange({ operation: Operation.REAP }, marshal([pid, children])).result);
   }
 
   /**
-   * Makes the agent a holder: a process that keeps the namespaces it is in, and depends on nobody any more.
+   * Makes the agent a holder: a process that keeps the namespaces it is in alive, independent of this process.
    *
-   * It is executed anew, so that its memory belongs to the user namespace it is in: whoever owns that may then open its
-   * /proc files, and nobody else. It has no descriptors and blocks all signals. TERM ends it, and USR1 does as soon as no
-   * other process is left in its pid namespace; if it is PID 1 there, only from outside. Where agents cannot be executed
-   * it goes on as it is, and is dumpable. Its socket is closed; its end is told by its pidfd.
+   * It is executed again, so that its memory belongs to the user namespace it is in: only the owner of that namespace may
+   * open its /proc files. It has no descriptors and blocks all signals. TERM ends it, and USR1 does as soon as no other
+   * process is left in its pid namespace; if it is PID 1 there, both only from outside. Where agents cannot be executed it
+   * stays as it is, and is dumpable. Its socket is closed; its pidfd shows its end.
    *
-   * @param label What `ps` shows behind its name.
-   * @throws {SysError} If it cannot be executed; it is an agent still.
+   * @param label What `ps` shows after its name.
+   * @throws {SysError} If it cannot be executed; it is still an agent then.
    */
   hold(label: string): void {
-    const image = execRefused ? [] : [Fd.borrow(shim().image)];
+    const image = execRefused() ? [] : [Fd.borrow(shim().image)];
     const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)])]);
     try {
       check("execveat", this.#exchange({ operation: Operation.HOLD }, { ...m, fds: image }).result);
@@ -290,14 +198,14 @@ export class Agent implements Task, Disposable {
   }
 
   /**
-   * Makes the agent restore a terminal when it comes to its end.
+   * Makes the agent restore a terminal when it ends.
    *
    * @param tty The terminal.
    * @param group The process group to put in the foreground again.
-   * @param shell The process group of whoever has started us; once it is in the foreground, nothing is restored.
-   * @param termios Its settings by now: `struct termios` of the kernel, 36 bytes.
-   * @throws {SysError} If it cannot.
-   * @throws {AgentGoneError} If the agent has gone.
+   * @param shell The process group of the shell that has started us; once it is in the foreground, nothing is restored.
+   * @param termios The settings to restore, the kernel's `struct termios`.
+   * @throws {SysError} EINVAL if the settings have another size.
+   * @throws {AgentGoneError} If the agent has ended.
    */
   restoreAtEnd(tty: Fd, group: number, shell: number, termios: Uint8Array): void {
     const m = { ...marshal([group, shell]), fds: [tty], payload: termios };
@@ -305,25 +213,25 @@ export class Agent implements Task, Disposable {
   }
 
   /**
-   * Makes the agent leave the terminal alone when it comes to its end.
+   * Makes the agent leave the terminal alone when it ends.
    *
-   * @throws {AgentGoneError} If the agent has gone.
+   * @throws {AgentGoneError} If the agent has ended.
    */
   leaveTerminal(): void {
     check("ioctl", this.#exchange({ operation: Operation.TTY }, marshal([])).result);
   }
 
   /**
-   * The next change of the child that was asked for in {@linkcode Agent.reap}; waits for it.
+   * Waits for the next change of the child that {@linkcode Agent.reap} has named.
    *
-   * @returns The event, or null once the agent has gone.
+   * @returns The event; null once the agent has ended.
    */
   nextEvent(): ChildEvent | null {
     const queued = this.#events.shift();
     if (queued) return queued;
     try {
       const { answer } = this.#receive();
-      if (answer.kind !== "child") throw new RangeError("Agent has answered without having been asked");
+      if (answer.kind !== "child") throw new RangeError("Agent has answered without a request");
       return answer;
     } catch (error) {
       if (error instanceof AgentGoneError) return null;
@@ -331,34 +239,33 @@ export class Agent implements Task, Disposable {
     }
   }
 
-  /** Whether an event has already been received; the socket then need not be readable. */
+  /** Whether an event has been received already; the socket need not be readable then. */
   get hasEvent(): boolean {
     return this.#events.length > 0;
   }
 
-  /** Whether the agent is known to have gone. */
+  /** Whether the agent is known to have ended. */
   get gone(): boolean {
     return this.#gone;
   }
 
   /**
-   * Limits the time for each answer; an agent that does not answer in time is taken for gone.
+   * Limits the time for each answer; an agent that does not answer in time counts as ended.
    *
    * @param milliseconds The limit.
-   * @throws {SysError} If it cannot be set.
    */
   setDeadline(milliseconds: number): void {
     const time = new BigInt64Array([BigInt(Math.trunc(milliseconds / 1000)), BigInt(milliseconds % 1000 * 1000)]);
     call(self, "setsockopt", this.socket, SOL_SOCKET, SO.RCVTIMEO, new Uint8Array(time.buffer), 16);
   }
 
-  /** Lets go of the agent, which is its end. */
+  /** Closes the socket, which ends the agent. */
   close(): void {
     this.socket.close();
     this.pidfd.close();
   }
 
-  /** Lets go of the agent, which is its end. */
+  /** Closes the socket, which ends the agent. */
   [Symbol.dispose](): void {
     this.close();
   }
@@ -370,9 +277,9 @@ export class Agent implements Task, Disposable {
     return this.#exchange({ operation: Operation.SYSCALL, nr, flags }, m);
   }
 
-  /** Puts a payload that is too large for a request into memory mapped for it in the agent, where it stays. */
+  /** Copies a payload that is too large for a request to memory that is mapped for it in the agent, and stays mapped. */
   #upload(m: Marshalled): Marshalled {
-    if (m.replyLength) throw new RangeError("Cannot have more than 64 KiB written by a call in an agent");
+    if (m.replyLength) throw new RangeError("A call in an agent cannot write more than 64 KiB");
     const size = m.payload.length;
     const base = call(this, "mmap", 0, size, PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS, -1, 0);
     const view = new DataView(m.payload.buffer);
@@ -380,14 +287,14 @@ export class Agent implements Task, Disposable {
       const target = view.getBigUint64(at, true);
       view.setBigUint64(at, target === 0xffff_ffff_ffff_ffffn ? 0n : BigInt(base) + target, true);
     }
-    // The agent reads each piece from its own socket, whose number it alone knows: it gets a duplicate of our end of a
-    // second pair.
+    // Only the agent knows the number of its own socket, so it reads each piece from a second one, of which it gets a
+    // duplicate for each call.
     const [ours, theirs] = socketPair();
     using _ours = ours;
     using _theirs = theirs;
     for (let at = 0; at < size; at += 32768) {
       const piece = m.payload.subarray(at, Math.min(size, at + 32768));
-      check("sendto", retry("sendto", ours, piece, piece.length, MSG.NOSIGNAL, null, 0));
+      check("sendto", retry(self, "sendto", ours, piece, piece.length, MSG.NOSIGNAL, null, 0));
       call(this, "recvfrom", theirs, base + at, piece.length, 0, 0, 0);
     }
     const args = m.args.map((arg, i) => (m.pointers >> i & 1) ? arg + BigInt(base) : arg);
@@ -395,7 +302,7 @@ export class Agent implements Task, Disposable {
   }
 
   #exchange(head: RequestHead, m: Marshalled, waiting?: () => void): { result: number; fd: Fd | null } {
-    this.#send(encodeRequest(head, m), m.fds);
+    if (!sendPacket(this.socket, encodeRequest(head, m), m.fds)) this.#goneNow();
     waiting?.();
     for (;;) {
       const { answer, fd } = this.#receive();
@@ -410,31 +317,10 @@ export class Agent implements Task, Disposable {
     }
   }
 
-  #send(packet: Uint8Array, fds: readonly Fd[]): void {
-    const length = fds.length ? 16 + 4 * fds.length : 0;
-    if (fds.length) {
-      const view = new DataView(control.buffer);
-      view.setBigUint64(0, BigInt(length), true);
-      view.setInt32(8, SOL_SOCKET, true);
-      view.setInt32(12, SCM_RIGHTS, true);
-      fds.forEach((fd, i) => view.setInt32(16 + 4 * i, fd.number, true));
-    }
-    prepare(packet, length);
-    const result = retry("sendmsg", this.socket, message, MSG.NOSIGNAL);
-    keepAlive(packet);
-    if (result === -E.EPIPE || result === -E.ECONNRESET) this.#goneNow();
-    check("sendmsg", result);
-  }
-
   #receive(): { answer: Answer; fd: Fd | null } {
-    const header = prepare(inbox, control.length);
-    const result = retry("recvmsg", this.socket, message, MSG.CMSG_CLOEXEC);
-    if (result === 0 || result === -E.ECONNRESET || result === -E.EAGAIN) this.#goneNow();
-    check("recvmsg", result);
-    if (header.getUint32(48, true) & MSG.CTRUNC) throw new SysError("recvmsg", E.EMFILE);
-    const answer = decodeAnswer(inbox.slice(0, result));
-    const fd = header.getBigUint64(40, true) >= 20n ? new Fd(new DataView(control.buffer).getInt32(16, true)) : null;
-    return { answer, fd };
+    const received = receivePacket(this.socket);
+    if (!received) this.#goneNow();
+    return { answer: decodeAnswer(received.packet), fd: received.fd };
   }
 
   #goneNow(): never {

@@ -1,6 +1,6 @@
 // A task: something that makes syscalls, either this process (`self`) or an agent elsewhere, with the same arguments.
 
-import { check } from "./errno.ts";
+import { check, E } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { address, keepAlive } from "./memory.ts";
 import { shim } from "./shim.ts";
@@ -105,6 +105,21 @@ class Self implements Task {
 
   open(name: SyscallName, ...args: Arg[]): Fd {
     return new Fd(check(name, this.raw(name, ...args)));
+  }
+}
+
+/**
+ * Makes a syscall again for as long as a signal interrupts it.
+ *
+ * @param task Where to make it.
+ * @param name The kernel's name of the call.
+ * @param args Up to six arguments.
+ * @returns The value, or a negative error number other than -EINTR.
+ */
+export function retry(task: Task, name: SyscallName, ...args: Arg[]): number {
+  for (;;) {
+    const result = task.raw(name, ...args);
+    if (result !== -E.EINTR) return result;
   }
 }
 

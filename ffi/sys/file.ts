@@ -1,10 +1,10 @@
 // Files: opening, reading and writing them; pipes, symbolic links and directories.
 
 import { AT_FDCWD, O } from "../core/consts.ts";
-import { check, E } from "../core/errno.ts";
+import { check } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
-import { call, out, self, type Task, TaskFd } from "../core/task.ts";
+import { call, out, retry, self, type Task, TaskFd } from "../core/task.ts";
 
 /**
  * Opens a file, openat(2); in an agent, the file as the agent's namespaces have it.
@@ -40,10 +40,7 @@ export function open(task: Task, path: string, flags: number, mode = 0): Fd {
  * @throws {SysError} If it fails.
  */
 export function read(fd: Fd, buffer: Uint8Array): number {
-  for (;;) {
-    const n = self.raw("read", fd, out(buffer), buffer.length);
-    if (n !== -E.EINTR) return check("read", n);
-  }
+  return check("read", retry(self, "read", fd, out(buffer), buffer.length));
 }
 
 /**
@@ -56,9 +53,7 @@ export function read(fd: Fd, buffer: Uint8Array): number {
 export function write(fd: Fd | number, data: Uint8Array): void {
   let at = 0;
   do {
-    const n = self.raw("write", fd, data.subarray(at), data.length - at);
-    if (n === -E.EINTR) continue;
-    at += check("write", n);
+    at += check("write", retry(self, "write", fd, data.subarray(at), data.length - at));
   } while (at < data.length);
 }
 

@@ -3,7 +3,7 @@
 import { RLIMIT_NOFILE } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
-import { call, out, self, type Task } from "../core/task.ts";
+import { call, out, retry, self, type Task } from "../core/task.ts";
 import { readBytes, readText } from "./file.ts";
 
 /**
@@ -91,12 +91,8 @@ export function decodeWaitStatus(status: number): WaitStatus {
  */
 export function waitChild(pid: number): WaitStatus {
   const status = new Int32Array(1);
-  for (;;) {
-    const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 0, null);
-    if (n === -E.EINTR) continue;
-    check("wait4", n);
-    return decodeWaitStatus(status[0]!);
-  }
+  check("wait4", retry(self, "wait4", pid, out(new Uint8Array(status.buffer)), 0, null));
+  return decodeWaitStatus(status[0]!);
 }
 
 /** Which processors a thread may run on, sched_setaffinity(2). */

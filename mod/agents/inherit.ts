@@ -1,6 +1,7 @@
 // What a program that replaces an agent inherits: descriptors, limits and ignored signals.
 
-import { type Agent, waitForChildren } from "../../ffi/agent/agent.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { waitForChildren } from "../../ffi/agent/spawn.ts";
 import { F, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { call, type Task } from "../../ffi/core/task.ts";

@@ -1,0 +1,84 @@
+// Packets between this process and an agent, with descriptors: unix(7) sockets of type SOCK_SEQPACKET.
+
+import { check, E, SysError } from "../core/errno.ts";
+import { Fd } from "../core/fd.ts";
+import { address, keepAlive } from "../core/memory.ts";
+import { Block } from "../core/quick.ts";
+import { call, out, retry, self } from "../core/task.ts";
+import { AF, MSG, SCM_RIGHTS, SOCK, SOL_SOCKET } from "../net/constants.ts";
+import { IOVEC, MSGHDR, MSGHDR_AT, writeIovec, writePointer } from "../net/sockaddr.ts";
+import { ANSWER_SIZE, FDS_MAX, PAYLOAD_MAX } from "./wire.ts";
+
+/** `struct cmsghdr`: {u64 length, i32 level, i32 type}; descriptors follow. */
+const CMSGHDR = 16;
+const CONTROL_AT = MSGHDR + IOVEC;
+
+// One set of buffers serves all agents: each exchange is over before the next begins.
+const message = new Block(CONTROL_AT + CMSGHDR + 4 * FDS_MAX);
+const inbox = new Uint8Array(ANSWER_SIZE + PAYLOAD_MAX);
+
+/** Fills in a `struct msghdr` for one packet and so many bytes of control data. */
+function prepare(packet: Uint8Array, controlLength: number): void {
+  const { view, at } = message;
+  message.bytes.fill(0, 0, MSGHDR);
+  writePointer(view, MSGHDR_AT.iov, at + MSGHDR);
+  view.setUint32(MSGHDR_AT.iovLength, 1, true);
+  writeIovec(view, MSGHDR, Number(address(packet)), packet.length);
+  if (controlLength === 0) return;
+  writePointer(view, MSGHDR_AT.control, at + CONTROL_AT);
+  view.setUint32(MSGHDR_AT.controlLength, controlLength, true);
+}
+
+/**
+ * Makes a pair of connected sockets, socketpair(2).
+ *
+ * @returns The two ends, closed on exec.
+ * @throws {SysError} EMFILE if there are too many descriptors.
+ */
+export function socketPair(): [Fd, Fd] {
+  const pair = new Int32Array(2);
+  call(self, "socketpair", AF.UNIX, SOCK.SEQPACKET | SOCK.CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
+  return [new Fd(pair[0]!), new Fd(pair[1]!)];
+}
+
+/**
+ * Sends a packet, sendmsg(2).
+ *
+ * @param socket The socket.
+ * @param packet The packet.
+ * @param fds Descriptors that go along, at most `FDS_MAX`.
+ * @returns Whether the other end is open.
+ * @throws {SysError} If it cannot be sent.
+ */
+export function sendPacket(socket: Fd, packet: Uint8Array, fds: readonly Fd[]): boolean {
+  const { view } = message;
+  const length = fds.length && CMSGHDR + 4 * fds.length;
+  prepare(packet, length);
+  view.setUint32(CONTROL_AT, length, true);
+  view.setInt32(CONTROL_AT + 8, SOL_SOCKET, true);
+  view.setInt32(CONTROL_AT + 12, SCM_RIGHTS, true);
+  fds.forEach((fd, i) => view.setInt32(CONTROL_AT + CMSGHDR + 4 * i, fd.number, true));
+  const result = retry(self, "sendmsg", socket, message.at, MSG.NOSIGNAL);
+  keepAlive(packet);
+  if (result === -E.EPIPE || result === -E.ECONNRESET) return false;
+  check("sendmsg", result);
+  return true;
+}
+
+/**
+ * Receives a packet, recvmsg(2), and waits for it.
+ *
+ * @param socket The socket.
+ * @returns The packet, and the descriptor that came with it; null if the other end is closed, or does not send in time.
+ * @throws {SysError} EMFILE if the descriptor is one too many.
+ */
+export function receivePacket(socket: Fd): { packet: Uint8Array; fd: Fd | null } | null {
+  const { view, bytes } = message;
+  prepare(inbox, bytes.length - CONTROL_AT);
+  const result = retry(self, "recvmsg", socket, message.at, MSG.CMSG_CLOEXEC);
+  if (result === 0 || result === -E.ECONNRESET || result === -E.EAGAIN) return null;
+  check("recvmsg", result);
+  if (view.getUint32(MSGHDR_AT.flags, true) & MSG.CTRUNC) throw new SysError("recvmsg", E.EMFILE);
+  const one = view.getUint32(MSGHDR_AT.controlLength, true) >= CMSGHDR + 4;
+  return { packet: inbox.slice(0, result), fd: one ? new Fd(view.getInt32(CONTROL_AT + CMSGHDR, true)) : null };
+}
