@@ -18,11 +18,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *names[] = {"user", "mnt",    "pid",  "ipc",              "uts",
-                              "net",  "cgroup", "time", "pid_for_children", "time_for_children"};
-static const struct { unsigned flag; const char *file; } types[] = {
-    {0x10000000, "user"}, {0x20000, "mnt"}, {0x20000000, "pid"}, {0x8000000, "ipc"},
-    {0x4000000, "uts"}, {0x40000000, "net"}, {0x2000000, "cgroup"}, {0x80, "time_for_children"}};
+static const char *names[] = {
+    "user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time", "pid_for_children", "time_for_children"};
+static const struct {
+  unsigned flag;
+  const char *file;
+} types[] = {{0x10000000, "user"}, {0x20000, "mnt"},    {0x20000000, "pid"},   {0x8000000, "ipc"},
+             {0x4000000, "uts"},   {0x40000000, "net"}, {0x2000000, "cgroup"}, {0x80, "time_for_children"}};
 
 static void say(const char *format, ...) {
   char line[512];
@@ -61,7 +63,9 @@ static void must(long result, const char *what) {
   _exit(7);
 }
 
-static long raw_clone(unsigned long flags) { return syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0); }
+static long raw_clone(unsigned long flags) {
+  return syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+}
 
 static long raw_clone3(unsigned long flags) {
   uint64_t args[8] = {flags, 0, 0, 0, SIGCHLD};
@@ -137,7 +141,7 @@ int main(int argc, char **argv) {
     state("before", "unshare");
     must(unshare(flags), way);
     state("after", "unshare");
-  } else if (!strcmp(way, "fork")) {  // after unshare
+  } else if (!strcmp(way, "fork")) { // after unshare
     state("before", "unshare");
     must(unshare(flags), way);
     state("after", "unshare");
@@ -204,7 +208,7 @@ int main(int argc, char **argv) {
     failed("setns", 0x40000000, setns(net, 0));
     failed("clone", 0x4000000, raw_clone(0x4000000));
     failed("clone", 0x8000000, raw_clone3(0x8000000));
-    if (setns(file, 0) >= 0) _exit(5);  // asks for nothing
+    if (setns(file, 0) >= 0) _exit(5); // asks for nothing
 #if defined(__x86_64__)
   } else if (!strcmp(way, "compat")) {
     if (call32(20, 0, 0) != getpid()) {
