@@ -9,8 +9,15 @@ import { ProcBackend } from "./proc/backend.ts";
 import { PollBackend } from "./proc/poll.ts";
 import type { ProcOptions } from "./proc/table.ts";
 
+/** Opens each back end, the best one first. */
+const OPEN: Readonly<Record<BackendName, (filter: Filter, options: ProcOptions) => Backend>> = {
+  ebpf: (filter) => openEbpf(filter),
+  proc: (_, options) => new ProcBackend(options),
+  poll: (_, options) => new PollBackend(options),
+};
+
 /** All back ends, the best one first. */
-export const BACKENDS: readonly BackendName[] = ["ebpf", "proc", "poll"];
+export const BACKENDS = Object.keys(OPEN) as BackendName[];
 
 /** Which back end to open, and options of those that read /proc. */
 export interface BackendChoice extends ProcOptions {
@@ -27,17 +34,6 @@ export interface Chosen {
   readonly errors: readonly unknown[];
 }
 
-function openNamed(name: BackendName, filter: Filter, options: ProcOptions): Backend {
-  switch (name) {
-    case "ebpf":
-      return openEbpf(filter);
-    case "proc":
-      return new ProcBackend(options);
-    case "poll":
-      return new PollBackend(options);
-  }
-}
-
 /**
  * Opens a back end.
  *
@@ -50,7 +46,7 @@ export function openBackend(filter: Filter, choice: BackendChoice = {}): Chosen 
   const { backend = "auto" } = choice;
   if (backend !== "auto") {
     try {
-      return { backend: openNamed(backend, filter, choice), refused: [], errors: [] };
+      return { backend: OPEN[backend](filter, choice), refused: [], errors: [] };
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       throw new PenneError(`watch with the back end ${backend}`, { cause: error });
@@ -60,7 +56,7 @@ export function openBackend(filter: Filter, choice: BackendChoice = {}): Chosen 
   const refused: Refusal[] = [];
   for (const name of BACKENDS) {
     try {
-      return { backend: openNamed(name, filter, choice), refused, errors };
+      return { backend: OPEN[name](filter, choice), refused, errors };
     } catch (error) {
       if (!(error instanceof SysError || error instanceof PenneError)) throw error; // a bug
       errors.push(error);

@@ -27,6 +27,7 @@ import type { Backend, EventKind, Fact, Filter } from "./facts/contract.ts";
 import { backendFilter, isConditional } from "./facts/filter.ts";
 import type { CapabilitiesEvent, EventSink, SummaryNamespace } from "./facts/watch_event.ts";
 import { NameTracker } from "./names/name_tracker.ts";
+import type { NameChange } from "./names/names.ts";
 import { ProcReader } from "./proc/reader.ts";
 import { Liveness } from "./state/liveness.ts";
 import { Tracker } from "./state/tracker.ts";
@@ -132,7 +133,7 @@ export class WatchSession implements Disposable {
     const facts: Fact[] = [];
     const lost = backend.read((fact) => facts.push(fact));
     this.#tracker.load(tasks, facts);
-    const changes = names?.take() ?? [];
+    const changes = this.#names.take();
     this.#names.load(changes);
     this.#addListed();
     const visible = new Set(tasks.filter(({ slots }) => slots.size > 0).map(({ pid }) => pid));
@@ -194,20 +195,13 @@ export class WatchSession implements Disposable {
     this.#finishTurn();
   }
 
-  /** Reads mounts and facts, and applies the facts first. */
-  #read(): void {
-    const changes = this.#names.names?.take() ?? [];
-    this.#readBackend(changes.length === 0);
-    this.#applyNames(changes);
-  }
-
   /**
-   * Reads the back end.
+   * Reads the back end after the mounts, and applies its facts before the changes of names.
    *
-   * @param part Whether some facts may be left for later, so that signals get their turn in a storm. They may not where
-   *   a mount or a snapshot that was read already depends on them.
+   * @param changes The changes of names.
+   * @param part Whether facts may be left for later, so that signals get their turn in a storm: a name depends on them all.
    */
-  #readBackend(part = false): void {
+  #read(changes = this.#names.take(), part = changes.length === 0): void {
     let count = 0;
     const lost = this.#backend.read((fact) => {
       count++;
@@ -215,6 +209,7 @@ export class WatchSession implements Disposable {
     }, part);
     this.#flooded = count > FLOOD;
     if (lost > 0) this.#onLost(lost);
+    this.#applyNames(changes);
   }
 
   #apply(fact: Fact): void {
@@ -223,7 +218,7 @@ export class WatchSession implements Disposable {
     this.#output.check(this.#tracker, this.#names);
   }
 
-  #applyNames(changes: Parameters<NameTracker["apply"]>[0]): void {
+  #applyNames(changes: readonly NameChange[]): void {
     this.#names.apply(changes);
     this.#output.check(this.#tracker, this.#names);
   }
@@ -263,10 +258,7 @@ export class WatchSession implements Disposable {
   /** Reads what has happened since the turn began, and may have caused an end. */
   #readCauses(): void {
     if (this.#flooded) return;
-    const { names } = this.#names;
-    const changes = names?.source === "fanotify" ? names.take() : [];
-    this.#readBackend(changes.length === 0);
-    this.#applyNames(changes);
+    this.#read(this.#names.fidelity === "exact" ? this.#names.take() : []);
   }
 
   #locate(pid: number): { path: string; container: string | null } | null {
@@ -315,9 +307,7 @@ export class WatchSession implements Disposable {
 
   /** Reads everything once more, and checks all wanted namespaces that were created: which still exist? */
   finalSnapshot(): { readonly born: number; readonly alive: readonly SummaryNamespace[] } {
-    const changes = this.#names.names?.take() ?? [];
-    this.#readBackend();
-    this.#applyNames(changes);
+    this.#read(this.#names.take(), false);
     if (this.#resyncing) this.#resync();
     const alive: SummaryNamespace[] = [];
     for (const namespace of [...this.#tracker.namespaces]) {

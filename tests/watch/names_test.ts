@@ -46,16 +46,16 @@ test(
     try {
       names.names!.load();
       await mount();
-      const changes = names.names!.take();
+      const changes = names.take();
       names.load(changes);
       names.apply(changes);
       const namespace = tracker.namespaces.find("net", { inum, id: null })!;
       const others = namespace.mounts - 1; // names that are not this test's
       await must(["umount", path]);
-      names.apply(names.names!.take());
+      names.apply(names.take());
       assertEquals([emitted, namespace.mounts], [[], others + 1]);
       await must(["umount", path]);
-      names.apply(names.names!.take());
+      names.apply(names.take());
       assertEquals(emitted.map((event) => event.event === "name" && [event.path, event.state]), [[path, "gone"]]);
       assertEquals(namespace.mounts, others);
     } finally {

@@ -47,6 +47,11 @@ export class NameTracker implements Disposable {
     return !this.names ? "unseen" : this.names.source === "fanotify" ? "exact" : "inferred";
   }
 
+  /** Returns all changes since the last call, which are to be applied. */
+  take(): readonly NameChange[] {
+    return this.names?.take() ?? [];
+  }
+
   /** Takes over the existing names, except those in `changes`, which {@linkcode NameTracker.apply} is for. */
   load(changes: readonly NameChange[]): void {
     const changed = new Set(changes.map(keyOf));
