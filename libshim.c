@@ -526,7 +526,7 @@ __attribute__((used)) _Noreturn static void agent_main(const i64 *stack) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The library: starting agents.
 
-enum spawn_how { SPAWN_EXEC, SPAWN_FORK, SPAWN_INHERIT }; // the last one: exec, with all that is inheritable
+enum spawn_how { SPAWN_EXEC, SPAWN_FORK, SPAWN_INHERIT }; // INHERIT: like EXEC, with every inheritable fd
 
 struct spawn {
   u64 flags;      // namespaces (and CLONE_PARENT) of the agent

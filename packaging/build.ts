@@ -33,14 +33,11 @@ const FLAGS = [
   "-Wl,-s",
 ];
 
-/** Compilers to try, best first, for each of Deno's names of an architecture. */
-const COMPILERS: Record<string, string[]> = {
-  x86_64: [...Deno.build.arch === "x86_64" ? [Deno.env.get("CC") ?? "cc", "gcc", "clang"] : [], "x86_64-linux-gnu-gcc"],
-  aarch64: [
-    ...Deno.build.arch === "aarch64" ? [Deno.env.get("CC") ?? "cc", "gcc", "clang"] : [],
-    "aarch64-linux-gnu-gcc",
-  ],
-};
+/** Compilers to try for each architecture, the native ones first. */
+const COMPILERS = ["x86_64", "aarch64"].map((arch) => {
+  const native = arch === Deno.build.arch ? [Deno.env.get("CC") ?? "cc", "gcc", "clang"] : [];
+  return { arch, compilers: [...native, `${arch}-linux-gnu-gcc`] };
+});
 
 /** The hexadecimal SHA-256 of `bytes`. */
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
@@ -49,10 +46,10 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 }
 
 /** Compiles the shim for `arch` with the first installed compiler; returns null without one. */
-async function compile(arch: string): Promise<Uint8Array | null> {
+async function compile(arch: string, compilers: readonly string[]): Promise<Uint8Array | null> {
   const out = await Deno.makeTempFile({ suffix: ".so" });
   try {
-    for (const compiler of COMPILERS[arch] ?? []) {
+    for (const compiler of compilers) {
       try {
         const { success } = await new Deno.Command(compiler, {
           args: [...FLAGS, ...Deno.args.includes("--werror") ? ["-Werror"] : [], "-o", out, source.pathname],
@@ -69,7 +66,7 @@ async function compile(arch: string): Promise<Uint8Array | null> {
   }
 }
 
-/** Base64 in lines of 120 characters, as a template literal's body. */
+/** Base64 in lines of 120 characters. */
 function base64(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes)).replace(/.{120}(?=.)/g, "$&\n");
 }
@@ -79,8 +76,8 @@ const before = await Deno.readTextFile(output).catch(() => "");
 if (before.includes(hash) && !Deno.args.includes("--force")) Deno.exit(0);
 
 const built: Record<string, string> = {};
-for (const arch of Object.keys(COMPILERS)) {
-  const elf = await compile(arch);
+for (const { arch, compilers } of COMPILERS) {
+  const elf = await compile(arch, compilers);
   if (elf) built[arch] = base64(elf);
   else if (arch === Deno.build.arch) {
     console.error("build: libshim.c has changed and no C compiler is installed (tried cc, gcc, clang)");
@@ -94,7 +91,7 @@ await Deno.writeTextFile(
 /** SHA-256 of the libshim.c that these files were made from. */
 export const SOURCE_SHA256 = "${hash}";
 
-/** The ELF file for each of Deno's names of an architecture. */
+/** The ELF file of each architecture, by Deno's name. */
 export const SHIM_ELF: Readonly<Record<string, string>> = {
 ${Object.entries(built).map(([arch, text]) => `  ${arch}: \`\n${text}\`,\n`).join("")}};
 `,

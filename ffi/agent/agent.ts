@@ -3,7 +3,7 @@
 // Theory of operation. An agent lives exactly as long as a process holds the other end of its socket. Its own end is
 // closed here right after the clone, so that its death and this process's are both seen as an end of file. Nothing depends
 // on PR_SET_PDEATHSIG, which is bound to a thread and lost when ids change. An agent does nothing unasked: at the end of
-// file it ends its children, gives the terminal back if it was told to, and exits.
+// file it ends its children, restores the terminal that it may have been given, and exits.
 
 import { CLONE, MAP, PROT } from "../core/consts.ts";
 import { check, type SysError } from "../core/errno.ts";
@@ -108,7 +108,7 @@ export class Agent implements Task, Disposable {
    * @param options What else it gets.
    * @returns The agent.
    * @throws {SysError} If the clone fails; with CLONE_PARENT or `inherit` also if agents cannot be executed here, since a
-   * fork is no substitute then.
+   * fork would not do.
    */
   static spawn(flags = 0, { inherit = false }: SpawnOptions = {}): Agent {
     return Agent.#start((theirs) => spawnProcess(theirs, flags, inherit));

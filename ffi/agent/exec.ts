@@ -8,7 +8,7 @@ import { Agent } from "./agent.ts";
 
 /** How to execute a program. */
 export interface ExecOptions {
-  /** Blocked signals of the program, bit n-1 for signal n; none by default. */
+  /** Signals that the program blocks; none by default. */
   readonly mask?: bigint;
   /** Called before waiting for the answer. */
   readonly waiting?: () => void;
@@ -17,12 +17,12 @@ export interface ExecOptions {
 /**
  * Executes a program in place of an agent, or of this process, execve(2).
  *
- * @param task The agent; it has gone afterwards, unless there was an error.
+ * @param task The agent, which is the program afterwards, or this process.
  * @param path The program.
- * @param argv Its arguments, the first being its name.
+ * @param argv Its arguments, beginning with its name.
  * @param environment Its environment, `NAME=value`.
  * @param options Signal mask, and what to do while waiting.
- * @returns Null if the program runs (or was ended by a signal right away), else the error.
+ * @returns The error; null if the program runs, or has run until a signal ended it.
  */
 export function exec(
   task: Task,

@@ -55,7 +55,7 @@ const align = (n: number) => (n + 7) & ~7;
 /**
  * Lays out the arguments of a syscall for another process.
  *
- * Memory that the kernel writes to comes first, so that one range of the payload covers it.
+ * Memory that the kernel writes to comes first: one range of the payload covers it.
  *
  * @example
  * ```ts
@@ -124,7 +124,7 @@ export function marshal(args: readonly Arg[]): Marshalled {
   return { args: values, pointers: pointerMask, fdMask, fds, payload, relocs, replyAt: 0, replyLength, outs };
 }
 
-/** What `encodeRequest` needs beside the arguments. */
+/** Head of a request; the arguments follow. */
 export interface RequestHead {
   /** One of {@linkcode Operation}. */
   readonly operation: number;
@@ -135,7 +135,7 @@ export interface RequestHead {
 }
 
 /**
- * Encodes a request; the relocation list goes behind the payload.
+ * Encodes a request; the relocation list follows the payload.
  *
  * @example
  * ```ts
@@ -147,7 +147,7 @@ export interface RequestHead {
  * assertEquals(new DataView(packet.buffer).getUint32(4, true), 39);
  * ```
  *
- * @param head What is asked for.
+ * @param head The head.
  * @param m The arguments.
  * @returns The packet.
  */
@@ -169,7 +169,7 @@ export function encodeRequest(head: RequestHead, m: Marshalled): Uint8Array<Arra
   return packet;
 }
 
-/** An answer, or an event that the agent tells of by itself. */
+/** The answer to a request, or an event that the agent reports unasked. */
 export type Answer =
   | { readonly kind: "answer"; readonly result: number; readonly payload: Uint8Array }
   | { readonly kind: "child"; readonly pid: number; readonly status: number };
@@ -188,7 +188,7 @@ export type Answer =
  * ```
  *
  * @param packet The packet.
- * @returns What it says; the payload is a view into the packet.
+ * @returns Its content; the payload is a view of the packet.
  * @throws {RangeError} If it is too short, or of an unknown kind.
  */
 export function decodeAnswer(packet: Uint8Array): Answer {

@@ -1,8 +1,8 @@
-// Constants of the kernel's interface, grouped by the call that takes them; equal on x86_64 and aarch64 unless said.
+// Constants of system calls, grouped by the call that takes them; those that differ between architectures say so.
 
 const ARM = Deno.build.arch === "aarch64";
 
-/** "Relative to the working directory", for the *at calls. */
+/** In place of a directory: the working directory, for the *at calls. */
 export const AT_FDCWD = -100;
 
 /** Flags of the *at calls. */
@@ -20,9 +20,9 @@ export const O = {
   APPEND: 0o2000,
   NONBLOCK: 0o4000,
   CLOEXEC: 0o2000000,
-  /** Another number on each architecture. */
+  /** Differs between architectures. */
   DIRECTORY: ARM ? 0o40000 : 0o200000,
-  /** Another number on each architecture. */
+  /** Differs between architectures. */
   NOFOLLOW: ARM ? 0o100000 : 0o400000,
   PATH: 0o10000000,
 } as const;
@@ -30,7 +30,7 @@ export const O = {
 /** Restrictions on path resolution, openat2(2). */
 export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
 
-/** Kinds of files, from `st_mode` of stat(2). */
+/** Types of files, from `st_mode` of stat(2). */
 export const S = { IFMT: 0o170000, IFREG: 0o100000, IFSOCK: 0o140000 } as const;
 
 /** Modes of access(2). */
@@ -65,10 +65,10 @@ export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;
 /** Operations of flock(2). */
 export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 
-/** Protection and kinds of mappings, mmap(2). */
+/** Protection of mappings, mmap(2). */
 export const PROT = { READ: 1, WRITE: 2 } as const;
 
-/** See {@linkcode PROT}. */
+/** Flags of mappings, mmap(2). */
 export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20 } as const;
 
 /** Clocks of clock_gettime(2). */
@@ -96,11 +96,11 @@ export const IOCTL = {
   TIOCSPGRP: 0x5410,
   /** ioctl_nsfs(2): the user namespace that owns one. */
   NS_GET_USERNS: 0xb701,
-  /** Kind of a namespace, CLONE_NEW*. */
+  /** Type of a namespace, CLONE_NEW*. */
   NS_GET_NSTYPE: 0xb703,
   /** Owner of a user namespace. */
   NS_GET_OWNER_UID: 0xb704,
-  /** Linux 6.11: the pid here of a process, given by its pid in a pid namespace. */
+  /** Linux 6.11: the pid here of the process that has a certain pid in a pid namespace. */
   NS_GET_PID_FROM_PIDNS: 0x8004b706,
   /** Linux 6.18: the 64-bit id of a namespace. */
   NS_GET_ID: 0x8008b70d,
@@ -119,7 +119,7 @@ export const PIDFD_GET = {
   uts: 0xff0a,
 } as const;
 
-/** Commands of fcntl(2), and what they take. */
+/** Commands of fcntl(2), and their arguments. */
 export const F = {
   DUPFD: 0,
   GETFD: 1,

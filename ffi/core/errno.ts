@@ -264,7 +264,7 @@ export class SysError extends Error {
    *
    * @param syscall The kernel's name of the call, or of the request.
    * @param errno The positive error number.
-   * @param detail What else the kernel has said.
+   * @param detail What the kernel has added.
    */
   constructor(syscall: string, errno: number, detail?: string) {
     const reason = detail ? `${errnoText(errno)}: ${detail}` : errnoText(errno);
@@ -277,7 +277,7 @@ export class SysError extends Error {
 }
 
 /**
- * Does something that a failed syscall may end.
+ * Does something, and turns expected failures of syscalls into null.
  *
  * @example
  * ```ts
@@ -292,7 +292,7 @@ export class SysError extends Error {
  * ```
  *
  * @param body What to do.
- * @param codes The errors to expect; any, if there are none.
+ * @param codes The errors to expect; by default all.
  * @returns What `body` returns; null if a syscall fails with one of the errors.
  */
 export function orNull<T>(body: () => T, ...codes: ErrorName[]): T | null {

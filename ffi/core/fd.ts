@@ -35,7 +35,7 @@ export class Fd implements Disposable {
   }
 
   /**
-   * Refers to a descriptor that somebody else owns, such as stdout.
+   * Refers to a descriptor that is owned elsewhere, such as stdout.
    *
    * @param number The descriptor's number.
    * @returns The reference; closing it leaves the descriptor open.

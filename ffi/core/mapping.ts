@@ -1,34 +1,34 @@
-// Memory of the kernel's that is mapped here: mmap(2) of a descriptor.
+// Mapped memory: mmap(2) of a descriptor.
 
 import { MAP, PROT } from "./consts.ts";
 import { check } from "./errno.ts";
 import type { Fd } from "./fd.ts";
 import { self } from "./task.ts";
 
-/** How to map something. */
+/** How to map a descriptor. */
 export interface MappingOptions {
-  /** Whether it is written to as well. */
+  /** Whether the memory may be written to. */
   readonly write?: boolean;
-  /** Where it begins. */
+  /** Offset of the first byte; by default 0. */
   readonly offset?: number;
-  /** Whether what others write after this need not be seen. */
+  /** Whether later changes by others need not be seen. */
   readonly private?: boolean;
 }
 
-/** Part of what a descriptor stands for, mapped; unmapped at the end of a `using` block. */
+/** A mapped part of a file, or of a kernel object; unmapped at the end of a `using` block. */
 export class Mapping implements Disposable {
-  /** Address of its first byte. */
+  /** Address of the first byte. */
   readonly at: number;
   /** Bytes. */
   readonly size: number;
 
   /**
-   * Maps it.
+   * Maps a descriptor.
    *
    * @param fd The descriptor; it may be closed afterwards.
    * @param size Bytes.
-   * @param options How.
-   * @throws {SysError} If it cannot be mapped.
+   * @param options How to map it.
+   * @throws {SysError} If mmap(2) fails.
    */
   constructor(fd: Fd, size: number, options: MappingOptions = {}) {
     const protection = options.write ? PROT.READ | PROT.WRITE : PROT.READ;
@@ -38,16 +38,16 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * The memory itself. Nothing of it may be touched after the mapping has been closed.
+   * The memory, which must not be used after the mapping is closed.
    *
-   * @returns The memory.
+   * @returns The memory; it is not copied.
    */
   memory(): ArrayBuffer {
     const pointer = Deno.UnsafePointer.create(BigInt(this.at))!;
     return Deno.UnsafePointerView.getArrayBuffer(pointer, this.size);
   }
 
-  /** Unmaps it. */
+  /** Unmaps the memory. */
   [Symbol.dispose](): void {
     self.raw("munmap", this.at, this.size);
   }

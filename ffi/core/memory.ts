@@ -1,4 +1,4 @@
-// Strings and addresses as the kernel wants them.
+// Strings and addresses in the form that the kernel takes.
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -38,7 +38,7 @@ export function cString(text: string | Uint8Array): Uint8Array {
  * assertEquals(text(new Uint8Array([97, 98, 0, 99])), "ab");
  * ```
  *
- * @param bytes UTF-8; what is not becomes U+FFFD.
+ * @param bytes UTF-8; anything else becomes U+FFFD.
  * @returns The text.
  */
 export function text(bytes: Uint8Array): string {
@@ -49,7 +49,7 @@ export function text(bytes: Uint8Array): string {
 const held: { memory: unknown } = { memory: undefined };
 
 /**
- * Keeps memory referenced up to this call, for a syscall that was given its address alone.
+ * Keeps memory referenced up to this call, for a syscall that was given nothing but its address.
  *
  * @param memory Views, or anything that refers to them.
  */

@@ -1,8 +1,8 @@
-// The shim's second entry: syscalls for the hot paths, without an allocation and without an exception.
+// Syscalls for the hot paths, by the shim's second entry: no allocation, and no exception.
 //
-// Every number of JavaScript is a double. Handing over doubles, addresses too, costs some nanoseconds a call and makes no
-// BigInt, neither for the arguments nor for the result. An address has at most 52 bits, so a double holds it exactly.
-// The result is a value or a negative error number: who calls this looks at it, there is no `check()` on the way.
+// A JavaScript number is a double. Passing doubles, addresses too, needs no BigInt for an argument or the result, which
+// saves some nanoseconds a call. An address has at most 52 bits, which a double holds exactly. The result is a value or a
+// negative error number, and the caller must check it.
 
 import { address } from "./memory.ts";
 import { shim } from "./shim.ts";
@@ -26,7 +26,7 @@ const QUICK = {
 export type Quick = (nr: number, a: number, b: number, c: number, d: number, e: number, f: number) => number;
 
 /**
- * The call; binds its symbol the first time.
+ * Makes a syscall; the first call binds the symbol.
  *
  * @example
  * ```ts

@@ -5,8 +5,8 @@ import { address, cString } from "./memory.ts";
 import { SHIM_ELF } from "./shim_elf.ts";
 import { NR } from "./syscalls.ts";
 
-// Each symbol bound costs some 70 to 250 µs of start-up, more with a buffer among its parameters, so there is one for the
-// shim, and one to get at the shim with, from whatever libc the program already has.
+// Binding a symbol costs 70 to 250 µs at start-up, more with a buffer among its parameters. So there is one for the shim,
+// and one of the libc that the program already has, to load the shim with.
 const LIBC = {
   syscall: {
     parameters: [
@@ -34,20 +34,20 @@ const SHIM = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** `enum shim_function` of libshim.c: what the shim does under a number that is no syscall's. */
+/** Functions of the shim under negative syscall numbers (`enum shim_function` of libshim.c). */
 export const ShimFunction = { SPAWN: -1n, SIGNAL: -2n } as const;
 
 /** Flags of memfd_create(2). */
 const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, NOEXEC_SEAL: 8, EXEC: 16 } as const;
 
-// The same on one of Deno's pool threads: for waiting only, since nothing of a process may be changed from there.
+// The same on one of Deno's pool threads: only for waiting, since state that belongs to a thread would change there alone.
 const WAITING = { shim: { ...SHIM.shim, nonblocking: true } } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The loaded shim. */
 export interface Shim {
-  /** memfd that holds the ELF: what an agent is executed from. */
+  /** memfd of the ELF, which agents are executed from. */
   readonly image: number;
-  /** Whether the image may be executed; not so with `vm.memfd_noexec=2`. */
+  /** Whether the image may be executed, which `vm.memfd_noexec=2` forbids. */
   readonly executable: boolean;
   /** A raw syscall, or a {@linkcode ShimFunction}; the result is a value or a negative error number. */
   readonly call: (nr: bigint, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint, f: bigint) => bigint;
@@ -55,7 +55,7 @@ export interface Shim {
 
 let loaded: Shim | undefined;
 
-/** Puts the ELF file into a memfd with whichever flags the kernel and its settings allow. */
+/** Writes the ELF file to a memfd, made with the flags that the kernel and its settings allow. */
 function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   let libc;
   try {
@@ -73,7 +73,7 @@ function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   const asked = fd >= 0;
   if (!asked) fd = create(0);
   if (fd < 0) fd = create(MFD.NOEXEC_SEAL);
-  // With vm.memfd_noexec=2 that is what one gets, asked for or not.
+  // With vm.memfd_noexec=2 the memfd is sealed against execution, whatever the flags.
   const seals = asked ? 0n : syscall(BigInt(NR.fcntl), BigInt(fd), BigInt(F.GET_SEALS), 0n);
   const executable = (Number(seals) & F.SEAL_EXEC) === 0;
   if (fd < 0) throw new Error("Cannot load the shim: memfd_create failed");
@@ -88,7 +88,7 @@ export type SyscallArgs = [bigint, bigint, bigint, bigint, bigint, bigint, bigin
 let waiting: ((...args: SyscallArgs) => Promise<bigint>) | undefined;
 
 /**
- * A raw syscall that waits, off the main thread; bound at the first call.
+ * Makes a raw syscall off the main thread, so that it may wait; the first call binds the symbol.
  *
  * @param args Number and six arguments; memory they point to must stay referenced until the promise is settled.
  * @returns A value or a negative error number.
@@ -99,23 +99,21 @@ export function waitingSyscall(...args: SyscallArgs): Promise<bigint> {
 }
 
 /**
- * The shim, loaded at the first call.
- *
- * Needs unscoped `--allow-ffi`, and /proc at the first call.
+ * Returns the shim; the first call loads it, which takes unscoped `--allow-ffi`, and /proc.
  *
  * @returns The shim; the same one every time.
- * @throws {Error} If there is no shim for this architecture, or it cannot be loaded.
+ * @throws {Error} If this architecture is not supported, or the shim cannot be loaded.
  */
 export function shim(): Shim {
   if (loaded) return loaded;
   const base64 = SHIM_ELF[Deno.build.arch];
-  if (!base64) throw new Error(`Cannot load the shim: there is none for ${Deno.build.arch}`);
+  if (!base64) throw new Error(`Cannot load the shim: ${Deno.build.arch} is not supported`);
   const binary = atob(base64);
   const elf = new Uint8Array(binary.length);
   for (let i = 0; i < elf.length; i++) elf[i] = binary.charCodeAt(i);
   const { fd, executable } = createImage(elf);
   const { symbols } = Deno.dlopen(`/proc/self/fd/${fd}`, SHIM);
-  // Nobody who gets at an agent's /proc/PID/exe can write to it.
+  // A process that can open an agent's /proc/PID/exe must not be able to write to it.
   symbols.shim(BigInt(NR.fcntl), BigInt(fd), BigInt(F.ADD_SEALS), BigInt(F.SEAL_ALL), 0n, 0n, 0n);
   loaded = { image: fd, executable, call: symbols.shim };
   return loaded;

@@ -1,9 +1,9 @@
 // The shim's ELF files in base64, made from libshim.c by `deno task build`; do not edit.
 
 /** SHA-256 of the libshim.c that these files were made from. */
-export const SOURCE_SHA256 = "663af2fdc614d150d11b12a2067fe294c60936df1c8a4e40398ec77e1b1beb1b";
+export const SOURCE_SHA256 = "df694df79a61e3e07df0d33bbaeeca564d05cfa8a2589e08df33f7dbbfcd28f8";
 
-/** The ELF file for each of Deno's names of an architecture. */
+/** The ELF file of each architecture, by Deno's name. */
 export const SHIM_ELF: Readonly<Record<string, string>> = {
   x86_64: `
 f0VMRgIBAQAAAAAAAAAAAAMAPgABAAAAjAEAAAAAAABAAAAAAAAAADAWAAAAAAAAAAAAAEAAOAAEAEAADAALAAEAAAAFAAAAAAAAAAAAAAAAAAAAAAAAAAAA

@@ -1,4 +1,4 @@
-// A task: something that makes syscalls, either this process (`self`) or an agent elsewhere, with the same arguments.
+// Tasks: a syscall is made by this process (`self`) or by an agent, with the same arguments.
 
 import { check, E } from "./errno.ts";
 import { Fd } from "./fd.ts";
@@ -8,14 +8,14 @@ import { NR, type SyscallName } from "./syscalls.ts";
 
 /** Memory that the kernel writes to; see {@linkcode out}. */
 export class Out {
-  /** @param bytes Read by the call, and overwritten with what the kernel left there. */
+  /** @param bytes Passed to the kernel, and overwritten with what it writes. */
   constructor(readonly bytes: Uint8Array) {}
 }
 
 /**
  * Marks an argument as memory that the kernel writes to.
  *
- * @param bytes The memory; what it holds is also passed in.
+ * @param bytes The memory; its content is passed to the kernel too.
  * @returns The argument.
  */
 export function out(bytes: Uint8Array): Out {
@@ -41,13 +41,13 @@ export function pointers(targets: readonly Uint8Array[]): Pointers {
 /**
  * An argument of a syscall.
  *
- * - a number or bigint: itself. An fd given as a number is the *task's* descriptor.
+ * - a number or bigint: itself. A descriptor given as a number is the *task's* own.
  * - an {@linkcode Fd}: a descriptor of *this* process; an agent gets a duplicate for the time of the call.
  * - bytes: a pointer to them. `null`: a null pointer.
  */
 export type Arg = number | bigint | Fd | Uint8Array | Out | Pointers | null;
 
-/** Something that makes syscalls. */
+/** A process that makes syscalls: this one, or an agent. */
 export interface Task {
   /**
    * Makes a syscall.
@@ -58,17 +58,17 @@ export interface Task {
    */
   raw(name: SyscallName, ...args: Arg[]): number;
   /**
-   * Makes a syscall whose result is a descriptor, and brings it into this process.
+   * Makes a syscall whose result is a descriptor, which is brought to this process.
    *
    * @param name The kernel's name of the call.
    * @param args Up to six arguments.
-   * @returns The descriptor, owned by the caller, with close-on-exec as the call itself sets it.
+   * @returns The descriptor, owned by the caller, with close-on-exec as the call has set it.
    * @throws {SysError} If the call fails.
    */
   open(name: SyscallName, ...args: Arg[]): Fd;
 }
 
-/** The address of a NULL-terminated pointer array, and what must stay referenced while it is used. */
+/** A NULL-terminated pointer array, and the memory that must stay referenced while it is used. */
 function pointerArray(list: Pointers): { array: Uint8Array; keep: readonly Uint8Array[] } {
   const words = new BigUint64Array(list.targets.length + 1);
   list.targets.forEach((target, i) => words[i] = address(target));

@@ -12,7 +12,7 @@ const PORT = 4;
 const GROUPS = 8;
 
 /**
- * Binds a netlink socket to a port of the kernel's choice.
+ * Binds a netlink socket to a port that the kernel chooses.
  *
  * @param socket The socket.
  * @param groups Multicast groups to join, bit n-1 for group n.

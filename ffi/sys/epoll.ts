@@ -11,13 +11,13 @@ import { self } from "../core/task.ts";
 export const EPOLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 0x10, RDHUP: 0x2000, ET: 0x80000000 } as const;
 
 const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
-/** `struct epoll_event` is packed on x86_64 alone: {u32 events, u64 data}. */
+/** `struct epoll_event`: {u32 events, u64 data}, packed on x86_64 alone. */
 const EVENT = Deno.build.arch === "x86_64" ? { size: 12, data: 4 } : { size: 16, data: 8 };
 /** Events taken at once. */
 const BATCH = 256;
 
 /**
- * An epoll instance; each descriptor is known by two 32-bit words of the caller's.
+ * An epoll instance; the caller names each descriptor by two 32-bit words.
  *
  * @example
  * ```ts
@@ -36,13 +36,13 @@ const BATCH = 256;
  * ```
  */
 export class Epoll implements Disposable {
-  /** The instance itself, readable when an event is there. */
+  /** The instance itself, readable when there is an event. */
   readonly fd: Fd;
   #one = new Block(EVENT.size);
   #batch = new Block(EVENT.size * BATCH);
   #number: number;
 
-  /** @throws {SysError} If it cannot be made. */
+  /** @throws {SysError} EMFILE if there are too many descriptors. */
   constructor() {
     this.fd = self.open("epoll_create1", O.CLOEXEC);
     this.#number = this.fd.number;
@@ -60,44 +60,44 @@ export class Epoll implements Disposable {
    * Adds a descriptor.
    *
    * @param fd The descriptor.
-   * @param events EPOLL.*; ERR and HUP are told of in any case.
-   * @param low What it is known by.
-   * @param high The other half of that.
-   * @throws {SysError} EEXIST if it is there already, EPERM if it cannot be waited for.
+   * @param events EPOLL.*; ERR and HUP are always included.
+   * @param low The first word of its name.
+   * @param high The second word.
+   * @throws {SysError} EEXIST if it has been added already, EPERM if it is of a kind that is always ready.
    */
   add(fd: Fd, events: number, low: number, high: number): void {
     this.#control(CTL.ADD, fd, events, low, high);
   }
 
   /**
-   * Changes what is waited for.
+   * Changes the events of a descriptor.
    *
    * @param fd The descriptor.
    * @param events EPOLL.*.
-   * @param low What it is known by.
-   * @param high The other half of that.
-   * @throws {SysError} ENOENT if it is not there.
+   * @param low The first word of its name.
+   * @param high The second word.
+   * @throws {SysError} ENOENT if it has not been added.
    */
   modify(fd: Fd, events: number, low: number, high: number): void {
     this.#control(CTL.MOD, fd, events, low, high);
   }
 
   /**
-   * Takes a descriptor out.
+   * Removes a descriptor.
    *
    * @param fd The descriptor.
-   * @throws {SysError} ENOENT if it is not there.
+   * @throws {SysError} ENOENT if it has not been added.
    */
   remove(fd: Fd): void {
     this.#control(CTL.DEL, fd, 0, 0, 0);
   }
 
   /**
-   * Waits, epoll_pwait(2).
+   * Waits for events, epoll_pwait(2).
    *
-   * @param timeout Milliseconds; negative: for ever.
-   * @returns How many events there are; 0 after a time-out, or when a signal came.
-   * @throws {SysError} If it fails.
+   * @param timeout Milliseconds; negative: forever.
+   * @returns Number of events; 0 after a timeout, or if a signal came.
+   * @throws {SysError} If the call fails.
    */
   wait(timeout: number): number {
     const n = quick(NR.epoll_pwait, this.#number, this.#batch.at, BATCH, timeout, 0, 0);
@@ -109,12 +109,12 @@ export class Epoll implements Disposable {
     return this.#batch.view.getUint32(i * EVENT.size, true);
   }
 
-  /** What the i-th descriptor of the last wait is known by. */
+  /** First word of the name of the i-th descriptor of the last wait. */
   low(i: number): number {
     return this.#batch.view.getUint32(i * EVENT.size + EVENT.data, true);
   }
 
-  /** The other half of that. */
+  /** Second word of it. */
   high(i: number): number {
     return this.#batch.view.getUint32(i * EVENT.size + EVENT.data + 4, true);
   }

@@ -1,31 +1,31 @@
-// fanotify(7): mounts coming to and going from a mount namespace; and what mounts there are, listmount(2) and statmount(2).
+// fanotify(7): mounts that are added to a mount namespace or removed from it.
 
 import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { call, out, self } from "../core/task.ts";
 
-/** What has happened to a mount; both after it was moved. */
+/** Events of a mount; a moved mount has both. */
 export const FAN = { MNT_ATTACH: 0x1000000, MNT_DETACH: 0x2000000, Q_OVERFLOW: 0x4000 } as const;
 
-/** Flags of fanotify_init(2), and what fanotify_mark(2) takes. */
+/** Flags of fanotify_init(2), then of fanotify_mark(2). */
 const INIT = { CLOEXEC: 1, NONBLOCK: 2, UNLIMITED_QUEUE: 0x10, REPORT_MNT: 0x4000 } as const;
 const MARK = { ADD: 1, MNTNS: 0x110 } as const;
 const INFO_TYPE_MNT = 7;
 /** `struct fanotify_event_metadata`: {u32 length, u8, u8, u16, u64 mask, i32 fd, i32 pid}. */
 const EVENT = 24;
 
-/** Something that has happened to a mount. */
+/** An event of a mount. */
 export interface MountEvent {
   /** FAN.*. */
   readonly mask: number;
-  /** Id of the mount, never used again; 0 for Q_OVERFLOW. */
+  /** Id of the mount, which is never reused; 0 for Q_OVERFLOW. */
   readonly id: bigint;
-  /** Process that has done it; 0 if it is not in our pid namespace. */
+  /** Process that caused it; 0 if it is not in our pid namespace. */
   readonly pid: number;
 }
 
 /**
- * Tells of mounts in a mount namespace, Linux 6.15.
+ * Reports the mounts of a mount namespace, Linux 6.15.
  *
  * @example
  * ```ts
@@ -43,17 +43,17 @@ export interface MountEvent {
  * ```
  */
 export class MountEvents implements Disposable {
-  /** Readable when something has happened. */
+  /** Readable when there is an event. */
   readonly fd: Fd;
   #buffer = new Uint8Array(16384);
 
   /**
-   * @param namespace The mount namespace; it can be closed afterwards.
+   * @param namespace The mount namespace; it may be closed afterwards.
    * @throws {SysError} EINVAL before Linux 6.15, EPERM without CAP_SYS_ADMIN over the namespace.
    */
   constructor(namespace: Fd) {
     const flags = INIT.CLOEXEC | INIT.NONBLOCK | INIT.REPORT_MNT;
-    // Only the privileged may have a queue without a limit; the others are told of an overflow.
+    // An unlimited queue takes a privilege; a limited one reports its overflow.
     let fd: Fd;
     try {
       fd = self.open("fanotify_init", flags | INIT.UNLIMITED_QUEUE, 0);
@@ -72,10 +72,10 @@ export class MountEvents implements Disposable {
   }
 
   /**
-   * Takes what has happened, without waiting.
+   * Takes the events that have come, without waiting.
    *
    * @returns The events in their order.
-   * @throws {SysError} If it cannot be read.
+   * @throws {SysError} If read(2) fails.
    */
   take(): MountEvent[] {
     const events: MountEvent[] = [];
@@ -89,7 +89,7 @@ export class MountEvents implements Disposable {
         const end = at + view.getUint32(at, true);
         const mask = view.getUint32(at + 8, true);
         let id = 0n;
-        // Then come records of {u8 type, u8, u16 length, u32, u64 id}.
+        // Records follow: {u8 type, u8, u16 length, u32, u64 id}.
         for (let info = at + view.getUint16(at + 6, true); info + 16 <= end;) {
           if (view.getUint8(info) === INFO_TYPE_MNT) id = view.getBigUint64(info + 8, true);
           info += Math.max(4, view.getUint16(info + 2, true));

@@ -20,7 +20,7 @@ import { call, out, retry, self, type Task, TaskFd } from "../core/task.ts";
  * assert(file.number >= 3);
  * ```
  *
- * @param task Who opens it.
+ * @param task The task that opens it.
  * @param path The path.
  * @param flags O_*; O_CLOEXEC is added.
  * @param mode Permissions of a file that is created.
@@ -35,9 +35,9 @@ export function open(task: Task, path: string, flags: number, mode = 0): Fd {
  * Reads from a descriptor, read(2), again after EINTR.
  *
  * @param fd The descriptor.
- * @param buffer Where to.
- * @returns Bytes read, 0 at the end of file.
- * @throws {SysError} If it fails.
+ * @param buffer Filled from its start.
+ * @returns Bytes read; 0 at the end of file.
+ * @throws {SysError} If the call fails.
  */
 export function read(fd: Fd, buffer: Uint8Array): number {
   return check("read", retry(self, "read", fd, out(buffer), buffer.length));
@@ -58,7 +58,7 @@ export function write(fd: Fd | number, data: Uint8Array): void {
 }
 
 /**
- * The whole content of a file, also of one in /proc whose size is given as 0.
+ * Reads a whole file, also one in /proc whose size is said to be 0.
  *
  * @example
  * ```ts
@@ -69,7 +69,7 @@ export function write(fd: Fd | number, data: Uint8Array): void {
  * assert(readBytes(self, "/proc/self/environ").length >= 0);
  * ```
  *
- * @param task Who opens it.
+ * @param task The task that opens it.
  * @param path The path.
  * @returns The content.
  * @throws {SysError} If it cannot be opened or read.
@@ -80,10 +80,10 @@ export function readBytes(task: Task, path: string): Uint8Array {
 }
 
 /**
- * What is left to be read of an open file.
+ * Reads the rest of an open file.
  *
  * @param fd The file.
- * @returns Its content, from its offset to its end.
+ * @returns The content from its offset to its end.
  * @throws {SysError} If it cannot be read.
  */
 export function readAll(fd: Fd): Uint8Array {
@@ -102,11 +102,11 @@ export function readAll(fd: Fd): Uint8Array {
 }
 
 /**
- * The text of a file.
+ * Reads a whole file as text.
  *
- * @param task Who opens it.
+ * @param task The task that opens it.
  * @param path The path.
- * @returns The content; what is not UTF-8 becomes U+FFFD.
+ * @returns The content; bytes that are not UTF-8 become U+FFFD.
  * @throws {SysError} If it cannot be opened or read.
  */
 export function readText(task: Task, path: string): string {
@@ -114,11 +114,11 @@ export function readText(task: Task, path: string): string {
 }
 
 /**
- * A pipe whose ends close on exec, pipe2(2).
+ * Makes a pipe whose ends close on exec, pipe2(2).
  *
- * @param flags O_NONBLOCK, or nothing.
+ * @param flags O_NONBLOCK, or 0.
  * @returns The end to read from, and the end to write to.
- * @throws {SysError} If it cannot be made.
+ * @throws {SysError} EMFILE if there are too many descriptors.
  */
 export function pipe(flags = 0): [Fd, Fd] {
   const ends = new Int32Array(2);
@@ -127,9 +127,9 @@ export function pipe(flags = 0): [Fd, Fd] {
 }
 
 /**
- * The target of a symbolic link, readlinkat(2).
+ * Reads a symbolic link, readlinkat(2).
  *
- * @param task Who reads it.
+ * @param task The task that reads it.
  * @param path The link.
  * @returns Its target.
  * @throws {SysError} If it cannot be read.
@@ -141,7 +141,7 @@ export function readLink(task: Task, path: string): string {
 }
 
 /**
- * The names in an open directory, getdents64(2).
+ * Reads the names in an open directory, getdents64(2).
  *
  * @param directory The directory; reading moves its offset to the end.
  * @returns The names in the kernel's order, without `.` and `..`.
@@ -163,10 +163,10 @@ export function readDirectory(directory: Fd): string[] {
 }
 
 /**
- * Opens a file in a task with a say about which paths will do, openat2(2).
+ * Opens a file in a task and restricts how its path is resolved, openat2(2).
  *
  * @param task The task.
- * @param directory Where the path begins.
+ * @param directory The directory that the path starts from.
  * @param path The path.
  * @param flags O_*.
  * @param resolve RESOLVE.*.

@@ -1,4 +1,4 @@
-// inotify(7): what happens to the names in directories.
+// inotify(7): changes of the names in directories.
 
 import { O } from "../core/consts.ts";
 import { E, SysError } from "../core/errno.ts";
@@ -24,9 +24,9 @@ export const IN = {
 /** Size of `struct inotify_event` without the name. */
 const EVENT = 16;
 
-/** Something that has happened. */
+/** A change. */
 export interface InotifyEvent {
-  /** The watch that tells of it; -1 for Q_OVERFLOW. */
+  /** Number of the watch; -1 for Q_OVERFLOW. */
   readonly wd: number;
   /** IN.*. */
   readonly mask: number;
@@ -54,7 +54,7 @@ export interface InotifyEvent {
  * ```
  */
 export class Inotify implements Disposable {
-  /** Readable when something has happened. */
+  /** Readable when there is an event. */
   readonly fd: Fd;
   #buffer = new Uint8Array(4096);
 
@@ -64,7 +64,7 @@ export class Inotify implements Disposable {
   }
 
   /**
-   * Watches a directory; one that is watched already is told of for more events.
+   * Watches a directory; for one that is watched already, adds events.
    *
    * @param path The directory.
    * @param mask IN.*.
@@ -76,9 +76,9 @@ export class Inotify implements Disposable {
   }
 
   /**
-   * Watches a file itself, wherever its name is; events have no name then.
+   * Watches a file by its inode, whatever its name; its events have no name.
    *
-   * @param path The file; never one of a namespace.
+   * @param path The file, which must not be a namespace.
    * @param mask IN.*.
    * @returns The watch's number.
    * @throws {SysError} ENOSPC if the user has too many watches.
@@ -88,7 +88,7 @@ export class Inotify implements Disposable {
   }
 
   /**
-   * Ends a watch; one that has ended by itself is no error.
+   * Removes a watch; does nothing if the kernel has removed it.
    *
    * @param wd Its number.
    */
@@ -97,10 +97,10 @@ export class Inotify implements Disposable {
   }
 
   /**
-   * Takes what has happened, without waiting.
+   * Takes the events that have come, without waiting.
    *
    * @returns The events in their order.
-   * @throws {SysError} If it cannot be read.
+   * @throws {SysError} If read(2) fails.
    */
   take(): InotifyEvent[] {
     const events: InotifyEvent[] = [];

@@ -1,4 +1,4 @@
-// Mounts: making them, removing them, and asking the kernel about them.
+// Mounts: making them, and listing those that exist.
 
 import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
@@ -6,14 +6,14 @@ import { cString, text } from "../core/memory.ts";
 import { call, out, self, type Task } from "../core/task.ts";
 
 /**
- * Mounts, mount(2).
+ * Mounts a file system, or changes a mount, mount(2).
  *
- * @param task Who mounts, in its mount namespace.
- * @param source What, or null.
- * @param target Where.
- * @param type Kind of file system, or null.
- * @param flags MS_*.
- * @throws {SysError} If it fails.
+ * @param task The task, in whose mount namespace that is done.
+ * @param source The source, or null.
+ * @param target The mount point.
+ * @param type Type of the file system, or null.
+ * @param flags MS.*.
+ * @throws {SysError} EPERM without CAP_SYS_ADMIN over the mount namespace.
  */
 export function mount(task: Task, source: string | null, target: string, type: string | null, flags: number): void {
   call(
@@ -46,16 +46,16 @@ export function mountDetached(task: Task, type: string): Fd {
 }
 
 const STATMOUNT = { SB_BASIC: 1, MNT_ROOT: 8, MNT_POINT: 0x10 } as const;
-/** `struct statmount`, up to its strings. */
+/** Bytes of `struct statmount` before its strings. */
 const STRINGS = 512;
 
-/** What a mount is. */
+/** A mount. */
 export interface MountStat {
   /** Magic number of its file system, as of statfs(2). */
   readonly magic: number;
-  /** What of the file system is mounted; of a namespace `net:[4026532189]`. */
+  /** The part of the file system that is mounted; for a namespace such as `net:[4026532189]`. */
   readonly root: string;
-  /** Where, as seen from our root directory. */
+  /** The mount point, as seen from our root directory. */
   readonly point: string;
 }
 
@@ -64,11 +64,11 @@ const answer = new Uint8Array(STRINGS + 2 * 4096 + 2);
 const answerView = new DataView(answer.buffer);
 
 /**
- * Tells about a mount, statmount(2), Linux 6.8.
+ * Describes a mount, statmount(2), Linux 6.8.
  *
- * @param id Its id, the one that is never used again.
- * @returns What it is; null if it has gone.
- * @throws {SysError} If it cannot be told.
+ * @param id Its unique id.
+ * @returns The mount; null if it no longer exists.
+ * @throws {SysError} EPERM if it may not be seen.
  */
 export function statMount(id: bigint): MountStat | null {
   request.setUint32(0, request.byteLength, true);
@@ -81,11 +81,11 @@ export function statMount(id: bigint): MountStat | null {
   return { magic: Number(answerView.getBigUint64(24, true)), root: string(104), point: string(108) };
 }
 
-/** In place of a mount: the root of all that are there. */
+/** In place of a mount: the root of the mount namespace. */
 const LSMT_ROOT = 0xffffffffffffffffn;
 
 /**
- * The mounts in our mount namespace below our root directory, listmount(2), Linux 6.8.
+ * Lists the mounts of our mount namespace below our root directory, listmount(2), Linux 6.8.
  *
  * @example
  * ```ts
@@ -96,8 +96,8 @@ const LSMT_ROOT = 0xffffffffffffffffn;
  * if (version >= 6.8) assert(listMounts().some((id) => statMount(id)?.point === "/proc"));
  * ```
  *
- * @returns Their ids, the ones that are never used again.
- * @throws {SysError} If they cannot be told.
+ * @returns Their unique ids, which are never reused.
+ * @throws {SysError} ENOSYS before Linux 6.8.
  */
 export function listMounts(): bigint[] {
   const ids = new BigUint64Array(1024);

@@ -1,5 +1,5 @@
-// Namespaces: what an open one says of itself, ioctl_nsfs(2), and file handles, which tell whether one still exists without
-// keeping it alive.
+// Namespaces: questions to an open one, ioctl_nsfs(2), and file handles, by which one can be checked without keeping it
+// alive.
 
 import { AT, AT_FDCWD, IOCTL, O } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
@@ -10,7 +10,7 @@ import { NR } from "../core/syscalls.ts";
 import { call, out, self } from "../core/task.ts";
 
 /**
- * The type of an open namespace.
+ * Returns the type of an open namespace.
  *
  * @param fd The namespace.
  * @returns CLONE_NEW*, or a negative error number.
@@ -20,7 +20,7 @@ export function namespaceType(fd: Fd): number {
 }
 
 /**
- * The id of an open namespace, which is never reused.
+ * Returns the id of an open namespace, which is never reused.
  *
  * @param fd The namespace.
  * @returns The id; null before Linux 6.18.
@@ -42,10 +42,10 @@ export function openOwningUser(fd: Fd): Fd {
 }
 
 /**
- * The user that owns a user namespace.
+ * Returns the user that owns a user namespace.
  *
  * @param user The user namespace.
- * @returns The user id, as seen here.
+ * @returns The user id, as our user namespace maps it.
  * @throws {SysError} EINVAL if it is another type of namespace.
  */
 export function ownerUid(user: Fd): number {
@@ -58,14 +58,14 @@ export function ownerUid(user: Fd): number {
 const FD_NSFS_ROOT = -10003;
 /** `struct file_handle`: {u32 bytes, i32 type}, then for a namespace {u64 id, u32 type, u32 inum}. */
 const HANDLE = { header: 8, nsfs: 16 } as const;
-/** Type of such handles. It is not in the kernel's headers for programs, so a handle that is read is compared with it. */
+/** Type of such handles; the kernel does not promise it to programs, so no handle is made before one has been read. */
 const FILEID_NSFS = 0xf1;
 
 /** A handle of a namespace. */
 export type NamespaceHandle = Uint8Array;
 
 /**
- * The handle of an open namespace, name_to_handle_at(2).
+ * Returns the handle of an open namespace, name_to_handle_at(2).
  *
  * @param fd The namespace.
  * @returns Its handle.
@@ -79,9 +79,9 @@ export function namespaceHandle(fd: Fd): NamespaceHandle {
 }
 
 /**
- * Whether a namespace still lives, open_by_handle_at(2); it is kept alive by that for an instant only.
+ * Whether a namespace still exists, open_by_handle_at(2); the check keeps it alive for an instant only.
  *
- * Who may not open it is told that it does not live: ask once while it is sure to.
+ * For a caller that may not open it the answer is always no, so check once while it is known to exist.
  *
  * @example
  * ```ts
@@ -99,7 +99,7 @@ export function namespaceHandle(fd: Fd): NamespaceHandle {
  *
  * @param handle The handle.
  * @returns Whether it could be opened.
- * @throws {SysError} If it cannot be told.
+ * @throws {SysError} If the call fails with anything but ESTALE.
  */
 export function isAlive(handle: NamespaceHandle): boolean {
   const result = self.raw("open_by_handle_at", FD_NSFS_ROOT, handle, O.CLOEXEC);
@@ -108,18 +108,18 @@ export function isAlive(handle: NamespaceHandle): boolean {
   return true;
 }
 
-/** What a handle says of its namespace. */
+/** Content of a handle. */
 export interface HandleFields {
-  /** Id that is never used again. */
+  /** Id, which is never reused. */
   readonly id: bigint;
-  /** CLONE_NEW* of its kind. */
+  /** CLONE_NEW* of its type. */
   readonly flag: number;
   /** Inode number. */
   readonly inum: number;
 }
 
 /**
- * Makes and reads handles by the thousand, in memory of its own.
+ * Reads and makes handles by the thousand, in memory that is used again.
  *
  * @example
  * ```ts
@@ -140,14 +140,14 @@ export class Handles {
   #handle = new Block(HANDLE.header + HANDLE.nsfs);
   #mount = new Block(8);
   #path = new Block(4096);
-  /** Type of handles of this file system: learnt from the first one that is read. */
+  /** Type of the handles of this file system, known from the first one that is read. */
   #type = 0;
 
   /**
-   * Reads the handle of the namespace at a path, without opening it.
+   * Reads the handle of the namespace at a path without opening it.
    *
-   * @param path The path, with a NUL at the end; a symbolic link, as those of /proc, is followed.
-   * @returns What it says, or a negative error number: -EOPNOTSUPP if the file is no namespace, or before Linux 6.18.
+   * @param path The path, with a NUL at the end; a symbolic link is followed, also one of /proc.
+   * @returns Its content, or a negative error number: -EOPNOTSUPP if the file is not a namespace, or before Linux 6.18.
    */
   read(path: Uint8Array): HandleFields | number {
     const { view, at } = this.#handle;
@@ -163,19 +163,19 @@ export class Handles {
     return fields;
   }
 
-  /** Whether one has been read, so that others can be made. */
+  /** Whether a handle has been read, without which none can be made. */
   get calibrated(): boolean {
     return this.#type !== 0;
   }
 
   /**
-   * Whether the namespace lives that such a handle is of; see {@linkcode isAlive} of this module.
+   * Whether the namespace with such a handle exists; see {@linkcode isAlive} of this module.
    *
    * @param id Its id.
-   * @param flag CLONE_NEW* of its kind.
+   * @param flag CLONE_NEW* of its type.
    * @param inum Inode number.
    * @returns Whether it could be opened.
-   * @throws {SysError} If it cannot be told.
+   * @throws {SysError} If the call fails with anything but ESTALE.
    */
   isAlive(id: bigint, flag: number, inum: number): boolean {
     const { view, at } = this.#handle;

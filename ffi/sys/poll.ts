@@ -13,7 +13,7 @@ import { timespec } from "./clock.ts";
 export interface PollEntry {
   /** The descriptor. */
   readonly fd: Fd;
-  /** POLLIN, POLLOUT. */
+  /** POLL.IN, POLL.OUT. */
   readonly events: number;
 }
 
@@ -36,9 +36,9 @@ export interface PollEntry {
  * ```
  *
  * @param entries What to wait for.
- * @param timeout Milliseconds; negative: for ever.
- * @returns The events of each entry; all 0 after a time-out, or when a signal came.
- * @throws {SysError} If it fails.
+ * @param timeout Milliseconds; negative: forever.
+ * @returns The events of each entry; all 0 after a timeout, or if a signal came.
+ * @throws {SysError} If the call fails.
  */
 export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
   const { bytes, view } = pollSet(entries);
@@ -51,9 +51,9 @@ export function poll(entries: readonly PollEntry[], timeout = -1): number[] {
  * Waits until a descriptor is readable; a pidfd is once the process has ended.
  *
  * @param fd The descriptor.
- * @param timeout Milliseconds; negative: for ever.
+ * @param timeout Milliseconds; negative: forever.
  * @returns Whether it is readable, or at end of file; false also if a signal came.
- * @throws {SysError} If it fails.
+ * @throws {SysError} If the call fails.
  */
 export function isReadable(fd: Fd, timeout = 0): boolean {
   return poll([{ fd, events: POLL.IN }], timeout)[0] !== 0;
@@ -62,11 +62,11 @@ export function isReadable(fd: Fd, timeout = 0): boolean {
 /**
  * Waits for descriptors without blocking the event loop, poll(2).
  *
- * Starts threads: not for a program that relies on having one.
+ * Starts threads, which a program that relies on having only one must not do.
  *
  * @param entries What to wait for.
  * @returns The events of each entry.
- * @throws {SysError} If it fails.
+ * @throws {SysError} If the call fails.
  */
 export async function pollAsync(entries: readonly PollEntry[]): Promise<number[]> {
   const { bytes, view } = pollSet(entries);

@@ -1,4 +1,4 @@
-// Processes: pidfds, signals to them, their ends, their processors, their limit on open files.
+// Processes: pidfds, signals, exit statuses, processors, and the limit on open files.
 
 import { RLIMIT_NOFILE } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
@@ -7,23 +7,23 @@ import { call, out, retry, self, type Task } from "../core/task.ts";
 import { readBytes, readText } from "./file.ts";
 
 /**
- * A descriptor that refers to a process, pidfd_open(2); readable once it has ended.
+ * Opens a descriptor that refers to a process, pidfd_open(2); it is readable once the process has ended.
  *
  * @param pid The process.
  * @returns The pidfd.
- * @throws {SysError} ESRCH if there is none.
+ * @throws {SysError} ESRCH if there is no such process.
  */
 export function openPid(pid: number): Fd {
   return self.open("pidfd_open", pid, 0);
 }
 
 /**
- * Sends a signal to the process behind a pidfd, pidfd_send_signal(2); to one that has ended, nothing.
+ * Sends a signal to a process, pidfd_send_signal(2); does nothing if it has ended.
  *
  * @param pidfd The process.
- * @param signal The signal's number; 0 only asks.
- * @returns Whether the process was there.
- * @throws {SysError} If it is there, and may not be sent the signal.
+ * @param signal The signal's number; 0 sends nothing.
+ * @returns Whether the process exists.
+ * @throws {SysError} EPERM if it may not be sent the signal.
  */
 export function sendSignal(pidfd: Fd, signal: number): boolean {
   const result = self.raw("pidfd_send_signal", pidfd, signal, null, 0);
@@ -33,10 +33,10 @@ export function sendSignal(pidfd: Fd, signal: number): boolean {
 }
 
 /**
- * The pid behind a pidfd, as this process's /proc has it.
+ * Returns the pid of a process, as this process's /proc has it.
  *
  * @param pidfd The process.
- * @returns The pid; -1 if it has ended and been waited for, 0 if it is in another pid namespace that is not below ours.
+ * @returns The pid; -1 if the process has been reaped, 0 if its pid namespace is neither ours nor below ours.
  * @throws {SysError} If /proc cannot be read.
  */
 export function pidOf(pidfd: Fd): number {
@@ -44,20 +44,20 @@ export function pidOf(pidfd: Fd): number {
   return found ? Number(found[1]) : -1;
 }
 
-/** How a child ended. */
+/** How a child ended, stopped or continued. */
 export interface WaitStatus {
-  /** What it gave to exit(2), if it did. */
+  /** Its exit code; null if it has not exited. */
   readonly code: number | null;
-  /** The signal that killed it, if one did. */
+  /** The signal that killed it, or null. */
   readonly signal: number | null;
-  /** The signal that stopped it, if one did. */
+  /** The signal that stopped it, or null. */
   readonly stopped: number | null;
-  /** Whether it goes on after a stop. */
+  /** Whether it has continued after a stop. */
   readonly continued: boolean;
 }
 
 /**
- * Takes a wait status apart, wait(2).
+ * Decodes a wait status, wait(2).
  *
  * @example
  * ```ts
@@ -70,7 +70,7 @@ export interface WaitStatus {
  * ```
  *
  * @param status The status.
- * @returns What it means.
+ * @returns Its meaning.
  */
 export function decodeWaitStatus(status: number): WaitStatus {
   const low = status & 0x7f;
@@ -83,7 +83,7 @@ export function decodeWaitStatus(status: number): WaitStatus {
 }
 
 /**
- * Waits for a child's end and takes its status, wait4(2).
+ * Waits until a child has ended, and reaps it, wait4(2).
  *
  * @param pid The child.
  * @returns How it ended.
@@ -95,16 +95,16 @@ export function waitChild(pid: number): WaitStatus {
   return decodeWaitStatus(status[0]!);
 }
 
-/** Which processors a thread may run on, sched_setaffinity(2). */
+/** The processors that a thread may run on: bit n of the bytes is processor n, sched_setaffinity(2). */
 export type Affinity = Uint8Array;
 
 /**
- * Keeps the calling thread, and what it clones, on the processor it runs on.
+ * Keeps the calling thread, and the processes it clones, on the processor it runs on.
  *
- * A request to an agent and its answer are two hand-overs; on one processor they cost some microseconds, on two, where the
- * other one has to be woken up, ten times that.
+ * A request to an agent and its answer are two hand-overs. On one processor they cost some microseconds; on two, where the
+ * other one has to be woken up, ten times as much.
  *
- * @returns What was allowed before, for {@linkcode setAffinity}; null if nothing was changed.
+ * @returns The processors that were allowed before, for {@linkcode setAffinity}; null if nothing was changed.
  */
 export function stayOnProcessor(): Affinity | null {
   const before = new Uint8Array(1024);
@@ -118,7 +118,7 @@ export function stayOnProcessor(): Affinity | null {
 }
 
 /**
- * Sets which processors a task may run on; failing to is of no consequence.
+ * Sets the processors that a task may run on; does nothing if that fails.
  *
  * @param task The task.
  * @param affinity The processors.
@@ -136,7 +136,7 @@ export interface Limit {
 }
 
 /**
- * This process's limit on open files.
+ * Returns this process's limit on open files.
  *
  * @returns The limit, in descriptors.
  */
@@ -146,7 +146,7 @@ export function openFilesLimit(): Limit {
   return { soft: words[0]!, hard: words[1]! };
 }
 
-/** A limit as the kernel takes it. */
+/** Encodes a limit. */
 const encode = ({ soft, hard }: Limit) => new Uint8Array(new BigUint64Array([soft, hard]).buffer);
 
 /**
@@ -167,7 +167,7 @@ export function raiseOpenFilesLimit(): void {
 }
 
 /**
- * Size of a page of memory, from the auxiliary vector, getauxval(3).
+ * Returns the size of a page of memory, from the auxiliary vector, getauxval(3).
  *
  * @returns Bytes.
  */

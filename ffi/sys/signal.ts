@@ -1,4 +1,4 @@
-// Signals: masks, actions, and those that this process receives as records on a pipe.
+// Signals: masks, actions, and receiving signals as records on a pipe.
 
 import { O, SIG, SIG_IGN } from "../core/consts.ts";
 import { check } from "../core/errno.ts";
@@ -16,7 +16,7 @@ function sigset(set: SignalSet): Uint8Array {
 }
 
 /**
- * The blocked signals of the calling thread, sigprocmask(2).
+ * Returns the blocked signals of the calling thread, sigprocmask(2).
  *
  * @returns The set.
  */
@@ -73,7 +73,8 @@ export function ignoreSignal(task: Task, signal: number): void {
 /**
  * Gives a signal its default action in a task.
  *
- * SIGPIPE needs it before every execve(2): Rust programs, and so Deno, ignore it, and the program would inherit that.
+ * SIGPIPE needs that before every execve(2): Deno ignores it, as every Rust program does, and the program would inherit
+ * that.
  *
  * @param task The task.
  * @param signal Its number.
@@ -82,17 +83,17 @@ export function resetSignal(task: Task, signal: number): void {
   call(task, "rt_sigaction", signal, new Uint8Array(sigaction(0n).buffer), null, 8);
 }
 
-/** A signal that came; see {@linkcode SignalPipe}. */
+/** A signal that was received; see {@linkcode SignalPipe}. */
 export interface SignalRecord {
   /** Its number. */
   readonly signal: number;
-  /** Where it came from: `si_code` of sigaction(2), positive if from the kernel (such as a terminal's Ctrl-C). */
+  /** Its origin, `si_code` of sigaction(2): positive if the kernel sent it, as for Ctrl-C on a terminal. */
   readonly code: number;
   /** The sender, if it was a process. */
   readonly pid: number;
 }
 
-/** Has a signal written to a pipe, or (-1) its default action; answers 1 if it was left ignored. */
+/** Makes a signal write to a pipe or, for -1, gives it its default action; the result is 1 if it was left ignored. */
 function setSignal(signal: number, pipe: number, unlessIgnored: boolean): number {
   const ignored = unlessIgnored ? 1n : 0n;
   const result = shim().call(ShimFunction.SIGNAL, BigInt(signal), BigInt(pipe), ignored, 0n, 0n, 0n);
@@ -100,26 +101,27 @@ function setSignal(signal: number, pipe: number, unlessIgnored: boolean): number
 }
 
 /**
- * Signals as something to poll: a handler that does nothing but write to a pipe.
+ * Signals that can be polled: the handler does nothing but write to a pipe.
  *
- * Works whatever the number of threads, and starts none (as Deno's own listeners do). One of them a process.
+ * Independent of the number of threads. Unlike `Deno.addSignalListener` it starts no thread. A process must
+ * have at most one instance.
  */
 export class SignalPipe implements Disposable {
-  /** Readable when a signal has come. */
+  /** Readable when there is a signal to take. */
   readonly reader: Fd;
   #writer: Fd;
   #caught = new Set<number>();
 
-  /** @throws {SysError} If the pipe cannot be made. */
+  /** @throws {SysError} EMFILE if there are too many descriptors. */
   constructor() {
     [this.reader, this.#writer] = pipe(O.NONBLOCK);
   }
 
   /**
-   * From now on a signal comes here; one that is ignored stays ignored.
+   * Receives a signal here from now on; one that is ignored stays ignored.
    *
    * @param signal Its number.
-   * @throws {SysError} If it cannot be caught.
+   * @throws {SysError} EINVAL if it cannot be caught.
    */
   catch(signal: number): void {
     const result = setSignal(signal, this.#writer.number, true);
@@ -127,10 +129,10 @@ export class SignalPipe implements Disposable {
   }
 
   /**
-   * Gives a signal its default action back for the time of a call.
+   * Gives a signal its default action for the time of a call.
    *
    * @param signal Its number.
-   * @param body What to do meanwhile.
+   * @param body The call.
    */
   withDefault(signal: number, body: () => void): void {
     const caught = this.#caught.has(signal);
@@ -143,9 +145,9 @@ export class SignalPipe implements Disposable {
   }
 
   /**
-   * Takes what has come, without waiting.
+   * Takes the signals that have come, without waiting.
    *
-   * @returns The signals in the order of their arrival.
+   * @returns The signals in the order of arrival.
    */
   take(): SignalRecord[] {
     const buffer = new Uint8Array(12 * 64);
@@ -162,7 +164,7 @@ export class SignalPipe implements Disposable {
     return records;
   }
 
-  /** Gives every signal its default action back. */
+  /** Gives every signal its default action. */
   [Symbol.dispose](): void {
     for (const signal of this.#caught) setSignal(signal, -1, false);
     this.#caught.clear();

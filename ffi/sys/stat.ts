@@ -57,7 +57,7 @@ function decode(buffer: Uint8Array): Stat {
  * @param task The caller.
  * @param file A path (symbolic links are followed), or an open file.
  * @returns Its description.
- * @throws {SysError} If there is no such file, or it cannot be reached.
+ * @throws {SysError} ENOENT if there is no such file; EACCES if it cannot be reached.
  */
 export function stat(task: Task, file: string | Fd): Stat {
   const buffer = new Uint8Array(256);

@@ -8,13 +8,13 @@ import { out, self } from "../core/task.ts";
 /** Settings of a terminal: the kernel's `struct termios`. */
 export type TerminalSettings = Uint8Array;
 
-/** Bytes of the kernel's `struct termios`. */
+/** Bytes of {@linkcode TerminalSettings}. */
 const TERMIOS_SIZE = 36;
 
 /**
  * Opens the controlling terminal of this process.
  *
- * @returns The terminal; null if there is none.
+ * @returns The terminal; null if this process has no controlling terminal.
  */
 export function openControllingTerminal(): Fd | null {
   const number = self.raw("openat", AT_FDCWD, cString("/dev/tty"), O.RDWR | O.NOCTTY | O.CLOEXEC, 0);

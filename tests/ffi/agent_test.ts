@@ -119,7 +119,7 @@ Deno.test(
 );
 
 Deno.test(
-  "an agent refuses requests that point outside of themselves",
+  "an agent refuses requests with pointers outside the payload",
   clean(() => {
     const agent = Agent.spawn();
     for (const [at, value] of [[68, 1 << 20], [72, 1 << 20], [76, 1 << 20], [80, 1 << 20], [0, 77]] as const) {
@@ -155,7 +155,7 @@ Deno.test(
 );
 
 Deno.test(
-  "a clone that ended before anybody asked is reported too",
+  "the end of a clone before the request is reported too",
   clean(() => {
     const agent = Agent.spawn();
     const clone = agent.clone();
@@ -169,7 +169,7 @@ Deno.test(
 );
 
 Deno.test(
-  "an agent ends with its socket, and all its descendants with it",
+  "an agent and its descendants end when its socket is closed",
   clean(async () => {
     const agent = Agent.spawn();
     call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);

@@ -39,7 +39,7 @@ Deno.test("a borrowed Fd leaves the descriptor open", () => {
   writer.close();
 });
 
-Deno.test("errors have the kernel's numbers, names and texts", () => {
+Deno.test("a SysError has the number, name and text of errno(3)", () => {
   const error = assertThrows(() => open(self, "/no/such", O.RDONLY), SysError);
   assertEquals([error.syscall, error.errno, error.code], ["openat", 2, "ENOENT"]);
   assertEquals(error.message, "openat: No such file or directory (ENOENT)");
@@ -48,7 +48,7 @@ Deno.test("errors have the kernel's numbers, names and texts", () => {
   for (const [name, number] of Object.entries(E)) assertEquals(errnoName(number), name);
 });
 
-Deno.test("failing syscalls of Deno's own do not disturb results", () => {
+Deno.test("results are not disturbed by failing syscalls of the runtime", () => {
   for (let i = 0; i < 2000; i++) {
     assertEquals(self.raw("openat", AT_FDCWD, cString("/no/such"), 0), -E.ENOENT);
     assertThrows(() => Deno.statSync("/etc/passwd/x"));
@@ -56,7 +56,7 @@ Deno.test("failing syscalls of Deno's own do not disturb results", () => {
   }
 });
 
-Deno.test("readBytes() reads files of any size, also those of no size", () => {
+Deno.test("readBytes() reads files of any size, also those whose size is 0", () => {
   assertEquals(readBytes(self, "/proc/self/maps").length > 4096, true);
   const file = Deno.makeTempFileSync();
   const data = crypto.getRandomValues(new Uint8Array(60_000));
@@ -65,7 +65,7 @@ Deno.test("readBytes() reads files of any size, also those of no size", () => {
   Deno.removeSync(file);
 });
 
-Deno.test("a SignalPipe tells which signal came, from whom, and leaves ignored ones ignored", () => {
+Deno.test("a SignalPipe reports signal and sender, and leaves ignored signals ignored", () => {
   using signals = new SignalPipe();
   signals.catch(SIGNAL.USR2);
   call(self, "kill", Deno.pid, SIGNAL.USR2);
@@ -79,7 +79,7 @@ Deno.test("a SignalPipe tells which signal came, from whom, and leaves ignored o
   assertEquals(signals.take(), []);
 });
 
-Deno.test("pollAsync() lets the event loop go on", async () => {
+Deno.test("pollAsync() does not block the event loop", async () => {
   const [reader, writer] = pipe();
   let ticks = 0;
   const timer = setInterval(() => ++ticks === 5 && write(writer, new Uint8Array(1)), 2);
@@ -90,7 +90,7 @@ Deno.test("pollAsync() lets the event loop go on", async () => {
   writer.close();
 });
 
-Deno.test("a pidfd refers to a process beyond its end", async () => {
+Deno.test("a pidfd refers to its process even after the end", async () => {
   const child = new Deno.Command("sleep", { args: ["100"] }).spawn();
   using pidfd = openPid(child.pid);
   assertEquals(pidOf(pidfd), child.pid);
@@ -106,7 +106,7 @@ Deno.test("decodeWaitStatus() covers every kind of status", () => {
   assertEquals(decodeWaitStatus(0xffff), { code: null, signal: null, stopped: null, continued: true });
 });
 
-Deno.test("numbers of syscalls are those of this machine", () => {
+Deno.test("NR has the syscall numbers of this architecture", () => {
   assertEquals(call(self, "getpid"), Deno.pid);
   assertEquals(NR.getpid, Deno.build.arch === "aarch64" ? 172 : 39);
 });

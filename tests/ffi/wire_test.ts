@@ -19,14 +19,14 @@ Deno.test("marshal() lists each pointer of an array, with a NULL at the end", ()
   assertEquals(m.relocs, [0, 8, 16]);
 });
 
-Deno.test("encodeRequest() puts relocations behind the payload", () => {
+Deno.test("encodeRequest() puts relocations after the payload", () => {
   const m = marshal([pointers([])]);
   const view = new DataView(encodeRequest({ operation: Operation.SYSCALL, nr: 59, flags: 1 }, m).buffer);
   assertEquals(view.byteLength, REQUEST_SIZE + 8 + 4);
   assertEquals([0, 4, 56, 64, 68, 72].map((at) => view.getUint32(at, true)), [0, 59, 1, 1, 8, 1]);
 });
 
-Deno.test("decodeAnswer() tells answers from events, and refuses the rest", () => {
+Deno.test("decodeAnswer() distinguishes answers and events, and refuses the rest", () => {
   const packet = (kind: number, status: number, result: bigint) => {
     const view = new DataView(new ArrayBuffer(16));
     view.setUint32(0, kind, true);
