@@ -7,7 +7,7 @@ import { type Attached, Attachments, type AttachOptions, checkAttach, type Detac
 
 export type { Cause } from "../netns/name.ts";
 export type { AddressBlock, ReachRequest } from "../network/reach.ts";
-export type { NetworkRequest, PrefixedAddress } from "../network/plan.ts";
+export type { NetworkRequest, PrefixedAddress } from "../network/request.ts";
 export type { Attached, AttachOptions, DetachCause };
 
 /** Attached namespaces. */

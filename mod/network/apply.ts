@@ -1,67 +1,49 @@
-// Carries a network plan out in a namespace, from outside, over a netlink socket that was opened inside.
+// Applies a network plan in a namespace, from outside, through a netlink socket that was opened inside.
 //
-// Theory of operation, the order being what matters:
-//  1. The kernel is kept from making a link-local address when the interface comes up, because it would probe for
-//     duplicates (DAD) for a second, during which nothing can use it. It is set by hand, without DAD, and then the kernel's
-//     own way is switched on again, for the day somebody takes the interface down and up.
-//  2. Addresses before routes: a route's preferred source must exist. Each address brings its prefix route with it.
-//  3. Routes whose gateways are found through others come later; what does not fit yet is tried again as long as
-//     anything else does.
-//  4. Prefix routes that the host does not have are deleted last, when nothing depends on them any more.
-//  5. The gateways are made known as neighbours, so that the first packet need not wait for an answer.
+// Theory of operation. The order matters:
+//  1. The kernel is kept from making a link-local address when the interface comes up: it would check it for duplicates
+//     (DAD) for a second, in which nothing can use it. The address is set explicitly, without DAD. Then the kernel's
+//     default is restored, for the case that the interface is taken down and up again.
+//  2. Addresses come before routes, as a preferred source must exist. Each address brings its prefix route.
+//  3. Routes whose gateways are found through other routes come later. Those that fail are tried again as long as any
+//     other one succeeds.
+//  4. Prefix routes that the host does not have are deleted last, when nothing depends on them.
+//  5. Gateways are added as neighbours, so that the first packet need not wait for an answer.
 
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { AF } from "../../ffi/net/constants.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
 import { linkLocalOf } from "../inet/mac.ts";
-import { attempt } from "../base/errors.ts";
-import { addAddress, type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
-import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type Link, type LinkChange, setLink } from "../netlink/link.ts";
+import { addAddress, type Address, RT_SCOPE } from "../netlink/address.ts";
+import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type LinkChange, setLink } from "../netlink/link.ts";
 import { setNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, appendRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import type { FamilyConfig, TapLink } from "./tap_link.ts";
-import { TXQUEUELEN } from "./tap.ts";
 import { readFamily } from "./host.ts";
-import { type FamilyPlan, type NetworkPlan, showRoute } from "./plan.ts";
+import type { FamilyPlan, NetworkPlan } from "./plan.ts";
+import { newAddress, showRoute } from "./routes.ts";
+import { TXQUEUELEN } from "./tap.ts";
+import type { FamilyConfig, TapLink } from "./tap_link.ts";
 
-/** Errors of a route that another route can mend. */
+/** Errors of a route that another route can cure. */
 const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
+/** The kernel's metric of IPv6 routes that have none. */
+const DEFAULT_METRIC_IPV6 = 1024;
 
-/** What has become of a plan. */
-export interface Applied {
-  /** The interface as it is now. */
-  readonly link: Link;
-  /** The families that are on. */
-  readonly families: ReadonlyMap<number, FamilyConfig>;
-  /** What could not be done as planned. */
-  readonly warnings: readonly string[];
-}
+type Warn = (message: string) => void;
 
-/** A tap in a namespace, and what could not be done for it. */
-export interface Connection {
+/** A tap whose network was applied. */
+export interface AppliedTap {
   /** The tap. */
   readonly link: TapLink;
-  /** A sentence each. */
+  /** Differences from the plan, a sentence each. */
   readonly warnings: readonly string[];
 }
 
 /**
- * A tap together with what has become of its plan.
- *
- * @param tap The descriptor.
- * @param applied What has become of the plan.
- * @returns Both.
- */
-export function connectionOf(tap: Fd, { link, families, warnings }: Applied): Connection {
-  const { name, mac, mtu } = link;
-  const [ipv4 = null, ipv6 = null] = [AF.INET, AF.INET6].map((family) => families.get(family));
-  return { link: { tap, name, mac, mtu, ipv4, ipv6 }, warnings };
-}
-
-/**
- * What a plan changes of a new interface before it is up.
+ * Lists what a plan changes of a new interface before it is up.
  *
  * @param plan The plan.
  * @returns The changes.
@@ -73,8 +55,8 @@ export function linkChange({ mac, mtu }: NetworkPlan): Omit<LinkChange, "index">
 /**
  * Brings loopback up.
  *
- * @param socket In the namespace.
- * @returns Takes it down again, if it was down.
+ * @param socket A socket in the namespace.
+ * @returns A function that takes it down again if it was down.
  * @throws {PenneError} If it fails.
  */
 export function bringUpLoopback(socket: NetlinkSocket): () => void {
@@ -86,7 +68,7 @@ export function bringUpLoopback(socket: NetlinkSocket): () => void {
   });
 }
 
-/** Adds what is not there yet; false if it was there. */
+/** Adds something; returns false if it exists. */
 function addOnce(add: () => void): boolean {
   return orNull(() => (add(), true), "EEXIST") ?? false;
 }
@@ -98,23 +80,19 @@ function addAddresses(socket: NetlinkSocket, index: number, addresses: readonly 
   }
 }
 
-function inside(route: Route, index: number): Route {
-  return { ...route, hops: route.hops.map((hop) => ({ ...hop, index })) };
-}
-
-/** Adds a route; where there is one to the same place it depends on whose that is. */
-function addOne(socket: NetlinkSocket, route: Route, before: readonly Route[], warn: (message: string) => void): void {
+/** Adds a route, also beside one of those added `before` that leads to the same destination. */
+function tryRoute(socket: NetlinkSocket, route: Route, before: readonly Route[], warn: Warn): void {
   if (addOnce(() => socket.request(addRoute(route)))) return;
-  // Of ours: the host has several such routes too.
   if (before.some((other) => other.family === route.family && sameDestination(other, route))) {
+    // The host has several such routes too.
     addOnce(() => socket.request(appendRoute(route)));
-  } else if (route.protocol !== RTPROT.KERNEL && !hasRoute(socket, route)) { // else it came with the address
+  } else if (route.protocol !== RTPROT.KERNEL && !exists(socket, route)) { // prefix routes came with their addresses
     warn(`the route ${showRoute(route)} is left out: there is another one`);
   }
 }
 
-/** Whether there is such a route through the same interface. */
-function hasRoute(socket: NetlinkSocket, route: Route): boolean {
+/** Whether the namespace has a route through the same interface. */
+function exists(socket: NetlinkSocket, route: Route): boolean {
   const [hop] = route.hops;
   return readFamily(socket, route.family).routes.some((other) =>
     sameDestination(other, route) &&
@@ -124,41 +102,34 @@ function hasRoute(socket: NetlinkSocket, route: Route): boolean {
   );
 }
 
-/** Adds routes in whichever order works; what never does becomes a warning. */
-function addRoutes(
-  socket: NetlinkSocket,
-  index: number,
-  routes: readonly Route[],
-  warn: (message: string) => void,
-): void {
-  const refused = ({ route, error }: { route: Route; error: SysError }) => {
-    warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
-  };
+/** Adds routes in any order that works, and warns of those that never do. */
+function addRoutes(socket: NetlinkSocket, routes: readonly Route[], warn: Warn): void {
   const done: Route[] = [];
-  for (let waiting = routes.map((route) => inside(route, index)); waiting.length > 0;) {
+  for (let waiting = routes; waiting.length > 0;) {
     const failed: { route: Route; error: SysError }[] = [];
     for (const route of waiting) {
       try {
-        addOne(socket, route, done, warn);
+        tryRoute(socket, route, done, warn);
         done.push(route);
       } catch (error) {
         if (!(error instanceof SysError)) throw error;
         failed.push({ route, error });
       }
     }
-    const again = failed.filter(({ error }) => NOT_YET.includes(error.code));
-    const stuck = failed.length === waiting.length || again.length === 0;
-    for (const one of failed) if (stuck || !again.includes(one)) refused(one);
-    waiting = stuck ? [] : again.map(({ route }) => route);
+    const progress = failed.length < waiting.length;
+    const isRetried = ({ error }: { error: SysError }) => progress && NOT_YET.includes(error.code);
+    for (const { route, error } of failed.filter((one) => !isRetried(one))) {
+      warn(`cannot add the route ${showRoute(route)}: ${error.reason} (${error.code})`);
+    }
+    waiting = failed.filter(isRetried).map(({ route }) => route);
   }
 }
 
-/** The metric of a route, for which IPv6 has a default. */
 function metricOf({ family, priority }: Route): number {
-  return priority || (family === AF.INET6 ? 1024 : 0);
+  return priority || (family === AF.INET6 ? DEFAULT_METRIC_IPV6 : 0);
 }
 
-/** Whether two routes lead to the same place with the same metric. */
+/** Whether two routes have the same destination, type of service and metric. */
 function sameDestination(a: Route, b: Route): boolean {
   const destinations = a.destination === null || b.destination === null
     ? a.destination === b.destination
@@ -166,92 +137,87 @@ function sameDestination(a: Route, b: Route): boolean {
   return destinations && a.prefix === b.prefix && a.tos === b.tos && metricOf(a) === metricOf(b);
 }
 
-/** Deletes the kernel's routes for prefixes that the host has no such route for. */
-function deleteExtraRoutes(socket: NetlinkSocket, index: number, plan: FamilyPlan): void {
-  const { family, routes, template } = plan;
+/** Deletes the prefix routes that the kernel made and the host does not have. */
+function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, routes, template }: FamilyPlan): void {
   if (template === null) return;
   for (const route of readFamily(socket, family).routes) {
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;
-    if (!routes.some((planned) => sameDestination(planned, route))) {
-      orNull(() => socket.request(deleteRoute(route)));
-    }
+    if (!routes.some((planned) => sameDestination(planned, route))) orNull(() => socket.request(deleteRoute(route)));
   }
 }
 
-function linkLocalAddress(mac: Uint8Array): Address {
-  return {
-    family: AF.INET6,
-    index: 0,
-    local: linkLocalOf(mac),
-    peer: null,
-    prefix: 64,
-    scope: RT_SCOPE.LINK,
-    flags: IFA_F.PERMANENT | IFA_F.NODAD,
-    broadcast: null,
-    metric: null,
-  };
+/** Sets the addresses of a family; returns false, with a warning, if it is off in the namespace. */
+function configureFamily(
+  socket: NetlinkSocket,
+  index: number,
+  { family, addresses }: FamilyPlan,
+  linkLocal: Address,
+  warn: Warn,
+): boolean {
+  if (family === AF.INET) {
+    addAddresses(socket, index, addresses);
+    return true;
+  }
+  try {
+    addAddresses(socket, index, [linkLocal, ...addresses]);
+  } catch (error) {
+    // The owner of the namespace has set net.ipv6.conf.*.disable_ipv6.
+    if (!(error instanceof PenneError) || error.code !== "EACCES") throw error;
+    warn("IPv6 is off: it is disabled in the namespace (net.ipv6.conf.default.disable_ipv6)");
+    return false;
+  }
+  setAddressGeneration(socket, index, ADDR_GEN_MODE.EUI64);
+  return true;
 }
 
-/** What of a family the data path needs to know. */
-function configOf({ addresses, routes }: FamilyPlan, mac: Uint8Array): FamilyConfig {
-  const { local, prefix } = addresses[0] ?? linkLocalAddress(mac);
-  const gateway = routes.find((route) => route.prefix === 0)?.hops[0]?.gateway ?? null;
+/** Sets how the kernel makes link-local addresses; a kernel without IPv6 refuses that. */
+function setAddressGeneration(socket: NetlinkSocket, index: number, mode: number): void {
+  orNull(() => socket.request(setLink({ index, addrGenMode: mode })));
+}
+
+/** The configuration of a family as the data path needs it; null if the family is off. */
+function configOf(plan: FamilyPlan | undefined, linkLocal: Address): FamilyConfig | null {
+  if (!plan) return null;
+  const { local, prefix } = plan.addresses[0] ?? linkLocal;
+  const gateway = plan.routes.find((route) => route.prefix === 0)?.hops[0]?.gateway ?? null;
   return { address: local, prefix, gateway };
 }
 
 /**
- * Configures an interface in a namespace.
+ * Applies a plan to an interface in a namespace.
  *
- * @param socket In the namespace.
- * @param plan What to configure.
- * @returns The interface, the families that are on, and what could not be done.
+ * @param socket A socket in the namespace.
+ * @param plan The plan.
+ * @param tap The descriptor of the interface.
+ * @returns The tap and its network.
  * @throws {PenneError} If it fails.
  */
-export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan): Applied {
-  const link = attempt("look at the new interface", () => decodeLink(socket.get(getLink(plan.ifname))));
-  const { index } = link;
-  const families = new Map<number, FamilyConfig>();
+export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan, tap: Fd): AppliedTap {
+  const { name, index, mac, mtu } = attempt(
+    "look at the new interface",
+    () => decodeLink(socket.get(getLink(plan.ifname))),
+  );
+  const linkLocal = newAddress(linkLocalOf(mac), 64, RT_SCOPE.LINK);
   const warnings: string[] = [];
   const warn = (message: string) => warnings.push(message);
-  if (!plan.configure) {
-    for (const family of plan.families) families.set(family.family, configOf(family, link.mac));
-    return { link, families, warnings };
-  }
-  attempt(`bring up the interface "${plan.ifname}"`, () => {
-    // Where the kernel has no IPv6 it does not know this setting either.
-    addressGeneration(socket, index, ADDR_GEN_MODE.NONE);
-    socket.request(setLink({ index, up: true }));
-  });
-  const usable = plan.families.filter((family) => {
-    const isIpv6 = family.family === AF.INET6;
-    try {
-      const addresses = isIpv6 ? [linkLocalAddress(link.mac), ...family.addresses] : family.addresses;
-      addAddresses(socket, index, addresses);
-    } catch (error) {
-      // net.ipv6.conf.*.disable_ipv6 in the namespace: its owner's wish.
-      if (!isIpv6 || (error as { code?: string }).code !== "EACCES") throw error;
-      warn("IPv6 is off: it is disabled in the namespace (net.ipv6.conf.default.disable_ipv6)");
-      return false;
-    }
-    if (isIpv6) addressGeneration(socket, index, ADDR_GEN_MODE.EUI64);
-    return true;
-  });
-  // Of both families together: an IPv4 route may lead by an IPv6 gateway.
-  addRoutes(socket, index, usable.flatMap(({ routes }) => routes), warn);
-  for (const family of usable) {
-    deleteExtraRoutes(socket, index, family);
-    families.set(family.family, configOf(family, link.mac));
-    for (const { hops } of family.routes) {
-      for (const { gateway } of hops) {
-        // Not worth failing for: the kernel can find it out by itself.
-        if (gateway) orNull(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
-      }
+  let { families } = plan;
+  if (plan.configure) {
+    attempt(`bring up the interface "${plan.ifname}"`, () => {
+      setAddressGeneration(socket, index, ADDR_GEN_MODE.NONE);
+      socket.request(setLink({ index, up: true }));
+    });
+    families = families.filter((family) => configureFamily(socket, index, family, linkLocal, warn));
+    const routes = families.flatMap(({ routes }) => routes)
+      .map((route) => ({ ...route, hops: route.hops.map((hop) => ({ ...hop, index })) }));
+    // Both families together: an IPv4 route may have an IPv6 gateway.
+    addRoutes(socket, routes, warn);
+    for (const family of families) deleteExtraRoutes(socket, index, family);
+    for (const { gateway } of routes.flatMap(({ hops }) => hops)) {
+      // A refusal does not matter: the kernel can find the neighbour itself.
+      if (gateway) orNull(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
     }
   }
-  return { link, families, warnings };
-}
-
-function addressGeneration(socket: NetlinkSocket, index: number, mode: number): void {
-  orNull(() => socket.request(setLink({ index, addrGenMode: mode })));
+  const config = (wanted: number) => configOf(families.find(({ family }) => family === wanted), linkLocal);
+  return { link: { tap, name, mac, mtu, ipv4: config(AF.INET), ipv6: config(AF.INET6) }, warnings };
 }

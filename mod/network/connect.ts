@@ -1,11 +1,11 @@
-// Connects a network namespace that exists already: gives it a tap, from outside.
+// Gives an existing network namespace a tap, from outside.
 //
-// Theory of operation. A tap that is *opened* in a namespace keeps it alive as long as its descriptor is open, and so
-// does a socket. Nothing here may: the namespace is to die with its last user, and the tap then reports it. So an agent
-// joins the user namespace that owns the target, makes a scratch network namespace there, opens the tap in *that* and moves
-// the interface over. The one socket that is opened in the target is closed when the configuration is done.
+// Theory of operation. A tap that is *opened* in a namespace keeps it alive as long as its descriptor is open, and so does a
+// socket. Nothing here may: the namespace must end with its last user, and the tap then reports its end. So an agent joins
+// the user namespace that owns the target, makes a scratch network namespace there, opens the tap in *that*, and moves the
+// interface over. The one socket that is opened in the target is closed when the configuration is done.
 //
-// The agent is not dumpable before it joins: in the other user namespace somebody may have CAP_SYS_PTRACE.
+// The agent is hardened before it joins: a process in the other user namespace may have CAP_SYS_PTRACE.
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CAP, CLONE, O } from "../../ffi/core/consts.ts";
@@ -20,16 +20,16 @@ import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 import { decodeLink, getLink, setLink } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
 import { makeTap } from "./tap.ts";
-import { applyNetwork, type Connection, connectionOf, linkChange } from "./apply.ts";
+import { type AppliedTap, applyNetwork, linkChange } from "./apply.ts";
 import type { NetworkPlan } from "./plan.ts";
 
 /** A network namespace to connect. */
 export interface NetnsTarget {
-  /** How it was named, for messages. */
+  /** Its name in messages. */
   readonly label: string;
-  /** The namespace itself; only for the time of the call. */
+  /** The namespace; borrowed for the time of a call. */
   readonly netns: Fd;
-  /** The user namespace that owns it, and its inode number; null if that is our own. */
+  /** The user namespace that owns it, borrowed too, its inode number and its owner; null if it is our own. */
   readonly owner: { readonly fd: Fd; readonly inum: number; readonly uid: number } | null;
 }
 
@@ -40,13 +40,11 @@ interface Maker {
   readonly scratch: number;
 }
 
-/** Milliseconds for an agent to answer, and to end: in somebody else's user namespace it can be stopped. */
+/** Milliseconds for an agent to answer, and to end: processes in its user namespace can stop it. */
 const AGENT_TIMEOUT = 5000;
 const END_TIMEOUT = 1000;
 
-/**
- * Makes taps for namespaces; those of one user namespace share the agent, and the scratch namespace that the taps keep.
- */
+/** Makes taps for namespaces. Those of one user namespace share an agent and a scratch namespace, which the taps keep alive. */
 export class Connector implements Disposable {
   #makers = new Map<number, Maker>();
 
@@ -58,7 +56,7 @@ export class Connector implements Disposable {
     if (!owner && !(hasCapability(capabilities, CAP.SYS_ADMIN) && hasCapability(capabilities, CAP.NET_ADMIN))) {
       throw new PenneError(`configure ${label}: Operation not permitted (EPERM)`, {
         hints: [
-          "it belongs to the same user namespace as you, where you have no privileges: run penne as root, or make the " +
+          "it belongs to your user namespace, where you lack privileges: run penne as root, or make the network " +
           "namespace in a user namespace of your own (unshare --user --net, penne run)",
         ],
       });
@@ -86,28 +84,28 @@ export class Connector implements Disposable {
   }
 
   /**
-   * Gives a namespace its tap, configured and usable; all but loopback.
+   * Gives a namespace its tap, configured and usable. Loopback is left as it is.
    *
    * @param target The namespace.
-   * @param plan What it gets.
-   * @returns The tap, and a socket in the namespace, to be closed.
-   * @throws {PenneError} If it fails; the namespace is as before then.
+   * @param plan Its network.
+   * @returns The tap, and a socket in the namespace, which the caller must close.
+   * @throws {PenneError} If it fails; the namespace is unchanged then.
    */
-  connect(target: NetnsTarget, plan: NetworkPlan): Connection & { readonly socket: NetlinkSocket } {
+  connect(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } {
     try {
       return this.#connect(target, plan);
     } catch (error) {
       if (!(error instanceof AgentGoneError)) throw error;
-      throw new PenneError(`configure ${target.label}: the agent there has been stopped, or killed`, {
-        hints: ["who is root in the user namespace that owns it can do that"],
+      throw new PenneError(`configure ${target.label}: the agent there was stopped or killed`, {
+        hints: ["root in the user namespace that owns it can do that"],
       });
     }
   }
 
-  #connect(target: NetnsTarget, plan: NetworkPlan): Connection & { readonly socket: NetlinkSocket } {
+  #connect(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } {
     const { agent, scratch } = this.#maker(target);
     const { label, netns } = target;
-    // What is made here goes with its descriptor, so this is also the way back.
+    // Closing the tap removes the interface, wherever it is.
     const tap = makeTap(agent, plan.ifname);
     let socket: NetlinkSocket | null = null;
     try {
@@ -116,8 +114,8 @@ export class Connector implements Disposable {
         using outside = new NetlinkSocket(agent);
         const { index } = decodeLink(outside.get(getLink(plan.ifname)));
         outside.request(setLink({ index, netns: netns.number, ...linkChange(plan) }));
-      }, ({ code }) => code === "EEXIST" ? ["it has an interface of that name: --ns-ifname gives another one"] : []);
-      return { ...connectionOf(tap, applyNetwork(socket, plan)), socket };
+      }, ({ code }) => code === "EEXIST" ? ["it has an interface of that name: --ns-ifname gives another name"] : []);
+      return { ...applyNetwork(socket, plan, tap), socket };
     } catch (error) {
       socket?.[Symbol.dispose]();
       tap.close();
@@ -125,7 +123,7 @@ export class Connector implements Disposable {
     }
   }
 
-  /** A netlink socket in the target, which the agent leaves again at once. */
+  /** Opens a netlink socket in the target, which the agent leaves again at once. */
   #socketIn({ label, netns }: NetnsTarget, agent: Agent, scratch: number): NetlinkSocket {
     attempt(
       `enter ${label}`,

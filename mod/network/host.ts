@@ -1,4 +1,4 @@
-// The network of a namespace as it is: interfaces, addresses and routes.
+// Reads the network of a namespace: interfaces, addresses and routes.
 
 import { orNull } from "../../ffi/core/errno.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
@@ -9,7 +9,7 @@ import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
 import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
 
-/** What one family has. */
+/** The network of one family. */
 export interface FamilyNetwork {
   /** Addresses of all interfaces. */
   readonly addresses: readonly Address[];
@@ -17,34 +17,34 @@ export interface FamilyNetwork {
   readonly routes: readonly Route[];
 }
 
-/** A network. */
+/** The network of a namespace. */
 export interface Network {
   /** Its interfaces. */
   readonly links: readonly Link[];
-  /** IPv4; null if the kernel has none. */
+  /** IPv4; null if the kernel does not support it. */
   readonly ipv4: FamilyNetwork | null;
-  /** IPv6; null if the kernel has none. */
+  /** IPv6; null if the kernel does not support it. */
   readonly ipv6: FamilyNetwork | null;
 }
 
-/** Whether sockets of a family can be made. */
+/** Whether the kernel supports a family. */
 function hasFamily(family: Family): boolean {
   using socket = orNull(() => self.open("socket", family, SOCK.DGRAM | SOCK.CLOEXEC, 0), "EAFNOSUPPORT");
   return socket !== null;
 }
 
 /**
- * Reads addresses and routes of a family.
+ * Reads the addresses and routes of a family.
  *
- * @param socket In the namespace.
+ * @param socket A socket in the namespace.
  * @param family AF_INET or AF_INET6.
- * @returns They.
+ * @returns The addresses and routes.
  * @throws {SysError} If they cannot be read.
  */
 export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork {
   return {
     addresses: socket.dump(dumpAddresses(family)).map(decodeAddress),
-    // An older kernel does not filter, and IPv6 lists clones of routes among them with another family's number.
+    // Older kernels do not filter, and a dump of IPv6 includes cached clones of routes, with another family's number.
     routes: socket.dump(dumpRoutes(family)).map(decodeRoute).filter((route) =>
       route.table === RT_TABLE_MAIN && route.family === family
     ),
@@ -52,7 +52,7 @@ export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork
 }
 
 /**
- * Reads the network of a task's namespace.
+ * Reads the network of the namespace that a task is in.
  *
  * @example
  * ```ts
@@ -62,8 +62,8 @@ export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork
  * assert(readNetwork().links.some(({ name }) => name === "lo"));
  * ```
  *
- * @param task Whose; this process by default.
- * @returns It.
+ * @param task The task; this process by default.
+ * @returns The network.
  * @throws {SysError} If it cannot be read.
  */
 export function readNetwork(task: Task = self): Network {

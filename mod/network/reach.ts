@@ -1,7 +1,8 @@
-// What a namespace with a network reaches, and how: the wishes, checked against themselves.
+// Checks what a namespace with a network is to reach, and how; pure.
 
-import { familyOf, formatIp, inPrefix, parseIp, unusable } from "../inet/ip.ts";
 import { usage } from "../base/errors.ts";
+import { formatIp, inPrefix, parseIp } from "../inet/ip.ts";
+import { onePerFamily } from "./request.ts";
 
 /** A block of addresses. */
 export interface AddressBlock {
@@ -11,47 +12,34 @@ export interface AddressBlock {
   readonly prefix: number;
 }
 
-/** What is reached; every property has the meaning of the option of that name. Addresses have 4 or 16 bytes. */
+/** What is reached; every property has the meaning of the option it names. Addresses have 4 or 16 bytes. */
 export interface ReachRequest {
-  /** Addresses inside, one a family, whose ports 53 and 853 are the host's resolver: `--dns-forward`. */
+  /** Addresses inside, one per family, whose ports 53 and 853 are the host's resolver: `--dns-forward`. */
   readonly dnsForward?: readonly Uint8Array[];
-  /** The host's resolver to forward to, in place of those of /etc/resolv.conf: `--dns-host`. */
+  /** The resolver to forward to, instead of those of the host's /etc/resolv.conf: `--dns-host`. */
   readonly dnsHost?: readonly Uint8Array[];
-  /** Addresses inside, one a family, that stand for the host's loopback: `--map-host-loopback`; none by default. */
+  /** Addresses inside, one per family, that stand for the host's loopback: `--map-host-loopback`; none by default. */
   readonly mapHostLoopback?: readonly Uint8Array[];
-  /** Addresses inside, one a family, that stand for the host's own address: `--map-guest-addr`; none by default. */
+  /** Addresses inside, one per family, that stand for the host's own address: `--map-guest-addr`; none by default. */
   readonly mapGuestAddress?: readonly Uint8Array[];
-  /** What is not reached: `--exclude`. */
+  /** Addresses that are not reached: `--exclude`. */
   readonly exclude?: readonly AddressBlock[];
-  /** Source addresses of what leaves the host, one a family: `--outbound`. */
+  /** Source addresses of traffic that leaves the host, one per family: `--outbound`. */
   readonly outbound?: readonly Uint8Array[];
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */
   readonly outboundInterfaces?: { readonly 4?: string; readonly 6?: string };
 }
 
-/** Where the host's resolver is to be found inside unless told otherwise. */
+/** Where the host's resolver is inside by default. */
 export const RESOLVER_INSIDE = {
-  /** Link-local, as nobody else's network has it behind a gateway. */
+  /** A link-local address, which is never behind a gateway. */
   4: parseIp("169.254.1.1")!,
   /** Of the block for local use of RFC 8215. */
   6: parseIp("64:ff9b:1::35")!,
 } as const;
 
-function checkOne(what: string, addresses: readonly Uint8Array[] = [], loopback = false): void {
-  const seen = new Set<number>();
-  for (const address of addresses) {
-    const shown = `use ${what} ${formatIp(address)}`;
-    const reason = unusable(address);
-    if (reason && !(loopback && /loopback/.test(reason))) throw usage(`${shown}: ${reason}`);
-    if (seen.has(familyOf(address))) {
-      throw usage(`${shown}: there is one for IPv${address.length === 4 ? 4 : 6} already`);
-    }
-    seen.add(familyOf(address));
-  }
-}
-
 /**
- * Refuses what contradicts itself.
+ * Refuses a request that contradicts itself.
  *
  * @example
  * ```ts
@@ -62,29 +50,33 @@ function checkOne(what: string, addresses: readonly Uint8Array[] = [], loopback 
  * assertThrows(() => checkReach({ mapHostLoopback: [Uint8Array.of(127, 0, 0, 1)] }), Error, "loopback address");
  * ```
  *
- * @param request What is asked for.
+ * @param request The request.
  * @throws {PenneError} A usage error.
  */
 export function checkReach(request: ReachRequest): void {
-  checkOne("--dns-forward", request.dnsForward);
-  checkOne("--dns-host", request.dnsHost, true);
-  checkOne("--map-host-loopback", request.mapHostLoopback);
-  checkOne("--map-guest-addr", request.mapGuestAddress);
-  checkOne("--outbound", request.outbound, true);
+  const { mapHostLoopback = [], mapGuestAddress = [], exclude = [] } = request;
+  const check = (option: string, addresses: readonly Uint8Array[] = [], loopback = false) =>
+    void onePerFamily(option, addresses, (address) => address, { loopback });
+  check("--dns-forward", request.dnsForward);
+  check("--dns-host", request.dnsHost, true);
+  check("--map-host-loopback", mapHostLoopback);
+  check("--map-guest-addr", mapGuestAddress);
+  check("--outbound", request.outbound, true);
   const taken = new Map<string, string>();
   for (
     const [option, addresses] of [
-      ["--map-host-loopback", request.mapHostLoopback],
-      ["--map-guest-addr", request.mapGuestAddress],
+      ["--map-host-loopback", mapHostLoopback],
+      ["--map-guest-addr", mapGuestAddress],
     ] as const
   ) {
-    for (const address of addresses ?? []) {
+    for (const address of addresses) {
       const text = formatIp(address);
       const other = taken.get(text);
       if (other) throw usage(`use ${text} for ${option} and for ${other}: choose two`);
       taken.set(text, option);
-      const block = request.exclude?.find((one) => inPrefix(address, one.address, one.prefix));
-      if (block) throw usage(`use ${text} for ${option}: --exclude rules it out`);
+      if (exclude.some((block) => inPrefix(address, block.address, block.prefix))) {
+        throw usage(`use ${text} for ${option}: --exclude rules it out`);
+      }
     }
   }
 }

@@ -1,14 +1,14 @@
-// What connects a network namespace with penne: the tap's descriptor here, and its configuration there.
+// Describes the tap of a namespace: its descriptor here, and its configuration inside.
 
 import type { Fd } from "../../ffi/core/fd.ts";
 
-/** What one address family of a namespace was given. */
+/** The configuration of one address family. */
 export interface FamilyConfig {
   /** First address inside: 4 or 16 bytes. */
   readonly address: Uint8Array;
   /** Bits of its prefix. */
   readonly prefix: number;
-  /** Gateway of the default route, or null if there is none. */
+  /** Gateway of the default route; null if there is none. */
   readonly gateway: Uint8Array | null;
 }
 
@@ -25,8 +25,8 @@ export interface TapLink {
   readonly mac: Uint8Array;
   /** MTU of the interface, bytes. */
   readonly mtu: number;
-  /** IPv4 inside, or null if it is off. */
+  /** IPv4 inside; null if it is off. */
   readonly ipv4: FamilyConfig | null;
-  /** IPv6 inside (a global address, or the link-local one if there is no other), or null if it is off. */
+  /** IPv6 inside, with a global address or else the link-local one; null if it is off. */
   readonly ipv6: FamilyConfig | null;
 }

@@ -10,7 +10,8 @@ import { type MapPlan, type MapRequest, planMaps, type SubIds } from "../idmap/p
 import { hasInside, idToTake } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import type { Network } from "../network/host.ts";
-import { type NetworkPlan, type NetworkRequest, planNetwork } from "../network/plan.ts";
+import { type NetworkPlan, planNetwork } from "../network/plan.ts";
+import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 
 /** The network of a command: loopback alone, the host's own, or one through a tap. */

@@ -5,7 +5,8 @@ import { PenneError } from "../../mod/base/errors.ts";
 import type { Address } from "../../mod/netlink/address.ts";
 import type { NextHop, Route } from "../../mod/netlink/route.ts";
 import type { Network } from "../../mod/network/host.ts";
-import { checkRequest, planNetwork } from "../../mod/network/plan.ts";
+import { planNetwork } from "../../mod/network/plan.ts";
+import { checkRequest } from "../../mod/network/request.ts";
 
 const ip = (text: string) => parseIp(text)!;
 

@@ -110,7 +110,7 @@ const SETUPS: SetUp[] = [
         const { nexthops: _, ...rest } = route;
         return { ...rest, gateway: ways[0]!.gateway! };
       }),
-    warns: /only the ways through the template/,
+    warns: /only the next hops through the template/,
   },
   {
     name: "a gateway that is on the link by a flag alone",

@@ -1,7 +1,7 @@
 // Options for the network of a namespace, of every command that sets one up.
 
 import { usage } from "../../base/errors.ts";
-import { MTU_MAX, type NetworkRequest } from "../../network/plan.ts";
+import { MTU_MAX, type NetworkRequest } from "../../network/request.ts";
 import { parseAddress, parseMacAddress, parseNetmask, parsePrefix } from "./addresses.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { defined, numberOption } from "./values.ts";
