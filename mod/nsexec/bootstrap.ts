@@ -1,20 +1,19 @@
-// A bootstrap: from the message to a process in all the namespaces, as the program that runc's runtime starts does it.
+// A bootstrap: from the message to a process in all its namespaces, as `runc init` does it.
 //
-// Theory of operation. The caller starts *stage 0*, this process. It makes *stage 1*, which joins and makes namespaces, and
-// has it make *stage 2*, which is to be the container's first process: a process changes its user namespace only when it
-// has one thread, and enters a pid namespace only by being born there. Both are siblings of stage 0 (CLONE_PARENT), so that
-// the caller itself waits for them. In the original the stages are forks of one program that send each other words over
-// sockets; here stages 1 and 2 are agents, and what they would decide for themselves is decided here. A word and its answer
-// are a request and its answer, so the synchronisation comes for free; the lines that the stages log are the original's,
-// stage by stage, since callers show and tests match them.
+// Theory of operation. The caller starts *stage 0*, this process. Stage 0 makes *stage 1*, which joins and makes namespaces.
+// Stage 1 makes *stage 2*, which becomes the container's first process: a process can change its user namespace only while
+// it has one thread, and is in a pid namespace only from birth. Both are siblings of stage 0 (CLONE_PARENT), so that the
+// caller waits for them. In the original, the stages are forks of one program that send each other words over sockets.
+// Here stages 1 and 2 are agents, and their decisions are made here. A word and its answer are a request to an agent and its
+// answer, so synchronisation comes for free. The stages log the same lines as the original's, because callers show them.
 //
-// What is joined may be hostile. The agents are executed from a sealed memfd, have no environment and no memory of ours,
-// and become non-dumpable before they join anything: nobody in there can write to /proc/PID/exe, trace them, or open
-// /proc/PID/fd. They have the caller's descriptors, as the original has, because the command is to have them.
+// The namespaces that are joined may be hostile. The agents are executed from a sealed memfd, have no environment and none
+// of penne's memory, and become non-dumpable before they join anything: no process inside can write to their
+// /proc/PID/exe, trace them or open their /proc/PID/fd. Like the original, they have the caller's descriptors, because the
+// command gets them.
 //
-// The end. A stage that has gone is seen as an end of file on its socket, whenever it is next asked for something; then, as
-// after any failure, stage 0 ends the other one with exit code 1 and exits with 1 itself. If stage 0 is killed the agents
-// see *their* end of file.
+// The end. When a stage is killed, the next request to it meets the end of file on its socket. Then, as after any failure,
+// stage 0 ends the other stage with exit code 1, and itself too. If stage 0 is killed, the agents meet *their* end of file.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CLONE, O, POLL, PR } from "../../ffi/core/consts.ts";
@@ -37,10 +36,10 @@ import { type BootstrapRequest, readFully, receiveRequest } from "./request.ts";
 import { initPipe, logSettings, mountFds, SettingError } from "./settings.ts";
 import { asking, endStage, Failure, openStageFile, Party, Stage, unshare, writeStageFile } from "./stage.ts";
 
-/** What the caller sends in the dialect `seed` once stage 2 is in its cgroup. */
+/** The word that the caller sends in the dialect `seed` once stage 2 is in its cgroup. */
 const CREATE_CGROUP_NAMESPACE = 0x80;
 
-/** Opens mount sources as stage 0 in stage 1's mount namespace, and puts them where stage 2 expects them. */
+/** Opens mount sources with the credentials of stage 0 in stage 1's mount namespace, under the numbers stage 2 expects. */
 function sendMountSources(
   stage0: Party,
   stage1: Stage,
@@ -74,7 +73,7 @@ function sendMountSources(
   if (numbers.length > paths.length) stage1.bail(`no mount source for fd ${numbers[paths.length]}`);
 }
 
-/** Does something with the caller's variables. */
+/** Reads variables of the caller; a malformed one is a failure of the party. */
 function settings<T>(party: Party, body: () => T): T {
   try {
     return body();
@@ -84,7 +83,7 @@ function settings<T>(party: Party, body: () => T): T {
   }
 }
 
-/** What the stages work with. */
+/** The means that the stages share. */
 interface Context {
   readonly dialect: Dialect;
   readonly environment: readonly EnvironmentEntry[];
@@ -92,7 +91,7 @@ interface Context {
   readonly request: BootstrapRequest;
 }
 
-/** Stage 1, up to the making of stage 2. */
+/** Runs stage 1 until it makes stage 2. */
 function runStage1({ dialect, environment, request }: Context, stage0: Party, stage1: Stage): Agent {
   const { namespaces, timeOffsets, mountSources } = request;
   const newer = dialect === "1.2";
@@ -105,7 +104,7 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
     unshare(stage1, CLONE.NEWUSER, "user namespace");
     flags = (flags & ~CLONE.NEWUSER) >>> 0;
     if (namespaces) {
-      stage1.say("temporarily set process as dumpable"); // else its maps are out of reach
+      stage1.say("temporarily set process as dumpable"); // otherwise its maps cannot be opened
       stage1.call("failed to temporarily set process as dumpable", "prctl", PR.SET_DUMPABLE, 1, 0, 0, 0);
     }
     stage1.say("request stage-0 to map user namespace");
@@ -146,7 +145,7 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
   return stage1.attempt("unable to spawn stage-2", () => asking(1, () => stage1.agent.clone(CLONE.PARENT)));
 }
 
-/** Does in stage 0 what stage 1 waits for; if that fails stage 1 has waited in vain, and says so too. */
+/** Does in stage 0 what stage 1 waits for; if it fails, stage 1 logs a failure too, as in the original. */
 function waiting(stage1: Stage, text: string, body: () => void): void {
   try {
     body();
@@ -156,7 +155,7 @@ function waiting(stage1: Stage, text: string, body: () => void): void {
   }
 }
 
-/** The last steps of stage 2 before the command. */
+/** Runs stage 2 until it can become the command. */
 function runStage2({ dialect, pipe, request }: Context, stage2: Stage): void {
   stage2.call("setsid failed", "setsid");
   stage2.call("setuid failed", "setuid", 0);
@@ -164,7 +163,7 @@ function runStage2({ dialect, pipe, request }: Context, stage2: Stage): void {
   if (!request.rootless && request.setgroup) stage2.call("setgroups failed", "setgroups", 0, null);
   if (dialect !== "1.2" && request.cloneFlags & CLONE.NEWCGROUP) {
     if (dialect === "seed") {
-      // Stage 0 reads what the original's stage 2 reads, so that nobody waits who cannot see that the other one has gone.
+      // The original reads this word in stage 2. Stage 0 can also see the end of stage 2 while it waits.
       const events = poll([{ fd: pipe, events: POLL.IN }, { fd: stage2.agent.pidfd, events: POLL.IN }]);
       if (!events[0]) throw new Failure(2);
       const [word] = stage2.attempt("read synchronisation value failed", () => readFully(pipe, 1));
@@ -183,21 +182,21 @@ function runStage2({ dialect, pipe, request }: Context, stage2: Stage): void {
  *
  * @param agent Stage 2.
  * @param affinity The processors that the program may run on; null if the agent's own are right.
- * @returns Null, or why it cannot be.
+ * @returns Null, or the reason why it cannot become one.
  */
 export type Become = (agent: Agent, affinity: Affinity | null) => string | null;
 
-/** How to do a bootstrap. */
+/** How to bootstrap. */
 export interface BootstrapOptions {
-  /** How the protocol is spoken. */
+  /** The dialect of the protocol. */
   readonly dialect: Dialect;
   /** The environment this process was started with. */
   readonly environment: readonly EnvironmentEntry[];
-  /** What becomes of stage 2; if this is null, it exits with 0. */
+  /** Turns stage 2 into a program; if it is null, stage 2 exits with 0. */
   readonly become: Become | null;
 }
 
-/** Stages 1 and 2. */
+/** Runs stages 1 and 2. */
 function runStages(context: Context, stage0: Party, become: Become | null): void {
   const affinity = stayOnProcessor();
   const agents: Agent[] = [];
@@ -215,7 +214,7 @@ function runStages(context: Context, stage0: Party, become: Become | null): void
     stage0.attempt("failed to sync with runc: write(pid-JSON)", () => {
       write(context.pipe, new TextEncoder().encode(encodePids(pids)));
     });
-    // Whoever asks hears of a stage 1 that has been killed meanwhile.
+    // This request finds out whether stage 1 was killed meanwhile.
     stage1.call("failed to sync with parent: read(SYNC_RECVPID_ACK)", "getpid");
     stage1.say("signal completion to stage-0");
     stage1.say("<~ nsexec stage-1");
@@ -240,7 +239,7 @@ function runStages(context: Context, stage0: Party, become: Become | null): void
   }
 }
 
-/** The processors that this process may run on, as the log tells them. */
+/** The processors that this process may run on, as the log shows them. */
 function affinityText(): string {
   const mask = new Uint8Array(1024);
   const size = call(self, "sched_getaffinity", 0, mask.length, out(mask));
@@ -249,12 +248,12 @@ function affinityText(): string {
 }
 
 /**
- * Makes a process in namespaces as a message on the init pipe asks for, as the child of whoever has started this process.
+ * Makes a process in the namespaces that a message on the init pipe asks for, as a child of this process's parent.
  *
- * Call it once, in a process with one thread, which has nothing else to do than to exit with the result.
+ * Call it once, in a process with one thread that then exits with the result.
  *
  * @param options How.
- * @returns The exit code: 0, or 1 if it has failed, which it has told in its log.
+ * @returns The exit code: 0, or 1 after a failure, which is in the log.
  */
 export function bootstrap({ dialect, environment, become }: BootstrapOptions): 0 | 1 {
   const stage0 = new Party(new BootstrapLog(null), self, call(self, "getpid"), 0);
@@ -262,7 +261,7 @@ export function bootstrap({ dialect, environment, become }: BootstrapOptions): 0
     const { pipe: logPipe, level } = settings(stage0, () => logSettings(environment, dialect));
     stage0.log = new BootstrapLog(logPipe, level);
     const pipe = settings(stage0, () => initPipe(environment, dialect));
-    // What is joined must find a sealed memfd behind /proc/PID/exe, and not this program.
+    // Processes inside must find a sealed memfd behind /proc/PID/exe, not this program.
     if (!shim().executable) stage0.bail("could not ensure we are a cloned binary", new SysError("execveat", E.EACCES));
     if (dialect !== "1.2") {
       stage0.attempt(

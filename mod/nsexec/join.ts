@@ -1,4 +1,4 @@
-// Joining namespaces by their paths.
+// Joins namespaces by their paths.
 
 import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
@@ -9,7 +9,7 @@ import { byteString, fromByteString } from "./log.ts";
 import type { Dialect } from "./message.ts";
 import type { Stage } from "./stage.ts";
 
-/** A namespace to be joined; its descriptor is stage 1's, or -1 once it has been used. */
+/** A namespace to join; `fd` is a descriptor of stage 1, or -1 once it was used. */
 interface Target {
   readonly type: string;
   readonly flag: number;
@@ -19,10 +19,10 @@ interface Target {
 
 const hex = (flag: number) => flag === 0 ? "0" : `0x${flag.toString(16)}`;
 
-/** In the order in which those that could not be joined are told. */
-const TOLD = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] as const;
+/** The order in which the log lists namespaces that could not be joined. */
+const LOGGED = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] as const;
 
-/** Opens all namespaces before the first one is joined: afterwards the paths may be other files, or out of reach. */
+/** Opens all namespaces before the first one is joined: afterwards the paths may name other files, or none. */
 function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[] {
   const words = byteString(list).split(",").filter(Boolean);
   if (words.length === 0) stage.bail("ns paths are empty");
@@ -30,10 +30,10 @@ function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[]
     const colon = word.indexOf(":");
     if (colon < 0) stage.bail(`failed to parse ${word}`);
     const [type, path] = [word.slice(0, colon), word.slice(colon + 1)];
-    // Without waiting: a FIFO would have us wait for ever.
+    // NONBLOCK because a FIFO would block for ever.
     const flags = O.RDONLY | O.CLOEXEC | O.NONBLOCK;
     const fd = stage.call(`failed to open ${path}`, "openat", AT_FDCWD, cString(fromByteString(path)), flags);
-    // Before 1.2 there were no time namespaces, and whatever is unknown may be of any type.
+    // Before 1.2 there were no time namespaces, and an unknown word matches any type.
     const known = isNamespaceType(type) && (dialect === "1.2" || type !== "time");
     if (!known && dialect === "1.2") stage.bail(`unknown namespace type ${type}`);
     return { type, path, fd, flag: known ? namespaceFlag(type) : 0 };
@@ -55,7 +55,7 @@ function joinInOrder(stage: Stage, targets: readonly Target[]): void {
   }
 }
 
-/** Joins namespaces in two goes, around the user namespace. */
+/** Joins namespaces in two rounds, around the user namespace. */
 function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
   const users = targets.filter(({ type }) => type === "user");
   const others = targets.filter(({ type }) => type !== "user");
@@ -76,16 +76,16 @@ function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
   for (const { type, path, flag } of left) {
     stage.complain(`failed to setns(${hex(flag)}) into ${type} namespace (with path ${path})`, denied);
   }
-  const types = TOLD.filter((name) => left.some(({ type }) => type === name));
+  const types = LOGGED.filter((name) => left.some(({ type }) => type === name));
   stage.bail(`failed to join {${types.join(", ")}} namespaces`, denied);
 }
 
 /**
- * Has stage 1 join namespaces.
+ * Makes stage 1 join namespaces.
  *
  * @param stage Stage 1; it is non-dumpable.
- * @param list The namespaces, `type:path` with commas in between.
- * @param dialect How the protocol is spoken.
+ * @param list The namespaces, `type:path` separated by commas.
+ * @param dialect The dialect of the protocol.
  * @throws {Failure} If it fails.
  */
 export function joinNamespaces(stage: Stage, list: Uint8Array, dialect: Dialect): void {

@@ -1,15 +1,15 @@
-// The log of a bootstrap: JSON lines on the pipe that the caller has made for it.
+// The log of a bootstrap: JSON lines on a pipe of the caller.
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { write } from "../../ffi/sys/file.ts";
 
-/** Severities by name, with logrus's numbers for them. */
+/** Severities, with their numbers in logrus. */
 const LEVELS = { fatal: 1, debug: 5 } as const;
 
 /** A severity. */
 export type BootstrapLogLevel = keyof typeof LEVELS;
 
-/** Where a line comes from, before a stage's number is known: `nsexec`; later `nsexec-0` to `nsexec-2`. */
+/** The origin of a line: `nsexec` until the stage is known, then `nsexec-0` to `nsexec-2`. */
 export type Origin = "nsexec" | "nsexec-0" | "nsexec-1" | "nsexec-2";
 
 const ESCAPES: Readonly<Record<string, string>> = {
@@ -23,7 +23,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Bytes as text with a character for each, so that a path that is not UTF-8 goes into a line, and out again, unharmed.
+ * Turns bytes into text with a character for each, so that a path that is not UTF-8 survives in a line.
  *
  * @param bytes The bytes.
  * @returns The characters U+0000 to U+00FF.
@@ -35,20 +35,20 @@ export function byteString(bytes: Uint8Array): string {
 }
 
 /**
- * The bytes that text stands for, see {@linkcode byteString}.
+ * Turns such text into bytes, see {@linkcode byteString}.
  *
  * @param text Characters U+0000 to U+00FF.
- * @returns A byte for each.
+ * @returns A byte for each character.
  */
 export function fromByteString(text: string): Uint8Array {
-  // Most text is ASCII, and there are many lines before the program has warmed up: this way takes a tenth of the time.
+  // Most text is ASCII, and there are many lines before the program is warm: this takes a tenth of the time.
   // deno-lint-ignore no-control-regex
   if (/^[\x00-\x7f]*$/.test(text)) return new TextEncoder().encode(text);
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
 /**
- * A line of the log.
+ * Formats a line of the log.
  *
  * @example
  * ```ts
@@ -61,11 +61,11 @@ export function fromByteString(text: string): Uint8Array {
  * );
  * ```
  *
- * @param level How severe it is.
- * @param origin Who says it.
- * @param pid Its pid, as it sees it itself.
- * @param text What it says, see {@linkcode byteString}.
- * @returns Its bytes; those of the text above 0x7f as they are.
+ * @param level The severity.
+ * @param origin The origin.
+ * @param pid The origin's pid as it sees it itself.
+ * @param text The message, see {@linkcode byteString}.
+ * @returns Its bytes; those above 0x7f are not escaped.
  */
 export function logLine(level: BootstrapLogLevel, origin: Origin, pid: number, text: string): Uint8Array {
   // deno-lint-ignore no-control-regex
@@ -81,8 +81,8 @@ export class BootstrapLog {
   #level: number;
 
   /**
-   * @param pipe Where to; if there is none, only what is fatal is said, on stderr.
-   * @param level Greatest logrus number that is logged; all by default.
+   * @param pipe The pipe; without one, only fatal lines are written, to stderr.
+   * @param level Greatest number of logrus to write; all by default.
    */
   constructor(pipe: Fd | null, level: number = LEVELS.debug) {
     this.#pipe = pipe;
@@ -90,12 +90,12 @@ export class BootstrapLog {
   }
 
   /**
-   * Logs a line; that nobody reads it is not our concern.
+   * Writes a line, and ignores errors: the pipe may have no reader.
    *
-   * @param level How severe it is.
-   * @param origin Who says it.
-   * @param pid Its pid, as it sees it itself.
-   * @param text What it says, see {@linkcode byteString}.
+   * @param level The severity.
+   * @param origin The origin.
+   * @param pid The origin's pid as it sees it itself.
+   * @param text The message, see {@linkcode byteString}.
    */
   write(level: BootstrapLogLevel, origin: Origin, pid: number, text: string): void {
     try {
@@ -103,7 +103,7 @@ export class BootstrapLog {
         if (level === "fatal") write(2, fromByteString(`FATAL: ${text}\n`));
       } else if (LEVELS[level] <= this.#level) write(this.#pipe, logLine(level, origin, pid, text));
     } catch {
-      // There is nowhere to tell that there is nowhere to tell.
+      // There is no other place to report it.
     }
   }
 }

@@ -1,4 +1,4 @@
-// The id maps of the user namespace that a bootstrap makes: written by stage 0, or by the programs for that.
+// Writes the id maps of the user namespace that a bootstrap makes, directly or by newuidmap and newgidmap.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
@@ -12,7 +12,7 @@ import { byteString, fromByteString } from "./log.ts";
 import type { BootstrapRequest } from "./request.ts";
 import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
 
-/** Has a program write a map: its arguments are the process and all numbers of the map. */
+/** Runs a program that writes a map; its arguments are the process and the numbers of the map. */
 function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: string): boolean {
   using helper = Agent.spawn();
   call(helper, "prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
@@ -30,10 +30,10 @@ function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: str
   if (stage1Gone) self.raw("pidfd_send_signal", helper.pidfd, SIGNAL.KILL, null, 0);
   const { code } = waitChild(helper.pid);
   if (stage1Gone) throw new Failure(1);
-  return code === 0 && !error; // killed by a signal is failed
+  return code === 0 && !error; // a program killed by a signal has failed
 }
 
-/** Writes one of the maps of stage 1's user namespace; if that is not permitted, has the tool do it. */
+/** Writes a map of stage 1's user namespace; if that is not permitted, runs the tool. */
 function writeMap(
   stage0: Party,
   stage1: Stage,
@@ -66,7 +66,7 @@ function writeMap(
  *
  * @param stage0 Stage 0.
  * @param stage1 Stage 1; it is dumpable.
- * @param request What is asked for.
+ * @param request The request.
  * @throws {Failure} If it fails.
  */
 export function mapIds(stage0: Party, stage1: Stage, request: BootstrapRequest): void {
@@ -77,7 +77,7 @@ export function mapIds(stage0: Party, stage1: Stage, request: BootstrapRequest):
       writeStageFile(stage1, "setgroups", new TextEncoder().encode("deny"));
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      // Before Linux 3.19 there was no such file.
+      // Linux before 3.19 lacks this file.
       if (error.code !== "ENOENT") stage0.bail(`failed to write 'deny' to ${file}`, error);
     }
   }

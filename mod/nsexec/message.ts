@@ -1,14 +1,14 @@
-// Codec of the bootstrap message and of the answer to it, in all dialects; pure.
+// Codec of the bootstrap message and its answer, in all dialects; pure.
 //
 // Theory of operation. The message is one netlink-like frame on a stream: a header of 16 bytes (struct nlmsghdr), then
-// attributes of {u16 length, u16 type, data, zeros up to a multiple of 4}, integers in the host's byte order. It comes from
-// a container runtime, over a pipe, and is read by a process with all privileges. So the decoder takes nothing but what
-// the encoder makes: every length is checked against what is really there, every step goes forward, and whatever decodes
+// attributes of {u16 length, u16 type, data, zeros up to a multiple of 4}, with integers in the host's byte order. It comes
+// from a container runtime over a pipe, and a process with all privileges reads it. So the decoder accepts only what the
+// encoder makes: every length is checked against the bytes that are left, every step moves forward, and whatever decodes
 // encodes to the same bytes again.
 
 import { NLMSG } from "../netlink/message.ts";
 
-/** How the protocol is spoken: as by runc 1.0 (`seed`), 1.1, or 1.2 and later. */
+/** A dialect of the protocol: that of runc 1.0 (`seed`), 1.1, or 1.2 and later. */
 export type Dialect = "seed" | "1.1" | "1.2";
 
 /** Every dialect. */
@@ -21,7 +21,7 @@ const MESSAGE_TYPE = 62000;
 const ATTRIBUTE_HEADER = 4;
 const ATTRIBUTE_MAX = 0xffff;
 
-/** An attribute that is a number of 32 bits. */
+/** An attribute with a 32-bit number. */
 export interface NumberAttribute {
   /** `cloneFlags`: namespaces to make, CLONE_NEW* of clone(2). `setgroup`, `rootless`: 0 or 1. */
   readonly name: "cloneFlags" | "setgroup" | "rootless";
@@ -29,23 +29,23 @@ export interface NumberAttribute {
   readonly value: number;
 }
 
-/** An attribute that is text. */
+/** An attribute with a text. */
 export interface TextAttribute {
   /**
-   * - `namespaces`: namespaces to join, `type:path` with commas in between.
+   * - `namespaces`: namespaces to join, `type:path` separated by commas.
    * - `uidMap`, `gidMap`: lines of `inside outside count`. `uidMapPath`, `gidMapPath`: newuidmap(1), newgidmap(1).
-   * - `oomScoreAdj`: what goes into /proc/self/oom_score_adj. `timeOffsets`: into /proc/PID/timens_offsets (1.2).
+   * - `oomScoreAdj`: content for /proc/self/oom_score_adj. `timeOffsets`: content for /proc/PID/timens_offsets (1.2).
    */
   readonly name: "namespaces" | "uidMap" | "gidMap" | "oomScoreAdj" | "uidMapPath" | "gidMapPath" | "timeOffsets";
-  /** Its bytes without the NUL at the end: a path need not be UTF-8. */
+  /** Its bytes without the final NUL; a path need not be UTF-8. */
   readonly value: Uint8Array;
 }
 
-/** An attribute that is a list of texts. */
+/** An attribute with a list of texts. */
 export interface ListAttribute {
-  /** Paths to be opened in the new mount namespace; empty where none is needed (1.1). */
+  /** Paths to open in the new mount namespace; empty where none is needed (1.1). */
   readonly name: "mountSources";
-  /** The bytes of each without the NUL at its end. */
+  /** The bytes of each without its final NUL. */
   readonly value: readonly Uint8Array[];
 }
 
@@ -62,7 +62,7 @@ const ATTRIBUTES: Readonly<Record<Attribute["name"], { type: number; kind: Kind;
   rootless: { type: 27287, kind: "number" },
   uidMapPath: { type: 27288, kind: "text" },
   gidMapPath: { type: 27289, kind: "text" },
-  // One number, two meanings.
+  // One number with two meanings.
   mountSources: { type: 27290, kind: "list", dialect: "1.1" },
   timeOffsets: { type: 27290, kind: "text", dialect: "1.2" },
 };
@@ -71,17 +71,17 @@ type Kind = "number" | "text" | "list";
 
 /** A bootstrap message. */
 export interface BootstrapMessage {
-  /** `nlmsg_flags`, which no reader looks at; runc sends 1 (NLM_F_REQUEST). */
+  /** `nlmsg_flags`, which readers ignore; runc sends 1 (NLM_F_REQUEST). */
   readonly flags?: number;
-  /** `nlmsg_seq`, which no reader looks at. */
+  /** `nlmsg_seq`, which readers ignore. */
   readonly sequence?: number;
-  /** `nlmsg_pid`, which no reader looks at. */
+  /** `nlmsg_pid`, which readers ignore. */
   readonly pid?: number;
-  /** The attributes in their order, none of them twice. */
+  /** The attributes in order, each at most once. */
   readonly attributes: readonly Attribute[];
 }
 
-/** A message that cannot be decoded; says what is the matter, in the protocol's words where it has some. */
+/** A message that cannot be decoded; the reason is in the protocol's words where it has some. */
 export class BootstrapMessageError extends Error {
   /** Always "BootstrapMessageError". */
   override readonly name = "BootstrapMessageError";
@@ -100,7 +100,7 @@ function attributeName(type: number, dialect: Dialect): Attribute["name"] | null
 
 const pad = (length: number) => (length + 3) & ~3;
 
-/** Largest message: each attribute once, and as long as it can be. */
+/** Length of the longest message, with each attribute once at its greatest length. */
 const MESSAGE_MAX = HEADER_SIZE + (ATTRIBUTE_MAX + 1) * new Set(Object.values(ATTRIBUTES).map(({ type }) => type)).size;
 
 function joinBytes(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
@@ -148,10 +148,9 @@ function attributeData(attribute: Attribute): Uint8Array {
  * ```
  *
  * @param message The message.
- * @param dialect How to speak.
+ * @param dialect The dialect.
  * @returns Its bytes.
- * @throws {RangeError} If it cannot be said: an attribute that is too long, is there twice, is not of this dialect, or has
- * a NUL inside.
+ * @throws {RangeError} If an attribute is too long, is given twice, is not of this dialect, or has a NUL inside.
  */
 export function encodeBootstrap(message: BootstrapMessage, dialect: Dialect): Uint8Array<ArrayBuffer> {
   const { flags = 0, sequence = 0, pid = 0, attributes } = message;
@@ -189,7 +188,7 @@ export function encodeBootstrap(message: BootstrapMessage, dialect: Dialect): Ui
 const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /**
- * Reads the length of a message from its header, for whoever reads from a stream.
+ * Reads the length of a message from its header, for reading from a stream.
  *
  * @example
  * ```ts
@@ -201,8 +200,8 @@ const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffse
  * ```
  *
  * @param header The first 16 bytes, or fewer if the stream has ended.
- * @returns The whole message's length, header included.
- * @throws {BootstrapMessageError} If it is no header of a bootstrap message, or the length cannot be.
+ * @returns The length of the whole message, with its header.
+ * @throws {BootstrapMessageError} If it is not the header of a bootstrap message, or the length is impossible.
  */
 export function bootstrapLength(header: Uint8Array): number {
   if (header.length < HEADER_SIZE) fail(`invalid netlink header length ${header.length}`);
@@ -240,8 +239,8 @@ function decodeData(name: Attribute["name"], where: string, data: Uint8Array): A
 /**
  * Decodes a bootstrap message.
  *
- * What is decoded encodes to the same bytes again; so an attribute given twice, padding that is not zero, a missing NUL and
- * bytes behind the last attribute are errors.
+ * The result encodes to the same bytes again. So an attribute given twice, padding that is not zero, a missing NUL and
+ * bytes after the last attribute are errors.
  *
  * @example
  * ```ts
@@ -255,9 +254,9 @@ function decodeData(name: Attribute["name"], where: string, data: Uint8Array): A
  * ```
  *
  * @param bytes The whole message.
- * @param dialect How it is spoken.
- * @returns What it says.
- * @throws {BootstrapMessageError} If it is anything else than one message.
+ * @param dialect The dialect.
+ * @returns The message.
+ * @throws {BootstrapMessageError} If the bytes are not exactly one message.
  */
 export function decodeBootstrap(bytes: Uint8Array, dialect: Dialect): BootstrapMessage {
   const length = bootstrapLength(bytes.subarray(0, HEADER_SIZE));
@@ -288,9 +287,9 @@ export function decodeBootstrap(bytes: Uint8Array, dialect: Dialect): BootstrapM
   return { flags, sequence, pid, attributes };
 }
 
-/** The processes that a bootstrap has made, as the reader of the message sees them. */
+/** The processes that a bootstrap has made, as penne sees them. */
 export interface BootstrapPids {
-  /** The process that has joined and made namespaces; it ends at once, and is to be waited for. */
+  /** The process that joined and made namespaces; it ends at once, and the caller must wait for it. */
   readonly stage1: number;
   /** The container's first process. */
   readonly stage2: number;
@@ -327,7 +326,7 @@ export function encodePids({ stage1, stage2 }: BootstrapPids): string {
  *
  * @param line The line, without the zero byte that comes before it in the dialects `seed` and 1.1.
  * @returns The processes.
- * @throws {BootstrapMessageError} If it is anything else.
+ * @throws {BootstrapMessageError} If the line is not such an answer.
  */
 export function decodePids(line: string): BootstrapPids {
   const found = /^\{"stage1_pid":([1-9]\d{0,9}),"stage2_pid":([1-9]\d{0,9})\}\n$/.exec(line);

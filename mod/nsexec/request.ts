@@ -1,4 +1,4 @@
-// What is asked for: from the init pipe to a bootstrap's request.
+// Receives the request of a bootstrap from the init pipe.
 
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -6,13 +6,13 @@ import { isReadable } from "../../ffi/sys/poll.ts";
 import { read } from "../../ffi/sys/file.ts";
 import { type Attribute, bootstrapLength, decodeBootstrap, type Dialect, HEADER_SIZE } from "./message.ts";
 
-/** What a message asks for. */
+/** The request in a message. */
 export interface BootstrapRequest {
   /** Namespaces to make, CLONE_NEW*. */
   readonly cloneFlags: number;
-  /** Whether setgroups(2) is to work in the new user namespace. */
+  /** Whether setgroups(2) must work in the new user namespace. */
   readonly setgroup: boolean;
-  /** Whether the caller has no privilege. */
+  /** Whether the caller is unprivileged. */
   readonly rootless: boolean;
   /** Namespaces to join. */
   readonly namespaces: Uint8Array | null;
@@ -22,20 +22,20 @@ export interface BootstrapRequest {
   /** The programs that write the maps if stage 0 may not. */
   readonly uidMapPath: Uint8Array | null;
   readonly gidMapPath: Uint8Array | null;
-  /** What goes into the file of that name. */
+  /** The content of /proc/self/oom_score_adj. */
   readonly oomScoreAdj: Uint8Array | null;
-  /** What goes into timens_offsets. */
+  /** The content of /proc/PID/timens_offsets. */
   readonly timeOffsets: Uint8Array | null;
-  /** Paths to be opened in the new mount namespace. */
+  /** Paths to open in the new mount namespace. */
   readonly mountSources: readonly Uint8Array[] | null;
 }
 
 /**
- * Reads some bytes, waiting for them.
+ * Reads bytes, waiting for them.
  *
- * @param fd Where from.
- * @param length How many.
- * @returns The bytes; fewer only at the end of file.
+ * @param fd The file.
+ * @param length The number of bytes.
+ * @returns The bytes; fewer only at end of file.
  * @throws {SysError} If it fails.
  */
 export function readFully(fd: Fd, length: number): Uint8Array {
@@ -55,12 +55,12 @@ export function readFully(fd: Fd, length: number): Uint8Array {
 }
 
 /**
- * Takes the message from the pipe, and not a byte more: what follows is for somebody else.
+ * Reads the message from the pipe, and not a byte more: the bytes after it are for another reader.
  *
  * @param pipe The pipe.
- * @param dialect How the protocol is spoken.
- * @returns What the message asks for.
- * @throws {BootstrapMessageError} If there is no message, or it is malformed.
+ * @param dialect The dialect of the protocol.
+ * @returns The request.
+ * @throws {BootstrapMessageError} If the message is missing or malformed.
  * @throws {SysError} If the pipe cannot be read.
  */
 export function receiveRequest(pipe: Fd, dialect: Dialect): BootstrapRequest {
@@ -75,7 +75,7 @@ export function receiveRequest(pipe: Fd, dialect: Dialect): BootstrapRequest {
   const text = (name: Attribute["name"]) => find(name) as Uint8Array | undefined ?? null;
   return {
     cloneFlags: number("cloneFlags"),
-    // The readers of these two take the first byte alone.
+    // The original reads the first byte of these two alone.
     setgroup: (number("setgroup") & 0xff) !== 0,
     rootless: (number("rootless") & 0xff) !== 0,
     namespaces: text("namespaces"),

@@ -1,4 +1,4 @@
-// What the caller of a bootstrap has put into the environment.
+// The variables that the caller of a bootstrap puts into the environment.
 
 import { F } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
@@ -7,19 +7,19 @@ import { type EnvironmentEntry, variable } from "../host/caller.ts";
 import type { Dialect } from "./message.ts";
 import { byteString } from "./log.ts";
 
-/** A variable that cannot be what it is. */
+/** A variable with a malformed value. */
 export class SettingError extends Error {
   /** Always "SettingError". */
   override readonly name = "SettingError";
 }
 
-/** A variable's value byte by byte, see {@linkcode byteString}; undefined if it is empty. */
+/** Returns a variable's value byte by byte, see {@linkcode byteString}; undefined if it is empty. */
 function value(environment: readonly EnvironmentEntry[], name: string): string | undefined {
   const bytes = environment.map(byteString).find((entry) => entry.startsWith(`${name}=`));
   return bytes?.slice(name.length + 1) || undefined;
 }
 
-/** A variable that is a number, as strtol(3) reads it; null if it is not set or empty. */
+/** Returns a variable's value as a number, as strtol(3) reads it; null if it is not set or empty. */
 function number(environment: readonly EnvironmentEntry[], name: string, dialect: Dialect): number | null {
   const text = value(environment, name);
   if (text === undefined) return null;
@@ -38,12 +38,12 @@ const LOG_LEVEL = "_LIBCONTAINER_LOGLEVEL";
 const MOUNT_FDS = "_LIBCONTAINER_MOUNT_FDS";
 
 /**
- * A descriptor that the caller has passed on.
+ * Takes a descriptor that the caller has passed on.
  *
- * One that closes on exec is the runtime's own, whatever its number, and must not be touched.
+ * A descriptor that closes on exec belongs to Deno's runtime, whatever its number, and must not be touched.
  *
  * @param number Its number.
- * @returns The descriptor; null if the caller has passed on none of that number.
+ * @returns The descriptor, or null if the caller has not passed it on.
  */
 function inherited(number: number): Fd | null {
   const flags = self.raw("fcntl", number, F.GETFD);
@@ -51,7 +51,7 @@ function inherited(number: number): Fd | null {
 }
 
 /**
- * Whether a bootstrap is asked for.
+ * Tests whether the environment asks for a bootstrap.
  *
  * @example
  * ```ts
@@ -63,14 +63,14 @@ function inherited(number: number): Fd | null {
  * ```
  *
  * @param environment The environment.
- * @returns Whether it is.
+ * @returns True if it does.
  */
 export function isBootstrap(environment: readonly EnvironmentEntry[]): boolean {
   return value(environment, INIT_PIPE) !== undefined;
 }
 
 /**
- * The dialect that the environment asks for.
+ * Returns the dialect that the environment asks for.
  *
  * @param environment The environment.
  * @returns PENNE_NSEXEC_DIALECT, or undefined if it is not set.
@@ -80,12 +80,12 @@ export function dialectVariable(environment: readonly EnvironmentEntry[]): strin
 }
 
 /**
- * The pipe of the log, and how much of it is wanted.
+ * Returns the pipe and the level of the log.
  *
  * @param environment The environment.
- * @param dialect How the protocol is spoken.
- * @returns The pipe, or null if there is none; the greatest of logrus's numbers to log, if it is limited.
- * @throws {SettingError} If a variable is no number.
+ * @param dialect The dialect of the protocol.
+ * @returns The pipe, or null without one; the greatest number of logrus to log, or undefined for all.
+ * @throws {SettingError} If a variable is not a number.
  */
 export function logSettings(
   environment: readonly EnvironmentEntry[],
@@ -98,12 +98,12 @@ export function logSettings(
 }
 
 /**
- * The pipe that the message comes through.
+ * Returns the pipe on which the message arrives.
  *
  * @param environment The environment.
- * @param dialect How the protocol is spoken.
+ * @param dialect The dialect of the protocol.
  * @returns The pipe.
- * @throws {SettingError} If the variable is no number, or the caller has passed on no descriptor of that number.
+ * @throws {SettingError} If the variable is not a number, or the caller has not passed on that descriptor.
  */
 export function initPipe(environment: readonly EnvironmentEntry[], dialect: Dialect): Fd {
   const fd = number(environment, INIT_PIPE, dialect)!;
@@ -113,7 +113,7 @@ export function initPipe(environment: readonly EnvironmentEntry[], dialect: Dial
 }
 
 /**
- * The numbers under which stage 2 expects mount sources, one for each (dialect 1.1).
+ * Returns the numbers under which stage 2 expects mount sources, one for each (dialect 1.1).
  *
  * @param environment The environment.
  * @returns The numbers; -1 where no source is expected.

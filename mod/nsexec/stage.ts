@@ -1,4 +1,4 @@
-// A stage of a bootstrap: somebody who takes part, says what happens, and may fail or go away.
+// A stage of a bootstrap: it makes system calls, logs what it does, and may fail or be killed.
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { O, SIGNAL } from "../../ffi/core/consts.ts";
@@ -10,24 +10,24 @@ import { type Arg, call, self, type Task } from "../../ffi/core/task.ts";
 import { setName } from "../agents/guard.ts";
 import type { BootstrapLog, Origin } from "./log.ts";
 
-/** How often an unshare(2) is tried that older kernels refuse for no good reason. */
+/** How often to try an unshare(2) that older kernels refuse spuriously. */
 const UNSHARE_TRIES = 5;
 
-/** A stage has failed, and has said so in the log; or it has gone, and cannot say anything any more. */
+/** A stage has failed, and logged that; or it has ended, and cannot log any more. */
 export class Failure extends Error {
-  /** @param stage Which. */
+  /** @param stage Its number. */
   constructor(readonly stage: 0 | 1 | 2) {
     super();
   }
 }
 
 /**
- * Does something with a stage, which may have gone.
+ * Calls a function that makes requests to a stage.
  *
- * @param stage Which.
- * @param body What.
- * @returns What `body` returns.
- * @throws {Failure} If it has gone.
+ * @param stage The stage's number.
+ * @param body The function.
+ * @returns Its result.
+ * @throws {Failure} If the stage has ended.
  */
 export function asking<T>(stage: 1 | 2, body: () => T): T {
   try {
@@ -37,52 +37,52 @@ export function asking<T>(stage: 1 | 2, body: () => T): T {
   }
 }
 
-/** Somebody who takes part: says what happens, and makes syscalls. */
+/** A participant: logs lines and makes system calls. */
 export class Party {
-  /** Who is speaking: not a stage yet while stage 0 is being set up. */
+  /** The origin of its log lines; not a stage yet while stage 0 is being set up. */
   origin: Origin = "nsexec";
 
   /**
-   * @param log Where it says what happens.
-   * @param task Who makes the syscalls.
-   * @param pid Its pid, as it sees it itself.
-   * @param number Which stage it is, or is about to be.
+   * @param log The log.
+   * @param task Makes the system calls.
+   * @param pid Its pid as it sees it itself.
+   * @param number The stage that it is, or will be.
    */
   constructor(public log: BootstrapLog, readonly task: Task, readonly pid: number, readonly number: 0 | 1 | 2) {}
 
-  /** Says what is being done. */
+  /** Logs a step. */
   say(text: string): void {
     this.log.write("debug", this.origin, this.pid, text);
   }
 
-  /** Says what has failed, without leaving. */
+  /** Logs a failure. */
   complain(text: string, cause?: SysError): void {
     this.log.write("fatal", this.origin, this.pid, cause ? `${text}: ${cause.reason}` : text);
   }
 
-  /** Says what has failed, and fails. */
+  /** Logs a failure, and fails. */
   bail(text: string, cause?: SysError): never {
     this.complain(text, cause);
     throw new Failure(this.number);
   }
 
-  /** Does something that fails with a text of its own. */
+  /** Calls a function; if it fails, logs a text and fails. */
   attempt<T>(text: string, body: () => T): T {
     try {
       return body();
     } catch (error) {
       if (error instanceof SysError) this.bail(text, error);
-      if (error instanceof AgentGoneError) this.bail(text); // some helper; a stage's end is a Failure
+      if (error instanceof AgentGoneError) this.bail(text); // a helper was killed; the end of a stage is a Failure
       throw error;
     }
   }
 
-  /** A syscall that fails with a text of its own. */
+  /** Makes a system call; if it fails, logs a text and fails. */
   call(text: string, name: SyscallName, ...args: Arg[]): number {
     return this.attempt(text, () => call(this.task, name, ...args));
   }
 
-  /** Becomes a stage: is called so, and says so. */
+  /** Becomes a stage: takes its name, and logs that. */
   enter(): void {
     this.origin = `nsexec-${this.number}`;
     setName(this.task, PROCESS_NAMES[this.number]);
@@ -90,7 +90,7 @@ export class Party {
   }
 }
 
-/** Names of the stages' processes, by which callers find them. */
+/** Names of the stages' processes, which callers look for. */
 const PROCESS_NAMES = ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"] as const;
 
 /** Stage 1 or 2: an agent. */
@@ -99,30 +99,30 @@ export class Stage extends Party {
   readonly agent: Agent;
 
   /**
-   * @param log Where it says what happens.
+   * @param log The log.
    * @param agent The agent.
-   * @param number Which stage it is.
+   * @param number The stage's number.
    */
   constructor(log: BootstrapLog, agent: Agent, number: 1 | 2) {
     const task: Task = {
       raw: (name, ...args) => asking(number, () => agent.raw(name, ...args)),
       open: (name, ...args) => asking(number, () => agent.open(name, ...args)),
     };
-    super(log, task, call(task, "getpid"), number); // as it sees itself, which need not be as we do
+    super(log, task, call(task, "getpid"), number); // its own view, which may differ from ours
     this.agent = agent;
     this.enter();
   }
 }
 
 /**
- * Ends a stage, unless it has gone.
+ * Ends a stage, unless it has ended.
  *
  * @param agent The stage.
  * @param code Its exit code.
  */
 export function endStage(agent: Agent, code: 0 | 1): void {
   if (agent.gone) return;
-  // One that is stopped would never answer. If it may not be sent the signal, nobody else can have stopped it but root.
+  // A stopped stage would never answer. If the signal is not permitted, only root can have stopped it.
   self.raw("pidfd_send_signal", agent.pidfd, SIGNAL.CONT, null, 0);
   try {
     agent.raw("exit_group", code);
@@ -133,14 +133,14 @@ export function endStage(agent: Agent, code: 0 | 1): void {
 }
 
 /**
- * Opens a file of a stage's in /proc, and makes sure that it is that stage's: once it has gone the pid may be another's.
+ * Opens a file of a stage in /proc, and checks that the stage is alive: after its end another process may have its pid.
  *
  * @param stage The stage.
  * @param name The file.
  * @param flags O_*.
  * @returns The file.
  * @throws {SysError} If it cannot be opened.
- * @throws {Failure} If the stage has gone.
+ * @throws {Failure} If the stage has ended.
  */
 export function openStageFile(stage: Stage, name: string, flags: number): Fd {
   const file = open(self, `/proc/${stage.agent.pid}/${name}`, flags);
@@ -152,13 +152,13 @@ export function openStageFile(stage: Stage, name: string, flags: number): Fd {
 }
 
 /**
- * Writes to a file of a stage's in /proc.
+ * Writes to a file of a stage in /proc.
  *
  * @param stage The stage.
  * @param name The file.
- * @param data What to write.
+ * @param data The data.
  * @throws {SysError} If it cannot be written.
- * @throws {Failure} If the stage has gone.
+ * @throws {Failure} If the stage has ended.
  */
 export function writeStageFile(stage: Stage, name: string, data: Uint8Array): void {
   using file = openStageFile(stage, name, O.RDWR);
@@ -168,17 +168,17 @@ export function writeStageFile(stage: Stage, name: string, data: Uint8Array): vo
 /**
  * Makes namespaces.
  *
- * @param stage Who makes them.
+ * @param stage The stage that makes them.
  * @param flags CLONE_NEW*.
- * @param what What they are called if they cannot be made.
- * @param said What they are called before that; null to say nothing.
+ * @param what Their name in the log if they cannot be made.
+ * @param said Their name in the log before that; null to log nothing.
  */
 export function unshare(stage: Stage, flags: number, what: string, said: string | null = what): void {
   if (said !== null) stage.say(`unshare ${said}`);
   let result = 0;
   for (let tries = 0; tries < UNSHARE_TRIES; tries++) {
     result = stage.task.raw("unshare", flags);
-    if (result !== -E.EINVAL) break; // before Linux 4.3 also when somebody just looked at our /proc files
+    if (result !== -E.EINVAL) break; // before Linux 4.3 also while a process reads our /proc files
   }
   if (result < 0) stage.bail(`failed to unshare ${what}`, new SysError("unshare", -result));
 }
