@@ -1,16 +1,16 @@
-// What penne throws: what could not be done, why, and what to do about it.
+// The error that penne throws: what could not be done, why, and what the user can do about it.
 
 import { SysError } from "../../ffi/core/errno.ts";
 
-/** How a {@linkcode PenneError} came about. */
+/** Details of a {@linkcode PenneError}. */
 export interface PenneErrorOptions {
   /** The error behind it. */
   readonly cause?: unknown;
-  /** What the user can do, a sentence each. */
+  /** What the user can do, one sentence for each hint. */
   readonly hints?: readonly string[];
-  /** Finds out what the user can do, if that takes code which is better not loaded before something has gone wrong. */
+  /** Finds more hints; for code that is loaded only after a failure. */
   readonly explain?: () => Promise<readonly string[]>;
-  /** Whether the request itself was wrong, so that nothing has been tried. */
+  /** Whether the request itself is wrong, so that nothing was tried. */
   readonly usage?: boolean;
 }
 
@@ -32,14 +32,14 @@ export class PenneError extends Error {
   override readonly name = "PenneError";
   #hints: readonly string[];
   #explain: (() => Promise<readonly string[]>) | undefined;
-  /** Whether the request itself was wrong, so that nothing has been tried. */
+  /** Whether the request itself is wrong, so that nothing was tried. */
   readonly usage: boolean;
 
   /**
-   * Says what could not be done.
+   * Describes what could not be done.
    *
-   * @param what What could not be done, to be read after "cannot"; the reason, if there is no cause, after a colon.
-   * @param options The cause, hints, and whether it is the request that is wrong.
+   * @param what The action, to be read after "cannot"; without a cause, followed by a colon and the reason.
+   * @param options Details.
    */
   constructor(what: string, options: PenneErrorOptions = {}) {
     const { cause } = options;
@@ -51,15 +51,15 @@ export class PenneError extends Error {
   }
 
   /**
-   * What the user can do about it.
+   * Finds out what the user can do about it.
    *
-   * @returns A sentence each.
+   * @returns One sentence for each hint.
    */
   async hints(): Promise<readonly string[]> {
     return [...this.#hints, ...await this.#explain?.() ?? []];
   }
 
-  /** Name of the errno behind it, if it was a syscall that failed. */
+  /** Name of the errno, if a system call failed. */
   get code(): string | undefined {
     return this.cause instanceof SysError ? this.cause.code : undefined;
   }
@@ -68,8 +68,8 @@ export class PenneError extends Error {
 /**
  * Makes the error for a request that is itself wrong.
  *
- * @param what What cannot be done, and after a colon why.
- * @param hints What the user can do, a sentence each.
+ * @param what The action, to be read after "cannot", a colon and the reason.
+ * @param hints What the user can do, one sentence for each hint.
  * @returns The error, to be thrown.
  */
 export function usage(what: string, hints: readonly string[] = []): PenneError {
@@ -81,11 +81,11 @@ function reasonOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }
 
-/** Finds out what the user can do about a failed syscall. */
+/** Finds out what the user can do about a failed system call. */
 export type Explain = (error: SysError) => readonly string[] | Promise<readonly string[]>;
 
 /**
- * Does something, and says what it was if a syscall fails.
+ * Calls a function, and says what it was doing if a system call fails.
  *
  * @example
  * ```ts
@@ -101,9 +101,9 @@ export type Explain = (error: SysError) => readonly string[] | Promise<readonly 
  * );
  * ```
  *
- * @param what What it is, to be read after "cannot".
- * @param body Does it.
- * @param hints Finds out what the user can do; called only when somebody asks.
+ * @param what The action, to be read after "cannot".
+ * @param body The function.
+ * @param hints Finds out what the user can do; called only if hints are read.
  * @returns What `body` returns.
  * @throws {PenneError} In place of a SysError.
  */

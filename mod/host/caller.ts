@@ -1,11 +1,11 @@
-// What penne was called with: ids, capabilities, signal mask and environment, as the command is to find them again.
+// What penne inherits from its caller and passes on: ids, capabilities, signal mask and environment.
 
 import { getCapabilities } from "../../ffi/sys/capability.ts";
 import { readBytes } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { blockedSignals } from "../../ffi/sys/signal.ts";
 
-/** What a process has inherited from its caller. */
+/** What a process inherits from its caller. */
 export interface Caller {
   /** Effective user id. */
   readonly uid: number;
@@ -18,16 +18,16 @@ export interface Caller {
 }
 
 /**
- * Capabilities of this thread, capget(2).
+ * Reads the effective capabilities of this thread, capget(2).
  *
- * @returns The effective set, bit n for capability n.
+ * @returns The set, bit n for capability n.
  */
 export function effectiveCapabilities(): bigint {
   return getCapabilities(self).effective;
 }
 
 /**
- * What this process has inherited.
+ * Reads what this process has inherited.
  *
  * @example
  * ```ts
@@ -37,7 +37,7 @@ export function effectiveCapabilities(): bigint {
  * assertEquals(caller().uid, Deno.uid());
  * ```
  *
- * @returns It.
+ * @returns Its ids, capabilities and signal mask.
  */
 export function caller(): Caller {
   return {
@@ -49,33 +49,33 @@ export function caller(): Caller {
 }
 
 /**
- * Whether a capability is among those of a set.
+ * Tests whether a set has a capability.
  *
  * @param set The set, bit n for capability n.
  * @param capability The number.
- * @returns Whether it is there.
+ * @returns True if it does.
  */
 export function hasCapability(set: bigint, capability: number): boolean {
   return (set >> BigInt(capability) & 1n) === 1n;
 }
 
-/** An environment variable as the bytes that execve(2) passes on, `NAME=value`, which need not be UTF-8. */
+/** An environment variable as bytes, `NAME=value`, which need not be UTF-8. */
 export type EnvironmentEntry = Uint8Array;
 
 /**
- * The environment this process was started with, environ(7), byte for byte.
+ * Reads the environment that this process was started with, environ(7), byte for byte.
  *
- * @returns The entries in their order.
+ * @returns The entries in order.
  */
 export function environment(): EnvironmentEntry[] {
   return entriesOf(readBytes(self, "/proc/self/environ"));
 }
 
 /**
- * Takes the content of /proc/PID/environ apart.
+ * Splits the content of /proc/PID/environ.
  *
  * @param bytes The content.
- * @returns The entries in their order.
+ * @returns The entries in order.
  */
 export function entriesOf(bytes: Uint8Array): EnvironmentEntry[] {
   const entries: EnvironmentEntry[] = [];
@@ -111,11 +111,11 @@ export function variable(entries: readonly EnvironmentEntry[], name: string): st
   return entry && new TextDecoder().decode(entry.subarray(key.length));
 }
 
-/** Where commands are looked for without a PATH. */
+/** Directories that are searched for commands without a PATH. */
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /**
- * Where a command without a slash in its name may be, as execvp(3) looks for it.
+ * Returns the paths at which execvp(3) looks for a command without a slash in its name.
  *
  * @example
  * ```ts
@@ -126,7 +126,7 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
  * ```
  *
  * @param file The command.
- * @param path Value of PATH; by default that of most systems.
+ * @param path The value of PATH; that of most systems by default.
  * @returns Paths to try, in order.
  */
 export function searchPath(file: string, path: string = DEFAULT_PATH): string[] {

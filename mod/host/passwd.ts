@@ -30,8 +30,8 @@ export interface User {
  * ```
  *
  * @param text The file.
- * @param who Whom to find, by id or name.
- * @returns The first such line, or null.
+ * @param who The user's id or name.
+ * @returns The first matching line, or null.
  */
 export function parsePasswd(text: string, who: number | string): User | null {
   for (const line of text.split("\n")) {
@@ -45,9 +45,9 @@ export function parsePasswd(text: string, who: number | string): User | null {
 /**
  * Finds a user of this host.
  *
- * @param who Whom to find, by id or name.
- * @returns The user, or null if there is no such line or no file.
- * @throws {SysError} If the file is there and cannot be read.
+ * @param who The user's id or name.
+ * @returns The user, or null if the line or the file is missing.
+ * @throws {SysError} If the file exists but cannot be read.
  */
 export function userOf(who: number | string): User | null {
   return orNull(() => parsePasswd(readText(self, "/etc/passwd"), who), "ENOENT");

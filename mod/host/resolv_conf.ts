@@ -1,4 +1,4 @@
-// resolv.conf(5): read, and written.
+// Codec of resolv.conf(5); pure.
 
 import { formatIp, parseIp } from "../inet/ip.ts";
 
@@ -6,13 +6,13 @@ import { formatIp, parseIp } from "../inet/ip.ts";
 export interface NameServer {
   /** 4 or 16 bytes. */
   readonly address: Uint8Array;
-  /** Interface that a link-local address is on; empty for others. */
+  /** Interface of a link-local address; empty for other addresses. */
   readonly zone: string;
 }
 
-/** What the file says. */
+/** The content of the file. */
 export interface ResolvConf {
-  /** In the order in which they are asked. */
+  /** Name servers in the order in which they are asked. */
   readonly nameservers: readonly NameServer[];
   /** Domains that are appended to short names. */
   readonly search: readonly string[];
@@ -20,12 +20,11 @@ export interface ResolvConf {
   readonly options: readonly string[];
 }
 
-/** Name servers that the C library looks at, MAXNS. */
+/** Number of name servers that the C library uses, MAXNS. */
 const NAMESERVERS_MAX = 3;
 
 /**
- * Reads the text of a resolv.conf as the C library does: what it does not know is skipped, the last `search` or `domain`
- * counts.
+ * Parses a resolv.conf as the C library does: unknown lines are skipped, and the last `search` or `domain` counts.
  *
  * @example
  * ```ts
@@ -39,14 +38,14 @@ const NAMESERVERS_MAX = 3;
  * ```
  *
  * @param text The text.
- * @returns What it says.
+ * @returns Its content.
  */
 export function parseResolvConf(text: string): ResolvConf {
   const nameservers: NameServer[] = [];
   let search: string[] = [];
   const options: string[] = [];
   for (const line of text.split("\n")) {
-    // Only at the beginning of a line is it a comment, but the C library ends an address at the first blank.
+    // A comment takes a whole line. After an address, the C library ignores everything behind the first blank.
     if (/^\s*[#;]/.test(line)) continue;
     const [keyword, ...values] = line.trim().split(/\s+/);
     if (keyword === "nameserver" && values[0] !== undefined && nameservers.length < NAMESERVERS_MAX) {
@@ -61,7 +60,7 @@ export function parseResolvConf(text: string): ResolvConf {
 }
 
 /**
- * Writes a resolv.conf.
+ * Formats a resolv.conf.
  *
  * @example
  * ```ts
@@ -72,7 +71,7 @@ export function parseResolvConf(text: string): ResolvConf {
  * assertEquals(formatResolvConf(parseResolvConf(text)), text);
  * ```
  *
- * @param conf What it is to say.
+ * @param conf Its content.
  * @returns The text.
  */
 export function formatResolvConf({ nameservers, search, options }: ResolvConf): string {

@@ -9,14 +9,14 @@ import { self } from "../../ffi/core/task.ts";
 import type { Reactor, Registration } from "../reactor/reactor.ts";
 import { parseResolvConf, type ResolvConf } from "./resolv_conf.ts";
 
-/** The file. */
+/** The configuration file of the resolver. */
 export const RESOLV_CONF = "/etc/resolv.conf";
-/** No resolv.conf is longer. */
+/** Bytes that are read of the file. */
 const SIZE_MAX = 64 * 1024;
-/** Whatever changes a file: written in place, or replaced by another one, as package scripts and daemons do. */
+/** Events that change a file: package scripts and daemons write it in place or replace it. */
 const EVENTS = IN.CREATE | IN.MOVED_TO | IN.CLOSE_WRITE;
 
-/** The directory and the last part of a path. */
+/** Splits a path into the directory and the last component. */
 function split(path: string): [directory: string, name: string] {
   const slash = path.lastIndexOf("/");
   return [path.slice(0, slash) || "/", path.slice(slash + 1)];
@@ -26,25 +26,25 @@ function split(path: string): [directory: string, name: string] {
  * Reads a resolver configuration.
  *
  * @param path The file.
- * @returns What it says; nothing if there is no such file.
- * @throws {SysError} If it is there and cannot be read.
+ * @returns Its content; empty if the file is missing.
+ * @throws {SysError} If it exists but cannot be read.
  */
 export function readResolvConf(path: string = RESOLV_CONF): ResolvConf {
   return orNull(() => parseResolvConf(readText(self, path)), "ENOENT") ?? { nameservers: [], search: [], options: [] };
 }
 
-/** Which file to follow, and whom to tell. */
+/** How to follow the file. */
 export interface HostResolverOptions {
   /** The file; /etc/resolv.conf by default. */
   readonly path?: string;
-  /** Told once if changes cannot be followed. */
+  /** Called once if changes cannot be followed. */
   readonly onWarning?: (message: string) => void;
-  /** Told when the file has changed. */
+  /** Called when the file has changed. */
   readonly onChange?: (resolver: HostResolver) => void;
 }
 
 /**
- * The host's resolver configuration.
+ * The host's resolver configuration, kept up to date.
  *
  * @example
  * ```ts
@@ -65,21 +65,21 @@ export interface HostResolverOptions {
  * ```
  */
 export class HostResolver implements Disposable {
-  /** What the file says; what it said before, while it cannot be read or names no server. */
+  /** The content of the file, or the last one while it cannot be read or names no server. */
   conf: ResolvConf = { nameservers: [], search: [], options: [] };
   /** The file. */
   readonly path: string;
   readonly #onChange: (resolver: HostResolver) => void;
   #inotify: Inotify | null = null;
   #watched: Registration | null = null;
-  /** Names that matter, by the watch of their directory. */
+  /** File names to watch, by the inotify watch of their directory. */
   #names = new Map<number, Set<string>>();
 
   /**
-   * Reads the file, and follows it.
+   * Reads the file and follows it.
    *
-   * @param reactor The loop that tells of changes.
-   * @param options Which file, and whom to tell.
+   * @param reactor The event loop.
+   * @param options How to follow it.
    */
   constructor(reactor: Reactor, options: HostResolverOptions = {}) {
     const { path = RESOLV_CONF, onWarning = () => {}, onChange = () => {} } = options;
@@ -121,15 +121,15 @@ export class HostResolver implements Disposable {
       const length = read(file, buffer);
       const conf = parseResolvConf(new TextDecoder().decode(buffer.subarray(0, length)));
       if (conf.nameservers.length > 0) this.conf = conf;
-      // A symbolic link's file is elsewhere, and changes there.
+      // The target of a symbolic link changes in another directory.
       const real = readLink(self, `/proc/self/fd/${file.number}`);
       if (real !== this.path) this.#watch(real);
-      // One that is mounted here changes in a directory that we do not see.
+      // A file that is mounted here changes in a directory that is out of sight.
       if (this.#inotify) this.#names.set(this.#inotify.addFile(this.path, IN.CLOSE_WRITE), new Set([""]));
     });
   }
 
-  /** Follows it no longer. */
+  /** Stops following the file. */
   [Symbol.dispose](): void {
     this.#watched?.remove();
     this.#inotify?.[Symbol.dispose]();

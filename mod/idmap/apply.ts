@@ -1,9 +1,9 @@
 // Writes the id maps of a user namespace: directly where permitted, else by newuidmap and newgidmap.
 //
-// Theory of operation. The maps of a namespace can be written once, by a process *outside*, through the /proc files of a
-// process inside that is still dumpable. Giving up setgroups(2) comes first: the kernel asks for it before an unprivileged
-// group map, and a map once written cannot be narrowed. The tools check that the caller owns the process, so this must
-// also be done before the process inside changes its ids.
+// Theory of operation. Each map can be written once, by a process *outside*, through the /proc files of a process inside
+// that is still dumpable. setgroups(2) is given up first: the kernel demands that before an unprivileged group map, and a
+// map cannot be narrowed once it is written. The tools check that the caller owns the process, so all of this must happen
+// before the process inside changes its ids.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
@@ -27,7 +27,7 @@ function writeProc(pid: number, file: string, text: string): void {
   write(fd, new TextEncoder().encode(text));
 }
 
-/** Why a tool that has been found may be unable to do its work. */
+/** Explains why a tool may have failed. */
 function toolHints(tool: string, path: string): string[] {
   const hints: string[] = [];
   const setuid = (stat(self, path).mode & 0o4000) !== 0;
@@ -35,11 +35,11 @@ function toolHints(tool: string, path: string): string[] {
   if (!setuid && !capable) {
     hints.push(`${path} has neither the set-user-id bit nor file capabilities (as root: chmod u+s ${path})`);
   }
-  hints.push(`see that ${tool === "newuidmap" ? "/etc/subuid" : "/etc/subgid"} grants every id that is to be mapped`);
+  hints.push(`see that ${tool === "newuidmap" ? "/etc/subuid" : "/etc/subgid"} grants every id of the map`);
   return hints;
 }
 
-/** Runs a tool, and fails if it does in any way: not there, an exit code, a signal. */
+/** Runs a tool; throws if it is missing, exits with another code than 0 or is killed. */
 function runTool(tool: string, pid: number, map: IdMap): void {
   const what = `map ids with ${tool}`;
   const [reader, writer] = attempt(what, () => pipe());
@@ -69,7 +69,7 @@ function runTool(tool: string, pid: number, map: IdMap): void {
         : ["install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"],
     });
   }
-  // Its end is what counts: something it has started may hold the pipe for longer.
+  // Wait for the tool, not for end of file: a process that it has started may hold the pipe longer.
   const status = waitChild(helper.pid);
   const buffer = new Uint8Array(4096);
   let length = 0;
@@ -80,7 +80,7 @@ function runTool(tool: string, pid: number, map: IdMap): void {
   if (status.code === 0) {
     const file = `/proc/${pid}/${tool === "newuidmap" ? "uid_map" : "gid_map"}`;
     if (readText(self, file) !== "") return;
-    throw new PenneError(`${what}: it exited with 0 and has written no map`, { hints: toolHints(tool, path) });
+    throw new PenneError(`${what}: it exited with 0 but has written no map`, { hints: toolHints(tool, path) });
   }
   const said = new TextDecoder().decode(buffer.subarray(0, length)).trim().split("\n")[0];
   const how = status.signal === null ? `it exited with ${status.code}` : `it was killed by signal ${status.signal}`;
@@ -92,20 +92,19 @@ function runTool(tool: string, pid: number, map: IdMap): void {
 /**
  * Writes the maps of the user namespace that a process is in.
  *
- * @param plan What to write.
- * @param pid A dumpable process in the namespace, as this process's /proc has it.
- * @throws {PenneError} If it fails; the namespace is then of no use.
+ * @param plan The maps.
+ * @param pid A dumpable process in the namespace, by its pid in this process's /proc.
+ * @throws {PenneError} If it fails; the namespace is of no use then.
  */
 export function applyMaps(plan: MapPlan, pid: number): void {
   if (plan.denySetgroups) attempt("forbid setgroups", () => writeProc(pid, "setgroups", "deny"));
   for (const [map, kind, tool] of [[plan.users, "uid", "newuidmap"], [plan.groups, "gid", "newgidmap"]] as const) {
     if (!map) continue;
-    if (map.tool) {
-      runTool(tool, pid, map);
-    } else {
+    if (map.tool) runTool(tool, pid, map);
+    else {
       attempt(`write the map of ${kind === "uid" ? "user" : "group"} ids`, () => {
         writeProc(pid, `${kind}_map`, mapText(map.ranges));
-      }, () => ["the ids on the outside must all exist in the caller's own user namespace"]);
+      }, () => ["all outside ids must be mapped in the caller's user namespace"]);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Decides which ids a user namespace maps, and by whose permission, before anything is made; pure.
+// Decides which ids a user namespace maps, and whether a tool must write the maps; pure.
 
 import { CAP } from "../../ffi/core/consts.ts";
 import { PenneError } from "../base/errors.ts";
@@ -16,27 +16,27 @@ import type { SubIdRange } from "./subid.ts";
  */
 export type MapMode = "root" | "self" | "auto" | "none";
 
-/** What was asked for. */
+/** A request for id maps. */
 export interface MapRequest {
   /** Which ids; `root` by default. */
   readonly mode?: MapMode;
-  /** Exactly these user ids instead. */
+  /** Maps exactly these user ids instead. */
   readonly users?: readonly IdRange[];
-  /** Exactly these group ids instead. */
+  /** Maps exactly these group ids instead. */
   readonly groups?: readonly IdRange[];
-  /** Whether setgroups(2) is to work inside. */
+  /** Whether setgroups(2) must work inside, or must not. */
   readonly setgroups?: "allow" | "deny";
 }
 
-/** One of the two maps. */
+/** A map of user or group ids. */
 export interface IdMap {
-  /** What is mapped. */
+  /** The ranges. */
   readonly ranges: readonly IdRange[];
-  /** Whether newuidmap or newgidmap must write it, since we may not. */
+  /** Whether newuidmap or newgidmap must write it, because penne may not. */
   readonly tool: boolean;
 }
 
-/** What to write. */
+/** The maps to write. */
 export interface MapPlan {
   /** The map of user ids; null for none. */
   readonly users: IdMap | null;
@@ -78,7 +78,7 @@ function autoRanges(kind: "user" | "group", own: number, granted: readonly SubId
 }
 
 /**
- * Decides what to map.
+ * Decides which ids to map.
  *
  * @example
  * ```ts
@@ -91,8 +91,8 @@ function autoRanges(kind: "user" | "group", own: number, granted: readonly SubId
  * assertEquals(plan.denySetgroups, true);
  * ```
  *
- * @param request What was asked for.
- * @param caller Who asks.
+ * @param request The request.
+ * @param caller The caller.
  * @param who The caller's name, for messages.
  * @param subIds The caller's subordinate ids; needed for the mode `auto`.
  * @returns The plan.
@@ -123,7 +123,7 @@ export function planMaps(request: MapRequest, caller: Caller, who: string, subId
   const users = build("user", caller.uid, CAP.SETUID, request.users);
   const groups = build("group", caller.gid, CAP.SETGID, request.groups);
   const privileged = hasCapability(caller.capabilities, CAP.SETGID);
-  // user_namespaces(7): who has no CAP_SETGID outside may map only the own group, and only after giving setgroups up.
+  // user_namespaces(7): without CAP_SETGID outside, a process may map its own group alone, after giving up setgroups.
   const mustDeny = !privileged && !groups.tool;
   if (mustDeny && request.setgroups === "allow") {
     throw new PenneError("allow setgroups: without privilege only a map made by newgidmap allows it", {

@@ -1,8 +1,8 @@
-// Ranges of user or group ids: parsing, checking and writing them down; pure.
+// Ranges of user or group ids: parses, checks and formats them; pure.
 
 import { PenneError } from "../base/errors.ts";
 
-/** A range of ids in a user namespace and the ids outside that it stands for, user_namespaces(7). */
+/** A range of ids in a user namespace and the ids outside that they map to, user_namespaces(7). */
 export interface IdRange {
   /** First id inside. */
   readonly inside: number;
@@ -12,11 +12,11 @@ export interface IdRange {
   readonly count: number;
 }
 
-/** Ids are 32 bits wide, and the last one means "none". */
+/** Ids have 32 bits, and the greatest number means "none". */
 const ID_LIMIT = 2 ** 32 - 1;
-/** Most ranges of a map, since Linux 4.15. */
+/** Greatest number of ranges in a map, since Linux 4.15. */
 const EXTENTS_MAX = 340;
-/** The kernel takes a map in one write of less than a page. */
+/** The kernel accepts a map in one write of less than a page. */
 const TEXT_MAX = 4095;
 
 /**
@@ -56,7 +56,7 @@ function overlap(ranges: readonly IdRange[], side: "inside" | "outside"): [IdRan
 }
 
 /**
- * Writes a range as `IN:OUT:COUNT`.
+ * Formats a range as `IN:OUT:COUNT`.
  *
  * @param range The range.
  * @returns Its text.
@@ -66,7 +66,7 @@ export function rangeText({ inside, outside, count }: IdRange): string {
 }
 
 /**
- * Checks what the kernel would refuse: overlaps on either side, and too many ranges.
+ * Refuses maps that the kernel would refuse: with overlaps on either side, or too many ranges.
  *
  * @example
  * ```ts
@@ -77,9 +77,9 @@ export function rangeText({ inside, outside, count }: IdRange): string {
  * assertThrows(() => checkRanges("user", ["0:1000:2", "1:2000:1"].map(parseRange)), PenneError, "overlap");
  * ```
  *
- * @param kind Whose ids they are.
+ * @param kind The kind of ids.
  * @param ranges The ranges of one map.
- * @throws {PenneError} If they cannot be a map.
+ * @throws {PenneError} If they cannot form a map.
  */
 export function checkRanges(kind: "user" | "group", ranges: readonly IdRange[]): void {
   const bad = (reason: string) => new PenneError(`map ${kind} ids: ${reason}`, { usage: true });
@@ -88,7 +88,7 @@ export function checkRanges(kind: "user" | "group", ranges: readonly IdRange[]):
     const { inside, outside, count } = range;
     const whole = [inside, outside, count].every((n) => Number.isInteger(n) && n >= 0);
     if (!whole || count < 1 || inside + count > ID_LIMIT || outside + count > ID_LIMIT) {
-      throw bad(`${rangeText(range)} is no range of 32-bit ids`);
+      throw bad(`${rangeText(range)} is not a range of 32-bit ids`);
     }
   }
   for (const side of ["inside", "outside"] as const) {
@@ -101,7 +101,7 @@ export function checkRanges(kind: "user" | "group", ranges: readonly IdRange[]):
 }
 
 /**
- * The text that goes into /proc/PID/uid_map or gid_map.
+ * Formats a map for /proc/PID/uid_map or gid_map.
  *
  * @example
  * ```ts
@@ -112,14 +112,14 @@ export function checkRanges(kind: "user" | "group", ranges: readonly IdRange[]):
  * ```
  *
  * @param ranges The ranges.
- * @returns One line each.
+ * @returns A line for each range.
  */
 export function mapText(ranges: readonly IdRange[]): string {
   return ranges.map(({ inside, outside, count }) => `${inside} ${outside} ${count}\n`).join("");
 }
 
 /**
- * What an outside id is called inside.
+ * Returns the inside id for an outside id.
  *
  * @param ranges The map.
  * @param id The id outside.
@@ -153,7 +153,7 @@ export function idToTake(ranges: readonly IdRange[], own: number): number | null
 }
 
 /**
- * Reads a map as /proc/PID/uid_map has it.
+ * Parses the content of /proc/PID/uid_map or gid_map.
  *
  * @example
  * ```ts
@@ -164,7 +164,7 @@ export function idToTake(ranges: readonly IdRange[], own: number): number | null
  * ```
  *
  * @param text The file.
- * @returns The ranges in their order.
+ * @returns The ranges in order.
  */
 export function parseMap(text: string): IdRange[] {
   return text.split("\n").filter(Boolean).map((line) => {
@@ -174,11 +174,11 @@ export function parseMap(text: string): IdRange[] {
 }
 
 /**
- * Whether an id is mapped.
+ * Tests whether an inside id is mapped.
  *
  * @param ranges The map.
  * @param id The id inside.
- * @returns Whether it stands for an id outside.
+ * @returns True if it maps to an id outside.
  */
 export function hasInside(ranges: readonly IdRange[], id: number): boolean {
   return ranges.some(({ inside, count }) => id >= inside && id < inside + count);

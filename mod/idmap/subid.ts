@@ -14,10 +14,10 @@ export interface SubIdRange {
 }
 
 /**
- * The ranges of a user in the text of /etc/subuid or /etc/subgid.
+ * Finds the ranges of a user in the text of /etc/subuid or /etc/subgid.
  *
- * Lines that name the user and lines that give the uid both count, in the order of the file; lines that are not
- * `OWNER:START:COUNT` are passed over, as shadow does.
+ * Lines with the user's name and lines with the uid both count, in the order of the file. Lines that are not
+ * `OWNER:START:COUNT` are skipped, as shadow does.
  *
  * @example
  * ```ts
@@ -45,13 +45,13 @@ export function parseSubIds(text: string, uid: number, name: string | null): Sub
 }
 
 /**
- * The subordinate ids that this host grants to a user.
+ * Reads the subordinate ids that this host grants to a user.
  *
- * @param kind Users' or groups' ids.
+ * @param kind The kind of ids.
  * @param uid The user's id.
  * @param name The user's name, if there is one.
  * @returns The ranges; none if the file is missing.
- * @throws {PenneError} If the file is there and cannot be read.
+ * @throws {PenneError} If the file exists but cannot be read.
  */
 export function subIds(kind: "user" | "group", uid: number, name: string | null): SubIdRange[] {
   return attempt(`read ${subIdFile(kind)}`, () => {
@@ -60,9 +60,9 @@ export function subIds(kind: "user" | "group", uid: number, name: string | null)
 }
 
 /**
- * The file that grants subordinate ids.
+ * Returns the file that grants subordinate ids.
  *
- * @param kind Users' or groups' ids.
+ * @param kind The kind of ids.
  * @returns Its path.
  */
 export function subIdFile(kind: "user" | "group"): string {

@@ -126,7 +126,7 @@ function attributeData(attribute: Attribute): Uint8Array {
       : joinBytes(value.map((text) => terminated(name, text)));
   }
   const data = new Uint8Array(4);
-  if (value !== value >>> 0) throw new RangeError(`Attribute ${name} is no 32-bit number: ${value}`);
+  if (value !== value >>> 0) throw new RangeError(`Attribute ${name} is not a 32-bit number: ${value}`);
   new DataView(data.buffer).setUint32(0, value, true);
   return data;
 }

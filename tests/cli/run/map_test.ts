@@ -125,7 +125,7 @@ test("a newuidmap that fails or is missing is reported, with a hint", { user: tr
       }
       const result = await run(["--map", "auto", "--", "/bin/echo", "ran"], { env: { PATH: directory }, user: true });
       assertEquals([result.code, result.stdout], [125, ""]);
-      assertStringIncludes(result.stderr, "newuidmap: it exited with 0 and has written no map");
+      assertStringIncludes(result.stderr, "newuidmap: it exited with 0 but has written no map");
       await Deno.remove(`${directory}/newgidmap`);
     });
     await t.step("has lost its set-user-id bit", async () => {

@@ -1,0 +1,146 @@
+// planRun() with facts that are handed in: nothing is looked up.
+
+import { assertEquals, assertThrows } from "@std/assert";
+import { PenneError } from "../../mod/base/errors.ts";
+import { parseIp } from "../../mod/inet/ip.ts";
+import { planRun, type RunFacts, type RunOptions } from "../../mod/run/plan.ts";
+
+const encode = (text: string) => new TextEncoder().encode(text);
+const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+
+const ALICE = { name: "alice", uid: 1000, gid: 100, home: "/home/alice", shell: "/bin/zsh" };
+
+/** An unprivileged caller without subordinate ids, on a host without a network. */
+const FACTS: RunFacts = {
+  caller: { uid: 1000, gid: 100, capabilities: 0n, blocked: 5n },
+  environment: [encode("PATH=/bin"), encode("A=1")],
+  user: null,
+  subIds: { users: [], groups: [] },
+  network: { links: [], ipv4: null, ipv6: null },
+};
+
+const plan = (options: RunOptions, facts: Partial<RunFacts> = {}) => planRun(options, { ...FACTS, ...facts });
+
+function refusal(options: unknown): string {
+  const error = assertThrows(() => plan(options as RunOptions), PenneError);
+  assertEquals(error.usage, true);
+  return error.message;
+}
+
+Deno.test("the default is a root shell in six namespaces", () => {
+  assertEquals(plan({}), {
+    namespaces: ["user", "mnt", "pid", "ipc", "uts", "net"],
+    maps: {
+      users: { ranges: [{ inside: 0, outside: 1000, count: 1 }], tool: false },
+      groups: { ranges: [{ inside: 0, outside: 100, count: 1 }], tool: false },
+      denySetgroups: true,
+    },
+    become: { uid: null, gid: null },
+    hostname: null,
+    clocks: { monotonic: 0, boottime: 0 },
+    ownInit: false,
+    network: null,
+    reach: {},
+    resolvConf: null,
+    command: {
+      program: { file: "/bin/sh", argv: ["-sh"] },
+      environment: FACTS.environment,
+      blocked: 5n,
+      keepFds: [],
+      newSession: false,
+      keepCaps: false,
+      noNewPrivs: false,
+      killSignal: "KILL",
+      uid: null,
+      gid: null,
+      chdir: null,
+    },
+  });
+});
+
+Deno.test("the login shell is that of SHELL, of /etc/passwd, or /bin/sh", () => {
+  const shell = (options: RunOptions, facts?: Partial<RunFacts>) => plan(options, facts).command.program;
+  assertEquals(shell({ env: { SHELL: "/opt/fish" } }, { user: ALICE }), { file: "/opt/fish", argv: ["-fish"] });
+  assertEquals(shell({ env: { SHELL: "" } }, { user: ALICE }), { file: "/bin/zsh", argv: ["-zsh"] });
+  assertEquals(shell({}, { user: { ...ALICE, shell: "" } }), { file: "/bin/sh", argv: ["-sh"] });
+});
+
+Deno.test("the environment is the caller's or empty, and variables are set in it", () => {
+  const variables = (options: RunOptions) => plan(options).command.environment.map(decode);
+  assertEquals(variables({ env: { A: "2", B: "3=4" } }), ["PATH=/bin", "A=2", "B=3=4"]);
+  assertEquals(variables({ clearEnv: true, env: { A: "2" } }), ["A=2"]);
+});
+
+Deno.test("namespaces follow from --unshare, --net and the clocks", () => {
+  const types = (options: RunOptions) => plan(options).namespaces;
+  assertEquals(types({ net: "host" }), ["user", "mnt", "pid", "ipc", "uts"]);
+  assertEquals(types({ unshare: ["user"], net: "none" }), ["user", "net"]);
+  assertEquals(types({ unshare: ["user"], monotonic: 0 }), ["user", "time"]);
+  assertEquals(plan({ unshare: ["user"], init: false }).ownInit, false);
+  assertEquals(plan({ unshare: ["user", "pid"], init: false }).ownInit, true);
+});
+
+Deno.test("the first process takes ids that are mapped if the caller's are not", () => {
+  const become = (options: RunOptions["map"]) => plan({ map: options ?? {} }).become;
+  const range = (inside: number, outside: number) => ({ inside, outside, count: 10 });
+  assertEquals(become({ users: [range(50, 70000), range(0, 80000)], groups: [range(7, 70000)] }), { uid: 0, gid: 7 });
+  assertEquals(become({ users: [range(5, 995)] }), { uid: null, gid: null });
+  assertEquals(become({ mode: "none" }), { uid: null, gid: null });
+});
+
+Deno.test("the map mode auto takes the subordinate ids of the facts, and names the user without any", () => {
+  const subIds = { users: [{ start: 100000, count: 10 }], groups: [{ start: 200000, count: 10 }] };
+  const { maps } = plan({ map: { mode: "auto" } }, { user: ALICE, subIds });
+  assertEquals(maps!.users!.ranges.at(-1), { inside: 1, outside: 100000, count: 10 });
+  assertThrows(() => plan({ map: { mode: "auto" } }, { user: ALICE }), PenneError, "no subordinate ids to alice");
+  assertThrows(() => plan({ map: { mode: "auto" } }), PenneError, "no subordinate ids to 1000");
+});
+
+Deno.test("a tap gives the resolver an address of its own, and the command a resolv.conf", () => {
+  const host = { nameservers: [], search: ["example"], options: ["edns0"] };
+  const own = plan({ net: "tap" });
+  assertEquals(own.network!.warnings, []);
+  assertEquals(own.reach.dnsForward?.length, 2);
+  assertEquals(own.resolvConf!(host), {
+    nameservers: [{ address: own.reach.dnsForward![0]!, zone: "" }],
+    search: ["example"],
+    options: ["edns0"],
+  });
+  const given = plan({ net: "tap", dns: [parseIp("192.0.2.1")!], search: [] });
+  assertEquals(given.reach.dnsForward, []);
+  assertEquals(given.resolvConf!(host).nameservers, [{ address: parseIp("192.0.2.1")!, zone: "" }]);
+  assertEquals(given.resolvConf!(host).search, []);
+  assertEquals(plan({ net: "tap", dns: "none" }).resolvConf, null);
+  assertEquals(plan({ net: "tap", unshare: ["user", "net"] }).resolvConf, null);
+});
+
+Deno.test("descriptors are kept once, whatever the request repeats", () => {
+  assertEquals(plan({ keepFds: [5, 3, 5] }).command.keepFds, [5, 3]);
+});
+
+Deno.test("requests that cannot work are refused as usage errors", () => {
+  const expected: [unknown, string][] = [
+    [{ command: [""] }, "its name is empty"],
+    [{ command: ["a\0"] }, "an argument has a NUL inside"],
+    [{ env: { "A=": "" } }, 'set the variable "A="'],
+    [{ chdir: "" }, "the path is empty"],
+    [{ chdir: "a\0" }, "the path has a NUL inside"],
+    [{ killSignal: "NONE" }, 'use "NONE" for killSignal'],
+    [{ keepFds: [2] }, "keep descriptor 2"],
+    [{ hostname: "" }, 'set the host name ""'],
+    [{ hostname: "é".repeat(33) }, "it has 1 to 64 bytes"],
+    [{ hostname: "box", unshare: ["user"] }, "that needs a uts namespace"],
+    [{ monotonic: 0.5 }, "0.5 is not a whole number of seconds"],
+    [{ unshare: ["users"] }, 'use "users" for unshare'],
+    [{ net: "tun" }, 'use "tun" for net'],
+    [{ net: "host", unshare: ["net"] }, "choose one"],
+    [{ map: { mode: "all" } }, 'use "all" for map.mode'],
+    [{ map: { mode: "root" }, unshare: ["net"] }, "map ids without a user namespace"],
+    [{ uid: 1 }, "run as user 1: that id is not mapped"],
+    [{ gid: 1, map: { mode: "none" } }, "run as group 1: that id is not mapped"],
+  ];
+  for (const [options, message] of expected) {
+    const found = refusal(options);
+    assertEquals(found.includes(message), true, `${message} is not in: ${found}`);
+  }
+});
