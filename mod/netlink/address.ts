@@ -1,7 +1,7 @@
 // IP addresses of interfaces in rtnetlink(7): a pure codec.
 
 import type { Family } from "../inet/ip.ts";
-import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32 } from "./message.ts";
+import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32, viewOf } from "./message.ts";
 import type { Request } from "./socket.ts";
 
 const RTM_NEWADDR = 20;
@@ -20,7 +20,7 @@ export const IFA_F = {
   NOPREFIXROUTE: 0x200,
 } as const;
 
-/** Where an address or a route is valid, rtnetlink(7). */
+/** Scopes of addresses and routes, rtnetlink(7). */
 export const RT_SCOPE = { UNIVERSE: 0, LINK: 253 } as const;
 
 /** An address of an interface. */
@@ -46,7 +46,7 @@ export interface Address {
 }
 
 /**
- * Asks for the addresses of a family.
+ * Requests the addresses of a family.
  *
  * @param family AF_INET or AF_INET6.
  * @returns The request.
@@ -67,17 +67,17 @@ function encode({ family, index, local, peer, prefix, scope, flags, broadcast, m
 }
 
 /**
- * Gives an interface an address, for good.
+ * Adds an address to an interface.
  *
- * @param address It.
- * @returns The request; it fails with EEXIST if the interface has it.
+ * @param address The address.
+ * @returns The request; it fails with EEXIST if the interface has the address.
  */
 export function addAddress(address: Address): Request {
   return { name: "RTM_NEWADDR", type: RTM_NEWADDR, payload: encode(address), flags: NLM_F.CREATE | NLM_F.EXCL };
 }
 
 /**
- * Takes an RTM_NEWADDR apart.
+ * Decodes an RTM_NEWADDR.
  *
  * @example
  * ```ts
@@ -100,14 +100,14 @@ export function addAddress(address: Address): Request {
  * assertEquals(decodeAddress(addAddress(address).payload), address);
  * ```
  *
- * @param payload Of the message.
+ * @param payload The payload of the message.
  * @returns The address.
  * @throws {RangeError} If it is truncated.
  */
 export function decodeAddress(payload: Uint8Array): Address {
-  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const view = viewOf(payload);
   const attributes = decodeAttributes(payload.subarray(IFADDR));
-  // IPv6 has LOCAL only with a peer; IPv4 always has it, and ADDRESS is the peer, or the same.
+  // IPv6 has LOCAL only with a peer. IPv4 always has it; ADDRESS is the peer then, or the same address.
   const address = attributes.get(IFA.ADDRESS) ?? new Uint8Array();
   const local = attributes.get(IFA.LOCAL) ?? address;
   return {

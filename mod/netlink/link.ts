@@ -2,7 +2,17 @@
 
 import { cString, text } from "../../ffi/core/memory.ts";
 import { AF } from "../../ffi/net/constants.ts";
-import { type Attribute, concat, decodeAttributes, encodeAttributes, nested, readU32, u32, u8 } from "./message.ts";
+import {
+  type Attribute,
+  concat,
+  decodeAttributes,
+  encodeAttributes,
+  nested,
+  readU32,
+  u32,
+  u8,
+  viewOf,
+} from "./message.ts";
 import type { Request } from "./socket.ts";
 
 const RTM_GETLINK = 18;
@@ -15,7 +25,7 @@ const IFLA_INET6_ADDR_GEN_MODE = 8;
 /** Flags of an interface, netdevice(7). */
 export const IFF = { UP: 1, LOOPBACK: 8 } as const;
 
-/** How the kernel makes an interface's IPv6 link-local address. */
+/** How the kernel makes IPv6 link-local addresses. */
 export const ADDR_GEN_MODE = { EUI64: 0, NONE: 1 } as const;
 
 /** An interface. */
@@ -26,15 +36,15 @@ export interface Link {
   readonly name: string;
   /** IFF_*. */
   readonly flags: number;
-  /** Its hardware address; empty if it has none. */
+  /** Its hardware address; empty if there is none. */
   readonly mac: Uint8Array;
   /** Its MTU, bytes. */
   readonly mtu: number;
 }
 
-/** What to change of an interface. */
+/** Changes of an interface. */
 export interface LinkChange {
-  /** Which one. */
+  /** Index of the interface. */
   readonly index: number;
   /** Whether it is to be up. */
   readonly up?: boolean;
@@ -46,7 +56,7 @@ export interface LinkChange {
   readonly txqueuelen?: number;
   /** ADDR_GEN_MODE.*. */
   readonly addrGenMode?: number;
-  /** Number of the sender's descriptor of the network namespace to move it to. */
+  /** Network namespace to move it to, as a descriptor number of the sender. */
   readonly netns?: number;
 }
 
@@ -59,15 +69,15 @@ function header(index: number, flags: number, change: number): Uint8Array {
   return bytes;
 }
 
-/** Asks for all interfaces. */
+/** Requests all interfaces. */
 export function dumpLinks(): Request {
   return { name: "RTM_GETLINK", type: RTM_GETLINK, payload: header(0, 0, 0) };
 }
 
 /**
- * Changes an interface; a move to another namespace comes first, then all else happens there.
+ * Changes an interface. A move to another namespace comes first; the other changes are made there.
  *
- * @param change What to change.
+ * @param change The changes.
  * @returns The request.
  */
 export function setLink({ index, up, mac, mtu, txqueuelen, addrGenMode, netns }: LinkChange): Request {
@@ -84,10 +94,10 @@ export function setLink({ index, up, mac, mtu, txqueuelen, addrGenMode, netns }:
 }
 
 /**
- * Asks for one interface by name.
+ * Requests one interface by name.
  *
  * @param name The name.
- * @returns The request; it fails with ENODEV if there is none.
+ * @returns The request; it fails with ENODEV if it does not exist.
  */
 export function getLink(name: string): Request {
   const payload = concat(header(0, 0, 0), encodeAttributes([[IFLA.IFNAME, cString(name)]]));
@@ -95,14 +105,14 @@ export function getLink(name: string): Request {
 }
 
 /**
- * Takes an RTM_NEWLINK apart.
+ * Decodes an RTM_NEWLINK.
  *
- * @param payload Of the message.
+ * @param payload The payload of the message.
  * @returns The interface.
  * @throws {RangeError} If it is truncated.
  */
 export function decodeLink(payload: Uint8Array): Link {
-  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const view = viewOf(payload);
   const attributes = decodeAttributes(payload.subarray(IFINFO));
   return {
     index: view.getInt32(4, true),

@@ -19,7 +19,7 @@ export const NLM_F = {
   EXCL: 0x200,
   CREATE: 0x400,
   APPEND: 0x800,
-  /** In an error: the request's payload was left out. */
+  /** In an error: it does not repeat the request's payload. */
   CAPPED: 0x100,
   /** In an error: attributes follow. */
   ACK_TLVS: 0x200,
@@ -39,22 +39,23 @@ export interface NetlinkMessage {
   readonly type: number;
   /** NLM_F_*. */
   readonly flags: number;
-  /** Number of the request that this is, or answers. */
+  /** Number of the request, also in its answers. */
   readonly seq: number;
-  /** What follows the header. */
+  /** The bytes after the header. */
   readonly payload: Uint8Array;
 }
 
-/** Everything is aligned to four bytes. */
+/** Rounds up to the alignment of messages and attributes. */
 function align(length: number): number {
   return length + 3 & ~3;
 }
 
-function viewOf(bytes: Uint8Array): DataView {
+/** A view of the bytes. */
+export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Puts parts one after another. */
+/** Concatenates parts. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
@@ -66,7 +67,7 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 }
 
 /**
- * A message as bytes, `struct nlmsghdr` first.
+ * Encodes a message, starting with its `struct nlmsghdr`.
  *
  * @example
  * ```ts
@@ -92,9 +93,9 @@ export function encodeMessage({ type, flags, seq, payload }: NetlinkMessage): Ui
 }
 
 /**
- * The messages of a datagram.
+ * Decodes the messages of a datagram.
  *
- * @param bytes What was received.
+ * @param bytes The datagram.
  * @returns The messages; payloads are views of `bytes`.
  * @throws {RangeError} If a length is wrong.
  */
@@ -121,7 +122,7 @@ export function decodeMessages(bytes: Uint8Array): NetlinkMessage[] {
 export type Attribute = readonly [type: number, value: Uint8Array];
 
 /**
- * Attributes as bytes, `struct nlattr` each.
+ * Encodes attributes, each starting with its `struct nlattr`.
  *
  * @example
  * ```ts
@@ -150,10 +151,10 @@ export function encodeAttributes(attributes: readonly Attribute[]): Uint8Array {
 }
 
 /**
- * The attributes in some bytes by type, the last one of each type; values are views.
+ * Decodes attributes; of several with the same type the last one counts.
  *
  * @param bytes A message's payload after its fixed part, or a nested attribute's value.
- * @returns The values.
+ * @returns The values by type, as views of `bytes`.
  * @throws {RangeError} If a length is wrong.
  */
 export function decodeAttributes(bytes: Uint8Array): Map<number, Uint8Array> {
@@ -170,36 +171,36 @@ export function decodeAttributes(bytes: Uint8Array): Map<number, Uint8Array> {
   return values;
 }
 
-/** An attribute whose value is attributes. */
+/** Makes an attribute that contains attributes. */
 export function nested(type: number, attributes: readonly Attribute[]): Attribute {
   return [type | NLA_F_NESTED, encodeAttributes(attributes)];
 }
 
-/** Value of an attribute of one byte. */
+/** Encodes the value of an attribute of 8 bits. */
 export function u8(value: number): Uint8Array {
   return Uint8Array.of(value);
 }
 
-/** Value of an attribute of 32 bits. */
+/** Encodes the value of an attribute of 32 bits. */
 export function u32(value: number): Uint8Array {
   return new Uint8Array(new Uint32Array([value]).buffer);
 }
 
-/** Number in an attribute of 32 bits, or undefined if it is not there or too short. */
+/** Decodes an attribute of 32 bits; undefined if it is missing or too short. */
 export function readU32(value: Uint8Array | undefined): number | undefined {
   return value && value.length >= 4 ? viewOf(value).getUint32(0, true) : undefined;
 }
 
-/** What an NLMSG_ERROR says. */
+/** The content of an NLMSG_ERROR. */
 export interface Acknowledgement {
   /** Error number, 0 for success. */
   readonly errno: number;
-  /** The kernel's explanation, if it gave one: the extended ACK. */
+  /** The kernel's explanation from the extended ACK, or null. */
   readonly text: string | null;
 }
 
 /**
- * Takes an NLMSG_ERROR apart.
+ * Decodes an NLMSG_ERROR.
  *
  * @param message The message.
  * @returns Error number and explanation.

@@ -9,7 +9,7 @@ const NDA = { DST: 1, LLADDR: 2 } as const;
 const NUD_PERMANENT = 0x80;
 
 /**
- * Makes an address known to be at a MAC address, for good.
+ * Adds a permanent neighbour, or replaces it.
  *
  * @param index Index of the interface.
  * @param address The neighbour's address, 4 or 16 bytes.

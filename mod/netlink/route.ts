@@ -1,7 +1,7 @@
 // Routes in rtnetlink(7): a pure codec.
 
 import type { Family } from "../inet/ip.ts";
-import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32 } from "./message.ts";
+import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, readU32, u32, viewOf } from "./message.ts";
 import type { Request } from "./socket.ts";
 
 const RTM_NEWROUTE = 24;
@@ -31,20 +31,20 @@ const RTA = {
 export const RT_TABLE_MAIN = 254;
 /** Kinds of routes. */
 export const RTN = { UNICAST: 1 } as const;
-/** Who has made a route. */
+/** Origins of routes. */
 export const RTPROT = { KERNEL: 2, BOOT: 3 } as const;
 /** Flags of a next hop. */
 export const RTNH_F = { ONLINK: 4 } as const;
 
-/** One way of a route. */
+/** A next hop of a route. */
 export interface NextHop {
   /** Index of the interface. */
   readonly index: number;
-  /** The gateway, of either family; null if the destination is on the link. */
+  /** The gateway, of either family; null if destinations are on the link. */
   readonly gateway: Uint8Array | null;
   /** RTNH_F.*. */
   readonly flags: number;
-  /** How much of the traffic goes this way, 1 to 256. */
+  /** Its share of the traffic, 1 to 256. */
   readonly weight: number;
 }
 
@@ -68,27 +68,23 @@ export interface Route {
   readonly type: number;
   /** Metric of the route itself: the lowest wins. */
   readonly priority: number | null;
-  /** Source address to prefer, or null. */
+  /** Preferred source address, or null. */
   readonly source: Uint8Array | null;
-  /** The ways, at least one. */
+  /** The next hops, at least one. */
   readonly hops: readonly NextHop[];
-  /** RTA_METRICS as it is: MTU, window and such. */
+  /** RTA_METRICS, not decoded: MTU, window and others. */
   readonly metrics: Uint8Array | null;
   /** Router preference of RFC 4191, or null. */
   readonly preference: number | null;
-  /** What cannot be expressed here, or null. */
+  /** What this type cannot express, as a clause for messages; or null. */
   readonly odd: string | null;
 }
 
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
 /**
- * Asks for the routes of a family in the main table.
+ * Requests the routes of a family in the main table.
  *
  * @param family AF_INET or AF_INET6.
- * @returns The request; a kernel before Linux 4.20 answers with those of all tables.
+ * @returns The request; before Linux 4.20 the answer has those of all tables.
  */
 export function dumpRoutes(family: Family): Request {
   const payload = new Uint8Array(RTMSG);
@@ -97,7 +93,7 @@ export function dumpRoutes(family: Family): Request {
   return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload };
 }
 
-/** The gateway as an attribute: of the route's family, or (RTA_VIA) with a family of its own. */
+/** Encodes a gateway: of the route's family, or (RTA_VIA) of the other one. */
 function gatewayAttribute(family: Family, gateway: Uint8Array): Attribute {
   const own = gateway.length === (family === 2 ? 4 : 16);
   if (own) return [RTA.GATEWAY, gateway];
@@ -138,17 +134,17 @@ function encode(route: Route): Uint8Array {
 /**
  * Adds a route.
  *
- * @param route It.
- * @returns The request; it fails with EEXIST if there is such a route.
+ * @param route The route.
+ * @returns The request; it fails with EEXIST if the route exists.
  */
 export function addRoute(route: Route): Request {
   return { name: "RTM_NEWROUTE", type: RTM_NEWROUTE, payload: encode(route), flags: NLM_F.CREATE | NLM_F.EXCL };
 }
 
 /**
- * Adds a route behind those that lead to the same destination with the same metric.
+ * Adds a route behind those to the same destination with the same metric.
  *
- * @param route It.
+ * @param route The route.
  * @returns The request.
  */
 export function appendRoute(route: Route): Request {
@@ -158,8 +154,8 @@ export function appendRoute(route: Route): Request {
 /**
  * Deletes a route.
  *
- * @param route It.
- * @returns The request; it fails with ESRCH if there is no such route.
+ * @param route The route.
+ * @returns The request; it fails with ESRCH if the route does not exist.
  */
 export function deleteRoute(route: Route): Request {
   return { name: "RTM_DELROUTE", type: RTM_DELROUTE, payload: encode(route) };
@@ -189,7 +185,7 @@ function decodeHops(bytes: Uint8Array): { hops: NextHop[]; odd: string | null } 
   return { hops, odd };
 }
 
-/** What a route has that {@linkcode Route} cannot express. */
+/** What {@linkcode Route} cannot express of a route. */
 function oddity(attributes: Map<number, Uint8Array>): string | null {
   if (attributes.has(RTA.ENCAP)) return "it has an encapsulation";
   if (attributes.has(RTA.SRC)) return "it depends on the source address";
@@ -197,7 +193,7 @@ function oddity(attributes: Map<number, Uint8Array>): string | null {
 }
 
 /**
- * Takes an RTM_NEWROUTE apart.
+ * Decodes an RTM_NEWROUTE.
  *
  * @example
  * ```ts
@@ -226,7 +222,7 @@ function oddity(attributes: Map<number, Uint8Array>): string | null {
  * assertEquals(decodeRoute(addRoute(route).payload), route);
  * ```
  *
- * @param payload Of the message.
+ * @param payload The payload of the message.
  * @returns The route.
  * @throws {RangeError} If it is truncated.
  */
@@ -255,6 +251,8 @@ export function decodeRoute(payload: Uint8Array): Route {
     metrics: attributes.get(RTA.METRICS) ?? null,
     preference: attributes.get(RTA.PREF)?.[0] ?? null,
     odd: odd ?? oddity(attributes) ??
-      (hops.length === 0 && attributes.has(RTA.NH_ID) ? "its way is a nexthop object, which is not told" : null),
+      (hops.length === 0 && attributes.has(RTA.NH_ID)
+        ? "it uses a nexthop object, which the kernel does not expand"
+        : null),
   };
 }

@@ -1,4 +1,4 @@
-// A routing netlink socket: requests with the kernel's extended ACK in their errors, and dumps.
+// A socket of rtnetlink(7): makes requests and dumps; its errors include the kernel's extended ACK.
 
 import { check, E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -6,16 +6,25 @@ import { Block } from "../../ffi/core/quick.ts";
 import { call, self, type Task } from "../../ffi/core/task.ts";
 import { AF, NETLINK, NETLINK_OPTION, SOCK, SOL_NETLINK } from "../../ffi/net/constants.ts";
 import { receiveFromKernel } from "../../ffi/net/netlink.ts";
-import { decodeAcknowledgement, decodeMessages, encodeMessage, NLM_F, NLMSG } from "./message.ts";
+import {
+  decodeAcknowledgement,
+  decodeMessages,
+  encodeMessage,
+  type NetlinkMessage,
+  NLM_F,
+  NLMSG,
+  viewOf,
+} from "./message.ts";
 
-/** The kernel fills dumps up to what it has seen us receive, at most 32 KiB. */
+/** Bytes per receive. The kernel makes the messages of a dump as large as our largest receive, up to 32 KiB. */
 const BUFFER = 65536;
-/** What arrives is copied from here at once, so that one is enough for all sockets. */
+/** Serves all sockets: received bytes are copied out of it at once. */
 const inbox = new Block(BUFFER);
-/** Times a dump is begun anew because what it tells of has changed meanwhile. */
+/** How often to repeat a dump that changes while it is read. */
 const TRIES = 16;
+const NO_ERROR = { errno: 0, text: null };
 
-/** A request: what to do, and its payload. */
+/** A request to the kernel. */
 export interface Request {
   /** Name of the type, for errors. */
   readonly name: string;
@@ -30,7 +39,7 @@ export interface Request {
 /**
  * A socket of rtnetlink(7) in a task's network namespace.
  *
- * The namespace is that of the opening, whoever uses the socket then; and as long as the socket is open, it lives.
+ * The socket belongs to the namespace that it was opened in, whichever task uses it, and keeps that namespace alive.
  *
  * @example
  * ```ts
@@ -46,15 +55,16 @@ export interface Request {
 export class NetlinkSocket implements Disposable {
   #fd: Fd;
   #seq = 0;
+  #received: NetlinkMessage[] = [];
 
   /**
-   * @param task Who opens it, in its network namespace.
+   * @param task The task that opens it, in its network namespace.
    * @throws {SysError} If it cannot be opened.
    */
   constructor(task: Task) {
     this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, NETLINK.ROUTE);
     const one = new Uint8Array(new Uint32Array([1]).buffer);
-    // Older kernels lack some: then there is less to read in errors, or more to filter in dumps.
+    // Older kernels lack some of them: then errors say less, or dumps contain more.
     for (const option of Object.values(NETLINK_OPTION)) {
       self.raw("setsockopt", this.#fd, SOL_NETLINK, option, one, one.length);
     }
@@ -67,56 +77,48 @@ export class NetlinkSocket implements Disposable {
     return seq;
   }
 
-  #receive(): ReturnType<typeof decodeMessages> {
+  /** Waits for the next answer to a request; throws if that is an error. */
+  #answer({ name }: Request, seq: number): NetlinkMessage {
     for (;;) {
-      const n = receiveFromKernel(this.#fd, inbox);
-      if (n === -E.EINTR) continue;
-      check("recvfrom", n);
-      if (n > 0) return decodeMessages(inbox.bytes.slice(0, n));
+      const message = this.#received.shift();
+      if (!message) {
+        const n = receiveFromKernel(this.#fd, inbox);
+        if (n !== -E.EINTR) check("recvfrom", n);
+        if (n > 0) this.#received = decodeMessages(inbox.bytes.slice(0, n));
+      } else if (message.seq === seq) {
+        const { errno, text } = message.type === NLMSG.ERROR ? decodeAcknowledgement(message) : NO_ERROR;
+        if (errno) throw new SysError(name, errno, text ?? undefined);
+        return message;
+      }
     }
   }
 
   /**
-   * Has something done, and waits until it is.
+   * Makes a change, and waits until it is made.
    *
-   * @param request What.
-   * @throws {SysError} If it is refused; its reason has the kernel's explanation.
+   * @param request The request.
+   * @throws {SysError} If it is refused; its reason includes the kernel's explanation.
    */
   request(request: Request): void {
     const seq = this.#send(request, NLM_F.ACK | (request.flags ?? 0));
-    for (;;) {
-      for (const message of this.#receive()) {
-        if (message.seq !== seq || message.type !== NLMSG.ERROR) continue;
-        const { errno, text } = decodeAcknowledgement(message);
-        if (errno) throw new SysError(request.name, errno, text ?? undefined);
-        return;
-      }
-    }
+    while (this.#answer(request, seq).type !== NLMSG.ERROR);
   }
 
   /**
-   * Asks for one thing.
+   * Gets one object.
    *
-   * @param request Which.
+   * @param request The request.
    * @returns Payload of the answer.
-   * @throws {SysError} If it is refused, or if there is no such thing.
+   * @throws {SysError} If it is refused, or the object does not exist.
    */
   get(request: Request): Uint8Array {
-    const seq = this.#send(request, 0);
-    for (;;) {
-      for (const message of this.#receive()) {
-        if (message.seq !== seq) continue;
-        if (message.type !== NLMSG.ERROR) return message.payload;
-        const { errno, text } = decodeAcknowledgement(message);
-        throw new SysError(request.name, errno, text ?? undefined);
-      }
-    }
+    return this.#answer(request, this.#send(request, 0)).payload;
   }
 
   /**
-   * Asks for a list.
+   * Gets a list.
    *
-   * @param request What of.
+   * @param request The request.
    * @returns Payloads of the answers.
    * @throws {SysError} If it is refused, or if it keeps changing while it is read (EAGAIN).
    */
@@ -128,28 +130,22 @@ export class NetlinkSocket implements Disposable {
     throw new SysError(request.name, E.EAGAIN, "it keeps changing");
   }
 
+  /** Gets a list once; null if it changed meanwhile. */
   #dumpOnce(request: Request): Uint8Array[] | null {
     const seq = this.#send(request, NLM_F.DUMP);
     const payloads: Uint8Array[] = [];
     let interrupted = false;
     for (;;) {
-      for (const message of this.#receive()) {
-        if (message.seq !== seq) continue;
-        if (message.flags & NLM_F.DUMP_INTR) interrupted = true;
-        if (message.type === NLMSG.ERROR) {
-          const { errno, text } = decodeAcknowledgement(message);
-          throw new SysError(request.name, errno, text ?? undefined);
-        }
-        if (message.type === NLMSG.DONE) {
-          const failed = message.payload.length >= 4
-            ? -new DataView(message.payload.slice().buffer).getInt32(0, true)
-            : 0;
-          // Where there has never been a route there is no table either.
-          if (failed > 0 && failed !== E.ENOENT) throw new SysError(request.name, failed);
-          return interrupted ? null : payloads;
-        }
-        payloads.push(message.payload);
+      const { type, flags, payload } = this.#answer(request, seq);
+      if (flags & NLM_F.DUMP_INTR) interrupted = true;
+      if (type !== NLMSG.DONE) {
+        payloads.push(payload);
+        continue;
       }
+      const errno = payload.length >= 4 ? -viewOf(payload).getInt32(0, true) : 0;
+      // ENOENT: a family that never had a route has no table.
+      if (errno > 0 && errno !== E.ENOENT) throw new SysError(request.name, errno);
+      return interrupted ? null : payloads;
     }
   }
 

@@ -10,10 +10,11 @@ import {
   InfoError,
   type KeptInfo,
 } from "../../mod/kept/record/info.ts";
+import { test } from "../lib/helpers.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-Deno.test("decodeLines() accepts what snap-confine accepts", () => {
+test("decodeLines() accepts what snap-confine accepts", {}, () => {
   for (
     const [text, entries] of [
       ["", []],
@@ -28,7 +29,7 @@ Deno.test("decodeLines() accepts what snap-confine accepts", () => {
   ) assertEquals([...decodeLines(bytes(text))], entries as unknown as [string, string][]);
 });
 
-Deno.test("decodeLines() names the line that is malformed", () => {
+test("decodeLines() names the line that is malformed", {}, () => {
   for (
     const [text, message] of [
       ["key\0=value\n", "line 1 contains NUL byte"],
@@ -47,7 +48,7 @@ Deno.test("decodeLines() names the line that is malformed", () => {
   }
 });
 
-Deno.test("encodeLines() keeps every value in its line", () => {
+test("encodeLines() keeps every value in its line", {}, () => {
   const text = encodeLines([["source", "process 1 (a\nholder=2 3 4)"], ["b", "\0\x1b[m"]]);
   assertEquals([...decodeLines(text)], [["source", "process 1 (a?holder=2 3 4)"], ["b", "??[m"]]);
 });
@@ -70,7 +71,7 @@ const INFO: KeptInfo = {
   key: "v1",
 };
 
-Deno.test("decodeInfo() returns what encodeInfo() was given", () => {
+test("decodeInfo() returns what encodeInfo() was given", {}, () => {
   assertEquals(decodeInfo(encodeInfo(INFO)), INFO);
   assertEquals(decodeSnapInfo(encodeInfo(INFO, true)), INFO);
   const least = { ...INFO, user: null, init: null, base: null, key: null };
@@ -78,7 +79,7 @@ Deno.test("decodeInfo() returns what encodeInfo() was given", () => {
   assertEquals(new TextDecoder().decode(encodeInfo(INFO, true)).split("\n")[0], "base-snap-name=v1");
 });
 
-Deno.test("decodeInfo() refuses files with missing or malformed values", () => {
+test("decodeInfo() refuses files with missing or malformed values", {}, () => {
   const text = new TextDecoder().decode(encodeInfo(INFO));
   const without = (key: string) => text.replace(new RegExp(`^${key}=.*\n`, "m"), "");
   const changed = (key: string, value: string) => text.replace(new RegExp(`^${key}=.*`, "m"), `${key}=${value}`);

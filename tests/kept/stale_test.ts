@@ -6,7 +6,7 @@ import { discards, type Vote, voteOn } from "../../mod/kept/record/stale.ts";
 import { sh, test, until } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
-Deno.test("voteOn() and discards() follow the table", () => {
+test("voteOn() and discards() follow the table", {}, () => {
   const recorded = { base: { path: "/b", device: "7:1" }, key: "k" };
   const now = (path: string, device: string) => ({ base: { path, device }, key: "k" });
   const rows: [Vote, { base?: { path: string; device: string }; key?: string }, typeof recorded | null][] = [

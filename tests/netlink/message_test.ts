@@ -1,3 +1,5 @@
+// The netlink codec: errors, datagrams of several messages, and malformed input.
+
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { decodeAddress } from "../../mod/netlink/address.ts";
 import { decodeLink } from "../../mod/netlink/link.ts";
@@ -11,8 +13,9 @@ import {
   NLMSG,
 } from "../../mod/netlink/message.ts";
 import { decodeRoute } from "../../mod/netlink/route.ts";
+import { test } from "../lib/helpers.ts";
 
-/** As the kernel answers a refused RTM_NEWROUTE, with NETLINK_EXT_ACK: Nexthop has invalid gateway. */
+/** The answer of the kernel to an RTM_NEWROUTE that it refuses, with NETLINK_EXT_ACK. */
 function refusal(flags: number, request: Uint8Array): Uint8Array {
   const text = new TextEncoder().encode("Nexthop has invalid gateway\0");
   const payload = new Uint8Array([
@@ -23,7 +26,7 @@ function refusal(flags: number, request: Uint8Array): Uint8Array {
   return encodeMessage({ type: NLMSG.ERROR, flags: flags | NLM_F.ACK_TLVS, seq: 1, payload });
 }
 
-Deno.test("An error has the kernel's explanation, whether or not the request comes back with it", () => {
+test("An error includes the kernel's explanation, whether or not it repeats the request", {}, () => {
   const request = encodeMessage({ type: 24, flags: 5, seq: 1, payload: new Uint8Array(12) });
   const expected = { errno: 22, text: "Nexthop has invalid gateway" };
   const [whole] = decodeMessages(refusal(0, request));
@@ -32,13 +35,13 @@ Deno.test("An error has the kernel's explanation, whether or not the request com
   assertEquals(decodeAcknowledgement(capped!), expected);
 });
 
-Deno.test("Several messages of a datagram are taken apart, padding and all", () => {
+test("Several messages of a datagram are decoded, whatever their padding", {}, () => {
   const messages = [1, 5, 8].map((length, i) => ({ type: 16 + i, flags: 2, seq: 9, payload: new Uint8Array(length) }));
   const bytes = new Uint8Array(messages.flatMap((message) => [...encodeMessage(message)]));
   assertEquals(decodeMessages(bytes), messages);
 });
 
-Deno.test("Wrong lengths are refused", () => {
+test("Wrong lengths are refused", {}, () => {
   const message = encodeMessage({ type: 16, flags: 0, seq: 0, payload: new Uint8Array(8) });
   assertThrows(() => decodeMessages(message.subarray(0, 20)), RangeError, "truncated");
   assertThrows(() => decodeMessages(message.subarray(0, 9)), RangeError, "truncated");
@@ -46,7 +49,7 @@ Deno.test("Wrong lengths are refused", () => {
   assertThrows(() => decodeAttributes(new Uint8Array([9, 0, 1, 0, 0, 0, 0, 0])), RangeError, "truncated");
 });
 
-Deno.test("Random bytes are decoded or refused, and end in any case", () => {
+test("Random bytes are decoded or refused", {}, () => {
   let state = 1;
   const random = () => (state = Math.imul(state, 48271) >>> 0) >>> 24;
   const outcomes = { decoded: 0, refused: 0 };

@@ -1,3 +1,5 @@
+// Which network a namespace gets, by requests and the networks of hosts.
+
 import { assertEquals, assertThrows } from "@std/assert";
 import { AF } from "../../ffi/net/constants.ts";
 import { formatIp, inPrefix, parseIp } from "../../mod/inet/ip.ts";
@@ -7,6 +9,7 @@ import type { NextHop, Route } from "../../mod/netlink/route.ts";
 import type { Network } from "../../mod/network/host.ts";
 import { planNetwork } from "../../mod/network/plan.ts";
 import { checkRequest } from "../../mod/network/request.ts";
+import { test } from "../lib/helpers.ts";
 
 const ip = (text: string) => parseIp(text)!;
 
@@ -55,7 +58,7 @@ function host(addresses: Address[], routes: Route[]): Network {
   return { links, ipv4: { addresses, routes }, ipv6: null };
 }
 
-Deno.test("The template is where the default route with the lowest metric leads", () => {
+test("The template is the interface of the default route with the lowest metric", {}, () => {
   const network = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
     route([{ index: 2, gateway: ip("192.0.2.1") }], { priority: 100 }),
     route([{ index: 3, gateway: ip("198.51.100.1") }], { priority: 50 }),
@@ -65,17 +68,21 @@ Deno.test("The template is where the default route with the lowest metric leads"
   assertEquals(planNetwork({ interface: "eth0" }, network).ifname, "eth0");
 });
 
-Deno.test("Of several ways the heaviest one counts, and ways through other interfaces are left out with a warning", () => {
-  const network = host([address(3, "198.51.100.2", 24)], [
-    route([{ index: 2, gateway: ip("192.0.2.1") }, { index: 3, gateway: ip("198.51.100.1"), weight: 5 }]),
-  ]);
-  const plan = planNetwork({}, network);
-  assertEquals(plan.families[0]?.template, "eth1");
-  assertEquals(plan.families[0]?.routes[0]?.hops.map(({ gateway }) => formatIp(gateway!)), ["198.51.100.1"]);
-  assertEquals(plan.warnings.length, 1);
-});
+test(
+  "Of several next hops the one with the greatest weight counts, and those through other interfaces give a warning",
+  {},
+  () => {
+    const network = host([address(3, "198.51.100.2", 24)], [
+      route([{ index: 2, gateway: ip("192.0.2.1") }, { index: 3, gateway: ip("198.51.100.1"), weight: 5 }]),
+    ]);
+    const plan = planNetwork({}, network);
+    assertEquals(plan.families[0]?.template, "eth1");
+    assertEquals(plan.families[0]?.routes[0]?.hops.map(({ gateway }) => formatIp(gateway!)), ["198.51.100.1"]);
+    assertEquals(plan.warnings.length, 1);
+  },
+);
 
-Deno.test("Routes through loopback, and to link-local addresses alone, make no template", () => {
+test("Routes through loopback, and those to link-local addresses, make no template", {}, () => {
   const network = host([], [
     route([{ index: 1 }]),
     route([{ index: 2 }], { destination: ip("169.254.0.0"), prefix: 16 }),
@@ -85,7 +92,7 @@ Deno.test("Routes through loopback, and to link-local addresses alone, make no t
   assertEquals(formatIp(plan.families[0]!.routes[0]!.hops[0]!.gateway!), "169.254.2.2");
 });
 
-Deno.test("A preferred source that is not copied is not preferred", () => {
+test("A preferred source that is not copied is left out", {}, () => {
   const network = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
     route([{ gateway: ip("192.0.2.1") }], { source: ip("198.51.100.2") }),
     route([{}], { destination: ip("10.0.0.0"), prefix: 8, source: ip("192.0.2.2") }),
@@ -94,14 +101,14 @@ Deno.test("A preferred source that is not copied is not preferred", () => {
   assertEquals(sources, ["192.0.2.2", null]);
 });
 
-Deno.test("A gateway that is in no prefix is said to be on the link", () => {
+test("A gateway that is in no prefix is marked as on the link", {}, () => {
   const flags = (gateway: string) =>
     planNetwork({ addresses: [{ address: ip("10.0.0.5"), prefix: 24 }], gateways: [ip(gateway)] }, host([], []))
       .families[0]!.routes[0]!.hops[0]!.flags;
   assertEquals([flags("10.0.0.1"), flags("10.0.1.1")], [0, 4]);
 });
 
-Deno.test("A broadcast address follows from the prefix, but for the shortest ones", () => {
+test("The broadcast address follows from the prefix, up to 30 bits", {}, () => {
   const broadcast = (prefix: number) => {
     const request = { addresses: [{ address: ip("10.1.2.3"), prefix }] };
     const found = planNetwork(request, host([], [])).families[0]!.addresses[0]!.broadcast;
@@ -117,7 +124,7 @@ Deno.test("A broadcast address follows from the prefix, but for the shortest one
   ]);
 });
 
-Deno.test("What contradicts itself is refused as a usage error", () => {
+test("Requests that contradict themselves are usage errors", {}, () => {
   const addresses = [{ address: ip("10.0.0.5"), prefix: 24 }];
   for (
     const request of [
@@ -143,7 +150,7 @@ Deno.test("What contradicts itself is refused as a usage error", () => {
   }
 });
 
-Deno.test("IP addresses as text: what is one and what is not", () => {
+test("parseIp() and formatIp() convert valid addresses, and parseIp() refuses others", {}, () => {
   for (
     const text of ["0.0.0.0", "255.255.255.255", "::", "::1", "1::", "fe80::1", "1:2:3:4:5:6:7:8", "::ffff:192.0.2.1"]
   ) {
@@ -173,7 +180,7 @@ Deno.test("IP addresses as text: what is one and what is not", () => {
   ) assertEquals(parseIp(text), null, text);
 });
 
-Deno.test("Prefixes are compared bit by bit", () => {
+test("Prefixes are compared bit by bit", {}, () => {
   const cases: [string, string, number, boolean][] = [
     ["10.0.0.1", "10.0.0.2", 30, true],
     ["10.0.0.1", "10.0.0.4", 30, false],

@@ -315,7 +315,7 @@ test("Odd hosts and targets do not fail, and nothing is left out without a warni
       await ip("nexthop add id 7 via 192.0.2.7 dev up0");
       await ip("route add 10.7.0.0/16 nhid 7");
     });
-    assertMatch(warnings, /10\.7\.0\.0\/16 is left out: its way is a nexthop object/);
+    assertMatch(warnings, /10\.7\.0\.0\/16 is left out: it uses a nexthop object/);
   });
   await t.step("loopback as the template", async () => {
     await using lab = await NetLab.open();
