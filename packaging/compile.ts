@@ -11,6 +11,8 @@
 //   --fallback     use the runtime from npm
 //   --output FILE  write the program to FILE
 
+import { keepUsing } from "./using.ts";
+
 const root = new URL("..", import.meta.url).pathname;
 const FALLBACK_VERSION = "2.4.2";
 const FALLBACK_PACKAGE = {
@@ -197,7 +199,7 @@ async function bundle(directory: string): Promise<string> {
   for (const module of await moduleGraph()) {
     const path = localPath(module.specifier);
     if (path === null) continue;
-    const text = relink(module, await Deno.readTextFile(`${root}${path}`), path, entries);
+    const text = relink(module, keepUsing(await Deno.readTextFile(`${root}${path}`)), path, entries);
     await Deno.mkdir(`${sources}/${path}`.replace(/[^/]*$/, ""), { recursive: true });
     await Deno.writeTextFile(`${sources}/${path}`, text);
   }
