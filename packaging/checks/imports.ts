@@ -76,7 +76,7 @@ export function checkImports(root: string, layers: readonly string[]): string[] 
   ];
   for (const { path, text } of [...modules, ...readModules(root, OTHERS)]) {
     const seen = new Set<string>();
-    for (const specifier of staticImports(text)) {
+    for (const specifier of staticImports(text, "import")) {
       if (seen.has(specifier)) problems.push(`${path} imports ${specifier} twice`);
       seen.add(specifier);
     }

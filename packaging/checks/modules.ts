@@ -14,7 +14,7 @@ export const OTHERS = ["packaging", "tests", "examples"];
 /** A generated file: no limit and no rule applies to it. */
 export const GENERATED = "ffi/core/shim_elf.ts";
 
-const STATEMENT = /^(?:import|export)\b(?:[^"';]*?\bfrom)?\s*"([^"]+)";/gm;
+const STATEMENT = /^(import|export)\b(?:[^"';]*?\bfrom)?\s*"([^"]+)";/gm;
 const DYNAMIC = /\bimport\(\s*"(\.[^"]+)"\s*\)/g;
 
 /** Source text without its comments, which may hold examples with imports of their own. */
@@ -22,9 +22,16 @@ export function withoutComments(text: string): string {
   return text.replace(/^\s*\/\*\*[\s\S]*?\*\//gm, "").replace(/^\s*\/\/.*$/gm, "");
 }
 
-/** The specifiers of the static imports and re-exports in a module's text, in order, repeated ones included. */
-export function staticImports(text: string): string[] {
-  return [...withoutComments(text).matchAll(STATEMENT)].map((match) => match[1]!);
+/**
+ * The specifiers of the static imports and re-exports in a module's text, in order, repeated ones included.
+ *
+ * @param text The text.
+ * @param only `import` or `export`, if only these statements count.
+ */
+export function staticImports(text: string, only?: "import" | "export"): string[] {
+  return [...withoutComments(text).matchAll(STATEMENT)]
+    .filter(([, statement]) => !only || statement === only)
+    .map(([, , specifier]) => specifier!);
 }
 
 /** The path that a relative specifier means in the module at `from`. */

@@ -6,6 +6,7 @@ import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { call } from "../../ffi/core/task.ts";
 import { Enclosure, endAgents } from "../../mod/agents/enclosure.ts";
 import { adoptOrphans } from "../../mod/agents/guard.ts";
+import { test } from "../lib/helpers.ts";
 
 /** A guard and an agent that is its child, as run and enter make them. */
 function pair(): { guard: Agent; agent: Agent } {
@@ -23,7 +24,7 @@ function stateOf(pid: number): string | null {
   }
 }
 
-Deno.test("endAgents() ends agents that are stopped, and waits for its child", () => {
+test("endAgents() ends agents that are stopped, and waits for its child", () => {
   const { guard, agent } = pair();
   for (const { pid } of [guard, agent]) Deno.kill(pid, "SIGSTOP");
   endAgents([agent, guard]);
@@ -31,14 +32,14 @@ Deno.test("endAgents() ends agents that are stopped, and waits for its child", (
   assertEquals([null, "Z"].includes(stateOf(agent.pid)), true); // init may not have waited for it yet
 });
 
-Deno.test("endAgents() waits for an agent whose parent was killed", () => {
+test("endAgents() waits for an agent whose parent was killed", () => {
   const { guard, agent } = pair();
   Deno.kill(guard.pid, "SIGKILL");
   endAgents([agent, guard]);
   assertEquals([stateOf(guard.pid), agent.pidfd.closed], [null, true]);
 });
 
-Deno.test("an enclosure releases its resources in reverse order, once its agents have ended", () => {
+test("an enclosure releases its resources in reverse order, once its agents have ended", () => {
   const { guard, agent } = pair();
   const enclosure = new Enclosure([guard], agent);
   const seen: string[] = [];
@@ -51,13 +52,13 @@ Deno.test("an enclosure releases its resources in reverse order, once its agents
   assertThrows(() => call(agent, "getpid"), Error);
 });
 
-Deno.test("an agent without a guard is not made a holder: it would be a child of this process", () => {
+test("an agent without a guard is not made a holder: it would be a child of this process", () => {
   using enclosure = new Enclosure([], Agent.spawn());
   assertThrows(() => enclosure.handOverToHolder("x"), TypeError);
   assertEquals(call(enclosure.agent, "getpid"), enclosure.agent.pid);
 });
 
-Deno.test("a holder outlives its enclosure and the guard", () => {
+test("a holder outlives its enclosure and the guard", () => {
   const { guard, agent } = pair();
   const enclosure = new Enclosure([guard], agent);
   enclosure.handOverToHolder("a test");

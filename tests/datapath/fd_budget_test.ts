@@ -3,15 +3,16 @@
 import { assert, assertEquals } from "@std/assert";
 import { openFilesLimit } from "../../ffi/sys/process.ts";
 import { FdBudget } from "../../mod/datapath/netif/fd_budget.ts";
+import { test } from "../lib/helpers.ts";
 
-Deno.test("a namespace has at most 65536 flows, whatever the limit of descriptors", () => {
+test("a namespace has at most 65536 flows, whatever the limit of descriptors", () => {
   const budget = new FdBudget();
   budget.countNamespace(1);
   assert(budget.mayOpen(0));
   assert(!budget.mayOpen(65536));
 });
 
-Deno.test("three quarters of the descriptors are for all, the last quarter is divided among the namespaces", () => {
+test("three quarters of the descriptors are for all, the last quarter is divided among the namespaces", () => {
   const budget = new FdBudget();
   budget.countNamespace(1);
   budget.countNamespace(1);

@@ -3,13 +3,14 @@
 import { assert, assertEquals } from "@std/assert";
 import { Reassembly } from "../../mod/datapath/tcp/reassembly.ts";
 import { heldBytes } from "../../mod/datapath/tcp/send_queue.ts";
+import { test } from "../lib/helpers.ts";
 
 /** Bytes whose values are their sequence numbers modulo 251. */
 function segment(seq: number, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (seq + i) % 251);
 }
 
-Deno.test("overlapping bytes are kept once and come out in order", () => {
+test("overlapping bytes are kept once and come out in order", () => {
   let state = 7;
   const random = (below: number) => (state = Math.imul(state, 48271) >>> 0) % below;
   for (let round = 0; round < 200; round++) {
@@ -35,7 +36,7 @@ Deno.test("overlapping bytes are kept once and come out in order", () => {
   }
 });
 
-Deno.test("the bytes and segments that one connection can keep are bounded", () => {
+test("the bytes and segments that one connection can keep are bounded", () => {
   const reassembly = new Reassembly();
   const bytes = new Uint8Array(65000);
   for (let i = 0; i < 1000; i++) reassembly.add(0, 1 + i, bytes, 0, bytes.length, false);
@@ -47,7 +48,7 @@ Deno.test("the bytes and segments that one connection can keep are bounded", () 
   assertEquals(heldBytes(), 0);
 });
 
-Deno.test("the run with the latest arrival comes first", () => {
+test("the run with the latest arrival comes first", () => {
   const reassembly = new Reassembly();
   for (const seq of [10, 30, 50, 40]) reassembly.add(0, seq, new Uint8Array(10), 0, 10, false);
   assertEquals(reassembly.runs(0), [[30, 60], [10, 20]]);

@@ -6,6 +6,7 @@ import { PROTOCOL } from "../../mod/inet/header.ts";
 import { parseIp } from "../../mod/inet/ip.ts";
 import { wordsOf } from "../../mod/inet/ip_words.ts";
 import { type Destination, type RuleOptions, Rules } from "../../mod/datapath/netif/rules.ts";
+import { test } from "../lib/helpers.ts";
 
 const ip = (text: string) => parseIp(text)!;
 
@@ -18,7 +19,7 @@ function same(found: Destination | null, address: string, port: number, resolver
   assertEquals(found, { ...wordsOf(ip(address)), port, scope: 0, resolver: resolver ? ip(address) : null });
 }
 
-Deno.test("a flow goes to its destination unless that is the host itself, a group, or excluded", () => {
+test("a flow goes to its destination unless that is the host itself, a group, or excluded", () => {
   same(destination({}, "192.0.2.1"), "192.0.2.1", 80);
   same(destination({}, "2001:db8::1"), "2001:db8::1", 80);
   assertEquals(destination({}, "127.0.0.1"), null);
@@ -33,7 +34,7 @@ Deno.test("a flow goes to its destination unless that is the host itself, a grou
   assertEquals(destination({ exclude: [{ address: ip("0.0.0.0"), prefix: 0 }] }, "192.0.2.1"), null);
 });
 
-Deno.test("addresses mapped to the host's loopback and to the host lead there", () => {
+test("addresses mapped to the host's loopback and to the host lead there", () => {
   const options = {
     mapHostLoopback: [ip("10.0.0.1"), ip("fd00::1")],
     mapGuestAddress: [ip("10.0.0.3")],
@@ -45,7 +46,7 @@ Deno.test("addresses mapped to the host's loopback and to the host lead there", 
   assertEquals(destination({ mapGuestAddress: [ip("10.0.0.3")] }, "10.0.0.3"), null);
 });
 
-Deno.test("DNS goes to a resolver of the host, of the same family if possible", () => {
+test("DNS goes to a resolver of the host, of the same family if possible", () => {
   const resolver = (text: string) => ({ address: ip(text), scope: 0 });
   const dnsForward = [ip("10.0.0.1"), ip("fd00::1")];
   const both = { dnsForward, resolvers: () => [resolver("2001:db8::53"), resolver("127.0.0.53")] };
@@ -64,7 +65,7 @@ Deno.test("DNS goes to a resolver of the host, of the same family if possible", 
   same(destination(both, "10.0.0.1", PROTOCOL.ICMP, 53), "10.0.0.1", 53);
 });
 
-Deno.test("a resolver that has failed is avoided for a while, unless all have failed", () => {
+test("a resolver that has failed is avoided for a while, unless all have failed", () => {
   const resolvers = ["192.0.2.1", "192.0.2.2"].map((text) => ({ address: ip(text), scope: 0 }));
   const rules = new Rules({ dnsForward: [ip("10.0.0.1")], resolvers: () => resolvers });
   const asked = () => rules.destination(wordsOf(ip("10.0.0.1")), PROTOCOL.UDP, 53)?.resolver;
@@ -75,6 +76,6 @@ Deno.test("a resolver that has failed is avoided for a while, unless all have fa
   assertEquals(asked(), ip("192.0.2.1"), "the oldest failure");
 });
 
-Deno.test("a broadcast is refused, as the host would take it for its own", () => {
+test("a broadcast is refused, as the host would take it for its own", () => {
   assertEquals(destination({}, "255.255.255.255", PROTOCOL.UDP, 5000), null);
 });

@@ -18,6 +18,7 @@ import { wordsOf } from "../../mod/inet/ip_words.ts";
 import { KIND, Packet, parse } from "../../mod/inet/packet.ts";
 import { FLAG, TCP_HEADER } from "../../mod/inet/tcp.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
+import { test } from "../lib/helpers.ts";
 
 const LOOPBACK_INSIDE = Uint8Array.of(10, 0, 0, 1);
 const OWN = Uint8Array.of(10, 0, 0, 2);
@@ -140,7 +141,7 @@ class Inside implements AsyncDisposable {
   }
 }
 
-Deno.test("a closed window is probed as long as probes are answered, and used at once when it opens", async () => {
+test("a closed window is probed as long as probes are answered, and used at once when it opens", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(5000));
   const { ack } = inside;
@@ -162,7 +163,7 @@ Deno.test("a closed window is probed as long as probes are answered, and used at
   assert(inside.reactor.now - now <= 1000, `${inside.reactor.now - now} ms until the data was sent again`);
 });
 
-Deno.test("unacknowledged data is retransmitted twelve times with growing pauses; then the connection is reset", async () => {
+test("unacknowledged data is retransmitted twelve times with growing pauses; then the connection is reset", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(100));
   inside.received();
@@ -180,7 +181,7 @@ Deno.test("unacknowledged data is retransmitted twelve times with growing pauses
   assertEquals(inside.flow, undefined);
 });
 
-Deno.test("an idle namespace is probed after two hours and given up after nine probes", async () => {
+test("an idle namespace is probed after two hours and given up after nine probes", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(1));
   inside.received();
@@ -197,7 +198,7 @@ Deno.test("an idle namespace is probed after two hours and given up after nine p
   assertEquals(inside.flow, undefined);
 });
 
-Deno.test("a connection ends in order even if the last acknowledgement comes with the FIN", async () => {
+test("a connection ends in order even if the last acknowledgement comes with the FIN", async () => {
   await using inside = new Inside();
   await inside.connect(10_000, new Uint8Array(5000));
   await inside.outside!.closeWrite();
@@ -215,7 +216,7 @@ Deno.test("a connection ends in order even if the last acknowledgement comes wit
   assertEquals(total, 600_000);
 });
 
-Deno.test("a resolver whose connection fails at once is avoided", async () => {
+test("a resolver whose connection fails at once is avoided", async () => {
   const resolvers = [[224, 0, 0, 1], [127, 0, 0, 1]].map((bytes) => ({ address: Uint8Array.from(bytes), scope: 0 }));
   await using inside = new Inside({ dnsForward: [LOOPBACK_INSIDE], resolvers: () => resolvers });
   const { rules } = inside.tcp.netif;

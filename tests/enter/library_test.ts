@@ -14,7 +14,7 @@ function belongings(): { fds: number; children: string } {
   };
 }
 
-Deno.test("enter() gives code and signal, and leaves nothing in this process", async () => {
+test("enter() gives code and signal, and leaves nothing in this process", async () => {
   using box = spawn({ command: ["sleep", "100"], hostname: "box" });
   const target = `${box.pid}`;
   const all = async () => {
@@ -35,7 +35,7 @@ Deno.test("enter() gives code and signal, and leaves nothing in this process", a
   assertEquals(after.fds - before.fds < 5, true, `${before.fds} descriptors became ${after.fds}`);
 });
 
-Deno.test("what enter() has started tells pid and namespaces, takes signals, and ends with `using`", async () => {
+test("what enter() has started tells pid and namespaces, takes signals, and ends with `using`", async () => {
   using box = spawn({ command: ["sleep", "100"] });
   let pid: number;
   {
@@ -52,7 +52,7 @@ Deno.test("what enter() has started tells pid and namespaces, takes signals, and
   assertEquals(last.end(), { code: null, signal: 15 });
 });
 
-Deno.test("wrong options of enter() are refused before anything is looked at", async () => {
+test("wrong options of enter() are refused before anything is looked at", async () => {
   const target = `${Deno.pid}`;
   const wrong = [
     { target: "" },

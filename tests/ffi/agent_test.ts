@@ -11,7 +11,7 @@ import { decodeWaitStatus, waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self, TaskFd } from "../../ffi/core/task.ts";
-import { processes, until } from "../lib/helpers.ts";
+import { processes, test, until } from "../lib/helpers.ts";
 
 /** Number of our open descriptors. */
 function descriptors(): number {
@@ -33,7 +33,7 @@ function end(agent: Agent): void {
   waitChild(agent.pid);
 }
 
-Deno.test(
+test(
   "an agent has stdin, stdout, stderr, its socket, and nothing else",
   clean(() => {
     const [reader, writer] = pipe();
@@ -49,7 +49,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "a TaskFd is closed in its agent at the end of its block",
   clean(() => {
     const agent = Agent.spawn();
@@ -65,7 +65,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent answers with the kernel's results and errors",
   clean(() => {
     const agent = Agent.spawn();
@@ -78,7 +78,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent takes and gives descriptors",
   clean(() => {
     const agent = Agent.spawn();
@@ -102,7 +102,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent takes arguments larger than a packet",
   clean(() => {
     const agent = Agent.spawn();
@@ -118,7 +118,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent refuses requests with pointers outside the payload",
   clean(() => {
     const agent = Agent.spawn();
@@ -139,7 +139,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "a clone is a child of its agent, and its end is reported",
   clean(() => {
     const agent = Agent.spawn();
@@ -154,7 +154,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "the end of a clone before the request is reported too",
   clean(() => {
     const agent = Agent.spawn();
@@ -168,7 +168,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent and its descendants end when its socket is closed",
   clean(async () => {
     const agent = Agent.spawn();
@@ -185,7 +185,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "a killed agent is noticed",
   clean(() => {
     const agent = Agent.spawn();
@@ -198,7 +198,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent in new namespaces has every capability there before its ids are mapped",
   clean(() => {
     const agent = Agent.spawn(CLONE.NEWUSER | CLONE.NEWUTS | CLONE.NEWPID);
@@ -210,7 +210,7 @@ Deno.test(
   }),
 );
 
-Deno.test(
+test(
   "an agent's image is a sealed memfd",
   clean(() => {
     const agent = Agent.spawn();

@@ -13,8 +13,9 @@ import { poll, pollAsync } from "../../ffi/sys/poll.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { test } from "../lib/helpers.ts";
 
-Deno.test("an Fd is closed once, and not used afterwards", () => {
+test("an Fd is closed once, and not used afterwards", () => {
   const [reader, writer] = pipe();
   const number = reader.number;
   reader.close();
@@ -28,7 +29,7 @@ Deno.test("an Fd is closed once, and not used afterwards", () => {
   writer.close();
 });
 
-Deno.test("a borrowed Fd leaves the descriptor open", () => {
+test("a borrowed Fd leaves the descriptor open", () => {
   const [reader, writer] = pipe();
   {
     using borrowed = Fd.borrow(reader.number);
@@ -39,7 +40,7 @@ Deno.test("a borrowed Fd leaves the descriptor open", () => {
   writer.close();
 });
 
-Deno.test("a SysError has the number, name and text of errno(3)", () => {
+test("a SysError has the number, name and text of errno(3)", () => {
   const error = assertThrows(() => open(self, "/no/such", O.RDONLY), SysError);
   assertEquals([error.syscall, error.errno, error.code], ["openat", 2, "ENOENT"]);
   assertEquals(error.message, "openat: No such file or directory (ENOENT)");
@@ -48,7 +49,7 @@ Deno.test("a SysError has the number, name and text of errno(3)", () => {
   for (const [name, number] of Object.entries(E)) assertEquals(errnoName(number), name);
 });
 
-Deno.test("results are not disturbed by failing syscalls of the runtime", () => {
+test("results are not disturbed by failing syscalls of the runtime", () => {
   for (let i = 0; i < 2000; i++) {
     assertEquals(self.raw("openat", AT_FDCWD, cString("/no/such"), 0), -E.ENOENT);
     assertThrows(() => Deno.statSync("/etc/passwd/x"));
@@ -56,7 +57,7 @@ Deno.test("results are not disturbed by failing syscalls of the runtime", () => 
   }
 });
 
-Deno.test("readBytes() reads files of any size, also those whose size is 0", () => {
+test("readBytes() reads files of any size, also those whose size is 0", () => {
   assertEquals(readBytes(self, "/proc/self/maps").length > 4096, true);
   const file = Deno.makeTempFileSync();
   const data = crypto.getRandomValues(new Uint8Array(60_000));
@@ -65,7 +66,7 @@ Deno.test("readBytes() reads files of any size, also those whose size is 0", () 
   Deno.removeSync(file);
 });
 
-Deno.test("a SignalPipe reports signal and sender, and leaves ignored signals ignored", () => {
+test("a SignalPipe reports signal and sender, and leaves ignored signals ignored", () => {
   using signals = new SignalPipe();
   signals.catch(SIGNAL.USR2);
   call(self, "kill", Deno.pid, SIGNAL.USR2);
@@ -79,7 +80,7 @@ Deno.test("a SignalPipe reports signal and sender, and leaves ignored signals ig
   assertEquals(signals.take(), []);
 });
 
-Deno.test("pollAsync() does not block the event loop", async () => {
+test("pollAsync() does not block the event loop", async () => {
   const [reader, writer] = pipe();
   let ticks = 0;
   const timer = setInterval(() => ++ticks === 5 && write(writer, new Uint8Array(1)), 2);
@@ -90,7 +91,7 @@ Deno.test("pollAsync() does not block the event loop", async () => {
   writer.close();
 });
 
-Deno.test("a pidfd refers to its process even after the end", async () => {
+test("a pidfd refers to its process even after the end", async () => {
   const child = new Deno.Command("sleep", { args: ["100"] }).spawn();
   using pidfd = openPid(child.pid);
   assertEquals(pidOf(pidfd), child.pid);
@@ -99,14 +100,14 @@ Deno.test("a pidfd refers to its process even after the end", async () => {
   assertEquals([sendSignal(pidfd, 0), pidOf(pidfd)], [false, -1]);
 });
 
-Deno.test("decodeWaitStatus() covers every kind of status", () => {
+test("decodeWaitStatus() covers every kind of status", () => {
   assertEquals(decodeWaitStatus(0xff00), { code: 255, signal: null, stopped: null, continued: false });
   assertEquals(decodeWaitStatus(0x8b), { code: null, signal: 11, stopped: null, continued: false });
   assertEquals(decodeWaitStatus(0x137f), { code: null, signal: null, stopped: 19, continued: false });
   assertEquals(decodeWaitStatus(0xffff), { code: null, signal: null, stopped: null, continued: true });
 });
 
-Deno.test("NR has the syscall numbers of this architecture", () => {
+test("NR has the syscall numbers of this architecture", () => {
   assertEquals(call(self, "getpid"), Deno.pid);
   assertEquals(NR.getpid, Deno.build.arch === "aarch64" ? 172 : 39);
 });

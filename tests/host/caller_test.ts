@@ -4,14 +4,15 @@ import "../lib/preload.ts";
 import { assertEquals } from "@std/assert";
 import { caller, environment, variable } from "../../mod/host/caller.ts";
 import { parsePasswd } from "../../mod/host/passwd.ts";
+import { test } from "../lib/helpers.ts";
 
-Deno.test("environment() is ours, entry by entry", () => {
+test("environment() is ours, entry by entry", () => {
   const entries = environment();
   assertEquals(variable(entries, "PATH"), Deno.env.get("PATH"));
   assertEquals(variable(entries, "NO_SUCH_VARIABLE"), undefined);
 });
 
-Deno.test("caller() has our ids and capabilities", () => {
+test("caller() has our ids and capabilities", () => {
   const status = Deno.readTextFileSync("/proc/thread-self/status");
   const field = (name: string) => BigInt(`0x${new RegExp(`^${name}:\\s*(\\w+)`, "m").exec(status)![1]}`);
   const { uid, gid, capabilities, blocked } = caller();
@@ -19,7 +20,7 @@ Deno.test("caller() has our ids and capabilities", () => {
   assertEquals([capabilities, blocked], [field("CapEff"), field("SigBlk")]);
 });
 
-Deno.test("parsePasswd() finds by id and name, and is not misled by broken lines", () => {
+test("parsePasswd() finds by id and name, and is not misled by broken lines", () => {
   const text = "broken\n::5:::\nroot:x:0:0:root:/root:/bin/bash\na:x:1000:1000::/home/a:\n";
   assertEquals(parsePasswd(text, 0), { name: "root", uid: 0, gid: 0, home: "/root", shell: "/bin/bash" });
   assertEquals(parsePasswd(text, 1000)?.shell, "");

@@ -5,6 +5,7 @@ import { PenneError } from "../../mod/base/errors.ts";
 import { type MapRequest, planMaps } from "../../mod/idmap/plan.ts";
 import { parseRange } from "../../mod/idmap/ranges.ts";
 import { parseSubIds } from "../../mod/idmap/subid.ts";
+import { test } from "../lib/helpers.ts";
 
 const SOMEBODY = { uid: 1000, gid: 100, capabilities: 0n, blocked: 0n };
 const ROOT = { uid: 0, gid: 0, capabilities: (1n << 41n) - 1n, blocked: 0n };
@@ -14,7 +15,7 @@ function plan(request: MapRequest, caller = SOMEBODY, subIds = GRANTED) {
   return planMaps(request, caller, "alice", subIds);
 }
 
-Deno.test("planMaps() writes the own id itself, and gives setgroups up for that", () => {
+test("planMaps() writes the own id itself, and gives setgroups up for that", () => {
   for (const [mode, uid, gid] of [["root", 0, 0], ["self", 1000, 100]] as const) {
     assertEquals(plan({ mode }), {
       users: { ranges: [{ inside: uid, outside: 1000, count: 1 }], tool: false },
@@ -25,7 +26,7 @@ Deno.test("planMaps() writes the own id itself, and gives setgroups up for that"
   assertEquals(plan({}).users, plan({ mode: "root" }).users);
 });
 
-Deno.test("planMaps() leaves more than the own id to newuidmap, unless privileged", () => {
+test("planMaps() leaves more than the own id to newuidmap, unless privileged", () => {
   const { users, groups, denySetgroups } = plan({ mode: "auto" });
   assertEquals(users!.ranges, [{ inside: 0, outside: 1000, count: 1 }, { inside: 1, outside: 100000, count: 65536 }]);
   assertEquals(groups!.ranges[1], { inside: 1, outside: 200000, count: 65536 });
@@ -34,7 +35,7 @@ Deno.test("planMaps() leaves more than the own id to newuidmap, unless privilege
   assertEquals([root.users!.tool, root.groups!.tool, root.denySetgroups], [false, false, false]);
 });
 
-Deno.test("planMaps() lines several subordinate ranges up and passes over those that overlap", () => {
+test("planMaps() lines several subordinate ranges up and passes over those that overlap", () => {
   const users = [{ start: 5000, count: 10 }, { start: 5005, count: 10 }, { start: 999, count: 5 }, {
     start: 7000,
     count: 3,
@@ -45,20 +46,20 @@ Deno.test("planMaps() lines several subordinate ranges up and passes over those 
   ]);
 });
 
-Deno.test("planMaps() says what is missing for auto, and how to add it", async () => {
+test("planMaps() says what is missing for auto, and how to add it", async () => {
   const error = assertThrows(() => plan({ mode: "auto" }, SOMEBODY, { users: [], groups: [] }), PenneError);
   assertEquals(error.message, "cannot map user ids: /etc/subuid grants no subordinate ids to alice");
   assertEquals((await error.hints()).length, 2);
 });
 
-Deno.test("planMaps() refuses setgroups where the kernel would", () => {
+test("planMaps() refuses setgroups where the kernel would", () => {
   assertThrows(() => plan({ mode: "root", setgroups: "allow" }), PenneError, "allow setgroups");
   assertThrows(() => plan({ mode: "none", setgroups: "allow" }), PenneError, "allow setgroups");
   assertEquals(plan({ mode: "auto", setgroups: "deny" }).denySetgroups, true);
   assertEquals(plan({ mode: "root", setgroups: "allow" }, ROOT).denySetgroups, false);
 });
 
-Deno.test("planMaps() takes explicit ranges for one kind and the default for the other", () => {
+test("planMaps() takes explicit ranges for one kind and the default for the other", () => {
   const { users, groups } = plan({ users: ["0:100000:10"].map(parseRange) });
   assertEquals([users!.tool, groups!.tool], [true, false]);
   assertEquals(groups!.ranges, [{ inside: 0, outside: 100, count: 1 }]);
@@ -66,7 +67,7 @@ Deno.test("planMaps() takes explicit ranges for one kind and the default for the
   assertEquals(plan({ mode: "none" }), { users: null, groups: null, denySetgroups: false });
 });
 
-Deno.test("parseSubIds() passes over what is not OWNER:START:COUNT", () => {
+test("parseSubIds() passes over what is not OWNER:START:COUNT", () => {
   const text = "# comment\nalice:1:2:3\nalice:x:1\nalice:100:0\nalice:4294967295:5\n\nbob:1:1\nalice:10:5\n1000:20:5";
   assertEquals(parseSubIds(text, 1000, "alice"), [{ start: 10, count: 5 }, { start: 20, count: 5 }]);
   assertEquals(parseSubIds(text, 7, null), []);

@@ -6,6 +6,7 @@ import { ETHERNET, PROTOCOL, VNET } from "../../mod/inet/header.ts";
 import { addressSum } from "../../mod/inet/ip_words.ts";
 import { KIND, Packet, parse, transportValid } from "../../mod/inet/packet.ts";
 import { FLAG, synOptions } from "../../mod/inet/tcp.ts";
+import { test } from "../lib/helpers.ts";
 
 const IP = VNET + ETHERNET;
 
@@ -43,7 +44,7 @@ function look(bytes: Uint8Array, length = bytes.length): [kind: number, packet: 
   return [parse(new DataView(bytes.buffer), 0, length, packet), packet];
 }
 
-Deno.test("parse() finds addresses, protocol and payload of IPv4, with and without options", () => {
+test("parse() finds addresses, protocol and payload of IPv4, with and without options", () => {
   for (const options of [new Uint8Array(), new Uint8Array([1, 1, 1, 0])]) {
     const [kind, p] = look(frame4(PROTOCOL.UDP, new Uint8Array(12), options));
     assertEquals(kind, KIND.IP);
@@ -52,13 +53,13 @@ Deno.test("parse() finds addresses, protocol and payload of IPv4, with and witho
   }
 });
 
-Deno.test("parse() ignores Ethernet padding", () => {
+test("parse() ignores Ethernet padding", () => {
   const bytes = new Uint8Array(80);
   bytes.set(frame4(PROTOCOL.UDP, new Uint8Array(8)));
   assertEquals(look(bytes)[1].end, IP + 28);
 });
 
-Deno.test("parse() skips a bounded number of extension headers, and refuses source routes", () => {
+test("parse() skips a bounded number of extension headers, and refuses source routes", () => {
   const udp = new Uint8Array(8);
   const extended = (types: number[], left = 0) => {
     const headers = types.flatMap((_, i) => [types[i + 1] ?? PROTOCOL.UDP, 0, 0, left, 0, 0, 0, 0]);
@@ -73,7 +74,7 @@ Deno.test("parse() skips a bounded number of extension headers, and refuses sour
   assertEquals(look(frame6(PROTOCOL.DESTINATION, new Uint8Array([17, 200, 0, 0, 0, 0, 0, 0])))[0], KIND.BAD);
 });
 
-Deno.test("parse() recognizes fragments", () => {
+test("parse() recognizes fragments", () => {
   for (const field of [0x2000, 0x0001, 0x3fff]) {
     const bytes = frame4(PROTOCOL.UDP, new Uint8Array(8));
     const view = new DataView(bytes.buffer);
@@ -84,7 +85,7 @@ Deno.test("parse() recognizes fragments", () => {
   }
 });
 
-Deno.test("parse() refuses every truncation and every flipped bit of an IPv4 header", () => {
+test("parse() refuses every truncation and every flipped bit of an IPv4 header", () => {
   const bytes = frame4(PROTOCOL.UDP, new Uint8Array(8));
   for (let length = 0; length < bytes.length; length++) assertEquals(look(bytes, length)[0], KIND.BAD);
   for (let bit = 0; bit < 160; bit++) {
@@ -96,7 +97,7 @@ Deno.test("parse() refuses every truncation and every flipped bit of an IPv4 hea
   for (let length = 0; length < six.length; length++) assertEquals(look(six, length)[0], KIND.BAD);
 });
 
-Deno.test("parse() reads nothing beyond a frame of noise", () => {
+test("parse() reads nothing beyond a frame of noise", () => {
   let state = 99;
   for (let round = 0; round < 20_000; round++) {
     const bytes = new Uint8Array(24 + round % 120);
@@ -108,7 +109,7 @@ Deno.test("parse() reads nothing beyond a frame of noise", () => {
   }
 });
 
-Deno.test("transportValid() verifies a checksum, and trusts an offloaded one", () => {
+test("transportValid() verifies a checksum, and trusts an offloaded one", () => {
   for (const six of [false, true]) {
     const payload = new Uint8Array(11).map((_, i) => i * 37);
     const bytes = six ? frame6(PROTOCOL.UDP, payload) : frame4(PROTOCOL.UDP, payload);
@@ -127,14 +128,14 @@ Deno.test("transportValid() verifies a checksum, and trusts an offloaded one", (
   }
 });
 
-Deno.test("fold() and finish() follow RFC 1071", () => {
+test("fold() and finish() follow RFC 1071", () => {
   assertEquals(fold(0x2ddf0), 0xddf2);
   assertEquals(finish(0x2ddf0), 0x220d);
   assertEquals(fold(0xffff), 0xffff);
   assertEquals(fold(0x1fffe), 0xffff);
 });
 
-Deno.test("synOptions() handles any bytes, including truncated options and lengths of zero", () => {
+test("synOptions() handles any bytes, including truncated options and lengths of zero", () => {
   const options = (...bytes: number[]) => synOptions(new DataView(new Uint8Array(bytes).buffer), 0, bytes.length, 4);
   const none = { mss: 536, windowShift: -1, sack: false };
   assertEquals(options(2, 0, 5, 0xb4), none);

@@ -110,17 +110,28 @@ function missing({ root, user, programs = [] }: Needs): string | null {
   return absent.length ? `needs ${absent.join(", ")}` : null;
 }
 
+/** Registers a test that does not run, with the reason in its name. */
+export function skipped(name: string, reason: string): void {
+  Deno.test.ignore(`${name} [skipped: ${reason}]`, () => {});
+}
+
+/** The body of a test. */
+export type TestBody = (t: Deno.TestContext) => void | Promise<void>;
+
 /**
  * Registers a test. Where it cannot run, it is skipped with the reason in its name; in CI, which must provide everything,
  * it fails. A test also fails if it leaks something.
  */
-export function test(name: string, needs: Needs, body: (t: Deno.TestContext) => void | Promise<void>): void {
+export function test(name: string, body: TestBody): void;
+export function test(name: string, needs: Needs, body: TestBody): void;
+export function test(name: string, first: Needs | TestBody, second?: TestBody): void {
+  const [needs, body] = typeof first === "function" ? [{}, first] : [first, second!];
   if (needs.kernel && isOlder(needs.kernel)) {
-    Deno.test.ignore(`${name} [skipped: needs Linux ${needs.kernel}]`, () => {});
+    skipped(name, `needs Linux ${needs.kernel}`);
     return;
   }
   const reason = missing(needs);
-  if (reason && !CI) Deno.test.ignore(`${name} [skipped: ${reason}]`, () => {});
+  if (reason && !CI) skipped(name, reason);
   else if (reason) {
     Deno.test(name, () => {
       throw new Error(`this test ${reason}, which CI must provide`);

@@ -12,6 +12,7 @@ import {
   encodePids,
 } from "../../mod/nsexec/message.ts";
 import { mutate } from "./mutate.ts";
+import { test } from "../lib/helpers.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const unhex = (hex: string) =>
@@ -156,7 +157,7 @@ const VECTORS: [name: string, dialect: Dialect, hex: string, message: BootstrapM
 ];
 
 for (const [name, dialect, hex, message] of VECTORS) {
-  Deno.test(`decodes and encodes in dialect ${dialect}: ${name}`, () => {
+  test(`decodes and encodes in dialect ${dialect}: ${name}`, () => {
     const wire = unhex(hex);
     const decoded = decodeBootstrap(wire, dialect);
     assertEquals(decoded, { flags: 0, sequence: 0, pid: 0, ...message });
@@ -165,7 +166,7 @@ for (const [name, dialect, hex, message] of VECTORS) {
   });
 }
 
-Deno.test("an attribute that exists in all dialects is the same in all of them", () => {
+test("an attribute that exists in all dialects is the same in all of them", () => {
   const message = { flags: 1, sequence: 0, pid: 0, attributes: [{ name: "rootless", value: 1 }] } as const;
   const [first, ...others] = DIALECTS.map((dialect) => encodeBootstrap(message, dialect));
   for (const other of others) assertEquals(other, first);
@@ -243,12 +244,12 @@ const WRONG: [name: string, message: Uint8Array, error: string, dialect?: Dialec
 ];
 
 for (const [name, message, error, dialect = "1.2"] of WRONG) {
-  Deno.test(`refuses ${name}`, () => {
+  test(`refuses ${name}`, () => {
     assertThrows(() => decodeBootstrap(message, dialect), BootstrapMessageError, error);
   });
 }
 
-Deno.test("what cannot be said is not encoded", () => {
+test("what cannot be said is not encoded", () => {
   const encode = (attributes: BootstrapMessage["attributes"], dialect: Dialect = "1.2") => () =>
     encodeBootstrap({ attributes }, dialect);
   const long = new Uint8Array(65531).fill(47);
@@ -264,7 +265,7 @@ Deno.test("what cannot be said is not encoded", () => {
   }
 });
 
-Deno.test("attributes as long as they can be are decoded, and not with one more byte behind them", () => {
+test("attributes as long as they can be are decoded, and not with one more byte behind them", () => {
   const long = new Uint8Array(65530).fill(47);
   const message = encodeBootstrap({
     attributes: [
@@ -277,7 +278,7 @@ Deno.test("attributes as long as they can be are decoded, and not with one more 
   assertThrows(() => decodeBootstrap(new Uint8Array([...message, 0]), "1.2"), BootstrapMessageError, "failed to read");
 });
 
-Deno.test("a mutated message is refused with a reason, or is another message", () => {
+test("a mutated message is refused with a reason, or is another message", () => {
   const classes = mutate(20_000, 5);
   const count = [...classes.values()].reduce((a, b) => a + b, 0);
   assertEquals(count, 20_000);
@@ -285,7 +286,7 @@ Deno.test("a mutated message is refused with a reason, or is another message", (
   assert(classes.size > 10);
 });
 
-Deno.test("the answer decodes to what was encoded, and nothing else does", () => {
+test("the answer decodes to what was encoded, and nothing else does", () => {
   assertEquals(decodePids(encodePids({ stage1: 12, stage2: 4194304 })), { stage1: 12, stage2: 4194304 });
   for (
     const line of [

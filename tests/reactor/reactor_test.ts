@@ -3,8 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { pipe, read, write } from "../../ffi/sys/file.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
+import { test } from "../lib/helpers.ts";
 
-Deno.test("a handler that another handler removed in the same turn is not called", () => {
+test("a handler that another handler removed in the same turn is not called", () => {
   using reactor = new Reactor();
   const ends = [pipe(), pipe()];
   const called: number[] = [];
@@ -22,7 +23,7 @@ Deno.test("a handler that another handler removed in the same turn is not called
   for (const fd of ends.flat()) fd.close();
 });
 
-Deno.test("a reused slot does not get events of its previous descriptor", () => {
+test("a reused slot does not get events of its previous descriptor", () => {
   using reactor = new Reactor();
   const [a, b, c] = [pipe(), pipe(), pipe()];
   const called: string[] = [];
@@ -40,7 +41,7 @@ Deno.test("a reused slot does not get events of its previous descriptor", () => 
   for (const fd of [a, b, c].flat()) fd.close();
 });
 
-Deno.test("timers run in order of time, and cancelled ones do not run", () => {
+test("timers run in order of time, and cancelled ones do not run", () => {
   using reactor = new Reactor();
   const order: string[] = [];
   reactor.after(20, () => {
@@ -55,7 +56,7 @@ Deno.test("timers run in order of time, and cancelled ones do not run", () => {
   assert(performance.now() - start >= 19);
 });
 
-Deno.test("an expected answer is handled whether it comes at once or late, and timers stay on time", () => {
+test("an expected answer is handled whether it comes at once or late, and timers stay on time", () => {
   const [reader, writer] = pipe();
   using reactor = new Reactor();
   const seen: string[] = [];

@@ -13,7 +13,7 @@ function belongings(): { fds: number; children: string } {
   };
 }
 
-Deno.test("run() gives code and signal, and leaves nothing in this process", async () => {
+test("run() gives code and signal, and leaves nothing in this process", async () => {
   const all = async () => {
     assertEquals(await run({ command: ["sh", "-c", "exit 42"] }), { code: 42, signal: null });
     assertEquals(await run({ command: ["sh", "-c", "kill -15 $$"] }), { code: null, signal: 15 });
@@ -32,7 +32,7 @@ Deno.test("run() gives code and signal, and leaves nothing in this process", asy
   assertEquals(after.fds - before.fds < 5, true, `${before.fds} descriptors became ${after.fds}`);
 });
 
-Deno.test("status is settled by end() and by the end of a block, and told again afterwards", async () => {
+test("status is settled by end() and by the end of a block, and told again afterwards", async () => {
   const ended = spawn({ command: ["sleep", "100"] });
   const status = ended.status;
   assertEquals(ended.end(), { code: null, signal: 9 });
@@ -45,7 +45,7 @@ Deno.test("status is settled by end() and by the end of a block, and told again 
   assertEquals(await pending, { code: null, signal: 9 });
 });
 
-Deno.test("a child's pid is known after its end too", async () => {
+test("a child's pid is known after its end too", async () => {
   const child = spawn({ command: ["true"] });
   await new Promise((resolve) => setTimeout(resolve, 200));
   const { pid } = child;
@@ -54,7 +54,7 @@ Deno.test("a child's pid is known after its end too", async () => {
   assertEquals(child.pid, pid);
 });
 
-Deno.test("forty children do not keep the program from its own file I/O", async () => {
+test("forty children do not keep the program from its own file I/O", async () => {
   const children = Array.from({ length: 40 }, () => spawn({ command: ["sleep", "1000"] }));
   const all = Promise.all(children.map((child) => child.status));
   await Deno.readTextFile("/etc/passwd"); // would wait for the children's ends if each held a thread
@@ -62,7 +62,7 @@ Deno.test("forty children do not keep the program from its own file I/O", async 
   assertEquals((await all).every(({ signal }) => signal === 15), true);
 });
 
-Deno.test("spawn() does not block the event loop, and several run side by side", async () => {
+test("spawn() does not block the event loop, and several run side by side", async () => {
   let ticks = 0;
   const timer = setInterval(() => ticks++, 5);
   const children = [1, 2, 3].map((code) => spawn({ command: ["sh", "-c", `sleep 0.3; exit ${code}`] }));
@@ -72,7 +72,7 @@ Deno.test("spawn() does not block the event loop, and several run side by side",
   assertEquals(ticks > 10, true);
 });
 
-Deno.test("spawn() tells pid and namespaces, passes signals on, and ends with `using`", async () => {
+test("spawn() tells pid and namespaces, passes signals on, and ends with `using`", async () => {
   let pid: number;
   {
     using child = spawn({ command: ["sleep", "100"] });
@@ -87,7 +87,7 @@ Deno.test("spawn() tells pid and namespaces, passes signals on, and ends with `u
   other.kill();
 });
 
-Deno.test("end() gives the command its kill signal first", async () => {
+test("end() gives the command its kill signal first", async () => {
   using child = spawn({
     command: ["sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.02; done"],
     killSignal: "TERM",
@@ -99,7 +99,7 @@ Deno.test("end() gives the command its kill signal first", async () => {
   child.end();
 });
 
-Deno.test("wrong options are refused before anything is made", async () => {
+test("wrong options are refused before anything is made", async () => {
   const wrong = [
     { hostname: "" },
     { uid: 5 },

@@ -4,6 +4,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/base/errors.ts";
 import { parseIp } from "../../mod/inet/ip.ts";
 import { planRun, type RunFacts, type RunOptions } from "../../mod/run/plan.ts";
+import { test } from "../lib/helpers.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
 const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -27,7 +28,7 @@ function refusal(options: unknown): string {
   return error.message;
 }
 
-Deno.test("the default is a root shell in six namespaces", () => {
+test("the default is a root shell in six namespaces", () => {
   assertEquals(plan({}), {
     namespaces: ["user", "mnt", "pid", "ipc", "uts", "net"],
     maps: {
@@ -58,20 +59,20 @@ Deno.test("the default is a root shell in six namespaces", () => {
   });
 });
 
-Deno.test("the login shell is that of SHELL, of /etc/passwd, or /bin/sh", () => {
+test("the login shell is that of SHELL, of /etc/passwd, or /bin/sh", () => {
   const shell = (options: RunOptions, facts?: Partial<RunFacts>) => plan(options, facts).command.program;
   assertEquals(shell({ env: { SHELL: "/opt/fish" } }, { user: ALICE }), { file: "/opt/fish", argv: ["-fish"] });
   assertEquals(shell({ env: { SHELL: "" } }, { user: ALICE }), { file: "/bin/zsh", argv: ["-zsh"] });
   assertEquals(shell({}, { user: { ...ALICE, shell: "" } }), { file: "/bin/sh", argv: ["-sh"] });
 });
 
-Deno.test("the environment is the caller's or empty, and variables are set in it", () => {
+test("the environment is the caller's or empty, and variables are set in it", () => {
   const variables = (options: RunOptions) => plan(options).command.environment.map(decode);
   assertEquals(variables({ env: { A: "2", B: "3=4" } }), ["PATH=/bin", "A=2", "B=3=4"]);
   assertEquals(variables({ clearEnv: true, env: { A: "2" } }), ["A=2"]);
 });
 
-Deno.test("namespaces follow from --unshare, --net and the clocks", () => {
+test("namespaces follow from --unshare, --net and the clocks", () => {
   const types = (options: RunOptions) => plan(options).namespaces;
   assertEquals(types({ net: "host" }), ["user", "mnt", "pid", "ipc", "uts"]);
   assertEquals(types({ unshare: ["user"], net: "none" }), ["user", "net"]);
@@ -80,7 +81,7 @@ Deno.test("namespaces follow from --unshare, --net and the clocks", () => {
   assertEquals(plan({ unshare: ["user", "pid"], init: false }).ownInit, true);
 });
 
-Deno.test("the first process takes ids that are mapped if the caller's are not", () => {
+test("the first process takes ids that are mapped if the caller's are not", () => {
   const become = (options: RunOptions["map"]) => plan({ map: options ?? {} }).become;
   const range = (inside: number, outside: number) => ({ inside, outside, count: 10 });
   assertEquals(become({ users: [range(50, 70000), range(0, 80000)], groups: [range(7, 70000)] }), { uid: 0, gid: 7 });
@@ -88,7 +89,7 @@ Deno.test("the first process takes ids that are mapped if the caller's are not",
   assertEquals(become({ mode: "none" }), { uid: null, gid: null });
 });
 
-Deno.test("the map mode auto takes the subordinate ids of the facts, and names the user without any", () => {
+test("the map mode auto takes the subordinate ids of the facts, and names the user without any", () => {
   const subIds = { users: [{ start: 100000, count: 10 }], groups: [{ start: 200000, count: 10 }] };
   const { maps } = plan({ map: { mode: "auto" } }, { user: ALICE, subIds });
   assertEquals(maps!.users!.ranges.at(-1), { inside: 1, outside: 100000, count: 10 });
@@ -96,7 +97,7 @@ Deno.test("the map mode auto takes the subordinate ids of the facts, and names t
   assertThrows(() => plan({ map: { mode: "auto" } }), PenneError, "no subordinate ids to 1000");
 });
 
-Deno.test("a tap gives the resolver an address of its own, and the command a resolv.conf", () => {
+test("a tap gives the resolver an address of its own, and the command a resolv.conf", () => {
   const host = { nameservers: [], search: ["example"], options: ["edns0"] };
   const own = plan({ net: "tap" });
   assertEquals(own.network!.warnings, []);
@@ -114,11 +115,11 @@ Deno.test("a tap gives the resolver an address of its own, and the command a res
   assertEquals(plan({ net: "tap", unshare: ["user", "net"] }).resolvConf, null);
 });
 
-Deno.test("descriptors are kept once, whatever the request repeats", () => {
+test("descriptors are kept once, whatever the request repeats", () => {
   assertEquals(plan({ keepFds: [5, 3, 5] }).command.keepFds, [5, 3]);
 });
 
-Deno.test("requests that cannot work are refused as usage errors", () => {
+test("requests that cannot work are refused as usage errors", () => {
   const expected: [unknown, string][] = [
     [{ command: [""] }, "its name is empty"],
     [{ command: ["a\0"] }, "an argument has a NUL inside"],

@@ -3,6 +3,7 @@
 import { assertEquals } from "@std/assert";
 import { EVENT_KINDS, type EventKind, type Fact, FACT_KINDS, type Filter } from "../../mod/watch/facts/contract.ts";
 import { backendFilter, wants } from "../../mod/watch/facts/filter.ts";
+import { test } from "../lib/helpers.ts";
 
 const common = { mono: 0n, pid: 7, tid: 8, comm: "sh", uid: 5, cgroup: 9n, exact: true } as const;
 const id = (inum: number) => ({ inum, id: null });
@@ -43,14 +44,14 @@ const CASES: readonly (readonly [string, Filter, Fact, boolean])[] = [
 ];
 
 for (const [what, filter, fact, wanted] of CASES) {
-  Deno.test(`wants() with ${what}`, () => assertEquals(wants(filter, fact, context), wanted));
+  test(`wants() with ${what}`, () => assertEquals(wants(filter, fact, context), wanted));
 }
 
-Deno.test("A task outside of all wanted trees is not wanted", () => {
+test("A task outside of all wanted trees is not wanted", () => {
   assertEquals(wants({ trees: new Set([1]) }, exec), false);
 });
 
-Deno.test("backendFilter() leaves out only kinds that neither an event nor the state needs", () => {
+test("backendFilter() leaves out only kinds that neither an event nor the state needs", () => {
   const kinds = (...events: EventKind[]) => [...backendFilter({}, new Set(events), true).kinds!];
   assertEquals([...backendFilter({}, undefined, true).kinds!], FACT_KINDS);
   assertEquals(kinds(...EVENT_KINDS), FACT_KINDS);
@@ -58,7 +59,7 @@ Deno.test("backendFilter() leaves out only kinds that neither an event nor the s
   assertEquals(kinds("exec"), FACT_KINDS);
 });
 
-Deno.test("backendFilter() has no condition on tasks where ends are inferred: any task can hold a namespace", () => {
+test("backendFilter() has no condition on tasks where ends are inferred: any task can hold a namespace", () => {
   const filter = {
     pids: new Set([7]),
     trees: new Set([7]),

@@ -4,6 +4,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { WallClock } from "../../mod/watch/facts/clock.ts";
 import { formatJson, formatText } from "../../mod/watch/output/format.ts";
 import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
+import { test } from "../lib/helpers.ts";
 
 const common = {
   mono: 1_000_000_001n,
@@ -63,11 +64,11 @@ const EVENTS: readonly (readonly [WatchEvent, string])[] = [
   ],
 ];
 
-Deno.test("Text has a line for each event", () => {
+test("Text has a line for each event", () => {
   for (const [event, line] of EVENTS) assertEquals(formatText(event), `${line}\n`);
 });
 
-Deno.test("JSON has a line for each event, with all its fields", () => {
+test("JSON has a line for each event, with all its fields", () => {
   const clock = new WallClock(1_700_000_000_000_000_000n);
   for (const [event] of EVENTS) {
     const line = formatJson(event, clock);
@@ -81,7 +82,7 @@ Deno.test("JSON has a line for each event, with all its fields", () => {
   }
 });
 
-Deno.test("No character in a name ends a line, or controls a terminal", () => {
+test("No character in a name ends a line, or controls a terminal", () => {
   const name = "a\nexit: pid=1\r\x1b[2J\x7f\x9b\x85\u2028\u202e";
   const clock = new WallClock(0n);
   const path = { event: "name", mono: 5n, path: name, type: "net", inum: 7, id: null, state: "gone" } as const;

@@ -9,6 +9,7 @@ import { call, out, self } from "../../ffi/core/task.ts";
 import { Reactor } from "../../mod/reactor/reactor.ts";
 import { LineSink } from "../../mod/watch/output/line_sink.ts";
 import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
+import { test } from "../lib/helpers.ts";
 
 function event(count: number): WatchEvent {
   return { event: "lost", mono: 0n, count, source: "reader" };
@@ -30,7 +31,7 @@ function ends(kind: "pipe" | "socket"): [Fd, Fd] {
   ) as [Fd, Fd];
 }
 
-Deno.test("Many lines of one turn are written meanwhile", () => {
+test("Many lines of one turn are written meanwhile", () => {
   const path = Deno.makeTempFileSync();
   try {
     using file = open(self, path, O.WRONLY);
@@ -48,7 +49,7 @@ Deno.test("Many lines of one turn are written meanwhile", () => {
 });
 
 for (const kind of ["pipe", "socket"] as const) {
-  Deno.test(`A ${kind} without a reader never blocks; the sink becomes full, and no line is torn`, () => {
+  test(`A ${kind} without a reader never blocks; the sink becomes full, and no line is torn`, () => {
     const [reader, writer] = ends(kind);
     using _reader = reader;
     using _writer = writer;
@@ -86,7 +87,7 @@ for (const kind of ["pipe", "socket"] as const) {
     assert(sink.drained);
   });
 
-  Deno.test(`onGone is called once when the reader of a ${kind} goes away, also while nothing is written`, () => {
+  test(`onGone is called once when the reader of a ${kind} goes away, also while nothing is written`, () => {
     for (const writing of [false, true]) {
       const [reader, writer] = ends(kind);
       using _writer = writer;

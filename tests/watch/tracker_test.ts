@@ -16,6 +16,7 @@ import { rewind } from "../../mod/watch/state/compare.ts";
 import type { KnownNamespace } from "../../mod/watch/state/known.ts";
 import { Tracker } from "../../mod/watch/state/tracker.ts";
 import type { WatchEvent } from "../../mod/watch/facts/watch_event.ts";
+import { test } from "../lib/helpers.ts";
 
 const id = (inum: number): NamespaceId => ({ inum, id: `${inum}000` });
 const of = (pid: number, tid = pid, mono = 0n) => ({ mono, pid, tid, comm: "a", uid: 0, cgroup: null, exact: true });
@@ -74,7 +75,7 @@ function short(event: WatchEvent): string {
   }
 }
 
-Deno.test("A namespace that unshare(2) creates is born once, and orphaned with its last task", () => {
+test("A namespace that unshare(2) creates is born once, and orphaned with its last task", () => {
   const { tracker, emitted, orphans } = lab();
   tracker.load([task(7, 1, 100)], []);
   const net = 100 + SLOTS.indexOf("net");
@@ -92,7 +93,7 @@ Deno.test("A namespace that unshare(2) creates is born once, and orphaned with i
   assertEquals([...tracker.namespaces].some(({ inum }) => inum === 500), false);
 });
 
-Deno.test("Joining a namespace causes no birth", () => {
+test("Joining a namespace causes no birth", () => {
   const { tracker, emitted } = lab();
   tracker.load([task(7, 1, 100), task(8, 1, 300)], []);
   tracker.apply(change(7, "uts", 100 + SLOTS.indexOf("uts"), 300 + SLOTS.indexOf("uts"), "setns"));
@@ -100,7 +101,7 @@ Deno.test("Joining a namespace causes no birth", () => {
   assertEquals(emitted.map(({ event }) => event), ["ns", "ns"]);
 });
 
-Deno.test("A namespace that a mount holds becomes an orphan with the end of the mount", () => {
+test("A namespace that a mount holds becomes an orphan with the end of the mount", () => {
   const { tracker, orphans, emitted } = lab();
   tracker.load([task(7, 1, 100)], []);
   tracker.apply(change(7, "net", 100 + SLOTS.indexOf("net"), 500));
@@ -114,7 +115,7 @@ Deno.test("A namespace that a mount holds becomes an orphan with the end of the 
   assertEquals(short(emitted.at(-1)!), "death net 500 unmounted");
 });
 
-Deno.test("A user namespace lives as long as what it owns, in any order of the facts of one call", () => {
+test("A user namespace lives as long as what it owns, in any order of the facts of one call", () => {
   for (const first of ["user", "net"] as const) {
     const { tracker, orphans, emitted } = lab();
     tracker.load([task(7, 1, 100)], []);
@@ -134,7 +135,7 @@ Deno.test("A user namespace lives as long as what it owns, in any order of the f
   }
 });
 
-Deno.test("Forks and exits of threads are emitted on request only, and the exit of a process once", () => {
+test("Forks and exits of threads are emitted on request only, and the exit of a process once", () => {
   for (const threads of [false, true]) {
     const { tracker, emitted } = lab({}, undefined, threads);
     tracker.load([task(7, 1, 100)], []);
@@ -146,7 +147,7 @@ Deno.test("Forks and exits of threads are emitted on request only, and the exit 
   }
 });
 
-Deno.test("A thread that executes a program takes over the id of its process", () => {
+test("A thread that executes a program takes over the id of its process", () => {
   const { tracker, orphans } = lab();
   tracker.load([task(7, 1, 100)], []);
   tracker.apply(fork(7, 7, 9));
@@ -161,14 +162,14 @@ Deno.test("A thread that executes a program takes over the id of its process", (
   assertEquals(tracker.namespaces.find("net", id(500))?.tasks, 0);
 });
 
-Deno.test("A tree is its root with all descendants, also those that existed before", () => {
+test("A tree is its root with all descendants, also those that existed before", () => {
   const { tracker, emitted } = lab({ trees: new Set([7]) });
   tracker.load([task(7, 1, 100), task(8, 7, 100), task(9, 1, 100)], []);
   for (const fact of [fork(8, 20), fork(9, 21), fork(20, 22), exit(9), exit(22)]) tracker.apply(fact);
   assertEquals(emitted.map(short), ["fork 8 20", "fork 20 22", "exit 22"]);
 });
 
-Deno.test("Births and deaths are filtered by type, by inode number, and by the task that created the namespace", () => {
+test("Births and deaths are filtered by type, by inode number, and by the task that created the namespace", () => {
   const { tracker, emitted } = lab({ types: new Set(["net"]), pids: new Set([7]) });
   tracker.load([task(7, 1, 100), task(8, 1, 100)], []);
   const net = 100 + SLOTS.indexOf("net");
@@ -183,7 +184,7 @@ Deno.test("Births and deaths are filtered by type, by inode number, and by the t
   assertEquals(emitted.map(short), [`ns 7 net unshare ${net} 500`, "birth net 500 7", "death net 500 unknown"]);
 });
 
-Deno.test("Without ids, a known inode number that unshare(2) yields is a new namespace", () => {
+test("Without ids, a known inode number that unshare(2) yields is a new namespace", () => {
   const { tracker, emitted } = lab({}, new Set<EventKind>(["birth", "death"]));
   const bare = (inum: number) => ({ inum, id: null });
   const make = (from: number, to: number): Fact => ({
@@ -302,7 +303,7 @@ function assertSame(tracker: Tracker, w: World, what: string): void {
   }
 }
 
-Deno.test("Merging a snapshot with the stream gives each fact once and the right state, in 400 random histories", () => {
+test("Merging a snapshot with the stream gives each fact once and the right state, in 400 random histories", () => {
   for (let seed = 1; seed <= 400; seed++) {
     const random = generator(seed);
     const numbers = { pid: 10, inum: 5000 };
@@ -325,7 +326,7 @@ Deno.test("Merging a snapshot with the stream gives each fact once and the right
   }
 });
 
-Deno.test("After a loss a resync gives the right state, in 400 random histories", () => {
+test("After a loss a resync gives the right state, in 400 random histories", () => {
   for (let seed = 1; seed <= 400; seed++) {
     const random = generator(seed * 7);
     const numbers = { pid: 10, inum: 5000 };
@@ -345,7 +346,7 @@ Deno.test("After a loss a resync gives the right state, in 400 random histories"
   }
 });
 
-Deno.test("A copy is brought up to date by the differences, in 200 random histories", () => {
+test("A copy is brought up to date by the differences, in 200 random histories", () => {
   for (let seed = 1; seed <= 200; seed++) {
     const random = generator(seed * 13);
     const numbers = { pid: 10, inum: 5000 };
@@ -361,7 +362,7 @@ Deno.test("A copy is brought up to date by the differences, in 200 random histor
   }
 });
 
-Deno.test("Undoing facts leaves the state before them, whichever of them a reading reflects", () => {
+test("Undoing facts leaves the state before them, whichever of them a reading reflects", () => {
   const before = task(7, 1, 100);
   const net = 100 + SLOTS.indexOf("net");
   const facts = [change(7, "net", net, 500), change(7, "net", 500, 501), fork(7, 8)];

@@ -3,10 +3,11 @@
 //
 //   leave SECONDS PID COMMAND [ARGUMENT...] [; COMMAND [ARGUMENT...]]...
 //
-// Prints "LEFT DONE STATUS...": nanoseconds from right before the execve of the first COMMAND until process PID has ended
-// (-1: it is still there SECONDS later) and until the last COMMAND has, and each one's exit code (128+N for signal N). The
-// commands run one after the other, even if one fails; PID is watched all the while. Exits with 1 and a message if a
-// COMMAND could not be executed or PID does not exist.
+// Prints "LEFT DONE STATUS...": nanoseconds from right before the execve of the first COMMAND until process PID has
+// ended
+// (-1: it is still there SECONDS later) and until the last COMMAND has, and each one's exit code (128+N for signal N).
+// The commands run one after the other, even if one fails; PID is watched all the while. Exits with 1 and a message if
+// a COMMAND could not be executed or PID does not exist.
 
 #define _GNU_SOURCE
 #include <errno.h>

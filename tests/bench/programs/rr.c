@@ -1,5 +1,5 @@
-// rr: how long a TCP exchange of one byte takes. `rr server PORT`; `rr rr|crr ADDRESS PORT SECONDS` prints microseconds, for
-// crr with a connection for each.
+// rr: how long a TCP exchange of one byte takes. `rr server PORT`; `rr rr|crr ADDRESS PORT SECONDS` prints
+// microseconds, for crr with a connection for each.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -3,8 +3,8 @@
 //
 //   stamp FIFO FILE
 //
-// The time is nanoseconds of CLOCK_MONOTONIC at the return of the read(2) that brought the end of the line. Kept are the
-// first two lines, and those that begin with "ns: ", "lost: " and "resync: ".
+// The time is nanoseconds of CLOCK_MONOTONIC at the return of the read(2) that brought the end of the line. Kept are
+// the first two lines, and those that begin with "ns: ", "lost: " and "resync: ".
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -3,11 +3,11 @@
 //
 //   storm uts|net|fork COUNT RATE [FIFO]
 //
-// uts: unshare(CLONE_NEWUTS) in this process; net: fork, unshare(CLONE_NEWNET) and exit; fork: fork and exit. RATE is per
-// second, 0 means as fast as possible. Finally prints "PID WALL CPU": nanoseconds from the first event to the last, and
-// nanoseconds of processor time, which other load hardly changes. With a RATE it first prints lines "INDEX TIME PID" for
-// up to 20000 events, evenly spread: the index, and CLOCK_MONOTONIC at the return of the call. With FIFO, each maker of a
-// namespace writes a line about it there, as penne would: no watcher can be faster.
+// uts: unshare(CLONE_NEWUTS) in this process; net: fork, unshare(CLONE_NEWNET) and exit; fork: fork and exit. RATE is
+// per second, 0 means as fast as possible. Finally prints "PID WALL CPU": nanoseconds from the first event to the last,
+// and nanoseconds of processor time, which other load hardly changes. With a RATE it first prints lines "INDEX TIME
+// PID" for up to 20000 events, evenly spread: the index, and CLOCK_MONOTONIC at the return of the call. With FIFO, each
+// maker of a namespace writes a line about it there, as penne would: no watcher can be faster.
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -9,7 +9,8 @@
 // struct timespec (first.c). Exits with 1 and a message if PROGRAM could not be executed or had to be killed.
 //
 // PROGRAM gets its own session, and nothing of it is left afterwards, daemons included: this process is a subreaper and
-// kills every orphan. After SECONDS, or on SIGTERM, it kills PROGRAM and says so. The caller can rely on the end of both.
+// kills every orphan. After SECONDS, or on SIGTERM, it kills PROGRAM and says so. The caller can rely on the end of
+// both.
 
 #define _GNU_SOURCE
 #include <errno.h>
