@@ -1,4 +1,4 @@
-// The messages of the kernel's process connector, linux/cn_proc.h: a codec without syscalls.
+// Messages of the process connector, linux/cn_proc.h: a codec without syscalls.
 
 import { NLMSG, NLMSG_HEADER } from "../../netlink/message.ts";
 
