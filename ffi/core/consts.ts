@@ -30,8 +30,8 @@ export const O = {
 /** Restrictions on path resolution, openat2(2). */
 export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
 
-/** Types of files, from `st_mode` of stat(2). */
-export const S = { IFMT: 0o170000, IFREG: 0o100000, IFSOCK: 0o140000 } as const;
+/** Types of files and bits of their modes, from `st_mode` of stat(2). */
+export const S = { IFMT: 0o170000, IFREG: 0o100000, IFSOCK: 0o140000, ISUID: 0o4000, ISVTX: 0o1000 } as const;
 
 /** Modes of access(2). */
 export const ACCESS = { F_OK: 0, X_OK: 1, W_OK: 2 } as const;

@@ -142,9 +142,13 @@ export class TaskFd implements Disposable {
     this.number = call(task, name, ...args);
   }
 
-  /** Closes it. */
+  /** Closes it; does nothing if the task has ended, which leaves an error that is under way as it is. */
   [Symbol.dispose](): void {
-    this.#task.raw("close", this.number);
+    try {
+      this.#task.raw("close", this.number);
+    } catch {
+      // An agent that has ended has no descriptors.
+    }
   }
 }
 

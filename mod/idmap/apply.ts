@@ -7,7 +7,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
-import { O, POLL } from "../../ffi/core/consts.ts";
+import { O, POLL, S } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { waitChild } from "../../ffi/sys/process.ts";
@@ -30,7 +30,7 @@ function writeProc(pid: number, file: string, text: string): void {
 /** Explains why a tool may have failed. */
 function toolHints(tool: string, path: string): string[] {
   const hints: string[] = [];
-  const setuid = (stat(self, path).mode & 0o4000) !== 0;
+  const setuid = (stat(self, path).mode & S.ISUID) !== 0;
   const capable = self.raw("getxattr", cString(path), cString("security.capability"), null, 0) > 0;
   if (!setuid && !capable) {
     hints.push(`${path} has neither the set-user-id bit nor file capabilities (as root: chmod u+s ${path})`);

@@ -6,6 +6,7 @@ import { Block } from "../../ffi/core/quick.ts";
 import { call, self, type Task } from "../../ffi/core/task.ts";
 import { AF, NETLINK, NETLINK_OPTION, SOCK, SOL_NETLINK } from "../../ffi/net/constants.ts";
 import { receiveFromKernel } from "../../ffi/net/netlink.ts";
+import { setOption } from "../../ffi/net/socket.ts";
 import {
   decodeAcknowledgement,
   decodeMessages,
@@ -63,10 +64,9 @@ export class NetlinkSocket implements Disposable {
    */
   constructor(task: Task) {
     this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, NETLINK.ROUTE);
-    const one = new Uint8Array(new Uint32Array([1]).buffer);
     // Older kernels lack some of them: then errors say less, or dumps contain more.
     for (const option of Object.values(NETLINK_OPTION)) {
-      self.raw("setsockopt", this.#fd, SOL_NETLINK, option, one, one.length);
+      setOption(this.#fd.number, SOL_NETLINK, option, 1);
     }
   }
 

@@ -3,18 +3,19 @@
 import { AT_FDCWD, O } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
+import { TaskFd } from "../../ffi/core/task.ts";
 import { joinInRounds } from "../namespaces/join.ts";
 import { isNamespaceType, namespaceFlag } from "../namespaces/types.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { Dialect } from "./message.ts";
 import type { Stage } from "./stage.ts";
 
-/** A namespace to join; `fd` is a descriptor of stage 1, or -1 once it was used. */
+/** A namespace to join, opened in stage 1. */
 interface Target {
   readonly type: string;
   readonly flag: number;
   readonly path: string;
-  fd: number;
+  readonly fd: TaskFd;
 }
 
 const hex = (flag: number) => flag === 0 ? "0" : `0x${flag.toString(16)}`;
@@ -32,7 +33,10 @@ function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[]
     const [type, path] = [word.slice(0, colon), word.slice(colon + 1)];
     // NONBLOCK because a FIFO would block for ever.
     const flags = O.RDONLY | O.CLOEXEC | O.NONBLOCK;
-    const fd = stage.call(`failed to open ${path}`, "openat", AT_FDCWD, cString(fromByteString(path)), flags);
+    const fd = stage.attempt(
+      `failed to open ${path}`,
+      () => new TaskFd(stage.task, "openat", AT_FDCWD, cString(fromByteString(path)), flags),
+    );
     // Before 1.2 there were no time namespaces, and an unknown word matches any type.
     const known = isNamespaceType(type) && (dialect === "1.2" || type !== "time");
     if (!known && dialect === "1.2") stage.bail(`unknown namespace type ${type}`);
@@ -40,18 +44,13 @@ function openTargets(stage: Stage, list: Uint8Array, dialect: Dialect): Target[]
   });
 }
 
-function closeTarget(stage: Stage, target: Target): void {
-  stage.task.raw("close", target.fd);
-  target.fd = -1;
-}
-
 /** Joins namespaces in the order in which they are listed. */
 function joinInOrder(stage: Stage, targets: readonly Target[]): void {
   for (const target of targets) {
-    const { type, path, flag, fd } = target;
+    using fd = target.fd;
+    const { type, path, flag } = target;
     stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path})`);
-    stage.call(`failed to setns into ${type} namespace`, "setns", fd, flag);
-    closeTarget(stage, target);
+    stage.call(`failed to setns into ${type} namespace`, "setns", fd.number, flag);
   }
 }
 
@@ -59,24 +58,25 @@ function joinInOrder(stage: Stage, targets: readonly Target[]): void {
 function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
   const users = targets.filter(({ type }) => type === "user");
   const others = targets.filter(({ type }) => type !== "user");
+  const left = new Set(targets);
   joinInRounds([others, users, others], (target) => {
     const { type, path, flag, fd } = target;
-    const result = stage.task.raw("setns", fd, flag);
+    const result = stage.task.raw("setns", fd.number, flag);
     const error = result < 0 ? new SysError("setns", -result) : null;
     stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path}): ${error?.reason ?? "Success"}`);
     if (error?.code === "EPERM") return false;
     if (error) stage.bail(`failed to setns into ${type} namespace`, error);
     if (type === "user") stage.call("failed to become root in user namespace", "setresuid", 0, 0, 0);
-    closeTarget(stage, target);
+    fd[Symbol.dispose]();
+    left.delete(target);
     return true;
   });
-  const left = targets.filter(({ fd }) => fd >= 0);
-  if (left.length === 0) return;
+  if (left.size === 0) return;
   const denied = new SysError("setns", E.EPERM);
   for (const { type, path, flag } of left) {
     stage.complain(`failed to setns(${hex(flag)}) into ${type} namespace (with path ${path})`, denied);
   }
-  const types = LOGGED.filter((name) => left.some(({ type }) => type === name));
+  const types = LOGGED.filter((name) => [...left].some(({ type }) => type === name));
   stage.bail(`failed to join {${types.join(", ")}} namespaces`, denied);
 }
 

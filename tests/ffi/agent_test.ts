@@ -66,6 +66,19 @@ test(
 );
 
 test(
+  "a TaskFd in an agent that has ended leaves the error as it is",
+  clean(() => {
+    const agent = Agent.spawn();
+    assertThrows(() => {
+      using file = new TaskFd(agent, "openat", AT_FDCWD, cString("/dev/null"), O.RDONLY | O.CLOEXEC);
+      Deno.kill(agent.pid, "SIGKILL");
+      call(agent, "fcntl", file.number, F.GETFD);
+    }, AgentGoneError);
+    end(agent);
+  }),
+);
+
+test(
   "an agent answers with the kernel's results and errors",
   clean(() => {
     const agent = Agent.spawn();

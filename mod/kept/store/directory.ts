@@ -11,7 +11,6 @@ import { PenneError } from "../../base/errors.ts";
 import { parseMap } from "../../idmap/ranges.ts";
 
 const WRITABLE_BY_OTHERS = 0o022;
-const STICKY = 0o1000;
 /** The owner that the kernel shows for a user that our user namespace does not map. */
 const OVERFLOW_ID = 65534;
 
@@ -69,7 +68,7 @@ function checkDirectory(directory: Fd, path: string, last: boolean): void {
   if (uid !== call(self, "geteuid") && uid !== 0 && (last || uid !== OVERFLOW_ID || mapsAllUsers())) {
     throw refuse(`it belongs to user ${uid}`, "it must belong to root or to you");
   }
-  if (mode & WRITABLE_BY_OTHERS && (last || !(mode & STICKY))) {
+  if (mode & WRITABLE_BY_OTHERS && (last || !(mode & S.ISVTX))) {
     const bits = (mode & 0o7777).toString(8);
     throw refuse(`others than its owner may write to it (mode ${bits})`, `chmod go-w ${path}`);
   }

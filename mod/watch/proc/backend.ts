@@ -11,6 +11,7 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { Block } from "../../../ffi/core/quick.ts";
 import { AF, NETLINK, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { bindNetlink, receiveFromKernel } from "../../../ffi/net/netlink.ts";
+import { setOption } from "../../../ffi/net/socket.ts";
 import { isReadable } from "../../../ffi/sys/poll.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
@@ -75,9 +76,8 @@ export class ProcBackend implements Backend {
       missing,
     );
     try {
-      const size = new Uint8Array(new Uint32Array([BUFFER]).buffer);
-      if (self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUFFORCE, size, 4) < 0) {
-        self.raw("setsockopt", this.fd, SOL_SOCKET, SO.RCVBUF, size, 4);
+      if (setOption(this.fd.number, SOL_SOCKET, SO.RCVBUFFORCE, BUFFER) < 0) {
+        setOption(this.fd.number, SOL_SOCKET, SO.RCVBUF, BUFFER);
       }
       this.#port = attempt(what, () => bindNetlink(this.fd, CN_IDX_PROC), missing);
       const request = encodeRequest(PROC_CN.LISTEN, this.#port);
