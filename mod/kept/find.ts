@@ -43,7 +43,7 @@ export interface Place {
 }
 
 /**
- * The one place where the caller may change sets.
+ * Finds the one place where the caller may change sets.
  *
  * @param which The request.
  * @returns The place.
@@ -56,7 +56,7 @@ export function ownLayout({ layout = "penne", directory }: WhichSet): Layout {
 }
 
 /**
- * The places where a set may be; the first one that has it counts.
+ * Lists the places where a set may be; the first one that has it counts.
  *
  * @param which The request.
  * @returns The places.

@@ -32,12 +32,10 @@ function ownInum(type: NamespaceType): bigint | null {
 function findInit(namespace: Fd): ProcessIdentity | null {
   const direct = self.raw("ioctl", namespace, IOCTL.NS_GET_PID_FROM_PIDNS, 1);
   const { ino } = stat(self, namespace);
-  const isInit = (pid: number) => {
-    return orNull(() =>
-      /^NSpid:.*\t1$/m.test(readText(self, `/proc/${pid}/status`)) &&
-      stat(self, `/proc/${pid}/ns/pid`).ino === ino
+  const isInit = (pid: number) =>
+    orNull(() =>
+      /^NSpid:.*\t1$/m.test(readText(self, `/proc/${pid}/status`)) && stat(self, `/proc/${pid}/ns/pid`).ino === ino
     ) ?? false;
-  };
   const pid = direct > 0 ? direct : pidsIn("/proc").find(isInit);
   if (pid === undefined) return null;
   return orNull(() => {
@@ -54,7 +52,7 @@ function findInit(namespace: Fd): ProcessIdentity | null {
  * @param name The name.
  * @param pid The process.
  * @param options Which of them to keep, and where.
- * @returns Whether a set was made; false if one has the name that is not stale.
+ * @returns Whether a set was made; false if the name has one that is not stale.
  * @throws {PenneError} If it fails; nothing is left then.
  */
 export function keepProcess(name: string, pid: number, options: KeepOptions = {}): boolean {
@@ -123,7 +121,7 @@ function checkRequest(name: string, { command, net, init }: RunOptions, { types 
  * @param name The name to keep them under.
  * @param run The command and its namespaces; its network is none or the host's.
  * @param options Where to keep them.
- * @returns How to run it; null if a set has the name that is not stale.
+ * @returns How to run it; null if the name has a set that is not stale.
  * @throws {PenneError} If it cannot be done.
  */
 export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions = {}): SetUp | null {

@@ -231,9 +231,7 @@ export class Reservation implements Disposable {
     const { info, namespace } = this.#files;
     const steps = info === null ? [] : [() => store.remove(info), () => store.remove(`${info}.new`)];
     for (const [type, { by }] of kept) if (by === "mount") steps.push(() => store.unmount(namespace(type)));
-    for (const step of steps) {
-      orNull(step);
-    }
+    for (const step of steps) orNull(step);
   }
 
   /** Unlocks the name. */

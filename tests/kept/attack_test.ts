@@ -115,7 +115,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
         Deno.removeSync(`${place.ns}/x.uts`);
         prepare(`${place.ns}/x.uts`);
         await refusedBy(place, "x", text);
-        // The next one who keeps under the name clears it away.
+        // The next call that keeps a set under the name removes it.
         await place.must("keep", "x", ...UTS);
         assertEquals((await place.inspect("x"))?.complete, true);
         assertEquals(Deno.readTextFileSync(victim), "mine\n");

@@ -29,7 +29,7 @@ test("keep() keeps the namespaces of a set-up command, and returns how it ended"
   await assertRejects(() => keep("a", { directory, setUp }), PenneError, 'cannot keep "a": that name is taken');
   const { namespaces, holder, occupants } = inspect("a", { directory });
   assertEquals([Object.keys(namespaces), holder?.alive, occupants], [["user", "pid", "uts"], true, []]);
-  // The holder is nobody's child here, and no agent of ours is left.
+  // The holder is not our child, and no agent is left.
   const children = processes().filter(({ ppid }) => ppid === Deno.pid);
   assertEquals(children.filter((one) => isAgent(one)), []);
   {

@@ -98,7 +98,7 @@ test("penne joins and drops a namespace prepared by hand with unshare --mount=FI
   assertEquals((await sh(["grep", "-c", `${place.ns}/`, "/proc/self/mountinfo"])).stdout, "0\n");
 });
 
-test("in the layout of snaps a malformed info file is reported at once", { root: true }, async () => {
+test("a malformed info file in snap-confine's layout is reported at once", { root: true }, async () => {
   using place = new Place();
   await place.must("keep", "bad", "--layout", "snap", "--", "true");
   Deno.writeTextFileSync(`${place.ns}/snap.bad.info`, "base-snap-name=core\nbogus\n");

@@ -80,7 +80,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
   };
   let first: string | null | undefined;
 
-  await t.step("same base, same device, nobody in it: no, reuse", async () => {
+  await t.step("same base, same device, unused: no, reuse", async () => {
     assertEquals(await keep(base.path), "made\n");
     first = await id();
     assertEquals(await keep(base.path), "");
@@ -107,7 +107,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
     assertEquals(await id(), first, "drop --stale leaves it too");
     assertEquals(await guest.leave(), "n1\n");
   });
-  await t.step("same base, another device, nobody in it: should, discard", async () => {
+  await t.step("same base, another device, unused: should, discard", async () => {
     let refused = "";
     try {
       openKept("app", { directory: place.directory, base: base.path })[Symbol.dispose]();
@@ -119,7 +119,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
     assertNotEquals(await id(), first);
     assertEquals((await place.inspect("app"))?.stale.vote, "no");
   });
-  await t.step("another base, nobody in it: must, discard", async () => {
+  await t.step("another base, unused: must, discard", async () => {
     const before = await id();
     assertEquals((await place.inspect("app", "--base", other.path))?.stale.vote, "must");
     assertEquals(await keep(other.path), "made\n");

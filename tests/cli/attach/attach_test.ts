@@ -109,7 +109,7 @@ test("The namespace of another user is refused with a hint, and unchanged", ROOT
   );
   // A user namespace that belongs to root and is not the caller's own.
   const owned = lab.start(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"]);
-  await until("it is there", () => Deno.readTextFileSync(`/proc/${owned.child.pid}/comm`) === "sleep\n");
+  await until("it exists", () => Deno.readTextFileSync(`/proc/${owned.child.pid}/comm`) === "sleep\n");
   const argv = ["sh", "-c", `exec 9</proc/${owned.child.pid}/ns/net; exec "$@"`, "sh"];
   const byFd = await sh(lab.in(lab.host, [...argv, ...asUser([penne(), "attach", "fd:9"])]), { cwd: "/" });
   assertEquals(byFd.code, 1);
@@ -231,7 +231,7 @@ test("It detaches when the namespace of a descriptor ends, which the caller has 
   assert(alive());
   child.kill("SIGKILL");
   await ended;
-  await until("penne has left", () => !alive());
+  await until("penne has ended", () => !alive());
   assert(!await Deno.stat(pidFile).then(() => true, () => false), "the pid file is gone");
 });
 
