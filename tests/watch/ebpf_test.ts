@@ -325,7 +325,8 @@ test("all namespaces are listed, also those without a process", { ...needs, kern
     assertEquals(all.filter((one) => one.inum === inum && one.type === "uts").length, 1);
     assertEquals(new Set(all.map(({ type }) => type)), new Set(NAMESPACE_TYPES));
     assertEquals(new Set(all.map(({ id }) => id)).size, all.length);
-    const found = collect(backend).find((fact) => fact.kind === "ns" && fact.new?.inum === inum) as ChangeFact;
+    // The last one: the inode number may have been another namespace's.
+    const found = collect(backend).findLast((fact) => fact.kind === "ns" && fact.new?.inum === inum) as ChangeFact;
     assertEquals(all.find(({ id }) => id === found.new!.id)?.inum, inum);
   } finally {
     new Deno.Command("umount", { args: [path] }).outputSync();
