@@ -1,4 +1,4 @@
-// Attacks on who enters, from inside and from outside: refused, or harmless.
+// Attacks on entering processes, from inside and from outside: refused or harmless.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { command, isAgent, penne, processes, sh, test, until } from "../lib/helpers.ts";
@@ -7,7 +7,7 @@ import { enter, marker, Place } from "./places.ts";
 
 const UNSHARE = { programs: ["unshare"] };
 
-test("the command sees only stdin, stdout, stderr, and what is kept for it", UNSHARE, async () => {
+test("the command has only stdin, stdout, stderr and the descriptors to keep", UNSHARE, async () => {
   await using place = await Place.all();
   const leaky =
     `for fd in $(seq 5 25); do eval "exec $fd</etc"; done; "$0" enter $1 ${place.pid} -- sh -c 'cd /proc/self/fd; echo *'`;
@@ -16,7 +16,7 @@ test("the command sees only stdin, stdout, stderr, and what is kept for it", UNS
   assertEquals((await bash("--keep-fd=7")).stdout, "0 1 2 3 7\n");
 });
 
-test("a directory that is left open outside is no way out", UNSHARE, async (t) => {
+test("a directory that is open outside does not lead out", UNSHARE, async (t) => {
   await using place = await Place.all();
   const script =
     `for fd in $(seq 5 25); do eval "exec $fd</etc"; done; "$0" enter --chdir "$1" ${place.pid} -- pwd </etc`;
@@ -26,7 +26,7 @@ test("a directory that is left open outside is no way out", UNSHARE, async (t) =
     assertMatch(result.stderr, /^penne: cannot change to the directory "\/proc\/self\/fd\/\d+": /);
     if (fd === 0) assertStringIncludes(result.stderr, "it is not below the root directory inside");
   }
-  await t.step("not by a link that was put in the place of the working directory", async () => {
+  await t.step("nor does a link in place of the working directory", async () => {
     const name = `/tmp/penne-enter-${Deno.pid}`;
     await Deno.mkdir(name);
     try {
@@ -49,7 +49,7 @@ test("a directory that is left open outside is no way out", UNSHARE, async (t) =
   });
 });
 
-/** Tries, until it is ended, to get at every agent it sees; says what it got at. */
+/** Attacks every agent it sees until it is ended, and prints what succeeded. */
 const PROBE = `agent() { name=; read -r name <$p/cmdline; case $name in penne-agent*) ;; *) return 1;; esac; }
   got() { agent && echo "$1 of $p"; } # unless it is the command by now
   while :; do for p in /proc/[0-9]*; do
@@ -110,27 +110,31 @@ for (
   );
 }
 
-test("what agents are executed from cannot be written to, not even by root", { root: true, ...UNSHARE }, async () => {
-  await using place = await Place.all();
-  const before = new Set(processes().filter(isAgent).map(({ pid }) => pid));
-  const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"]).spawn();
-  const mine = () => processes().filter((p) => isAgent(p) && !before.has(p.pid));
-  await until("the agents are there", () => mine().length === 3);
-  for (const { pid, exe } of mine()) {
-    assertMatch(exe, /^\/memfd:penne-agent/);
-    let written = true;
-    try {
-      Deno.openSync(`/proc/${pid}/exe`, { write: true }).close();
-    } catch {
-      written = false;
+test(
+  "the file that agents are executed from cannot be written, not even by root",
+  { root: true, ...UNSHARE },
+  async () => {
+    await using place = await Place.all();
+    const before = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"]).spawn();
+    const mine = () => processes().filter((p) => isAgent(p) && !before.has(p.pid));
+    await until("the agents are there", () => mine().length === 3);
+    for (const { pid, exe } of mine()) {
+      assertMatch(exe, /^\/memfd:penne-agent/);
+      let written = true;
+      try {
+        Deno.openSync(`/proc/${pid}/exe`, { write: true }).close();
+      } catch {
+        written = false;
+      }
+      assertEquals(written, false);
     }
-    assertEquals(written, false);
-  }
-  child.kill("SIGTERM");
-  await child.status;
-});
+    child.kill("SIGTERM");
+    await child.status;
+  },
+);
 
-test("a program inside that is /proc/self/exe is nothing but an agent that nobody talks to", UNSHARE, async () => {
+test("executing the /proc/PID/exe of an agent inside gives an idle agent and nothing else", UNSHARE, async () => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.symlink("/proc/self/exe", `${directory}/link`);
@@ -146,7 +150,7 @@ test("a program inside that is /proc/self/exe is nothing but an agent that nobod
   }
 });
 
-test("a false /proc inside makes no agent end somebody else's processes", { root: true, ...UNSHARE }, async (t) => {
+test("a false /proc inside does not make an agent kill foreign processes", { root: true, ...UNSHARE }, async (t) => {
   for (
     const [what, prepare] of [
       [
@@ -184,7 +188,7 @@ test("a false /proc inside makes no agent end somebody else's processes", { root
   }
 });
 
-test("no capability is inheritable or ambient in a user namespace that is joined", UNSHARE, async () => {
+test("no capability is inheritable or ambient in a joined user namespace", UNSHARE, async () => {
   await using place = await Place.all();
   const { stdout } = await enter([`${place.pid}`, "--", "grep", "^Cap[IA]", "/proc/self/status"]);
   assertEquals(stdout.match(/\d{16}/g), ["0000000000000000", "0000000000000000"]);
@@ -202,7 +206,7 @@ test("with --new-session the command has no terminal to push input into", UNSHAR
   await pty.end();
 });
 
-test("where agents cannot be executed nothing is entered", { root: true, ...UNSHARE }, async () => {
+test("nothing is entered where agents cannot be executed", { root: true, ...UNSHARE }, async () => {
   await using place = await Place.all();
   // The setting is that of a pid namespace.
   const script = `echo 2 >/proc/sys/vm/memfd_noexec || exit 99; "$0" enter fd:3 -- echo ran`;

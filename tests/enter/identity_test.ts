@@ -1,4 +1,4 @@
-// What a command has in the namespaces it enters: ids, capabilities, environment, directories, cgroups, status.
+// The command in the namespaces it enters: ids, capabilities, environment, directories, cgroups, status.
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { command, penne, sh, test } from "../lib/helpers.ts";
@@ -8,14 +8,14 @@ import { enter, namespacesOf, Place } from "./places.ts";
 const UNSHARE = { programs: ["unshare"] };
 const IDS = "echo $(id -u) $(id -g) $(id -G)";
 
-test("a command is root where 0 is mapped, and has no groups where they can be dropped", UNSHARE, async () => {
+test("a command is root if 0 is mapped, and has no groups if they can be dropped", UNSHARE, async () => {
   await using place = await Place.all();
   const denied = Deno.readTextFileSync(`/proc/${place.pid}/setgroups`).trim() === "deny";
   const { stdout, stderr } = await enter([`${place.pid}`, "--", "sh", "-c", IDS]);
   assertMatch(stdout, denied ? /^0 0 / : /^0 0 0\n$/, stderr);
 });
 
-test("ids are as asked for, or as they were", { root: true, ...UNSHARE }, async (t) => {
+test("ids are those that were asked for, or stay", { root: true, ...UNSHARE }, async (t) => {
   await using mapped = await Place.open(["unshare", "-U"]);
   for (const file of ["uid_map", "gid_map"]) await Deno.writeTextFile(`/proc/${mapped.pid}/${file}`, "0 0 100\n");
   using plain = new Home(["uts"]);
@@ -62,7 +62,7 @@ test("ids are as asked for, or as they were", { root: true, ...UNSHARE }, async 
   });
 });
 
-test("capabilities are none, or all with --keep-caps, for who is not root", { root: true }, async () => {
+test("another user than root has no capabilities, or all with --keep-caps", { root: true }, async () => {
   using home = new Home(["uts"]);
   const caps = async (...options: string[]) => {
     const { stdout } = await enter([
@@ -85,30 +85,34 @@ test("capabilities are none, or all with --keep-caps, for who is not root", { ro
   assertMatch(result.stdout, /1\n$/);
 });
 
-test("the environment is the caller's, the target's or none, with what is set", UNSHARE, async (t) => {
-  const how = { env: { PATH: Deno.env.get("PATH")!, WHO: "target", ODD: "a=b\nc" } };
-  await using place = await Place.open(["unshare", "-Ur"], how);
-  const mine = { env: { PATH: Deno.env.get("PATH")!, WHO: "caller" } };
-  const cases: [string[], RegExp][] = [
-    [[], /^WHO=caller$/m],
-    [["--env", "WHO=set"], /^WHO=set$/m],
-    [["--target-env"], /^WHO=target\nODD=a=b\nc$/m],
-    [["--target-env", "--env", "WHO=set"], /^ODD=a=b\nc\nWHO=set$/m],
-    [["--clear-env", "--env", "X=y"], /^X=y\n$/],
-  ];
-  for (const [options, expected] of cases) {
-    await t.step(options.join(" "), async () => {
-      assertMatch((await enter([...options, `${place.pid}`, "--", "env"], mine)).stdout, expected);
+test(
+  "the environment is that of the caller, that of the target or empty, plus variables that are set",
+  UNSHARE,
+  async (t) => {
+    const how = { env: { PATH: Deno.env.get("PATH")!, WHO: "target", ODD: "a=b\nc" } };
+    await using place = await Place.open(["unshare", "-Ur"], how);
+    const mine = { env: { PATH: Deno.env.get("PATH")!, WHO: "caller" } };
+    const cases: [string[], RegExp][] = [
+      [[], /^WHO=caller$/m],
+      [["--env", "WHO=set"], /^WHO=set$/m],
+      [["--target-env"], /^WHO=target\nODD=a=b\nc$/m],
+      [["--target-env", "--env", "WHO=set"], /^ODD=a=b\nc\nWHO=set$/m],
+      [["--clear-env", "--env", "X=y"], /^X=y\n$/],
+    ];
+    for (const [options, expected] of cases) {
+      await t.step(options.join(" "), async () => {
+        assertMatch((await enter([...options, `${place.pid}`, "--", "env"], mine)).stdout, expected);
+      });
+    }
+    await t.step("a process that has ended has none, nor has a target that is not a process", async () => {
+      const result = await sh(["sh", "-c", `"$0" enter --target-env fd:3 -- echo ran 3</proc/self/ns/net`, penne()]);
+      assertEquals([result.code, result.stdout], [125, ""]);
+      assertStringIncludes(result.stderr, 'penne: cannot use the environment of "fd:3": it names no process');
     });
-  }
-  await t.step("not of a process that has ended, or of what is none", async () => {
-    const result = await sh(["sh", "-c", `"$0" enter --target-env fd:3 -- echo ran 3</proc/self/ns/net`, penne()]);
-    assertEquals([result.code, result.stdout], [125, ""]);
-    assertStringIncludes(result.stderr, 'penne: cannot use the environment of "fd:3": it names no process');
-  });
-});
+  },
+);
 
-test("the working directory is that of the same path inside, else /, else the one asked for", {
+test("the working directory has the same path inside, or is /, or the one that was asked for", {
   root: true,
   ...UNSHARE,
 }, async (t) => {
@@ -163,7 +167,7 @@ test("--root gives the root directory of a process in a chroot", { root: true, p
   }
 });
 
-/** Cgroup hierarchies of the kinds that are mounted: the directory, and the line's beginning in /proc/PID/cgroup. */
+/** Mounted cgroup hierarchies: the directory, and the beginning of the line in /proc/PID/cgroup. */
 function hierarchies(): { kind: string; directory: string; controllers: string }[] {
   const mounts = Deno.readTextFileSync("/proc/self/mounts").split("\n").map((line) => line.split(" "));
   const v2 = mounts.find(([, , type]) => type === "cgroup2");
@@ -207,7 +211,7 @@ for (const { kind, directory, controllers } of hierarchies()) {
           assertEquals([result.code, result.stderr], [0, ""]);
           assertEquals(result.stdout.trim().split("\n").at(-1), Deno.readLinkSync(`/proc/${other.pid}/ns/cgroup`));
         });
-        await t.step("not if it is frozen, where penne would wait for ever", async () => {
+        await t.step("not if it is frozen, because penne would wait for ever", async () => {
           const file = kind === "2" ? ["cgroup.freeze", "1", "0"] : ["freezer.state", "FROZEN", "THAWED"];
           await Deno.writeTextFile(`${directory}/${name}/${file[0]}`, file[1]!);
           try {
@@ -232,7 +236,7 @@ for (const { kind, directory, controllers } of hierarchies()) {
   );
 }
 
-test("status lines tell what was joined; the pid file and the ready line are there", UNSHARE, async () => {
+test("status lines list the namespaces joined, and the pid file and the ready line are written", UNSHARE, async () => {
   await using place = await Place.all();
   const pidFile = `${await Deno.makeTempDir()}/pid`;
   const script =
@@ -257,7 +261,7 @@ test("status lines tell what was joined; the pid file and the ready line are the
   assertEquals(started.child > 1, true);
 });
 
-test("without a command it is the login shell, or /bin/sh where that is missing", UNSHARE, async () => {
+test("the default command is the login shell, or /bin/sh if that is missing inside", UNSHARE, async () => {
   await using place = await Place.all();
   const ask = async (shell: string) => {
     const child = command([penne(), "enter", `${place.pid}`], { env: { PATH: "/usr/bin:/bin", SHELL: shell } }, {

@@ -6,7 +6,7 @@ import { enter, type EnterOptions, ExecError, PenneError, spawn } from "../../mo
 import { test } from "../lib/helpers.ts";
 import { Place } from "./places.ts";
 
-/** Descriptors and children that this process has. */
+/** Descriptors and children of this process. */
 function belongings(): { fds: number; children: string } {
   return {
     fds: Array.from(Deno.readDirSync("/proc/self/fd")).length,
@@ -14,7 +14,7 @@ function belongings(): { fds: number; children: string } {
   };
 }
 
-test("enter() gives code and signal, and leaves nothing in this process", async () => {
+test("enter() returns code and signal, and leaves nothing in this process", async () => {
   using box = spawn({ command: ["sleep", "100"], hostname: "box" });
   const target = `${box.pid}`;
   const all = async () => {
@@ -35,7 +35,7 @@ test("enter() gives code and signal, and leaves nothing in this process", async 
   assertEquals(after.fds - before.fds < 5, true, `${before.fds} descriptors became ${after.fds}`);
 });
 
-test("what enter() has started tells pid and namespaces, takes signals, and ends with `using`", async () => {
+test("enter() returns pid and namespaces, sends signals, and ends the command with `using`", async () => {
   using box = spawn({ command: ["sleep", "100"] });
   let pid: number;
   {
@@ -52,7 +52,7 @@ test("what enter() has started tells pid and namespaces, takes signals, and ends
   assertEquals(last.end(), { code: null, signal: 15 });
 });
 
-test("wrong options of enter() are refused before anything is looked at", async () => {
+test("enter() refuses wrong options before it opens anything", async () => {
   const target = `${Deno.pid}`;
   const wrong = [
     { target: "" },

@@ -1,4 +1,4 @@
-// The life of a command that has entered namespaces: exit codes, signals, terminals, and its end with penne, however that ends.
+// The life of a command in joined namespaces: exit codes, signals, terminals, and its end with penne, however that ends.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { SIGNAL } from "../../ffi/core/consts.ts";
@@ -9,12 +9,12 @@ import { enter, marker, Place } from "./places.ts";
 
 const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 20);
 const AT_ONCE = 10;
-/** Milliseconds from the start within which all of set-up, the command's start and its run lie. */
+/** Milliseconds from the start that cover set-up, the start of the command and its run. */
 const WINDOW = 120;
 const UNSHARE = { programs: ["unshare"] };
 const BASH = { programs: ["unshare", "bash", "stty"] };
 
-test("passes on every exit code of the command, and signals' numbers", UNSHARE, async () => {
+test("exits with each exit code of the command, or 128 and the number of its signal", UNSHARE, async () => {
   await using place = await Place.all();
   const script = `for i in $(seq 0 15) 126 127 128 254 255; do
       "$0" enter ${place.pid} -- sh -c "exit $i"; [ $? = $i ] || echo "$i became $?"; done
@@ -24,7 +24,7 @@ test("passes on every exit code of the command, and signals' numbers", UNSHARE, 
   assertEquals((await sh(["sh", "-c", script, penne()])).stdout, "137\n127\n126\n");
 });
 
-test("passes signals on", UNSHARE, async () => {
+test("forwards signals", UNSHARE, async () => {
   await using place = await Place.all();
   await Promise.all(
     FORWARDED.filter((n) => !["WINCH", "CONT", "TSTP"].includes(n)).map(async (name) => {
@@ -41,7 +41,7 @@ test("passes signals on", UNSHARE, async () => {
   );
 });
 
-/** Processes with a marker among their arguments, and agents that were not there before. */
+/** Processes with a marker among their arguments, and new agents. */
 function left(name: string, agents: Set<number>): Process[] {
   return processes().filter((p) =>
     p.pid !== Deno.pid && (p.cmdline.some((word) => word.includes(name)) || isAgent(p) && !agents.has(p.pid))
@@ -127,7 +127,7 @@ for (const which of [0, 1, 2]) {
   });
 }
 
-test("what the command leaves behind ends with it, and nothing else does", UNSHARE, async () => {
+test("processes that the command leaves behind end with it, and no others do", UNSHARE, async () => {
   await using place = await Place.all();
   const [mine, other] = [marker(), marker()];
   const neighbour = command([penne(), "enter", `${place.pid}`, "--", "sleep", other]).spawn();
@@ -146,7 +146,7 @@ test("what the command leaves behind ends with it, and nothing else does", UNSHA
   assertEquals((await neighbour.status).code, 143);
 });
 
-test("the command ends with penne when that ends with its parent, by its kill signal", UNSHARE, async () => {
+test("with --die-with-parent the command ends by its kill signal when the parent of penne ends", UNSHARE, async () => {
   await using place = await Place.all();
   const file = await Deno.makeTempFile();
   const inner = `trap 'echo got TERM >>${file}; exit' TERM; echo up >>${file}; while :; do sleep 0.02; done`;
@@ -160,7 +160,7 @@ test("the command ends with penne when that ends with its parent, by its kill si
   await Deno.remove(file);
 });
 
-test("the namespaces' end is the command's, and told as such", { root: true, ...UNSHARE }, async () => {
+test("the end of the namespaces ends the command, and is reported as such", { root: true, ...UNSHARE }, async () => {
   const place = await Place.open(["unshare", "-pf", "--mount-proc", "--kill-child"]);
   const child = command([penne(), "enter", `${place.pid}`, "--", "sh", "-c", "echo up; sleep 100"], {}, {
     stdout: "piped",
@@ -174,7 +174,7 @@ test("the namespaces' end is the command's, and told as such", { root: true, ...
   assertStringIncludes(await new Response(child.stderr).text(), "was killed, and the command with it");
 });
 
-test("a command's end is told of even if all agents have been stopped", UNSHARE, async () => {
+test("the end of a command is reported even if all agents are stopped", UNSHARE, async () => {
   await using place = await Place.all();
   const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"], {}, { stderr: "null" }).spawn();
   await until("the agents are there", () => agentsBelow(child.pid).length === 3);
@@ -184,7 +184,7 @@ test("a command's end is told of even if all agents have been stopped", UNSHARE,
   assertEquals((await child.status).code, 143);
 });
 
-test("whenever the namespaces end, penne does, with a reason and without a trace", UNSHARE, async () => {
+test("penne ends whenever the namespaces end, with a reason and without a trace", UNSHARE, async () => {
   const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
   const said =
     /^penne: (cannot (enter the namespaces|open the \w+ namespace|start a process in the pid namespace|find) |the agent )/;
@@ -200,7 +200,7 @@ test("whenever the namespaces end, penne does, with a reason and without a trace
   await until("all is gone", () => left("no such marker", agents).length === 0, 5);
 });
 
-test("the status line tells that the command was killed with its agent", UNSHARE, async () => {
+test("the status line says that the command was killed with its agent", UNSHARE, async () => {
   await using place = await Place.all();
   const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"], {}, { stderr: "piped" }).spawn();
   await until(
@@ -219,7 +219,7 @@ test("the status line tells that the command was killed with its agent", UNSHARE
   );
 });
 
-test("at a terminal Ctrl-Z, fg and Ctrl-C work as for any program, and the settings come back", BASH, async () => {
+test("Ctrl-Z, fg and Ctrl-C work as for any program at a terminal, and its settings are restored", BASH, async () => {
   await using place = await Place.all();
   const shell = ["/bin/bash", "--norc", "--noprofile", "-i"];
   using pty = new Pty(shell);
@@ -267,7 +267,7 @@ test("a shell inside has job control", BASH, async () => {
 });
 
 for (const victim of ["penne", "the first agent", "the last agent"]) {
-  test(`the terminal is back when ${victim} is killed`, BASH, async () => {
+  test(`the terminal is restored when ${victim} is killed`, BASH, async () => {
     await using place = await Place.all();
     for (let i = 0; i < 5; i++) {
       const name = marker();
@@ -300,20 +300,25 @@ for (const victim of ["penne", "the first agent", "the last agent"]) {
   });
 }
 
-test("a script's whole group can be killed, and nothing of it stays in the namespaces", UNSHARE, async () => {
-  await using place = await Place.all();
-  const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
-  const name = marker();
-  const script = `echo $$; "$0" enter ${place.pid} -- sh -c '(setsid sleep ${name} &); sleep ${name}'; :`;
-  const child = command(["setsid", "-w", "sh", "-c", script, penne()], {}, { stdout: "piped", stderr: "null" }).spawn();
-  const reader = child.stdout.getReader();
-  const group = Number(new TextDecoder().decode((await reader.read()).value));
-  await until(
-    "the command runs",
-    () => processes().filter((p) => p.cmdline.join(" ") === `sleep ${name}`).length === 2,
-  );
-  Deno.kill(-group as number, "SIGKILL");
-  await until("all is gone", () => left(name, agents).length === 0, 5);
-  await reader.cancel();
-  await child.status;
-});
+test(
+  "the whole process group of a script can be killed, and no process of it stays in the namespaces",
+  UNSHARE,
+  async () => {
+    await using place = await Place.all();
+    const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    const name = marker();
+    const script = `echo $$; "$0" enter ${place.pid} -- sh -c '(setsid sleep ${name} &); sleep ${name}'; :`;
+    const child = command(["setsid", "-w", "sh", "-c", script, penne()], {}, { stdout: "piped", stderr: "null" })
+      .spawn();
+    const reader = child.stdout.getReader();
+    const group = Number(new TextDecoder().decode((await reader.read()).value));
+    await until(
+      "the command runs",
+      () => processes().filter((p) => p.cmdline.join(" ") === `sleep ${name}`).length === 2,
+    );
+    Deno.kill(-group as number, "SIGKILL");
+    await until("all is gone", () => left(name, agents).length === 0, 5);
+    await reader.cancel();
+    await child.status;
+  },
+);

@@ -1,12 +1,12 @@
-// Namespaces to be entered, with a process in them that anybody could have started, and what to look for inside.
+// Namespaces to enter, with a process in them that was not started by penne.
 
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
 import { command, type How, penne, processes, type Result, sh, until } from "../lib/helpers.ts";
 
-/** Every kind, in the order in which a process is asked for its own. */
+/** Every kind of namespace, in the order in which penne opens those of a process. */
 export const ALL: readonly NamespaceType[] = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"];
 
-/** A shell script that prints the namespaces it is in, one a line. */
+/** A shell script that prints its namespaces, one on each line. */
 export const TELL = `for t in ${ALL.join(" ")}; do readlink /proc/self/ns/$t; done`;
 
 /** The namespaces of a process, as {@linkcode TELL} prints them. */
@@ -19,14 +19,14 @@ export function enter(args: string[], how: How = {}): Promise<Result> {
   return sh([penne(), "enter", ...args], how);
 }
 
-/** A number that no other process has among its arguments, for sleep(1). */
+/** A number of seconds for sleep(1) that no other process has among its arguments. */
 export function marker(): string {
   return `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
 }
 
 /** A process that sleeps somewhere. */
 export class Place implements AsyncDisposable {
-  /** Its pid here. */
+  /** Its pid in this pid namespace. */
   readonly pid: number;
   #child: Deno.ChildProcess;
 
@@ -35,7 +35,7 @@ export class Place implements AsyncDisposable {
     this.#child = child;
   }
 
-  /** Runs `sleep` behind a command line that ends where its own arguments would be, and finds it. */
+  /** Runs `sleep` through a command line that ends where its arguments follow, and finds it. */
   static async open(argv: string[], how: How = {}): Promise<Place> {
     const name = marker();
     const child = command([...argv, "sleep", name], how, { stdin: "null", stdout: "null", stderr: "null" }).spawn();

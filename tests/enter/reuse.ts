@@ -1,5 +1,5 @@
-// Run as PID 1 of a pid namespace of its own, with a /proc of its own, by reuse_test.ts: a process ends, and another one gets
-// its number. Argument: the compiled binary. Exits with 0 if nobody takes the one for the other.
+// A process ends, and another one gets its PID. reuse_test.ts runs this program as PID 1 of a pid namespace, with a /proc
+// of its own. Argument: the compiled binary. Exits with 0 if no function and no command takes one process for the other.
 
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Agent } from "../../ffi/agent/agent.ts";
@@ -14,7 +14,7 @@ import { PenneError } from "../../mod/base/errors.ts";
 
 const penne = Deno.args[0]!;
 
-/** A process in a net namespace of its own. */
+/** Starts a process in a net namespace of its own. */
 function sleeper(): Deno.ChildProcess {
   return new Deno.Command("unshare", { args: ["-n", "sleep", "1000"], stdin: "null" }).spawn();
 }
@@ -24,7 +24,7 @@ async function end(child: Deno.ChildProcess): Promise<void> {
   await child.status;
 }
 
-/** Makes another process of the same number. */
+/** Starts another process with the same PID. */
 async function reuse(pid: number): Promise<Deno.ChildProcess> {
   for (let i = 0; i < 200; i++) {
     Deno.writeTextFileSync("/proc/sys/kernel/ns_last_pid", `${pid - 1}`);
@@ -89,7 +89,7 @@ assertStringIncludes(byInode.stderr, `penne: cannot enter the namespaces of proc
 assertStringIncludes(byInode.stderr, "is another process now");
 await end(decoy);
 
-/** Whether penne has a pidfd by now. */
+/** Whether penne has opened a pidfd. */
 function hasOpened(): boolean {
   return [...Deno.readDirSync("/proc")].some(({ name }) => {
     try {
@@ -104,7 +104,7 @@ function hasOpened(): boolean {
   });
 }
 
-// While penne has looked the process up and not yet opened its namespaces; then with a kernel that opens none by pidfd.
+// First between the look-up of the process and the opening of its namespaces, then with a kernel that opens none by pidfd.
 for (const extra of [[], ["-e", "inject=ioctl:error=ENOTTY"]]) {
   const target = sleeper();
   const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_exit=600000:when=1", ...extra];

@@ -1,10 +1,10 @@
-// A process that has ended is never taken for the one that has got its number.
+// A process is never taken for one that ended before and had the same PID.
 
 import { assertEquals } from "@std/assert";
 import { penne, ROOT, sh, test } from "../lib/helpers.ts";
 import { ALL, enter, Place, TELL } from "./places.ts";
 
-test("a PID that is another process's by now is not entered, at whatever moment that happens", {
+test("a PID that another process has reused is not entered, whenever that happens", {
   root: true,
   programs: ["unshare", "strace"],
 }, async () => {
@@ -13,17 +13,21 @@ test("a PID that is another process's by now is not entered, at whatever moment 
   assertEquals([code, stderr], [0, ""]);
 });
 
-test("where the kernel opens no namespaces by pidfd, /proc does", { programs: ["unshare", "strace"] }, async () => {
-  await using place = await Place.all();
-  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=ioctl:error=ENOTTY"];
-  const result = await sh([...trace, penne(), "enter", `${place.pid}`, "--", "sh", "-c", TELL]);
-  assertEquals([result.code, result.stderr], [0, ""]);
-  assertEquals(result.stdout.trim().split("\n"), place.namespaces);
-});
+test(
+  "namespaces are opened by /proc if the kernel opens none by pidfd",
+  { programs: ["unshare", "strace"] },
+  async () => {
+    await using place = await Place.all();
+    const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=ioctl:error=ENOTTY"];
+    const result = await sh([...trace, penne(), "enter", `${place.pid}`, "--", "sh", "-c", TELL]);
+    assertEquals([result.code, result.stderr], [0, ""]);
+    assertEquals(result.stdout.trim().split("\n"), place.namespaces);
+  },
+);
 
-test("kinds of namespaces that the kernel does not have are skipped", { programs: ["unshare", "strace"] }, async () => {
+test("kinds of namespaces that the kernel lacks are skipped", { programs: ["unshare", "strace"] }, async () => {
   await using place = await Place.all();
-  // What such a kernel answers when one of its files is looked at, and when one is opened.
+  // The errors of such a kernel when a file is looked at, and when it is opened.
   const trace = ["strace", "-qq", "-o", "/dev/null", "-P", "/proc/self/ns/time", "-e", "inject=statx:error=ENOENT"];
   const result = await sh([...trace, penne(), "enter", `${place.pid}`, "--", "sh", "-c", TELL]);
   assertEquals([result.code, result.stderr], [0, ""]);

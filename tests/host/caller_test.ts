@@ -1,4 +1,4 @@
-// What penne was called with, and the users of the host.
+// The caller's ids and environment, and the users of the host.
 
 import "../lib/preload.ts";
 import { assertEquals } from "@std/assert";
@@ -6,13 +6,13 @@ import { caller, environment, variable } from "../../mod/host/caller.ts";
 import { parsePasswd } from "../../mod/host/passwd.ts";
 import { test } from "../lib/helpers.ts";
 
-test("environment() is ours, entry by entry", () => {
+test("environment() returns the environment of this process, entry by entry", () => {
   const entries = environment();
   assertEquals(variable(entries, "PATH"), Deno.env.get("PATH"));
   assertEquals(variable(entries, "NO_SUCH_VARIABLE"), undefined);
 });
 
-test("caller() has our ids and capabilities", () => {
+test("caller() returns the ids and capabilities of this process", () => {
   const status = Deno.readTextFileSync("/proc/thread-self/status");
   const field = (name: string) => BigInt(`0x${new RegExp(`^${name}:\\s*(\\w+)`, "m").exec(status)![1]}`);
   const { uid, gid, capabilities, blocked } = caller();
@@ -20,7 +20,7 @@ test("caller() has our ids and capabilities", () => {
   assertEquals([capabilities, blocked], [field("CapEff"), field("SigBlk")]);
 });
 
-test("parsePasswd() finds by id and name, and is not misled by broken lines", () => {
+test("parsePasswd() finds users by id and name, and skips broken lines", () => {
   const text = "broken\n::5:::\nroot:x:0:0:root:/root:/bin/bash\na:x:1000:1000::/home/a:\n";
   assertEquals(parsePasswd(text, 0), { name: "root", uid: 0, gid: 0, home: "/root", shell: "/bin/bash" });
   assertEquals(parsePasswd(text, 1000)?.shell, "");

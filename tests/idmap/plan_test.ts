@@ -1,4 +1,4 @@
-// Which ids are mapped, and by whose permission.
+// planMaps() and parseSubIds().
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/base/errors.ts";
@@ -15,7 +15,7 @@ function plan(request: MapRequest, caller = SOMEBODY, subIds = GRANTED) {
   return planMaps(request, caller, "alice", subIds);
 }
 
-test("planMaps() writes the own id itself, and gives setgroups up for that", () => {
+test("planMaps() maps the own id without a tool, and gives up setgroups for that", () => {
   for (const [mode, uid, gid] of [["root", 0, 0], ["self", 1000, 100]] as const) {
     assertEquals(plan({ mode }), {
       users: { ranges: [{ inside: uid, outside: 1000, count: 1 }], tool: false },
@@ -26,7 +26,7 @@ test("planMaps() writes the own id itself, and gives setgroups up for that", () 
   assertEquals(plan({}).users, plan({ mode: "root" }).users);
 });
 
-test("planMaps() leaves more than the own id to newuidmap, unless privileged", () => {
+test("planMaps() leaves more ids than the own one to newuidmap, unless it is privileged", () => {
   const { users, groups, denySetgroups } = plan({ mode: "auto" });
   assertEquals(users!.ranges, [{ inside: 0, outside: 1000, count: 1 }, { inside: 1, outside: 100000, count: 65536 }]);
   assertEquals(groups!.ranges[1], { inside: 1, outside: 200000, count: 65536 });
@@ -35,7 +35,7 @@ test("planMaps() leaves more than the own id to newuidmap, unless privileged", (
   assertEquals([root.users!.tool, root.groups!.tool, root.denySetgroups], [false, false, false]);
 });
 
-test("planMaps() lines several subordinate ranges up and passes over those that overlap", () => {
+test("planMaps() appends all subordinate ranges and skips those that overlap", () => {
   const users = [{ start: 5000, count: 10 }, { start: 5005, count: 10 }, { start: 999, count: 5 }, {
     start: 7000,
     count: 3,
@@ -59,7 +59,7 @@ test("planMaps() refuses setgroups where the kernel would", () => {
   assertEquals(plan({ mode: "root", setgroups: "allow" }, ROOT).denySetgroups, false);
 });
 
-test("planMaps() takes explicit ranges for one kind and the default for the other", () => {
+test("planMaps() combines explicit ranges for one kind with the default for the other", () => {
   const { users, groups } = plan({ users: ["0:100000:10"].map(parseRange) });
   assertEquals([users!.tool, groups!.tool], [true, false]);
   assertEquals(groups!.ranges, [{ inside: 0, outside: 100, count: 1 }]);
@@ -67,7 +67,7 @@ test("planMaps() takes explicit ranges for one kind and the default for the othe
   assertEquals(plan({ mode: "none" }), { users: null, groups: null, denySetgroups: false });
 });
 
-test("parseSubIds() passes over what is not OWNER:START:COUNT", () => {
+test("parseSubIds() skips lines that are not OWNER:START:COUNT", () => {
   const text = "# comment\nalice:1:2:3\nalice:x:1\nalice:100:0\nalice:4294967295:5\n\nbob:1:1\nalice:10:5\n1000:20:5";
   assertEquals(parseSubIds(text, 1000, "alice"), [{ start: 10, count: 5 }, { start: 20, count: 5 }]);
   assertEquals(parseSubIds(text, 7, null), []);

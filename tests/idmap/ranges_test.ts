@@ -1,11 +1,11 @@
-// Ranges of ids: parsing, checking, writing down.
+// Ranges of ids: parsing, checking, formatting.
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/base/errors.ts";
 import { checkRanges, hasInside, mapText, parseRange, toInside } from "../../mod/idmap/ranges.ts";
 import { test } from "../lib/helpers.ts";
 
-test("parseRange() takes three decimal numbers and nothing else", () => {
+test("parseRange() accepts three decimal numbers and nothing else", () => {
   assertEquals(parseRange("0:4294967294:1"), { inside: 0, outside: 4294967294, count: 1 });
   const wrong = [
     "",
@@ -24,14 +24,14 @@ test("parseRange() takes three decimal numbers and nothing else", () => {
   for (const text of wrong) assertThrows(() => parseRange(text), PenneError, "cannot use the id range");
 });
 
-test("parseRange() refuses what ends beyond 32 bits", () => {
+test("parseRange() refuses ranges that end beyond 32 bits", () => {
   for (const text of ["0:0:4294967296", "1:0:4294967295", "4294967295:0:1", "0:4294967294:2"]) {
     assertThrows(() => parseRange(text), PenneError);
   }
   assertEquals(parseRange("0:0:4294967295").count, 4294967295);
 });
 
-test("checkRanges() finds overlaps on both sides, in any order, and lets neighbours be", () => {
+test("checkRanges() finds overlaps on both sides, in any order, and accepts neighbours", () => {
   const check = (...texts: string[]) => checkRanges("user", texts.map(parseRange));
   check("0:1000:10", "10:2000:10", "20:990:10");
   assertThrows(() => check("10:0:10", "0:100:11"), PenneError, "0:100:11 and 10:0:10 overlap inside");

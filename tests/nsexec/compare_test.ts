@@ -1,8 +1,8 @@
-// runc and penne get the same messages from the same driver, and do the same.
+// runc and penne do the same with the same messages from the same driver.
 //
-// Compared are the bytes on the init pipe, exit codes, each stage's own log, and what stage 2 is: its namespaces, maps, ids,
-// groups, capabilities, session, name and oom_score_adj. Pids differ, of course; so does the reason that runc puts behind a
-// fatal line when there is none: whatever errno happens to hold.
+// The tests compare the bytes on the init pipe, exit codes, the log of each stage, and stage 2: its namespaces, maps, ids,
+// groups, capabilities, session, name and oom_score_adj. Pids differ. So does the reason that runc appends to a fatal line
+// without one: the value that errno happens to have.
 
 import { assert, assertEquals } from "@std/assert";
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
@@ -34,10 +34,10 @@ const NEW = {
 };
 const ALL: readonly NamespaceType[] = ["user", "ipc", "uts", "net", "pid", "mnt", "cgroup", "time"];
 
-/** One message, and how it is sent. */
+/** A message and how to send it. */
 interface Case {
   name: string;
-  /** The attributes, or all bytes. */
+  /** The attributes, or the bytes of the whole message. */
   message: readonly Attribute[] | Uint8Array;
   only?: Dialect;
   user?: boolean;
@@ -46,7 +46,7 @@ interface Case {
   end?: boolean;
 }
 
-/** What is to be the same. */
+/** The results to compare. */
 interface Outcome {
   pipe: string;
   stages: (number | null)[];
@@ -54,13 +54,13 @@ interface Outcome {
   process: Record<string, unknown> | null;
 }
 
-/** A fatal line that runc ends with a reason where there was none. */
+/** A fatal line to which runc appends a reason although it has none. */
 const WITHOUT_REASON =
   /^(unknown |unexpected |ns paths|failed to parse|failed to sync|failed to join|failed to use|mapping tool|invalid netlink|failed to receive|failed to read netlink)/;
 const REASON =
   /: (Success|Invalid argument|Operation not permitted|Connection reset by peer|No such file or directory|Bad file descriptor|Numerical result out of range|Inappropriate ioctl for device)$/;
 
-/** The log by stage, without pids. */
+/** The log of each stage, without pids. */
 function byStage(log: LogLine[], names: Map<number, string>): Record<string, string[]> {
   const stages: Record<string, string[]> = {};
   for (const { level, stage, text } of log) {
@@ -77,7 +77,7 @@ function byStage(log: LogLine[], names: Map<number, string>): Record<string, str
 const lines = (status: string, names: readonly string[]) =>
   Object.fromEntries(names.map((name) => [name, new RegExp(`^${name}:[ \\t]*(.*)$`, "m").exec(status)?.[1]?.trim()]));
 
-/** What stage 2 is; namespaces as "ours", "its home's" or "new". */
+/** The state of stage 2, with its namespaces as "ours", "its home's" or "new". */
 function describe(pid: number, home: Home | null): Record<string, unknown> {
   const at = `/proc/${pid}`;
   const namespaces = Object.fromEntries(
@@ -102,12 +102,12 @@ function describe(pid: number, home: Home | null): Record<string, unknown> {
     setgroups: Deno.readTextFileSync(`${at}/setgroups`),
     oom: Deno.readTextFileSync(`${at}/oom_score_adj`),
     offsets: Deno.readTextFileSync(`${at}/timens_offsets`),
-    // Where mount sources go.
+    // The descriptors of mount sources.
     sources: [10, 11].map((fd) => link(`${at}/fd/${fd}`)),
   };
 }
 
-/** Sends one message, and sees what becomes of it. */
+/** Sends a message and collects the results. */
 function observe(argv: string[], dialect: Dialect, { message, user, env = {}, end }: Case, home: Home | null): Outcome {
   using nothing = open(self, "/dev/null", O.RDWR);
   const fds = [[10, nothing], [11, nothing]] as const; // where mount sources go
@@ -115,7 +115,7 @@ function observe(argv: string[], dialect: Dialect, { message, user, env = {}, en
   run.send(message instanceof Uint8Array ? message : encodeBootstrap({ flags: 1, attributes: message }, dialect));
   if (end) run.endInput();
   const stage0 = run.wait(run.pid);
-  // The last line may come after stage 0's end.
+  // The last line may arrive after the end of stage 0.
   run.until(() => stage0.code !== 0 || run.log.some(({ text }) => text.startsWith("booting up")), 2000);
   while (run.pump(20)) continue;
   const stages = [stage0.code];
@@ -137,20 +137,20 @@ function observe(argv: string[], dialect: Dialect, { message, user, env = {}, en
   return { pipe, stages, log: byStage(run.log, names), process };
 }
 
-/** A message whose last attribute is of another type. */
+/** Makes a message whose last attribute has another type. */
 function withType(message: Uint8Array, type: number): Uint8Array {
   new DataView(message.buffer).setUint16(18, type, true);
   return message;
 }
 
-/** A message that is none. */
+/** Makes bytes that are not a message. */
 function withMessageType(type: number): Uint8Array {
   const message = encodeBootstrap({ attributes: [] }, "1.2");
   new DataView(message.buffer).setUint16(4, type, true);
   return message;
 }
 
-/** All messages; some refer to namespaces that are there to be joined. */
+/** All messages; some refer to existing namespaces to join. */
 function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
   const single = Object.entries(NEW).filter(([type]) => type !== "user");
   return [
@@ -163,8 +163,8 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
       message: [flags(0x7e020000), ...idMaps("0 0 10\n10 1000 5\n"), setgroup, text("oomScoreAdj", "100"), rootless(0)],
     },
     { name: "setgroups without a user namespace", message: [flags(NEW.uts), setgroup, rootless(0)] },
-    { name: "a flag that is none", message: [flags(1), rootless(0)] },
-    { name: "an oom_score_adj that is none", message: [text("oomScoreAdj", "abc"), rootless(0)] },
+    { name: "an unknown flag", message: [flags(1), rootless(0)] },
+    { name: "an invalid oom_score_adj", message: [text("oomScoreAdj", "abc"), rootless(0)] },
     { name: "an oom_score_adj out of range", message: [text("oomScoreAdj", "1001"), rootless(0)] },
     {
       name: "a map that the kernel refuses",
@@ -172,7 +172,7 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
     },
     { name: "a user namespace without maps", message: [flags(NEW.user), rootless(0)] },
     { name: "maps without id 0", message: [flags(NEW.user), ...idMaps("5 5 1\n"), rootless(0)] },
-    // A time namespace is seen by children only, so the home of it is another process.
+    // Only children are in a time namespace, so another process is its home.
     ...ALL.map((type) => ({ name: `join ${type}`, message: [text("namespaces", home.list([type])), rootless(0)] })),
     { name: "join all", message: [text("namespaces", home.list(ALL)), rootless(0)] },
     {
@@ -193,7 +193,7 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
     { name: "join nothing but commas", message: [text("namespaces", ",,"), rootless(0)] },
     { name: "join without a path", message: [text("namespaces", "net"), rootless(0)] },
     { name: "join what is not there", message: [text("namespaces", "net:/nonexistent"), rootless(0)] },
-    { name: "join what is no namespace", message: [text("namespaces", "net:/etc/passwd"), rootless(0)] },
+    { name: "join a file that is not a namespace", message: [text("namespaces", "net:/etc/passwd"), rootless(0)] },
     { name: "join what is another type", message: [text("namespaces", "net:/proc/self/ns/uts"), rootless(0)] },
     { name: "join a path with odd bytes", message: [text("namespaces", 'net:/no\t"such"\\file\x7fé'), rootless(0)] },
     { name: "an unknown attribute", message: withType(encodeBootstrap({ attributes: [rootless(0)] }, "1.2"), 12345) },
@@ -216,7 +216,7 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
       message: [
         flags(NEW.user | NEW.pid | NEW.net),
         text("uidMapPath", "/usr/bin/newuidmap"),
-        // No more than five ranges, for which runc has room.
+        // runc has room for five ranges.
         ...idMaps(`0 ${uid} 1\n${Array.from({ length: 4 }, (_, i) => `${i + 1} ${sub + 2 * i} 1\n`).join("")}`),
         text("gidMapPath", "/usr/bin/newgidmap"),
         setgroup,
@@ -249,7 +249,7 @@ function cases(home: Home, other: Home, uid: number, sub: number): Case[] {
       ],
     },
     { name: "clock offsets without a time namespace", only: "1.2", message: [text("timeOffsets", "monotonic 5 0\n")] },
-    { name: "clock offsets that are none", only: "1.2", message: [flags(NEW.time), text("timeOffsets", "foo\n")] },
+    { name: "invalid clock offsets", only: "1.2", message: [flags(NEW.time), text("timeOffsets", "foo\n")] },
     {
       name: "mount sources",
       only: "1.1",

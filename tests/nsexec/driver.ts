@@ -1,7 +1,7 @@
-// Drives a bootstrap as runc does: makes the pipes, starts the program, sends the message, and waits for all three stages.
+// Drives a bootstrap as runc does: makes the pipes, starts the program, sends the message and waits for all three stages.
 //
-// The program is executed by an agent, so it is a child of this process, and the stages that it makes its siblings are
-// children of this process too, to be waited for here.
+// An agent executes the program, so that it is a child of this process. The stages that it makes its siblings are children
+// of this process too, which waits for them.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
@@ -19,7 +19,7 @@ import { isAgent, type Process, processes, TEST_USER } from "../lib/helpers.ts";
 const O_DIRECT = 0o40000;
 const F_SETPIPE_SZ = 1031;
 
-/** Numbers of the pipes in the program that is started. */
+/** Descriptors of the pipes in the program. */
 export const INIT_PIPE = 3;
 export const LOG_PIPE = 4;
 
@@ -27,19 +27,19 @@ export const LOG_PIPE = 4;
 export interface StartOptions {
   /** The program and its arguments. */
   readonly argv: readonly string[];
-  /** Its name, if that is not the first word of `argv`. */
+  /** Its path, if that is not the first word of `argv`. */
   readonly name?: string;
-  /** More variables. */
+  /** Additional variables. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Whether there is a pipe for the log; if not, it is what is said on stderr that counts. */
+  /** Whether there is a pipe for the log; without one, stderr counts. */
   readonly log?: boolean;
-  /** Whether to be the test user. */
+  /** Whether to run as the test user. */
   readonly user?: boolean;
-  /** Whether the program, after each line of its log, waits until the line before is taken by {@linkcode Bootstrap.step}. */
+  /** Whether the program waits after each line of its log until {@linkcode Bootstrap.step} has read the line before. */
   readonly stepwise?: boolean;
-  /** Whether to give what the Go part of runc asks for, so that its stage 2 then waits for more from the pipe. */
+  /** Whether to set the variables that the Go part of runc needs, so that its stage 2 then waits for more on the pipe. */
   readonly runc?: boolean;
-  /** More descriptors for the program: its number, and ours. */
+  /** Additional descriptors for the program: its number and ours. */
   readonly fds?: readonly (readonly [number, Fd])[];
 }
 
@@ -52,7 +52,7 @@ export interface LogLine {
   text: string;
 }
 
-/** Takes the log apart, without what runc's Go part has to say; a line of another shape is a failure. */
+/** Parses the log without the lines of runc's Go part; a line of another form is a failure. */
 export function parseLog(text: string): LogLine[] {
   return text.split("\n").filter((line) => line && !line.includes('","msg":"')).map((line) => {
     const found = /^\{"level":"(\w+)", "msg": "(nsexec(?:-\d)?)\[(\d+)\]: (.*)"\}$/.exec(line);
@@ -74,15 +74,15 @@ export function subordinateIds(kind: "uid" | "gid"): number {
   return Number(line.split(":")[1]);
 }
 
-/** A bootstrap under way. */
+/** A running bootstrap. */
 export class Bootstrap implements Disposable {
   /** Pid of stage 0. */
   readonly pid: number;
   /** Our end of the init pipe. */
   readonly pipe: Fd;
-  /** All that has come through the init pipe. */
+  /** The bytes received on the init pipe. */
   readonly received: number[] = [];
-  /** Whether the init pipe has come to its end. */
+  /** Whether the init pipe is at end of file. */
   ended = false;
   #log: Fd;
   #stderr: Fd;
@@ -99,14 +99,14 @@ export class Bootstrap implements Disposable {
     this.#stderr = stderr;
   }
 
-  /** Starts the program, with the pipes. */
+  /** Starts the program with the pipes. */
   static start({ argv, name, env = {}, log = true, user, stepwise, runc, fds = [] }: StartOptions): Bootstrap {
     const pair = new Int32Array(2);
     call(self, "socketpair", AF.UNIX, SOCK.STREAM | SOCK.CLOEXEC, 0, out(new Uint8Array(pair.buffer)));
     const ours = new Fd(pair[0]!);
     using theirs = new Fd(pair[1]!);
     const [logReader, logWriter] = pipe(stepwise ? O_DIRECT : 0);
-    // In packet mode each line takes a page, and there is room for one.
+    // In packet mode each line takes a page, and the pipe has one.
     if (stepwise) call(self, "fcntl", logWriter, F_SETPIPE_SZ, 4096);
     const [errorReader, errorWriter] = pipe();
     using _logWriter = logWriter;
@@ -151,7 +151,7 @@ export class Bootstrap implements Disposable {
     return new Bootstrap(agent.pid, ours, logReader, errorReader, stepwise ?? false);
   }
 
-  /** Sends bytes; that nobody is there to read them is not an error. */
+  /** Sends bytes; ignores that the pipe has no reader. */
   send(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) {
       const n = self.raw("sendto", this.pipe, bytes.subarray(at), bytes.length - at, MSG.NOSIGNAL, null, 0);
@@ -160,12 +160,12 @@ export class Bootstrap implements Disposable {
     }
   }
 
-  /** Says that nothing more will be sent. */
+  /** Closes the sending side. */
   endInput(): void {
     self.raw("shutdown", this.pipe, SHUT_WR);
   }
 
-  /** Takes what is there; waits for up to some milliseconds for something to be. Answers whether anything was. */
+  /** Reads what has arrived, and waits some milliseconds for it; returns whether anything was read. */
   pump(milliseconds: number): boolean {
     const sources = [this.pipe, this.#stderr, ...this.#stepwise ? [] : [this.#log]];
     const open = sources.filter((fd) => !fd.closed && !(fd === this.pipe && this.ended));
@@ -195,29 +195,29 @@ export class Bootstrap implements Disposable {
     return any;
   }
 
-  /** Takes one line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
+  /** Reads a line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
   step(): LogLine | null {
     const buffer = new Uint8Array(4096);
-    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000)[0]) throw new Error("there is no line in the log");
+    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000)[0]) throw new Error("the log has no line");
     const n = read(this.#log, buffer);
     const line = new TextDecoder().decode(buffer.subarray(0, n));
     this.#logText += line;
     return parseLog(line)[0] ?? null;
   }
 
-  /** Waits until the program, line by line, has come to where it waits for the next one to be taken. */
+  /** Waits until the program waits for the next line to be read. */
   settle(): void {
     poll([{ fd: this.#log, events: POLL.IN }], 5000);
     const waits = () => Deno.readTextFileSync(`/proc/${this.pid}/wchan`).includes("pipe_write");
     if (!this.until(waits, 1000)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
   }
 
-  /** Lets the program go on without being asked line by line. */
+  /** Lets the program continue without a stop at each line. */
   go(): void {
     this.#stepwise = false;
   }
 
-  /** Waits for a condition on what has come; answers whether it holds in time. */
+  /** Waits for a condition on the received data; returns whether it holds in time. */
   until(condition: () => unknown, milliseconds = 5000): boolean {
     const end = Date.now() + milliseconds;
     while (!condition()) {
@@ -228,18 +228,18 @@ export class Bootstrap implements Disposable {
     return true;
   }
 
-  /** What has come through the init pipe, as text. */
+  /** The text received on the init pipe. */
   get text(): string {
     return new TextDecoder().decode(new Uint8Array(this.received));
   }
 
-  /** The line with the pids, once it is there. */
+  /** The line with the pids, once it has arrived. */
   get pids(): BootstrapPids | null {
     const [line] = /\{.*\n/.exec(this.text) ?? [];
     return line === undefined ? null : decodePids(line);
   }
 
-  /** Pid of a stage as we see it, from what has come through the pipes so far. */
+  /** Pid of a stage in this pid namespace, from the data received so far. */
   stagePid(stage: number): number | null {
     if (stage === 0) return this.pid;
     const { pids } = this;
@@ -257,12 +257,12 @@ export class Bootstrap implements Disposable {
     return parseLog(this.#logText);
   }
 
-  /** What was said on stderr so far. */
+  /** The text on stderr so far. */
   get stderr(): string {
     return this.#errorText;
   }
 
-  /** How a child has ended; waits for up to some milliseconds, then kills it and fails. */
+  /** Returns how a child ended; waits some milliseconds for it, then kills it and fails. */
   wait(pid: number, milliseconds = 5000): WaitStatus {
     const known = this.#statuses.get(pid);
     if (known) return known;
@@ -270,7 +270,7 @@ export class Bootstrap implements Disposable {
     const end = Date.now() + milliseconds;
     for (;;) {
       const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 1, null);
-      if (n < 0) throw new Error(`process ${pid} is no child of ours`);
+      if (n < 0) throw new Error(`process ${pid} is not a child of this process`);
       if (n === pid) break;
       if (Date.now() > end) {
         self.raw("kill", pid, SIGNAL.KILL);
@@ -286,7 +286,7 @@ export class Bootstrap implements Disposable {
     return result;
   }
 
-  /** Ends whatever is left. */
+  /** Ends all processes that are left. */
   [Symbol.dispose](): void {
     this.go();
     if (!this.#statuses.has(this.pid)) self.raw("kill", this.pid, SIGNAL.KILL);
@@ -297,7 +297,7 @@ export class Bootstrap implements Disposable {
       try {
         this.wait(pid);
       } catch {
-        // It has been waited for, or was none of ours.
+        // It was waited for, or is not a child of this process.
       }
     }
     this.pipe.close();
@@ -306,7 +306,7 @@ export class Bootstrap implements Disposable {
   }
 }
 
-/** The text of a link, or what is the matter with it. */
+/** The text of a link, or the error. */
 export function link(path: string): string {
   try {
     return Deno.readLinkSync(path);
@@ -315,7 +315,7 @@ export function link(path: string): string {
   }
 }
 
-/** Stages that are still there: children of ours, or nobody's, that run as agents. */
+/** Stages that are left: children of this process, or orphans, that are agents. */
 export function leftovers(): Process[] {
   const own = (process: Process) => {
     if (![1, Deno.pid].includes(process.ppid) || !isAgent(process)) return false;

@@ -1,4 +1,4 @@
-// What the root of a joined namespace can do to the stages in it: nothing.
+// The root of a joined namespace can do nothing to the stages in it.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { AT_FDCWD, F, MS, O } from "../../ffi/core/consts.ts";
@@ -14,10 +14,10 @@ import { Bootstrap, link } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 
 const ALL_SEALS = 0xf;
-/** Capabilities 0-31 of a container that has no user namespace of its own, as engines give them: no CAP_SYS_PTRACE. */
+/** Capabilities 0-31 that engines give a container without a user namespace: no CAP_SYS_PTRACE. */
 const CONTAINER_CAPABILITIES = 0xa80425fb;
 
-/** What is tried on a process, from inside; each answers a negative error number or not. */
+/** Attacks on a process from inside; a negative result is the error number of a failure. */
 const ATTEMPTS: Readonly<Record<string, (inside: Agent, pid: number) => number>> = {
   "write to its executable": (inside, pid) => tryOpen(inside, `/proc/${pid}/exe`, O.WRONLY),
   "read and write its executable": (inside, pid) => tryOpen(inside, `/proc/${pid}/exe`, O.RDWR),
@@ -41,7 +41,7 @@ const ATTEMPTS: Readonly<Record<string, (inside: Agent, pid: number) => number>>
   },
 };
 
-/** Opens a file in an agent, and closes it again. */
+/** Opens and closes a file in an agent. */
 function tryOpen(inside: Agent, path: string, flags: number): number {
   const fd = inside.raw("openat", AT_FDCWD, cString(path), flags | O.CLOEXEC, 0);
   if (fd >= 0) call(inside, "close", fd);
@@ -77,7 +77,7 @@ const KINDS: [string, readonly NamespaceType[]][] = [
 
 for (const [what, types] of KINDS) {
   test(`a container with ${what} cannot reach into the stages that join it`, { root: true }, async () => {
-    // Its root is nobody on the host, or the host's own.
+    // Its root is an unprivileged user of the host, or the root of the host.
     using home = new Home(types, 100000);
     const inside = home.agent;
     mount(inside, null, "/", null, MS.REC | MS.PRIVATE);
@@ -102,7 +102,7 @@ for (const [what, types] of KINDS) {
       run.settle();
       stage2 ||= run.stagePid(2) ?? 0;
       if (line.stage === "nsexec-1") {
-        // Nobody inside sees stage 1: it is not in the pid namespace that it has joined for its children.
+        // No process inside sees stage 1, which is not in the pid namespace that it has joined for its children.
         const strangers = pidsInside(inside).filter((pid) =>
           !before.includes(pid) && pid !== (stage2 && namespaced(stage2))
         );
@@ -120,7 +120,7 @@ for (const [what, types] of KINDS) {
     assert(checks >= 5 * Object.keys(ATTEMPTS).length);
     run.go();
     assertEquals(run.wait(run.pid).code, 0);
-    // The same attempts do work where they may: on the command, if it has no more privileges than they have.
+    // The same attacks succeed on the command, if it has no more privileges than the attacker.
     if (types.includes("user")) {
       await until("the command runs", () => link(`/proc/${stage2}/exe`).includes("/bin/"));
       const names = Object.entries(ATTEMPTS).filter(([, attempt]) => attempt(inside, namespaced(stage2)) < 0);
@@ -129,7 +129,7 @@ for (const [what, types] of KINDS) {
   });
 }
 
-/** What a stage is, seen by somebody who may see it: a sealed file, without an environment. */
+/** What a permitted reader sees of a stage: a sealed file, and an empty environment. */
 function sealed(pid: number): void {
   assertMatch(link(`/proc/${pid}/exe`), /^\/memfd:penne-agent/);
   using image = open(self, `/proc/${pid}/exe`, O.RDONLY);
@@ -138,7 +138,7 @@ function sealed(pid: number): void {
   assertEquals(Deno.readTextFileSync(`/proc/${pid}/environ`), "");
 }
 
-test("the stages have what the caller has passed on, and nothing else; so has the command", { root: true }, () => {
+test("the stages and the command have the descriptors that the caller passes on, and no others", { root: true }, () => {
   using nothing = open(self, "/dev/null", O.RDWR);
   const argv = [penne(), "nsexec", "--dialect", "seed", "--", "/bin/sleep", "10"];
   using run = Bootstrap.start({ argv, stepwise: true, fds: [[9, nothing]] });
@@ -155,7 +155,7 @@ test("the stages have what the caller has passed on, and nothing else; so has th
     }
     if (line.text !== "signalling stage-2 to run") continue;
     stage2 = run.stagePid(2)!;
-    // Beside them its own socket, and stage 0's.
+    // And its own socket, and that of stage 0.
     assertEquals(fds(stage2).filter((target) => !expected(stage2).includes(target)).length, 1);
     assertMatch(Deno.readTextFileSync(`/proc/${stage2}/comm`), /^runc:\[2:INIT\]$/m);
     assertMatch(Deno.readTextFileSync(`/proc/${run.pid}/comm`), /^runc:\[0:PARENT\]$/m);

@@ -1,4 +1,4 @@
-// Joining namespaces by path, and mapping ids: as root and as a user without privilege.
+// Joins namespaces by path and maps ids, as root and as an unprivileged user.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import type { NamespaceType } from "../../mod/namespaces/types.ts";
@@ -20,7 +20,7 @@ const ROOTLESS: Attribute = { name: "rootless", value: 1 };
 const SETGROUP: Attribute = { name: "setgroup", value: 1 };
 const ALL: readonly NamespaceType[] = ["user", "ipc", "uts", "net", "pid", "mnt", "cgroup", "time"];
 
-/** Sends a message; the command waits for the end of its pipe. */
+/** Sends a message; the command waits for end of file on its pipe. */
 function start(dialect: Dialect, attributes: readonly Attribute[], options: Partial<StartOptions> = {}): Bootstrap {
   const argv = [penne(), "nsexec", "--dialect", dialect, "--", "/bin/sh", "-c", "read x <&3"];
   const run = Bootstrap.start({ argv, ...options });
@@ -28,7 +28,7 @@ function start(dialect: Dialect, attributes: readonly Attribute[], options: Part
   return run;
 }
 
-/** Sends a message that must work; answers the pid of what is the command by then. */
+/** Sends a message that must succeed; returns the pid of the command. */
 function joined(run: Bootstrap): number {
   const { code } = run.wait(run.pid);
   assertEquals(code, 0, `${run.stderr} ${JSON.stringify(run.log.filter(({ level }) => level === "fatal"))}`);
@@ -78,21 +78,25 @@ test("joins a net namespace that the joined user namespace does not own, in dial
   assertEquals(leftovers(), []);
 });
 
-test("what cannot be joined for lack of privilege is told in one line each, and together", { user: true }, () => {
-  using run = start("1.2", [text("namespaces", "net:/proc/self/ns/net,uts:/proc/self/ns/uts"), ROOTLESS], {
-    user: true,
-  });
-  assertEquals(run.wait(run.pid).code, 1);
-  while (run.pump(20)) continue;
-  assertEquals(run.log.filter(({ level }) => level === "fatal").map((line) => line.text), [
-    "failed to setns(0x40000000) into net namespace (with path /proc/self/ns/net): Operation not permitted",
-    "failed to setns(0x4000000) into uts namespace (with path /proc/self/ns/uts): Operation not permitted",
-    "failed to join {net, uts} namespaces: Operation not permitted",
-    "failed to sync with stage-1: next state",
-  ]);
-});
+test(
+  "namespaces that cannot be joined for lack of privilege are logged one by one, and together",
+  { user: true },
+  () => {
+    using run = start("1.2", [text("namespaces", "net:/proc/self/ns/net,uts:/proc/self/ns/uts"), ROOTLESS], {
+      user: true,
+    });
+    assertEquals(run.wait(run.pid).code, 1);
+    while (run.pump(20)) continue;
+    assertEquals(run.log.filter(({ level }) => level === "fatal").map((line) => line.text), [
+      "failed to setns(0x40000000) into net namespace (with path /proc/self/ns/net): Operation not permitted",
+      "failed to setns(0x4000000) into uts namespace (with path /proc/self/ns/uts): Operation not permitted",
+      "failed to join {net, uts} namespaces: Operation not permitted",
+      "failed to sync with stage-1: next state",
+    ]);
+  },
+);
 
-test("a user without privilege joins namespaces that are its own", { user: true, programs: ["unshare"] }, async () => {
+test("an unprivileged user joins namespaces of its own", { user: true, programs: ["unshare"] }, async () => {
   const argv = ["unshare", "-UrinumCpTf", "--kill-child", "sh", "-c", "echo; read x"];
   const child = command(argv, { user: true }, { stdin: "piped", stdout: "piped" }).spawn();
   const reader = child.stdout.getReader();
@@ -118,16 +122,16 @@ test("a user without privilege joins namespaces that are its own", { user: true,
   }
 });
 
-/** Maps as the kernel shows them, a line each. */
+/** Maps as the kernel shows them, one on each line. */
 const map = (pid: number, kind: "uid" | "gid") =>
   Deno.readTextFileSync(`/proc/${pid}/${kind}_map`).trim().split("\n").map((line) => line.trim().replace(/\s+/g, " "));
 
-test("root writes maps of many ranges itself, and they are exactly what was asked for", { root: true }, () => {
+test("root writes maps of many ranges without a tool, exactly as requested", { root: true }, () => {
   const users = Array.from({ length: 100 }, (_, i) => `${2 * i} ${100000 + 3 * i} 1`);
   const groups = ["0 5 2", "2 100000 65536"];
   for (const dialect of DIALECTS) {
     const maps = [text("uidMap", `${users.join("\n")}\n`), text("gidMap", `${groups.join("\n")}\n`)];
-    // A tool that is not there is of no consequence if it is not needed.
+    // A missing tool does not matter if it is not needed.
     using run = start(dialect, [NEWUSER, text("uidMapPath", "/nonexistent"), ...maps, SETGROUP]);
     const pid = joined(run);
     assertEquals(map(pid, "uid"), users);
@@ -169,7 +173,7 @@ test("a user maps its own id without a tool, once setgroups is denied", { user: 
     assertEquals(map(pid, "uid"), [`0 ${uid} 1`]);
     assertEquals(Deno.readTextFileSync(`/proc/${pid}/setgroups`).trim(), "deny");
   }
-  // Without it the kernel refuses, and so does penne: there is no tool.
+  // Otherwise the kernel refuses, and penne has no tool.
   using run = start("1.2", [NEWUSER, ...maps, SETGROUP, ROOTLESS], { user: true });
   assertEquals(run.wait(run.pid).code, 1);
   while (run.pump(20)) continue;
@@ -180,7 +184,7 @@ test("a user maps its own id without a tool, once setgroups is denied", { user: 
   );
 });
 
-test("a mapping tool that fails in any way is a failure", { user: true }, async () => {
+test("any failure of a mapping tool is a failure", { user: true }, async () => {
   const { uid } = userIds();
   const directory = await Deno.makeTempDir();
   try {

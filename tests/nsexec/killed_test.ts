@@ -1,7 +1,7 @@
-// A stage that is killed, at every step: the others go away, the caller sees it, and the next bootstrap works.
+// A stage is killed at every step: the other stages end, the caller notices, and the next bootstrap works.
 //
-// The pipe of the log holds one line, so penne goes on by a step each time that the driver takes one. A step is where a
-// line is in the pipe and the next one is waiting to be written.
+// The pipe of the log holds one line, so penne does one step each time that the driver reads one. At a step, a line is in
+// the pipe and the next one is waiting to be written.
 
 import { assert, assertEquals } from "@std/assert";
 import { SIGNAL } from "../../ffi/core/consts.ts";
@@ -12,7 +12,7 @@ import { Bootstrap, leftovers, type LogLine } from "./driver.ts";
 
 const text = (value: string) => new TextEncoder().encode(value);
 
-/** A message with as many steps as there can be without privilege beyond root's. */
+/** A message with as many steps as root can have. */
 function message(dialect: Dialect): Uint8Array {
   const attributes: Attribute[] = [
     { name: "cloneFlags", value: 0x7e020000 },
@@ -33,20 +33,20 @@ function start(dialect: Dialect, stepwise: boolean): Bootstrap {
   return run;
 }
 
-/** Goes on by some steps, or to the end; answers the lines. */
+/** Does some steps, or all; returns the lines. */
 function walk(run: Bootstrap, steps: number): LogLine[] {
   const lines: LogLine[] = [];
   while (lines.length < steps) {
     const line = run.step();
     if (!line) break;
     lines.push(line);
-    // From here on stage 2 is the command, which holds the pipe: there is no end of file.
+    // From here on stage 2 is the command, which holds the pipe, so end of file does not come.
     if (line.text === "<~ nsexec stage-0") break;
   }
   return lines;
 }
 
-/** The line after which a stage's part is over: stage 1 has been asked for the last time, stage 2 becomes the command. */
+/** The line after which a stage has no more to do: the last request to stage 1, and before stage 2 becomes the command. */
 const OVER: Readonly<Record<number, string>> = {
   0: "<= nsexec container setup",
   1: "stage-1 requested pid to be forwarded",
@@ -85,7 +85,7 @@ for (const dialect of DIALECTS) {
             where,
           );
         }
-        // The caller hears of the others: by the pids that it was told, or by whatever its child has said.
+        // The caller knows the other stages from the pids that it received, or from the log.
         for (const stage of [1, 2]) {
           const child = run.stagePid(stage);
           if (child === null) continue;
@@ -102,7 +102,7 @@ for (const dialect of DIALECTS) {
   }
 }
 
-test("a stage is killed while the mapping tool hangs, and the tool goes away too", { user: true }, async () => {
+test("a stage is killed while the mapping tool hangs, and the tool ends too", { user: true }, async () => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.chmod(directory, 0o755);
@@ -133,7 +133,7 @@ test("a stage is killed while the mapping tool hangs, and the tool goes away too
   }
 });
 
-test("the caller goes away before the answer, and so do all stages", {}, () => {
+test("all stages end if the caller ends before the answer", {}, () => {
   for (const dialect of DIALECTS) {
     using run = Bootstrap.start({ argv: [penne(), "nsexec", "--dialect", dialect], stepwise: true });
     run.send(encodeBootstrap({ attributes: [{ name: "oomScoreAdj", value: text("100") }] }, dialect));
@@ -150,7 +150,7 @@ test("the caller goes away before the answer, and so do all stages", {}, () => {
   }
 });
 
-test("where memfds may not be executed there is no bootstrap", { root: true, programs: ["unshare"] }, async () => {
+test("there is no bootstrap if memfds must not be executed", { root: true, programs: ["unshare"] }, async () => {
   const script = `echo 2 >/proc/sys/vm/memfd_noexec && _LIBCONTAINER_INITPIPE=0 exec ${penne()} nsexec -- true`;
   const { code, stderr } = await sh(["unshare", "-pf", "--mount-proc", "sh", "-c", script]);
   assertEquals([code, stderr], [1, "FATAL: could not ensure we are a cloned binary: Permission denied\n"]);

@@ -1,4 +1,4 @@
-// Messages that are none: one fatal line, exit code 1, at once, and nothing left.
+// Malformed messages: one fatal line and exit code 1 at once, and nothing is left.
 
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { type BootstrapMessage, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
@@ -16,10 +16,10 @@ const MESSAGE: BootstrapMessage = {
 
 const argv = (dialect: Dialect) => [penne(), "nsexec", "--dialect", dialect, "--", "/bin/sh", "-c", "read x <&3"];
 
-/** Sends a message that must fail; answers the one fatal line. */
+/** Sends a message that must fail; returns the one fatal line. */
 function refused(dialect: Dialect, messages: readonly Uint8Array[], options: Partial<StartOptions> = {}): string {
   using run = Bootstrap.start({ argv: argv(dialect), ...options });
-  // Its start is not what is timed.
+  // The time of its start does not count.
   if (dialect !== "1.2") run.until(() => run.received.length > 0);
   else if (options.log !== false) run.until(() => run.log.length > 0);
   for (const message of messages) run.send(message);
@@ -39,7 +39,7 @@ function refused(dialect: Dialect, messages: readonly Uint8Array[], options: Par
   return fatal[0]!.text;
 }
 
-/** A message with some of its bytes replaced. */
+/** Replaces some bytes of a message. */
 function patched(at: number, ...bytes: number[]): Uint8Array {
   const message = encodeBootstrap(MESSAGE, "1.2");
   message.set(bytes, at);
@@ -78,7 +78,7 @@ const CASES: [name: string, message: Uint8Array, text: RegExp][] = [
   ],
 ];
 
-test("a malformed message is one fatal line and exit code 1", {}, async (t) => {
+test("a malformed message gives one fatal line and exit code 1", {}, async (t) => {
   for (const dialect of DIALECTS) {
     for (const [name, message, text] of CASES) {
       await t.step(`${name}, in dialect ${dialect}`, () => assertMatch(refused(dialect, [message]), text));
@@ -86,13 +86,13 @@ test("a malformed message is one fatal line and exit code 1", {}, async (t) => {
   }
 });
 
-test("without a pipe for the log the fatal line is on stderr, in every dialect", {}, () => {
+test("without a pipe for the log the fatal line goes to stderr, in every dialect", {}, () => {
   for (const dialect of DIALECTS) {
     assertEquals(refused(dialect, [patched(4, 0, 0)], { log: false }), "unexpected msg type 0");
   }
 });
 
-test("a message that ends too early, at whichever byte, is one fatal line and exit code 1", {}, () => {
+test("a message that ends early, at any byte, gives one fatal line and exit code 1", {}, () => {
   const message = encodeBootstrap(MESSAGE, "1.2");
   for (let length = 0; length < message.length; length++) {
     const expected = length < 16
@@ -102,7 +102,7 @@ test("a message that ends too early, at whichever byte, is one fatal line and ex
   }
 });
 
-test("a message that comes byte by byte is a message, and what follows it is the command's", {}, () => {
+test("a message may arrive byte by byte, and the bytes after it are left for the command", {}, () => {
   const command = ["/bin/sh", "-c", "read line <&3; echo $line >&2"];
   using run = Bootstrap.start({ argv: [penne(), "nsexec", "--", ...command], log: false });
   const message = encodeBootstrap(
@@ -119,7 +119,7 @@ test("a message that comes byte by byte is a message, and what follows it is the
   assertEquals(run.stderr, "more\n");
 });
 
-test("a variable that is no number is one fatal line", {}, () => {
+test("a variable that is not a number gives one fatal line", {}, () => {
   const cases: [Dialect, Record<string, string>, string][] = [
     ["1.2", { _LIBCONTAINER_INITPIPE: "3x" }, "unable to parse _LIBCONTAINER_INITPIPE=3x"],
     ["1.2", { _LIBCONTAINER_INITPIPE: "-3" }, "bad value for _LIBCONTAINER_INITPIPE=-3 (-3)"],
@@ -138,7 +138,7 @@ test("a variable that is no number is one fatal line", {}, () => {
   }
 });
 
-test("the log level limits what is logged", {}, () => {
+test("the log level limits the log", {}, () => {
   const levels: [string, number][] = [["0", 0], ["1", 1], ["4", 1]];
   for (const [level, count] of levels) {
     using run = Bootstrap.start({ argv: argv("1.2"), env: { _LIBCONTAINER_LOGLEVEL: level } });

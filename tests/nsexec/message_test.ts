@@ -1,4 +1,4 @@
-// The codec of the bootstrap message, against bytes that were not made by it.
+// The codec of the bootstrap message, tested with bytes that it has not made.
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
@@ -19,7 +19,7 @@ const unhex = (hex: string) =>
   Uint8Array.from(hex.replaceAll(" ", "").match(/../g) ?? [], (pair) => parseInt(pair, 16));
 
 const VECTORS: [name: string, dialect: Dialect, hex: string, message: BootstrapMessage][] = [
-  // What both real programs have been seen to take.
+  // Both real programs were seen to accept these.
   [
     "the message of the protocol's description",
     "seed",
@@ -132,7 +132,7 @@ const VECTORS: [name: string, dialect: Dialect, hex: string, message: BootstrapM
     attributes: [{ name: "namespaces", value: new Uint8Array([110, 101, 116, 58, 47, 0xff, 0x80]) }],
   }],
   [
-    "all that runc sends",
+    "everything that runc sends",
     "1.2",
     "9c00000030f2010000000000000000000800916a0000026c1900926a757365723a2f70726f632f392f6e732f75736572000000001700986a2f7573722f62696e2f6e65777569646d617000000e00936a30203130303020310a0000000e00946a30203130303020310a0000001700996a2f7573722f62696e2f6e65776769646d617000000800956a010000000600966a300000000800976a01000000",
     {
@@ -172,7 +172,7 @@ test("an attribute that exists in all dialects is the same in all of them", () =
   for (const other of others) assertEquals(other, first);
 });
 
-/** A message of raw attributes, the lengths as given. */
+/** Makes a message of raw attributes with the given lengths. */
 function raw(...attributes: [length: number, type: number, data: number[]][]): Uint8Array {
   const body = attributes.flatMap((
     [length, type, data],
@@ -249,7 +249,7 @@ for (const [name, message, error, dialect = "1.2"] of WRONG) {
   });
 }
 
-test("what cannot be said is not encoded", () => {
+test("a message that cannot be encoded is refused", () => {
   const encode = (attributes: BootstrapMessage["attributes"], dialect: Dialect = "1.2") => () =>
     encodeBootstrap({ attributes }, dialect);
   const long = new Uint8Array(65531).fill(47);
@@ -265,7 +265,7 @@ test("what cannot be said is not encoded", () => {
   }
 });
 
-test("attributes as long as they can be are decoded, and not with one more byte behind them", () => {
+test("attributes of the greatest length are decoded, but not with another byte after them", () => {
   const long = new Uint8Array(65530).fill(47);
   const message = encodeBootstrap({
     attributes: [
@@ -278,7 +278,7 @@ test("attributes as long as they can be are decoded, and not with one more byte 
   assertThrows(() => decodeBootstrap(new Uint8Array([...message, 0]), "1.2"), BootstrapMessageError, "failed to read");
 });
 
-test("a mutated message is refused with a reason, or is another message", () => {
+test("a mutated message is refused with a reason, or is another valid message", () => {
   const classes = mutate(20_000, 5);
   const count = [...classes.values()].reduce((a, b) => a + b, 0);
   assertEquals(count, 20_000);
@@ -286,7 +286,7 @@ test("a mutated message is refused with a reason, or is another message", () => 
   assert(classes.size > 10);
 });
 
-test("the answer decodes to what was encoded, and nothing else does", () => {
+test("the answer decodes to the pids that were encoded, and nothing else decodes", () => {
   assertEquals(decodePids(encodePids({ stage1: 12, stage2: 4194304 })), { stage1: 12, stage2: 4194304 });
   for (
     const line of [

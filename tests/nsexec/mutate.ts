@@ -1,4 +1,4 @@
-// Random mutations of bootstrap messages: what becomes of them, by class. A million: `deno run tests/nsexec/mutate.ts`.
+// Decodes random mutations of bootstrap messages and counts the results. A million: `deno run tests/nsexec/mutate.ts`.
 
 import {
   type BootstrapMessage,
@@ -28,7 +28,7 @@ const SEEDS: readonly BootstrapMessage[] = [
   },
 ];
 
-/** Numbers that look random and are the same every time (xorshift32). */
+/** Pseudo-random numbers, the same every time (xorshift32). */
 function random(seed: number): (below: number) => number {
   let state = seed >>> 0 || 1;
   return (below) => {
@@ -39,7 +39,7 @@ function random(seed: number): (below: number) => number {
   };
 }
 
-/** Numbers that a length may well be taken for something else at. */
+/** Numbers at which a length is likely to be mishandled. */
 const EDGES = [0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 255, 256, 32767, 32768, 65531, 65535];
 
 function mutateOnce(message: Uint8Array, next: (below: number) => number): Uint8Array {
@@ -77,7 +77,7 @@ function mutateOnce(message: Uint8Array, next: (below: number) => number): Uint8
   }
 }
 
-/** Makes the length in the header right, so that what follows is looked at. */
+/** Corrects the length in the header, so that the decoder reads on. */
 function repair(message: Uint8Array): Uint8Array {
   if (message.length >= 4) new DataView(message.buffer).setUint32(0, message.length, true);
   return message;
@@ -86,10 +86,10 @@ function repair(message: Uint8Array): Uint8Array {
 /**
  * Mutates messages and decodes them.
  *
- * @param count How many.
- * @param seed Where the random numbers begin.
- * @returns How many of each class: the decoder's words without the numbers, or "accepted".
- * @throws {Error} If one is decoded to what does not encode to the same bytes, or fails in another way.
+ * @param count The number of mutations.
+ * @param seed The seed of the random numbers.
+ * @returns The number of each result: the decoder's words without numbers, or "accepted".
+ * @throws {Error} If a decoded message does not encode to the same bytes, or decoding fails in another way.
  */
 export function mutate(count: number, seed: number): Map<string, number> {
   const next = random(seed);

@@ -1,4 +1,4 @@
-// Namespaces to be joined: made by an agent that stays in them.
+// Namespaces to join, made by an agent that stays in them.
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { cString } from "../../ffi/core/memory.ts";
@@ -6,7 +6,7 @@ import { waitChild } from "../../ffi/sys/process.ts";
 import { call } from "../../ffi/core/task.ts";
 import { namespaceFlag, type NamespaceType } from "../../mod/namespaces/types.ts";
 
-/** Namespaces, with one process in them. */
+/** Namespaces with one process in them. */
 export class Home implements Disposable {
   /** The process; it is PID 1 if there is a pid namespace. */
   readonly agent: Agent;
@@ -30,20 +30,20 @@ export class Home implements Disposable {
       call(agent, "unshare", namespaceFlag("time"));
       this.#parent = agent;
       const child = agent.clone();
-      // Its pid here, which need not be what its parent sees.
+      // Its pid in this pid namespace, which may differ from the one its parent sees.
       agent = child;
     }
     this.agent = agent;
     call(agent, "prctl", 15, cString("penne-home"), 0, 0, 0);
   }
 
-  /** The process's pid as we see it. */
+  /** Pid of the process in this pid namespace. */
   get pid(): number {
     const found = /^Pid:\s*(\d+)/m.exec(Deno.readTextFileSync(`/proc/self/fdinfo/${this.agent.pidfd.number}`));
     return Number(found![1]);
   }
 
-  /** Path of one of the namespaces. */
+  /** Path of a namespace. */
   path(type: NamespaceType): string {
     return `/proc/${this.pid}/ns/${type}`;
   }

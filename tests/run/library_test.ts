@@ -5,7 +5,7 @@ import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { ExecError, PenneError, run, type RunOptions, spawn } from "../../mod/mod.ts";
 import { ROOT, sh, test } from "../lib/helpers.ts";
 
-/** Descriptors and children that this process has. */
+/** Descriptors and children of this process. */
 function belongings(): { fds: number; children: string } {
   return {
     fds: Array.from(Deno.readDirSync("/proc/self/fd")).length,
@@ -13,7 +13,7 @@ function belongings(): { fds: number; children: string } {
   };
 }
 
-test("run() gives code and signal, and leaves nothing in this process", async () => {
+test("run() returns code and signal, and leaves nothing in this process", async () => {
   const all = async () => {
     assertEquals(await run({ command: ["sh", "-c", "exit 42"] }), { code: 42, signal: null });
     assertEquals(await run({ command: ["sh", "-c", "kill -15 $$"] }), { code: null, signal: 15 });
@@ -32,7 +32,7 @@ test("run() gives code and signal, and leaves nothing in this process", async ()
   assertEquals(after.fds - before.fds < 5, true, `${before.fds} descriptors became ${after.fds}`);
 });
 
-test("status is settled by end() and by the end of a block, and told again afterwards", async () => {
+test("end() and the end of a block settle status, which can be read again", async () => {
   const ended = spawn({ command: ["sleep", "100"] });
   const status = ended.status;
   assertEquals(ended.end(), { code: null, signal: 9 });
@@ -45,7 +45,7 @@ test("status is settled by end() and by the end of a block, and told again after
   assertEquals(await pending, { code: null, signal: 9 });
 });
 
-test("a child's pid is known after its end too", async () => {
+test("a child's pid is still known after its end", async () => {
   const child = spawn({ command: ["true"] });
   await new Promise((resolve) => setTimeout(resolve, 200));
   const { pid } = child;
@@ -72,7 +72,7 @@ test("spawn() does not block the event loop, and several run side by side", asyn
   assertEquals(ticks > 10, true);
 });
 
-test("spawn() tells pid and namespaces, passes signals on, and ends with `using`", async () => {
+test("spawn() returns pid and namespaces, sends signals, and ends the command with `using`", async () => {
   let pid: number;
   {
     using child = spawn({ command: ["sleep", "100"] });
@@ -87,7 +87,7 @@ test("spawn() tells pid and namespaces, passes signals on, and ends with `using`
   other.kill();
 });
 
-test("end() gives the command its kill signal first", async () => {
+test("end() sends the command its kill signal first", async () => {
   using child = spawn({
     command: ["sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.02; done"],
     killSignal: "TERM",
@@ -99,7 +99,7 @@ test("end() gives the command its kill signal first", async () => {
   child.end();
 });
 
-test("wrong options are refused before anything is made", async () => {
+test("spawn() refuses wrong options before it makes anything", async () => {
   const wrong = [
     { hostname: "" },
     { uid: 5 },
@@ -121,7 +121,7 @@ test("wrong options are refused before anything is made", async () => {
   }
 });
 
-test("a program elsewhere needs nothing but the modules, with --allow-ffi alone", {}, async () => {
+test("another program needs nothing but the modules, and --allow-ffi alone", {}, async () => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(
