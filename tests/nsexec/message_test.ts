@@ -261,7 +261,7 @@ test("a message that cannot be encoded is refused", () => {
   assertThrows(encode([{ name: "mountSources", value: [] }]), RangeError, "does not exist in dialect 1.2");
   assertThrows(encode([{ name: "timeOffsets", value: bytes("") }], "1.1"), RangeError, "does not exist in dialect 1.1");
   for (const value of [-1, 2 ** 32, 0.5, NaN]) {
-    assertThrows(encode([{ name: "cloneFlags", value }]), RangeError, "no 32-bit number");
+    assertThrows(encode([{ name: "cloneFlags", value }]), RangeError, "is not a 32-bit number");
   }
 });
 
