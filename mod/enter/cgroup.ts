@@ -5,6 +5,7 @@ import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { open, readText, write } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import { unescapeField } from "../netns/mountinfo.ts";
 import type { TargetProcess } from "./process.ts";
 
 /** A line of /proc/PID/cgroup: the cgroup of a process in one hierarchy. */
@@ -65,14 +66,13 @@ export function parseCgroups(text: string): CgroupEntry[] {
  * @returns The mounts.
  */
 export function parseCgroupMounts(text: string): CgroupMount[] {
-  const plain = (path: string) => path.replace(/\\([0-7]{3})/g, (_, code) => String.fromCharCode(parseInt(code, 8)));
   return text.split("\n").flatMap((line) => {
     const [before = "", after = ""] = line.split(" - ", 2);
     const [, , , root, directory] = before.split(" ");
     const [type, , options = ""] = after.split(" ");
     if (root === undefined || directory === undefined || !/^cgroup2?$/.test(type!)) return [];
     const controllers = type === "cgroup2" ? [] : options.split(",");
-    return [{ controllers, root: plain(root), directory: plain(directory) }];
+    return [{ controllers, root: unescapeField(root), directory: unescapeField(directory) }];
   });
 }
 

@@ -14,8 +14,13 @@ export interface NamespaceMount {
   readonly inum: number;
 }
 
-/** Decodes `\040` and the like, which stand for white space and backslashes. */
-function unescape(field: string): string {
+/**
+ * Undoes the escapes of a field, such as `\\040` for a blank.
+ *
+ * @param field The field.
+ * @returns Its text.
+ */
+export function unescapeField(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }
 
@@ -59,7 +64,7 @@ export function parseNamespaceMounts(text: string): NamespaceMount[] {
     if (!line.includes(" - nsfs ")) continue;
     const [id, , , root, path] = line.split(" ");
     const namespace = parseNamespaceRoot(root ?? "");
-    if (path !== undefined && namespace) mounts.push({ id: Number(id), path: unescape(path), ...namespace });
+    if (path !== undefined && namespace) mounts.push({ id: Number(id), path: unescapeField(path), ...namespace });
   }
   return mounts;
 }

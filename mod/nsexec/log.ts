@@ -12,16 +12,6 @@ export type BootstrapLogLevel = keyof typeof LEVELS;
 /** The origin of a line: `nsexec` until the stage is known, then `nsexec-0` to `nsexec-2`. */
 export type Origin = "nsexec" | "nsexec-0" | "nsexec-1" | "nsexec-2";
 
-const ESCAPES: Readonly<Record<string, string>> = {
-  '"': '\\"',
-  "\\": "\\\\",
-  "\b": "\\b",
-  "\n": "\\n",
-  "\r": "\\r",
-  "\t": "\\t",
-  "\f": "\\f",
-};
-
 /**
  * Turns bytes into text with a character for each, so that a path that is not UTF-8 survives in a line.
  *
@@ -68,10 +58,7 @@ export function fromByteString(text: string): Uint8Array {
  * @returns Its bytes; those above 0x7f are not escaped.
  */
 export function logLine(level: BootstrapLogLevel, origin: Origin, pid: number, text: string): Uint8Array {
-  // deno-lint-ignore no-control-regex
-  const escaped = text.replace(/["\\\x00-\x1f\x7f]/g, (c) => {
-    return ESCAPES[c] ?? `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
+  const escaped = JSON.stringify(text).slice(1, -1).replaceAll("\x7f", "\\u007f");
   return fromByteString(`{"level":"${level}", "msg": "${origin}[${pid}]: ${escaped}"}\n`);
 }
 

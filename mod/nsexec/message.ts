@@ -6,7 +6,7 @@
 // encoder makes: every length is checked against the bytes that are left, every step moves forward, and whatever decodes
 // encodes to the same bytes again.
 
-import { NLMSG } from "../netlink/message.ts";
+import { concat, NLMSG } from "../netlink/message.ts";
 
 /** A dialect of the protocol: that of runc 1.0 (`seed`), 1.1, or 1.2 and later. */
 export type Dialect = "seed" | "1.1" | "1.2";
@@ -103,19 +103,9 @@ const pad = (length: number) => (length + 3) & ~3;
 /** Length of the longest message, with each attribute once at its greatest length. */
 const MESSAGE_MAX = HEADER_SIZE + (ATTRIBUTE_MAX + 1) * new Set(Object.values(ATTRIBUTES).map(({ type }) => type)).size;
 
-function joinBytes(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const result = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    result.set(part, at);
-    at += part.length;
-  }
-  return result;
-}
-
 function terminated(name: Attribute["name"], text: Uint8Array): Uint8Array {
   if (text.includes(0)) throw new RangeError(`Attribute ${name} has a NUL inside`);
-  return joinBytes([text, new Uint8Array(1)]);
+  return concat(text, new Uint8Array(1));
 }
 
 function attributeData(attribute: Attribute): Uint8Array {
@@ -123,7 +113,7 @@ function attributeData(attribute: Attribute): Uint8Array {
   if (typeof value !== "number") {
     return value instanceof Uint8Array
       ? terminated(name, value)
-      : joinBytes(value.map((text) => terminated(name, text)));
+      : concat(...value.map((text) => terminated(name, text)));
   }
   const data = new Uint8Array(4);
   if (value !== value >>> 0) throw new RangeError(`Attribute ${name} is not a 32-bit number: ${value}`);
@@ -175,7 +165,7 @@ export function encodeBootstrap(message: BootstrapMessage, dialect: Dialect): Ui
     part.set(data, ATTRIBUTE_HEADER);
     parts.push(part);
   }
-  const bytes = joinBytes(parts);
+  const bytes = concat(...parts);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, bytes.length, true);
   view.setUint16(4, MESSAGE_TYPE, true);
