@@ -74,7 +74,7 @@ test("a chroot is named as the cause", { root: true, programs: ["unshare", "chro
   try {
     const result = await sh(["unshare", "-m", "sh", "-c", script, penne(), directory]);
     assertEquals(result.stdout, "code 125\n", result.stderr);
-    assertStringIncludes(result.stderr, "hint: the kernel makes no user namespace for who is in a chroot");
+    assertStringIncludes(result.stderr, "hint: the kernel makes no user namespace in a chroot");
   } finally {
     // Not recursively: if a mount is left, nothing below it may be removed.
     for (const { name } of Array.from(Deno.readDirSync(directory))) await Deno.remove(`${directory}/${name}`);
