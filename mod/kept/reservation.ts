@@ -112,10 +112,10 @@ export class Reservation implements Disposable {
     owned.use(lockSet(store.locks!, files, "exclusive"));
     using set = examine(store, files);
     checkHere(set, "keep");
-    const occupied = set.state !== "absent" && occupantsOf(set).length > 0;
+    const isOccupied = () => occupantsOf(set).length > 0;
     if (set.state === "broken") {
       onWarning(`what was left of "${files.stem}" is cleared away: ${set.problems[0]}`);
-      removeSet(store, set, occupied);
+      removeSet(store, set, isOccupied());
     } else if (set.state === "complete") {
       if (!asksForMatch(options)) {
         throw new PenneError(`keep "${files.stem}": that name is taken`, {
@@ -123,6 +123,7 @@ export class Reservation implements Disposable {
         });
       }
       const { vote, reason } = judge(set, wanted);
+      const occupied = isOccupied();
       if (!discards(vote, occupied)) {
         if (vote !== "no") onWarning(`"${files.stem}" is stale, and stays while it is in use: ${reason}`);
         return null;
