@@ -1,6 +1,7 @@
 // The error that penne throws: what could not be done, why, and what the user can do about it.
 
 import { SysError } from "../../ffi/core/errno.ts";
+import { visible } from "./visible.ts";
 
 /** Details of a {@linkcode PenneError}. */
 export interface PenneErrorOptions {
@@ -44,7 +45,8 @@ export class PenneError extends Error {
   constructor(what: string, options: PenneErrorOptions = {}) {
     const { cause } = options;
     const reason = cause === undefined ? "" : `: ${reasonOf(cause)}`;
-    super(`cannot ${what}${reason}`, cause === undefined ? undefined : { cause });
+    // A runtime prints an uncaught error as it is.
+    super(visible(`cannot ${what}${reason}`), cause === undefined ? undefined : { cause });
     this.#hints = options.hints ?? [];
     this.#explain = options.explain;
     this.usage = options.usage ?? false;
@@ -56,7 +58,7 @@ export class PenneError extends Error {
    * @returns One sentence for each hint.
    */
   async hints(): Promise<readonly string[]> {
-    return [...this.#hints, ...await this.#explain?.() ?? []];
+    return [...this.#hints, ...await this.#explain?.() ?? []].map(visible);
   }
 
   /** Name of the errno, if a system call failed. */

@@ -1,6 +1,7 @@
 // `penne inspect`: shows kept namespaces.
 
 import { PenneError } from "../base/errors.ts";
+import { toJson, visible } from "../base/visible.ts";
 import { userOf } from "../host/passwd.ts";
 import { inspect, inspectAll, type Inspection } from "../kept/inspection.ts";
 import { parseKeptName } from "../kept/record/set_name.ts";
@@ -44,7 +45,7 @@ async function main(options: ParsedOptions<typeof SPEC>): Promise<number> {
   const names = [...options.operands, ...options.tail ?? []];
   let code = 0;
   const print = (set: Inspection) => {
-    say(Deno.stdout, options.json ? `${JSON.stringify(set)}\n` : `${describe(set)}\n`);
+    say(Deno.stdout, options.json ? `${toJson(set)}\n` : `${describe(set)}\n`);
     if (!set.complete) code = FAILURE;
   };
   names.forEach(parseKeptName);
@@ -58,12 +59,6 @@ async function main(options: ParsedOptions<typeof SPEC>): Promise<number> {
     }
   }
   return code;
-}
-
-/** Replaces control characters: text from files and processes must not move the cursor of a terminal. */
-function plain(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }
 
 function describe(set: Inspection): string {
@@ -87,5 +82,5 @@ function describe(set: Inspection): string {
   lines.push(["in it", shown.length ? `${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""}` : "no process"]);
   for (const problem of set.problems) lines.push(["problem", problem]);
   const title = `${set.name}: ${set.complete ? "complete" : "not complete"}`;
-  return [title, ...lines.map(([name, text]) => `  ${name.padEnd(8)}${plain(text)}`)].join("\n");
+  return [title, ...lines.map(([name, text]) => `  ${name.padEnd(8)}${visible(text)}`)].join("\n");
 }

@@ -1,5 +1,6 @@
 // `penne` without a command: help, version, and unknown words.
 
+import { visible } from "../base/visible.ts";
 import { COMMON_OPTIONS } from "./options/table.ts";
 import { suggest } from "./options/suggest.ts";
 import { say } from "./common/output.ts";
@@ -43,6 +44,6 @@ export async function start(word: string | undefined, rest: readonly string[]): 
     ? `use ${word} here: options follow the command`
     : `use "${word}": there is no such ${word.startsWith("-") ? "option" : "command"}`;
   const hints = [...suggest(word, [...Object.keys(SUMMARIES), ...options]), "penne --help lists the commands"];
-  say(Deno.stderr, [`penne: cannot ${what}`, ...hints.map((hint) => `hint: ${hint}`), ""].join("\n"));
+  say(Deno.stderr, [`penne: cannot ${what}`, ...hints.map((hint) => `hint: ${hint}`), ""].map(visible).join("\n"));
   return 2;
 }

@@ -190,7 +190,7 @@ async function main(options: Options): Promise<number> {
   using watching = new WatchSession(reactor, { ...request, filter, locate: json }, sink);
   const refused = await watching.explain();
   for (const { backend, reason, hints } of refused) {
-    log().info([`the back end ${backend} is not used: ${reason}`, ...hints.map((hint) => `hint: ${hint}`)].join("\n"));
+    log().info(`the back end ${backend} is not used: ${reason}`, ...hints.map((hint) => `hint: ${hint}`));
   }
   watching.start(refused);
   const adjust = () => {

@@ -2,6 +2,7 @@
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { write } from "../../ffi/sys/file.ts";
+import { visible } from "../base/visible.ts";
 
 /** Severities, with their numbers in logrus. */
 const LEVELS = { fatal: 1, debug: 5 } as const;
@@ -87,7 +88,8 @@ export class BootstrapLog {
   write(level: BootstrapLogLevel, origin: Origin, pid: number, text: string): void {
     try {
       if (this.#pipe === null) {
-        if (level === "fatal") write(2, fromByteString(`FATAL: ${text}\n`));
+        const shown = visible(new TextDecoder().decode(fromByteString(text)));
+        if (level === "fatal") write(2, new TextEncoder().encode(`FATAL: ${shown}\n`));
       } else if (LEVELS[level] <= this.#level) write(this.#pipe, logLine(level, origin, pid, text));
     } catch {
       // There is no other place to report it.

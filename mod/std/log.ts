@@ -9,6 +9,8 @@ export type LevelName = keyof typeof LEVELS;
 export interface LogRecord {
   /** The message. */
   readonly msg: string;
+  /** What was logged with the message. */
+  readonly args: readonly unknown[];
   /** Severity, as a number. */
   readonly level: number;
   /** Severity, by name. */
@@ -55,30 +57,30 @@ export class Logger {
     this.#handlers = options.handlers;
   }
 
-  #log(levelName: LevelName, msg: string): void {
+  #log(levelName: LevelName, msg: string, args: readonly unknown[]): void {
     const level = LEVELS[levelName];
     if (level < this.#level) return;
-    const record = { msg, level, levelName, datetime: new Date() };
+    const record = { msg, args, level, levelName, datetime: new Date() };
     for (const handler of this.#handlers) handler.handle(record);
   }
 
   /** Logs details for finding faults in penne. */
-  debug(msg: string): void {
-    this.#log("DEBUG", msg);
+  debug(msg: string, ...args: unknown[]): void {
+    this.#log("DEBUG", msg, args);
   }
 
   /** Logs normal progress. */
-  info(msg: string): void {
-    this.#log("INFO", msg);
+  info(msg: string, ...args: unknown[]): void {
+    this.#log("INFO", msg, args);
   }
 
   /** Logs a problem that penne can work around. */
-  warn(msg: string): void {
-    this.#log("WARN", msg);
+  warn(msg: string, ...args: unknown[]): void {
+    this.#log("WARN", msg, args);
   }
 
   /** Logs a failure. */
-  error(msg: string): void {
-    this.#log("ERROR", msg);
+  error(msg: string, ...args: unknown[]): void {
+    this.#log("ERROR", msg, args);
   }
 }

@@ -25,6 +25,12 @@ function applyLogOptions(options: OptionValues<typeof COMMON_OPTIONS>): void {
   }));
 }
 
+/** The lines of an error's stack; the first one is the message, of which others may have chosen a part. */
+function stackOf({ name, message, stack = "" }: Error): [string, ...string[]] {
+  const head = `${name}: ${message}`;
+  return stack.startsWith(head) ? [head, ...stack.slice(head.length + 1).split("\n")] : [stack];
+}
+
 /**
  * Logs an error, and what the user can do about it.
  *
@@ -35,11 +41,11 @@ function applyLogOptions(options: OptionValues<typeof COMMON_OPTIONS>): void {
 export async function explainError(error: unknown, failure: number): Promise<number> {
   if (error instanceof PenneError) {
     const hints = await error.hints();
-    log().error([error.message, ...hints.map((hint) => `hint: ${hint}`)].join("\n"));
+    log().error(error.message, ...hints.map((hint) => `hint: ${hint}`));
   } else if (error instanceof SysError) {
     log().error(`cannot go on: ${error.syscall} failed: ${error.reason} (${error.code})`);
   } else log().error(`internal error: ${error instanceof Error ? error.message : error}`);
-  if (error instanceof Error) log().debug(error.stack ?? "");
+  if (error instanceof Error) log().debug(...stackOf(error));
   if (!(error instanceof PenneError)) return failure;
   const { exitCode } = error as { exitCode?: number };
   return error.usage ? USAGE : exitCode ?? failure;

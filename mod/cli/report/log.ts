@@ -4,6 +4,7 @@ import { BaseHandler, Logger, type LogRecord } from "@std/log";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { write } from "../../../ffi/sys/file.ts";
 import { attempt } from "../../base/errors.ts";
+import { toJson, visible } from "../../base/visible.ts";
 import { LogFile } from "./log_file.ts";
 
 /** Severities, least first. */
@@ -27,8 +28,13 @@ function levelName(record: LogRecord): string {
   return record.levelName === "WARN" ? "warning" : record.levelName.toLowerCase();
 }
 
+/** The message and what was logged with it, each on a line of its own; neither can make another line. */
+function text({ msg, args }: LogRecord): string {
+  return [msg, ...args].map((line) => visible(`${line}`)).join("\n");
+}
+
 function textLine(record: LogRecord): string {
-  return record.levelName === "ERROR" ? `penne: ${record.msg}` : `penne: ${levelName(record)}: ${record.msg}`;
+  return record.levelName === "ERROR" ? `penne: ${text(record)}` : `penne: ${levelName(record)}: ${text(record)}`;
 }
 
 /** A line of a file, which is read later than it is written. */
@@ -37,7 +43,7 @@ function fileLine(record: LogRecord): string {
 }
 
 function jsonLine(record: LogRecord): string {
-  return JSON.stringify({ time: record.datetime.toISOString(), level: levelName(record), msg: record.msg });
+  return toJson({ time: record.datetime.toISOString(), level: levelName(record), msg: text(record) });
 }
 
 let logger: Logger | undefined;
@@ -81,7 +87,7 @@ export function logTo(fd: Fd): () => void {
 }
 
 /**
- * The logger of penne.
+ * The logger of penne. What is logged with a message appears on lines of its own.
  *
  * @returns The logger, with the default settings if {@linkcode setUpLog} was not called.
  */

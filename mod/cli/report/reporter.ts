@@ -8,6 +8,7 @@ import { poll } from "../../../ffi/sys/poll.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { lstat } from "../../../ffi/sys/stat.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
+import { toJson } from "../../base/visible.ts";
 import { log } from "./log.ts";
 
 /** Where to report to. */
@@ -96,7 +97,7 @@ export class Reporter {
    * @param event What happened, as a JSON object.
    */
   event(event: Record<string, unknown>): void {
-    if (this.#options.status) this.#send(this.#options.status, `${JSON.stringify(event)}\n`);
+    if (this.#options.status) this.#send(this.#options.status, `${toJson(event)}\n`);
   }
 
   /**

@@ -98,7 +98,7 @@ export function openIdentified(identity: ProcessIdentity): Fd | null {
  * @returns Its name; empty if it cannot be read.
  */
 export function commOf(pid: number): string {
-  return orNull(() => readText(self, `/proc/${pid}/comm`).trim()) ?? "";
+  return orNull(() => readText(self, `/proc/${pid}/comm`).replace(/\n$/, "")) ?? "";
 }
 
 /**

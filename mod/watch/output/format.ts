@@ -1,6 +1,7 @@
 // Events as text, one fact a line in the form that was proposed for the process connector in 2016; or as JSON lines.
 
 import { errnoName } from "../../../ffi/core/errno.ts";
+import { toJson } from "../../base/visible.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
 import type { WallClock } from "../facts/clock.ts";
@@ -12,14 +13,9 @@ import type {
   WatchEvent,
 } from "../facts/watch_event.ts";
 
-function escape(char: string): string {
-  return `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
-}
-
-/** Converts a value to JSON, without characters that control a terminal or that a reader could take for a line end. */
+/** Converts a value to JSON. */
 function json(value: unknown): string {
-  if (value === null) return "null"; // much faster
-  return JSON.stringify(value).replace(/[\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, escape);
+  return value === null ? "null" : toJson(value); // null is frequent
 }
 
 /** Quotes a value, as JSON, unless it is a single word. */
