@@ -2,6 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { keepUsing } from "../../packaging/using.ts";
+import { test } from "../lib/helpers.ts";
 
 const SOURCE = `declare function open(name?: string | (() => void)): Disposable & { name: string } | null;
 export function alone(): boolean {
@@ -24,7 +25,7 @@ export function nested(): string {
 }
 `;
 
-Deno.test("the bundler keeps `using` declarations whose variable is used once", async () => {
+test("the bundler keeps `using` declarations whose variable is used once", async () => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(`${directory}/a.ts`, keepUsing(SOURCE));
