@@ -19,8 +19,8 @@ export function setName(task: Task, name: string): void {
 }
 
 /**
- * Makes a process non-dumpable, PR_SET_DUMPABLE(2const): without CAP_SYS_PTRACE no other process can trace it or use its
- * /proc files.
+ * Makes a process non-dumpable, PR_SET_DUMPABLE(2const): other processes without CAP_SYS_PTRACE can neither trace it nor
+ * use its /proc files.
  *
  * @param task The process.
  */
