@@ -27,7 +27,7 @@ async function connected(): Promise<number> {
       await pause();
     }
   }
-  bind(s, target, Number(port));
+  while (bind(s, target, Number(port)) < 0) await pause(); // a server that is exiting may still have the port
   call(self, "listen", s, 1);
   console.log("ready");
   while (true) {
