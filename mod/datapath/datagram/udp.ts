@@ -8,7 +8,6 @@ import { E } from "../../../ffi/core/errno.ts";
 import { IP, IPPROTO, IPV6 as IPV6_OPTION, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
 import { localPort, setOption, socket, writeAt } from "../../../ffi/net/socket.ts";
-import type { Block } from "../../../ffi/core/quick.ts";
 import { IPV6, offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
 import { isGroup } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
@@ -222,26 +221,26 @@ class UdpFlow extends DatagramFlow {
   }
 
   /** Writes the headers of a frame, up to `end`; returns the offset of the frame. */
-  #headers(out: Block, end: number, length: number): number {
+  #headers(view: DataView, end: number, length: number): number {
     const u = end - UDP_HEADER;
     const at = u - headersSize(this.family);
     const size = UDP_HEADER + length;
-    this.netif.headers(out, at, this, PROTOCOL.UDP, size);
-    out.view.setInt32(u, this.ports << 16 | this.ports >>> 16);
-    out.view.setUint16(u + 4, size);
-    offloadChecksum(out.view, at, u, 6, this.addresses + PROTOCOL.UDP + size);
+    this.netif.headers(view, at, this, PROTOCOL.UDP, size);
+    view.setInt32(u, this.ports << 16 | this.ports >>> 16);
+    view.setUint16(u + 4, size);
+    offloadChecksum(view, at, u, 6, this.addresses + PROTOCOL.UDP + size);
     return at;
   }
 
   #write(batch: ReceiveBatch, index: number, size: number): void {
     const payload = batch.offset(index);
-    const at = this.#headers(batch.slots, payload, size);
+    const at = this.#headers(batch.slots.view, payload, size);
     writeAt(this.netif.tap, batch.slots.at + at, payload - at + size);
   }
 
   /** Writes several datagrams as one frame; returns false if the tap refuses that. */
   #writeSegments(batch: ReceiveBatch, first: number, count: number, size: number, total: number): boolean {
-    const at = this.#headers(TX, HEADROOM, total);
+    const at = this.#headers(TX.view, HEADROOM, total);
     offloadSegmentation(TX.view, at, VNET_GSO.UDP_L4, HEADROOM, size);
     return batch.write(this.netif.tap, TX.at + at, HEADROOM - at, first, count) !== -E.EINVAL;
   }

@@ -41,7 +41,7 @@ export function sendIcmp(
   const size = HEADER + length;
   const addresses = addressSum(source, destination);
   const protocol = source.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6;
-  const t = netif.headers(TX, 0, { inside: destination, outside: source, addresses }, protocol, size, ttl);
+  const t = netif.headers(view, 0, { inside: destination, outside: source, addresses }, protocol, size, ttl);
   view.setInt32(t, type << 24 | code << 16);
   view.setInt32(t + 4, rest);
   const pseudo = source.family === 4 ? 0 : addresses + protocol + size;

@@ -29,7 +29,7 @@ export function answerArp(netif: Netif, at: number, end: number): void {
   if (own && new DataView(own.buffer, own.byteOffset).getInt32(0) === target) return;
   netif.learn(view, at - 14);
   const { view: out, bytes } = TX;
-  const reply = netif.ethernet(TX, 0, ETHERTYPE.ARP);
+  const reply = netif.ethernet(out, 0, ETHERTYPE.ARP);
   out.setUint32(reply, ETHERNET_IPV4);
   out.setUint32(reply + 4, SIZES_REPLY);
   bytes.set(netif.mac, reply + 8);

@@ -1,7 +1,6 @@
 // A namespace's network interface as penne serves it: its tap, its addresses, its flows, and frames to it.
 
 import { writeAt } from "../../../ffi/net/socket.ts";
-import type { Block } from "../../../ffi/core/quick.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
@@ -35,43 +34,47 @@ export class Netif {
   readonly table = new FlowTable();
   /** Frames received from the namespace. */
   received = 0;
-  /** MAC addresses of frames to the namespace: destination, source. */
-  readonly #addresses = new Uint8Array(12);
-  readonly #view = new DataView(this.#addresses.buffer);
+  /** Destination and source of frames to the namespace, 12 bytes as words. */
+  #mac0: number;
+  #mac1: number;
+  readonly #mac2: number;
 
   constructor(readonly reactor: Reactor, readonly link: TapLink, options: NetifOptions) {
     this.tap = link.tap.number;
     this.mac = options.mac;
     this.rules = new Rules(options);
     this.egress = new Egress(options);
-    this.#addresses.set(link.mac);
-    this.#addresses.set(options.mac, 6);
+    const addresses = new DataView(Uint8Array.of(...link.mac, ...options.mac).buffer);
+    this.#mac0 = addresses.getInt32(0);
+    this.#mac1 = addresses.getInt32(4);
+    this.#mac2 = addresses.getInt32(8);
   }
 
   /** Learns the sender of a frame: the interface inside may have changed its MAC address. */
   learn(view: DataView, link: number): void {
     const a = view.getInt32(link + 6);
     const b = view.getUint16(link + 10);
-    if (this.#view.getInt32(0) === a && this.#view.getUint16(4) === b) return;
+    if (this.#mac0 === a && this.#mac1 >>> 16 === b) return;
     if (view.getUint8(link + 6) & 1) return; // a group address cannot be the sender
-    this.#view.setInt32(0, a);
-    this.#view.setUint16(4, b);
+    this.#mac0 = a;
+    this.#mac1 = b << 16 | this.#mac1 & 0xffff;
   }
 
   /**
    * Writes the virtio-net header (nothing offloaded) and the Ethernet header of a frame.
    *
-   * @param out Where to.
+   * @param view Where to.
    * @param at Offset of the frame.
    * @param type ETHERTYPE.*.
    * @returns Offset of the IP header.
    */
-  ethernet(out: Block, at: number, type: number): number {
-    const { view, bytes } = out;
+  ethernet(view: DataView, at: number, type: number): number {
     view.setInt32(at, 0);
     view.setInt32(at + 4, 0);
     view.setInt16(at + 8, 0);
-    bytes.set(this.#addresses, at + VNET);
+    view.setInt32(at + VNET, this.#mac0);
+    view.setInt32(at + VNET + 4, this.#mac1);
+    view.setInt32(at + VNET + 8, this.#mac2);
     view.setUint16(at + VNET + 12, type);
     return at + VNET + ETHERNET;
   }
@@ -79,7 +82,7 @@ export class Netif {
   /**
    * Writes the headers of a frame up to and including IP's.
    *
-   * @param out Where to.
+   * @param view Where to.
    * @param at Offset of the frame.
    * @param flow Addresses of the packet.
    * @param protocol Protocol above IP.
@@ -87,10 +90,10 @@ export class Netif {
    * @param ttl Time to live.
    * @returns Offset of the transport header.
    */
-  headers(out: Block, at: number, flow: Addresses, protocol: number, length: number, ttl = 64): number {
+  headers(view: DataView, at: number, flow: Addresses, protocol: number, length: number, ttl = 64): number {
     const { inside, outside, addresses } = flow;
-    const ip = this.ethernet(out, at, inside.family === 4 ? ETHERTYPE.IPV4 : ETHERTYPE.IPV6);
-    return writeIpHeader(out.view, ip, outside, inside, addresses, protocol, length, ttl);
+    const ip = this.ethernet(view, at, inside.family === 4 ? ETHERTYPE.IPV4 : ETHERTYPE.IPV6);
+    return writeIpHeader(view, ip, outside, inside, addresses, protocol, length, ttl);
   }
 
   /** Sends the first `length` bytes of TX into the namespace. */

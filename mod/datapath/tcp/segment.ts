@@ -39,7 +39,7 @@ export function sendSegment(
   const { inside, addresses, ports } = flow;
   const header = TCP_HEADER + options;
   const size = header + length;
-  const t = netif.headers(TX, 0, flow, PROTOCOL.TCP, size);
+  const t = netif.headers(view, 0, flow, PROTOCOL.TCP, size);
   view.setInt32(t, ports << 16 | ports >>> 16);
   view.setInt32(t + 4, seq);
   view.setInt32(t + 8, ack);
