@@ -330,8 +330,8 @@ _Noreturn static void finish(void) {
 static const char HOLDER[] = "penne-holder";
 
 // It depends on no socket and has no descriptors; the kernel reaps for it, as it ignores SIGCHLD. Two signals end it,
-// and PID 1 of a pid namespace heeds them only from outside: TERM at once; USR1 as soon as no other process is left
-// there.
+// to PID 1 of a pid namespace only from outside: TERM at once; USR1 as soon as no other process is left in the
+// namespace.
 _Noreturn static void hold(int dumpable) {
   struct sigaction ignore = {.sa_handler = SIG_IGN};
   struct __kernel_timespec second = {1, 0};
@@ -358,8 +358,7 @@ _Noreturn static void hold(int dumpable) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The agent: requests.
 
-// Receives one request into `packet`; the result is the payload's length. The descriptors that came with it go to
-// `fds`.
+// Receives a request into `packet`, and its descriptors into `fds`; the result is the payload's length.
 static i64 receive(i32 *fds, int *count) {
   struct iovec part = {&packet, sizeof packet};
   struct rights rights;

@@ -44,6 +44,21 @@ export function socketPair(): [Fd, Fd] {
 /**
  * Sends a packet, sendmsg(2).
  *
+ * @example
+ * ```ts
+ * import { receivePacket, sendPacket, socketPair } from "./channel.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [a, b] = socketPair();
+ * assertEquals(sendPacket(a, new Uint8Array([7]), [a]), true);
+ * const { packet, fd } = receivePacket(b)!;
+ * assertEquals(packet, new Uint8Array([7]));
+ * fd!.close();
+ * b.close();
+ * assertEquals(sendPacket(a, new Uint8Array([7]), []), false);
+ * a.close();
+ * ```
+ *
  * @param socket The socket.
  * @param packet The packet.
  * @param fds Descriptors that go along, at most `FDS_MAX`.

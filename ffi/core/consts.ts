@@ -63,7 +63,7 @@ export const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, BIND: 4096, REC: 16384, PRIV
 export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;
 
 /** Operations of flock(2). */
-export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
+export const LOCK = { SH: 1, EX: 2, NB: 4 } as const;
 
 /** Protection of mappings, mmap(2). */
 export const PROT = { READ: 1, WRITE: 2 } as const;
@@ -84,7 +84,6 @@ export const PR = {
   SET_NO_NEW_PRIVS: 38,
   CAP_AMBIENT: 47,
   CAP_AMBIENT_RAISE: 2,
-  CAP_AMBIENT_CLEAR_ALL: 4,
 } as const;
 
 /** Requests of ioctl(2). */

@@ -1,7 +1,7 @@
 // The shim's ELF files in base64, made from libshim.c by `deno task build`; do not edit.
 
 /** SHA-256 of the libshim.c that these files were made from. */
-export const SOURCE_SHA256 = "df694df79a61e3e07df0d33bbaeeca564d05cfa8a2589e08df33f7dbbfcd28f8";
+export const SOURCE_SHA256 = "1f2382d01cc0da8cb92b3b9dd23a667c43bbdb41559d60e32dce6eac1214b16a";
 
 /** The ELF file of each architecture, by Deno's name. */
 export const SHIM_ELF: Readonly<Record<string, string>> = {

@@ -22,6 +22,16 @@ const HEADER = new Uint8Array(new Uint32Array([0x20080522, 0]).buffer);
 /**
  * Reads a task's capabilities, capget(2).
  *
+ * @example
+ * ```ts
+ * import { getCapabilities } from "./capability.ts";
+ * import { self } from "../core/task.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { effective, permitted } = getCapabilities(self);
+ * assertEquals(effective & ~permitted, 0n);
+ * ```
+ *
  * @param task The task.
  * @returns Its sets.
  * @throws {SysError} If the call fails.

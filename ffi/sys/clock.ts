@@ -13,6 +13,15 @@ let block: Block | undefined;
 /**
  * Reads a clock.
  *
+ * @example
+ * ```ts
+ * import { readClock } from "./clock.ts";
+ * import { CLOCK } from "../core/consts.ts";
+ * import { assert } from "@std/assert";
+ *
+ * assert(readClock(CLOCK.MONOTONIC) <= readClock(CLOCK.MONOTONIC));
+ * ```
+ *
  * @param clock CLOCK.*.
  * @returns Nanoseconds.
  */
@@ -43,7 +52,22 @@ export function sleep(milliseconds: number): void {
   self.raw("nanosleep", timespec(milliseconds), null);
 }
 
-/** A timer of CLOCK_MONOTONIC, as a descriptor. */
+/**
+ * A timer of CLOCK_MONOTONIC, as a descriptor.
+ *
+ * @example
+ * ```ts
+ * import { Timer } from "./clock.ts";
+ * import { poll } from "./poll.ts";
+ * import { POLL } from "../core/consts.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using timer = new Timer();
+ * timer.set(1, 0);
+ * poll([{ fd: timer.fd, events: POLL.IN }]);
+ * assertEquals([timer.take(), timer.take()], [true, false]);
+ * ```
+ */
 export class Timer implements Disposable {
   /** Readable once the timer has expired. */
   readonly fd: Fd;

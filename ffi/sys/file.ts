@@ -143,6 +143,17 @@ export function readLink(task: Task, path: string): string {
 /**
  * Reads the names in an open directory, getdents64(2).
  *
+ * @example
+ * ```ts
+ * import { open, readDirectory } from "./file.ts";
+ * import { O } from "../core/consts.ts";
+ * import { self } from "../core/task.ts";
+ * import { assert } from "@std/assert";
+ *
+ * using directory = open(self, "/proc/self/ns", O.RDONLY | O.DIRECTORY);
+ * assert(readDirectory(directory).includes("net"));
+ * ```
+ *
  * @param directory The directory; reading moves its offset to the end.
  * @returns The names in the kernel's order, without `.` and `..`.
  * @throws {SysError} If it cannot be read.
@@ -164,6 +175,19 @@ export function readDirectory(directory: Fd): string[] {
 
 /**
  * Opens a file in a task and restricts how its path is resolved, openat2(2).
+ *
+ * @example
+ * ```ts
+ * import { open, openResolved } from "./file.ts";
+ * import { O, RESOLVE } from "../core/consts.ts";
+ * import { SysError } from "../core/errno.ts";
+ * import { self } from "../core/task.ts";
+ * import { assertThrows } from "@std/assert";
+ *
+ * using root = open(self, "/proc", O.PATH);
+ * const magic = () => openResolved(self, root, "self/ns/net", O.RDONLY, RESOLVE.NO_MAGICLINKS);
+ * assertThrows(magic, SysError, "ELOOP");
+ * ```
  *
  * @param task The task.
  * @param directory The directory that the path starts from.

@@ -12,6 +12,18 @@ import { call, out, self } from "../core/task.ts";
 /**
  * Returns the type of an open namespace.
  *
+ * @example
+ * ```ts
+ * import { namespaceType } from "./namespace.ts";
+ * import { open } from "./file.ts";
+ * import { CLONE, O } from "../core/consts.ts";
+ * import { self } from "../core/task.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * using fd = open(self, "/proc/self/ns/net", O.RDONLY);
+ * assertEquals(namespaceType(fd), CLONE.NEWNET);
+ * ```
+ *
  * @param fd The namespace.
  * @returns CLONE_NEW*, or a negative error number.
  */

@@ -7,7 +7,20 @@ import { NR } from "../core/syscalls.ts";
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Reads files without an allocation or an exception for each; errors are negative numbers. */
+/**
+ * Reads files without an allocation or an exception for each; errors are negative numbers.
+ *
+ * @example
+ * ```ts
+ * import { QuickFiles } from "./quick_file.ts";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * const files = new QuickFiles();
+ * assert(files.numbers("/proc").includes(Deno.pid));
+ * assertEquals(files.link("/proc/self"), `${Deno.pid}`);
+ * assertEquals(files.text("/no/such"), -2); // ENOENT
+ * ```
+ */
 export class QuickFiles {
   /** The path of the next call, with a NUL at the end. */
   protected readonly path: Block = new Block(256);

@@ -51,6 +51,15 @@ const sigaction = (handler: bigint) => new BigUint64Array([handler, 0n, 0n, 0n])
 /**
  * Whether this process ignores a signal, sigaction(2).
  *
+ * @example
+ * ```ts
+ * import { isIgnored } from "./signal.ts";
+ * import { SIGNAL } from "../core/consts.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(isIgnored(SIGNAL.PIPE), true); // by every Rust program
+ * ```
+ *
  * @param signal Its number.
  * @returns Whether its action is SIG_IGN.
  */

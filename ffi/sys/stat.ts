@@ -70,6 +70,15 @@ export function stat(task: Task, file: string | Fd): Stat {
 /**
  * Describes what is at a path itself, be it a symbolic link.
  *
+ * @example
+ * ```ts
+ * import { lstat } from "./stat.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(lstat("/proc/self/exe")!.mode >> 12, 0o12); // a symbolic link
+ * assertEquals(lstat("/no/such"), null);
+ * ```
+ *
  * @param path The path.
  * @returns Its description; null if there is nothing, or it cannot be reached.
  */

@@ -9,7 +9,7 @@
 //
 // What counts is what happened to a name, not how it looks now: a name that disappeared and is back again counts as gone.
 
-import { F, O } from "../../ffi/core/consts.ts";
+import { F, O, SEEK } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
@@ -254,7 +254,7 @@ export class TargetWatcher implements Disposable {
   }
 
   #readMounts(): MountTable {
-    call(self, "lseek", this.#mountinfo, 0, 0);
+    call(self, "lseek", this.#mountinfo, 0, SEEK.SET);
     return mountTable(new TextDecoder().decode(readAll(this.#mountinfo)));
   }
 

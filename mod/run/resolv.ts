@@ -1,7 +1,7 @@
 // The command's own /etc/resolv.conf: a file in memory, mounted over the host's in its mount namespace.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { MS, O, UMOUNT } from "../../ffi/core/consts.ts";
+import { MS, O, SEEK, UMOUNT } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { open, write } from "../../ffi/sys/file.ts";
@@ -60,7 +60,7 @@ export function mountResolvConf(agent: Agent, conf: ResolvConf): Fd {
  */
 export function rewriteResolvConf(file: Fd, conf: ResolvConf): void {
   const bytes = new TextEncoder().encode(formatResolvConf(conf));
-  call(self, "lseek", file, 0, 0);
+  call(self, "lseek", file, 0, SEEK.SET);
   // Written first, then truncated: a reader in between sees whole lines at least.
   write(file, bytes);
   call(self, "ftruncate", file, bytes.length);

@@ -111,3 +111,18 @@ test("NR has the syscall numbers of this architecture", () => {
   assertEquals(call(self, "getpid"), Deno.pid);
   assertEquals(NR.getpid, Deno.build.arch === "aarch64" ? 172 : 39);
 });
+
+test("modules of the hot paths can be imported without a permission", async () => {
+  for (
+    const module of [
+      "ffi/net/socket.ts",
+      "ffi/net/queue_error.ts",
+      "mod/datapath/netif/rules.ts",
+      "mod/netlink/socket.ts",
+    ]
+  ) {
+    const args = ["run", "--quiet", "--no-prompt", "--no-check", new URL(`../../${module}`, import.meta.url).pathname];
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+    assertEquals([module, new TextDecoder().decode(stderr), code], [module, "", 0]);
+  }
+});

@@ -8,7 +8,7 @@
 // and deleted meanwhile in a directory of names, and on which no mount was seen (missed.ts). The file alone proves nothing,
 // since it is created before the mount.
 
-import { MAGIC, O } from "../../../ffi/core/consts.ts";
+import { MAGIC, O, SEEK } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
@@ -220,7 +220,7 @@ export class Names implements Disposable {
 
   /** Reads the names by the ids in the mount table. */
   #table(): Map<bigint, Name> {
-    call(self, "lseek", this.#mountinfo, 0, 0);
+    call(self, "lseek", this.#mountinfo, 0, SEEK.SET);
     const decoder = new TextDecoder();
     const chunk = new Uint8Array(32768);
     let text = "";
