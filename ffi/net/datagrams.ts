@@ -24,18 +24,23 @@ const CONTROL_LENGTH = 18;
 export class SendBatch {
   /** A `struct iovec` for each datagram. */
   readonly #parts: Block;
-  /** A `struct mmsghdr` for each datagram. */
+  /** A `struct mmsghdr` for each datagram, and one for all as segments. */
   readonly #messages: Block;
+  readonly #segments: number;
   readonly #control = new Block(CONTROL);
 
   /** @param count Datagrams at most. */
   constructor(count: number) {
     const parts = this.#parts = new Block(IOVEC * count);
-    const { view } = this.#messages = new Block(MMSGHDR * count);
+    const { view } = this.#messages = new Block(MMSGHDR * (count + 1));
     for (let i = 0; i < count; i++) {
       writePointer(view, MMSGHDR * i + MSGHDR_AT.iov, parts.at + IOVEC * i);
       view.setUint32(MMSGHDR * i + MSGHDR_AT.iovLength, 1, true);
     }
+    const segments = this.#segments = MMSGHDR * count;
+    writePointer(view, segments + MSGHDR_AT.iov, parts.at);
+    writePointer(view, segments + MSGHDR_AT.control, this.#control.at);
+    view.setUint32(segments + MSGHDR_AT.controlLength, CONTROL, true);
     const control = this.#control.view;
     control.setUint32(0, CONTROL_LENGTH, true);
     control.setInt32(8, IPPROTO.UDP, true);
@@ -68,19 +73,12 @@ export class SendBatch {
    * @returns Bytes sent, or a negative error number.
    */
   sendSegments(s: number, count: number, size: number): number {
-    // The first message borrows the parts of the others.
-    const { view, at } = this.#messages;
-    view.setUint32(MSGHDR_AT.iovLength, count, true);
-    writePointer(view, MSGHDR_AT.control, this.#control.at);
-    view.setUint32(MSGHDR_AT.controlLength, CONTROL, true);
+    const at = this.#messages.at + this.#segments;
+    this.#messages.view.setUint32(this.#segments + MSGHDR_AT.iovLength, count, true);
     this.#control.view.setUint16(16, size, true);
-    let n = quick(NR.sendmsg, s, at, SEND, 0, 0, 0);
+    const n = quick(NR.sendmsg, s, at, SEND, 0, 0, 0);
     // A pending error of an earlier datagram is reported instead of sending.
-    if (n === -E.ECONNREFUSED || n === -E.EHOSTUNREACH) n = quick(NR.sendmsg, s, at, SEND, 0, 0, 0);
-    view.setUint32(MSGHDR_AT.iovLength, 1, true);
-    writePointer(view, MSGHDR_AT.control, 0);
-    view.setUint32(MSGHDR_AT.controlLength, 0, true);
-    return n;
+    return n === -E.ECONNREFUSED || n === -E.EHOSTUNREACH ? quick(NR.sendmsg, s, at, SEND, 0, 0, 0) : n;
   }
 }
 

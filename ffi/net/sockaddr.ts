@@ -16,6 +16,31 @@ export interface IpWords {
   w3: number;
 }
 
+/** Reads an IPv4 address. */
+export function readIp4(view: DataView, at: number, to: IpWords): void {
+  to.family = 4;
+  to.w0 = to.w1 = 0;
+  to.w2 = 0xffff;
+  to.w3 = view.getInt32(at);
+}
+
+/** Reads an IPv6 address. */
+export function readIp6(view: DataView, at: number, to: IpWords): void {
+  to.family = 6;
+  to.w0 = view.getInt32(at);
+  to.w1 = view.getInt32(at + 4);
+  to.w2 = view.getInt32(at + 8);
+  to.w3 = view.getInt32(at + 12);
+}
+
+/** Writes an IPv6 address. */
+export function writeIp6(view: DataView, at: number, { w0, w1, w2, w3 }: IpWords): void {
+  view.setInt32(at, w0);
+  view.setInt32(at + 4, w1);
+  view.setInt32(at + 8, w2);
+  view.setInt32(at + 12, w3);
+}
+
 /** Bytes of `struct sockaddr_in6`, the longest of both. */
 export const SOCKADDR_MAX = 28;
 
@@ -45,10 +70,7 @@ export function writeSockaddr(view: DataView, at: number, address: IpWords, port
   view.setUint16(at, AF.INET6, true);
   view.setUint16(at + 2, port);
   view.setInt32(at + 4, 0);
-  view.setInt32(at + 8, address.w0);
-  view.setInt32(at + 12, address.w1);
-  view.setInt32(at + 16, address.w2);
-  view.setInt32(at + 20, address.w3);
+  writeIp6(view, at + 8, address);
   view.setUint32(at + 24, scope, true);
 }
 
@@ -112,16 +134,8 @@ export function writeIovec(view: DataView, at: number, base: number, length: num
  */
 export function readSockaddr(view: DataView, at: number, address: IpWords): number {
   const family = view.getUint16(at, true);
-  address.family = family === AF.INET ? 4 : family === AF.INET6 ? 6 : 0;
-  if (address.family === 4) {
-    address.w0 = address.w1 = 0;
-    address.w2 = 0xffff;
-    address.w3 = view.getInt32(at + 4);
-  } else if (address.family === 6) {
-    address.w0 = view.getInt32(at + 8);
-    address.w1 = view.getInt32(at + 12);
-    address.w2 = view.getInt32(at + 16);
-    address.w3 = view.getInt32(at + 20);
-  }
+  if (family === AF.INET) readIp4(view, at + 4, address);
+  else if (family === AF.INET6) readIp6(view, at + 8, address);
+  else address.family = 0;
   return view.getUint16(at + 2);
 }

@@ -1,8 +1,7 @@
 // Headers of frames: their sizes and numbers, and the writers of IPv4 (RFC 791), IPv6 (RFC 8200) and virtio-net headers.
 
-import type { IpWords } from "../../ffi/net/sockaddr.ts";
+import { type IpWords, writeIp6 } from "../../ffi/net/sockaddr.ts";
 import { finish, fold } from "./checksum.ts";
-import { writeIp6 } from "./ip_words.ts";
 
 /** Bytes of `struct virtio_net_hdr` before each frame. */
 export const VNET = 10;

@@ -24,23 +24,6 @@ export function wordsOf(address: Uint8Array): IpWords {
   return ipWords(6, view.getInt32(0), view.getInt32(4), view.getInt32(8), view.getInt32(12));
 }
 
-/** Reads an IPv6 address. */
-export function readIp6(view: DataView, at: number, to: IpWords): void {
-  to.family = 6;
-  to.w0 = view.getInt32(at);
-  to.w1 = view.getInt32(at + 4);
-  to.w2 = view.getInt32(at + 8);
-  to.w3 = view.getInt32(at + 12);
-}
-
-/** Writes an IPv6 address. */
-export function writeIp6(view: DataView, at: number, { w0, w1, w2, w3 }: IpWords): void {
-  view.setInt32(at, w0);
-  view.setInt32(at + 4, w1);
-  view.setInt32(at + 8, w2);
-  view.setInt32(at + 12, w3);
-}
-
 /** A copy of an address. */
 export function copyOf({ family, w0, w1, w2, w3 }: IpWords): IpWords {
   return ipWords(family, w0, w1, w2, w3);

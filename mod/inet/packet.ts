@@ -1,9 +1,9 @@
 // Parses a frame from a tap down to its transport header: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200).
 
-import type { IpWords } from "../../ffi/net/sockaddr.ts";
+import { type IpWords, readIp4, readIp6 } from "../../ffi/net/sockaddr.ts";
 import { fold, sum } from "./checksum.ts";
 import { ETHERNET, ETHERTYPE, IPV4, IPV6, PROTOCOL, VNET, VNET_FLAG } from "./header.ts";
-import { addressSum, ipWords, readIp6 } from "./ip_words.ts";
+import { addressSum, ipWords } from "./ip_words.ts";
 
 /** Extension headers that are skipped at most. */
 const EXTENSIONS_MAX = 8;
@@ -62,13 +62,6 @@ export function parse(view: DataView, at: number, length: number, p: Packet): nu
   return type === ETHERTYPE.ARP ? KIND.ARP : KIND.BAD;
 }
 
-function read4(view: DataView, at: number, to: IpWords): void {
-  to.family = 4;
-  to.w0 = to.w1 = 0;
-  to.w2 = 0xffff;
-  to.w3 = view.getInt32(at);
-}
-
 function parse4(view: DataView, ip: number, end: number, p: Packet): number {
   const first = view.getUint8(ip);
   const header = (first & 15) * 4;
@@ -78,8 +71,8 @@ function parse4(view: DataView, ip: number, end: number, p: Packet): number {
   p.family = 4;
   p.ttl = view.getUint8(ip + 8);
   p.protocol = view.getUint8(ip + 9);
-  read4(view, ip + 12, p.source);
-  read4(view, ip + 16, p.destination);
+  readIp4(view, ip + 12, p.source);
+  readIp4(view, ip + 16, p.destination);
   p.transport = ip + header;
   p.end = ip + total;
   const fragment = view.getUint16(ip + 6);

@@ -187,7 +187,7 @@ test("an idle namespace is probed after two hours and given up after nine probes
   inside.received();
   inside.ack = inside.ack + 1 | 0;
   inside.send(FLAG.ACK, 10_000);
-  const start = inside.flow!.keepalive.heardAt;
+  const start = inside.flow!.heardAt;
   const probes: number[] = [];
   for (let second = 60; inside.flow && second < 10_000; second++) {
     inside.flow.tick(start + 1000 * second);

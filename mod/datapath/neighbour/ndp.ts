@@ -1,6 +1,7 @@
 // Neighbour discovery, RFC 4861: every address but the namespace's own is at penne's MAC address.
 
-import { ipWords, isGroup, readIp6, sameIp, wordsOf, writeIp6 } from "../../inet/ip_words.ts";
+import { readIp6, writeIp6 } from "../../../ffi/net/sockaddr.ts";
+import { ipWords, isGroup, sameIp, wordsOf } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { icmpBody, sendIcmp } from "../icmp/message.ts";
 import { RX, TX } from "../netif/buffers.ts";

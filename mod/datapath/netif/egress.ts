@@ -12,13 +12,11 @@ export type EgressOptions = Pick<ReachRequest, "outbound" | "outboundInterfaces"
 /** Binds sockets. */
 export class Egress {
   readonly #outbound: readonly IpWords[];
-  readonly #device4: string;
-  readonly #device6: string;
+  readonly #interfaces: EgressOptions["outboundInterfaces"];
 
-  constructor({ outbound = [], outboundInterfaces = {} }: EgressOptions) {
+  constructor({ outbound = [], outboundInterfaces }: EgressOptions) {
     this.#outbound = outbound.map(wordsOf);
-    this.#device4 = outboundInterfaces[4] ?? "";
-    this.#device6 = outboundInterfaces[6] ?? "";
+    this.#interfaces = outboundInterfaces;
   }
 
   /**
@@ -32,8 +30,8 @@ export class Egress {
   bind(s: number, to: IpWords, port = 0): number {
     if (to.family === 6) setOption(s, IPPROTO.IPV6, IPV6.V6ONLY, 1);
     if (isHostOnly(to)) return 0; // loopback is reached from any address and by no other interface
-    const device = to.family === 4 ? this.#device4 : this.#device6;
-    if (device !== "") {
+    const device = this.#interfaces?.[to.family === 4 ? 4 : 6];
+    if (device) {
       const error = bindToDevice(s, device);
       if (error < 0) return error;
     }

@@ -15,7 +15,6 @@ import { FORBIDDEN, SocketFlow } from "../netif/socket_flow.ts";
 import type { Connection, State } from "./connection.ts";
 import type { Deferred } from "./deferred.ts";
 import { segmentBody, sendSegment } from "./segment.ts";
-import { Keepalive } from "./timers.ts";
 import { ToHost, WINDOW_SHIFT } from "./to_host.ts";
 import { ToInside } from "./to_inside.ts";
 
@@ -23,6 +22,10 @@ import { ToInside } from "./to_inside.ts";
 const SYN_RETRIES = 5;
 /** Milliseconds in which a second SYN must follow the first; later ones may take twice as long each. */
 const SYN_PATIENCE = 4000;
+/** Milliseconds of silence before a keepalive probe, and between probes; unanswered probes that end the connection. */
+const KEEPALIVE_IDLE = 7_200_000;
+const KEEPALIVE_INTERVAL = 75_000;
+const KEEPALIVE_PROBES = 9;
 
 /** One connection. */
 export class TcpFlow extends SocketFlow implements Connection {
@@ -30,12 +33,14 @@ export class TcpFlow extends SocketFlow implements Connection {
   touched = false;
   queued = false;
   readonly mss: number;
-  readonly keepalive: Keepalive;
   readonly toHost: ToHost;
   readonly toInside: ToInside;
   readonly #begunAt = this.netif.reactor.now;
   /** Initial sequence number of the namespace. */
   readonly #isn: number;
+  /** When the namespace was last heard from, and the keepalive probes since. */
+  heardAt = this.#begunAt;
+  #probes = 0;
   /** Whether windows are scaled, and whether selective acknowledgements are used. */
   readonly #scaled: boolean;
   readonly #sack: boolean;
@@ -51,15 +56,13 @@ export class TcpFlow extends SocketFlow implements Connection {
     const { view } = RX;
     const t = p.transport;
     super(netif, p, view.getInt32(t));
-    this.keepalive = new Keepalive(this.#begunAt);
     this.#isn = view.getInt32(t + 4);
     const { mss, windowShift, sack } = synOptions(view, t + TCP_HEADER, header - TCP_HEADER, p.family);
     this.mss = Math.min(mss, this.#ownMss);
     this.#scaled = windowShift >= 0;
     this.#sack = sack;
-    const payloadMax = Math.floor((65535 - ipHeaderSize(p.family) - TCP_HEADER) / this.mss) * this.mss;
     this.toHost = new ToHost(this, this.#isn, this.#scaled, sack);
-    this.toInside = new ToInside(this, this.toHost, isn, view.getUint16(t + 14), Math.max(0, windowShift), payloadMax);
+    this.toInside = new ToInside(this, this.toHost, isn, view.getUint16(t + 14), Math.max(0, windowShift));
   }
 
   /** Maximum segment size of the interface. */
@@ -172,7 +175,8 @@ export class TcpFlow extends SocketFlow implements Connection {
     const t = p.transport;
     const flags = view.getUint8(t + 13);
     const seq = view.getInt32(t + 4);
-    this.keepalive.heard(this.netif.reactor.now);
+    this.heardAt = this.netif.reactor.now;
+    this.#probes = 0;
     if (flags & FLAG.RST) {
       // RFC 5961 section 3.2: only the exact number resets a connection; others in the window are challenged.
       if (seq === toHost.next) this.abort();
@@ -233,12 +237,11 @@ export class TcpFlow extends SocketFlow implements Connection {
   }
 
   override tick(now: number): void {
-    const { keepalive, toInside } = this;
+    const { heardAt, toInside } = this;
     const { timer } = toInside;
     if (this.state === "closed") return;
     if (this.state === "connecting") {
       // A namespace that does not repeat its SYN in time has given up; nothing else shows that.
-      const { heardAt } = keepalive;
       if (now - heardAt > SYN_PATIENCE + 2.5 * (heardAt - this.#begunAt)) this.abort();
       return;
     }
@@ -251,9 +254,9 @@ export class TcpFlow extends SocketFlow implements Connection {
       return;
     }
     this.toHost.tick();
-    if (!keepalive.due(now)) return;
+    if (now - heardAt <= KEEPALIVE_IDLE + this.#probes * KEEPALIVE_INTERVAL) return;
     this.#mirrorKeepalive();
-    if (keepalive.lost) this.reset();
+    if (++this.#probes > KEEPALIVE_PROBES) this.reset();
     else toInside.probe();
   }
 

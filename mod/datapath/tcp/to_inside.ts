@@ -5,12 +5,13 @@ import { E } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { peekBehind, receiveAt, setOption, socket } from "../../../ffi/net/socket.ts";
 import { MSG, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
-import { distance, FLAG } from "../../inet/tcp.ts";
+import { ipHeaderSize } from "../../inet/header.ts";
+import { distance, FLAG, TCP_HEADER } from "../../inet/tcp.ts";
 import { TX } from "../netif/buffers.ts";
 import type { Connection } from "./connection.ts";
 import { segmentBody } from "./segment.ts";
 import type { ToHost } from "./to_host.ts";
-import { RetransmissionTimer } from "./timers.ts";
+import { RetransmissionTimer } from "./retransmission_timer.ts";
 
 /** Frames of one connection before others get their turn. */
 const PUMP_FRAMES = 4;
@@ -90,23 +91,16 @@ export class ToInside {
    * @param isn Our initial sequence number.
    * @param window Window field of the namespace's SYN.
    * @param shift Scale of its windows.
-   * @param payloadMax Bytes of payload in one frame at most.
    */
-  constructor(
-    connection: Connection,
-    toHost: ToHost,
-    isn: number,
-    window: number,
-    shift: number,
-    payloadMax: number,
-  ) {
+  constructor(connection: Connection, toHost: ToHost, isn: number, window: number, shift: number) {
+    const { family, mss, netif } = connection;
     this.#connection = connection;
     this.#toHost = toHost;
     this.unacked = this.next = this.#max = isn;
     this.#window = window;
     this.#shift = shift;
-    this.#payloadMax = payloadMax;
-    this.timer = new RetransmissionTimer(connection.netif.reactor);
+    this.#payloadMax = Math.floor((65535 - ipHeaderSize(family) - TCP_HEADER) / mss) * mss;
+    this.timer = new RetransmissionTimer(netif.reactor);
   }
 
   /** Bytes, with SYN and FIN, that were sent at some time and are not acknowledged. */

@@ -1,4 +1,4 @@
-// Timers of a TCP connection: retransmission (RFC 6298) and keepalive (RFC 9293 section 3.8.4). All times are milliseconds.
+// The retransmission timer of a TCP connection, RFC 6298. All times are milliseconds.
 
 import { distance } from "../../inet/tcp.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
@@ -6,12 +6,6 @@ import type { Reactor } from "../../reactor/reactor.ts";
 const RTO_MIN = 300;
 const RTO_FIRST = 1000;
 const RTO_MAX = 60_000;
-
-/** Idle time before the first probe, and between probes. */
-const KEEPALIVE_IDLE = 7_200_000;
-const KEEPALIVE_INTERVAL = 75_000;
-/** Unanswered probes after which the connection is given up. */
-const KEEPALIVE_PROBES = 9;
 
 /** Says when a segment is to be sent again, or a window to be probed. */
 export class RetransmissionTimer {
@@ -70,34 +64,5 @@ export class RetransmissionTimer {
   /** Drops the measurement: of a byte that was sent twice it would be ambiguous (Karn's algorithm). */
   retransmitted(): void {
     this.#timedAt = 0;
-  }
-}
-
-/** Says when a silent namespace is to be probed, and when to be given up. */
-export class Keepalive {
-  /** When the namespace was last heard from. */
-  heardAt: number;
-  #probes = 0;
-
-  constructor(now: number) {
-    this.heardAt = now;
-  }
-
-  /** Records a segment from the namespace. */
-  heard(now: number): void {
-    this.heardAt = now;
-    this.#probes = 0;
-  }
-
-  /** Whether a probe is due now; counts it. */
-  due(now: number): boolean {
-    if (now - this.heardAt <= KEEPALIVE_IDLE + this.#probes * KEEPALIVE_INTERVAL) return false;
-    this.#probes++;
-    return true;
-  }
-
-  /** Whether all probes were in vain. */
-  get lost(): boolean {
-    return this.#probes > KEEPALIVE_PROBES;
   }
 }
