@@ -7,7 +7,7 @@
 //  2. Addresses come before routes, as a preferred source must exist. Each address brings its prefix route.
 //  3. Routes whose gateways are found through other routes come later. Those that fail are tried again as long as any
 //     other one succeeds.
-//  4. Prefix routes that the host does not have are deleted last, when nothing depends on them.
+//  4. Prefix routes of copied addresses that the host does not have are deleted last, when nothing depends on them.
 //  5. Gateways are added as neighbours, so that the first packet need not wait for an answer.
 
 import { orNull, SysError } from "../../ffi/core/errno.ts";
@@ -137,13 +137,15 @@ function sameDestination(a: Route, b: Route): boolean {
   return destinations && a.prefix === b.prefix && a.tos === b.tos && metricOf(a) === metricOf(b);
 }
 
-/** Deletes the prefix routes that the kernel made and the host does not have. */
-function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, routes, template }: FamilyPlan): void {
-  if (template === null) return;
+/** Deletes the prefix routes that the kernel made for copied addresses and the host does not have. */
+function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals }: FamilyPlan): void {
+  if (originals === null) return;
   for (const route of readFamily(socket, family).routes) {
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;
-    if (!routes.some((planned) => sameDestination(planned, route))) orNull(() => socket.request(deleteRoute(route)));
+    if (!originals.some((original) => sameDestination(original, route))) {
+      orNull(() => socket.request(deleteRoute(route)));
+    }
   }
 }
 

@@ -42,6 +42,11 @@ export interface FamilyPlan {
   readonly addresses: readonly Address[];
   /** Routes; those that others depend on come first. */
   readonly routes: readonly Route[];
+  /**
+   * If the addresses are copies of the template's, the routes that leave by the template: of the prefix routes that the
+   * kernel makes for the copies, it must keep those in this list alone. Null if it keeps all of them.
+   */
+  readonly originals: readonly Route[] | null;
 }
 
 /** The network of a namespace. */
@@ -129,7 +134,8 @@ function planFamily(
   const addresses = own ? [newAddress(own.address, own.prefix)] : from ? copied : local;
   const gateway = gateways[family] ?? (from ? null : LOCAL.gateway[family]);
   const routes = gateway ? [defaultRoute(gateway, addresses)] : copyRoutes(host, from!.index, addresses, warn);
-  return { family, template: from?.name ?? null, addresses, routes };
+  const originals = from && !own ? gateway ? copyRoutes(host, from.index, addresses, () => {}) : routes : null;
+  return { family, template: from?.name ?? null, addresses, routes, originals };
 }
 
 /**
