@@ -21,6 +21,7 @@ import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 export const SPEC = {
   name: "attach",
   synopsis: "[OPTIONS] TARGET…",
+  mixed: true,
   summary:
     "Give existing network namespaces a network, all from one process, and leave each one when its name or process goes, or when it ends. TARGET is a PID, a name of ip netns, a path, or fd:N.",
   groups: [
@@ -58,7 +59,7 @@ const FATAL_SIGNALS = ["INT", "HUP"] as const;
 /** Attaches, in the background if asked to; returns the exit code. */
 function main(options: Options, args: readonly string[]): number | Promise<number> {
   const request = { ...networkRequest(options), ...reachRequest(options) };
-  const targets = checkAttach(options.operands, request);
+  const targets = checkAttach([...options.operands, ...options.tail ?? []], request);
   const wanted: AttachOptions = { ...request, quit: !options["no-quit"] };
   return runInBackground(options, {
     command: "attach",

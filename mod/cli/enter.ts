@@ -18,7 +18,8 @@ import { defined, namespacesOption } from "./options/values.ts";
 /** What `penne enter` accepts. */
 export const SPEC = {
   name: "enter",
-  synopsis: "[OPTIONS] TARGET [--] [COMMAND [ARGUMENT…]]",
+  synopsis: "[OPTIONS] TARGET [OPTIONS] [--] [COMMAND [ARGUMENT…]]",
+  mixed: 1,
   summary:
     "Join the namespaces of TARGET and run COMMAND in them (default: your login shell). TARGET is a PID, the NAME of a kept set, fd:N (a namespace or a pidfd), netns:NAME (of ip netns), or comma-separated PATHs of namespaces. COMMAND and all processes it starts are killed when penne ends.",
   groups: [

@@ -116,8 +116,14 @@ export function findSet(name: string, which: WhichSet): KeptSet {
     }
   }
   const where = places.map(({ layout }) => `${layout.base}/ns`).join(" or ");
+  const { layout, directory } = which;
+  const place = `${layout ? `--layout ${layout} ` : ""}${directory === undefined ? "" : `--dir ${directory} `}`;
   throw new PenneError(`find the kept set "${word}" in ${where}`, {
-    hints: ["penne inspect lists the sets", `penne keep ${word} … makes one`],
+    hints: [
+      `penne inspect ${place}lists the sets there`,
+      `penne keep ${word} ${place}… makes one`,
+      ...directory === undefined ? ["if it was kept with --dir, give that again"] : [],
+    ],
   });
 }
 

@@ -78,6 +78,34 @@ test("parseOptions() finds options behind operands where a command mixes them, u
   assertEquals(parseOptions(mixed, ["--"]).tail, []);
 });
 
+test("parseOptions() lets options follow so many operands, and takes the rest as it is", {}, () => {
+  const one = { ...SPEC, mixed: 1 } as const;
+  const parsed = (...args: string[]) => {
+    const { flag, value, operands, tail } = parseOptions(one, args);
+    return [flag, value, operands, tail];
+  };
+  assertEquals(parsed("-f", "a", "--value", "b", "c", "--nope", "-o"), [true, "b", ["a", "c", "--nope", "-o"], null]);
+  assertEquals(parsed("a", "-vb", "--", "--nope", "--"), [false, "b", ["a", "--nope", "--"], null]);
+  assertEquals(parsed("a", "c", "-f", "--"), [false, undefined, ["a", "c", "-f", "--"], null]);
+  assertEquals(parsed("--", "-a", "-f", "--"), [false, undefined, ["-a", "-f", "--"], null]);
+  assertThrows(() => parsed("a", "--nope"), PenneError, "no such option");
+});
+
+/** Commands whose operands are names of what they work on. */
+const NAMED = SPECS.filter(({ synopsis }) => /TARGET|NAME/.test(synopsis));
+
+test("Options that stand behind a TARGET or NAME are taken as before it, by every command that has one", {}, () => {
+  assertEquals(NAMED.map(({ name }) => name).toSorted(), ["attach", "drop", "enter", "inspect", "keep", "wait"]);
+  for (const spec of NAMED) {
+    for (const { name, value } of allOptions(spec)) {
+      const option = [`--${name}`, ...value ? ["1"] : []];
+      const before = parseOptions(spec, [...option, "box"]);
+      const after = parseOptions(spec, ["box", ...option]);
+      assertEquals(after, before, `penne ${spec.name} box ${option.join(" ")}`);
+    }
+  }
+});
+
 test("parseOptions() refuses what the table does not have", {}, () => {
   for (
     const [args, text] of [

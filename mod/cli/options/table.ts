@@ -26,8 +26,11 @@ export interface CommandSpec {
   readonly synopsis: string;
   /** Description, in a sentence or two. */
   readonly summary: string;
-  /** Whether options may follow operands; if so, the words after `--` are a command of their own. */
-  readonly mixed?: true;
+  /**
+   * Whether options may follow operands; if so, the words after `--` are a command of their own. A number: options may
+   * follow so many operands, of which the next one and all words after it, or those after `--`, are more.
+   */
+  readonly mixed?: true | number;
   /** Options in groups, each under a heading. */
   readonly groups: readonly { readonly title: string; readonly options: readonly OptionSpec[] }[];
   /** Exit codes and their meanings. */
@@ -66,9 +69,9 @@ export type OptionValues<Table extends readonly OptionSpec[]> = {
 
 /** Words of a command line that are not options. */
 export interface Operands {
-  /** Words in order; without `mixed`, those after `--` too. */
+  /** Words in order; unless the command mixes all of them with options, those after `--` too. */
   readonly operands: readonly string[];
-  /** With `mixed`: the words after `--`, or null without one. */
+  /** If the command mixes all operands with options: the words after `--`, or null without one. */
   readonly tail: readonly string[] | null;
 }
 
@@ -111,10 +114,14 @@ function separate(
     const arg = args[i++]!;
     if (arg === "--") {
       const after = args.slice(i);
-      return spec.mixed ? { words, operands, tail: after } : { words, operands: after, tail: null };
+      return spec.mixed === true
+        ? { words, operands, tail: after }
+        : { words, operands: [...operands, ...after], tail: null };
     }
     if (!arg.startsWith("-") || arg === "-") {
-      if (!spec.mixed) return { words, operands: args.slice(i - 1), tail: null };
+      if (spec.mixed !== true && operands.length === (spec.mixed ?? 0)) {
+        return { words, operands: [...operands, ...args.slice(i - 1)], tail: null };
+      }
       operands.push(arg);
     } else if (arg.startsWith("--")) {
       const name = arg.slice(2).replace(/=.*/s, "");
@@ -143,7 +150,7 @@ function separate(
 /**
  * Parses a command line by a command's table.
  *
- * Options end at `--`, or at the first operand unless the command mixes them.
+ * Options end at `--`, or at the first operand that they may not follow.
  *
  * @example
  * ```ts
