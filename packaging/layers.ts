@@ -15,6 +15,7 @@ export const LAYERS: readonly string[] = [
   "mod/host",
   "mod/namespaces",
   "mod/agents",
+  "mod/users",
   "mod/idmap",
   "mod/network",
   "mod/netns",

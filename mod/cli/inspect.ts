@@ -2,9 +2,9 @@
 
 import { PenneError } from "../base/errors.ts";
 import { toJson, visible } from "../base/visible.ts";
-import { userOf } from "../host/passwd.ts";
 import { inspect, inspectAll, type Inspection } from "../kept/inspection.ts";
 import { parseKeptName } from "../kept/record/set_name.ts";
+import { userOf } from "../users/lookup.ts";
 import { command, explainError } from "./common/command.ts";
 import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";

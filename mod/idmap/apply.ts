@@ -5,20 +5,14 @@
 // map cannot be narrowed once it is written. The tools check that the caller owns the process, so all of this must happen
 // before the process inside changes its ids.
 
-import { Agent } from "../../ffi/agent/agent.ts";
-import { exec } from "../../ffi/agent/exec.ts";
-import { O, POLL, S } from "../../ffi/core/consts.ts";
-import type { SysError } from "../../ffi/core/errno.ts";
+import { O, S } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { waitChild } from "../../ffi/sys/process.ts";
-import { open, pipe, read, readText, write } from "../../ffi/sys/file.ts";
-import { poll } from "../../ffi/sys/poll.ts";
+import { open, readText, write } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
-import { call, self } from "../../ffi/core/task.ts";
-import { endAgents } from "../agents/enclosure.ts";
-import { undoRuntime } from "../agents/inherit.ts";
+import { self } from "../../ffi/core/task.ts";
+import { runTool } from "../agents/tool.ts";
 import { attempt, PenneError } from "../base/errors.ts";
-import { environment, searchPath, variable } from "../host/caller.ts";
 import type { IdMap, MapPlan } from "./plan.ts";
 import { mapText } from "./ranges.ts";
 
@@ -39,50 +33,26 @@ function toolHints(tool: string, path: string): string[] {
   return hints;
 }
 
-/** Runs a tool; throws if it is missing, exits with another code than 0 or is killed. */
-function runTool(tool: string, pid: number, map: IdMap): void {
-  const what = `map ids with ${tool}`;
-  const [reader, writer] = attempt(what, () => pipe());
-  using output = reader;
-  using helper = attempt(what, () => Agent.spawn());
-  let error: SysError | null = null;
-  let path = tool;
-  {
-    using end = writer;
-    using nothing = open(self, "/dev/null", O.RDWR);
-    call(helper, "dup3", nothing, 0, 0);
-    call(helper, "dup3", end, 1, 0);
-    call(helper, "dup3", end, 2, 0);
-    const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
-    undoRuntime(helper);
-    for (path of searchPath(tool, variable(environment(), "PATH") || undefined)) {
-      error = exec(helper, path, [tool, pid, ...ranges].map(String), []);
-      if (error === null || !["ENOENT", "ENOTDIR", "EACCES"].includes(error.code)) break;
-    }
-  }
-  if (error) {
-    endAgents([helper]);
+/** Makes a tool write a map; throws if it is missing, exits with another code than 0 or is killed. */
+function writeByTool(tool: string, pid: number, map: IdMap): void {
+  const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
+  const result = runTool(tool, [pid, ...ranges].map(String), { errors: true });
+  if (result instanceof SysError) {
     throw new PenneError(`run ${tool}, which is needed to map these ids without privilege`, {
-      cause: error,
-      hints: error.code !== "ENOENT"
+      cause: result,
+      hints: result.code !== "ENOENT"
         ? []
         : ["install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"],
     });
   }
-  // Wait for the tool, not for end of file: a process that it has started may hold the pipe longer.
-  const status = waitChild(helper.pid);
-  const buffer = new Uint8Array(4096);
-  let length = 0;
-  while (length < buffer.length && poll([{ fd: output, events: POLL.IN }], 0)[0]! & POLL.IN) {
-    length += read(output, buffer.subarray(length));
-  }
-  output.close();
+  const { path, status, output } = result;
+  const what = `map ids with ${tool}`;
   if (status.code === 0) {
     const file = `/proc/${pid}/${tool === "newuidmap" ? "uid_map" : "gid_map"}`;
     if (readText(self, file) !== "") return;
     throw new PenneError(`${what}: it exited with 0 but has written no map`, { hints: toolHints(tool, path) });
   }
-  const said = new TextDecoder().decode(buffer.subarray(0, length)).trim().split("\n")[0];
+  const said = output.trim().split("\n")[0];
   const how = status.signal === null ? `it exited with ${status.code}` : `it was killed by signal ${status.signal}`;
   throw new PenneError(`${what}: ${how}${said ? ` (${said.replace(/^newuidmap: |^newgidmap: /, "")})` : ""}`, {
     hints: toolHints(tool, path),
@@ -100,7 +70,7 @@ export function applyMaps(plan: MapPlan, pid: number): void {
   if (plan.denySetgroups) attempt("forbid setgroups", () => writeProc(pid, "setgroups", "deny"));
   for (const [map, kind, tool] of [[plan.users, "uid", "newuidmap"], [plan.groups, "gid", "newgidmap"]] as const) {
     if (!map) continue;
-    if (map.tool) runTool(tool, pid, map);
+    if (map.tool) writeByTool(tool, pid, map);
     else {
       attempt(`write the map of ${kind === "uid" ? "user" : "group"} ids`, () => {
         writeProc(pid, `${kind}_map`, mapText(map.ranges));

@@ -3,8 +3,9 @@
 import { CAP } from "../../ffi/core/consts.ts";
 import { PenneError } from "../base/errors.ts";
 import { type Caller, hasCapability } from "../host/caller.ts";
-import { checkRanges, type IdRange } from "./ranges.ts";
-import type { SubIdRange } from "./subid.ts";
+import { checkRanges, ID_LIMIT, type IdRange } from "./ranges.ts";
+import type { Lookup } from "../users/lookup.ts";
+import type { SubIdLookup, SubIdRange } from "../users/subid.ts";
 
 /**
  * Which ids to map:
@@ -46,35 +47,62 @@ export interface MapPlan {
   readonly denySetgroups: boolean;
 }
 
-/** The subordinate ids of the caller. */
-export interface SubIds {
-  /** Ranges of user ids. */
-  readonly users: readonly SubIdRange[];
-  /** Ranges of group ids. */
-  readonly groups: readonly SubIdRange[];
+/** What is known of the caller as a user of this host. */
+export interface MapFacts {
+  /** The user. */
+  readonly user: Lookup;
+  /** Subordinate user ids. */
+  readonly users: SubIdLookup;
+  /** Subordinate group ids. */
+  readonly groups: SubIdLookup;
 }
 
-function autoRanges(kind: "user" | "group", own: number, granted: readonly SubIdRange[], who: string): IdRange[] {
-  const file = kind === "user" ? "/etc/subuid" : "/etc/subgid";
+/** The parts of a range of outside ids that no other range has. */
+function partsLeft({ start, count }: SubIdRange, ranges: readonly IdRange[]): SubIdRange[] {
+  const parts: SubIdRange[] = [];
+  const end = start + count;
+  let at = start;
+  const taken = ranges.filter(({ outside, count }) => outside < end && outside + count > start);
+  for (const { outside, count } of taken.toSorted((a, b) => a.outside - b.outside)) {
+    if (outside > at) parts.push({ start: at, count: outside - at });
+    at = Math.max(at, outside + count);
+  }
+  if (at < end) parts.push({ start: at, count: end - at });
+  return parts;
+}
+
+/**
+ * The own id as 0, and all subordinate ids from 1 on: each once, although ranges may overlap or contain the own id, and as
+ * many as there are numbers inside.
+ */
+function autoRanges(own: number, granted: readonly SubIdRange[]): IdRange[] {
   const ranges: IdRange[] = [{ inside: 0, outside: own, count: 1 }];
   let inside = 1;
-  for (const { start, count } of granted) {
-    const taken = ranges.some((r) => start < r.outside + r.count && r.outside < start + count);
-    if (taken || inside + count >= 2 ** 32) continue;
-    ranges.push({ inside, outside: start, count });
-    inside += count;
-  }
-  if (ranges.length === 1) {
-    throw new PenneError(`map ${kind} ids: ${file} grants no subordinate ids to ${who}`, {
-      hints: [
-        `add a line to ${file}, such as "${who}:100000:65536" (as root: usermod --add-sub${
-          kind === "user" ? "uids" : "gids"
-        } 100000-165535 ${who})`,
-        "--map root needs no subordinate ids",
-      ],
-    });
+  for (const range of granted) {
+    for (const { start, count } of partsLeft(range, ranges)) {
+      const fitting = Math.min(count, ID_LIMIT - inside);
+      if (fitting > 0) ranges.push({ inside, outside: start, count: fitting });
+      inside += fitting;
+    }
   }
   return ranges;
+}
+
+/** Says why there are no subordinate ids; never of a place where nobody has looked. */
+function noSubIds(kind: "user" | "group", uid: number, { user, [`${kind}s` as const]: granted }: MapFacts): PenneError {
+  const name = user.user?.name;
+  const who = name ?? `user ${uid}, who has no name in ${user.looked}`;
+  const more = granted.ranges.length ? " besides its own" : "";
+  const unseen = [...new Set([user.unseen, granted.unseen])].filter((one) => one !== null);
+  const file = kind === "user" ? "/etc/subuid" : "/etc/subgid";
+  const option = kind === "user" ? "--add-subuids" : "--add-subgids";
+  const line = name === undefined
+    ? `add a line to ${file} under the name that the user has elsewhere: newuidmap refuses users without one`
+    : `add a line to ${file}, such as "${name}:100000:65536" (as root: usermod ${option} 100000-165535 ${name})`;
+  return new PenneError(
+    `map ${kind} ids: ${granted.looked} grants no subordinate ids${more} to ${[who, ...unseen].join("; ")}`,
+    { hints: [line, "--map root needs no subordinate ids"] },
+  );
 }
 
 /**
@@ -86,19 +114,18 @@ function autoRanges(kind: "user" | "group", own: number, granted: readonly SubId
  * import { assertEquals } from "@std/assert";
  *
  * const caller = { uid: 1000, gid: 1000, capabilities: 0n, blocked: 0n };
- * const plan = planMaps({ mode: "root" }, caller, "alice", { users: [], groups: [] });
+ * const plan = planMaps({ mode: "root" }, caller, null);
  * assertEquals(plan.users, { ranges: [{ inside: 0, outside: 1000, count: 1 }], tool: false });
  * assertEquals(plan.denySetgroups, true);
  * ```
  *
  * @param request The request.
  * @param caller The caller.
- * @param who The caller's name, for messages.
- * @param subIds The caller's subordinate ids; needed for the mode `auto`.
+ * @param facts What is known of the caller; needed for the mode `auto`, else null.
  * @returns The plan.
  * @throws {PenneError} If it cannot be done.
  */
-export function planMaps(request: MapRequest, caller: Caller, who: string, subIds: SubIds): MapPlan {
+export function planMaps(request: MapRequest, caller: Caller, facts: MapFacts | null): MapPlan {
   const mode = request.mode ?? "root";
   const explicit = request.users !== undefined || request.groups !== undefined;
   if (request.mode !== undefined && explicit) {
@@ -111,7 +138,12 @@ export function planMaps(request: MapRequest, caller: Caller, who: string, subId
     return { users: null, groups: null, denySetgroups: request.setgroups === "deny" };
   }
   const modeRanges = (kind: "user" | "group", own: number): readonly IdRange[] => {
-    if (mode === "auto") return autoRanges(kind, own, subIds[kind === "user" ? "users" : "groups"], who);
+    if (mode === "auto") {
+      if (!facts) throw new TypeError("Cannot map subordinate ids that were not looked up");
+      const ranges = autoRanges(own, facts[`${kind}s`].ranges);
+      if (ranges.length === 1) throw noSubIds(kind, caller.uid, facts);
+      return ranges;
+    }
     return [{ inside: mode === "self" ? own : 0, outside: own, count: 1 }];
   };
   const build = (kind: "user" | "group", own: number, capability: number, asked?: readonly IdRange[]): IdMap => {

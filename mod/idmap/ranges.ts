@@ -13,7 +13,7 @@ export interface IdRange {
 }
 
 /** Ids have 32 bits, and the greatest number means "none". */
-const ID_LIMIT = 2 ** 32 - 1;
+export const ID_LIMIT = 2 ** 32 - 1;
 /** Greatest number of ranges in a map, since Linux 4.15. */
 const EXTENTS_MAX = 340;
 /** The kernel accepts a map in one write of less than a page. */

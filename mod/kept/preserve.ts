@@ -9,12 +9,13 @@ import { stat } from "../../ffi/sys/stat.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../base/errors.ts";
 import { caller } from "../host/caller.ts";
-import { userOf } from "../host/passwd.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../namespaces/types.ts";
 import type { Child } from "../run/child.ts";
 import { readFacts } from "../run/facts.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import type { StartOptions } from "../run/start.ts";
+import { lookUpUser } from "../users/lookup.ts";
+import type { User } from "../users/passwd.ts";
 import { makeMountable } from "./store/fault.ts";
 import { joinAsHolder } from "./holder.ts";
 import { commOf, identify, pidsIn, type ProcessIdentity } from "./record/identity.ts";
@@ -115,6 +116,13 @@ function checkRequest(name: string, { command, net, init }: RunOptions, { types 
   if (types) throw usage("choose with --type what to keep of new namespaces: --unshare does");
 }
 
+/** Finds a user, whose group is needed too. */
+function knownUser(uid: number): User {
+  const { user, looked, unseen } = lookUpUser(uid);
+  if (user) return user;
+  throw usage(`keep for user ${uid}: ${[`${looked} has no such user`, ...unseen ? [unseen] : []].join("; ")}`);
+}
+
 /**
  * Prepares namespaces in which a command sets things up.
  *
@@ -127,8 +135,7 @@ function checkRequest(name: string, { command, net, init }: RunOptions, { types 
 export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions = {}): SetUp | null {
   checkRequest(name, run, options);
   const who = caller();
-  const user = options.user === undefined ? null : userOf(options.user);
-  if (options.user !== undefined && !user) throw usage(`keep for user ${options.user}: no such user exists`);
+  const user = options.user === undefined ? null : knownUser(options.user);
   const snap = options.layout === "snap";
   const loopback = run.net === undefined && (run.unshare?.includes("net") ?? true) ? { net: "none" as const } : {};
   const owner = user && user.uid !== who.uid ? user : null;

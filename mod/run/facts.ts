@@ -2,9 +2,10 @@
 
 import { attempt } from "../base/errors.ts";
 import { caller, environment, variable } from "../host/caller.ts";
-import { userOf } from "../host/passwd.ts";
-import { subIds } from "../idmap/subid.ts";
+import type { MapFacts } from "../idmap/plan.ts";
 import { readNetwork } from "../network/host.ts";
+import { lookUpUser } from "../users/lookup.ts";
+import { lookUpSubIds } from "../users/subid.ts";
 import type { RunFacts, RunOptions } from "./plan.ts";
 
 /**
@@ -19,13 +20,14 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
   const inherited = options.clearEnv ? [] : environment();
   const auto = options.map?.mode === "auto";
   const shell = options.command?.length || (options.env?.["SHELL"] ?? variable(inherited, "SHELL"));
-  const user = auto || !shell ? userOf(who.uid) : null;
-  const granted = (kind: "user" | "group") => auto ? subIds(kind, who.uid, user?.name ?? null) : [];
+  const found = auto || !shell ? lookUpUser(who.uid) : null;
+  const granted = (kind: "user" | "group") => lookUpSubIds(kind, who.uid, found?.user?.name ?? null);
+  const map: MapFacts | null = auto && found ? { user: found, users: granted("user"), groups: granted("group") } : null;
   return {
     caller: who,
     environment: inherited,
-    user,
-    subIds: { users: granted("user"), groups: granted("group") },
+    user: found?.user ?? null,
+    map,
     network: options.net === "tap"
       ? attempt("look at the host's network", () => readNetwork())
       : { links: [], ipv4: null, ipv6: null },

@@ -4,15 +4,15 @@ import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Execution, Program } from "../agents/exec.ts";
 import { usage } from "../base/errors.ts";
 import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
-import type { User } from "../host/passwd.ts";
 import type { ResolvConf } from "../host/resolv_conf.ts";
-import { type MapPlan, type MapRequest, planMaps, type SubIds } from "../idmap/plan.ts";
+import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, idToTake } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
+import type { User } from "../users/passwd.ts";
 
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
@@ -80,10 +80,10 @@ export interface RunFacts {
   readonly caller: Caller;
   /** The caller's environment. */
   readonly environment: readonly EnvironmentEntry[];
-  /** The caller's line in /etc/passwd, or null; needed for a login shell and for the map mode `auto`. */
+  /** The caller as a user of this host, or null; needed for a login shell. */
   readonly user: User | null;
-  /** The caller's subordinate ids; needed for the map mode `auto`. */
-  readonly subIds: SubIds;
+  /** What is known of the caller's ids; needed for the map mode `auto`. */
+  readonly map: MapFacts | null;
   /** The host's network; needed for `net: "tap"`. */
   readonly network: Network;
 }
@@ -279,7 +279,7 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
   const namespaces = planNamespaces(options);
   let maps: MapPlan | null = null;
   if (namespaces.includes("user")) {
-    maps = planMaps(options.map ?? {}, caller, user?.name ?? `${caller.uid}`, facts.subIds);
+    maps = planMaps(options.map ?? {}, caller, facts.map);
     for (const [id, map, kind] of [[options.uid, maps.users, "user"], [options.gid, maps.groups, "group"]] as const) {
       if (id !== undefined && !hasInside(map?.ranges ?? [], id)) {
         throw usage(`run as ${kind} ${id}: that id is not mapped`, ["--map auto or --map-users/--map-groups map more"]);

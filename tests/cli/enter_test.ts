@@ -269,7 +269,7 @@ test("exits with 2 for each wrong command line, and does nothing", {}, async (t)
     [["--user", "5", "1"], "it is for kept sets"],
     [["--layout", "snap", "fd:3"], "it is for kept sets"],
     [["--layout", "snab", "box"], "did you mean snap?"],
-    [["--user", "no-such-user", "box"], "there is no user"],
+    [["--user", "no-such-user", "box"], "has no user"],
     [["--dir", "/run/x", "1"], "it is for kept sets"],
     [["--base", "/", "1"], "it is for kept sets"],
     [["--key", "x", "netns:box"], "it is for kept sets"],

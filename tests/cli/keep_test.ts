@@ -28,7 +28,7 @@ test(
       ["keep", ["x", "--background", "--", "true"], "no such option"],
       ["keep", ["x", "--timeout", "soon", "--", "true"], "not a number of seconds"],
       ["keep", ["x", "--layout", "flat", "--", "true"], "not one of penne, snap"],
-      ["keep", ["x", "--user", "nobody-of-that-name", "--", "true"], "there is no user"],
+      ["keep", ["x", "--user", "nobody-of-that-name", "--", "true"], "has no user"],
       ["drop", [], "NAME is missing"],
       ["drop", ["x", "--all"], "choose one"],
       ["drop", ["x", "--key", "1"], "without --stale"],

@@ -3,7 +3,7 @@
 import "../lib/preload.ts";
 import { assertEquals } from "@std/assert";
 import { caller, environment, variable } from "../../mod/host/caller.ts";
-import { parsePasswd } from "../../mod/host/passwd.ts";
+import { parsePasswd } from "../../mod/users/passwd.ts";
 import { test } from "../lib/helpers.ts";
 
 test("environment() returns the environment of this process, entry by entry", () => {

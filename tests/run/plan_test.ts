@@ -16,7 +16,7 @@ const FACTS: RunFacts = {
   caller: { uid: 1000, gid: 100, capabilities: 0n, blocked: 5n },
   environment: [encode("PATH=/bin"), encode("A=1")],
   user: null,
-  subIds: { users: [], groups: [] },
+  map: null,
   network: { links: [], ipv4: null, ipv6: null },
 };
 
@@ -89,12 +89,11 @@ test("the first process takes ids that are mapped if the caller's are not", () =
   assertEquals(become({ mode: "none" }), { uid: null, gid: null });
 });
 
-test("the map mode auto takes the subordinate ids of the facts, and names the user without any", () => {
-  const subIds = { users: [{ start: 100000, count: 10 }], groups: [{ start: 200000, count: 10 }] };
-  const { maps } = plan({ map: { mode: "auto" } }, { user: ALICE, subIds });
+test("the map mode auto takes the subordinate ids of the facts", () => {
+  const range = (start: number) => ({ ranges: [{ start, count: 10 }], looked: "/etc/subuid", unseen: null });
+  const user = { user: ALICE, looked: "/etc/passwd", unseen: null };
+  const { maps } = plan({ map: { mode: "auto" } }, { map: { user, users: range(100000), groups: range(200000) } });
   assertEquals(maps!.users!.ranges.at(-1), { inside: 1, outside: 100000, count: 10 });
-  assertThrows(() => plan({ map: { mode: "auto" } }, { user: ALICE }), PenneError, "no subordinate ids to alice");
-  assertThrows(() => plan({ map: { mode: "auto" } }), PenneError, "no subordinate ids to 1000");
 });
 
 test("a tap gives the resolver an address of its own, and the command a resolv.conf", () => {

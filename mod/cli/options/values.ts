@@ -3,8 +3,8 @@
 import { F, SIGNAL, type SignalName } from "../../../ffi/core/consts.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { type PenneError, usage } from "../../base/errors.ts";
-import { userOf } from "../../host/passwd.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
+import { lookUpUser } from "../../users/lookup.ts";
 import { suggest } from "./suggest.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 
@@ -231,14 +231,14 @@ export const ID_MAX = 2 ** 32 - 2;
  * A user by name or id.
  *
  * @param option The option, for errors.
- * @param value A name of /etc/passwd, or a number.
+ * @param value A name that the host knows, or a number.
  * @returns The id.
  * @throws {PenneError} If no user has that name.
  */
 export function parseUser(option: string, value: string): number {
   if (/^\d{1,10}$/.test(value) && Number(value) <= ID_MAX) return Number(value);
-  const user = userOf(value);
-  if (!user) throw badValue(option, value, `there is no user "${value}"`);
+  const { user, looked, unseen } = lookUpUser(value);
+  if (!user) throw badValue(option, value, [`${looked} has no user "${value}"`, ...unseen ? [unseen] : []].join("; "));
   return user.uid;
 }
 

@@ -157,7 +157,10 @@ test("a missing line in /etc/subuid is reported, with the remedy", { root: true 
     "true",
   ]);
   assertEquals(result.code, 125);
-  assertStringIncludes(result.stderr, "penne: cannot map user ids: /etc/subuid grants no subordinate ids to 54321");
+  assertMatch(
+    result.stderr,
+    /^penne: cannot map user ids: \/etc\/subuid grants no subordinate ids to user 54321, who has no name in \/etc\/passwd/,
+  );
   assertStringIncludes(result.stderr, "hint: add a line to /etc/subuid");
 });
 

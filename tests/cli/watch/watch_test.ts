@@ -215,7 +215,7 @@ for (const backend of BACKENDS) {
       watchJson(lab, [...args, "--pid", `${tree.pid}`, "--event", "exit"]),
       watchJson(lab, [...args, "--uid", "penne-no-such-user,0"]).catch((error) => error),
     ]);
-    assertMatch(`${watchers[3]}`, /there is no user/);
+    assertMatch(`${watchers[3]}`, /has no user/);
     const [below, net, one] = watchers as Awaited<ReturnType<typeof watchJson>>[];
     await Promise.all([tree, other].map(({ go }) => go()));
     await Promise.all([tree, other].map(({ daemon }) => daemon.ended));

@@ -1,0 +1,138 @@
+// Subordinate ids, looked up as newuidmap does: in /etc/subuid and /etc/subgid, subuid(5), or by the service of NSS for them.
+
+import { orNull, SysError } from "../../ffi/core/errno.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { runTool } from "../agents/tool.ts";
+import { attempt } from "../base/errors.ts";
+import { askNss, NSS_TIMEOUT, nsswitch, otherServices, passwd, toolFailure } from "./lookup.ts";
+import { servicesOf } from "./nsswitch.ts";
+import { users } from "./passwd.ts";
+
+/** A range of subordinate ids. */
+export interface SubIdRange {
+  /** First id. */
+  readonly start: number;
+  /** Number of ids. */
+  readonly count: number;
+}
+
+/** What a look-up of subordinate ids has found, and where. */
+export interface SubIdLookup {
+  /** The ranges. */
+  readonly ranges: readonly SubIdRange[];
+  /** Where was looked, such as `/etc/subuid`. */
+  readonly looked: string;
+  /** Where was not looked and why, a clause for messages; null if everywhere was. */
+  readonly unseen: string | null;
+}
+
+/** The first number that is no id: the greatest one of 32 bits means "none". */
+const ID_END = 2 ** 32 - 1;
+/** How many owners of ranges getent is asked about. */
+const OWNERS_MAX = 100;
+
+/** A number as strtoul(3) reads it in any base; null if it is none. */
+function number(text: string): number | null {
+  const match = /^\s*\+?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9]\d*)$/.exec(text);
+  if (!match) return null;
+  const digits = match[1]!;
+  const value = /^0[0-7]/.test(digits) ? parseInt(digits, 8) : Number(digits);
+  return value < 2 ** 64 ? value : null;
+}
+
+/** The owner and the range of a line; null if the line is none. */
+function parseLine(line: string): { owner: string; range: SubIdRange } | null {
+  const [owner = "", first = "", second = ""] = line.split(":");
+  const [start, count] = [number(first), number(second)];
+  if (owner === "" || start === null || count === null || start >= ID_END || count === 0) return null;
+  return { owner, range: { start, count: Math.min(count, ID_END - start) } };
+}
+
+/**
+ * Finds the ranges of an owner in the text of /etc/subuid or /etc/subgid.
+ *
+ * Lines are read as shadow does: numbers in base 10, 8 (after 0) or 16 (after 0x), more fields are ignored, and lines that
+ * are not `OWNER:START:COUNT` are skipped. Ids beyond the last one are cut off.
+ *
+ * @example
+ * ```ts
+ * import { parseSubIds } from "./subid.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const text = "alice:100000:65536\nbob:165536:65536\n1000:0x493e0:10\n";
+ * assertEquals(parseSubIds(text, ["alice", "1000"]), [{ start: 100000, count: 65536 }, { start: 300000, count: 10 }]);
+ * ```
+ *
+ * @param text The file.
+ * @param owners The user's name and id, as text.
+ * @returns The ranges, in the order of the file.
+ */
+export function parseSubIds(text: string, owners: readonly string[]): SubIdRange[] {
+  return text.split("\n").flatMap((line) => {
+    const entry = parseLine(line);
+    return entry && owners.includes(entry.owner) ? [entry.range] : [];
+  });
+}
+
+/**
+ * Other names of a user that own ranges, which newuidmap accepts too.
+ *
+ * @returns The names, and where they could not be looked up.
+ */
+function aliases(text: string, uid: number): { names: string[]; unseen: string | null } {
+  const owners = new Set(text.split("\n").flatMap((line) => parseLine(line)?.owner ?? []));
+  const known = users(passwd());
+  const names = known.filter((user) => user.uid === uid && owners.has(user.name)).map(({ name }) => name);
+  const unknown = [...owners].filter((owner) => !/^\d+$/.test(owner) && !known.some(({ name }) => name === owner));
+  const { others } = otherServices();
+  if (names.length > 0 || unknown.length === 0 || others.length === 0) return { names, unseen: null };
+  const answer = askNss(unknown.slice(0, OWNERS_MAX), others);
+  return { names: answer.users.filter((user) => user.uid === uid).map(({ name }) => name), unseen: answer.unseen };
+}
+
+/**
+ * Looks up the subordinate ids that this host grants to a user.
+ *
+ * @param kind The kind of ids.
+ * @param uid The user's id.
+ * @param name The user's name, or null if it is not known.
+ * @returns The ranges, and where was looked.
+ * @throws {PenneError} If a file exists but cannot be read.
+ */
+export function lookUpSubIds(kind: "user" | "group", uid: number, name: string | null): SubIdLookup {
+  const [service = "files"] = servicesOf(nsswitch(), "subid");
+  if (service !== "files") return askService(service, kind, name ?? `${uid}`);
+  const file = subIdFile(kind);
+  const text = attempt(`read ${file}`, () => orNull(() => readText(self, file), "ENOENT") ?? "");
+  const ranges = parseSubIds(text, [...name === null ? [] : [name], `${uid}`]);
+  if (ranges.length > 0) return { ranges, looked: file, unseen: null };
+  const { names, unseen } = aliases(text, uid);
+  return { ranges: parseSubIds(text, names), looked: file, unseen };
+}
+
+/** Asks a service of NSS by shadow's getsubids(1), which reads the files if the service cannot be had. */
+function askService(service: string, kind: "user" | "group", owner: string): SubIdLookup {
+  const looked = `${subIdFile(kind)} or its replacement in NSS (${service})`;
+  const result = runTool("getsubids", [...kind === "group" ? ["-g"] : [], owner], { timeout: NSS_TIMEOUT });
+  if (result instanceof SysError || result.late || result.status.signal !== null) {
+    const unseen = `NSS (${service}) was not asked: ${toolFailure("getsubids", result)}`;
+    return { ranges: [], looked: subIdFile(kind), unseen };
+  }
+  // Lines such as "0: alice 100000 65536".
+  const ranges = result.output.split("\n").flatMap((line) => {
+    const [, start, count] = /^\d+: .* (\d+) (\d+)$/.exec(line) ?? [];
+    return start === undefined ? [] : parseLine(`x:${start}:${count}`)?.range ?? [];
+  });
+  return { ranges, looked, unseen: null };
+}
+
+/**
+ * Returns the file that grants subordinate ids.
+ *
+ * @param kind The kind of ids.
+ * @returns Its path.
+ */
+export function subIdFile(kind: "user" | "group"): string {
+  return kind === "user" ? "/etc/subuid" : "/etc/subgid";
+}
