@@ -25,7 +25,7 @@ import { call, self, TaskFd } from "../../ffi/core/task.ts";
 import { open, readLink, readText, write } from "../../ffi/sys/file.ts";
 import { mount } from "../../ffi/sys/mount.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
-import { takeIds } from "../agents/credentials.ts";
+import { limitCapabilities, takeIds } from "../agents/credentials.ts";
 import { Enclosure, endAgents } from "../agents/enclosure.ts";
 import { adoptOrphans, harden, setName, spawnGuard } from "../agents/guard.ts";
 import { placeKeptFds } from "../agents/inherit.ts";
@@ -181,6 +181,8 @@ function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces 
     const permitted = maps ? maps.groups?.ranges ?? [] : ownGroups();
     if (permitted.length) permitPing(agent, permitted, warn);
   }
+  // An agent whose ids were not mapped yet has kept its capabilities over its execve as ambient ones.
+  if (maps) limitCapabilities(agent, false);
   harden(agent);
   return { enclosure, link, resolvConf };
 }
