@@ -137,8 +137,13 @@ export function findSet(name: string, which: WhichSet): KeptSet {
  */
 export function look(store: Store, files: SetFiles): KeptSet {
   if (store.locks && store.owner === call(self, "geteuid")) {
-    using _lock = lockSet(store.locks, files, "shared");
-    return examine(store, files);
+    // Looking leaves no file behind. A set that is being made has its lock from the first moment on.
+    for (const create of [false, true]) {
+      using lock = lockSet(store.locks, files, "shared", { create });
+      const set = examine(store, files);
+      if (lock || set.state === "absent") return set;
+      set[Symbol.dispose]();
+    }
   }
   for (let tries = 1;; tries++) {
     const before = infoText(store, files);

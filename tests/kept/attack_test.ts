@@ -7,7 +7,7 @@ import { call, self } from "../../ffi/core/task.ts";
 import { openKept } from "../../mod/kept/open.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import { asUser, penne, sh, test, TEST_USER } from "../lib/helpers.ts";
-import { Place } from "./place.ts";
+import { as, Place } from "./place.ts";
 
 const UTS = ["--unshare", "uts", "--", "true"];
 
@@ -228,6 +228,21 @@ test("a reused pid is neither entered nor ended", { root: true, user: true }, as
         await other.status;
       }
     });
+  }
+});
+
+test("looking for a set that does not exist leaves nothing behind", { root: true, user: true }, async () => {
+  for (const user of [null, TEST_USER]) {
+    using place = new Place(user);
+    await place.must("keep", "x", "--unshare", "user,uts", "--", "true");
+    const locks = () => [...Deno.readDirSync(`${place.directory}/lock`)].map(({ name }) => name).sort();
+    const before = locks();
+    for (const command of ["inspect", "drop"]) assertEquals((await place.run(command, "none")).code, 1);
+    await sh(as(user, [penne(), "enter", "--dir", place.directory, "none", "--", "true"]));
+    assertEquals(locks(), before);
+    // Of a set that exists, the lock is taken.
+    Deno.removeSync(`${place.directory}/lock/x.lock`);
+    assertEquals((await place.inspect("x"))?.complete, true);
   }
 });
 

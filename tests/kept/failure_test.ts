@@ -182,7 +182,7 @@ test("a lock is waited for, and the process that holds it is named", { root: tru
   using directory = openDirectory(self, `${place.directory}/lock`, false)!;
   let hints: readonly string[] = [];
   try {
-    takeLock(directory, "x.lock", "exclusive", '"x"', 200);
+    takeLock(directory, "x.lock", "exclusive", '"x"', { limit: 200 });
   } catch (error) {
     assertEquals((error as Error).message, 'cannot take the lock of "x": it was not free within 0.2 s');
     hints = await (error as { hints(): Promise<readonly string[]> }).hints();

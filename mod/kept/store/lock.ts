@@ -5,7 +5,7 @@
 
 import { Agent, AgentGoneError } from "../../../ffi/agent/agent.ts";
 import { LOCK, O, SIGNAL } from "../../../ffi/core/consts.ts";
-import { E, SysError } from "../../../ffi/core/errno.ts";
+import { E, orNull, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
 import { readText } from "../../../ffi/sys/file.ts";
@@ -23,6 +23,14 @@ export const LOCK_LIMIT = 30_000;
 
 /** Whether others may hold the lock at the same time. */
 export type LockMode = "shared" | "exclusive";
+
+/** How to take a lock. */
+export interface LockOptions {
+  /** Milliseconds to wait; 30 s by default. */
+  readonly limit?: number;
+  /** Whether a missing file is made, as by default: it is left behind. */
+  readonly create?: boolean;
+}
 
 /** The processes that hold a lock, by /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 00:1a:123 0 EOF`. */
 function holders(file: Fd): string[] {
@@ -58,21 +66,29 @@ function waitFor(file: Fd, operation: number, limit: number): boolean {
  * Takes a lock.
  *
  * @param directory The directory of locks.
- * @param name The file's name in it; a missing file is made.
+ * @param name The file's name in it.
  * @param mode Whether others may hold it too.
  * @param what The locked thing, in messages.
- * @param limit Milliseconds to wait.
- * @returns The lock; closing it releases it.
+ * @param options How.
+ * @returns The lock; closing it releases it. Null if there is no such file, and none is to be made.
  * @throws {PenneError} If it cannot be had in time.
  */
-export function takeLock(directory: Fd, name: string, mode: LockMode, what: string, limit = LOCK_LIMIT): Fd {
-  const flags = O.RDWR | O.CREAT | O.NOFOLLOW | O.CLOEXEC | O.NONBLOCK;
+export function takeLock(
+  directory: Fd,
+  name: string,
+  mode: LockMode,
+  what: string,
+  { limit = LOCK_LIMIT, create = true }: LockOptions = {},
+): Fd | null {
+  const flags = O.RDWR | (create ? O.CREAT : 0) | O.NOFOLLOW | O.CLOEXEC | O.NONBLOCK;
   const doing = `take the lock of ${what}`;
-  const file = attempt(doing, () => self.open("openat", directory, cString(name), flags, 0o600), ({ code }) => {
+  const opened = () => self.open("openat", directory, cString(name), flags, 0o600);
+  const file = attempt(doing, () => create ? opened() : orNull(opened, "ENOENT"), ({ code }) => {
     if (code === "EROFS") return ["the directory of locks is on a read-only file system"];
     if (code === "ENOSPC" || code === "EDQUOT") return ["the file system with the directory of locks is full"];
     return code === "ELOOP" ? [`the file ${name} is a symbolic link`] : [];
   });
+  if (!file) return null;
   try {
     checkOwnFile(file, name);
     const operation = mode === "shared" ? LOCK.SH : LOCK.EX;
@@ -95,13 +111,23 @@ export function takeLock(directory: Fd, name: string, mode: LockMode, what: stri
  * @param directory The directory of locks.
  * @param files The set's files.
  * @param mode Whether others may look at the set at the same time.
- * @returns The locks; disposing of this releases them.
+ * @param options How.
+ * @returns The locks; disposing of this releases them. Null if a file is missing, and none is to be made.
  * @throws {PenneError} If one cannot be had in time.
  */
-export function lockSet(directory: Fd, { locks, stem }: SetFiles, mode: LockMode): Disposable {
+export function lockSet(directory: Fd, set: SetFiles, mode: LockMode, options?: { create?: true }): Disposable;
+export function lockSet(directory: Fd, set: SetFiles, mode: LockMode, options?: LockOptions): Disposable | null;
+export function lockSet(
+  directory: Fd,
+  { locks, stem }: SetFiles,
+  mode: LockMode,
+  options: LockOptions = {},
+): Disposable | null {
   using taken = new DisposableStack();
   for (const [i, name] of locks.entries()) {
-    taken.use(takeLock(directory, name, i === locks.length - 1 ? mode : "shared", `"${stem}"`));
+    const lock = takeLock(directory, name, i === locks.length - 1 ? mode : "shared", `"${stem}"`, options);
+    if (!lock) return null;
+    taken.use(lock);
   }
   return taken.move();
 }
