@@ -28,10 +28,17 @@ export const O = {
 } as const;
 
 /** Restrictions on path resolution, openat2(2). */
-export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, BENEATH: 8 } as const;
+export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
 
 /** Types of files and bits of their modes, from `st_mode` of stat(2). */
-export const S = { IFMT: 0o170000, IFREG: 0o100000, IFSOCK: 0o140000, ISUID: 0o4000, ISVTX: 0o1000 } as const;
+export const S = {
+  IFMT: 0o170000,
+  IFREG: 0o100000,
+  IFLNK: 0o120000,
+  IFSOCK: 0o140000,
+  ISUID: 0o4000,
+  ISVTX: 0o1000,
+} as const;
 
 /** Modes of access(2). */
 export const ACCESS = { F_OK: 0, X_OK: 1, W_OK: 2 } as const;
@@ -136,7 +143,16 @@ export const F = {
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
 
 /** Numbers of capabilities(7). */
-export const CAP = { SETGID: 6, SETUID: 7, NET_ADMIN: 12, SYS_ADMIN: 21, PERFMON: 38, BPF: 39 } as const;
+export const CAP = {
+  DAC_OVERRIDE: 1,
+  DAC_READ_SEARCH: 2,
+  SETGID: 6,
+  SETUID: 7,
+  NET_ADMIN: 12,
+  SYS_ADMIN: 21,
+  PERFMON: 38,
+  BPF: 39,
+} as const;
 
 /** Resource of prlimit(2). */
 export const RLIMIT_NOFILE = 7;

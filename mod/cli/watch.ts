@@ -1,13 +1,13 @@
 // `penne watch`: reports processes and namespaces as they come, change and go.
 
-import { AT_FDCWD, O, SIGNAL } from "../../ffi/core/consts.ts";
+import { O, SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
+import { openSafely } from "./report/safe_open.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { CgroupIds } from "../watch/facts/cgroup.ts";
@@ -147,8 +147,7 @@ function requestOf(options: Options): WatchRequest & { filter: Filter } {
 /** Opens the file that lines go to, or stdout. */
 function openOutput(path: string | undefined): Fd {
   if (path === undefined) return Fd.borrow(1);
-  const flags = O.WRONLY | O.CREAT | O.TRUNC | O.NOCTTY | O.CLOEXEC;
-  return attempt(`write to "${path}"`, () => self.open("openat", AT_FDCWD, cString(path), flags, 0o666));
+  return attempt(`write to "${path}"`, () => openSafely(path, O.WRONLY | O.CREAT | O.TRUNC, 0o666));
 }
 
 /** Watches; returns the exit code. */

@@ -3,6 +3,7 @@
 import { SysError } from "../../../ffi/core/errno.ts";
 import { PenneError } from "../../base/errors.ts";
 import { log, LOG_LEVELS, setUpLog } from "../report/log.ts";
+import { openLogFile } from "../report/log_file.ts";
 import {
   type CommandSpec,
   type COMMON_OPTIONS,
@@ -17,11 +18,12 @@ import { defined, numberOption, wordOption } from "../options/values.ts";
 export const USAGE = 2;
 
 function applyLogOptions(options: OptionValues<typeof COMMON_OPTIONS>): void {
+  const file = options["log-file"];
+  const size = numberOption(options, "log-size", 1024, Number.MAX_SAFE_INTEGER);
   setUpLog(defined({
     level: wordOption(options, "log-level", LOG_LEVELS),
     format: wordOption(options, "log-format", ["text", "json"]),
-    file: options["log-file"],
-    size: numberOption(options, "log-size", 1024, Number.MAX_SAFE_INTEGER),
+    file: file === undefined ? undefined : openLogFile(file, size),
   }));
 }
 

@@ -4,6 +4,7 @@ import { F, type SignalName } from "../../../ffi/core/consts.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { usage } from "../../base/errors.ts";
+import { PidFile } from "../report/pid_file.ts";
 import { Reporter } from "../report/reporter.ts";
 import type { CommandSpec, OptionSpec, OptionValues } from "./table.ts";
 import { parseFd, parseSignal } from "./values.ts";
@@ -76,7 +77,9 @@ function takeOver(number: number | undefined): Fd | null {
  */
 export function openReporter(options: ReportValues): Reporter {
   const { ready, status } = reportFds(options);
-  return new Reporter({ ready: takeOver(ready), status: takeOver(status), pidFile: options["pid-file"] ?? null });
+  const file = options["pid-file"];
+  const pidFile = file === undefined ? null : new PidFile(file);
+  return new Reporter({ ready: takeOver(ready), status: takeOver(status), pidFile });
 }
 
 /**

@@ -3,9 +3,8 @@
 import { BaseHandler, Logger, type LogRecord } from "@std/log";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { write } from "../../../ffi/sys/file.ts";
-import { attempt } from "../../base/errors.ts";
 import { toJson, visible } from "../../base/visible.ts";
-import { LogFile } from "./log_file.ts";
+import type { LogFile } from "./log_file.ts";
 
 /** Severities, least first. */
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
@@ -17,9 +16,7 @@ export interface LogOptions {
   /** Format of a line; `text` by default. */
   readonly format?: "text" | "json";
   /** A file to append to, instead of stderr. */
-  readonly file?: string;
-  /** Limit of the file's size, in bytes; 1 MiB by default. */
-  readonly size?: number;
+  readonly file?: LogFile;
 }
 
 const STD_NAMES = { debug: "DEBUG", info: "INFO", warning: "WARN", error: "ERROR" } as const;
@@ -53,7 +50,7 @@ class TargetHandler extends BaseHandler {
   override log(msg: string): void {
     try {
       const line = new TextEncoder().encode(`${msg}\n`);
-      if (target instanceof LogFile) target.append(line);
+      if (typeof target === "object" && "append" in target) target.append(line);
       else write(target, line);
     } catch {
       // A log that cannot be written leaves no place to report that.
@@ -65,12 +62,11 @@ class TargetHandler extends BaseHandler {
  * Sets up the log.
  *
  * @param options How to log.
- * @throws {PenneError} If the file cannot be opened.
  */
 export function setUpLog(options: LogOptions = {}): void {
-  const { level = "warning", format = "text", file, size } = options;
-  if (file !== undefined) target = attempt(`open the log file "${file}"`, () => new LogFile(file, size));
-  const formatter = format === "json" ? jsonLine : file === undefined ? textLine : fileLine;
+  const { level = "warning", format = "text", file } = options;
+  if (file) target = file;
+  const formatter = format === "json" ? jsonLine : !file ? textLine : fileLine;
   logger = new Logger("penne", STD_NAMES[level], { handlers: [new TargetHandler("DEBUG", { formatter })] });
 }
 

@@ -1,13 +1,19 @@
 // A log file with a limited size.
 
-import { O, SEEK } from "../../../ffi/core/consts.ts";
+import { O, S, SEEK } from "../../../ffi/core/consts.ts";
 import { orNull } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { open, write } from "../../../ffi/sys/file.ts";
+import { open } from "../../../ffi/sys/file.ts";
+import { stat } from "../../../ffi/sys/stat.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
+import { attempt, PenneError } from "../../base/errors.ts";
+import { openSafely } from "./safe_open.ts";
+import { sendLine } from "./send.ts";
 
 /** Default limit of a log file, in bytes. */
 export const LOG_SIZE = 1 << 20;
+/** Milliseconds that a reader has for the first byte of a line. */
+const PATIENCE = 1000;
 
 /**
  * A file to append to. When it would exceed its limit, its older half is discarded, in whole lines.
@@ -31,35 +37,44 @@ export class LogFile implements Disposable {
   #append: Fd;
   #edit: Fd | null = null;
   #limit: number;
+  /** Whether the reader of what is no file has not read for some time. */
+  #stuck = false;
 
   /**
    * @param path The file; created with mode 600 if it does not exist.
    * @param limit Limit of its size, in bytes.
-   * @throws {SysError} If it cannot be opened.
+   * @throws {SysError} If it cannot be opened; ENXIO if it is a FIFO that nobody reads.
+   * @throws {PenneError} If a symbolic link of another user leads to it, or it has a second name.
    */
   constructor(path: string, limit: number = LOG_SIZE) {
-    this.#append = open(self, path, O.WRONLY | O.CREAT | O.APPEND, 0o600);
-    // A descriptor opened for appending cannot write anywhere else.
-    orNull(() => this.#edit = open(self, path, O.RDWR)); // not readable by this user: the file grows then
+    this.#append = openSafely(path, O.WRONLY | O.CREAT | O.APPEND | O.NONBLOCK, 0o600);
     this.#limit = limit;
+    const { mode, links } = stat(self, this.#append);
+    if ((mode & S.IFMT) !== S.IFREG) return; // a pipe or a terminal, which cannot grow
+    if (links > 1) {
+      this.#append.close();
+      throw new PenneError(`use the log file "${path}": it has a second name (a hard link)`);
+    }
+    // A descriptor opened for appending cannot write anywhere else. This is the same file, whatever has its name by now.
+    const again = `/proc/self/fd/${this.#append.number}`;
+    orNull(() => this.#edit = open(self, again, O.RDWR)); // not readable by this user: the file grows then
   }
 
   /**
-   * Appends a line.
+   * Appends a line. A reader that does not read what is no file loses lines.
    *
    * @param line The line, with its newline.
    * @throws {SysError} If it cannot be written.
    */
   append(line: Uint8Array): void {
     if (this.#edit) this.#makeRoom(this.#edit, line.length);
-    write(this.#append, line);
+    this.#stuck = sendLine(this.#append, line, this.#stuck ? 0 : PATIENCE) < line.length;
   }
 
   /** Shrinks the file to half of its limit if it would exceed the limit. */
   #makeRoom(edit: Fd, length: number): void {
     const size = self.raw("lseek", edit, 0, SEEK.END);
-    // A file without a size, such as a pipe or a terminal, cannot grow.
-    if (size <= 0 || size + length <= this.#limit) return;
+    if (size + length <= this.#limit) return;
     const kept = new Uint8Array(Math.min(size, this.#limit >> 1));
     const n = call(self, "pread64", edit, out(kept), kept.length, size - kept.length);
     const start = kept.subarray(0, n).indexOf(10) + 1;
@@ -73,4 +88,20 @@ export class LogFile implements Disposable {
     this.#append.close();
     this.#edit?.close();
   }
+}
+
+/**
+ * Opens a log file.
+ *
+ * @param path The file.
+ * @param limit Limit of its size, in bytes; 1 MiB by default.
+ * @returns The file.
+ * @throws {PenneError} If it cannot be opened.
+ */
+export function openLogFile(path: string, limit?: number): LogFile {
+  return attempt(
+    `open the log file "${path}"`,
+    () => new LogFile(path, limit),
+    ({ code }) => code === "ENXIO" ? ["it is a FIFO that nobody reads, or a socket"] : [],
+  );
 }

@@ -1,15 +1,12 @@
 // Reports the progress of a command to other programs: readiness, status lines and the pid file.
 
-import { ACCESS, AT_FDCWD, O, POLL, S, SIGNAL } from "../../../ffi/core/consts.ts";
+import { SIGNAL } from "../../../ffi/core/consts.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { cString } from "../../../ffi/core/memory.ts";
-import { open, readText, write } from "../../../ffi/sys/file.ts";
-import { poll } from "../../../ffi/sys/poll.ts";
 import { call, self } from "../../../ffi/core/task.ts";
-import { lstat } from "../../../ffi/sys/stat.ts";
-import { attempt, PenneError } from "../../base/errors.ts";
 import { toJson } from "../../base/visible.ts";
 import { log } from "./log.ts";
+import type { PidFile } from "./pid_file.ts";
+import { sendLine } from "./send.ts";
 
 /** Where to report to. */
 export interface ReporterOptions {
@@ -18,55 +15,18 @@ export interface ReporterOptions {
   /** Gets JSON lines. */
   readonly status: Fd | null;
   /** Holds the pid of penne from then on until the end. */
-  readonly pidFile: string | null;
+  readonly pidFile: PidFile | null;
 }
-
-/** Refuses a path that cannot or should not become a pid file, before anything is done. */
-function checkPidFile(path: string): void {
-  const what = `write the pid file "${path}"`;
-  const found = lstat(path);
-  // A device or a link would be replaced, and removed in the end.
-  if (found && (found.mode & S.IFMT) !== S.IFREG) {
-    throw new PenneError(`${what}: it exists and is not a regular file`);
-  }
-  const directory = path.slice(0, path.lastIndexOf("/") + 1) || ".";
-  attempt(what, () => call(self, "faccessat", AT_FDCWD, cString(directory), ACCESS.W_OK));
-}
-
-/** Writes a file atomically. */
-function writeWhole(path: string, text: string): void {
-  const temporary = `${path}.${call(self, "getpid")}`;
-  const unlink = () => self.raw("unlinkat", AT_FDCWD, cString(temporary), 0);
-  unlink(); // may be left from a process with the same pid that was killed here
-  try {
-    {
-      using file = open(self, temporary, O.WRONLY | O.CREAT | O.EXCL, 0o644);
-      write(file, new TextEncoder().encode(text));
-    }
-    call(self, "renameat2", AT_FDCWD, cString(temporary), AT_FDCWD, cString(path), 0);
-  } catch (error) {
-    unlink();
-    throw error;
-  }
-}
-
-/** Bytes that a pipe is sure to take when poll(2) says that it is writable (PIPE_BUF). */
-const PIECE = 4096;
-/** Milliseconds that a reader has for the next piece of a line. */
-const PATIENCE = 1000;
 
 /** Reports the progress of a command to other programs. */
 export class Reporter {
   #options: ReporterOptions;
-  #started = false;
+  /** Whether the last status line was sent only in part. */
+  #cut = false;
 
-  /**
-   * @param options Where to report to.
-   * @throws {PenneError} If the pid file could not be written.
-   */
+  /** @param options Where to report to. */
   constructor(options: ReporterOptions) {
     this.#options = options;
-    if (options.pidFile !== null) checkPidFile(options.pidFile);
   }
 
   /** Whether status lines are wanted. */
@@ -74,18 +34,21 @@ export class Reporter {
     return this.#options.status !== null;
   }
 
-  /** Sends text to a reader; that the reader is gone is not an error. */
+  /** Whether removing the pid file can take privileges over the files of others. */
+  get changesOthers(): boolean {
+    return this.#options.pidFile?.isOthers ?? false;
+  }
+
+  /** Sends a line to a reader; that the reader is gone is not an error. */
   #send(fd: Fd, text: string): void {
-    const bytes = new TextEncoder().encode(text);
+    // The rest of a line that was cut short must not become part of the next one.
+    const line = new TextEncoder().encode(`${this.#cut ? "\n" : ""}${text}\n`);
     try {
       // A reader that does not read must not block penne: it only loses the line.
-      for (let at = 0; at < bytes.length; at += PIECE) {
-        if (!poll([{ fd, events: POLL.OUT }], at === 0 ? 0 : PATIENCE)[0]) {
-          log().warn(`descriptor ${fd.number} is not read from: a line is lost`);
-          return;
-        }
-        write(fd, bytes.subarray(at, at + PIECE));
-      }
+      const sent = sendLine(fd, line, 0);
+      if (sent > 0) this.#cut = sent < line.length;
+      if (sent === line.length) return;
+      log().warn(`descriptor ${fd.number} is not read from: a line is lost`);
     } catch (error) {
       log().debug(`descriptor ${fd.number} has no reader: ${error}`);
     }
@@ -97,7 +60,7 @@ export class Reporter {
    * @param event What happened, as a JSON object.
    */
   event(event: Record<string, unknown>): void {
-    if (this.#options.status) this.#send(this.#options.status, `${toJson(event)}\n`);
+    if (this.#options.status) this.#send(this.#options.status, toJson(event));
   }
 
   /**
@@ -108,16 +71,14 @@ export class Reporter {
    */
   ready(started: () => Record<string, unknown>): void {
     const { pidFile, ready, status } = this.#options;
-    if (pidFile !== null) {
-      attempt(`write the pid file "${pidFile}"`, () => writeWhole(pidFile, `${call(self, "getpid")}\n`));
-    }
-    this.#started = true;
+    pidFile?.write();
     if (status) {
       this.event({ event: "started", pid: call(self, "getpid"), ...started() });
       this.event({ event: "ready" });
     }
     if (!ready) return;
-    this.#send(ready, "ready\n");
+    this.#cut = false; // that was another descriptor
+    this.#send(ready, "ready");
     ready.close();
   }
 
@@ -130,13 +91,8 @@ export class Reporter {
   exit(code: number, signal: number | null): void {
     const name = Object.entries(SIGNAL).find(([, number]) => number === signal)?.[0] ?? null;
     this.event({ event: "exit", code, signal: name });
-    const { pidFile } = this.#options;
-    if (pidFile === null || !this.#started) return;
     try {
-      // Another penne may have replaced the file since.
-      if (readText(self, pidFile).trim() === `${call(self, "getpid")}`) {
-        call(self, "unlinkat", AT_FDCWD, cString(pidFile), 0);
-      }
+      this.#options.pidFile?.remove();
     } catch (error) {
       log().debug(`pid file: ${error}`);
     }

@@ -4,22 +4,13 @@ import { O, S } from "../../../ffi/core/consts.ts";
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
-import { open, readText } from "../../../ffi/sys/file.ts";
+import { open } from "../../../ffi/sys/file.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { call, self, type Task } from "../../../ffi/core/task.ts";
 import { PenneError } from "../../base/errors.ts";
-import { parseMap } from "../../idmap/ranges.ts";
+import { isUnmapped } from "../../idmap/overflow.ts";
 
 const WRITABLE_BY_OTHERS = 0o022;
-/** The owner that the kernel shows for a user that our user namespace does not map. */
-const OVERFLOW_ID = 65534;
-
-/** Whether our user namespace maps every user, so that the overflow id is an ordinary one. */
-function mapsAllUsers(): boolean {
-  const ranges = parseMap(readText(self, "/proc/thread-self/uid_map"));
-  return ranges.reduce((sum, { count }) => sum + count, 0) >= 2 ** 32 - 1;
-}
-
 function explain({ code }: SysError, path: string): readonly string[] {
   switch (code) {
     case "ELOOP":
@@ -65,7 +56,7 @@ function checkDirectory(directory: Fd, path: string, last: boolean): void {
   const { uid, mode } = stat(self, directory);
   const refuse = (reason: string, hint: string) =>
     new PenneError(`use the directory ${path}: ${reason}`, { hints: [hint] });
-  if (uid !== call(self, "geteuid") && uid !== 0 && (last || uid !== OVERFLOW_ID || mapsAllUsers())) {
+  if (uid !== call(self, "geteuid") && uid !== 0 && (last || !isUnmapped(uid))) {
     throw refuse(`it belongs to user ${uid}`, "it must belong to root or to you");
   }
   if (mode & WRITABLE_BY_OTHERS && (last || !(mode & S.ISVTX))) {
