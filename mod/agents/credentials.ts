@@ -3,7 +3,7 @@
 import { PR } from "../../ffi/core/consts.ts";
 import { check, E } from "../../ffi/core/errno.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
-import { getCapabilities, raiseAmbient, setCapabilities } from "../../ffi/sys/capability.ts";
+import { type CapabilitySet, getCapabilities, raiseAmbient, setCapabilities } from "../../ffi/sys/capability.ts";
 
 /** Ids for a process to take. */
 export interface Ids {
@@ -57,4 +57,22 @@ export function limitCapabilities(task: Task, keep: boolean): void {
   if (!keep) return setCapabilities(task, { effective, permitted, inheritable: 0n });
   setCapabilities(task, { effective: permitted, permitted, inheritable: permitted });
   raiseAmbient(task, permitted);
+}
+
+/**
+ * Gives up the capabilities that a process needs no more, for good: execve(2) brings none back.
+ *
+ * It is non-dumpable then, since a process with fewer capabilities could otherwise be traced by more.
+ *
+ * @param task The process.
+ * @param keep Those that it keeps.
+ * @throws {SysError} If the kernel refuses.
+ */
+export function giveUpCapabilities(task: Task, keep: CapabilitySet): void {
+  const { permitted } = getCapabilities(task);
+  call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (permitted === 0n) return;
+  call(task, "prctl", PR.SET_DUMPABLE, 0, 0, 0, 0);
+  const kept = permitted & keep;
+  setCapabilities(task, { effective: kept, permitted: kept, inheritable: 0n });
 }

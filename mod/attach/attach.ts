@@ -48,8 +48,8 @@ export interface Attached {
 /** An attached namespace and its resources. */
 interface Served extends Attached {
   readonly link: TapLink;
-  /** Tells whether it is alive; null before Linux 6.18. */
-  readonly handle: NamespaceHandle | null;
+  /** Tells whether it is alive; null before Linux 6.18, and if penne may not ask. */
+  handle: NamespaceHandle | null;
   readonly watch: TargetWatch | null;
   readonly stop: () => void;
   /** Why it was detached. */
@@ -79,12 +79,14 @@ export function checkAttach(words: readonly string[], request: NetworkRequest & 
   return targets;
 }
 
-/** The handle of a namespace; null if the kernel has none, or we may not use it. */
+/** The handle of a namespace; null if the kernel has none. */
 function handleOf(netns: Fd): NamespaceHandle | null {
-  return orNull(() => {
-    const handle = namespaceHandle(netns);
-    return isAlive(handle) ? handle : null;
-  });
+  return orNull(() => ifUsable(namespaceHandle(netns)));
+}
+
+/** A handle of a namespace that exists, unless we may not use it. */
+function ifUsable(handle: NamespaceHandle): NamespaceHandle | null {
+  return isAlive(handle) ? handle : null;
 }
 
 /** Namespaces that are served from one reactor, each for its own time. */
@@ -164,6 +166,16 @@ export class Attachments implements Disposable {
     this.#undoAll();
   }
 
+  /** Whether there is a namespace that only CAP_SYS_ADMIN shows to be alive: no name or process of it is followed. */
+  get needsAdmin(): boolean {
+    return [...this.#served].some(({ handle, watch }) => handle !== null && watch === null);
+  }
+
+  /** Finds out anew which namespaces can be asked whether they are alive, after this process has given up capabilities. */
+  capabilitiesChanged(): void {
+    for (const served of this.#served) served.handle &&= ifUsable(served.handle);
+  }
+
   #undoAll(): void {
     for (const undo of this.#undo.splice(0)) undo();
     for (const socket of this.#sockets.splice(0)) socket[Symbol.dispose]();
@@ -221,9 +233,10 @@ export class Attachments implements Disposable {
     return watcher.watchName(found, onGone);
   }
 
-  /** Why a tap disappeared: its namespace ended, unless that is known to be alive. */
-  #tapCause({ handle }: Served): DetachCause {
-    return handle && isAlive(handle) ? "interface removed" : "namespace ended";
+  /** Why a tap disappeared: its namespace ended, unless that is known to be alive, by itself or else by its target. */
+  #tapCause({ handle, watch }: Served): DetachCause {
+    const alive = handle ? isAlive(handle) : watch?.isThere();
+    return alive ? "interface removed" : "namespace ended";
   }
 
   #detach(served: Served, cause: DetachCause): void {

@@ -1,16 +1,18 @@
 // `penne attach`: gives existing network namespaces their network.
 
-import { SIGNAL } from "../../ffi/core/consts.ts";
+import { CAP, SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { giveUpCapabilities } from "../agents/credentials.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
 import { runInBackground } from "./common/background.ts";
 import { log } from "./report/log.ts";
+import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
-import type { Target } from "../netns/target.ts";
+import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
 import { command } from "./common/command.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
@@ -77,6 +79,20 @@ function describe({ target, netns, interface: name }: Attached): Record<string, 
   return { target, namespaces: { net: netns }, interface: name };
 }
 
+/** Gives up the capabilities that neither serving, nor following names and cleaning up can need once all is set up. */
+function giveUp(options: Options, targets: readonly Target[], attachments: Attachments, report: Reporter): void {
+  // Every user may look into the directory of ip-netns(8), but not into any.
+  const follows = !options["no-quit"] &&
+    targets.some((target) => target.kind === "path" && !target.path.startsWith(`${NETNS_DIRECTORY}/`));
+  const needed = [
+    ...follows ? [CAP.DAC_READ_SEARCH] : [],
+    ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
+    ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
+  ];
+  giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
+  attachments.capabilitiesChanged();
+}
+
 /** Serves the targets until they end. */
 function attachHere(
   options: Options,
@@ -114,6 +130,7 @@ function attachHere(
     report.ready(() => ({ targets: attachments.served.map(describe) }));
     ready();
     attachments.keep();
+    giveUp(options, targets, attachments, report);
     if (attachments.served.length > 0 || !wanted.quit) reactor.run();
     exitCode = failed ? FAILURE : 0;
   } finally {

@@ -18,7 +18,7 @@ export type Target =
   | { readonly kind: "fd"; readonly text: string; readonly fd: number };
 
 /** Where `ip netns` keeps names, ip-netns(8). */
-const NETNS_DIRECTORY = "/run/netns";
+export const NETNS_DIRECTORY = "/run/netns";
 const PID_MAX = 2 ** 22;
 const FD_MAX = 2 ** 31 - 1;
 

@@ -9,7 +9,7 @@ import type { Reactor } from "../reactor/reactor.ts";
 import { findName } from "./name.ts";
 import { namespaceTypeOf, openDescriptor } from "./open.ts";
 import type { Target } from "./target.ts";
-import { type TargetWatch, TargetWatcher } from "./watcher.ts";
+import { TargetWatcher, type Watch } from "./watcher.ts";
 
 /** The state to wait for: a mounted namespace or a process exists, or has disappeared. */
 export type WaitFor = "present" | "gone";
@@ -20,7 +20,7 @@ const INTERVAL = 20;
 /** A target that is still waited for. */
 interface Pending {
   readonly target: Target;
-  watch: TargetWatch | null;
+  watch: Watch | null;
 }
 
 /** Opens the namespace of a descriptor that a target names. */
@@ -88,7 +88,7 @@ export class TargetWait implements Disposable {
   }
 
   /** Watches a target until it disappears; returns null if it already has. */
-  #untilGone(target: Target, reached: () => void): TargetWatch | null {
+  #untilGone(target: Target, reached: () => void): Watch | null {
     switch (target.kind) {
       case "pid": {
         using pidfd = orNull(() => openPid(target.pid), "ESRCH");
@@ -115,7 +115,7 @@ export class TargetWait implements Disposable {
   }
 
   /** Watches a target until it appears; returns null if it already has. */
-  #untilPresent(target: Target, reached: () => void): TargetWatch | null {
+  #untilPresent(target: Target, reached: () => void): Watch | null {
     switch (target.kind) {
       case "pid":
         return this.#every(() => {
@@ -138,7 +138,7 @@ export class TargetWait implements Disposable {
   }
 
   /** Checks a condition now and then until it is true. */
-  #every(condition: () => boolean, reached: () => void): TargetWatch | null {
+  #every(condition: () => boolean, reached: () => void): Watch | null {
     if (condition()) {
       reached();
       return null;

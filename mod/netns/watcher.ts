@@ -16,6 +16,7 @@ import { call, self } from "../../ffi/core/task.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { open, readAll } from "../../ffi/sys/file.ts";
 import { IN, Inotify } from "../../ffi/sys/inotify.ts";
+import { isReadable } from "../../ffi/sys/poll.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import {
   type Cause,
@@ -28,10 +29,16 @@ import {
   splitPath,
 } from "./name.ts";
 
-/** A watch of one target. */
-export interface TargetWatch {
+/** A watch. */
+export interface Watch {
   /** Ends it. */
   cancel(): void;
+}
+
+/** A watch of one target. */
+export interface TargetWatch extends Watch {
+  /** Whether the target is there now: the process is alive, or the namespace is mounted on its name. */
+  isThere(): boolean;
 }
 
 /** Milliseconds between two lookups of names that report nothing. */
@@ -60,7 +67,7 @@ export class TargetWatcher implements Disposable {
   #unchecked: NameWatch[] = [];
   /** Called when any path may have changed. */
   #pathListeners = new Set<() => void>();
-  #processes = new Set<TargetWatch>();
+  #processes = new Set<Watch>();
   /** By inotify's number of the directory. */
   #listeners = new Map<number, Set<Listener>>();
   #inotify: Inotify | null = null;
@@ -109,7 +116,10 @@ export class TargetWatcher implements Disposable {
       }
     } else this.#poll();
     this.#unchecked.push(watch);
-    return { cancel: () => this.#forget(watch) };
+    return {
+      isThere: () => watch.found.mount !== null && mountCause(watch.found, this.#readMounts()) === null,
+      cancel: () => this.#forget(watch),
+    };
   }
 
   /** Checks the names that were added since the last call for changes between being found and being watched. */
@@ -141,6 +151,7 @@ export class TargetWatcher implements Disposable {
       onGone("process ended");
     });
     const watch = {
+      isThere: () => !isReadable(pidfd),
       cancel: () => {
         registration.remove();
         pidfd.close();
@@ -158,7 +169,7 @@ export class TargetWatcher implements Disposable {
    * @param onChange Called whenever something at it may have changed: a name in the nearest existing directory, or a mount.
    * @returns The watch.
    */
-  watchPath(path: string, onChange: () => void): TargetWatch {
+  watchPath(path: string, onChange: () => void): Watch {
     let listeners: (() => void)[] = [];
     const disarm = () => {
       for (const stop of listeners.splice(0)) stop();

@@ -15,7 +15,7 @@ test(
         const options of [[], ["--map", "self"], ["--map", "none"], ["--map", "auto"], ["--unshare", "user,pid,mnt"]]
       ) {
         if (!user && options.includes("auto")) continue; // it takes subordinate ids, which root need not have
-      await t.step(`${user ? "the test user" : "root"}: ${options.join(" ")}`, async () => {
+        await t.step(`${user ? "the test user" : "root"}: ${options.join(" ")}`, async () => {
           const { stdout, stderr } = await run(["--net=none", ...options, "--", "sh", "-c", script], { user });
           assertEquals(stdout, SETS + SETS, stderr);
         });
