@@ -40,6 +40,7 @@ export function checkSpelling(root: string): ToolResult {
     "*.c",
     "*.json",
     ".ci/run",
+    "packaging/prepare",
     "packaging/*",
     ":!ffi/core/shim_elf.ts",
     ":!packaging/words.txt",

@@ -7,7 +7,7 @@ const SETS = "CapInh: 0000000000000000\nCapAmb: 0000000000000000\n";
 
 test(
   "neither the agent nor the command has inheritable or ambient capabilities",
-  { root: true, user: true },
+  ["root", "user"],
   async (t) => {
     const script = `for f in 1 self; do grep -E 'CapInh|CapAmb' /proc/$f/status | tr -s '\\t' ' '; done`;
     for (const user of [true, false]) {
@@ -24,7 +24,7 @@ test(
   },
 );
 
-test("--keep-caps gives the command what the agent does not pass on by itself", { user: true }, async () => {
+test("--keep-caps gives the command what the agent does not pass on by itself", ["user"], async () => {
   const script =
     `grep -E 'CapInh|CapAmb' /proc/1/status | tr -s '\\t' ' '; grep -c 'CapAmb.*[1-9a-f]' /proc/self/status`;
   for (const options of [[], ["--map", "self"]]) {

@@ -13,7 +13,7 @@ import { command, penne, run, sh, test, TEST_USER, until } from "../lib/helpers.
 
 const SO_SNDBUF = 7;
 
-const NEEDS = { root: true, user: true };
+const NEEDS = ["root", "user"] as const;
 
 /** A directory of the test user, and one of root with a file that must stay as it is. */
 class Scene implements Disposable {
@@ -195,7 +195,7 @@ test("the log file and the output of watch do not follow links of others, and do
   });
 });
 
-test("a log that is not read loses lines, and penne goes on", {}, () => {
+test("a log that is not read loses lines, and penne goes on", () => {
   const directory = Deno.makeTempDirSync({ prefix: "penne-fifo-" });
   const fifo = `${directory}/log`;
   new Deno.Command("mkfifo", { args: [fifo] }).outputSync();
@@ -220,7 +220,7 @@ test("a log that is not read loses lines, and penne goes on", {}, () => {
   Deno.removeSync(directory, { recursive: true });
 });
 
-test("a status descriptor may be a socket of any kind, and be read slowly or not at all", {}, async (t) => {
+test("a status descriptor may be a socket of any kind, and be read slowly or not at all", async (t) => {
   for (
     const [name, kind] of [["stream", SOCK.STREAM], ["seqpacket", SOCK.SEQPACKET], ["datagram", SOCK.DGRAM]] as const
   ) {

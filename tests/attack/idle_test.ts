@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
-const NEEDS = { root: true, user: true, programs: ["ip", "unshare"] };
+const NEEDS = ["root", "user", "package:iproute2", "package:util-linux"] as const;
 const DAC_OVERRIDE = 1;
 const DAC_READ_SEARCH = 2;
 const SYS_ADMIN = 21;
@@ -116,7 +116,7 @@ test("attach keeps what following a path, cleaning up, or a descriptor needs", N
 
 test(
   "attach of a descriptor keeps what tells an end from a removed interface",
-  { ...NEEDS, kernel: "6.18" },
+  [...NEEDS, "kernel:6.18"],
   async () => {
     await using lab = await NetLab.open();
     await lab.usual();

@@ -62,7 +62,7 @@ async function occupy(place: Place, name: string): Promise<AsyncDisposable> {
 
 test(
   "names of processes are escaped in errors, logs, log files and inspections",
-  { root: true, user: true },
+  ["root", "user"],
   async (t) => {
     using place = new Place(TEST_USER);
     await place.must("keep", "atk", "--unshare", "user,uts", "--", "true");
@@ -114,7 +114,7 @@ test(
   },
 );
 
-test("words of the command line and paths are escaped in every error", { root: true, user: true }, async () => {
+test("words of the command line and paths are escaped in every error", ["root", "user"], async () => {
   const evil = "\x1b[2J\nhint: rm -rf \u202e\u009b";
   const words: string[][] = [
     [evil],
@@ -160,7 +160,7 @@ test("words of the command line and paths are escaped in every error", { root: t
   }
 });
 
-test("status lines have no character that controls a terminal", { root: true, programs: ["ip"] }, async () => {
+test("status lines have no character that controls a terminal", ["root", "package:iproute2"], async () => {
   const sleeper = new Deno.Command("unshare", { args: ["-n", "sleep", "100"] }).spawn();
   try {
     await until("it has a namespace of its own", () => {

@@ -12,7 +12,7 @@ const { r0, r1, r2, r3, r6, r9, fp } = bpf.REGISTERS;
 
 const hex = (code: bpf.Code) => Array.from(assemble(code), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-test("instructions are encoded as in linux/bpf.h", {}, () => {
+test("instructions are encoded as in linux/bpf.h", () => {
   // {code, target | source << 4, offset (2), immediate (4)}, from linux/bpf.h and linux/bpf_common.h
   assertEquals(hex(move(r0, 1)), "b700000001000000"); // BPF_ALU64 | BPF_MOV | BPF_K
   assertEquals(hex(move(r6, r1)), "bf16000000000000");
@@ -38,7 +38,7 @@ test("instructions are encoded as in linux/bpf.h", {}, () => {
   assertEquals(hex(exit()), "9500000000000000");
 });
 
-test("jumps reach labels in both directions, across wide instructions too", {}, () => {
+test("jumps reach labels in both directions, across wide instructions too", () => {
   assertEquals(hex([jump(r1, "==", 5, "a"), wide(r1, 0n), label("a"), exit()]).slice(0, 16), "1501020005000000");
   assertEquals(hex([label("a"), goto("a")]), "0500ffff00000000");
   assertEquals(hex([jump32(r1, "s<", r2, "a"), label("a")]), "ce21000000000000");
@@ -46,13 +46,13 @@ test("jumps reach labels in both directions, across wide instructions too", {}, 
   assertEquals(hex([mayGoto("a"), exit(), label("a")]).slice(0, 16), "e500010000000000");
 });
 
-test("a label that is missing, defined twice or too far away is refused", {}, () => {
+test("a label that is missing, defined twice or too far away is refused", () => {
   assertThrows(() => assemble(goto("nowhere")), RangeError, "no label nowhere");
   assertThrows(() => assemble([label("a"), label("a")]), RangeError, "label a twice");
   assertThrows(() => assemble([goto("a"), Array(40000).fill(exit()), label("a")]), RangeError, "an offset of 40000");
 });
 
-test("instructions are formatted as in the verifier's log", {}, () => {
+test("instructions are formatted as in the verifier's log", () => {
   const lines: [bpf.Instruction, string][] = [
     [move(r0, -1), "r0 = -1"],
     [alu32(r3, "<<", r9), "w3 <<= w9"],
@@ -75,7 +75,7 @@ test("instructions are formatted as in the verifier's log", {}, () => {
   assertEquals(lines.map(([instruction]) => format(instruction)), lines.map(([, line]) => line));
 });
 
-test("an instruction is described by its distance from the label before it", {}, () => {
+test("an instruction is described by its distance from the label before it", () => {
   const code = [move(r0, 0), label("a"), wide(r1, 0n), [goto("b"), label("b")], exit()];
   assertEquals([0, 1, 3, 4].map((index) => describe(code, index)), [
     "start+0: r0 = 0",

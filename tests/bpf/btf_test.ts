@@ -37,7 +37,7 @@ const small = () =>
     }, // 6
   ]));
 
-test("fields are found inside unnamed members of named and unnamed types", {}, () => {
+test("fields are found inside unnamed members of named and unnamed types", () => {
   const btf = small();
   const outer = btf.find("outer", BTF_KIND.STRUCT);
   assertEquals(outer, 6);
@@ -49,7 +49,7 @@ test("fields are found inside unnamed members of named and unnamed types", {}, (
   assertEquals(btf.field(outer, "first.none"), undefined);
 });
 
-test("pointers and typedefs are followed", {}, () => {
+test("pointers and typedefs are followed", () => {
   const btf = small();
   const next = btf.field(6, "next")!;
   assertEquals(btf.target(next.type), 6);
@@ -62,14 +62,14 @@ test("pointers and typedefs are followed", {}, () => {
   assertEquals(btf.find("nothing", BTF_KIND.STRUCT), 0);
 });
 
-test("other data and truncated BTF are refused", {}, () => {
+test("other data and truncated BTF are refused", () => {
   assertThrows(() => new Btf(new Uint8Array(10)), RangeError, "not BTF");
   assertThrows(() => new Btf(new Uint8Array(100)), RangeError, "not BTF");
   const whole = buildBtf([{ kind: "int", name: "int", size: 4 }]);
   assertThrows(() => new Btf(whole.subarray(0, whole.length - 2)), RangeError, "truncated");
 });
 
-test("the running kernel's BTF has the structures that watching needs", {}, () => {
+test("the running kernel's BTF has the structures that watching needs", () => {
   withKernelBtf((btf) => {
     const task = btf.find("task_struct", BTF_KIND.STRUCT);
     const comm = btf.field(task, "comm")!;

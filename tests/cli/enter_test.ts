@@ -5,7 +5,7 @@ import { isAgent, penne, processes, sh, test, until } from "../lib/helpers.ts";
 import { ALL, enter, namespacesOf, Place, TELL } from "../enter/places.ts";
 import { Home } from "../nsexec/namespaces.ts";
 
-const UNSHARE = { programs: ["unshare"] };
+const UNSHARE = ["package:util-linux"] as const;
 const lines = (text: string) => text.trim().split("\n");
 
 /** What a process is in that has joined some kinds of namespaces. */
@@ -13,7 +13,7 @@ function joined(types: readonly string[], there: readonly string[]): string[] {
   return namespacesOf("self").map((own, i) => types.includes(ALL[i]!) ? there[i]! : own);
 }
 
-test("joins each kind of namespace alone, and all together, as root", { root: true }, async (t) => {
+test("joins each kind of namespace alone, and all together, as root", ["root"], async (t) => {
   using home = new Home(ALL);
   const there = namespacesOf(home.pid);
   for (const types of [...ALL.map((type) => [type]), ALL]) {
@@ -29,7 +29,10 @@ test("joins each kind of namespace alone, and all together, as root", { root: tr
 
 for (const user of [false, true]) {
   const who = user ? "an unprivileged user" : "the caller";
-  test(`joins each kind with its user namespace, and all together, as ${who}`, { user, ...UNSHARE }, async (t) => {
+  test(`joins each kind with its user namespace, and all together, as ${who}`, [
+    ...user ? ["user"] as const : [],
+    ...UNSHARE,
+  ], async (t) => {
     await using place = await Place.all({ user });
     for (const type of ALL) {
       await t.step(type, async () => {
@@ -58,17 +61,17 @@ for (const user of [false, true]) {
     });
   });
 
-  test(`joins what penne run has made, as ${who}`, { user }, async () => {
+  test(`joins what penne run has made, as ${who}`, user ? ["user"] : [], async () => {
     await using place = await Place.open([penne(), "run", "--net=none", "--hostname", "box", "--"], { user });
     const result = await enter([`${place.pid}`, "--", "sh", "-c", `${TELL}; hostname; id -u`], { user });
     assertEquals([result.code, result.stderr], [0, ""]);
     assertEquals(lines(result.stdout), [...place.namespaces, "box", "0"]);
   });
 
-  test(`joins a sandbox whose processes own nothing, being in a second user namespace, as ${who}`, {
-    user,
-    programs: ["bwrap"],
-  }, async () => {
+  test(`joins a sandbox whose processes own nothing, being in a second user namespace, as ${who}`, [
+    ...user ? ["user"] as const : [],
+    "package:bubblewrap",
+  ], async () => {
     // With a uid of its own bubblewrap makes a user namespace in the one that owns all the rest.
     const sandbox = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--uid", "5"];
     await using place = await Place.open(sandbox, { user });
@@ -83,7 +86,7 @@ for (const user of [false, true]) {
   });
 }
 
-test("joins a namespace that the user namespace joined with it does not own", { root: true }, async () => {
+test("joins a namespace that the user namespace joined with it does not own", ["root"], async () => {
   using home = new Home(["user", "uts"]);
   using other = new Home(["net"]);
   const paths = [home.path("user"), home.path("uts"), other.path("net")].join();
@@ -98,7 +101,7 @@ test("joins a namespace that the user namespace joined with it does not own", { 
 
 test(
   "says which namespaces cannot be joined, and whose they are",
-  { root: true, user: true, ...UNSHARE },
+  ["root", "user", ...UNSHARE],
   async (t) => {
     await t.step("without their user namespace", async () => {
       await using place = await Place.all({ user: true });
@@ -152,7 +155,7 @@ test(
   },
 );
 
-test("joins by descriptors, paths and names of ip netns", { root: true, programs: ["ip"] }, async (t) => {
+test("joins by descriptors, paths and names of ip netns", ["root", "package:iproute2"], async (t) => {
   const name = `penne-enter-${Deno.pid}`;
   assertEquals((await sh(["ip", "netns", "add", name])).code, 0);
   try {
@@ -195,7 +198,7 @@ test("joins by descriptors, paths and names of ip netns", { root: true, programs
   }
 });
 
-test("a path is looked at before it is opened", {}, async () => {
+test("a path is looked at before it is opened", async () => {
   const directory = await Deno.makeTempDir();
   try {
     assertEquals((await sh(["mkfifo", `${directory}/fifo`])).code, 0);
@@ -217,7 +220,7 @@ test("a path is looked at before it is opened", {}, async () => {
   }
 });
 
-test("exits with 125 for a target that is not there, and says so", {}, async (t) => {
+test("exits with 125 for a target that is not there, and says so", async (t) => {
   const cases: [string[], string][] = [
     [["4194304"], "penne: cannot enter the namespaces of process 4194304: No such process (ESRCH)"],
     [[`${Deno.pid}:1`], "No such process (ESRCH)"],
@@ -239,7 +242,7 @@ test("exits with 125 for a target that is not there, and says so", {}, async (t)
   }
 });
 
-test("exits with 2 for each wrong command line, and does nothing", {}, async (t) => {
+test("exits with 2 for each wrong command line, and does nothing", async (t) => {
   const wrong: [string[], string][] = [
     [["--no-such", "1"], "there is no such option"],
     [["--typ", "net", "1"], "did you mean --type?"],
@@ -295,13 +298,13 @@ test("exits with 2 for each wrong command line, and does nothing", {}, async (t)
   assertEquals((await enter([`${Deno.pid}`, "--", ""])).code, 2);
 });
 
-test("a process that shares all namespaces with penne is no failure, and its command runs", {}, async () => {
+test("a process that shares all namespaces with penne is no failure, and its command runs", async () => {
   const result = await enter([`${Deno.pid}`, "sh", "-c", `${TELL}; id -u; pwd; exit 4`]);
   assertEquals([result.code, result.stderr], [4, ""]);
   assertEquals(lines(result.stdout), [...namespacesOf("self"), `${Deno.uid()}`, Deno.cwd()]);
 });
 
-test("a pid namespace whose PID 1 has ended is named as such", { root: true }, async () => {
+test("a pid namespace whose PID 1 has ended is named as such", ["root"], async () => {
   const home = new Home(["pid"]);
   const file = Deno.openSync(home.path("pid"));
   const pid = `${home.pid}`;

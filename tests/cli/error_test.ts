@@ -8,7 +8,7 @@ function inside(script: string, ...args: string[]) {
   return sh(["unshare", "-Urpmf", "--mount-proc", "sh", "-c", script, penne(), ...args]);
 }
 
-test("user.max_user_namespaces=0 is named as the cause", { programs: ["unshare"] }, async () => {
+test("user.max_user_namespaces=0 is named as the cause", ["package:util-linux"], async () => {
   const result = await inside(`echo 0 > /proc/sys/user/max_user_namespaces; "$0" run -- echo ran; echo "code $?"`);
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(
@@ -18,7 +18,7 @@ test("user.max_user_namespaces=0 is named as the cause", { programs: ["unshare"]
   assertStringIncludes(result.stderr, "hint: user.max_user_namespaces is 0");
 });
 
-test("a limit on another namespace type is named too", { programs: ["unshare"] }, async () => {
+test("a limit on another namespace type is named too", ["package:util-linux"], async () => {
   const result = await inside(`echo 0 > /proc/sys/user/max_net_namespaces; "$0" run -- echo ran; echo "code $?"`);
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(result.stderr, "hint: user.max_net_namespaces is 0");
@@ -26,7 +26,7 @@ test("a limit on another namespace type is named too", { programs: ["unshare"] }
 
 test(
   "where a memfd may not be executed, penne warns and works",
-  { root: true, programs: ["ps", "unshare"] },
+  ["root", "package:procps", "package:util-linux"],
   async () => {
     const script = `echo 2 > /proc/sys/vm/memfd_noexec || exit 99; "$0" run "$@"; echo "code $?"`;
     for (const options of [[], ["--no-init"], ["--unshare", "user,net"], ["--map", "self"]]) {
@@ -56,7 +56,7 @@ test(
   },
 );
 
-test("without privileges and without a user namespace, the hint is to add one", { user: true }, async () => {
+test("without privileges and without a user namespace, the hint is to add one", ["user"], async () => {
   const result = await run(["--unshare", "net", "--", "echo", "ran"], { user: true });
   assertEquals([result.code, result.stdout], [125, ""]);
   assertStringIncludes(result.stderr, "penne: cannot create namespaces (net): Operation not permitted (EPERM)");
@@ -66,7 +66,7 @@ test("without privileges and without a user namespace, the hint is to add one", 
   );
 });
 
-test("a chroot is named as the cause", { root: true, programs: ["unshare", "chroot"] }, async () => {
+test("a chroot is named as the cause", ["root", "package:util-linux", "package:coreutils"], async () => {
   const script = `cd "$1"; for name in /*; do
       if [ -L "$name" ]; then cp -P "$name" ".$name"; elif [ -d "$name" ] && [ "$name" != /var ]; then mkdir ".$name"; mount --rbind "$name" ".$name"; fi
     done; chroot . "$0" run -- echo ran; echo "code $?"`;
@@ -82,7 +82,7 @@ test("a chroot is named as the cause", { root: true, programs: ["unshare", "chro
   }
 });
 
-test("a /proc that is partly hidden is named as the cause", { root: true, programs: ["unshare"] }, async () => {
+test("a /proc that is partly hidden is named as the cause", ["root", "package:util-linux"], async () => {
   const script =
     `mount -t tmpfs none /proc/sys/kernel 2>/dev/null || mount -t tmpfs none /proc/tty; "$0" run -- echo ran; echo "code $?"`;
   const result = await sh(["unshare", "-m", "sh", "-c", script, penne()]);
@@ -91,7 +91,7 @@ test("a /proc that is partly hidden is named as the cause", { root: true, progra
   assertStringIncludes(result.stderr, "hint: in a container where parts of /proc are hidden");
 });
 
-test("errors are JSON lines with --log-format json, and go to a file with --log-file", {}, async () => {
+test("errors are JSON lines with --log-format json, and go to a file with --log-file", async () => {
   const json = await run(["--log-format", "json", "--", "no-such-command"]);
   const record = JSON.parse(json.stderr);
   assertEquals([json.code, record.level], [127, "error"]);
@@ -106,13 +106,13 @@ test("errors are JSON lines with --log-format json, and go to a file with --log-
   assertStringIncludes(nowhere.stderr, 'penne: cannot open the log file "/no/such/file"');
 });
 
-test("a pid file that cannot be written fails before the command runs", {}, async () => {
+test("a pid file that cannot be written fails before the command runs", async () => {
   const result = await run(["--pid-file", "/no/such/directory/pid", "--", "echo", "ran"]);
   assertEquals([result.code, result.stdout], [125, ""]);
   assertStringIncludes(result.stderr, 'penne: cannot write the pid file "/no/such/directory/pid"');
 });
 
-test("a failing set-up leaves no process behind", {}, async () => {
+test("a failing set-up leaves no process behind", async () => {
   const before = processes().filter(isAgent).length;
   for (const args of [["--chdir", "/no/such"], ["--monotonic", "-99999999999"], ["--pid-file", "/no/such/x"]]) {
     assertEquals((await run([...args, "--", "true"])).code, 125);
@@ -121,7 +121,7 @@ test("a failing set-up leaves no process behind", {}, async () => {
   assertEquals(processes().filter(isAgent).length, before);
 });
 
-test("output without a reader is not an error", {}, async () => {
+test("output without a reader is not an error", async () => {
   const script = `{ "$0" run -- sh -c 'sleep 0.2; echo late; echo "still $?" >&2'; echo "code $?" >&2; } | true`;
   const { stderr } = await sh(["bash", "-c", script, penne()]);
   assertStringIncludes(stderr, "code ");
@@ -129,11 +129,11 @@ test("output without a reader is not an error", {}, async () => {
   assertEquals((await sh(["bash", "-c", `"$0" run --help | head -1`, penne()])).code, 0);
 });
 
-test("penne works with closed standard descriptors", {}, async () => {
+test("penne works with closed standard descriptors", async () => {
   assertEquals((await sh(["bash", "-c", `"$0" run -- sh -c 'exit 3' <&- >&- 2>&-; echo $?`, penne()])).stdout, "3\n");
 });
 
-test("two hundred runs at once all succeed", {}, async () => {
+test("two hundred runs at once all succeed", async () => {
   const all = Array.from(
     { length: 200 },
     () => command([penne(), "run", "--", "true"], {}, { stdin: "null", stdout: "null", stderr: "piped" }).output(),
@@ -147,7 +147,7 @@ test("two hundred runs at once all succeed", {}, async () => {
 
 test(
   "penne works if the caller ignores SIGCHLD, and the command still ignores it",
-  { programs: ["perl"] },
+  ["package:perl"],
   async () => {
     // Shells do not pass on an ignored SIGCHLD.
     const perl = "$SIG{CHLD}='IGNORE'; exec @ARGV";
@@ -168,7 +168,6 @@ test(
 
 test(
   "SIGKILL to the whole process group leaves nothing, not even processes that left the group",
-  {},
   async () => {
     for (const options of [[], ["--unshare", "user,net"], ["--no-init"]]) {
       const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
@@ -191,27 +190,27 @@ test(
   },
 );
 
-test("penne works inside a user namespace without making one", {}, async () => {
+test("penne works inside a user namespace without making one", async () => {
   assertEquals((await run(["--", penne(), "run", "--unshare", "net", "--", "sh", "-c", "exit 6"])).code, 6);
   assertEquals((await run(["--", penne(), "run", "--unshare", "net,mnt,pid", "--", "sh", "-c", "exit 6"])).code, 6);
 });
 
-test("penne works with the /proc of another pid namespace", { root: true, programs: ["unshare"] }, async () => {
+test("penne works with the /proc of another pid namespace", ["root", "package:util-linux"], async () => {
   const { code, stdout, stderr } = await sh(["unshare", "-pf", penne(), "run", "--", "sh", "-c", "id -u; exit 4"]);
   assertEquals([code, stdout, stderr], [4, "0\n", ""]);
 });
 
-test("clock offsets work where the caller's id is not mapped", { root: true }, async () => {
+test("clock offsets work where the caller's id is not mapped", ["root"], async () => {
   const options = ["--map-users", "5:100000:10", "--map-groups", "5:100000:10", "--monotonic", "5"];
   assertEquals((await run([...options, "--", "/bin/sh", "-c", "exit 3"])).code, 3);
 });
 
-test("a descriptor kept twice is kept once", {}, async () => {
+test("a descriptor kept twice is kept once", async () => {
   const script = `exec 5</dev/null; exec "$0" run --keep-fd 5 --keep-fd 5 -- sh -c 'exit 3'`;
   assertEquals((await sh(["bash", "-c", script, penne()])).code, 3);
 });
 
-test("too few descriptors are reported as EMFILE", {}, async () => {
+test("too few descriptors are reported as EMFILE", async () => {
   for (const limit of [17, 19, 21, 23]) {
     const { code, stderr } = await sh(["bash", "-c", `ulimit -n ${limit}; exec "$0" run -- sh -c 'exit 3'`, penne()]);
     if (code !== 3) assertMatch(stderr, /penne: cannot .*EMFILE/);

@@ -7,7 +7,7 @@ import { Place } from "../kept/place.ts";
 
 test(
   "penne keep, inspect and drop exit with 2 for a wrong command line, and change nothing",
-  { root: true },
+  ["root"],
   async (t) => {
     using place = new Place();
     const wrong: [string, string[], string][] = [
@@ -53,7 +53,7 @@ test(
   },
 );
 
-test("options of penne keep may stand before and after the name", { root: true }, async () => {
+test("options of penne keep may stand before and after the name", ["root"], async () => {
   using place = new Place();
   await place.must("keep", "a", "--unshare", "uts", "--", "true");
   await place.must("keep", "--unshare", "uts", "b", "--", "true");
@@ -62,7 +62,7 @@ test("options of penne keep may stand before and after the name", { root: true }
   assertEquals(place.files(), ["c.info", "c.uts"]);
 });
 
-test("the set-up command runs as the options say", { root: true }, async () => {
+test("the set-up command runs as the options say", ["root"], async () => {
   using place = new Place();
   const script = "hostname; id -u; pwd; echo $X; ls /sys/class/net 2>/dev/null; cat /proc/sys/kernel/hostname";
   const args = [
@@ -90,7 +90,7 @@ test("the set-up command runs as the options say", { root: true }, async () => {
   assertEquals(stdout.split("\n").every((line) => line === "" || line.startsWith("1: lo")), true, stdout);
 });
 
-test("a set-up command has the terminal, which is restored afterwards", { root: true }, async () => {
+test("a set-up command has the terminal, which is restored afterwards", ["root"], async () => {
   using place = new Place();
   using pty = new Pty(place.argv("keep", "a", "--", "sh", "-c", "stty -echo raw; tty; exit 4"));
   const before = pty.settings;
@@ -100,7 +100,7 @@ test("a set-up command has the terminal, which is restored afterwards", { root: 
   assertEquals(place.files(), []);
 });
 
-test("a set made at a terminal outlives the terminal", { root: true }, async () => {
+test("a set made at a terminal outlives the terminal", ["root"], async () => {
   using place = new Place();
   {
     using pty = new Pty(place.argv("keep", "a", "--", "sh", "-c", "echo up; read line; exit 0"), { adopt: false });
@@ -113,7 +113,7 @@ test("a set made at a terminal outlives the terminal", { root: true }, async () 
 
 test(
   "a set-up command of any length, a base and a key of any kind are recorded, or refused",
-  { root: true },
+  ["root"],
   async () => {
     using place = new Place();
     await place.must("keep", "a", "--unshare", "uts", "--", "true", "x".repeat(100_000), "a\nholder=1 2 3");
@@ -127,7 +127,7 @@ test(
   },
 );
 
-test("penne inspect prints all sets, as text and as JSON, and drop --all removes them", { root: true }, async () => {
+test("penne inspect prints all sets, as text and as JSON, and drop --all removes them", ["root"], async () => {
   using place = new Place();
   assertEquals(await place.must("inspect"), "");
   assertEquals(await place.must("drop", "--all"), "");

@@ -21,7 +21,7 @@ function whole(options: StartOptions): { codes: (number | null)[]; run: Bootstra
   return { codes, run };
 }
 
-test("under a name that begins with nsenter-, penne does the bootstrap and exits with 0", {}, () => {
+test("under a name that begins with nsenter-, penne does the bootstrap and exits with 0", () => {
   for (const name of ["nsenter-exec", "/some/where/nsenter-x"]) {
     for (const argv of [[penne()], [penne(), "init"]]) {
       const { codes, run } = whole({ argv, name });
@@ -36,7 +36,7 @@ test("under a name that begins with nsenter-, penne does the bootstrap and exits
   assertMatch(run.text, /^\0\{/);
 });
 
-test("under another name, or without a bootstrap to do, penne runs as usual", {}, async () => {
+test("under another name, or without a bootstrap to do, penne runs as usual", async () => {
   for (
     const [name, env] of [["nsenter", {}], ["x/nsenter-y/z", {}], ["nsenter-x", {
       _LIBCONTAINER_INITPIPE: "",
@@ -50,7 +50,7 @@ test("under another name, or without a bootstrap to do, penne runs as usual", {}
   assertEquals((await sh([penne(), "--help"])).code, 0);
 });
 
-test("without the variable, nsexec becomes its command and passes everything on", {}, async () => {
+test("without the variable, nsexec becomes its command and passes everything on", async () => {
   const script = "echo $X; grep -E '^(Sig(Ign|Blk)|Cpus_allowed):' /proc/self/status; ls /proc/self/fd | wc -l; exit 7";
   const outcome = async (...prefix: string[]) => {
     const start = 'echo $$; X=y; export X; exec "$@"';
@@ -64,7 +64,7 @@ test("without the variable, nsexec becomes its command and passes everything on"
   assertEquals(await outcome(penne(), "nsexec", "--"), expected);
 });
 
-test("without the variable, exit codes are those of a shell", {}, async () => {
+test("without the variable, exit codes are those of a shell", async () => {
   assertEquals((await sh([penne(), "nsexec", "--", "true"])).code, 0);
   const missing = await sh([penne(), "nsexec", "--", "no-such-program"]);
   assertEquals([missing.code, missing.stderr], [
@@ -74,7 +74,7 @@ test("without the variable, exit codes are those of a shell", {}, async () => {
   assertEquals((await sh([penne(), "nsexec", "--", "/etc/passwd"])).code, 126);
 });
 
-test("a wrong command line is refused before anything is done", {}, async () => {
+test("a wrong command line is refused before anything is done", async () => {
   const nothing = await sh([penne(), "nsexec"]);
   assertEquals(nothing.code, 2);
   assertMatch(nothing.stderr, /neither _LIBCONTAINER_INITPIPE in the environment nor a COMMAND/);
@@ -94,7 +94,7 @@ test("a wrong command line is refused before anything is done", {}, async () => 
   }
 });
 
-test("--dialect takes precedence over the variable", {}, () => {
+test("--dialect takes precedence over the variable", () => {
   for (
     const [args, env, zero] of [
       [[], {}, false],
@@ -111,7 +111,7 @@ test("--dialect takes precedence over the variable", {}, () => {
   }
 });
 
-test("the bootstrap fails if the command cannot be executed, and stage 2 ends", {}, () => {
+test("the bootstrap fails if the command cannot be executed, and stage 2 ends", () => {
   const { codes, run } = whole({ argv: [penne(), "nsexec", "--", "no-such-prögram"] });
   using _run = run;
   assertEquals(codes, [1, 0, 1]);
@@ -122,7 +122,7 @@ test("the bootstrap fails if the command cannot be executed, and stage 2 ends", 
   assertEquals(leftovers(), []);
 });
 
-test("the command has the caller's environment, directory, signal mask and processors", {}, () => {
+test("the command has the caller's environment, directory, signal mask and processors", () => {
   const script = "echo $X $_LIBCONTAINER_INITPIPE; pwd; grep -E '^(Sig(Ign|Blk)|Cpus_allowed):' /proc/self/status";
   const { codes, run } = whole({
     argv: [penne(), "nsexec", "--", "sh", "-c", `{ ${script}; } >&2`],

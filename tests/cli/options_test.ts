@@ -38,7 +38,7 @@ function parse(...args: string[]) {
   };
 }
 
-test("parseOptions() takes values in every form", {}, () => {
+test("parseOptions() takes values in every form", () => {
   const none = { flags: [], value: undefined, many: [], operands: [] };
   assertEquals(parse(), { ...none });
   for (const args of [["--value", "a"], ["--value=a"], ["-v", "a"], ["-va"]]) {
@@ -57,7 +57,7 @@ test("parseOptions() takes values in every form", {}, () => {
   assertEquals(parse("--no-thing"), { ...none, flags: ["no-thing"] });
 });
 
-test("parseOptions() stops at -- and at the first operand", {}, () => {
+test("parseOptions() stops at -- and at the first operand", () => {
   assertEquals(parse("-f", "word", "-o").operands, ["word", "-o"]);
   assertEquals(parse("-f", "true"), { flags: ["flag"], value: undefined, many: [], operands: ["true"] });
   assertEquals(parse("--", "-f", "--").operands, ["-f", "--"]);
@@ -65,7 +65,7 @@ test("parseOptions() stops at -- and at the first operand", {}, () => {
   assertEquals(parse("1", "0x10").operands, ["1", "0x10"]);
 });
 
-test("parseOptions() finds options behind operands where a command mixes them, up to --", {}, () => {
+test("parseOptions() finds options behind operands where a command mixes them, up to --", () => {
   const mixed = { ...SPEC, mixed: true } as const;
   const { flag, value, operands, tail } = parseOptions(mixed, ["a", "-f", "7", "--value", "b", "--", "c", "--many=1"]);
   assertEquals({ flag, value, operands, tail }, {
@@ -78,7 +78,7 @@ test("parseOptions() finds options behind operands where a command mixes them, u
   assertEquals(parseOptions(mixed, ["--"]).tail, []);
 });
 
-test("parseOptions() lets options follow so many operands, and takes the rest as it is", {}, () => {
+test("parseOptions() lets options follow so many operands, and takes the rest as it is", () => {
   const one = { ...SPEC, mixed: 1 } as const;
   const parsed = (...args: string[]) => {
     const { flag, value, operands, tail } = parseOptions(one, args);
@@ -94,7 +94,7 @@ test("parseOptions() lets options follow so many operands, and takes the rest as
 /** Commands whose operands are names of what they work on. */
 const NAMED = SPECS.filter(({ synopsis }) => /TARGET|NAME/.test(synopsis));
 
-test("Options that stand behind a TARGET or NAME are taken as before it, by every command that has one", {}, () => {
+test("Options that stand behind a TARGET or NAME are taken as before it, by every command that has one", () => {
   assertEquals(NAMED.map(({ name }) => name).toSorted(), ["attach", "drop", "enter", "inspect", "keep", "wait"]);
   for (const spec of NAMED) {
     for (const { name, value } of allOptions(spec)) {
@@ -106,7 +106,7 @@ test("Options that stand behind a TARGET or NAME are taken as before it, by ever
   }
 });
 
-test("parseOptions() refuses what the table does not have", {}, () => {
+test("parseOptions() refuses what the table does not have", () => {
   for (
     const [args, text] of [
       [["--nope"], "use --nope: there is no such option"],
@@ -130,7 +130,7 @@ test("parseOptions() refuses what the table does not have", {}, () => {
   ) assertThrows(() => parse(...args), PenneError, text);
 });
 
-test("a misspelt option does not compile", {}, () => {
+test("a misspelt option does not compile", () => {
   const options = parseOptions(SPEC, ["--value", "a"]);
   // @ts-expect-error: the table has no such option.
   assertEquals(options.valueless, undefined);
@@ -148,7 +148,7 @@ test("a misspelt option does not compile", {}, () => {
 });
 
 for (const spec of SPECS) {
-  test(`the help of ${spec.name} lists every option and exit code, within the width, and names its page`, {}, () => {
+  test(`the help of ${spec.name} lists every option and exit code, within the width, and names its page`, () => {
     const help = commandHelp(spec);
     for (const { name, help: text } of allOptions(spec)) {
       if (text !== null) assertStringIncludes(help, `--${name}`);
@@ -159,13 +159,13 @@ for (const spec of SPECS) {
     assertStringIncludes(help, `\nSee penne-${spec.name}(1).\n`);
   });
 
-  test(`option names of ${spec.name} are unique, and short ones too`, {}, () => {
+  test(`option names of ${spec.name} are unique, and short ones too`, () => {
     const names = allOptions(spec).flatMap(({ name, short }) => [name, ...short ? [short] : []]);
     assertEquals(new Set(names).size, names.length);
     assertEquals(names.filter((name) => ["operands", "tail"].includes(name)), []);
   });
 }
 
-test("the program's help has a line for each command", {}, () => {
+test("the program's help has a line for each command", () => {
   assertEquals(Object.keys(SUMMARIES).toSorted(), SPECS.map(({ name }) => name).toSorted());
 });

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test, until } from "../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "unshare"] };
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 
 /** Starts `penne wait`, and returns when it is armed. */
 async function armed(lab: NetLab, args: string[]): Promise<Daemon> {
@@ -98,7 +98,7 @@ test("The hook replaces penne", NEEDS, async () => {
   assertEquals((await hook("/etc/passwd")).code, 126);
 });
 
-test("Waits for the end of a namespace without a name", { ...NEEDS, kernel: "6.18" }, async () => {
+test("Waits for the end of a namespace without a name", [...NEEDS, "kernel:6.18"], async () => {
   await using lab = new NetLab();
   const process = lab.start(["unshare", "--net", "sleep", "1000"]);
   const own = await Deno.readLink("/proc/self/ns/net");
@@ -114,7 +114,7 @@ test("Waits for the end of a namespace without a name", { ...NEEDS, kernel: "6.1
   assertEquals((await daemon.ended).code, 0);
 });
 
-test("Wrong command lines are usage errors", {}, async () => {
+test("Wrong command lines are usage errors", async () => {
   for (
     const args of [
       ["x"],

@@ -5,7 +5,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { test } from "../lib/helpers.ts";
 import { HOST4, listening, makeNetwork, must, type Network, PEER4, PEER6, until } from "./lab/network.ts";
 
-const needs = { root: true, programs: ["ip", "socat", "sha256sum", "curl"] };
+const needs = ["root", "package:iproute2", "package:socat", "package:coreutils", "package:curl"] as const;
 const TOOL = `${import.meta.dirname}/lab/tool.ts`;
 
 function tool(...args: string[]): string[] {
@@ -238,10 +238,13 @@ test(
   },
 );
 
-test("ping, both families; traceroute, unreachable ports and names of ICMP errors", {
-  root: true,
-  programs: ["ip", "ping", "traceroute", "socat"],
-}, async () => {
+test("ping, both families; traceroute, unreachable ports and names of ICMP errors", [
+  "root",
+  "package:iproute2",
+  "package:iputils-ping",
+  "package:traceroute",
+  "package:socat",
+], async () => {
   await using network = await makeNetwork({});
   const { guest, host, peer } = network;
   for (const address of [PEER4, PEER6]) {
@@ -286,7 +289,7 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
   assertMatch(stderr, /No route to host/);
 });
 
-test("fragments are refused with an ICMP error", { root: true, programs: ["ip", "ping"] }, async () => {
+test("fragments are refused with an ICMP error", ["root", "package:iproute2", "package:iputils-ping"], async () => {
   await using network = await makeNetwork({ mtu: 1500 });
   for (const address of [PEER4, PEER6]) {
     const { code, stdout } = await network.run(network.guest, ["ping", "-c1", "-W2", "-s", "4000", address]);
@@ -295,10 +298,11 @@ test("fragments are refused with an ICMP error", { root: true, programs: ["ip", 
   }
 });
 
-test("ARP answers for any address with the gateway's MAC address, padded with zeros", {
-  root: true,
-  programs: ["ip", "ping"],
-}, async () => {
+test("ARP answers for any address with the gateway's MAC address, padded with zeros", [
+  "root",
+  "package:iproute2",
+  "package:iputils-ping",
+], async () => {
   await using network = await makeNetwork({});
   // Leave a payload of ones in the buffer.
   await network.must(network.guest, ["ping", "-c1", "-W2", "-p", "ff", "-s", "200", PEER4]);

@@ -6,7 +6,15 @@ import { test } from "../lib/helpers.ts";
 import { lineSteps } from "./lab/lines.ts";
 import { makeNetwork, type Network, PEER4, until } from "./lab/network.ts";
 
-const needs = { root: true, programs: ["ip", "prlimit", "iperf3", "ping", "socat", "sha256sum"] };
+const needs = [
+  "root",
+  "package:iproute2",
+  "package:util-linux",
+  "package:iperf3",
+  "package:iputils-ping",
+  "package:socat",
+  "package:coreutils",
+] as const;
 /** Flows at once; PENNE_FLOWS sets more. */
 const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 5000);
 

@@ -16,7 +16,14 @@ import {
   until,
 } from "./lab/network.ts";
 
-const needs = { root: true, programs: ["ip", "socat", "ping", "dig", "dnsmasq"] };
+const needs = [
+  "root",
+  "package:iproute2",
+  "package:socat",
+  "package:iputils-ping",
+  "package:bind9-dnsutils",
+  "package:dnsmasq-base",
+] as const;
 
 /** Makes a namespace answer with the output of a command on TCP and UDP port 4000 of all addresses. */
 async function answer(network: Network, netns: string, command: string): Promise<void> {
@@ -270,10 +277,13 @@ test("datagrams of other senders to a new port do not get in", needs, async () =
   await reader.cancel();
 });
 
-test("an echo reply is accepted from the address that was asked only", {
-  root: true,
-  programs: ["ip", "ping", "perl", "sysctl"],
-}, async () => {
+test("an echo reply is accepted from the address that was asked only", [
+  "root",
+  "package:iproute2",
+  "package:iputils-ping",
+  "package:perl",
+  "package:procps",
+], async () => {
   await using network = await makeNetwork({});
   await network.must(network.peer, ["ip", "addr", "add", "192.0.2.77/24", "dev", "veth0"]);
   await network.must(network.peer, ["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"]);
@@ -294,23 +304,24 @@ test("an echo reply is accepted from the address that was asked only", {
   }
 });
 
-test("ICMP errors of a mapped address come from that address", {
-  root: true,
-  programs: ["ip", "traceroute"],
-}, async () => {
-  await using network = await makeNetwork({
-    copy: true,
-    options: [
-      ...["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
-      ...["--map-host-loopback", "169.254.1.3", "--map-host-loopback", "fd00:1::3"],
-    ],
-  });
-  for (const address of ["169.254.1.2", "169.254.1.3", "fd00:1::2", "fd00:1::3"]) {
-    const family = address.includes(":") ? "-6" : "-4";
-    const { stdout } = await network.run(network.guest, ["traceroute", family, "-n", "-q1", "-w1", "-m2", address]);
-    assertMatch(stdout, new RegExp(`\n 1 +${address} `));
-  }
-});
+test(
+  "ICMP errors of a mapped address come from that address",
+  ["root", "package:iproute2", "package:traceroute"],
+  async () => {
+    await using network = await makeNetwork({
+      copy: true,
+      options: [
+        ...["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fd00:1::2"],
+        ...["--map-host-loopback", "169.254.1.3", "--map-host-loopback", "fd00:1::3"],
+      ],
+    });
+    for (const address of ["169.254.1.2", "169.254.1.3", "fd00:1::2", "fd00:1::3"]) {
+      const family = address.includes(":") ? "-6" : "-4";
+      const { stdout } = await network.run(network.guest, ["traceroute", family, "-n", "-q1", "-w1", "-m2", address]);
+      assertMatch(stdout, new RegExp(`\n 1 +${address} `));
+    }
+  },
+);
 
 /** Starts a name server in a namespace; it resolves `name.example` to an address. */
 async function nameServer(network: Network, netns: string, bind: string, answer: string): Promise<void> {

@@ -5,7 +5,14 @@ import { assert, assertEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
 import { GUEST4, GUEST6, listening, makeNetwork, type Network, PEER4, PEER6, until } from "./lab/network.ts";
 
-const needs = { root: true, programs: ["ip", "socat", "openssl", "nginx", "curl"] };
+const needs = [
+  "root",
+  "package:iproute2",
+  "package:socat",
+  "package:openssl",
+  "package:nginx-light",
+  "package:curl",
+] as const;
 
 /** Prints the SHA-256 of a stream in hexadecimal first; sha256sum can take five times as long. */
 const SHA256 = "openssl sha256 -r";

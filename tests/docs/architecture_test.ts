@@ -5,13 +5,13 @@ import { sources } from "../../packaging/checks/modules.ts";
 import { picture } from "../../packaging/picture.ts";
 import { ROOT, test } from "../lib/helpers.ts";
 
-test("ARCHITECTURE.md shows the imports between rooms as they are", {}, () => {
+test("ARCHITECTURE.md shows the imports between rooms as they are", () => {
   const document = Deno.readTextFileSync(`${ROOT}ARCHITECTURE.md`);
   // If this fails: deno run -A packaging/picture.ts prints the picture that belongs there.
   assertStringIncludes(document, `\`\`\`mermaid\n${picture(ROOT)}\`\`\`\n`);
 });
 
-test("functions, types and constants that the documents name are in the code", {}, () => {
+test("functions, types and constants that the documents name are in the code", () => {
   const code = ["ffi", "mod", "tests", "packaging"].flatMap((folder) => sources(ROOT, [folder]))
     .concat("main.ts", "libshim.c").map((path) => Deno.readTextFileSync(`${ROOT}${path}`)).join("\n");
   const words = new Set(code.match(/\w+/g));

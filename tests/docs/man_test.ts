@@ -30,14 +30,14 @@ function inRoff(name: string): string {
   return `\\fB\\-\\-${name.replaceAll("-", "\\-")}\\fR`;
 }
 
-test("every command has a page, and penne(1) names it", {}, () => {
+test("every command has a page, and penne(1) names it", () => {
   const pages = manPages(INFO);
   assertEquals([...pages.keys()].sort(), ["penne.1", ...commands().map((name) => `penne-${name}.1`)].sort());
   for (const name of commands()) assertStringIncludes(pages.get("penne.1")!, `\\fBpenne\\-${name}\\fR(1)`);
 });
 
 for (const spec of SPECS) {
-  test(`penne-${spec.name}(1) has every option, exit code and example of the table`, {}, () => {
+  test(`penne-${spec.name}(1) has every option, exit code and example of the table`, () => {
     const page = manPages(INFO).get(`penne-${spec.name}.1`)!;
     for (const { name, help } of allOptions(spec)) assertEquals(page.includes(inRoff(name)), help !== null, name);
     for (const section of ["OPTIONS", "EXIT STATUS"]) assertStringIncludes(page, `\n.SH ${section}\n`);
@@ -46,7 +46,7 @@ for (const spec of SPECS) {
 }
 
 for (const spec of SPECS) {
-  test(`the examples of penne ${spec.name} are understood as they are meant`, {}, () => {
+  test(`the examples of penne ${spec.name} are understood as they are meant`, () => {
     for (const [line] of spec.examples) {
       // A redirection or a pipe is the shell's.
       const words = line.split(/ (?:\d?[<>]|\|)/)[0]!.split(" ");
@@ -58,7 +58,7 @@ for (const spec of SPECS) {
   });
 }
 
-test("sections follow the usual order", {}, () => {
+test("sections follow the usual order", () => {
   for (const [name, page] of manPages(INFO)) {
     const found = [...page.matchAll(/^\.SH (.*)$/gm)].map(([, section]) => section!);
     const usual = found.filter((section) => SECTIONS.includes(section));
@@ -67,7 +67,7 @@ test("sections follow the usual order", {}, () => {
   }
 });
 
-test("options that a prose file names exist in a table", {}, () => {
+test("options that a prose file names exist in a table", () => {
   const known = new Set([...COMMON_OPTIONS, ...SPECS.flatMap(allOptions)].map(({ name }) => `--${name}`));
   for (const name of ["penne", ...SPECS.map((spec) => spec.name)]) {
     const prose = Deno.readTextFileSync(`${ROOT}docs/man/${name}.md`);
@@ -76,7 +76,7 @@ test("options that a prose file names exist in a table", {}, () => {
   }
 });
 
-test("text that roff would read as a request or an escape is guarded", {}, () => {
+test("text that roff would read as a request or an escape is guarded", () => {
   const prose =
     "# penne-x - try `a-b`\n\n## DESCRIPTION\n\n.SH is no heading, `\\n` no number…\n\n```\n'a' ~ `b`\n```\n";
   const page = manPage(prose, null, INFO);
@@ -101,10 +101,10 @@ async function complaints(argv: readonly string[]): Promise<string> {
   }
 }
 
-test("mandoc finds no fault in the manual pages", { programs: ["mandoc"] }, async () => {
+test("mandoc finds no fault in the manual pages", ["package:mandoc"], async () => {
   assertEquals(await complaints(["mandoc", "-T", "lint"]), "");
 });
 
-test("groff formats the manual pages without a warning", { programs: ["groff"] }, async () => {
+test("groff formats the manual pages without a warning", ["package:groff"], async () => {
   assertEquals(await complaints(["groff", "-man", "-ww", "-z", "-Tutf8"]), "");
 });

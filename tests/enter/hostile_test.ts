@@ -5,7 +5,7 @@ import { command, isAgent, penne, processes, sh, test, until } from "../lib/help
 import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
-const UNSHARE = { programs: ["unshare"] };
+const UNSHARE = ["package:util-linux"] as const;
 
 test("the command has only stdin, stdout, stderr and the descriptors to keep", UNSHARE, async () => {
   await using place = await Place.all();
@@ -67,9 +67,9 @@ const PROBE = `agent() { name=; read -r name <$p/cmdline; case $name in penne-ag
 
 for (
   const [what, needs, argv] of [
-    ["root of the user namespace", {}, ["unshare", "-Urmpf", "--mount-proc", "--kill-child"]],
+    ["root of the user namespace", [], ["unshare", "-Urmpf", "--mount-proc", "--kill-child"]],
     // With CAP_PERFMON, or CAP_SYS_ADMIN in its place, the kernel lets others read memory; an agent has none that is worth it.
-    ["root of the host without CAP_SYS_PTRACE", { root: true }, [
+    ["root of the host without CAP_SYS_PTRACE", ["root"], [
       "unshare",
       "-mpf",
       "--mount-proc",
@@ -84,7 +84,7 @@ for (
 ) {
   test(
     `agents are out of reach for processes inside, as ${what}`,
-    { ...needs, programs: ["unshare", "setpriv"] },
+    [...needs, "package:util-linux"],
     async () => {
       const probe = command([...argv, "sh", "-c", `echo up; ${PROBE}`], {}, { stdout: "piped", stderr: "null" })
         .spawn();
@@ -112,7 +112,7 @@ for (
 
 test(
   "the file that agents are executed from cannot be written, not even by root",
-  { root: true, ...UNSHARE },
+  ["root", ...UNSHARE],
   async () => {
     await using place = await Place.all();
     const before = new Set(processes().filter(isAgent).map(({ pid }) => pid));
@@ -150,7 +150,7 @@ test("executing the /proc/PID/exe of an agent inside gives an idle agent and not
   }
 });
 
-test("a false /proc inside does not make an agent kill foreign processes", { root: true, ...UNSHARE }, async (t) => {
+test("a false /proc inside does not make an agent kill foreign processes", ["root", ...UNSHARE], async (t) => {
   for (
     const [what, prepare] of [
       [
@@ -206,7 +206,7 @@ test("with --new-session the command has no terminal to push input into", UNSHAR
   await pty.end();
 });
 
-test("nothing is entered where agents cannot be executed", { root: true, ...UNSHARE }, async () => {
+test("nothing is entered where agents cannot be executed", ["root", ...UNSHARE], async () => {
   await using place = await Place.all();
   // The setting is that of a pid namespace.
   const script = `echo 2 >/proc/sys/vm/memfd_noexec || exit 99; "$0" enter fd:3 -- echo ran`;

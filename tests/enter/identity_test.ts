@@ -5,7 +5,7 @@ import { command, penne, sh, test } from "../lib/helpers.ts";
 import { Home } from "../nsexec/namespaces.ts";
 import { enter, namespacesOf, Place } from "./places.ts";
 
-const UNSHARE = { programs: ["unshare"] };
+const UNSHARE = ["package:util-linux"] as const;
 const IDS = "echo $(id -u) $(id -g) $(id -G)";
 
 test("a command is root if 0 is mapped, and has no groups if they can be dropped", UNSHARE, async () => {
@@ -15,7 +15,7 @@ test("a command is root if 0 is mapped, and has no groups if they can be dropped
   assertMatch(stdout, denied ? /^0 0 / : /^0 0 0\n$/, stderr);
 });
 
-test("ids are those that were asked for, or stay", { root: true, ...UNSHARE }, async (t) => {
+test("ids are those that were asked for, or stay", ["root", ...UNSHARE], async (t) => {
   await using mapped = await Place.open(["unshare", "-U"]);
   for (const file of ["uid_map", "gid_map"]) await Deno.writeTextFile(`/proc/${mapped.pid}/${file}`, "0 0 100\n");
   using plain = new Home(["uts"]);
@@ -62,7 +62,7 @@ test("ids are those that were asked for, or stay", { root: true, ...UNSHARE }, a
   });
 });
 
-test("another user than root has no capabilities, or all with --keep-caps", { root: true }, async () => {
+test("another user than root has no capabilities, or all with --keep-caps", ["root"], async () => {
   using home = new Home(["uts"]);
   const caps = async (...options: string[]) => {
     const { stdout } = await enter([
@@ -112,41 +112,42 @@ test(
   },
 );
 
-test("the working directory has the same path inside, or is /, or the one that was asked for", {
-  root: true,
-  ...UNSHARE,
-}, async (t) => {
-  const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
-  try {
-    // /var/tmp has another content inside: the directory is not there, or is another one.
-    const script = `mount -t tmpfs none /var/tmp; mkdir /var/tmp/${directory.slice(9)}x /var/tmp/only; exec "$@"`;
-    await using place = await Place.open(["unshare", "-m", "sh", "-c", script, "sh"]);
-    const pwd = (options: string[], cwd: string) =>
-      sh([penne(), "enter", ...options, `${place.pid}`, "--", "pwd"], { cwd });
-    await Deno.mkdir(`${directory}x`);
-    const cases: [string[], string, string][] = [
-      [[], "/usr/bin", "/usr/bin\n"],
-      [[], directory, "/\n"],
-      [[], `${directory}x`, `${directory}x\n`],
-      [["--chdir", "/var/tmp/only"], directory, "/var/tmp/only\n"],
-      [["--type", "uts"], directory, `${directory}\n`],
-    ];
-    for (const [options, cwd, expected] of cases) {
-      await t.step(`${options.join(" ")} from ${cwd.replace(directory, "DIR")}`, async () => {
-        const result = await pwd(options, cwd);
-        assertEquals([result.code, result.stdout], [0, expected], result.stderr);
-      });
+test(
+  "the working directory has the same path inside, or is /, or the one that was asked for",
+  ["root", ...UNSHARE],
+  async (t) => {
+    const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
+    try {
+      // /var/tmp has another content inside: the directory is not there, or is another one.
+      const script = `mount -t tmpfs none /var/tmp; mkdir /var/tmp/${directory.slice(9)}x /var/tmp/only; exec "$@"`;
+      await using place = await Place.open(["unshare", "-m", "sh", "-c", script, "sh"]);
+      const pwd = (options: string[], cwd: string) =>
+        sh([penne(), "enter", ...options, `${place.pid}`, "--", "pwd"], { cwd });
+      await Deno.mkdir(`${directory}x`);
+      const cases: [string[], string, string][] = [
+        [[], "/usr/bin", "/usr/bin\n"],
+        [[], directory, "/\n"],
+        [[], `${directory}x`, `${directory}x\n`],
+        [["--chdir", "/var/tmp/only"], directory, "/var/tmp/only\n"],
+        [["--type", "uts"], directory, `${directory}\n`],
+      ];
+      for (const [options, cwd, expected] of cases) {
+        await t.step(`${options.join(" ")} from ${cwd.replace(directory, "DIR")}`, async () => {
+          const result = await pwd(options, cwd);
+          assertEquals([result.code, result.stdout], [0, expected], result.stderr);
+        });
+      }
+      const missing = await pwd(["--chdir", directory], directory);
+      assertEquals([missing.code, missing.stdout], [125, ""]);
+      assertStringIncludes(missing.stderr, `penne: cannot change to the directory "${directory}": No such file`);
+      await Deno.remove(`${directory}x`);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
     }
-    const missing = await pwd(["--chdir", directory], directory);
-    assertEquals([missing.code, missing.stdout], [125, ""]);
-    assertStringIncludes(missing.stderr, `penne: cannot change to the directory "${directory}": No such file`);
-    await Deno.remove(`${directory}x`);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-});
+  },
+);
 
-test("--root gives the root directory of a process in a chroot", { root: true, programs: ["chroot"] }, async () => {
+test("--root gives the root directory of a process in a chroot", ["root", "package:coreutils"], async () => {
   const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
   const inside = `cd "$0"; for name in /*; do
       if [ -L "$name" ]; then cp -P "$name" ".$name"; elif [ -d "$name" ] && [ "$name" != /var ]; then
@@ -181,7 +182,7 @@ function hierarchies(): { kind: string; directory: string; controllers: string }
 for (const { kind, directory, controllers } of hierarchies()) {
   test(
     `--cgroup puts the command, and no agent, into the cgroups of the target, version ${kind}`,
-    { root: true },
+    ["root"],
     async (t) => {
       const name = `penne-enter-${Deno.pid}-${kind}`;
       await Deno.mkdir(`${directory}/${name}`);

@@ -79,7 +79,7 @@ test("enter() refuses wrong options before it opens anything", async () => {
 
 test(
   "root in a user's namespaces is that user, outside",
-  { root: true, user: true, programs: ["unshare"] },
+  ["root", "user", "package:util-linux"],
   async () => {
     await using place = await Place.all({ user: true });
     const file = `/tmp/penne-enter-${Deno.pid}`;

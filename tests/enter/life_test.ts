@@ -11,8 +11,8 @@ const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 20);
 const AT_ONCE = 10;
 /** Milliseconds from the start that cover set-up, the start of the command and its run. */
 const WINDOW = 120;
-const UNSHARE = { programs: ["unshare"] };
-const BASH = { programs: ["unshare", "bash", "stty"] };
+const UNSHARE = ["package:util-linux"] as const;
+const BASH = ["package:util-linux", "package:bash", "package:coreutils"] as const;
 
 test("exits with each exit code of the command, or 128 and the number of its signal", UNSHARE, async () => {
   await using place = await Place.all();
@@ -160,7 +160,7 @@ test("with --die-with-parent the command ends by its kill signal when the parent
   await Deno.remove(file);
 });
 
-test("the end of the namespaces ends the command, and is reported as such", { root: true, ...UNSHARE }, async () => {
+test("the end of the namespaces ends the command, and is reported as such", ["root", ...UNSHARE], async () => {
   const place = await Place.open(["unshare", "-pf", "--mount-proc", "--kill-child"]);
   const child = command([penne(), "enter", `${place.pid}`, "--", "sh", "-c", "echo up; sleep 100"], {}, {
     stdout: "piped",

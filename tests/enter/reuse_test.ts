@@ -4,10 +4,11 @@ import { assertEquals } from "@std/assert";
 import { penne, ROOT, sh, test } from "../lib/helpers.ts";
 import { ALL, enter, Place, TELL } from "./places.ts";
 
-test("a PID that another process has reused is not entered, whenever that happens", {
-  root: true,
-  programs: ["unshare", "strace"],
-}, async () => {
+test("a PID that another process has reused is not entered, whenever that happens", [
+  "root",
+  "package:util-linux",
+  "package:strace",
+], async () => {
   const driver = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", `${ROOT}tests/enter/reuse.ts`, penne()];
   const { code, stderr } = await sh(["unshare", "-pf", "--mount-proc", "--kill-child", ...driver]);
   assertEquals([code, stderr], [0, ""]);
@@ -15,7 +16,7 @@ test("a PID that another process has reused is not entered, whenever that happen
 
 test(
   "namespaces are opened by /proc if the kernel opens none by pidfd",
-  { programs: ["unshare", "strace"] },
+  ["package:util-linux", "package:strace"],
   async () => {
     await using place = await Place.all();
     const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=ioctl:error=ENOTTY"];
@@ -25,7 +26,7 @@ test(
   },
 );
 
-test("kinds of namespaces that the kernel lacks are skipped", { programs: ["unshare", "strace"] }, async () => {
+test("kinds of namespaces that the kernel lacks are skipped", ["package:util-linux", "package:strace"], async () => {
   await using place = await Place.all();
   // The errors of such a kernel when a file is looked at, and when it is opened.
   const trace = ["strace", "-qq", "-o", "/dev/null", "-P", "/proc/self/ns/time", "-e", "inject=statx:error=ENOENT"];

@@ -21,7 +21,7 @@ async function refusedBy(place: Place, name: string, text: string): Promise<void
 
 test(
   "a symbolic link, a file, or a directory that others own or may write to is refused as a directory",
-  { root: true, user: true },
+  ["root", "user"],
   async (t) => {
     const victim = Deno.makeTempDirSync({ prefix: "penne-victim-" });
     try {
@@ -68,7 +68,7 @@ test(
   },
 );
 
-test("a symbolic link or a hard link in place of a file is refused, and drop removes it", { root: true }, async (t) => {
+test("a symbolic link or a hard link in place of a file is refused, and drop removes it", ["root"], async (t) => {
   const victim = Deno.makeTempFileSync({ prefix: "penne-victim-" });
   Deno.writeTextFileSync(victim, "mine\n");
   try {
@@ -164,10 +164,7 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
   }
 });
 
-test("a directory that turns into a link and back during calls never leads elsewhere", {
-  root: true,
-  user: true,
-}, async () => {
+test("a directory that turns into a link and back during calls never leads elsewhere", ["root", "user"], async () => {
   // The attacker owns the parent here; penne works below as root.
   using place = new Place();
   const base = `${place.directory}/base`;
@@ -200,7 +197,7 @@ test("a directory that turns into a link and back during calls never leads elsew
   }
 });
 
-test("a reused pid is neither entered nor ended", { root: true, user: true }, async (t) => {
+test("a reused pid is neither entered nor ended", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -231,7 +228,7 @@ test("a reused pid is neither entered nor ended", { root: true, user: true }, as
   }
 });
 
-test("looking for a set that does not exist leaves nothing behind", { root: true, user: true }, async () => {
+test("looking for a set that does not exist leaves nothing behind", ["root", "user"], async () => {
   for (const user of [null, TEST_USER]) {
     using place = new Place(user);
     await place.must("keep", "x", "--unshare", "user,uts", "--", "true");
@@ -246,7 +243,7 @@ test("looking for a set that does not exist leaves nothing behind", { root: true
   }
 });
 
-test("invalid names are usage errors, and nothing is made", { root: true }, async () => {
+test("invalid names are usage errors, and nothing is made", ["root"], async () => {
   using place = new Place();
   const wrong = ["", "1x", "a.b", "a/b", "../x", "-x", "x".repeat(65), "a b", "a\nb", "ä", "kept:", "."];
   for (const name of wrong) {

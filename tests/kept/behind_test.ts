@@ -4,7 +4,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { penne, sh, test, TEST_USER } from "../lib/helpers.ts";
 import { as, Place } from "./place.ts";
 
-test("penne enter takes its options before and behind the name of a set", { root: true, user: true }, async (t) => {
+test("penne enter takes its options before and behind the name of a set", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     using place = new Place(user);
     await place.must("keep", "box", "--unshare", "user,uts", "--hostname", "kept", "--key", "k", "--", "true");

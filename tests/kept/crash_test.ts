@@ -39,7 +39,7 @@ function fingerprint(place: Place): string {
   return [info, ...files].join("\n");
 }
 
-test("many names are kept at once, also in a new directory", { root: true }, async () => {
+test("many names are kept at once, also in a new directory", ["root"], async () => {
   for (let i = 0; i < 4; i++) {
     using place = new Place();
     const names = Array.from({ length: 6 }, (_, n) => `name${n}`);
@@ -51,7 +51,7 @@ test("many names are kept at once, also in a new directory", { root: true }, asy
   }
 });
 
-test("fifty processes keep, open and drop one name at once", { root: true, user: true }, async (t) => {
+test("fifty processes keep, open and drop one name at once", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -88,109 +88,111 @@ test("fifty processes keep, open and drop one name at once", { root: true, user:
   }
 });
 
-test("after SIGKILL at any moment the next call repairs what is left, and changes no other set", {
-  root: true,
-  user: true,
-}, async (t) => {
-  for (const user of [null, TEST_USER]) {
-    await t.step(user ?? "root", async () => {
-      using place = new Place(user);
-      await place.must("keep", "control", ...SET_UP);
-      const before = fingerprint(place);
-      const times: number[] = [];
-      const states: Record<string, number> = {};
-      const rounds = 8;
-      for (let i = 0; i < rounds; i++) {
-        const dropping = i % 2 === 1;
-        if (dropping && (await place.inspect("hot"))?.complete !== true) await place.must("keep", "hot", ...SET_UP);
-        if (!dropping && (await place.inspect("hot")) !== null) await place.must("drop", "hot");
-        const child = dropping ? place.spawn("drop", "hot") : place.spawn("keep", "hot", ...SET_UP);
-        // Between its first steps and about its end, which depends on the machine.
-        await new Promise((resolve) => setTimeout(resolve, 30 + Math.random() * 90));
-        try {
-          child.kill("SIGKILL");
-        } catch {
-          // It has ended already.
+test(
+  "after SIGKILL at any moment the next call repairs what is left, and changes no other set",
+  ["root", "user"],
+  async (t) => {
+    for (const user of [null, TEST_USER]) {
+      await t.step(user ?? "root", async () => {
+        using place = new Place(user);
+        await place.must("keep", "control", ...SET_UP);
+        const before = fingerprint(place);
+        const times: number[] = [];
+        const states: Record<string, number> = {};
+        const rounds = 8;
+        for (let i = 0; i < rounds; i++) {
+          const dropping = i % 2 === 1;
+          if (dropping && (await place.inspect("hot"))?.complete !== true) await place.must("keep", "hot", ...SET_UP);
+          if (!dropping && (await place.inspect("hot")) !== null) await place.must("drop", "hot");
+          const child = dropping ? place.spawn("drop", "hot") : place.spawn("keep", "hot", ...SET_UP);
+          // Between its first steps and about its end, which depends on the machine.
+          await new Promise((resolve) => setTimeout(resolve, 30 + Math.random() * 90));
+          try {
+            child.kill("SIGKILL");
+          } catch {
+            // It has ended already.
+          }
+          await child.status;
+          if (user === null) {
+            const state = look(place, "hot");
+            states[state] = (states[state] ?? 0) + 1;
+          }
+          assertEquals(fingerprint(place), before);
+          // The next call makes the set, whatever is left.
+          const began = performance.now();
+          const { code, stderr } = await place.run("keep", "hot", "--key", `${i}`, ...SET_UP);
+          times.push(performance.now() - began);
+          assertEquals(code, 0, stderr);
+          assertEquals((await place.inspect("hot"))?.complete, true);
         }
-        await child.status;
-        if (user === null) {
-          const state = look(place, "hot");
-          states[state] = (states[state] ?? 0) + 1;
-        }
+        times.sort((a, b) => a - b);
+        // No call waited for a lock of a process that was killed.
+        assert(
+          times[rounds >> 1]! < 1000 && times.at(-1)! < 10_000,
+          `${times.map(Math.round)} ms; ${JSON.stringify(states)}`,
+        );
+        await place.must("drop", "hot");
         assertEquals(fingerprint(place), before);
-        // The next call makes the set, whatever is left.
+        // One holder is left, that of the other set.
+        const ours = () =>
+          processes().filter((one) => isAgent(one) && one.cmdline.some((word) => word.startsWith(place.ns)));
+        await until("no other holder is left", () => ours().length === 1);
+      });
+    }
+  },
+);
+
+test(
+  "killed at any request to its agents, penne leaves only what the next call repairs",
+  ["root", "package:strace"],
+  async (t) => {
+    using place = new Place();
+    await place.must("keep", "control", ...SET_UP);
+    const before = fingerprint(place);
+    const killedAt = async (request: number, name: string, ...args: string[]) => {
+      const inject = [
+        "strace",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=sendmsg",
+        "-e",
+        `inject=sendmsg:signal=KILL:when=${request}`,
+      ];
+      const { signal, code } = await sh([...inject, ...place.argv(name, ...args)], { cwd: "/" });
+      return signal !== null || code === 137;
+    };
+    // penne changes files and mounts by requests only. Try every third one, from a random one on.
+    const every = 3;
+    const begin = 1 + Math.floor(Math.random() * every);
+    const seen = new Set<string>();
+    await t.step("keep", async () => {
+      // The first twenty come before anything is made.
+      for (let request = 20 + begin; await killedAt(request, "keep", "hot", ...SET_UP); request += every) {
+        seen.add(look(place, "hot"));
         const began = performance.now();
-        const { code, stderr } = await place.run("keep", "hot", "--key", `${i}`, ...SET_UP);
-        times.push(performance.now() - began);
-        assertEquals(code, 0, stderr);
-        assertEquals((await place.inspect("hot"))?.complete, true);
+        await place.must("keep", "hot", "--key", "next", ...SET_UP);
+        assert(performance.now() - began < 10_000);
+        assertEquals(look(place, "hot"), "complete");
+        assertEquals(fingerprint(place), before);
+        await place.must("drop", "hot");
       }
-      times.sort((a, b) => a - b);
-      // No call waited for a lock of a process that was killed.
-      assert(
-        times[rounds >> 1]! < 1000 && times.at(-1)! < 10_000,
-        `${times.map(Math.round)} ms; ${JSON.stringify(states)}`,
-      );
-      await place.must("drop", "hot");
-      assertEquals(fingerprint(place), before);
-      // One holder is left, that of the other set.
-      const ours = () =>
-        processes().filter((one) => isAgent(one) && one.cmdline.some((word) => word.startsWith(place.ns)));
-      await until("no other holder is left", () => ours().length === 1);
     });
-  }
-});
-
-test("killed at any request to its agents, penne leaves only what the next call repairs", {
-  root: true,
-  programs: ["strace"],
-}, async (t) => {
-  using place = new Place();
-  await place.must("keep", "control", ...SET_UP);
-  const before = fingerprint(place);
-  const killedAt = async (request: number, name: string, ...args: string[]) => {
-    const inject = [
-      "strace",
-      "-o",
-      "/dev/null",
-      "-e",
-      "trace=sendmsg",
-      "-e",
-      `inject=sendmsg:signal=KILL:when=${request}`,
-    ];
-    const { signal, code } = await sh([...inject, ...place.argv(name, ...args)], { cwd: "/" });
-    return signal !== null || code === 137;
-  };
-  // penne changes files and mounts by requests only. Try every third one, from a random one on.
-  const every = 3;
-  const begin = 1 + Math.floor(Math.random() * every);
-  const seen = new Set<string>();
-  await t.step("keep", async () => {
-    // The first twenty come before anything is made.
-    for (let request = 20 + begin; await killedAt(request, "keep", "hot", ...SET_UP); request += every) {
-      seen.add(look(place, "hot"));
-      const began = performance.now();
+    assert(seen.has("absent") && seen.has("broken"), [...seen].join());
+    await t.step("drop", async () => {
       await place.must("keep", "hot", "--key", "next", ...SET_UP);
-      assert(performance.now() - began < 10_000);
-      assertEquals(look(place, "hot"), "complete");
-      assertEquals(fingerprint(place), before);
-      await place.must("drop", "hot");
-    }
-  });
-  assert(seen.has("absent") && seen.has("broken"), [...seen].join());
-  await t.step("drop", async () => {
-    await place.must("keep", "hot", "--key", "next", ...SET_UP);
-    for (let request = begin; await killedAt(request, "drop", "hot"); request += every) {
-      seen.add(look(place, "hot"));
-      await place.must("keep", "hot", "--key", "next", ...SET_UP);
-      assertEquals(look(place, "hot"), "complete");
-      assertEquals(fingerprint(place), before);
-    }
-  });
-  assert(seen.has("complete"), [...seen].join());
-});
+      for (let request = begin; await killedAt(request, "drop", "hot"); request += every) {
+        seen.add(look(place, "hot"));
+        await place.must("keep", "hot", "--key", "next", ...SET_UP);
+        assertEquals(look(place, "hot"), "complete");
+        assertEquals(fingerprint(place), before);
+      }
+    });
+    assert(seen.has("complete"), [...seen].join());
+  },
+);
 
-test("what is left of a set that was half made or removed is reported, and removed", { root: true }, async () => {
+test("what is left of a set that was half made or removed is reported, and removed", ["root"], async () => {
   using place = new Place();
   const break_ = async (what: string) => {
     await place.must("keep", "x", "--unshare", "uts,net", "--", "true");

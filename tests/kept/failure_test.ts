@@ -7,7 +7,7 @@ import { firstOutput, Place } from "./place.ts";
 /** The pids of all agents. */
 const agents = () => processes().filter(isAgent).map(({ pid }) => pid).sort();
 
-test("a set-up command that fails leaves nothing", { root: true, user: true }, async (t) => {
+test("a set-up command that fails leaves nothing", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     using place = new Place(user);
     const cases: [string, number, string[], string][] = [
@@ -62,7 +62,7 @@ test("a set-up command that fails leaves nothing", { root: true, user: true }, a
   }
 });
 
-test("a full, read-only or missing place is reported, and nothing is left", { root: true, user: true }, async (t) => {
+test("a full, read-only or missing place is reported, and nothing is left", ["root", "user"], async (t) => {
   const place = () => Deno.makeTempDirSync({ prefix: "penne-full-" });
   const within = (script: string, directory: string) =>
     sh(["unshare", "-m", "--propagation", "private", "sh", "-c", `P=${penne()}; D=${directory}; ${script}`]);
@@ -139,7 +139,7 @@ test("a full, read-only or missing place is reported, and nothing is left", { ro
   });
 });
 
-test("users find what root keeps for them, whatever root's umask is", { root: true, user: true }, async () => {
+test("users find what root keeps for them, whatever root's umask is", ["root", "user"], async () => {
   using place = new Place();
   const umask = Deno.umask(0o077);
   try {
@@ -150,7 +150,7 @@ test("users find what root keeps for them, whatever root's umask is", { root: tr
   assertEquals((await place.for(TEST_USER).inspect("x"))?.complete, true);
 });
 
-test("without XDG_RUNTIME_DIR users see what root keeps for them", { root: true, user: true }, async () => {
+test("without XDG_RUNTIME_DIR users see what root keeps for them", ["root", "user"], async () => {
   // As PID 1, with its own /run.
   const script = `mount -t tmpfs -o mode=755 none /run && "$1" keep x --user ${TEST_USER} --unshare user,uts -- true &&
     "$1" keep other --unshare uts -- true && shift && "$@"`;
@@ -161,14 +161,14 @@ test("without XDG_RUNTIME_DIR users see what root keeps for them", { root: true,
   assertEquals(JSON.parse(stdout).name, "x");
 });
 
-test("keeping a set for a user that will not own it gives a warning", { root: true, user: true }, async () => {
+test("keeping a set for a user that will not own it gives a warning", ["root", "user"], async () => {
   using place = new Place();
   const { code, stderr } = await place.run("keep", "x", "--user", TEST_USER, "--unshare", "uts", "--", "true");
   assertEquals(code, 0);
   assertStringIncludes(stderr, "only root can enter it");
 });
 
-test("a lock is waited for, and the process that holds it is named", { root: true }, async () => {
+test("a lock is waited for, and the process that holds it is named", ["root"], async () => {
   const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/store/lock.ts");
   const { openDirectory } = await import("../../mod/kept/store/directory.ts");
   const { self } = await import("../../ffi/core/task.ts");
@@ -198,7 +198,7 @@ test("a lock is waited for, and the process that holds it is named", { root: tru
 
 test(
   "agents that cannot be executed are forked, and hold as well",
-  { root: true, user: true },
+  ["root", "user"],
   async () => {
     using place = new Place(TEST_USER);
     const user = asUser([
@@ -227,7 +227,7 @@ test(
   },
 );
 
-test("the locks are released when the preparation of a set-up command fails", { root: true }, async () => {
+test("the locks are released when the preparation of a set-up command fails", ["root"], async () => {
   const { Store } = await import("../../mod/kept/store/store.ts");
   const { prepareSetUp } = await import("../../mod/kept/preserve.ts");
   const { E, SysError } = await import("../../ffi/core/errno.ts");

@@ -29,10 +29,10 @@ async function processors(): Promise<{ outer: number; inner: number }> {
   return zero !== null && one !== null && zero > one ? { outer: 0, inner: 1 } : { outer: 1, inner: 0 };
 }
 
-test("all of twenty sets are kept with the outer namespace made on one processor and penne running on another", {
-  root: true,
-  programs: ["taskset"],
-}, async (t) => {
+test("all of twenty sets are kept with the outer namespace made on one processor and penne running on another", [
+  "root",
+  "package:util-linux",
+], async (t) => {
   // The order that meets the fault now, and the order in which it was first seen.
   const { outer, inner } = await processors();
   const pairs = outer === 1 ? [[1, 0]] : [[outer, inner], [1, 0]];
@@ -51,10 +51,10 @@ test("all of twenty sets are kept with the outer namespace made on one processor
   }
 });
 
-test("keep --pid uses a holder where that fault prevents mounting, and names the fault where no holder can help", {
-  root: true,
-  programs: ["taskset"],
-}, async () => {
+test("keep --pid uses a holder where that fault prevents mounting, and names the fault where no holder can help", [
+  "root",
+  "package:util-linux",
+], async () => {
   using place = new Place();
   const { outer, inner } = await processors();
   // By hand first: if that fails, penne needs its workaround.
@@ -83,7 +83,7 @@ test("keep --pid uses a holder where that fault prevents mounting, and names the
   assertStringIncludes(stdout, "here\ndrop 0\n");
 });
 
-test("penne in a private mount namespace keeps in that of PID 1", { root: true }, async () => {
+test("penne in a private mount namespace keeps in that of PID 1", ["root"], async () => {
   // In a pid namespace of its own, PID 1 may be inspected and has its own /run.
   const inner = `set -e; mount -t tmpfs -o mode=755 none /run; P=${penne()}
     unshare -m --propagation private sh -c "$P keep far -- sh -c 'hostname far-away; touch /proc/self/comm'; ls /run"

@@ -14,7 +14,7 @@ import { test } from "../lib/helpers.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-test("decodeLines() accepts what snap-confine accepts", {}, () => {
+test("decodeLines() accepts what snap-confine accepts", () => {
   for (
     const [text, entries] of [
       ["", []],
@@ -29,7 +29,7 @@ test("decodeLines() accepts what snap-confine accepts", {}, () => {
   ) assertEquals([...decodeLines(bytes(text))], entries as unknown as [string, string][]);
 });
 
-test("decodeLines() names the line that is malformed", {}, () => {
+test("decodeLines() names the line that is malformed", () => {
   for (
     const [text, message] of [
       ["key\0=value\n", "line 1 contains NUL byte"],
@@ -48,7 +48,7 @@ test("decodeLines() names the line that is malformed", {}, () => {
   }
 });
 
-test("encodeLines() keeps every value in its line", {}, () => {
+test("encodeLines() keeps every value in its line", () => {
   const text = encodeLines([["source", "process 1 (a\nholder=2 3 4)"], ["b", "\0\x1b[m"]]);
   assertEquals([...decodeLines(text)], [["source", "process 1 (a?holder=2 3 4)"], ["b", "??[m"]]);
 });
@@ -71,7 +71,7 @@ const INFO: KeptInfo = {
   key: "v1",
 };
 
-test("decodeInfo() returns what encodeInfo() was given", {}, () => {
+test("decodeInfo() returns what encodeInfo() was given", () => {
   assertEquals(decodeInfo(encodeInfo(INFO)), INFO);
   assertEquals(decodeSnapInfo(encodeInfo(INFO, true)), INFO);
   const least = { ...INFO, user: null, init: null, base: null, key: null };
@@ -79,7 +79,7 @@ test("decodeInfo() returns what encodeInfo() was given", {}, () => {
   assertEquals(new TextDecoder().decode(encodeInfo(INFO, true)).split("\n")[0], "base-snap-name=v1");
 });
 
-test("decodeInfo() refuses files with missing or malformed values", {}, () => {
+test("decodeInfo() refuses files with missing or malformed values", () => {
   const text = new TextDecoder().decode(encodeInfo(INFO));
   const without = (key: string) => text.replace(new RegExp(`^${key}=.*\n`, "m"), "");
   const changed = (key: string, value: string) => text.replace(new RegExp(`^${key}=.*`, "m"), `${key}=${value}`);

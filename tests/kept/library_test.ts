@@ -15,7 +15,7 @@ import {
 import { isAgent, processes, sh, test } from "../lib/helpers.ts";
 import { firstOutput, Place } from "./place.ts";
 
-test("keep() keeps the namespaces of a set-up command, and returns how it ended", { root: true }, async () => {
+test("keep() keeps the namespaces of a set-up command, and returns how it ended", ["root"], async () => {
   using place = new Place();
   const { directory } = place;
   const warnings: string[] = [];
@@ -45,7 +45,7 @@ test("keep() keeps the namespaces of a set-up command, and returns how it ended"
   assertEquals(warnings, []);
 });
 
-test("keep() keeps nothing if the set-up command fails, is too slow or does not exist", { root: true }, async () => {
+test("keep() keeps nothing if the set-up command fails, is too slow or does not exist", ["root"], async () => {
   using place = new Place();
   const { directory } = place;
   const failing = await keep("a", { directory, setUp: { command: ["sh", "-c", "exit 7"] } });
@@ -62,7 +62,7 @@ test("keep() keeps nothing if the set-up command fails, is too slow or does not 
   assertEquals(place.files(), []);
 });
 
-test("keep() keeps the namespaces of a process, and dropAll() drops them", { root: true }, async () => {
+test("keep() keeps the namespaces of a process, and dropAll() drops them", ["root"], async () => {
   using place = new Place();
   const { directory } = place;
   const child = new Deno.Command("unshare", { args: ["-u", "sh", "-c", "echo up; exec sleep 100"], stdout: "piped" })

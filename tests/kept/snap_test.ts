@@ -14,10 +14,7 @@ function ownRun(script: string) {
   return sh(["unshare", "-m", "--propagation", "private", "sh", "-c", prelude + script]);
 }
 
-test("snap-discard-ns removes a set of penne keep --layout snap", {
-  root: true,
-  programs: [DISCARD],
-}, async () => {
+test("snap-discard-ns removes a set of penne keep --layout snap", ["root", "snap-discard-ns"], async () => {
   const { code, stdout } = await ownRun(`
     $P keep hello --layout snap --dir $D --key core22 -- sh -c 'mount -t tmpfs none /mnt; touch /mnt/x'
     $P keep hello --layout snap --dir $D --user 1001 -- true
@@ -59,7 +56,7 @@ snap.hellow.info
   );
 });
 
-test("snap-discard-ns and penne exclude each other by the same lock", { root: true, programs: [DISCARD] }, async () => {
+test("snap-discard-ns and penne exclude each other by the same lock", ["root", "snap-discard-ns"], async () => {
   const { stdout } = await ownRun(`
     $P keep hello --layout snap --dir $D -- sh -c '${DISCARD} --from-snap-confine hello; echo "verified $?"'
     exec 9>$D/lock/hello.lock; flock 9
@@ -70,7 +67,7 @@ test("snap-discard-ns and penne exclude each other by the same lock", { root: tr
   assertEquals(stdout, "verified 0\ndropped 0\n");
 });
 
-test("penne joins and drops a namespace prepared by hand with unshare --mount=FILE", { root: true }, async () => {
+test("penne joins and drops a namespace prepared by hand with unshare --mount=FILE", ["root"], async () => {
   using place = new Place();
   // The directory is a private mount, as snap-confine makes it.
   const script = `set -e; N=${place.ns}; mkdir -m 755 $N ${place.directory}/lock; mount --bind $N $N
@@ -98,7 +95,7 @@ test("penne joins and drops a namespace prepared by hand with unshare --mount=FI
   assertEquals((await sh(["grep", "-c", `${place.ns}/`, "/proc/self/mountinfo"])).stdout, "0\n");
 });
 
-test("a malformed info file in snap-confine's layout is reported at once", { root: true }, async () => {
+test("a malformed info file in snap-confine's layout is reported at once", ["root"], async () => {
   using place = new Place();
   await place.must("keep", "bad", "--layout", "snap", "--", "true");
   Deno.writeTextFileSync(`${place.ns}/snap.bad.info`, "base-snap-name=core\nbogus\n");
@@ -109,7 +106,7 @@ test("a malformed info file in snap-confine's layout is reported at once", { roo
   if (Date.now() - began > 5000) throw new Error("that took more than 5 seconds");
 });
 
-test("a user sees each set in snap-confine's directory once", { root: true, user: true }, async () => {
+test("a user sees each set in snap-confine's directory once", ["root", "user"], async () => {
   // As PID 1, with its own /run.
   const script =
     `mount -t tmpfs -o mode=755 none /run; "$1" keep mine --layout snap --user ${TEST_USER} -- true; shift; "$@"`;
@@ -119,7 +116,7 @@ test("a user sees each set in snap-confine's directory once", { root: true, user
   assertEquals(stdout.trim().split("\n").map((line) => JSON.parse(line).name), ["mine"], stderr);
 });
 
-test("snap-confine's layout keeps only mount namespaces", { root: true }, async () => {
+test("snap-confine's layout keeps only mount namespaces", ["root"], async () => {
   using place = new Place();
   for (
     const [args, text] of [

@@ -6,7 +6,7 @@ import { discards, type Vote, voteOn } from "../../mod/kept/record/stale.ts";
 import { sh, test, until } from "../lib/helpers.ts";
 import { Place } from "./place.ts";
 
-test("voteOn() and discards() follow the table", {}, () => {
+test("voteOn() and discards() follow the table", () => {
   const recorded = { base: { path: "/b", device: "7:1" }, key: "k" };
   const now = (path: string, device: string) => ({ base: { path, device }, key: "k" });
   const rows: [Vote, { base?: { path: string; device: string }; key?: string }, typeof recorded | null][] = [
@@ -49,7 +49,7 @@ class BaseDirectory implements AsyncDisposable {
   }
 }
 
-test("keep with --base follows the table", { root: true }, async (t) => {
+test("keep with --base follows the table", ["root"], async (t) => {
   using place = new Place();
   await using base = new BaseDirectory();
   await using other = new BaseDirectory();
@@ -143,7 +143,7 @@ test("keep with --base follows the table", { root: true }, async (t) => {
 
 test(
   "keep replaces a set that has another --key, also rootless and in use",
-  { root: true, user: true },
+  ["root", "user"],
   async () => {
     for (const place of [new Place(), new Place("penne-test")]) {
       using _place = place;
@@ -181,7 +181,7 @@ test(
   },
 );
 
-test("a malformed info file is reported at once, by every command that reads it", { root: true }, async () => {
+test("a malformed info file is reported at once, by every command that reads it", ["root"], async () => {
   using place = new Place();
   await place.must("keep", "bad", "--unshare", "uts,pid", "--", "true");
   const holder = (await place.inspect("bad"))!.holder!.pid;

@@ -25,7 +25,7 @@ const alone = (root: boolean): NamespaceType[][] => [
 
 test(
   "each kind of namespace is kept, opened and dropped, alone and all together, as root",
-  { root: true },
+  ["root"],
   async (t) => {
     using place = new Place();
     for (const types of alone(true)) {
@@ -53,7 +53,7 @@ test(
   },
 );
 
-test("each kind of namespace is kept, opened and dropped without privilege", { root: true, user: true }, async (t) => {
+test("each kind of namespace is kept, opened and dropped without privilege", ["root", "user"], async (t) => {
   using place = new Place(TEST_USER);
   for (const types of alone(false)) {
     await t.step(types.join(), async () => {
@@ -76,7 +76,7 @@ test("each kind of namespace is kept, opened and dropped without privilege", { r
   }
 });
 
-test("the namespaces of a process are kept beyond its end", { root: true, user: true }, async (t) => {
+test("the namespaces of a process are kept beyond its end", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -109,7 +109,7 @@ test("the namespaces of a process are kept beyond its end", { root: true, user: 
   }
 });
 
-test("keep --pid keeps the kinds of --type, and without it none that are penne's own", { root: true }, async () => {
+test("keep --pid keeps the kinds of --type, and without it none that are penne's own", ["root"], async () => {
   using place = new Place();
   const same = new Deno.Command("sleep", { args: ["100"] }).spawn();
   const other = new Deno.Command("unshare", { args: ["-uin", "sleep", "100"] }).spawn();
@@ -137,7 +137,7 @@ test("keep --pid keeps the kinds of --type, and without it none that are penne's
 
 test(
   "a user finds, owns and enters what root keeps for it, and cannot drop it",
-  { root: true, user: true },
+  ["root", "user"],
   async () => {
     using place = new Place();
     const uid = Number((await sh(["id", "-u", TEST_USER])).stdout);
@@ -163,7 +163,7 @@ test(
   },
 );
 
-test("several users keep different sets under the same name", { root: true, user: true }, async () => {
+test("several users keep different sets under the same name", ["root", "user"], async () => {
   using root = new Place();
   using one = new Place(TEST_USER);
   using two = new Place("games");
@@ -202,7 +202,7 @@ test("several users keep different sets under the same name", { root: true, user
 
 test(
   "a holder ends by TERM from outside only, and stays with the processes in its pid namespace",
-  { root: true },
+  ["root"],
   async () => {
     using place = new Place();
     await place.must("keep", "box", "--", "sh", "-c", "kill -TERM 1; kill -USR1 1; kill -KILL 1; sleep 0.05");
@@ -245,32 +245,33 @@ test(
   },
 );
 
-test("a signal forged inside to look like one from outside does not end a holder", {
-  root: true,
-  programs: ["perl"],
-}, async () => {
-  using place = new Place();
-  await place.must("keep", "box", "--unshare", "user,pid", "--", "true");
-  const { pid } = (await place.inspect("box"))!.holder!;
-  const enter = ["user", "pid"].map((type) => `--${type}=${place.ns}/box.${type}`);
-  const number = { x86_64: 129, aarch64: 138 }[Deno.build.arch]; // rt_sigqueueinfo
-  // siginfo_t: signo, errno, code SI_QUEUE, padding, pid 0, uid
-  const forge = `my $info = pack("iiix4iix104", 15, 0, -1, 0, 0); exit(syscall(${number}, 1, 15, $info) ? 1 : 0)`;
-  assertEquals((await sh(["nsenter", ...enter, "perl", "-e", forge])).code, 0);
-  // TERM is the third bit of its digit; an ignored CHLD may stay pending.
-  const taken = () =>
-    /^(State:\tZ|ShdPnd:\t[0-9a-f]{12}[0-389ab][0-9a-f]{3}$)/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
-  await until("it has taken the signal", taken);
-  await until(
-    "it waits again, or has ended",
-    () => /^State:\t[SZ]/m.test(Deno.readTextFileSync(`/proc/${pid}/status`)),
-  );
-  assertEquals((await place.inspect("box"))?.complete, true);
-});
+test(
+  "a signal forged inside to look like one from outside does not end a holder",
+  ["root", "package:perl"],
+  async () => {
+    using place = new Place();
+    await place.must("keep", "box", "--unshare", "user,pid", "--", "true");
+    const { pid } = (await place.inspect("box"))!.holder!;
+    const enter = ["user", "pid"].map((type) => `--${type}=${place.ns}/box.${type}`);
+    const number = { x86_64: 129, aarch64: 138 }[Deno.build.arch]; // rt_sigqueueinfo
+    // siginfo_t: signo, errno, code SI_QUEUE, padding, pid 0, uid
+    const forge = `my $info = pack("iiix4iix104", 15, 0, -1, 0, 0); exit(syscall(${number}, 1, 15, $info) ? 1 : 0)`;
+    assertEquals((await sh(["nsenter", ...enter, "perl", "-e", forge])).code, 0);
+    // TERM is the third bit of its digit; an ignored CHLD may stay pending.
+    const taken = () =>
+      /^(State:\tZ|ShdPnd:\t[0-9a-f]{12}[0-389ab][0-9a-f]{3}$)/m.test(Deno.readTextFileSync(`/proc/${pid}/status`));
+    await until("it has taken the signal", taken);
+    await until(
+      "it waits again, or has ended",
+      () => /^State:\t[SZ]/m.test(Deno.readTextFileSync(`/proc/${pid}/status`)),
+    );
+    assertEquals((await place.inspect("box"))?.complete, true);
+  },
+);
 
 test(
   "a holder that joined a user namespace runs with ids that are mapped there",
-  { root: true, user: true },
+  ["root", "user"],
   async () => {
     using place = new Place(TEST_USER);
     const ids = ["uid", "gid"].map((kind) =>
@@ -301,7 +302,7 @@ test(
   },
 );
 
-test("penne enter joins a set of the caller's own", { root: true, user: true }, async (t) => {
+test("penne enter joins a set of the caller's own", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -330,7 +331,7 @@ test("penne enter joins a set of the caller's own", { root: true, user: true }, 
   }
 });
 
-test("a process that a set-up command leaves running occupies the set", { root: true, user: true }, async (t) => {
+test("a process that a set-up command leaves running occupies the set", ["root", "user"], async (t) => {
   for (
     const [user, unshare] of [[null, "user,pid,mnt"], [TEST_USER, "user,pid,mnt"], [TEST_USER, "user,uts"]] as const
   ) {
@@ -347,7 +348,7 @@ test("a process that a set-up command leaves running occupies the set", { root: 
   }
 });
 
-test("a sandbox with a second user namespace is kept without privilege", { root: true, user: true }, async () => {
+test("a sandbox with a second user namespace is kept without privilege", ["root", "user"], async () => {
   using place = new Place(TEST_USER);
   // As bubblewrap makes them: the processes' user namespace owns none of the others.
   const inner = "mount -t tmpfs none /mnt; hostname nested; exec unshare -Ur sh -c 'echo; exec sleep 100'";
@@ -369,7 +370,7 @@ test("a sandbox with a second user namespace is kept without privilege", { root:
   await place.must("drop", "box");
 });
 
-test("a zombie does not occupy a set", { root: true, programs: ["perl"] }, async () => {
+test("a zombie does not occupy a set", ["root", "package:perl"], async () => {
   using place = new Place();
   await place.must("keep", "box", "--unshare", "user,uts", "--", "true");
   const parent = new Deno.Command("perl", {
@@ -393,7 +394,7 @@ test("a zombie does not occupy a set", { root: true, programs: ["perl"] }, async
   }
 });
 
-test("a set that was made in another pid namespace is not taken for broken", { root: true, user: true }, async (t) => {
+test("a set that was made in another pid namespace is not taken for broken", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
     await t.step(user ?? "root", async () => {
       using place = new Place(user);
@@ -415,7 +416,7 @@ test("a set that was made in another pid namespace is not taken for broken", { r
   }
 });
 
-test("a thread occupies a set", { root: true }, async () => {
+test("a thread occupies a set", ["root"], async () => {
   using place = new Place();
   await place.must("keep", "threads", "--unshare", "uts", "--", "true");
   // A nonblocking call joins on a pool thread, and the first thread stays where it is.

@@ -1,13 +1,16 @@
 // Helpers of all tests: running penne as root or a user, and skips that state their reason.
 
 import { withoutLeaks } from "./leaks.ts";
+import { missingNeeds, type Need, provider } from "./needs.ts";
 import { fromFileUrl } from "./paths.ts";
+import { type Package, PACKAGES } from "./packages.ts";
+import { asUser } from "./user.ts";
+
+export type { Need } from "./needs.ts";
+export { asUser, TEST_USER } from "./user.ts";
 
 /** The checkout. */
 export const ROOT = fromFileUrl(new URL("../..", import.meta.url));
-/** An unprivileged user with subordinate ids, made by .ci/run. */
-export const TEST_USER = "penne-test";
-
 const CI = Deno.env.get("CI") === "true";
 
 /** How a process ended, and its output. */
@@ -42,12 +45,6 @@ export function penne(): string {
   return binary;
 }
 
-/** Prefixes a command line so that the test user runs it. */
-export function asUser(argv: string[]): string[] {
-  if (Deno.uid() !== 0) return argv;
-  return ["setpriv", "--reuid", TEST_USER, "--regid", TEST_USER, "--init-groups", "--inh-caps=-all", "--", ...argv];
-}
-
 /** A Deno.Command for a command line. */
 export function command(argv: string[], how: How = {}, options: Deno.CommandOptions = {}): Deno.Command {
   const variables = Object.entries(how.env ?? {}).map(([name, value]) => `${name}=${value}`);
@@ -69,74 +66,65 @@ export function run(args: string[], how: How = {}): Promise<Result> {
   return sh([penne(), "run", ...args], how);
 }
 
-/** What a test needs. */
+/** Registers a test that does not run, with the reason in its name, and tells packaging/test.ts. */
+function skip(name: string, missing: readonly Need[]): void {
+  Deno.test.ignore(`${name} [skipped: needs ${missing.join(", ")}]`, () => {});
+  const path = Deno.env.get("PENNE_SKIPPED");
+  if (!path) return;
+  const skipped: Skipped = { name, needs: missing.map((need) => ({ need, provider: provider(need) })) };
+  Deno.writeTextFileSync(path, `${JSON.stringify(skipped)}\n`, { append: true });
+}
+
+/** What a test needs, as it was said before; about to go. */
 export interface Needs {
-  /** To be root. */
   root?: boolean;
-  /** The test user, or not to be root. */
   user?: boolean;
-  /** Programs in PATH. */
-  programs?: string[];
-  /** Least version of the kernel, for what an older one does not have; below it a test is skipped, in CI too. */
+  programs?: readonly string[];
   kernel?: `${number}.${number}`;
 }
 
-/** Whether the kernel is older than a version. */
-function isOlder(version: string): boolean {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  const [own = 0, ownMinor = 0] = Deno.osRelease().split(".").map(Number);
-  return own < major || own === major && ownMinor < minor;
-}
-
-function hasProgram(name: string): boolean {
-  return (Deno.env.get("PATH") ?? "").split(":").some((directory) => {
-    try {
-      return Deno.statSync(`${directory}/${name}`).isFile;
-    } catch {
-      return false;
-    }
+function inWords({ root, user, programs = [], kernel }: Needs): Need[] {
+  const packages = programs.map((program): Need => {
+    const found = Object.entries(PACKAGES).find(([, has]) => (has as readonly string[]).includes(program));
+    return found ? `package:${found[0] as Package}` : program as Need;
   });
-}
-
-function hasUser(): boolean {
-  return Deno.uid() !== 0 || Deno.readTextFileSync("/etc/passwd").includes(`\n${TEST_USER}:`);
-}
-
-/** Why a test cannot run here, or null. */
-function missing({ root, user, programs = [] }: Needs): string | null {
-  if (root && Deno.uid() !== 0) return "needs root";
-  if (user && !hasUser()) return `needs the user ${TEST_USER} (see .ci/run)`;
-  const absent = programs.filter((name) => !hasProgram(name));
-  return absent.length ? `needs ${absent.join(", ")}` : null;
-}
-
-/** Registers a test that does not run, with the reason in its name. */
-export function skipped(name: string, reason: string): void {
-  Deno.test.ignore(`${name} [skipped: ${reason}]`, () => {});
+  return [
+    ...root ? ["root" as const] : [],
+    ...user ? ["user" as const] : [],
+    ...packages,
+    ...kernel ? [`kernel:${kernel}` as const] : [],
+  ];
 }
 
 /** The body of a test. */
 export type TestBody = (t: Deno.TestContext) => void | Promise<void>;
 
+/** A test that does not run, as packaging/test.ts reads it. */
+export interface Skipped {
+  readonly name: string;
+  readonly needs: readonly { readonly need: Need; readonly provider: string }[];
+}
+
+/** Needs that even CI may lack: an older kernel, and what its script could not install. */
+const EXCUSED = (Deno.env.get("PENNE_UNAVAILABLE") ?? "").split(",");
+const isExcused = (need: Need) => need.startsWith("kernel:") || EXCUSED.includes(need);
+
 /**
- * Registers a test. Where it cannot run, it is skipped with the reason in its name; in CI, which must provide everything,
- * it fails. A test also fails if it leaks something.
+ * Registers a test. Where a need of it is not met, it is skipped with the need in its name; in CI, which must provide
+ * everything, it fails. A test also fails if it leaks something.
  */
 export function test(name: string, body: TestBody): void;
-export function test(name: string, needs: Needs, body: TestBody): void;
-export function test(name: string, first: Needs | TestBody, second?: TestBody): void {
-  const [needs, body] = typeof first === "function" ? [{}, first] : [first, second!];
-  if (needs.kernel && isOlder(needs.kernel)) {
-    skipped(name, `needs Linux ${needs.kernel}`);
-    return;
-  }
-  const reason = missing(needs);
-  if (reason && !CI) skipped(name, reason);
-  else if (reason) {
+export function test(name: string, needs: readonly Need[] | Needs, body: TestBody): void;
+export function test(name: string, first: readonly Need[] | Needs | TestBody, second?: TestBody): void {
+  const [needs, body] = typeof first === "function" ? [[], first] : [first, second!];
+  const missing = missingNeeds(Array.isArray(needs) ? needs as readonly Need[] : inWords(needs as Needs));
+  if (!missing.length) Deno.test(name, (t) => withoutLeaks(() => body(t)));
+  else if (!CI || missing.some(isExcused)) skip(name, missing);
+  else {
     Deno.test(name, () => {
-      throw new Error(`this test ${reason}, which CI must provide`);
+      throw new Error(`this test needs ${missing.join(", ")}, which CI must provide`);
     });
-  } else Deno.test(name, (t) => withoutLeaks(() => body(t)));
+  }
 }
 
 /** Waits until a condition holds; fails after a number of seconds. */
@@ -180,7 +168,7 @@ export function processes(): Process[] {
   return found;
 }
 
-/** Whether a process is one of penne's agents. */
-export function isAgent({ exe }: Process): boolean {
-  return exe.startsWith("/memfd:penne-agent");
+/** Whether a process is one of penne's agents; a user may read no agent's /proc/PID/exe, so the name has to do. */
+export function isAgent({ exe, cmdline: [name = ""] }: Process): boolean {
+  return exe ? exe.startsWith("/memfd:penne-agent") : ["penne-agent", "penne-holder"].includes(name);
 }

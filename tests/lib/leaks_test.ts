@@ -17,7 +17,7 @@ async function traced(
   }
 }
 
-test("withoutLeaks() names a descriptor that stays open", {}, async () => {
+test("withoutLeaks() names a descriptor that stays open", async () => {
   let file: Deno.FsFile | undefined;
   await traced(
     () => {
@@ -30,7 +30,6 @@ test("withoutLeaks() names a descriptor that stays open", {}, async () => {
 
 test(
   "withoutLeaks() names a child, and a process that has left the family and cleared its environment",
-  {},
   async () => {
     let child: Deno.ChildProcess | undefined;
     const end = async () => {
@@ -59,7 +58,7 @@ test(
   },
 );
 
-test("withoutLeaks() names a mount and a namespace", { root: true, programs: ["unshare", "mount"] }, async () => {
+test("withoutLeaks() names a mount and a namespace", ["root", "package:util-linux", "package:mount"], async () => {
   const directory = Deno.makeTempDirSync({ prefix: "penne-leaks-" });
   const must = async (program: string, ...args: string[]) => {
     const { success, stderr } = await new Deno.Command(program, { args }).output();
@@ -94,7 +93,7 @@ test("withoutLeaks() names a mount and a namespace", { root: true, programs: ["u
   }
 });
 
-test("withoutLeaks() waits for what is about to end", {}, async () => {
+test("withoutLeaks() waits for what is about to end", async () => {
   let child: Deno.ChildProcess | undefined;
   await withoutLeaks(() => {
     child = new Deno.Command("sleep", { args: ["0.3"] }).spawn();

@@ -6,7 +6,7 @@ import { assertEquals } from "@std/assert";
 import { penne, test } from "../lib/helpers.ts";
 import { NetLab } from "../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "nsenter"] };
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 
 /** The routes of all tables that the kernel has made for an interface, as text; IPv6's own link-local ones left out. */
 function derived(routes: any[], device: string): string[] {
@@ -67,23 +67,24 @@ for (const [words, addresses] of REQUESTS) {
   });
 }
 
-test("An unprivileged `penne run` with an address and a gateway has the connected routes", {
-  ...NEEDS,
-  user: true,
-}, async () => {
-  await using lab = await NetLab.open();
-  await lab.usual();
-  const words = ["-a", "10.0.2.100/24", "-g", "10.0.2.2", "-a", "fd77::100/64", "-g", "fd77::2"];
-  const show = ["sh", "-c", "ip -4 route; ip -6 route"];
-  const { stdout } = await lab.run(lab.host, [penne(), "run", ...words, "--", ...show], { user: true });
-  const lines = stdout.split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("fe80::/64"));
-  assertEquals(lines, [
-    "default via 10.0.2.2 dev up0",
-    "10.0.2.0/24 dev up0 proto kernel scope link src 10.0.2.100",
-    "fd77::/64 dev up0 proto kernel metric 256 pref medium",
-    "default via fd77::2 dev up0 metric 1024 pref medium",
-  ]);
-});
+test(
+  "An unprivileged `penne run` with an address and a gateway has the connected routes",
+  [...NEEDS, "user"],
+  async () => {
+    await using lab = await NetLab.open();
+    await lab.usual();
+    const words = ["-a", "10.0.2.100/24", "-g", "10.0.2.2", "-a", "fd77::100/64", "-g", "fd77::2"];
+    const show = ["sh", "-c", "ip -4 route; ip -6 route"];
+    const { stdout } = await lab.run(lab.host, [penne(), "run", ...words, "--", ...show], { user: true });
+    const lines = stdout.split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("fe80::/64"));
+    assertEquals(lines, [
+      "default via 10.0.2.2 dev up0",
+      "10.0.2.0/24 dev up0 proto kernel scope link src 10.0.2.100",
+      "fd77::/64 dev up0 proto kernel metric 256 pref medium",
+      "default via fd77::2 dev up0 metric 1024 pref medium",
+    ]);
+  },
+);
 
 test(
   "A prefix route that the host does not have is not made of a copied address, also with a gateway",

@@ -58,7 +58,7 @@ function host(addresses: Address[], routes: Route[]): Network {
   return { links, ipv4: { addresses, routes }, ipv6: null };
 }
 
-test("The template is the interface of the default route with the lowest metric", {}, () => {
+test("The template is the interface of the default route with the lowest metric", () => {
   const network = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
     route([{ index: 2, gateway: ip("192.0.2.1") }], { priority: 100 }),
     route([{ index: 3, gateway: ip("198.51.100.1") }], { priority: 50 }),
@@ -70,7 +70,6 @@ test("The template is the interface of the default route with the lowest metric"
 
 test(
   "Of several next hops the one with the greatest weight counts, and those through other interfaces give a warning",
-  {},
   () => {
     const network = host([address(3, "198.51.100.2", 24)], [
       route([{ index: 2, gateway: ip("192.0.2.1") }, { index: 3, gateway: ip("198.51.100.1"), weight: 5 }]),
@@ -82,7 +81,7 @@ test(
   },
 );
 
-test("Routes through loopback, and those to link-local addresses, make no template", {}, () => {
+test("Routes through loopback, and those to link-local addresses, make no template", () => {
   const network = host([], [
     route([{ index: 1 }]),
     route([{ index: 2 }], { destination: ip("169.254.0.0"), prefix: 16 }),
@@ -92,7 +91,7 @@ test("Routes through loopback, and those to link-local addresses, make no templa
   assertEquals(formatIp(plan.families[0]!.routes[0]!.hops[0]!.gateway!), "169.254.2.2");
 });
 
-test("A preferred source that is not copied is left out", {}, () => {
+test("A preferred source that is not copied is left out", () => {
   const network = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
     route([{ gateway: ip("192.0.2.1") }], { source: ip("198.51.100.2") }),
     route([{}], { destination: ip("10.0.0.0"), prefix: 8, source: ip("192.0.2.2") }),
@@ -101,14 +100,14 @@ test("A preferred source that is not copied is left out", {}, () => {
   assertEquals(sources, ["192.0.2.2", null]);
 });
 
-test("A gateway that is in no prefix is marked as on the link", {}, () => {
+test("A gateway that is in no prefix is marked as on the link", () => {
   const flags = (gateway: string) =>
     planNetwork({ addresses: [{ address: ip("10.0.0.5"), prefix: 24 }], gateways: [ip(gateway)] }, host([], []))
       .families[0]!.routes[0]!.hops[0]!.flags;
   assertEquals([flags("10.0.0.1"), flags("10.0.1.1")], [0, 4]);
 });
 
-test("The broadcast address follows from the prefix, up to 30 bits", {}, () => {
+test("The broadcast address follows from the prefix, up to 30 bits", () => {
   const broadcast = (prefix: number) => {
     const request = { addresses: [{ address: ip("10.1.2.3"), prefix }] };
     const found = planNetwork(request, host([], [])).families[0]!.addresses[0]!.broadcast;
@@ -124,7 +123,7 @@ test("The broadcast address follows from the prefix, up to 30 bits", {}, () => {
   ]);
 });
 
-test("Requests that contradict themselves are usage errors", {}, () => {
+test("Requests that contradict themselves are usage errors", () => {
   const addresses = [{ address: ip("10.0.0.5"), prefix: 24 }];
   for (
     const request of [
@@ -150,7 +149,7 @@ test("Requests that contradict themselves are usage errors", {}, () => {
   }
 });
 
-test("parseIp() and formatIp() convert valid addresses, and parseIp() refuses others", {}, () => {
+test("parseIp() and formatIp() convert valid addresses, and parseIp() refuses others", () => {
   for (
     const text of ["0.0.0.0", "255.255.255.255", "::", "::1", "1::", "fe80::1", "1:2:3:4:5:6:7:8", "::ffff:192.0.2.1"]
   ) {
@@ -180,7 +179,7 @@ test("parseIp() and formatIp() convert valid addresses, and parseIp() refuses ot
   ) assertEquals(parseIp(text), null, text);
 });
 
-test("Prefixes are compared bit by bit", {}, () => {
+test("Prefixes are compared bit by bit", () => {
   const cases: [string, string, number, boolean][] = [
     ["10.0.0.1", "10.0.0.2", 30, true],
     ["10.0.0.1", "10.0.0.4", 30, false],

@@ -6,7 +6,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test } from "../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "nsenter"] };
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 
 /** A host's network. */
 interface SetUp {
@@ -381,7 +381,7 @@ for (const setUp of SETUPS) {
 
   test(
     `A namespace gets all that Debian's pasta sets: ${setUp.name}`,
-    { ...NEEDS, user: true, programs: ["pasta", "timeout"] },
+    [...NEEDS, "user", "package:passt", "package:coreutils"],
     async () => {
       await using lab = await NetLab.open();
       await prepare(lab, setUp);
@@ -405,11 +405,7 @@ for (const setUp of SETUPS) {
   );
 }
 
-test("Debian's pasta accepts most of these hosts", {
-  ...NEEDS,
-  user: true,
-  programs: ["pasta"],
-}, () => {
+test("Debian's pasta accepts most of these hosts", [...NEEDS, "user", "package:passt"], () => {
   assert(pastaAccepted >= SETUPS.length / 2, `it accepted ${pastaAccepted} of ${SETUPS.length}`);
 });
 

@@ -10,7 +10,7 @@ import { type Attribute, type Dialect, encodeBootstrap, type TextAttribute } fro
 import { O } from "../../ffi/core/consts.ts";
 import { open } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
-import { penne, skipped, test } from "../lib/helpers.ts";
+import { penne, test } from "../lib/helpers.ts";
 import { Bootstrap, link, type LogLine, subordinateIds, userIds } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 
@@ -272,13 +272,9 @@ const PROGRAM: Readonly<Record<"1.1" | "1.2", string>> = {
 
 for (const [dialect, program] of Object.entries(PROGRAM) as ["1.1" | "1.2", string][]) {
   const name = program.replace(/.*\//, "");
-  if (dialect === "1.2" && Deno.env.get("PENNE_RUNC_NEWER") === "unavailable") {
-    skipped(`${name} and penne do the same in dialect ${dialect}`, "its archive is out of reach");
-    continue;
-  }
   test(
     `${name} and penne do the same in dialect ${dialect}`,
-    { root: true, user: true, programs: [name] },
+    ["root", "user", dialect === "1.1" ? "package:runc" : "newer runc"],
     async (t) => {
       using home = new Home(ALL);
       using other = new Home(["net"]);

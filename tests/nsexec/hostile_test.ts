@@ -76,7 +76,7 @@ const KINDS: [string, readonly NamespaceType[]][] = [
 ];
 
 for (const [what, types] of KINDS) {
-  test(`a container with ${what} cannot reach into the stages that join it`, { root: true }, async () => {
+  test(`a container with ${what} cannot reach into the stages that join it`, ["root"], async () => {
     // Its root is an unprivileged user of the host, or the root of the host.
     using home = new Home(types, 100000);
     const inside = home.agent;
@@ -138,7 +138,7 @@ function sealed(pid: number): void {
   assertEquals(Deno.readTextFileSync(`/proc/${pid}/environ`), "");
 }
 
-test("the stages and the command have the descriptors that the caller passes on, and no others", { root: true }, () => {
+test("the stages and the command have the descriptors that the caller passes on, and no others", ["root"], () => {
   using nothing = open(self, "/dev/null", O.RDWR);
   const argv = [penne(), "nsexec", "--dialect", "seed", "--", "/bin/sleep", "10"];
   using run = Bootstrap.start({ argv, stepwise: true, fds: [[9, nothing]] });

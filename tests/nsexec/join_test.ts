@@ -41,7 +41,7 @@ const namespacesOf = (pid: number | "self") =>
   Object.fromEntries(ALL.map((type) => [type, link(`/proc/${pid}/ns/${type}`)]));
 
 for (const dialect of DIALECTS) {
-  test(`joins each kind of namespace by its path, and all together, in dialect ${dialect}`, { root: true }, () => {
+  test(`joins each kind of namespace by its path, and all together, in dialect ${dialect}`, ["root"], () => {
     const types = dialect === "1.2" ? ALL : ALL.filter((type) => type !== "time");
     using home = new Home(types);
     const there = namespacesOf(home.pid);
@@ -54,7 +54,7 @@ for (const dialect of DIALECTS) {
   });
 }
 
-test("joins a net namespace that the joined user namespace does not own, in dialect 1.2 alone", { root: true }, () => {
+test("joins a net namespace that the joined user namespace does not own, in dialect 1.2 alone", ["root"], () => {
   using home = new Home(["user", "uts"]);
   using other = new Home(["net"]);
   const list = text("namespaces", `${home.list()},${other.list()}`);
@@ -80,7 +80,7 @@ test("joins a net namespace that the joined user namespace does not own, in dial
 
 test(
   "namespaces that cannot be joined for lack of privilege are logged one by one, and together",
-  { user: true },
+  ["user"],
   () => {
     using run = start("1.2", [text("namespaces", "net:/proc/self/ns/net,uts:/proc/self/ns/uts"), ROOTLESS], {
       user: true,
@@ -96,7 +96,7 @@ test(
   },
 );
 
-test("an unprivileged user joins namespaces of its own", { user: true, programs: ["unshare"] }, async () => {
+test("an unprivileged user joins namespaces of its own", ["user", "package:util-linux"], async () => {
   const argv = ["unshare", "-UrinumCpTf", "--kill-child", "sh", "-c", "echo; read x"];
   const child = command(argv, { user: true }, { stdin: "piped", stdout: "piped" }).spawn();
   const reader = child.stdout.getReader();
@@ -126,7 +126,7 @@ test("an unprivileged user joins namespaces of its own", { user: true, programs:
 const map = (pid: number, kind: "uid" | "gid") =>
   Deno.readTextFileSync(`/proc/${pid}/${kind}_map`).trim().split("\n").map((line) => line.trim().replace(/\s+/g, " "));
 
-test("root writes maps of many ranges without a tool, exactly as requested", { root: true }, () => {
+test("root writes maps of many ranges without a tool, exactly as requested", ["root"], () => {
   const users = Array.from({ length: 100 }, (_, i) => `${2 * i} ${100000 + 3 * i} 1`);
   const groups = ["0 5 2", "2 100000 65536"];
   for (const dialect of DIALECTS) {
@@ -140,7 +140,7 @@ test("root writes maps of many ranges without a tool, exactly as requested", { r
   }
 });
 
-test("a user maps more than five ranges with newuidmap and newgidmap", { user: true, programs: ["newuidmap"] }, () => {
+test("a user maps more than five ranges with newuidmap and newgidmap", ["user", "newuidmap"], () => {
   const { uid, gid } = userIds();
   const ranges = (own: number, first: number) => [
     `0 ${own} 1`,
@@ -164,7 +164,7 @@ test("a user maps more than five ranges with newuidmap and newgidmap", { user: t
   }
 });
 
-test("a user maps its own id without a tool, once setgroups is denied", { user: true }, () => {
+test("a user maps its own id without a tool, once setgroups is denied", ["user"], () => {
   const { uid, gid } = userIds();
   const maps = [text("uidMap", `0 ${uid} 1\n`), text("gidMap", `0 ${gid} 1\n`)];
   {
@@ -184,7 +184,7 @@ test("a user maps its own id without a tool, once setgroups is denied", { user: 
   );
 });
 
-test("any failure of a mapping tool is a failure", { user: true }, async () => {
+test("any failure of a mapping tool is a failure", ["user"], async () => {
   const { uid } = userIds();
   const directory = await Deno.makeTempDir();
   try {

@@ -55,7 +55,7 @@ const OVER: Readonly<Record<number, string>> = {
 
 for (const dialect of DIALECTS) {
   for (const victim of [0, 1, 2]) {
-    test(`stage ${victim} is killed at every step, in dialect ${dialect}`, { root: true }, () => {
+    test(`stage ${victim} is killed at every step, in dialect ${dialect}`, ["root"], () => {
       let all: LogLine[];
       {
         using run = start(dialect, true);
@@ -102,7 +102,7 @@ for (const dialect of DIALECTS) {
   }
 }
 
-test("a stage is killed while the mapping tool hangs, and the tool ends too", { user: true }, async () => {
+test("a stage is killed while the mapping tool hangs, and the tool ends too", ["user"], async () => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.chmod(directory, 0o755);
@@ -133,7 +133,7 @@ test("a stage is killed while the mapping tool hangs, and the tool ends too", { 
   }
 });
 
-test("all stages end if the caller ends before the answer", {}, () => {
+test("all stages end if the caller ends before the answer", () => {
   for (const dialect of DIALECTS) {
     using run = Bootstrap.start({ argv: [penne(), "nsexec", "--dialect", dialect], stepwise: true });
     run.send(encodeBootstrap({ attributes: [{ name: "oomScoreAdj", value: text("100") }] }, dialect));
@@ -150,13 +150,13 @@ test("all stages end if the caller ends before the answer", {}, () => {
   }
 });
 
-test("there is no bootstrap if memfds must not be executed", { root: true, programs: ["unshare"] }, async () => {
+test("there is no bootstrap if memfds must not be executed", ["root", "package:util-linux"], async () => {
   const script = `echo 2 >/proc/sys/vm/memfd_noexec && _LIBCONTAINER_INITPIPE=0 exec ${penne()} nsexec -- true`;
   const { code, stderr } = await sh(["unshare", "-pf", "--mount-proc", "sh", "-c", script]);
   assertEquals([code, stderr], [1, "FATAL: could not ensure we are a cloned binary: Permission denied\n"]);
 });
 
-test("PID 1 of a pid namespace has no siblings, and says so", { root: true, programs: ["unshare"] }, async () => {
+test("PID 1 of a pid namespace has no siblings, and says so", ["root", "package:util-linux"], async () => {
   const message = Array.from(encodeBootstrap({ attributes: [] }, "1.2"), (byte) => `\\0${byte.toString(8)}`).join("");
   const script =
     `printf '%b' '${message}' | _LIBCONTAINER_INITPIPE=0 unshare -pf --mount-proc ${penne()} nsexec -- true`;

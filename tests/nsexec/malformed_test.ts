@@ -78,7 +78,7 @@ const CASES: [name: string, message: Uint8Array, text: RegExp][] = [
   ],
 ];
 
-test("a malformed message gives one fatal line and exit code 1", {}, async (t) => {
+test("a malformed message gives one fatal line and exit code 1", async (t) => {
   for (const dialect of DIALECTS) {
     for (const [name, message, text] of CASES) {
       await t.step(`${name}, in dialect ${dialect}`, () => assertMatch(refused(dialect, [message]), text));
@@ -86,13 +86,13 @@ test("a malformed message gives one fatal line and exit code 1", {}, async (t) =
   }
 });
 
-test("without a pipe for the log the fatal line goes to stderr, in every dialect", {}, () => {
+test("without a pipe for the log the fatal line goes to stderr, in every dialect", () => {
   for (const dialect of DIALECTS) {
     assertEquals(refused(dialect, [patched(4, 0, 0)], { log: false }), "unexpected msg type 0");
   }
 });
 
-test("a message that ends early, at any byte, gives one fatal line and exit code 1", {}, () => {
+test("a message that ends early, at any byte, gives one fatal line and exit code 1", () => {
   const message = encodeBootstrap(MESSAGE, "1.2");
   for (let length = 0; length < message.length; length++) {
     const expected = length < 16
@@ -102,7 +102,7 @@ test("a message that ends early, at any byte, gives one fatal line and exit code
   }
 });
 
-test("a message may arrive byte by byte, and the bytes after it are left for the command", {}, () => {
+test("a message may arrive byte by byte, and the bytes after it are left for the command", () => {
   const command = ["/bin/sh", "-c", "read line <&3; echo $line >&2"];
   using run = Bootstrap.start({ argv: [penne(), "nsexec", "--", ...command], log: false });
   const message = encodeBootstrap(
@@ -119,7 +119,7 @@ test("a message may arrive byte by byte, and the bytes after it are left for the
   assertEquals(run.stderr, "more\n");
 });
 
-test("a variable that is not a number gives one fatal line", {}, () => {
+test("a variable that is not a number gives one fatal line", () => {
   const cases: [Dialect, Record<string, string>, string][] = [
     ["1.2", { _LIBCONTAINER_INITPIPE: "3x" }, "unable to parse _LIBCONTAINER_INITPIPE=3x"],
     ["1.2", { _LIBCONTAINER_INITPIPE: "-3" }, "bad value for _LIBCONTAINER_INITPIPE=-3 (-3)"],
@@ -138,7 +138,7 @@ test("a variable that is not a number gives one fatal line", {}, () => {
   }
 });
 
-test("the log level limits the log", {}, () => {
+test("the log level limits the log", () => {
   const levels: [string, number][] = [["0", 0], ["1", 1], ["4", 1]];
   for (const [level, count] of levels) {
     using run = Bootstrap.start({ argv: argv("1.2"), env: { _LIBCONTAINER_LOGLEVEL: level } });
@@ -152,7 +152,7 @@ test("the log level limits the log", {}, () => {
 
 test(
   "in the oldest dialect the cgroup namespace is made after the byte for it, and at no other byte",
-  { root: true },
+  ["root"],
   () => {
     const message = encodeBootstrap({ attributes: [{ name: "cloneFlags", value: 0x2000000 }] }, "seed");
     const start = () => {

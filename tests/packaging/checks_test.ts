@@ -31,7 +31,7 @@ function imports(files: Record<string, string>): string[] {
   return checkImports(checkout.root, LAYERS);
 }
 
-test("checkImports() accepts imports of lower folders and examples in comments", {}, () => {
+test("checkImports() accepts imports of lower folders and examples in comments", () => {
   const example = '/**\n * ```ts\n * import { c } from "../../mod/c/c.ts";\n * ```\n */\nexport const a = 1;\n';
   assertEquals(
     imports({
@@ -43,12 +43,12 @@ test("checkImports() accepts imports of lower folders and examples in comments",
   );
 });
 
-test("checkImports() reports a circle of files", {}, () => {
+test("checkImports() reports a circle of files", () => {
   const files = { "mod/b/x.ts": 'import { y } from "./y.ts";\n', "mod/b/y.ts": 'export * from "./x.ts";\n' };
   assertEquals(imports(files), ["circle of files: mod/b/x.ts, mod/b/y.ts"]);
 });
 
-test("checkImports() reports a circle of folders and the arrow upwards in it", {}, () => {
+test("checkImports() reports a circle of folders and the arrow upwards in it", () => {
   const files = {
     "mod/b/x.ts": 'import type { y } from "../c/y.ts";\n',
     "mod/c/y.ts": 'import {\n  z,\n} from "../b/z.ts";\n',
@@ -60,18 +60,18 @@ test("checkImports() reports a circle of folders and the arrow upwards in it", {
   ]);
 });
 
-test("checkImports() reports a folder that is in no layer", {}, () => {
+test("checkImports() reports a folder that is in no layer", () => {
   assertEquals(imports({ "mod/new/x.ts": "export const x = 1;\n" }), [
     "mod/new: this folder has no place in packaging/layers.ts",
   ]);
 });
 
-test("checkImports() reports a module that is imported twice, in tests too", {}, () => {
+test("checkImports() reports a module that is imported twice, in tests too", () => {
   const twice = 'import { x } from "./x.ts";\nimport type { X } from "./x.ts";\n';
   assertEquals(imports({ "tests/y_test.ts": twice }), ["tests/y_test.ts imports ./x.ts twice"]);
 });
 
-test("checkSizes() reports long files and full folders", {}, () => {
+test("checkSizes() reports long files and full folders", () => {
   using checkout = new Checkout({
     "mod/long.ts": "//\n".repeat(451),
     "mod/good.ts": "//\n".repeat(450),
@@ -85,7 +85,7 @@ test("checkSizes() reports long files and full folders", {}, () => {
   ]);
 });
 
-test("checkTests() reports a test that the leak tracer does not see", {}, () => {
+test("checkTests() reports a test that the leak tracer does not see", () => {
   using checkout = new Checkout({
     "tests/x_test.ts": `${["Deno", "test"].join(".")}("x", () => {});\n`,
     "tests/y_test.ts": "// Deno.test\n",
@@ -95,7 +95,7 @@ test("checkTests() reports a test that the leak tracer does not see", {}, () => 
   ]);
 });
 
-test("checkDocuments() reports a path or link that leads nowhere", {}, () => {
+test("checkDocuments() reports a path or link that leads nowhere", () => {
   using checkout = new Checkout({
     "README.md":
       "See `mod/gone.ts`, `mod/here.ts`, [there](docs/a.md), [gone](docs/b.md), [web](https://example.org/x).\n",
@@ -117,7 +117,7 @@ async function byTool(check: (root: string) => ToolResult, files: Record<string,
   return "problems" in result ? result.problems : [`${result.missing} is missing`];
 }
 
-test("checkSpelling() reports a misspelt word", { programs: ["codespell", "git"] }, async () => {
+test("checkSpelling() reports a misspelt word", ["package:codespell", "package:git"], async () => {
   const wrong = ["rec", "ieve"].join("");
   assertEquals(
     await byTool(checkSpelling, { "a.md": `We ${wrong} it.\n` }),
@@ -127,7 +127,7 @@ test("checkSpelling() reports a misspelt word", { programs: ["codespell", "git"]
   );
 });
 
-test("checkFormatOfC() reports C that is not formatted", { programs: ["clang-format", "git"] }, async () => {
+test("checkFormatOfC() reports C that is not formatted", ["package:clang-format", "package:git"], async () => {
   const files = { ".clang-format": "BasedOnStyle: Google\n", "a.c": "int  a;\n" };
   const [problem = ""] = await byTool(checkFormatOfC, files);
   assertEquals(problem.startsWith("a.c:1:4: error: code should be clang-formatted"), true, problem);

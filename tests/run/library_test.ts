@@ -121,7 +121,7 @@ test("spawn() refuses wrong options before it makes anything", async () => {
   }
 });
 
-test("another program needs nothing but the modules, and --allow-ffi alone", {}, async () => {
+test("another program needs nothing but the modules, and --allow-ffi alone", async () => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(

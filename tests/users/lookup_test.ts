@@ -6,7 +6,7 @@ import { runTool } from "../../mod/agents/tool.ts";
 import { parseSubIds } from "../../mod/users/subid.ts";
 import { penne, type Result, ROOT, sh, test, TEST_USER } from "../lib/helpers.ts";
 
-const NEEDS = { root: true, user: true, programs: ["gcc", "newuidmap", "getsubids", "getent"] };
+const NEEDS = ["root", "user", "package:gcc", "newuidmap", "package:uidmap", "package:libc-bin"] as const;
 
 /** A host with files of its own in /etc, and with a directory service. */
 class Host implements Disposable {
@@ -112,24 +112,26 @@ test("Lines of /etc/subuid are read as shadow reads them", NEEDS, async (t) => {
   }
 });
 
-test("A subordinate range that contains the own id, or overlaps another one, is mapped as far as it can be", {
-  ...NEEDS,
-}, async () => {
-  const uid = await own();
-  for (const owner of [TEST_USER, `${uid}`]) {
-    const text = `${owner}:1000:65536\n${owner}:1500:65537\n`;
-    using host = new Host().etc("subuid", text).etc("subgid", text);
-    assertEquals(await host.auto(uid), [
-      `0 ${uid} 1`,
-      `1 1000 ${uid - 1000}`,
-      `${uid - 999} ${uid + 1} ${66535 - uid}`,
-      "65536 66536 501",
-    ]);
-  }
-  const text = `${TEST_USER}:${uid}:1\n`;
-  using alone = new Host().etc("subuid", text).etc("subgid", text);
-  assertStringIncludes((await alone.auto(uid))[0]!, "/etc/subuid grants no subordinate ids besides its own to");
-});
+test(
+  "A subordinate range that contains the own id, or overlaps another one, is mapped as far as it can be",
+  [...NEEDS],
+  async () => {
+    const uid = await own();
+    for (const owner of [TEST_USER, `${uid}`]) {
+      const text = `${owner}:1000:65536\n${owner}:1500:65537\n`;
+      using host = new Host().etc("subuid", text).etc("subgid", text);
+      assertEquals(await host.auto(uid), [
+        `0 ${uid} 1`,
+        `1 1000 ${uid - 1000}`,
+        `${uid - 999} ${uid + 1} ${66535 - uid}`,
+        "65536 66536 501",
+      ]);
+    }
+    const text = `${TEST_USER}:${uid}:1\n`;
+    using alone = new Host().etc("subuid", text).etc("subgid", text);
+    assertStringIncludes((await alone.auto(uid))[0]!, "/etc/subuid grants no subordinate ids besides its own to");
+  },
+);
 
 test("A user that only NSS knows has subordinate ids, a login shell and a name", NEEDS, async (t) => {
   const text = "ldapuser:400000:1000\n";
@@ -226,7 +228,7 @@ test("Subordinate ids that a service of NSS grants are used, and no others", NEE
   });
 });
 
-test("A tool that does not end in time is killed", {}, () => {
+test("A tool that does not end in time is killed", () => {
   const start = performance.now();
   const result = runTool("sleep", ["100"], { timeout: 200 });
   if (result instanceof SysError) throw result;

@@ -11,7 +11,7 @@ import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../../mod/na
 import { openEbpf } from "../../mod/watch/ebpf/backend.ts";
 import { type Backend, type ChangeFact, type Fact, SLOTS, slotType } from "../../mod/watch/facts/contract.ts";
 
-const needs = { root: true, programs: ["gcc"] };
+const needs = ["root", "package:gcc"] as const;
 const built = new Map<string, string>();
 
 /** Compiles a test program under a name. */
@@ -141,7 +141,7 @@ test(
   },
 );
 
-test("changes have ids, which are never reused, beside inode numbers", { ...needs, kernel: "6.18" }, () => {
+test("changes have ids, which are never reused, beside inode numbers", [...needs, "kernel:6.18"], () => {
   using backend = openEbpf({});
   change("unshare", namespaceFlag("uts"));
   const facts = collect(backend).filter((fact) => fact.kind === "ns" && fact.comm === "change") as ChangeFact[];
@@ -313,7 +313,7 @@ test("a snapshot has every thread with its namespaces, as in /proc", needs, () =
   assert(compared >= SLOTS.length * [...Deno.readDirSync("/proc/self/task")].length);
 });
 
-test("all namespaces are listed, also those without a process", { ...needs, kernel: "6.18" }, () => {
+test("all namespaces are listed, also those without a process", [...needs, "kernel:6.18"], () => {
   using backend = openEbpf({ kinds: new Set(["ns"]) });
   const name = `penne-watch-${Deno.pid}`;
   const path = `/run/${name}`;

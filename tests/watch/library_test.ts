@@ -22,7 +22,7 @@ async function runTrue(): Promise<number> {
 for (const backend of ["ebpf", "proc", "poll"] as const) {
   test(
     `${backend}: events since the call are emitted, whenever the iteration begins`,
-    { root: true },
+    ["root"],
     async () => {
       const events = watch({ backend, interval: 30, trees: [Deno.pid] });
       const child = new Deno.Command("sleep", { args: ["0.3"] }).spawn();
@@ -40,7 +40,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 
   test(
     `${backend}: the signal ends the iteration with its reason, and nothing stays open`,
-    { root: true },
+    ["root"],
     async () => {
       for await (const _ of watch({ backend })) break; // opens what stays open for the life of the process
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -67,7 +67,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 
   test(
     `${backend}: an iteration can be ended before it begins, and while it waits`,
-    { root: true },
+    ["root"],
     async () => {
       await watch({ backend }).return();
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -86,7 +86,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 
 test(
   "A reader that is too slow gets the number of lost events, and ends up with the right state",
-  { root: true },
+  ["root"],
   async () => {
     const events = watch({ backend: "proc", limit: 20, trees: [Deno.pid], events: ["fork", "exit"] });
     await events.next(); // the capabilities
@@ -112,6 +112,6 @@ test(
   },
 );
 
-test("A watch that cannot be started throws at once", {}, () => {
+test("A watch that cannot be started throws at once", () => {
   assertThrows(() => watch({ cgroups: ["/penne/no/such"] }), Error, "it does not exist");
 });

@@ -6,7 +6,7 @@ import { Liveness } from "../../mod/watch/state/liveness.ts";
 import { Tracker } from "../../mod/watch/state/tracker.ts";
 import { test } from "../lib/helpers.ts";
 
-test("A storm of ends builds up no backlog", { root: true, kernel: "6.18" }, () => {
+test("A storm of ends builds up no backlog", ["root", "kernel:6.18"], () => {
   let ended = 0;
   const liveness = new Liveness(() => [], () => {}, () => ended++);
   assert(liveness.trusted);
@@ -28,10 +28,10 @@ test("A storm of ends builds up no backlog", { root: true, kernel: "6.18" }, () 
   assertEquals(ended, 20 * count);
 });
 
-test("A namespace that has ended in spite of a known holder is reported only in the next round", {
-  root: true,
-  kernel: "6.18",
-}, () => {
+test("A namespace that has ended in spite of a known holder is reported only in the next round", [
+  "root",
+  "kernel:6.18",
+], () => {
   const tracker = new Tracker("proc", { filter: {}, emit: () => {} });
   // No namespace has this id.
   const namespace = tracker.namespaces.know("uts", { inum: 1, id: `${10n ** 15n}` });

@@ -12,7 +12,7 @@ import { must } from "../lib/netlab.ts";
 
 test(
   "A name that was removed before its mount was examined is reported once its file is deleted",
-  { root: true, kernel: "6.15" },
+  ["root", "kernel:6.15"],
   async () => {
     await Deno.mkdir("/run/netns", { recursive: true });
     const path = `/run/netns/penne-names-${Deno.pid}`;
@@ -32,7 +32,7 @@ test(
 
 test(
   "A name that is mounted once more while a watch starts holds its namespace once, and ends with its last mount",
-  { root: true, kernel: "6.15" },
+  ["root", "kernel:6.15"],
   async () => {
     const path = await Deno.makeTempFile({ prefix: "penne-names-" });
     const inum = Number(/\d+/.exec(await Deno.readLink("/proc/self/ns/net"))![0]);

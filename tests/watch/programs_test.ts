@@ -25,7 +25,7 @@ const everything: Filter = {
   inums: new Set([4026531833]),
 };
 
-test("the verifier accepts the programs of every layout and filter", { root: true }, async (t) => {
+test("the verifier accepts the programs of every layout and filter", ["root"], async (t) => {
   const layout = withKernelBtf((btf) => resolveLayout(btf));
   using owner = new DisposableStack();
   const { trees, ...maps } = createMaps(owner, 65536, true);
@@ -59,7 +59,7 @@ test("the verifier accepts the programs of every layout and filter", { root: tru
   });
 });
 
-test("a refusal has the verifier's reason, and names the instruction by its label", { root: true }, () => {
+test("a refusal has the verifier's reason, and names the instruction by its label", ["root"], () => {
   const { r0, r1, r6, fp } = REGISTERS;
   const code = [
     load(8, r6, r1, 0),
@@ -78,7 +78,7 @@ test("a refusal has the verifier's reason, and names the instruction by its labe
   assertStringIncludes(message, "in penne_broken at broken+1: r0 = *(u64 *)(r0 +16)");
 });
 
-test("the programs for aarch64 compare with its system call numbers", {}, () => {
+test("the programs for aarch64 compare with its system call numbers", () => {
   const layout = withKernelBtf((btf) => resolveLayout(btf));
   const maps = { ring: { number: 3 }, control: { number: 4 }, storage: { number: 5 }, trees: null };
   const code = assemble(sysEnter(new Plan({ ...layout, arch: "aarch64" }, {}, maps, 0)));

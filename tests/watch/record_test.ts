@@ -23,7 +23,7 @@ function facts(...records: { size: number; fields: Record<number, number> }[]): 
   return result;
 }
 
-test("a slot has one number, in records, in snapshots and in the arrays of tasks", {}, () => {
+test("a slot has one number, in records, in snapshots and in the arrays of tasks", () => {
   for (const slot of SLOTS) {
     const [fact] = facts({ size: CHANGE_SIZE, fields: { [FIELD.KIND]: RECORD.CHANGE, [FIELD.SLOT]: SLOT[slot] } });
     assertEquals(fact!.kind === "ns" && fact!.slot, slot);
@@ -34,7 +34,7 @@ test("a slot has one number, in records, in snapshots and in the arrays of tasks
   assertEquals(task!.slots, new Map(SLOTS.map((slot) => [slot, { inum: 100 + SLOT[slot], id: null }])));
 });
 
-test("records of both sizes follow each other", {}, () => {
+test("records of both sizes follow each other", () => {
   const record = (kind: number, size = RECORD_SIZE) => ({ size, fields: { [FIELD.KIND]: kind, [FIELD.PID]: 7 } });
   const found = facts(
     record(RECORD.FORK),
@@ -45,6 +45,6 @@ test("records of both sizes follow each other", {}, () => {
   assertEquals(found.map(({ kind, pid }) => [kind, pid]), [["fork", 7], ["ns", 7], ["exec", 7], ["exit", 7]]);
 });
 
-test("a record of an unknown kind is refused", {}, () => {
+test("a record of an unknown kind is refused", () => {
   assertThrows(() => facts({ size: RECORD_SIZE, fields: { [FIELD.KIND]: 99 } }), RangeError, "99");
 });

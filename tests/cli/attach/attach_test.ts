@@ -10,8 +10,8 @@ import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "nsenter", "unshare"] };
-const ROOTLESS = { ...NEEDS, user: true };
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+const ROOTLESS = [...NEEDS, "user"] as const;
 
 /** Starts a process in its own net namespace and, as the test user, in a user namespace that owns it. */
 async function sleeper(lab: NetLab, user = false): Promise<Daemon & { pid: number }> {
@@ -251,7 +251,7 @@ function handleOf(pid: number): NamespaceHandle {
 
 test(
   "A namespace ends with its last user while penne still serves another namespace",
-  { ...NEEDS, kernel: "6.18" },
+  [...NEEDS, "kernel:6.18"],
   async () => {
     await using lab = await NetLab.open();
     const other = await lab.netns("other");

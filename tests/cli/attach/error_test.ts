@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test } from "../../lib/helpers.ts";
 import { NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "nsenter", "unshare"] };
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 
 /** The addresses and routes of a namespace, as text. */
 async function state(lab: NetLab, netns: string): Promise<string> {
@@ -128,7 +128,7 @@ const NO_TUN: Record<string, { script: string; says: RegExp }> = {
 for (const [name, { script, says }] of Object.entries(NO_TUN)) {
   test(
     `With ${name} run --net=tap and attach fail with a hint, and change nothing`,
-    { ...NEEDS, user: true },
+    [...NEEDS, "user"],
     async () => {
       await using lab = await NetLab.open();
       const inside = (argv: string[]) =>
@@ -160,7 +160,7 @@ for (const [name, { script, says }] of Object.entries(NO_TUN)) {
   );
 }
 
-test("run refuses options for a network that it does not make", {}, async () => {
+test("run refuses options for a network that it does not make", async () => {
   for (
     const args of [["--net=none", "-a", "10.0.0.1"], ["--net=none", "-4"], ["--unshare", "uts", "-m", "1500"], [
       "--net=none",

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "nsenter", "unshare"] };
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 
 async function linksIn(pid: number, path = `/proc/${pid}/ns/net`): Promise<string[]> {
   const text = await must(["nsenter", `--net=${path}`, "--", "ip", "-j", "link"]);
@@ -40,7 +40,7 @@ test("A name that disappears at any moment of the set-up is not served", NEEDS, 
   }
 });
 
-test("A thread's path means the thread's namespace", { ...NEEDS, programs: ["perl"] }, async () => {
+test("A thread's path means the thread's namespace", [...NEEDS, "package:perl"], async () => {
   await using lab = await NetLab.open();
   // Each thread unshares its own network namespace.
   const script = `
@@ -165,7 +165,7 @@ test("Descriptors 0 to 2 can be targets in the background too", NEEDS, async () 
 
 test(
   "An agent that is stopped in a hostile user namespace delays penne by seconds only",
-  { ...NEEDS, user: true },
+  [...NEEDS, "user"],
   async () => {
     await using lab = await NetLab.open();
     const before = processes().filter(isAgent).map(({ pid }) => pid);
@@ -205,7 +205,7 @@ test("A mount over the directory of a name hides it, and so does a changed symbo
   assertEquals(await codeOf(shadowed), 0);
 });
 
-test("Removing the interface is reported for a descriptor too", { ...NEEDS, kernel: "6.18" }, async () => {
+test("Removing the interface is reported for a descriptor too", [...NEEDS, "kernel:6.18"], async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const daemon = lab.start(
@@ -216,7 +216,7 @@ test("Removing the interface is reported for a descriptor too", { ...NEEDS, kern
   assertEquals(await codeOf(daemon), 1);
 });
 
-test("More targets than the soft limit on open files are attached", { ...NEEDS, programs: ["prlimit"] }, async () => {
+test("More targets than the soft limit on open files are attached", [...NEEDS, "package:util-linux"], async () => {
   await using lab = await NetLab.open();
   const guests: string[] = [];
   for (let i = 0; i < 30; i++) guests.push(await lab.netns(`f${i}`));

@@ -14,7 +14,6 @@ function alive(pid: number): boolean {
 
 test(
   "the starting process exits with 0 once ready, and its output ends while the second process runs on",
-  {},
   async () => {
     const file = `${await Deno.makeTempDir()}/pid`;
     const argv = [penne(), "run", "--background", "--pid-file", file, "--", "sleep", "100"];
@@ -33,7 +32,7 @@ test(
   },
 );
 
-test("fifty processes go to the background, and end on SIGTERM", {}, async () => {
+test("fifty processes go to the background, and end on SIGTERM", async () => {
   const directory = await Deno.makeTempDir();
   try {
     const files = Array.from({ length: 50 }, (_, i) => `${directory}/${i}`);
@@ -55,7 +54,6 @@ test("fifty processes go to the background, and end on SIGTERM", {}, async () =>
 
 test(
   "the runtime survives garbage collections, timers and dynamic imports in the background, 50 of 50",
-  {},
   async () => {
     // The hidden self-test does these things in the background before it reports that it is ready.
     const results: number[] = [];
@@ -67,7 +65,7 @@ test(
   },
 );
 
-test("the starting process reports a failure in the background, with its exit code", {}, async () => {
+test("the starting process reports a failure in the background, with its exit code", async () => {
   for (const [argv, code, text] of [[["no-such-command"], 127, "ENOENT"], [["/etc/passwd"], 126, "EACCES"]] as const) {
     const result = await run(["--background", "--", ...argv]);
     assertEquals(result.code, code);
@@ -78,7 +76,7 @@ test("the starting process reports a failure in the background, with its exit co
   assertStringIncludes(result.stderr, "penne: cannot change to the directory");
 });
 
-test("output to files and status lines continue in the background", {}, async () => {
+test("output to files and status lines continue in the background", async () => {
   const directory = await Deno.makeTempDir();
   try {
     const script =
@@ -93,7 +91,7 @@ test("output to files and status lines continue in the background", {}, async ()
   }
 });
 
-test("nothing is left when the starting process is killed before it is ready", {}, async () => {
+test("nothing is left when the starting process is killed before it is ready", async () => {
   const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   for (let i = 0; i < 10; i++) {
     const argv = [penne(), "run", "--background", "--", "sh", "-c", `sleep 0.5; exec sleep ${marker}`];

@@ -17,13 +17,13 @@ function check({ code, stdout, stderr }: { code: number; stdout: string; stderr:
 
 for (const user of [false, true]) {
   const who = user ? "an unprivileged user" : "the caller";
-  test(`the binary runs with an empty environment as ${who}`, { user }, async () => {
+  test(`the binary runs with an empty environment as ${who}`, user ? ["user"] : [], async () => {
     check(await sh([penne(), ...COMMAND], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, user }));
     const result = await sh(["env", "-i", penne(), ...COMMAND], { user });
     check(result);
   });
 
-  test(`the binary runs through a symbolic link as ${who}`, { user }, async () => {
+  test(`the binary runs through a symbolic link as ${who}`, user ? ["user"] : [], async () => {
     const directory = await Deno.makeTempDir();
     try {
       await Deno.chmod(directory, 0o755);
@@ -36,28 +36,29 @@ for (const user of [false, true]) {
   });
 }
 
-test("the binary runs from a read-only directory, with a read-only noexec /tmp, as any user", {
-  root: true,
-  user: true,
-}, async () => {
-  const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
-  try {
-    await Deno.chmod(directory, 0o755);
-    const script = `set -e
+test(
+  "the binary runs from a read-only directory, with a read-only noexec /tmp, as any user",
+  ["root", "user"],
+  async () => {
+    const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
+    try {
+      await Deno.chmod(directory, 0o755);
+      const script = `set -e
       mount -t tmpfs -o mode=755 none "$1"; cp "$0" "$1/penne"; mount -o remount,ro "$1"
       mount -t tmpfs -o noexec,nosuid,nodev,ro none /tmp
       cd "$1"; shift
       "$@"`;
-    const outer = ["unshare", "-m", "sh", "-c", script, penne(), directory];
-    check(await sh([...outer, `${directory}/penne`, ...COMMAND]));
-    const asUser = ["setpriv", "--reuid", "penne-test", "--regid", "penne-test", "--init-groups", "--"];
-    check(await sh([...outer, ...asUser, `${directory}/penne`, ...COMMAND]));
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-});
+      const outer = ["unshare", "-m", "sh", "-c", script, penne(), directory];
+      check(await sh([...outer, `${directory}/penne`, ...COMMAND]));
+      const asUser = ["setpriv", "--reuid", "penne-test", "--regid", "penne-test", "--init-groups", "--"];
+      check(await sh([...outer, ...asUser, `${directory}/penne`, ...COMMAND]));
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  },
+);
 
-test("no file is created anywhere", { programs: ["strace"] }, async () => {
+test("no file is created anywhere", ["package:strace"], async () => {
   const trace = await Deno.makeTempFile();
   try {
     await sh(["strace", "-f", "-qq", "-e", "trace=%file,%desc", "-o", trace, penne(), "run", "--", "true"]);
@@ -72,7 +73,7 @@ test("no file is created anywhere", { programs: ["strace"] }, async () => {
   }
 });
 
-test("the module graph has no WebAssembly", {}, async () => {
+test("the module graph has no WebAssembly", async () => {
   const graph = await sh([Deno.execPath(), "info", "--json", `${ROOT}main.ts`]);
   const { modules } = JSON.parse(graph.stdout) as { modules: { specifier: string; local?: string }[] };
   assertEquals(modules.length > 20, true);
@@ -82,7 +83,7 @@ test("the module graph has no WebAssembly", {}, async () => {
   }
 });
 
-test("--version and --help work", {}, async () => {
+test("--version and --help work", async () => {
   const { version } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`));
   assertEquals((await sh([penne(), "--version"])).stdout, `penne ${version}\n`);
   assertEquals((await sh([penne(), "run", "--version"])).stdout, `penne ${version}\n`);
@@ -91,7 +92,7 @@ test("--version and --help work", {}, async () => {
   assertEquals((await sh([penne(), "--", "run", "--", "sh", "-c", "exit 3"])).code, 3);
 });
 
-test("the committed shim was built from this libshim.c", {}, async () => {
+test("the committed shim was built from this libshim.c", async () => {
   const { SOURCE_SHA256, SHIM_ELF } = await import("../../../ffi/core/shim_elf.ts");
   const digest = await crypto.subtle.digest("SHA-256", await Deno.readFile(`${ROOT}libshim.c`));
   assertEquals(Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, "0")).join(""), SOURCE_SHA256);

@@ -5,7 +5,7 @@ import { SIGNAL } from "../../../ffi/core/consts.ts";
 import { FORWARDED } from "../../../mod/run/supervise.ts";
 import { command, penne, run, sh, test, until } from "../../lib/helpers.ts";
 
-test("penne run passes on every exit code of the command", {}, async () => {
+test("penne run passes on every exit code of the command", async () => {
   // Without a network, which saves time; the two ends of the range run with the defaults.
   const script = `for i in $(seq $1 4 255); do
     "$0" run --net none -- sh -c "exit $i"; [ $? = $i ] || echo "$i became $?"; done`;
@@ -14,7 +14,7 @@ test("penne run passes on every exit code of the command", {}, async () => {
   for (const code of [0, 255]) assertEquals((await run(["--", "sh", "-c", `exit ${code}`])).code, code);
 });
 
-test("penne run exits with 128+N when signal N kills the command", {}, async (t) => {
+test("penne run exits with 128+N when signal N kills the command", async (t) => {
   for (const name of FORWARDED.filter((n) => !["WINCH", "CONT", "TSTP"].includes(n))) {
     await t.step(name, async () => {
       const child = command([penne(), "run", "--", "sh", "-c", "echo up; exec sleep 100"], {}, { stdout: "piped" })
@@ -30,7 +30,7 @@ test("penne run exits with 128+N when signal N kills the command", {}, async (t)
   }
 });
 
-test("penne run passes on signals that the command catches", {}, async () => {
+test("penne run passes on signals that the command catches", async () => {
   const script = `trap 'echo got WINCH' WINCH; trap 'echo got CONT' CONT; trap 'echo got TSTP' TSTP
     trap 'echo got TERM; exit 5' TERM; echo up; while :; do sleep 0.02; done`;
   const child = command([penne(), "run", "--", "bash", "-c", script], {}, { stdout: "piped" }).spawn();
@@ -47,11 +47,11 @@ test("penne run passes on signals that the command catches", {}, async () => {
   await reading;
 });
 
-test("penne run exits with 137 when the command is killed from inside", {}, async () => {
+test("penne run exits with 137 when the command is killed from inside", async () => {
   assertEquals((await run(["--", "sh", "-c", "kill -9 $$"])).code, 137);
 });
 
-test("penne run exits with 2 for a wrong command line, and does nothing", {}, async (t) => {
+test("penne run exits with 2 for a wrong command line, and does nothing", async (t) => {
   const wrong: [string[], string][] = [
     [["--no-such"], "there is no such option"],
     [["--hostnam", "x"], "did you mean --hostname?"],
@@ -102,14 +102,14 @@ test("penne run exits with 2 for a wrong command line, and does nothing", {}, as
   }
 });
 
-test("penne exits with 2 for an unknown command, and suggests the right one", {}, async () => {
+test("penne exits with 2 for an unknown command, and suggests the right one", async () => {
   const result = await sh([penne(), "rum"]);
   assertEquals(result.code, 2);
   assertStringIncludes(result.stderr, "did you mean run?");
   assertEquals((await sh([penne()])).code, 2);
 });
 
-test("penne run exits with 127 or 126 when the command cannot be executed", {}, async (t) => {
+test("penne run exits with 127 or 126 when the command cannot be executed", async (t) => {
   const directory = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(`${directory}/plain`, "echo no\n", { mode: 0o644 });
@@ -138,20 +138,20 @@ test("penne run exits with 127 or 126 when the command cannot be executed", {}, 
   }
 });
 
-test("penne run exits with 125 when a step before the command fails", {}, async () => {
+test("penne run exits with 125 when a step before the command fails", async () => {
   const result = await run(["--chdir", "/no/such/directory", "--", "echo", "ran"]);
   assertEquals([result.code, result.stdout], [125, ""]);
   assertStringIncludes(result.stderr, 'penne: cannot change to the directory "/no/such/directory"');
 });
 
-test("SIGKILL kills penne run as it kills any program", {}, async () => {
+test("SIGKILL kills penne run as it kills any program", async () => {
   const child = command([penne(), "run", "--", "sleep", "100"]).spawn();
   await new Promise((resolve) => setTimeout(resolve, 200));
   child.kill("SIGKILL");
   assertEquals((await child.status).signal, "SIGKILL");
 });
 
-test("TERM to the whole group during the start ends the command or penne", {}, async () => {
+test("TERM to the whole group during the start ends the command or penne", async () => {
   for (let i = 0; i < 40; i++) {
     const argv = ["timeout", "-s", "TERM", `${0.01 + i * 0.002}`, penne(), "run", "--", "sleep", "100"];
     // timeout(1) signals its whole group, and exits with 124, or 128+N if it was killed itself.

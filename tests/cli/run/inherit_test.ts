@@ -12,7 +12,7 @@ async function status(argv: string[], user = false): Promise<Record<string, stri
 
 const STATUS = ["--", "cat", "/proc/self/status"];
 
-test("the command has only descriptors 0 to 2 and the kept ones, although the caller leaked twenty", {}, async () => {
+test("the command has only descriptors 0 to 2 and the kept ones, although the caller leaked twenty", async () => {
   const leak = Array.from({ length: 20 }, (_, i) => `exec ${i + 3}</dev/null`).join("; ");
   const list = (options: string) => ["bash", "-c", `${leak}; exec "$0" run ${options} -- ls /proc/self/fd`, penne()];
   // The fourth is the directory that ls reads.
@@ -23,35 +23,37 @@ test("the command has only descriptors 0 to 2 and the kept ones, although the ca
   assertEquals((await sh(list(all))).stdout.trim().split("\n").length, 24);
 });
 
-test("a kept descriptor refers to the caller's file", {}, async () => {
+test("a kept descriptor refers to the caller's file", async () => {
   const script = `exec 9<<< hello; exec "$0" run --keep-fd 9 $1 -- sh -c 'cat <&9'`;
   for (const options of ["", "--no-init", "--unshare user,net"]) {
     assertEquals((await sh(["bash", "-c", script.replace("$1", options), penne()])).stdout, "hello\n");
   }
 });
 
-test("the command does not get status and ready descriptors", {}, async () => {
+test("the command does not get status and ready descriptors", async () => {
   const script = `exec "$0" run --status-fd 5 --ready-fd 6 -- ls /proc/self/fd 5>/dev/null 6>/dev/null`;
   assertEquals((await sh(["bash", "-c", script, penne()])).stdout.trim().split("\n"), ["0", "1", "2", "3"]);
 });
 
-test("the command has the caller's signal mask and ignored signals, and SIGPIPE at its default", {
-  programs: ["setpriv"],
-}, async () => {
-  for (const traps of ["", "trap '' HUP USR1 PIPE; "]) {
-    const script = `${traps}exec "$0" "$@"`;
-    const caller = await status(["bash", "-c", script, "cat", "/proc/self/status"]);
-    const inside = await status(["bash", "-c", script, penne(), "run", ...STATUS]);
-    const withoutPipe = BigInt(`0x${caller.SigIgn}`) & ~0x1000n;
-    assertEquals(BigInt(`0x${inside.SigIgn}`), withoutPipe);
-    assertEquals([inside.SigBlk, inside.SigPnd], [caller.SigBlk, caller.SigPnd]);
-    if (traps) assertEquals(withoutPipe & 0x201n, 0x201n);
-  }
-});
+test(
+  "the command has the caller's signal mask and ignored signals, and SIGPIPE at its default",
+  ["package:util-linux"],
+  async () => {
+    for (const traps of ["", "trap '' HUP USR1 PIPE; "]) {
+      const script = `${traps}exec "$0" "$@"`;
+      const caller = await status(["bash", "-c", script, "cat", "/proc/self/status"]);
+      const inside = await status(["bash", "-c", script, penne(), "run", ...STATUS]);
+      const withoutPipe = BigInt(`0x${caller.SigIgn}`) & ~0x1000n;
+      assertEquals(BigInt(`0x${inside.SigIgn}`), withoutPipe);
+      assertEquals([inside.SigBlk, inside.SigPnd], [caller.SigBlk, caller.SigPnd]);
+      if (traps) assertEquals(withoutPipe & 0x201n, 0x201n);
+    }
+  },
+);
 
 for (const user of [false, true]) {
   const who = user ? "an unprivileged user" : "the caller";
-  test(`the command has no inheritable or ambient capabilities, for ${who}`, { user }, async () => {
+  test(`the command has no inheritable or ambient capabilities, for ${who}`, user ? ["user"] : [], async () => {
     for (const options of [[], ["--map", "self"], ["--no-init"]]) {
       const fields = await status([penne(), "run", ...options, ...STATUS], user);
       assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
@@ -59,7 +61,7 @@ for (const user of [false, true]) {
     }
   });
 
-  test(`--keep-caps makes all permitted capabilities ambient, for ${who}`, { user }, async () => {
+  test(`--keep-caps makes all permitted capabilities ambient, for ${who}`, user ? ["user"] : [], async () => {
     for (const options of [["--map", "self"], ["--map", "root"]]) {
       const fields = await status([penne(), "run", "--keep-caps", ...options, ...STATUS], user);
       assertEquals(fields.CapAmb, fields.CapPrm);
@@ -68,14 +70,14 @@ for (const user of [false, true]) {
     }
   });
 
-  test(`--no-new-privs takes effect, for ${who}`, { user }, async () => {
+  test(`--no-new-privs takes effect, for ${who}`, user ? ["user"] : [], async () => {
     assertEquals((await status([penne(), "run", "--no-new-privs", ...STATUS], user)).NoNewPrivs, "1");
   });
 }
 
 test(
   "the command does not get inheritable capabilities of the caller",
-  { root: true, programs: ["setpriv"] },
+  ["root", "package:util-linux"],
   async () => {
     for (const options of [[], ["--unshare", "net"]]) {
       const fields = await status(["setpriv", "--inh-caps=+net_admin,+chown", penne(), "run", ...options, ...STATUS]);
@@ -84,12 +86,12 @@ test(
   },
 );
 
-test("the command has the caller's limits and umask", {}, async () => {
+test("the command has the caller's limits and umask", async () => {
   const script = `ulimit -Sn 123; ulimit -Hn 456; umask 027; exec "$0" run -- sh -c 'ulimit -Sn; ulimit -Hn; umask'`;
   assertEquals((await sh(["sh", "-c", script, penne()])).stdout, "123\n456\n0027\n");
 });
 
-test("the command has the caller's working directory and processors", { programs: ["taskset"] }, async () => {
+test("the command has the caller's working directory and processors", ["package:util-linux"], async () => {
   assertEquals((await run(["--", "pwd"], { cwd: "/usr/bin" })).stdout, "/usr/bin\n");
   assertEquals((await run(["--chdir", "/usr/lib", "--", "pwd"])).stdout, "/usr/lib\n");
   const own = await sh(["taskset", "-cp", `${Deno.pid}`]);
@@ -97,7 +99,7 @@ test("the command has the caller's working directory and processors", { programs
   assertEquals(inside.stdout.split(":")[1], own.stdout.split(":")[1]);
 });
 
-test("the environment is the caller's, byte for byte, except for what options change", {}, async () => {
+test("the environment is the caller's, byte for byte, except for what options change", async () => {
   const script =
     `export ODD="$(printf '\\377\\376')"; exec "$0" run --env A=1 --env B= -- sh -c 'printf %s "$ODD|$A|$B" | od -An -tx1'`;
   assertEquals((await sh(["bash", "-c", script, penne()])).stdout.trim(), "ff fe 7c 31 7c");
@@ -106,7 +108,7 @@ test("the environment is the caller's, byte for byte, except for what options ch
   assertEquals((await run(["--env", "PATH=/nowhere", "--", "true"])).code, 127);
 });
 
-test("arguments of many kinds and sizes are passed on unchanged", {}, async () => {
+test("arguments of many kinds and sizes are passed on unchanged", async () => {
   const odd = ["", " ", "a\nb", "--", "-x", "ü€😀", "x".repeat(100_000)];
   const { stdout } = await run(["--", "sh", "-c", `for a; do printf '%s\\0' "$a"; done`, "sh", ...odd]);
   assertEquals(stdout.split("\0").slice(0, -1), odd);
@@ -126,7 +128,7 @@ test("arguments of many kinds and sizes are passed on unchanged", {}, async () =
   assertEquals(tooLong.code, 0);
 });
 
-test("the agent is PID 1, is not dumpable, and has no environment", {}, async () => {
+test("the agent is PID 1, is not dumpable, and has no environment", async () => {
   const child = command([penne(), "run", "--", "sh", "-c", "exec 2>&-; readlink /proc/1/exe; sleep 100"], {}, {
     stdout: "piped",
     stderr: "piped",
@@ -146,7 +148,7 @@ test("the agent is PID 1, is not dumpable, and has no environment", {}, async ()
   }
 });
 
-test("an unprivileged command cannot look into or trace the agent", { user: true }, async () => {
+test("an unprivileged command cannot look into or trace the agent", ["user"], async () => {
   const script = "cat /proc/1/environ >/dev/null; echo $?; ls /proc/1/fd; echo $?; readlink /proc/1/exe; echo $?";
   const { stdout } = await run(["--map", "self", "--", "sh", "-c", script], { user: true });
   assertEquals(stdout.split("\n").filter((line) => line === "0"), []);
@@ -154,7 +156,7 @@ test("an unprivileged command cannot look into or trace the agent", { user: true
 
 test(
   "inside, the command is PID 2 and has the host name, loopback, private mounts and a /proc of its own",
-  { programs: ["hostname", "unshare"] },
+  ["package:hostname", "package:util-linux"],
   async () => {
     const script = `echo $$; hostname; cat /sys/class/net/lo/flags 2>/dev/null | head -1; ls -d /proc/[0-9]* | wc -l
     grep -c 'shared:\\|master:' /proc/self/mountinfo; cat /proc/sys/net/ipv4/ping_group_range`;
@@ -169,17 +171,17 @@ test(
   },
 );
 
-test("--no-init makes the command PID 1", {}, async () => {
+test("--no-init makes the command PID 1", async () => {
   assertEquals((await run(["--no-init", "--", "sh", "-c", "echo $$; exit 9"])).stdout, "1\n");
   assertEquals((await run(["--no-init", "--", "sh", "-c", "exit 9"])).code, 9);
 });
 
-test("the init reaps orphans", { programs: ["ps"] }, async () => {
+test("the init reaps orphans", ["package:procps"], async () => {
   const script = "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 0.4; ps -eo stat= | grep -c Z";
   assertEquals((await run(["--", "sh", "-c", script])).stdout, "0\n");
 });
 
-test("clocks have their offsets in a time namespace", {}, async () => {
+test("clocks have their offsets in a time namespace", async () => {
   const host = Number((await Deno.readTextFile("/proc/uptime")).split(" ")[0]);
   const inside = await run(["--boottime", "86400", "--", "cut", "-d.", "-f1", "/proc/uptime"]);
   assertEquals(Math.abs(Number(inside.stdout) - host - 86400) < 60, true, inside.stdout);
@@ -190,7 +192,7 @@ test("clocks have their offsets in a time namespace", {}, async () => {
   assertStringIncludes(below.stderr, "hint: no clock may go below zero");
 });
 
-test("--unshare all makes all eight types, and --net=host keeps the host's net namespace", {}, async () => {
+test("--unshare all makes all eight types, and --net=host keeps the host's net namespace", async () => {
   const script =
     "readlink /proc/self/ns/user /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/ipc /proc/self/ns/uts " +
     "/proc/self/ns/net /proc/self/ns/cgroup /proc/self/ns/time";
@@ -202,7 +204,7 @@ test("--unshare all makes all eight types, and --net=host keeps the host's net n
   assertEquals(host.filter((link) => ours.includes(link)).map((link) => link.split(":")[0]), ["net", "cgroup", "time"]);
 });
 
-test("--status-fd reports the start, readiness and the end, with the right namespace ids", {}, async () => {
+test("--status-fd reports the start, readiness and the end, with the right namespace ids", async () => {
   const script =
     `exec 5>"$1"; exec "$0" run --status-fd 5 --ready-fd 6 -- sh -c 'readlink /proc/self/ns/net; exit 3' 6>"$2"`;
   const [file, ready] = [await Deno.makeTempFile(), await Deno.makeTempFile()];
@@ -221,7 +223,7 @@ test("--status-fd reports the start, readiness and the end, with the right names
   }
 });
 
-test("--die-with-parent ends the command when the caller ends", { programs: ["pgrep"] }, async () => {
+test("--die-with-parent ends the command when the caller ends", ["package:procps"], async () => {
   const marker = `1000.${Math.floor(Math.random() * 1e9)}`;
   const script =
     `"$0" run --die-with-parent -- sleep ${marker} & while ! pgrep -f "^sleep ${marker}"; do sleep 0.02; done`;
@@ -232,7 +234,7 @@ test("--die-with-parent ends the command when the caller ends", { programs: ["pg
   await until("the command has ended", () => !processes().some((p) => p.cmdline.includes(marker)));
 });
 
-test("penne runs in penne", {}, async () => {
+test("penne runs in penne", async () => {
   assertEquals((await run(["--", penne(), "run", "--", "sh", "-c", "id -u; exit 4"])).stdout, "0\n");
   assertEquals((await run(["--", penne(), "run", "--", "sh", "-c", "exit 4"])).code, 4);
 });

@@ -56,7 +56,7 @@ async function settle(
 
 for (const [what, options] of VARIANTS) {
   for (const victim of ["penne", "an agent"]) {
-    test(`nothing is left when ${victim} is killed at a random moment, with ${what}`, {}, async (t) => {
+    test(`nothing is left when ${victim} is killed at a random moment, with ${what}`, async (t) => {
       const home = await Deno.makeTempDir();
       const env = { PATH: Deno.env.get("PATH")!, HOME: home, TMPDIR: home, XDG_RUNTIME_DIR: home };
       const before = traces(home);
@@ -100,7 +100,7 @@ for (const [what, options] of VARIANTS) {
 }
 
 for (const victim of ["penne", "an agent"]) {
-  test(`the terminal is given back when ${victim} is killed at a random moment`, {}, async () => {
+  test(`the terminal is given back when ${victim} is killed at a random moment`, async () => {
     const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
     for (let i = 0; i < Math.ceil(TRIES / 4); i++) {
       const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
@@ -129,7 +129,7 @@ for (const victim of ["penne", "an agent"]) {
   });
 }
 
-test("the next run works after an agent was killed", {}, async () => {
+test("the next run works after an agent was killed", async () => {
   const child = command([penne(), "run", "--", "sleep", "100"], {}, { stderr: "piped", stdin: "null" }).spawn();
   await until("an agent exists", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
   await new Promise((resolve) => setTimeout(resolve, 100));

@@ -28,7 +28,7 @@ async function own(kind: "u" | "g"): Promise<number> {
   return Number((await sh(["id", `-${kind}`], { user: true })).stdout);
 }
 
-test("--map auto shows the whole range inside, rootless", { user: true, programs: ["newuidmap"] }, async () => {
+test("--map auto shows the whole range inside, rootless", ["user", "newuidmap"], async () => {
   const { stdout, stderr, code } = await run(["--map", "auto", ...MAPS], { user: true });
   assertEquals([code, stderr], [0, ""]);
   const [users, groups, rest] = stdout.split("\n\n");
@@ -42,7 +42,7 @@ test("--map auto shows the whole range inside, rootless", { user: true, programs
 
 test(
   "explicit maps of more than five ranges work, rootless and as root",
-  { user: true, programs: ["newuidmap"] },
+  ["user", "newuidmap"],
   async () => {
     const { start } = granted("uid");
     const gid = granted("gid").start;
@@ -61,7 +61,7 @@ test(
   },
 );
 
-test("--map root, self and none map as documented", { user: true }, async () => {
+test("--map root, self and none map as documented", ["user"], async () => {
   const [uid, gid] = [await own("u"), await own("g")];
   const root = await run(["--map", "root", ...MAPS], { user: true });
   assertEquals(lines(root.stdout), [`0 ${uid} 1`, "", `0 ${gid} 1`, "", "0", "deny"]);
@@ -71,7 +71,7 @@ test("--map root, self and none map as documented", { user: true }, async () => 
   assertEquals(none.stdout, "65534\n");
 });
 
-test("root maps many ids without a tool, and sets setgroups as asked", { root: true }, async () => {
+test("root maps many ids without a tool, and sets setgroups as asked", ["root"], async () => {
   const options = ["--map-users", "0:100000:65536", "--map-groups", "0:100000:65536"];
   const { stdout } = await run([...options, ...MAPS], { env: { PATH: "/bin:/usr/bin" } });
   assertEquals(lines(stdout), ["0 100000 65536", "", "0 100000 65536", "", "0", "allow"]);
@@ -79,7 +79,7 @@ test("root maps many ids without a tool, and sets setgroups as asked", { root: t
   assertEquals(lines(denied.stdout).at(-1), "deny");
 });
 
-test("ping sockets are open to every mapped group, for any map", { root: true }, async () => {
+test("ping sockets are open to every mapped group, for any map", ["root"], async () => {
   for (const groups of [["0:5000:10", "10:100:3"], ["0:100000:65536"]]) {
     const options = groups.flatMap((range) => ["--map-groups", range, "--map-users", range]);
     const { stdout, stderr } = await run([...options, "--", "cat", "/proc/sys/net/ipv4/ping_group_range"]);
@@ -92,7 +92,7 @@ test("ping sockets are open to every mapped group, for any map", { root: true },
   }
 });
 
-test("a newuidmap that fails or is missing is reported, with a hint", { user: true }, async (t) => {
+test("a newuidmap that fails or is missing is reported, with a hint", ["user"], async (t) => {
   const directory = await Deno.makeTempDir();
   await Deno.chmod(directory, 0o755);
   try {
@@ -143,7 +143,7 @@ test("a newuidmap that fails or is missing is reported, with a hint", { user: tr
   }
 });
 
-test("a missing line in /etc/subuid is reported, with the remedy", { root: true }, async () => {
+test("a missing line in /etc/subuid is reported, with the remedy", ["root"], async () => {
   const result = await sh([
     "setpriv",
     "--reuid=54321",
@@ -164,7 +164,7 @@ test("a missing line in /etc/subuid is reported, with the remedy", { root: true 
   assertStringIncludes(result.stderr, "hint: add a line to /etc/subuid");
 });
 
-test("ids that are not granted are refused, with a hint", { user: true, programs: ["newuidmap"] }, async () => {
+test("ids that are not granted are refused, with a hint", ["user", "newuidmap"], async () => {
   const result = await run(["--map-users", "0:1:5", "--", "true"], { user: true });
   assertEquals(result.code, 125);
   assertStringIncludes(result.stderr, "hint: see that /etc/subuid grants every id");

@@ -4,11 +4,18 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, penne, type Result, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = {
-  root: true,
-  user: true,
-  programs: ["ip", "nsenter", "unshare", "curl", "dig", "dnsmasq", "socat", "ping", "nginx"],
-};
+const NEEDS = [
+  "root",
+  "user",
+  "package:iproute2",
+  "package:util-linux",
+  "package:curl",
+  "package:bind9-dnsutils",
+  "package:dnsmasq-base",
+  "package:socat",
+  "package:iputils-ping",
+  "package:nginx-light",
+] as const;
 const NAME = "peer.example";
 
 /** A host and a peer with a web server and a name server. */

@@ -4,7 +4,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { penne, processes, test, until } from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 
-const BASH = { programs: ["bash", "stty"] };
+const BASH = ["package:bash", "package:coreutils"] as const;
 
 /** Whether `sleep SECONDS` is running, so that a key typed now finds it there. */
 function sleeps(seconds: number): boolean {

@@ -1,11 +1,11 @@
 // The limitations that the proposal of 2016 listed, one by one: `penne watch` does not have them.
 
 import { assert, assertEquals } from "@std/assert";
-import { type Needs, test } from "../../lib/helpers.ts";
+import { type Need, test } from "../../lib/helpers.ts";
 import { NetLab } from "../../lib/netlab.ts";
 import { BACKENDS, type Emitted, idOf, OFTEN, startShell, watchJson } from "./lab/events.ts";
 
-const NEEDS: Needs = { root: true, programs: ["unshare", "nsenter"], kernel: "6.18" };
+const NEEDS: readonly Need[] = ["root", "package:util-linux", "kernel:6.18"];
 
 /** Watches a script; returns the capabilities, and the events of its process and their descendants. */
 async function watchScript(

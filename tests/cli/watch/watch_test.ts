@@ -10,8 +10,8 @@ import { asUser, command, penne, ROOT, sh, test, until } from "../../lib/helpers
 import { must, NetLab } from "../../lib/netlab.ts";
 import { BACKENDS, type Emitted, idOf, OFTEN, pause, startShell, watchJson } from "./lab/events.ts";
 
-const NEEDS = { root: true, programs: ["ip", "unshare", "nsenter"] };
-const HANDLES = { ...NEEDS, kernel: "6.18" } as const;
+const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+const HANDLES = [...NEEDS, "kernel:6.18"] as const;
 
 /** Runs `penne watch` to its end. */
 async function watchText(args: string[]): Promise<{ code: number; lines: string[]; stderr: string }> {
@@ -359,7 +359,7 @@ const PLACES: [string, (argv: string[]) => string[]][] = [
 ];
 
 for (const [where, wrap] of PLACES) {
-  test(`It never hangs ${where}, and reports its capabilities`, { ...NEEDS, user: true }, async () => {
+  test(`It never hangs ${where}, and reports its capabilities`, [...NEEDS, "user"], async () => {
     const start = performance.now();
     const args = ["watch", "--json", "--duration", "0.7", "--interval", "0.1"];
     const watching = sh(["timeout", "20", ...wrap([penne(), ...args])], { cwd: "/" });
@@ -383,7 +383,7 @@ for (const [where, wrap] of PLACES) {
 
 test(
   "An unprivileged user sees their own namespaces, their births and deaths",
-  { ...HANDLES, user: true },
+  [...HANDLES, "user"],
   async () => {
     await using lab = new NetLab();
     const watcher = await watchJson(lab, OFTEN, { user: true });
@@ -428,7 +428,7 @@ test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.1
 
 test(
   "ebpf: a reader that is behind at the end gets the number of lost events: emitted and lost add up to all events",
-  { root: true, programs: ["gcc"] },
+  ["root", "package:gcc"],
   async () => {
     const directory = await Deno.makeTempDir({ prefix: "penne-behind-" });
     try {
@@ -530,7 +530,7 @@ test("A signal ends it, and is its exit status", NEEDS, async () => {
   }
 });
 
-test("Wrong command lines are usage errors, and nothing is done", {}, async () => {
+test("Wrong command lines are usage errors, and nothing is done", async () => {
   for (
     const args of [
       ["x"],
