@@ -1,7 +1,7 @@
 // Files: opening, reading and writing them; pipes, symbolic links and directories.
 
 import { AT_FDCWD, O } from "../core/consts.ts";
-import { check } from "../core/errno.ts";
+import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
 import { call, out, retry, self, type Task, TaskFd } from "../core/task.ts";
@@ -83,16 +83,18 @@ export function readBytes(task: Task, path: string): Uint8Array {
  * Reads the rest of an open file.
  *
  * @param fd The file.
+ * @param limit Most bytes; for content that others choose.
  * @returns The content from its offset to its end.
- * @throws {SysError} If it cannot be read.
+ * @throws {SysError} If it cannot be read; EFBIG if there is more.
  */
-export function readAll(fd: Fd): Uint8Array {
+export function readAll(fd: Fd, limit = Infinity): Uint8Array {
   let buffer = new Uint8Array(4096);
   let length = 0;
   for (;;) {
     const n = read(fd, buffer.subarray(length));
     if (n === 0) return buffer.subarray(0, length);
     length += n;
+    if (length > limit) throw new SysError("read", E.EFBIG);
     if (length === buffer.length) {
       const larger = new Uint8Array(buffer.length * 4);
       larger.set(buffer);

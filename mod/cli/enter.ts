@@ -51,7 +51,11 @@ export const SPEC = {
       title: "Command",
       options: [
         ...COMMAND_OPTIONS,
-        { name: "target-env", help: "Start with the environment of TARGET's process" },
+        {
+          name: "target-env",
+          help:
+            "Start with the environment of TARGET's process; what programs load code by is left out unless its mnt and user namespaces are joined",
+        },
       ],
     },
     { title: "Life and status", options: [...REPORT_OPTIONS, ...END_OPTIONS] },

@@ -12,6 +12,12 @@ import type { NamespaceType } from "../namespaces/types.ts";
 import { explainPid } from "../netns/open.ts";
 
 /**
+ * Most bytes that are read of a file of a process. The process chooses how large its environment looks, up to its whole
+ * address space; a new program gets 2 MiB at most by default, execve(2).
+ */
+const FILE_MAX = 2 << 20;
+
+/**
  * A process, by a pidfd.
  *
  * Its files in /proc are read through one directory, which belongs to one process for ever. They count only if the process
@@ -33,7 +39,12 @@ export class TargetProcess implements Disposable {
     this.pidfd = pidfd;
   }
 
-  #explain = (error: SysError): string[] => explainPid(error, Math.max(0, pidOf(this.pidfd)));
+  /** Its pid, once that is known: errors are explained after the pidfd was closed. */
+  #pid = 0;
+  #explain = (error: SysError): string[] =>
+    error.code === "EFBIG"
+      ? ["it makes it look larger than 2 MiB"]
+      : explainPid(error, this.pidfd.closed ? this.#pid : Math.max(0, pidOf(this.pidfd)));
 
   /** @throws {PenneError} If it has ended. */
   #checkAlive(what: string): void {
@@ -45,6 +56,7 @@ export class TargetProcess implements Disposable {
     if (this.#directory) return this.#directory;
     const pid = pidOf(this.pidfd);
     if (pid === 0) throw new PenneError(`${what}: it is not in /proc, which is of another pid namespace`);
+    this.#pid = Math.max(0, pid);
     if (pid > 0) this.#directory = attempt(what, () => open(self, `/proc/${pid}`, O.PATH));
     this.#checkAlive(what);
     return this.#directory!;
@@ -75,11 +87,11 @@ export class TargetProcess implements Disposable {
    * @param what What that is for.
    * @param name The file.
    * @returns Its content.
-   * @throws {PenneError} If it cannot be read, or the process has ended.
+   * @throws {PenneError} If it cannot be read, it is larger than 2 MiB, or the process has ended.
    */
   read(what: string, name: string): Uint8Array {
     using file = this.open(what, name, O.RDONLY);
-    const bytes = attempt(`${what} ${this.label}`, () => readAll(file), this.#explain);
+    const bytes = attempt(`${what} ${this.label}`, () => readAll(file, FILE_MAX), this.#explain);
     this.#checkAlive(`${what} ${this.label}`);
     return bytes;
   }

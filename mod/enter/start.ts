@@ -9,7 +9,7 @@ import { readText } from "../../ffi/sys/file.ts";
 import { out, self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import type { Program } from "../agents/exec.ts";
-import { caller, entriesOf, environment, variable } from "../host/caller.ts";
+import { caller, entriesOf, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
 import { hasInside, type IdRange, idToTake, parseMap } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
@@ -21,8 +21,14 @@ import { type ChildPlan, startIn, type StartOptions } from "../run/start.ts";
 import { userOf } from "../users/lookup.ts";
 import { openCgroups } from "./cgroup.ts";
 import { enterSet } from "./enter_set.ts";
+import { tame } from "./foreign_env.ts";
 import type { OpenSet } from "./open_set.ts";
 import { type EnterPlan, needsProcess } from "./plan.ts";
+import type { TargetProcess } from "./process.ts";
+
+/** Most variables that are named in a warning, and most characters of a name. */
+const NAMED_MAX = 40;
+const NAME_MAX = 60;
 
 /** Returns a task's working directory; null if it is not below its root directory, or was removed. */
 function workingDirectory(task: Task): string | null {
@@ -81,6 +87,28 @@ function shellInside(task: Task, program: Program): Program {
 }
 
 /**
+ * The environment of the target's process. With its mount and user namespaces joined, the command is its program and has its
+ * rights; otherwise what programs load code by is left out.
+ */
+function targetEnvironment(
+  process: TargetProcess,
+  { namespaces }: OpenSet,
+  onWarning: (message: string) => void,
+): EnvironmentEntry[] {
+  const entries = entriesOf(process.read("read the environment of", "environ"));
+  if (namespaces.has("mnt") && namespaces.has("user")) return entries;
+  const { entries: tamed, dropped } = tame(entries, environment());
+  if (dropped.length) {
+    const more = dropped.length - NAMED_MAX;
+    const names = dropped.slice(0, NAMED_MAX).map((name) =>
+      name.length > NAME_MAX ? `${name.slice(0, NAME_MAX)}…` : name
+    ).join(", ") + (more > 0 ? ` and ${more} more` : "");
+    onWarning(`${names} of ${process.label} are not used: its mount and user namespaces are not both joined`);
+  }
+  return tamed;
+}
+
+/**
  * Starts a command in namespaces.
  *
  * @param plan The plan.
@@ -98,13 +126,13 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
   using belongings = new DisposableStack(); // of the target's process, opened before anything is joined
   const root = plan.root ? belongings.use(processFor("root").open("open the root directory of", "root", O.PATH)) : null;
   const cgroups = plan.cgroup ? belongings.use(openCgroups(processFor("cgroup"))) : null;
+  const { command, settings, preserveCredentials } = plan;
+  const { onWarning = () => {} } = options;
   const inherited = plan.inherit === "target"
-    ? entriesOf(processFor("environment").read("read the environment of", "environ"))
+    ? targetEnvironment(processFor("environment"), set, onWarning)
     : plan.inherit === "caller"
     ? environment()
     : [];
-  const { command, settings, preserveCredentials } = plan;
-  const { onWarning = () => {} } = options;
   const who = caller();
   const env = planEnvironment(plan.env, inherited);
   const program = planProgram(command, env, command.length || variable(env, "SHELL") ? null : userOf(who.uid));

@@ -4,12 +4,12 @@
 // so a holder keeps all namespaces. It also keeps those that a fault of the kernel prevents root from mounting.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { SIGNAL } from "../../ffi/core/consts.ts";
+import { O, SIGNAL } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { openPid, pidOf, sendSignal } from "../../ffi/sys/process.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
-import { readBytes, readLink, readText } from "../../ffi/sys/file.ts";
+import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { takeIds, tryDropGroups } from "../agents/credentials.ts";
 import { Enclosure, END_TIMEOUT, endAgents } from "../agents/enclosure.ts";
@@ -19,6 +19,9 @@ import { attempt } from "../base/errors.ts";
 import { idToTake, parseMap } from "../idmap/ranges.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { commOf, pidsIn } from "./record/identity.ts";
+
+/** Most bytes of arguments that are read: a path and two names. */
+const ARGUMENTS_MAX = 8192;
 
 /** A process that is to become a holder; until then it ends with penne. */
 export interface Candidate extends Disposable {
@@ -78,6 +81,13 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
   }
 }
 
+/** The beginning of a process's arguments, which can make themselves look as large as its address space. */
+function argumentsOf(pid: number): string {
+  using file = open(self, `/proc/${pid}/cmdline`, O.RDONLY);
+  const buffer = new Uint8Array(ARGUMENTS_MAX);
+  return new TextDecoder().decode(buffer.subarray(0, read(file, buffer)));
+}
+
 /**
  * Whether a process has become a holder; before, it is an agent that ends with penne.
  *
@@ -87,8 +97,7 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
 export function isHolder(pid: number): boolean {
   return orNull(() => {
     // An executed holder shows its arguments; a forked one has only its name.
-    const shown = new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`));
-    return shown.startsWith("penne-holder\0") || commOf(pid) === "penne-holder";
+    return argumentsOf(pid).startsWith("penne-holder\0") || commOf(pid) === "penne-holder";
   }) ?? false;
 }
 
@@ -117,7 +126,7 @@ export function findHolders(label: string): Fd[] {
     if (pid === call(self, "getpid")) continue;
     try {
       const isWanted = () =>
-        new TextDecoder().decode(readBytes(self, `/proc/${pid}/cmdline`)) === wanted &&
+        argumentsOf(pid) === wanted &&
         readLink(self, `/proc/${pid}/exe`).startsWith("/memfd:penne-agent");
       if (!isWanted()) continue;
       const pidfd = openPid(pid);

@@ -11,6 +11,9 @@ import { harden } from "../agents/guard.ts";
 import { attempt } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 
+/** Most bytes of the mount table of a set, which its user can fill: that of a busy host has some 100 kB. */
+const MOUNTINFO_MAX = 16 << 20;
+
 /**
  * Parses the devices that are mounted at / and /usr from the text of a mountinfo file, proc_pid_mountinfo(5).
  *
@@ -58,7 +61,7 @@ export function devicesInside(namespaces: ReadonlyMap<NamespaceType, Fd>): strin
         call(agent, "setns", mnt, CLONE.NEWNS);
       }
       using file = agent.open("openat", proc, cString("self/mountinfo"), O.RDONLY | O.CLOEXEC);
-      return rootDevices(new TextDecoder().decode(readAll(file)));
+      return rootDevices(new TextDecoder().decode(readAll(file, MOUNTINFO_MAX)));
     });
   } finally {
     endAgents([agent]);

@@ -42,7 +42,8 @@ function stackOf({ name, message, stack = "" }: Error): [string, ...string[]] {
  */
 export async function explainError(error: unknown, failure: number): Promise<number> {
   if (error instanceof PenneError) {
-    const hints = await error.hints();
+    // An explanation that fails must not hide the error.
+    const hints = await error.hints().catch((failure) => [`there is no hint: ${failure}`]);
     log().error(error.message, ...hints.map((hint) => `hint: ${hint}`));
   } else if (error instanceof SysError) {
     log().error(`cannot go on: ${error.syscall} failed: ${error.reason} (${error.code})`);
