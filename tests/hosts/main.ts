@@ -1,0 +1,79 @@
+// deno task hosts: tries README's commands and the compiled binary in bare hosts, one after the other, as root.
+//
+//   [SUITE…]        Debian suites: bullseye, bookworm, trixie, sid; all of them by default
+//   --kind WORDS    only hosts whose description contains all these words, as in --kind "user open"; may be repeated
+//   --quick         only a few of the tests
+//   --anew          make the trees anew
+//   --logs DIR      where to write what was printed; a temporary directory by default
+
+import { ROOT } from "../lib/helpers.ts";
+import { describe, Host, KINDS } from "./host.ts";
+import { SUITES, Tree } from "./tree.ts";
+import { type Seen, tryHost } from "./try.ts";
+
+/** Writes the last commit as one file to clone from. */
+export async function bundle(directory: string): Promise<string> {
+  const file = `${directory}/penne.bundle`;
+  const git = new Deno.Command("git", { args: ["-C", ROOT, "bundle", "create", "--quiet", file, "HEAD"] });
+  const { success, stderr } = await git.output();
+  if (!success) throw new Error(`cannot bundle ${ROOT}: ${new TextDecoder().decode(stderr)}`);
+  return file;
+}
+
+/** A row of the table for the documents. */
+function row(host: string, { first, tests, faults }: Seen): string {
+  const cells = [
+    host,
+    first ?? "node is too old",
+    tests ? `${tests.summary}, ${tests.seconds} s` : "",
+    faults.length ? "faults" : "right",
+  ];
+  return `| ${cells.join(" | ").replaceAll("\n", " ")} |`;
+}
+
+if (import.meta.main) {
+  const [names, kinds]: [string[], string[]] = [[], []];
+  const flags = new Set<string>();
+  let logs: string | undefined;
+  for (let i = 0; i < Deno.args.length; i++) {
+    const word = Deno.args[i]!;
+    if (word === "--kind") kinds.push(Deno.args[++i] ?? "");
+    else if (word === "--logs") logs = Deno.args[++i];
+    else if (["--quick", "--anew"].includes(word)) flags.add(word);
+    else if (SUITES.some(({ name }) => name === word)) names.push(word);
+    else {
+      console.error(`hosts: there is no suite or option ${word}`);
+      Deno.exit(2);
+    }
+  }
+  if (Deno.uid() !== 0) {
+    console.error("hosts: making hosts needs root");
+    Deno.exit(1);
+  }
+  const directory = logs ?? Deno.makeTempDirSync({ prefix: "penne-hosts-" });
+  Deno.mkdirSync(directory, { recursive: true });
+  const repository = await bundle(directory);
+  const rows: string[] = [];
+  let wrong = 0;
+  for (const suite of SUITES.filter(({ name }) => !names.length || names.includes(name))) {
+    const wanted = KINDS.map((one) => [describe(one), one] as const)
+      .filter(([words]) =>
+        !kinds.length || kinds.some((kind) => kind.split(" ").every((word) => words.includes(word)))
+      );
+    if (!wanted.length) continue;
+    await using tree = await Tree.unpack(suite, flags.has("--anew"));
+    for (const [words, one] of wanted) {
+      const log = `${directory}/${suite.name}-${words.replaceAll(/[ ,]+/g, "-")}.log`;
+      Deno.writeTextFileSync(log, "");
+      console.error(`hosts: ${suite.name}, ${words}: see ${log}`);
+      const seen = await tryHost(await Host.make(tree, one, log), repository, flags.has("--quick"));
+      rows.push(row(`${suite.name}, ${words}`, seen));
+      console.error(`hosts: ${rows.at(-1)}`);
+      for (const line of seen.tests?.lacks ?? []) console.error(`hosts: ${line}`);
+      for (const fault of seen.faults) console.error(`hosts: FAULT: ${fault.slice(-2000)}`);
+      if (seen.faults.length) wrong++;
+    }
+  }
+  console.log(rows.join("\n"));
+  Deno.exit(wrong ? 1 : 0);
+}

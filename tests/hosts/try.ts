@@ -1,0 +1,71 @@
+// Tries penne in a host as README has it: the first command, all tests or a few, and the compiled binary.
+
+import { ROOT } from "../lib/helpers.ts";
+import type { Host } from "./host.ts";
+
+/** What was seen in a host. */
+export interface Seen {
+  /** What is wrong; nothing if the host is right. */
+  readonly faults: string[];
+  /** README's first command: works, or the line that says why it cannot; null where node is too old. */
+  readonly first: string | null;
+  /** The tests: the runner's last line, and the table of what the host lacks; null where node is too old. */
+  readonly tests: { readonly summary: string; readonly lacks: string[]; readonly seconds: number } | null;
+}
+
+const DENO = "npx -y deno@2.9.6";
+/** README's first command. */
+const FIRST = `${DENO} task penne run -- sh -c 'id -u; echo $$; hostname; cat /proc/net/dev'`;
+/** Seconds for README's second command, with the downloads. */
+const LIMIT = 480;
+
+/** Files with a few quick tests of every kind: arguments of the second command in quick mode. */
+const QUICK = ["tests/cli/run/exit_test.ts", "tests/lib/needs_test.ts", "tests/run", "ffi/sys/namespace.ts"];
+
+/** What the compiled binary has to do in every host, in a shell. */
+const BINARY =
+  `mkdir -p bin && cp penne-binary bin/penne && cd bin && ./penne --version && ./penne __self-test && ./penne __self-test >file 2>&1 && [ ! -s file ] &&
+  [ -z "$(./penne __self-test 2>&1 | cat)" ] && ./penne run --net=none --hostname box -- sh -c 'echo "$(id -u) $$ $(hostname)"'`;
+
+/** README's first command, in a fresh clone: what it did, or the line that says why it could not. */
+async function tryFirst(host: Host, faults: string[]): Promise<string> {
+  const { code, output } = await host.run(`cd penne && ${FIRST}`);
+  if (code === 0) {
+    if (!/^0\n\d\n[^\n]*\n(.*\n)*.*eth0:/m.test(output)) faults.push(`the first command printed: ${output}`);
+    return "works";
+  }
+  const [line, ...others] = output.split("\n").filter((line) => line.startsWith("penne: "));
+  if (!line || others.length || !/^hint: /m.test(output)) faults.push(`the first command said: ${output}`);
+  return line ?? `exit ${code}`;
+}
+
+async function tryTests(host: Host, quick: boolean, faults: string[]): Promise<Seen["tests"]> {
+  const { code, output, seconds } = await host.run(
+    `cd penne && NO_COLOR=1 ${DENO} task test ${quick ? QUICK.join(" ") : ""}`,
+    {
+      seconds: LIMIT + 120,
+    },
+  );
+  const lines = output.split("\n");
+  const summary = lines.findLast((line) => /^(ok|FAILED) \| \d+ passed/.test(line)) ?? "no summary";
+  if (code !== 0 || !summary.startsWith("ok")) faults.push(`the tests: ${summary}`);
+  if (seconds > LIMIT) faults.push(`the tests took ${seconds} s`);
+  const table = lines.findIndex((line) => /^\d+ tests? (was|were) skipped, as this machine lacks:$/.test(line));
+  const lacks = table < 0 ? [] : lines.slice(table + 2).filter((line) => line.startsWith("  "));
+  return { summary, lacks, seconds };
+}
+
+/** Tries everything in a host. */
+export async function tryHost(host: Host, bundle: string, quick: boolean): Promise<Seen> {
+  const faults: string[] = [];
+  await host.put(`${ROOT}dist/penne`, "penne-binary", 0o755);
+  const binary = await host.run(BINARY);
+  if (binary.code !== 0 || !binary.output.includes("\n0 2 box\n")) faults.push(`the binary: ${binary.output}`);
+  if (!host.tree.suite.source) return { faults, first: null, tests: null };
+  await host.put(bundle, "penne.bundle");
+  const clone = await host.run("rm -rf penne && git clone --quiet penne.bundle penne");
+  if (clone.code !== 0) throw new Error(`cannot clone: ${clone.output}`);
+  if (quick) await host.run("mkdir penne/dist && cp penne-binary penne/dist/penne");
+  const first = await tryFirst(host, faults);
+  return { faults, first, tests: await tryTests(host, quick, faults) };
+}
