@@ -81,6 +81,8 @@ function addNamespaces(found: Snapshot, pid: number | "self"): void {
 function addMounts(found: Snapshot): void {
   for (const line of textOf("/proc/self/mountinfo").split("\n")) {
     const [id, , , root, point] = line.split(" ");
+    // The first `ip netns add` after boot mounts this directory on itself, for good.
+    if (point === "/run/netns") continue;
     if (point) found.set(`mount ${id} ${point}`, `mount ${point} (of ${root})`);
   }
 }
