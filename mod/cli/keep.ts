@@ -1,6 +1,7 @@
 // `penne keep`: keeps namespaces under a name.
 
 import { SignalPipe } from "../../ffi/sys/signal.ts";
+import { END_TIMEOUT } from "../agents/enclosure.ts";
 import { usage } from "../base/errors.ts";
 import { keepProcess, prepareSetUp } from "../kept/preserve.ts";
 import type { KeepOptions } from "../kept/reservation.ts";
@@ -40,7 +41,12 @@ const NEW_OPTIONS = [
     help: "Network: none (loopback only; default) or host (no net namespace); penne attach can add one later",
   },
   ...UNSHARE_OPTIONS,
-  { name: "timeout", value: "SECONDS", help: "Kill SETUP after this time, and exit with 124" },
+  {
+    name: "timeout",
+    value: "SECONDS",
+    help:
+      "Kill SETUP after this time, and exit with 124 (default: never; with --user 300, since that user can stop SETUP)",
+  },
 ] as const satisfies readonly OptionSpec[];
 
 /** What `penne keep` accepts. */
@@ -110,7 +116,7 @@ function main(options: Options): number {
 
 /** Makes namespaces, and keeps them if the set-up command succeeds. */
 function keepNew(options: Options, name: string, which: KeepOptions, setUpCommand: readonly string[]): number {
-  const timeout = secondsOption(options, "timeout");
+  const limit = secondsOption(options, "timeout");
   const request: RunOptions = {
     ...isolationRequest(options, setUpCommand),
     ...defined({ net: wordOption(options, "net", ["none", "host", "tap"]) }),
@@ -120,12 +126,14 @@ function keepNew(options: Options, name: string, which: KeepOptions, setUpComman
     log().info(`"${name}" is kept already`);
     return 0;
   }
+  const timeout = limit ?? setUp.timeLimit ?? undefined;
   using reactor = new Reactor();
   let late = false;
   const code = runInForeground({}, {
     reactor,
     signals: new SignalPipe(), // until the process ends: undoing it would only cost time
     newSession: options["new-session"],
+    ...setUp.timeLimit !== null && { patience: END_TIMEOUT },
     begin: (scene) =>
       startChild(setUp.plan, {
         ...setUp.start,

@@ -2,7 +2,6 @@
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
-import { SIGNAL } from "../../ffi/core/consts.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
 import { runInBackground } from "./common/background.ts";
@@ -11,6 +10,7 @@ import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { rewriteResolvConf } from "../run/resolv.ts";
+import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { command } from "./common/command.ts";
 import { FAILURE, runInForeground } from "./common/foreground.ts";
@@ -75,9 +75,6 @@ export const SPEC = {
 
 type Options = ParsedOptions<typeof SPEC>;
 
-/** Signals that cut short the delivery of what the command has sent before its end. */
-const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
-
 /** The library's options, from the command line. */
 function runOptions(options: Options): RunOptions {
   const ownNet = namespacesOption(options, "unshare")?.includes("net") ?? true;
@@ -138,6 +135,7 @@ function runHere(options: Options, plan: RunPlan, started: () => void): number {
         if (made.link && plan.network) {
           const stop = server.serve(made.link, plan.network, () => {});
           made.enclosure.afterEnd.defer(() => {
+            // Such a signal cuts the delivery short of what the command has sent before its end.
             server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
             stop();
           });

@@ -27,7 +27,7 @@ export type KeepRequest =
   } | {
     /** The set-up command and its namespaces; `net` is "none" or "host". */
     readonly setUp: RunOptions;
-    /** Milliseconds after which the command is killed; never by default. */
+    /** Milliseconds after which the command is killed; never by default, or after 5 minutes if another user controls it. */
     readonly timeout?: number;
   });
 
@@ -81,10 +81,11 @@ export async function keep(name: string, request: KeepRequest): Promise<KeepResu
       kept = true;
     },
   });
-  const timer = request.timeout === undefined ? undefined : setTimeout(() => {
+  const timeout = request.timeout ?? setUp.timeLimit;
+  const timer = timeout === null ? undefined : setTimeout(() => {
     late = true;
     child.kill("KILL");
-  }, request.timeout);
+  }, timeout);
   try {
     const status = await child.status;
     return { kept, status };

@@ -23,6 +23,11 @@ import { type KeepOptions, Reservation } from "./reservation.ts";
 import { openNamespaceOf } from "./set.ts";
 
 const PID_MAX = 2 ** 22;
+/**
+ * Milliseconds for a set-up command that another user controls. That user can stop it, and it holds the lock of the name and
+ * the prompt of root meanwhile.
+ */
+const USER_LIMIT = 300_000;
 
 /** Inode number of our own namespace of a kind; null if the kernel has no such kind. */
 function ownInum(type: NamespaceType): bigint | null {
@@ -98,6 +103,8 @@ export interface SetUp extends Disposable {
   readonly plan: RunPlan;
   /** What else its start takes. */
   readonly start: StartOptions;
+  /** Milliseconds after which it is killed unless the caller says otherwise; null if it is the caller's own. */
+  readonly timeLimit: number | null;
   /** Keeps its namespaces; to be called when it has succeeded, while they still exist. */
   readonly keep: (child: Child) => void;
 }
@@ -157,6 +164,7 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
   const resources = owned.move();
   return {
     plan,
+    timeLimit: owner ? USER_LIMIT : null,
     start: {
       onWarning: run.onWarning,
       preserve: {

@@ -15,6 +15,9 @@ import { isOrphaned, type Terminal } from "./terminal.ts";
 /** Signals that are forwarded to the command. */
 export const FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT", "TSTP"] as const;
 
+/** Signals that end programs. */
+export const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
+
 /** The means to supervise a command. */
 export interface Supervision {
   /** The event loop, which may serve other descriptors too. */
@@ -27,6 +30,11 @@ export interface Supervision {
   readonly newSession: boolean;
   /** A process whose end must end the command, or null. */
   readonly parent: Fd | null;
+  /**
+   * Milliseconds that a command which another user controls has to end after a signal that ends programs. Such a command is
+   * then killed, and does not stop penne. Null for a command of the caller, which may do as it likes.
+   */
+  readonly patience: number | null;
 }
 
 /**
@@ -37,8 +45,8 @@ export interface Supervision {
  * @returns How it ended; `lost` if an agent was killed, and the command with it.
  */
 export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
-  const { reactor, signals, terminal, parent } = supervision;
-  let [woken, late] = [false, false];
+  const { reactor, signals, terminal, parent, patience } = supervision;
+  let [woken, late, insisting] = [false, false, false];
   const wake = () => woken = true;
   using cleanup = new DisposableStack();
   cleanup.use(child);
@@ -65,7 +73,12 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
       continue;
     }
     for (woken = false; !woken;) reactor.turn();
-    forwardAll(child, supervision);
+    const ending = forwardAll(child, supervision);
+    if (ending && patience !== null) {
+      child.kill(SIGNAL.CONT); // a stopped process does not heed the signal
+      if (!insisting) reactor.after(patience, () => child.kill(SIGNAL.KILL));
+      insisting = true;
+    }
     if (parent && isReadable(parent)) return finish(child, terminal, child.end());
     if (late) return finish(child, terminal, null);
   }
@@ -76,11 +89,14 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
  *
  * CONT comes last: pending signals reach their handlers in reverse order, and a command that continued before it got the
  * TERM of a shell's `kill %1` could stop again.
+ *
+ * Returns whether one of them ends programs.
  */
-function forwardAll(child: Child, supervision: Supervision): void {
+function forwardAll(child: Child, supervision: Supervision): boolean {
   const records = supervision.signals.take();
   const last = (record: SignalRecord) => record.signal === SIGNAL.CONT ? 1 : 0;
   for (const record of records.sort((a, b) => last(a) - last(b))) forward(child, record, supervision);
+  return records.some(({ signal }) => ENDING.includes(signal));
 }
 
 /** Forwards a signal, unless the kernel has sent it to the command too, as to every process in the group. */
@@ -110,8 +126,10 @@ function giveTerminal(child: Child, terminal: Terminal): void {
 
 /** Follows a stop of the command: gives the terminal back, stops penne too, and continues the command afterwards. */
 function stopWith(child: Child, signal: number, supervision: Supervision): void {
-  const { signals, terminal } = supervision;
+  const { signals, terminal, patience } = supervision;
   const job = terminal?.jobControl ? terminal : null;
+  // The other user must not stop penne. That a stop is from the terminal cannot be known, but the shell shows it then.
+  if (patience !== null && (!job || signal === SIGNAL.STOP)) return child.kill(SIGNAL.CONT);
   const wantsTerminal = signal === SIGNAL.TTIN || signal === SIGNAL.TTOU;
   if (isOrphaned()) {
     // No shell would continue penne, so it must not stop. The kernel drops the terminal's stops in this case; a process

@@ -27,6 +27,8 @@ export interface Job {
   readonly newSession: boolean;
   /** Starts the command. */
   readonly begin: (scene: StartOptions) => Child;
+  /** Milliseconds that a command which another user controls has to end after a signal that ends programs. */
+  readonly patience?: number;
   /** Called once the command has started. */
   readonly started?: (child: Child) => void;
 }
@@ -40,7 +42,7 @@ export interface Job {
  * @throws {PenneError} If the command cannot be started.
  */
 export function runInForeground(options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>, job: Job): number {
-  const { reactor, signals, newSession, begin, started } = job;
+  const { reactor, signals, newSession, patience = null, begin, started } = job;
   using parent = options["die-with-parent"] ? openParent() : null;
   using terminal = Terminal.open(newSession);
   const report = openReporter(options);
@@ -60,7 +62,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
         `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
       );
     }
-    const status = supervise(child, { reactor, signals, terminal, newSession, parent });
+    const status = supervise(child, { reactor, signals, terminal, newSession, parent, patience });
     if (status.lost) log().error("the agent that supervised the command was killed, and the command with it");
     const code = status.code ?? 128 + status.signal!;
     report.exit(code, status.signal);

@@ -5,7 +5,8 @@
 //  namespaces  ns/NAME.TYPE         -                               ns/NAME.mnt
 //  for a user  ns/NAME.UID.TYPE     -                               ns/NAME.UID.mnt
 //  info        ns/NAME.info         ns/NAME.info                    ns/snap.NAME.info
-//  locks       lock/.lock           lock/NAME.lock                  lock/NAME.UID.lock
+//  locks       lock/.lock           lock/NAME.lock                  the same
+//  for a user  lock/NAME.UID.lock   -                               lock/NAME.lock, then lock/NAME.UID.lock
 
 import { PenneError } from "../../base/errors.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
@@ -59,7 +60,7 @@ export interface SetFiles {
  *
  * const files = filesOf("penne", "build", 1000);
  * assertEquals(files.namespace("net"), "build.1000.net");
- * assertEquals(files.locks, ["build.lock", "build.1000.lock"]);
+ * assertEquals(files.locks, ["build.1000.lock"]);
  * assertEquals(filesOf("snap", "hello", null).info, "snap.hello.info");
  * ```
  *
@@ -70,9 +71,11 @@ export interface SetFiles {
  */
 export function filesOf(layout: LayoutName, name: string, user: number | null): SetFiles {
   const stem = user === null ? name : `${name}.${user}`;
-  const own = user === null ? [] : [`${stem}.lock`];
+  // snap-confine takes the lock of NAME before that of a user. Otherwise the two sets have nothing to do with each other, and
+  // the set-up command of a user must not keep root from NAME.
+  const locks = layout === "snap" && user !== null ? [`${name}.lock`, `${stem}.lock`] : [`${stem}.lock`];
   const info = layout === "penne" ? `${stem}.info` : user === null ? `snap.${name}.info` : null;
-  return { name, user, stem, namespace: (type) => `${stem}.${type}`, info, locks: [`${name}.lock`, ...own] };
+  return { name, user, stem, namespace: (type) => `${stem}.${type}`, info, locks };
 }
 
 /**

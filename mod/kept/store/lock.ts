@@ -1,4 +1,4 @@
-// Locks kept sets with flock(2): the global lock first, then NAME's, then NAME.UID's, waiting at most 30 s for each.
+// Locks kept sets with flock(2): the global lock first, then those of the set in order, waiting at most 30 s for each.
 //
 // A lock is released when its process ends, so no stale lock is left. The files stay: if one were removed, two processes
 // could lock two different files of the same name.
