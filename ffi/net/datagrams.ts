@@ -10,6 +10,7 @@ import {
   isSockaddr,
   MMSGHDR,
   MSGHDR_AT,
+  readSockaddr,
   SOCKADDR_MAX,
   writeIovec,
   writePointer,
@@ -131,16 +132,39 @@ export class ReceiveBatch {
    * @returns Number of datagrams, or a negative error number.
    */
   receive(s: number, from: IpWords, port: number): number {
-    const { view, at } = this.#headers;
-    const n = quick(NR.recvmmsg, s, at, this.count, MSG.DONTWAIT, 0, 0);
+    const { view } = this.#headers;
+    const n = this.receiveAny(s);
     for (let i = 0; i < n; i++) {
       const header = MMSGHDR * i;
-      view.setUint32(header + MSGHDR_AT.nameLength, SOCKADDR_MAX, true); // the kernel has set it to this sender's
       if (!isSockaddr(view, this.#names + SOCKADDR_MAX * i, from, port)) {
         view.setInt32(header + MSGHDR_AT.received, -1, true);
       }
     }
     return n;
+  }
+
+  /**
+   * recvmmsg(2), whoever the senders are.
+   *
+   * @param s The socket.
+   * @returns Number of datagrams, or a negative error number.
+   */
+  receiveAny(s: number): number {
+    const { view, at } = this.#headers;
+    const n = quick(NR.recvmmsg, s, at, this.count, MSG.DONTWAIT, 0, 0);
+    // The kernel has set the lengths to those of the senders.
+    for (let i = 0; i < n; i++) view.setUint32(MMSGHDR * i + MSGHDR_AT.nameLength, SOCKADDR_MAX, true);
+    return n;
+  }
+
+  /** Reads the address of a datagram's sender; returns its port. */
+  sender(index: number, address: IpWords): number {
+    return readSockaddr(this.#headers.view, this.#names + SOCKADDR_MAX * index, address);
+  }
+
+  /** Index of the interface by which a datagram from a link-local IPv6 address has come. */
+  scope(index: number): number {
+    return this.#headers.view.getUint32(this.#names + SOCKADDR_MAX * index + 24, true);
   }
 
   /**

@@ -9,6 +9,7 @@ import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { Echo } from "./datagram/echo.ts";
+import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
@@ -20,6 +21,8 @@ import { Netif, type NetifOptions } from "./netif/netif.ts";
 import { TcpFlow } from "./tcp/flow.ts";
 import { Tcp } from "./tcp/tcp.ts";
 
+/** What the namespaces of this thread share. */
+const BUDGETS = [FD_BUDGET, PORT_BUDGET, ECHO_BUDGET];
 /** Frames, and bytes, read from one tap before others get their turn. */
 const BATCH_FRAMES = 64;
 const BATCH_BYTES = 512 << 10;
@@ -55,7 +58,7 @@ export class Datapath implements Disposable {
     this.#udp = new Udp(this.#netif);
     this.#echo = new Echo(this.#netif);
     this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
-    FD_BUDGET.countNamespace(1);
+    for (const budget of BUDGETS) budget.countNamespace(1);
   }
 
   /** Number of frames received from the namespace. */
@@ -138,7 +141,7 @@ export class Datapath implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    FD_BUDGET.countNamespace(-1);
+    for (const budget of BUDGETS) budget.countNamespace(-1);
     this.#registration.remove();
     this.#timer?.cancel();
     const { list } = this.#netif.table;

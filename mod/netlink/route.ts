@@ -30,7 +30,7 @@ const RTA = {
 /** The main routing table. */
 export const RT_TABLE_MAIN = 254;
 /** Kinds of routes. */
-export const RTN = { UNICAST: 1 } as const;
+export const RTN = { UNICAST: 1, LOCAL: 2 } as const;
 /** Origins of routes. */
 export const RTPROT = { KERNEL: 2, BOOT: 3 } as const;
 /** Flags of a next hop. */
@@ -81,15 +81,16 @@ export interface Route {
 }
 
 /**
- * Requests the routes of a family in the main table.
+ * Requests the routes of a family in a table.
  *
  * @param family AF_INET or AF_INET6.
+ * @param table The table, below 256.
  * @returns The request; before Linux 4.20 the answer has those of all tables.
  */
-export function dumpRoutes(family: Family): Request {
+export function dumpRoutes(family: Family, table: number = RT_TABLE_MAIN): Request {
   const payload = new Uint8Array(RTMSG);
   payload[0] = family;
-  payload[4] = RT_TABLE_MAIN;
+  payload[4] = table;
   return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload };
 }
 

@@ -24,6 +24,8 @@ export interface ReachRequest {
   readonly mapGuestAddress?: readonly Uint8Array[];
   /** Addresses that are not reached: `--exclude`. */
   readonly exclude?: readonly AddressBlock[];
+  /** Whether no address of the host itself is reached, unless it is mapped: `--exclude host`. */
+  readonly excludeHost?: boolean;
   /** Source addresses of traffic that leaves the host, one per family: `--outbound`. */
   readonly outbound?: readonly Uint8Array[];
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */

@@ -33,7 +33,12 @@ export const REACH_OPTIONS = [
     repeat: true,
     help: "Address inside, one per family, that leads to the host's own address; or none (default: none)",
   },
-  { name: "exclude", value: "ADDRESS[/LEN]", repeat: true, help: "Refuse connections to these addresses" },
+  {
+    name: "exclude",
+    value: "ADDRESS[/LEN]",
+    repeat: true,
+    help: "Refuse connections to these addresses; or host, all addresses of the host itself",
+  },
   {
     name: "outbound",
     short: "o",
@@ -111,7 +116,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
   if (options["no-map-gw"] && mapHostLoopback?.length) {
     throw usage("use --no-map-gw with --map-host-loopback: choose one");
   }
-  const { exclude } = options;
+  const exclude = options.exclude.filter((value) => value !== "host");
   return {
     ...defined({
       dnsForward: addresses("dns-forward", options["dns-forward"]),
@@ -126,6 +131,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
         return { address, prefix: prefix ?? address.length * 8 };
       }),
     },
+    ...options.exclude.includes("host") && { excludeHost: true },
     outboundInterfaces: defined({ 4: options["outbound-if4"], 6: options["outbound-if6"] }),
   };
 }

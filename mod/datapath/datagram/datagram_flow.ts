@@ -1,7 +1,7 @@
 // What the flows of UDP and of echo requests share: answers come from one peer only, and errors are relayed.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { getOption, peerAddress, receiveAt, setOption } from "../../../ffi/net/socket.ts";
+import { getOption, receiveAt, setOption } from "../../../ffi/net/socket.ts";
 import { IP, IPPROTO, IPV6, MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
@@ -40,11 +40,9 @@ export abstract class DatagramFlow extends SocketFlow {
   protected override connected(to: Destination): void {
     const { s } = this;
     this.#socketFamily = to.family;
-    setOption(s, IPPROTO.IP, IP.RECVERR, 1);
-    if (to.family === 6) setOption(s, IPPROTO.IPV6, IPV6.RECVERR, 1);
-    peerAddress(s, this.peer);
-    // The kernel reports a ping socket as not connected, because it has no port.
-    if (this.peer.family === 0) this.peer = copyOf(to);
+    if (to.family === 4) setOption(s, IPPROTO.IP, IP.RECVERR, 1);
+    else setOption(s, IPPROTO.IPV6, IPV6.RECVERR, 1);
+    this.peer = copyOf(to);
     this.peerPort = to.port;
     this.group = isGroup(to);
     // Before it was connected the socket accepted datagrams from any sender. One that is being delivered may even come

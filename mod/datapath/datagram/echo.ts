@@ -8,9 +8,11 @@ import { IPV4 } from "../../inet/header.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { icmpBody, sendIcmp } from "../icmp/message.ts";
 import { RX, TX } from "../netif/buffers.ts";
+import { Leases } from "../netif/lease.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
+import { ECHO_BUDGET } from "./number_spaces.ts";
 
 const ICMP_HEADER = 8;
 /** Types of echo messages. */
@@ -22,6 +24,9 @@ const REPLIES_MAX = 32;
 
 /** Echo requests of a namespace. */
 export class Echo {
+  /** Identifiers of the host. */
+  readonly leases = new Leases(ECHO_BUDGET);
+
   constructor(readonly netif: Netif) {}
 
   /**
@@ -39,7 +44,7 @@ export class Echo {
       (p.family === 4 ? fold(sum(view, t, length, 0)) === 0xffff : transportValid(view, p));
     if (!valid) return;
     const ports = view.getUint16(t + 4) << 16;
-    const flow = netif.table.find(p, ports) as EchoFlow | null ?? new EchoFlow(netif, p, ports).open(p, 0);
+    const flow = netif.table.find(p, ports) as EchoFlow | null ?? new EchoFlow(this, p, ports).open(p, 0);
     if (flow === null) return;
     flow.usedAt = netif.reactor.now;
     if (p.ttl !== flow.ttl) flow.setTtl(p.ttl);
@@ -53,12 +58,17 @@ export class Echo {
 class EchoFlow extends DatagramFlow {
   usedAt = this.netif.reactor.now;
 
+  constructor(readonly echo: Echo, p: Packet, ports: number) {
+    super(echo.netif, p, ports);
+  }
+
   protected override makeSocket({ family }: Destination): number {
     return socket(family, SOCK.DGRAM, family === 4 ? IPPROTO.ICMP : IPPROTO.ICMPV6);
   }
 
   /** The identifier that is sent is the socket's port: the same as inside unless another socket has it. */
   protected override bind(to: Destination): number {
+    this.echo.leases.begin(this);
     return this.netif.egress.bind(this.s, to, this.ports >>> 16);
   }
 
@@ -83,5 +93,10 @@ class EchoFlow extends DatagramFlow {
 
   override tick(now: number): void {
     if (now - this.usedAt > TIMEOUT) this.close();
+  }
+
+  override close(): void {
+    super.close();
+    this.echo.leases.end(this);
   }
 }

@@ -5,19 +5,18 @@
 // where the kernel refuses it.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { IP, IPPROTO, IPV6 as IPV6_OPTION, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
-import { localPort, setOption, socket, writeAt } from "../../../ffi/net/socket.ts";
-import { IPV6, offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
-import { isGroup } from "../../inet/ip_words.ts";
+import { setOption, socket } from "../../../ffi/net/socket.ts";
+import { isGroup, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
-import { RX, TX } from "../netif/buffers.ts";
-import { headersSize, type Netif } from "../netif/netif.ts";
+import { RX } from "../netif/buffers.ts";
+import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
+import { HEADROOM, payloadMax, SEGMENTS_BYTES, UDP_HEADER, writeDatagram, writeSegments } from "./frames.ts";
+import { type HostPort, HostPorts } from "./host_ports.ts";
 
-/** Bytes of a UDP header. */
-const UDP_HEADER = 8;
 /** Milliseconds without a datagram after which a flow ends: before there is an exchange, after it, after a DNS answer. */
 const TIMEOUT = 30_000;
 const TIMEOUT_STREAM = 120_000;
@@ -29,11 +28,9 @@ const RESOLVER_PATIENCE = 500;
 /** Datagrams sent, and received, at once. */
 const SEND_MAX = 64;
 const RECEIVE_MAX = 32;
-/** Room for headers before a received datagram, and for both. */
-const HEADROOM = headersSize(6) + UDP_HEADER;
+/** Bytes for a received datagram and headers before it. */
 const SLOT = 66 * 1024;
-/** Bytes, and datagrams, that one segmented frame or message holds at most. */
-const SEGMENTS_BYTES = 65535 - IPV6 - UDP_HEADER - 16;
+/** Datagrams that one segmented frame or message holds at most. */
 const SEGMENTS_MAX = 64;
 
 /** Made with the first flow, as many programs use TCP only. */
@@ -54,8 +51,8 @@ export class Udp {
   /** Whether all but the last have the same size, and the last is not larger. */
   #even = true;
 
-  /** Number of sockets that have a port, by family and port. */
-  readonly ports = new Map<number, number>();
+  /** Ports of the host, made with the first flow. */
+  #ports: HostPorts | null = null;
 
   constructor(readonly netif: Netif) {}
 
@@ -109,8 +106,15 @@ export class Udp {
     flow.send(count, this.#size, this.#even);
   }
 
+  /** Ports of the host. */
+  get ports(): HostPorts {
+    receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
+    return this.#ports ??= new HostPorts(this.netif, receiving);
+  }
+
   #open(p: Packet): UdpFlow | null {
     const ports = RX.view.getInt32(p.transport);
+    if ((ports & 0xffff) === 0) return null; // no port, RFC 768 and RFC 6335 section 6
     return new UdpFlow(this, p, ports).open(p, ports & 0xffff);
   }
 }
@@ -124,45 +128,43 @@ class UdpFlow extends DatagramFlow {
   #stream = false;
   /** Whether the socket takes UDP_SEGMENT. */
   #segments = true;
-  /** Key of the port in {@linkcode Udp.ports}, or 0. */
-  #port = 0;
+  /** The port that it shares; null if it has one of its own. */
+  #port: HostPort | null = null;
 
   constructor(readonly udp: Udp, p: Packet, ports: number) {
     super(udp.netif, p, ports);
   }
 
+  /** When it was last used. */
+  get usedAt(): number {
+    return Math.max(this.sentAt, this.repliedAt);
+  }
+
   protected override makeSocket(to: Destination): number {
     sending ??= new SendBatch(SEND_MAX);
-    receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
     const s = socket(to.family, SOCK.DGRAM);
     // The host itself must not get what the namespace sends to a group.
     if (s >= 0 && isGroup(to)) {
       if (to.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_LOOP, 0);
-      else setOption(s, IPPROTO.IPV6, IPV6_OPTION.MULTICAST_LOOP, 0);
+      else setOption(s, IPPROTO.IPV6, IPV6.MULTICAST_LOOP, 0);
     }
     return s;
   }
 
-  /**
-   * Gives the socket the namespace's own port if it is free: flows from one port inside then come from one port outside,
-   * where others can reach it as behind a router (RFC 4787, REQ-1).
-   *
-   * The first socket binds the port exclusively and only then shares it (SO_REUSEPORT). So a port is never shared with
-   * another program, nor with another namespace that talks to the same address.
-   */
-  protected override bind(to: Destination): number {
+  /** Binds the socket to the port of the namespace's port, unless the peer is known by another address inside. */
+  protected override bind(to: Destination, p: Packet): number {
     const { ports } = this.udp;
-    const port = this.ports >>> 16;
-    const key = to.family << 16 | port;
-    const shared = ports.get(key) ?? 0;
-    if (shared > 0) setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
-    const error = this.netif.egress.bind(this.s, to, port);
-    if (error === 0 && localPort(this.s) === port) {
-      if (shared === 0) setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
-      ports.set(key, shared + 1);
-      this.#port = key;
+    if (to.family !== this.family || !sameIp(to, this.outside)) {
+      // Only the peer may answer, so the port is of no use to others.
+      ports.leases.begin(this);
+      return this.netif.egress.bind(this.s, to);
     }
-    return error;
+    const port = ports.find(p, this.ports >>> 16, to);
+    if (typeof port === "number") return port;
+    this.#port = port;
+    port.join(this);
+    setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
+    return this.netif.egress.bind(this.s, to, port.number);
   }
 
   /**
@@ -197,7 +199,7 @@ class UdpFlow extends DatagramFlow {
     const n = batch.receive(this.s, this.peer, this.peerPort);
     for (let i = 0; i < n;) {
       const size = batch.length(i);
-      if (size < 0) {
+      if (size < 0 || size > payloadMax(this.family)) {
         i++;
         continue;
       }
@@ -211,8 +213,8 @@ class UdpFlow extends DatagramFlow {
         run++;
         if (next < size) break;
       }
-      if (run === 1) this.#write(batch, i, size);
-      else if (!this.#writeSegments(batch, i, run, size, total)) {
+      if (run === 1) writeDatagram(this.netif, this, batch, i);
+      else if (!writeSegments(this.netif, this, batch, i, run, total)) {
         tapSegments = false;
         continue;
       }
@@ -220,45 +222,17 @@ class UdpFlow extends DatagramFlow {
     }
   }
 
-  /** Writes the headers of a frame, up to `end`; returns the offset of the frame. */
-  #headers(view: DataView, end: number, length: number): number {
-    const u = end - UDP_HEADER;
-    const at = u - headersSize(this.family);
-    const size = UDP_HEADER + length;
-    this.netif.headers(view, at, this, PROTOCOL.UDP, size);
-    view.setInt32(u, this.ports << 16 | this.ports >>> 16);
-    view.setUint16(u + 4, size);
-    offloadChecksum(view, at, u, 6, this.addresses + PROTOCOL.UDP + size);
-    return at;
-  }
-
-  #write(batch: ReceiveBatch, index: number, size: number): void {
-    const payload = batch.offset(index);
-    const at = this.#headers(batch.slots.view, payload, size);
-    writeAt(this.netif.tap, batch.slots.at + at, payload - at + size);
-  }
-
-  /** Writes several datagrams as one frame; returns false if the tap refuses that. */
-  #writeSegments(batch: ReceiveBatch, first: number, count: number, size: number, total: number): boolean {
-    const at = this.#headers(TX.view, HEADROOM, total);
-    offloadSegmentation(TX.view, at, VNET_GSO.UDP_L4, HEADROOM, size);
-    return batch.write(this.netif.tap, TX.at + at, HEADROOM - at, first, count) !== -E.EINVAL;
-  }
-
   override tick(now: number): void {
     const answered = (this.ports & 0xffff) === DNS_PORT && this.repliedAt >= this.sentAt;
     const limit = answered ? TIMEOUT_DNS : this.#stream ? TIMEOUT_STREAM : TIMEOUT;
-    if (now - Math.max(this.sentAt, this.repliedAt) > limit) this.close();
+    if (now - this.usedAt > limit) this.close();
   }
 
   override close(): void {
-    if (this.#port !== 0) {
-      const { ports } = this.udp;
-      const left = ports.get(this.#port)! - 1;
-      if (left > 0) ports.set(this.#port, left);
-      else ports.delete(this.#port);
-      this.#port = 0;
-    }
     super.close();
+    this.udp.ports.leases.end(this);
+    const port = this.#port;
+    this.#port = null;
+    port?.leave(this);
   }
 }

@@ -1,7 +1,7 @@
-// Shares the process's descriptors among the namespaces of a thread: each flow needs one.
+// Shares what the namespaces of a thread take from the host: descriptors, UDP ports and identifiers of pings.
 //
-// Three quarters go to any namespace that asks. The last quarter is divided among the namespaces, so a namespace that opens
-// as many flows as it can still leaves some to the others.
+// Three quarters go to any namespace that asks. The last quarter is divided among the namespaces, so a namespace that takes
+// as much as it can still leaves some to the others.
 
 import { openFilesLimit } from "../../../ffi/sys/process.ts";
 
@@ -9,24 +9,42 @@ import { openFilesLimit } from "../../../ffi/sys/process.ts";
 const RESERVE = 64;
 /** Flows of one namespace, whatever the number of descriptors: each takes memory and time too. */
 const FLOWS_MAX = 65536;
-/** Fraction of the descriptors that is divided. */
+/** Fraction that is divided. */
 const DIVIDED = 0.25;
 
-/** A budget of descriptors. */
-export class FdBudget {
-  #total = 0;
-  #flows = 0;
+/** Milliseconds after which a setting of the host is read again. */
+const FRESH = 1000;
+
+/** A function that asks again only after a second. */
+export function cached<T>(ask: () => T): () => T {
+  let at = -Infinity;
+  let value: T;
+  return () => {
+    const now = performance.now();
+    if (now - at > FRESH) [at, value] = [now, ask()];
+    return value;
+  };
+}
+
+/** A budget of something that flows take. */
+export class Budget {
+  #taken = 0;
   #namespaces = 0;
+
+  /**
+   * @param total How much there is for all namespaces.
+   * @param most What one namespace has at most, by that total.
+   */
+  constructor(readonly total: () => number, readonly most: (total: number) => number) {}
 
   /** Adds a namespace, or removes one (-1). */
   countNamespace(change: 1 | -1): void {
-    if (this.#namespaces === 0) this.#total = Math.max(1, Number(openFilesLimit().soft) - RESERVE);
     this.#namespaces += change;
   }
 
   /** Adds a flow, or removes one (-1). */
   countFlow(change: 1 | -1): void {
-    this.#flows += change;
+    this.#taken += change;
   }
 
   /**
@@ -35,8 +53,16 @@ export class FdBudget {
    * @param own Number of flows that it has.
    */
   mayOpen(own: number): boolean {
-    if (own >= FLOWS_MAX || this.#flows >= this.#total) return false;
-    return this.#flows < this.#total * (1 - DIVIDED) || own < this.#total * DIVIDED / this.#namespaces;
+    const total = Math.max(1, this.total());
+    if (own >= this.most(total) || this.#taken >= total) return false;
+    return this.#taken < total * (1 - DIVIDED) || own < total * DIVIDED / this.#namespaces;
+  }
+}
+
+/** A budget of descriptors. */
+export class FdBudget extends Budget {
+  constructor() {
+    super(cached(() => Number(openFilesLimit().soft) - RESERVE), () => FLOWS_MAX);
   }
 }
 

@@ -25,13 +25,23 @@ export interface Resolver {
 
 /** The request, and what it means on this host. Addresses have 4 or 16 bytes. */
 export interface RuleOptions
-  extends Pick<ReachRequest, "dnsForward" | "mapHostLoopback" | "mapGuestAddress" | "exclude"> {
+  extends Pick<ReachRequest, "dnsForward" | "mapHostLoopback" | "mapGuestAddress" | "exclude" | "excludeHost"> {
   /** The host's resolvers, called for each flow to one. */
   readonly resolvers?: () => readonly Resolver[];
   /** The host's own addresses, for `mapGuestAddress`. */
   readonly hostAddress?: readonly Uint8Array[];
   /** Index of the host's interface for link-local destinations, or 0. */
   readonly scope?: number;
+  /** What the host calls its own. */
+  readonly own?: OwnAddresses;
+}
+
+/** The host's own addresses, as they are at the moment. */
+export interface OwnAddresses {
+  /** Whether an address is the host's own. */
+  has(address: IpWords): boolean;
+  /** Whether an address is the host's own, on its loopback interface. */
+  hasOnLoopback(address: IpWords): boolean;
 }
 
 /** Milliseconds for which a resolver that has failed is avoided if there is another. */
@@ -50,7 +60,10 @@ export class Rules {
   readonly #host: readonly IpWords[];
   readonly #exclude: readonly { prefix: IpWords; bits: number }[];
   readonly #resolvers: () => readonly Resolver[];
-  readonly #scope: number;
+  readonly #excludeHost: boolean;
+  readonly #own: OwnAddresses | undefined;
+  /** Index of the host's interface for link-local addresses, or 0. */
+  readonly scope: number;
   /** Times of the last failure of resolvers, in milliseconds. */
   readonly #failed = new Map<string, number>();
 
@@ -63,7 +76,9 @@ export class Rules {
     this.#host = list(options.hostAddress);
     this.#exclude = (options.exclude ?? []).map(({ address, prefix }) => ({ prefix: wordsOf(address), bits: prefix }));
     this.#resolvers = options.resolvers ?? (() => []);
-    this.#scope = options.scope ?? 0;
+    this.#excludeHost = options.excludeHost ?? false;
+    this.#own = options.own;
+    this.scope = options.scope ?? 0;
   }
 
   /**
@@ -87,11 +102,28 @@ export class Rules {
       const host = this.#host.find(({ family }) => family === to.family);
       return host ? this.#at(host, port) : null;
     }
-    if (isHostOnly(to)) return null;
     // A broadcast would reach the host itself, with the host as its sender.
     if (isGroup(to) && (protocol !== PROTOCOL.UDP || to.family === 4 && to.w3 === -1)) return null;
-    if (this.#exclude.some(({ prefix, bits }) => inPrefixWords(to, prefix, bits))) return null;
-    return this.#at(to, port);
+    return this.#forbids(to) ? null : this.#at(to, port);
+  }
+
+  /** Whether an address of the network must not be reached: nothing beside the host would reach it, or it is excluded. */
+  #forbids(address: IpWords): boolean {
+    if (isHostOnly(address)) return true;
+    const own = this.#own;
+    if (own && (this.#excludeHost ? own.has(address) : own.hasOnLoopback(address))) return true;
+    return this.#exclude.some(({ prefix, bits }) => inPrefixWords(address, prefix, bits));
+  }
+
+  /**
+   * Whether the namespace gets what an address of the network sends without having been asked.
+   *
+   * @param from The address. One that means something else inside would be taken for that.
+   */
+  admits(from: IpWords): boolean {
+    const same = (other: IpWords) => sameIp(from, other);
+    if (this.#dns.some(same) || this.#loopback.some(same) || this.#guest.some(same)) return false;
+    return !isGroup(from) && !this.#forbids(from);
   }
 
   /** A resolver that has not failed recently, or else the one whose failure is the oldest. */
@@ -111,6 +143,6 @@ export class Rules {
   }
 
   #at(address: IpWords, port: number): Destination {
-    return { ...address, port, scope: isLinkScoped(address) ? this.#scope : 0, resolver: null };
+    return { ...address, port, scope: isLinkScoped(address) ? this.scope : 0, resolver: null };
   }
 }

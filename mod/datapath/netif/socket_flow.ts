@@ -30,7 +30,7 @@ export abstract class SocketFlow extends Flow {
   /** Makes the socket, or returns a negative error number. */
   protected abstract makeSocket(to: Destination): number;
   /** Binds the socket; returns 0 or a negative error number. */
-  protected abstract bind(to: Destination): number;
+  protected abstract bind(to: Destination, p: Packet): number;
   /** Called once connect(2) has succeeded or begun. */
   protected abstract connected(to: Destination): void;
   /** Tells the namespace why the flow of a packet was not opened: {@linkcode FORBIDDEN}, or a negative error number. */
@@ -57,7 +57,7 @@ export abstract class SocketFlow extends Flow {
     this.s = s;
     this.resolver = to.resolver;
     this.#fd = new Fd(s);
-    const error = this.bind(to) || connect(s, to, to.port, to.scope);
+    const error = this.bind(to, p) || connect(s, to, to.port, to.scope);
     if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
     this.connected(to);
     try {

@@ -2,6 +2,7 @@
 
 import { orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
+import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver } from "../../host/resolver.ts";
 import type { ResolvConf } from "../../host/resolv_conf.ts";
 import { decodeLink, getLink } from "../../netlink/link.ts";
@@ -47,6 +48,7 @@ export class ReactorServer implements TapServer {
   #reactor: Reactor;
   #reach: ReachRequest;
   #resolver: HostResolver | null = null;
+  readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
   #onResolver: ((conf: ResolvConf) => void) | undefined;
@@ -90,6 +92,7 @@ export class ReactorServer implements TapServer {
       resolvers: this.#resolvers(),
       hostAddress: outside.addresses,
       scope: outside.index,
+      own: this.#own,
       mac: peerMac,
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);

@@ -23,6 +23,8 @@ export interface Plan {
   relay?: { where: "inside" | "outside"; delay: number; jitter: number; loss: number; repeat: number };
   /** Limit of open files for penne. */
   files?: number;
+  /** Whether penne is run by root. */
+  root?: boolean;
   /** Whether TCP sockets have no SO_PEEK_OFF, as before Linux 6.9. */
   noPeekOffset?: boolean;
 }
@@ -183,7 +185,8 @@ export class Network implements AsyncDisposable {
     ]);
     const options = ["--status-fd", "1", "--ns-ifname", "tap0", "--mtu", `${plan.mtu ?? 65520}`, ...families];
     if (plan.relay?.where === "inside") options.push("--no-config-net");
-    const attach = asUser([penne(), "attach", ...options, ...plan.options ?? [], ...this.guests]);
+    const argv = [penne(), "attach", ...options, ...plan.options ?? [], ...this.guests];
+    const attach = plan.root ? argv : asUser(argv);
     const limited = plan.files === undefined ? attach : ["prlimit", `--nofile=${plan.files}:${plan.files}`, ...attach];
     const script = `mount --bind ${plan.etc} /etc && exec "$@"`;
     const behind = plan.etc === undefined ? limited : ["unshare", "--mount", "sh", "-c", script, "sh", ...limited];

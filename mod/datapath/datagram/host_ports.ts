@@ -1,0 +1,192 @@
+// The host's ports of a namespace: each port inside has one outside, and what strangers send there comes in.
+//
+// A program inside may have an unconnected socket, which takes datagrams from any sender: the answer of a TFTP server comes
+// from another port, and that to a multicast group from any address. So a port has an unconnected socket, and the connected
+// sockets of flows beside it by SO_REUSEPORT. The kernel prefers those for what their peers send. Whether a stranger is
+// welcome is for the socket inside to decide, as on any host.
+//
+// The unconnected socket binds the port exclusively and only then shares it. So a port is never shared with another
+// program, nor with another namespace.
+
+import { Fd } from "../../../ffi/core/fd.ts";
+import { E } from "../../../ffi/core/errno.ts";
+import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import type { ReceiveBatch } from "../../../ffi/net/datagrams.ts";
+import { bind, localPort, setOption, socket } from "../../../ffi/net/socket.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { addressSum, ipWords, isLinkScoped, sameIp } from "../../inet/ip_words.ts";
+import type { Packet } from "../../inet/packet.ts";
+import type { Registration } from "../../reactor/reactor.ts";
+import { FD_BUDGET } from "../netif/fd_budget.ts";
+import { Flow } from "../netif/flow_table.ts";
+import { Leases, type Lessee } from "../netif/lease.ts";
+import type { Netif } from "../netif/netif.ts";
+import type { Destination } from "../netif/rules.ts";
+import { type Ends, payloadMax, writeDatagram } from "./frames.ts";
+import { mayClaim, PORT_BUDGET } from "./number_spaces.ts";
+
+/** Milliseconds for which a port stays open after a stranger has sent something, if it has no flows. */
+const TIMEOUT = 30_000;
+
+/** The sender of a datagram, for frames. */
+const stranger = ipWords();
+
+/** A port. */
+export class HostPort extends Flow implements Lessee {
+  /** The port outside. */
+  number = 0;
+  /** Another port with the same number inside, but another address. */
+  sibling: HostPort | null = null;
+  /** Flows that share it. */
+  readonly flows: Lessee[] = [];
+  #s = -1;
+  #fd: Fd | null = null;
+  #registration: Registration | null = null;
+  #heardAt = -Infinity;
+
+  /**
+   * @param owner All ports.
+   * @param p A datagram from it, in RX.
+   * @param port The port inside.
+   * @param key Its key.
+   */
+  constructor(readonly owner: HostPorts, p: Packet, port: number, readonly key: number) {
+    super(p, port << 16);
+  }
+
+  /** Opens it; returns 0 or a negative error number. */
+  open(to: Destination, p: Packet): number {
+    const { netif } = this.owner;
+    if (!FD_BUDGET.mayOpen(netif.table.list.length)) return -E.EMFILE;
+    const s = this.#s = socket(to.family, SOCK.DGRAM);
+    if (s < 0) return s;
+    this.#fd = new Fd(s);
+    const port = this.ports >>> 16;
+    const error = netif.egress.bind(s, to, mayClaim(port) ? port : 0);
+    if (error < 0) return error;
+    this.number = localPort(s);
+    if (this.number === 0) {
+      const failed = bind(s, ipWords(to.family), 0);
+      if (failed < 0) return failed;
+      this.number = localPort(s);
+    }
+    setOption(s, SOL_SOCKET, SO.REUSEPORT, 1);
+    // What the host's programs get as members of groups is not for the namespace.
+    if (to.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_ALL, 0);
+    else setOption(s, IPPROTO.IPV6, IPV6.MULTICAST_ALL, 0);
+    try {
+      this.#registration = netif.reactor.watch(this.#fd, EPOLL.IN, () => this.#receive());
+    } catch {
+      return -E.ENOMEM;
+    }
+    netif.table.add(this, p);
+    return 0;
+  }
+
+  /** When a flow of it, or a stranger, last used it. */
+  get usedAt(): number {
+    return this.flows.reduce((latest, { usedAt }) => Math.max(latest, usedAt), this.#heardAt);
+  }
+
+  #receive(): void {
+    const { netif, batch } = this.owner;
+    const { inside, ports } = this;
+    const n = batch.receiveAny(this.#s);
+    for (let i = 0; i < n; i++) {
+      const port = batch.sender(i, stranger);
+      const size = batch.length(i);
+      if (size < 0 || port === 0 || size > payloadMax(this.family) || !this.#admits(stranger, batch.scope(i))) continue;
+      this.#heardAt = netif.reactor.now;
+      const ends: Ends = { inside, outside: stranger, addresses: addressSum(inside, stranger), ports: ports | port };
+      writeDatagram(netif, ends, batch, i);
+    }
+  }
+
+  #admits(from: IpWords, scope: number): boolean {
+    const { rules } = this.owner.netif;
+    return from.family === this.family && rules.admits(from) && (!isLinkScoped(from) || scope === rules.scope);
+  }
+
+  override tick(now: number): void {
+    if (this.flows.length === 0 && now - this.#heardAt > TIMEOUT) this.close();
+  }
+
+  /** Adds a flow. */
+  join(flow: Lessee): void {
+    this.flows.push(flow);
+  }
+
+  /** Removes a flow; the port is closed with the last one, unless strangers are heard. */
+  leave(flow: Lessee): void {
+    const { flows } = this;
+    const place = flows.lastIndexOf(flow);
+    if (place < 0) return;
+    flows[place] = flows[flows.length - 1]!;
+    flows.pop();
+    if (this.#s >= 0) this.tick(this.owner.netif.reactor.now);
+  }
+
+  override close(): void {
+    if (this.#s === -1) return;
+    this.#s = -1;
+    this.#fd?.close();
+    this.#registration?.remove();
+    this.owner.netif.table.remove(this);
+    this.owner.remove(this);
+    for (const flow of this.flows.splice(0)) flow.close();
+  }
+}
+
+/** The ports of a namespace. */
+export class HostPorts {
+  readonly leases = new Leases(PORT_BUDGET);
+  readonly #ports = new Map<number, HostPort>();
+
+  /**
+   * @param netif The interface.
+   * @param batch Receives datagrams.
+   */
+  constructor(readonly netif: Netif, readonly batch: ReceiveBatch) {}
+
+  /**
+   * The port outside for that of a datagram from the namespace: the same if it is free and may be claimed, so that others
+   * can reach it as behind a router (RFC 4787, REQ-1).
+   *
+   * @param p The datagram, in RX.
+   * @param port Its port.
+   * @param to Where it goes.
+   * @returns The port, or a negative error number.
+   */
+  find(p: Packet, port: number, to: Destination): HostPort | number {
+    const key = to.family << 16 | port;
+    const first = this.#ports.get(key) ?? null;
+    for (let found = first; found !== null; found = found.sibling) {
+      if (sameIp(found.inside, p.source)) return found;
+    }
+    const made = new HostPort(this, p, port, key);
+    this.leases.begin(made);
+    const error = made.open(to, p);
+    if (error < 0) {
+      made.close();
+      this.leases.end(made);
+      return error;
+    }
+    made.sibling = this.#ports.get(key) ?? null;
+    this.#ports.set(key, made);
+    return made;
+  }
+
+  /** Forgets a port that is closed. */
+  remove(port: HostPort): void {
+    this.leases.end(port);
+    const { key } = port;
+    let other = this.#ports.get(key) ?? null;
+    if (other === port) {
+      if (port.sibling) this.#ports.set(key, port.sibling);
+      else this.#ports.delete(key);
+      return;
+    }
+    for (; other !== null; other = other.sibling) if (other.sibling === port) other.sibling = port.sibling;
+  }
+}

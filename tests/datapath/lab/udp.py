@@ -1,0 +1,138 @@
+"""UDP programs for tests, as others write them: `udp.py MODE ARGUMENT...`; each prints one line of JSON at its end."""
+import json
+import socket
+import sys
+import threading
+import time
+
+mode, *rest = sys.argv[1:]
+
+
+def family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def udp(address, port=0, bind=None):
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    if bind is not None or port:
+        s.bind((bind or ("::" if ":" in address else "0.0.0.0"), port))
+    return s
+
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+
+if mode == "claim":  # ADDRESS PORT FIRST LAST: one datagram from each port; the number of answers within a second
+    address, port, first, last = rest[0], *map(int, rest[1:])
+    sent = answers = 0
+    for own in range(first, last + 1):
+        try:
+            with udp(address, own) as s:
+                s.settimeout(1)
+                s.sendto(b"x", (address, port))
+                sent += 1
+                answers += s.recv(9) == b"x"
+        except OSError:
+            pass
+    say([sent, answers])
+elif mode == "take":  # PORT...: the ports that cannot be bound; then how often of 50 times no port is given for the asking
+    refused = []
+    for port in map(int, rest):
+        try:
+            udp("0.0.0.0", port).close()
+        except OSError:
+            refused.append(port)
+    failed = 0
+    for _ in range(50):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            s.connect(("127.0.0.1", 9))
+        except OSError:
+            failed += 1
+    say([refused, failed])
+elif mode == "echo":  # PORT: answers each datagram, on all addresses
+    six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    six.bind(("::", int(rest[0])))
+    while True:
+        data, peer = six.recvfrom(65535)
+        six.sendto(data, peer)
+elif mode == "tftp":  # PORT ANOTHER...: answers each datagram from another port, and from each other address
+    port = int(rest[0])
+    for address in "0.0.0.0", "::":
+        s = socket.socket(family(address), socket.SOCK_DGRAM)
+        if address == "::":
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind((address, port))
+
+        def serve(s=s, address=address):
+            kind = family(address)
+            others = [socket.socket(kind, socket.SOCK_DGRAM)]
+            for other in rest[1:]:
+                if family(other) == kind:
+                    more = socket.socket(kind, socket.SOCK_DGRAM)
+                    more.bind((other, port + 1))
+                    others.append(more)
+            while True:
+                data, peer = s.recvfrom(65535)
+                for i, other in enumerate(others):
+                    other.sendto(data + b"%d" % i, peer)
+
+        threading.Thread(target=serve).start()
+elif mode == "ask":  # ADDRESS PORT COUNT [connected]: sends one datagram; the answers, by sender, of COUNT that are awaited
+    address, port, count = rest[0], int(rest[1]), int(rest[2])
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    if rest[3:]:
+        s.connect((address, port))
+        s.send(b"q")
+    else:
+        s.sendto(b"q", (address, port))
+    s.settimeout(1.5)
+    got = []
+    try:
+        while len(got) < count:
+            data, peer = s.recvfrom(65535)
+            got.append([data.decode(), peer[0], peer[1] == port])
+    except OSError:
+        pass
+    say(sorted(got))
+elif mode == "many":  # ADDRESS PORT COUNT: from one port to COUNT ports and back; wrong answers
+    address, port, count = rest[0], int(rest[1]), int(rest[2])
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    s.settimeout(1.5)
+    right = wrong = 0
+    for i in range(count):
+        s.sendto(b"%d" % (i % 8), (address, port + i % 8))
+        try:
+            data, peer = s.recvfrom(99)
+        except OSError:
+            continue
+        if data == b"%d" % (i % 8) and peer[1] == port + i % 8:
+            right += 1
+        else:
+            wrong += 1
+    say([right, wrong])
+elif mode == "hold":  # ADDRESS PORT OWN SECONDS: a datagram from port OWN, then what else comes there
+    address, port, own, seconds = rest[0], int(rest[1]), int(rest[2]), float(rest[3])
+    s = udp(address, own)
+    s.sendto(b"q", (address, port))
+    print("sent", flush=True)
+    end = time.time() + seconds
+    got = []
+    while time.time() < end:
+        s.settimeout(max(0.01, end - time.time()))
+        try:
+            data, peer = s.recvfrom(99)
+            got.append([data.decode(), peer[0]])
+        except OSError:
+            pass
+    say(got)
+elif mode == "send":  # FROM TO PORT DATA: one datagram
+    s = udp(rest[1], 0, rest[0])
+    s.sendto(rest[3].encode(), (rest[1], int(rest[2])))
+elif mode == "long":  # PORT SIZE: answers each question with that many bytes
+    s = udp("::1", int(rest[0]), "::1")
+    while True:
+        data, peer = s.recvfrom(65535)
+        s.sendto(data + b"\0" * (int(rest[1]) - len(data)) if data != b"short" else data, peer)

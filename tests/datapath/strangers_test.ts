@@ -1,0 +1,83 @@
+// Datagrams that come from elsewhere than the namespace has sent to: what gets in, and what does not.
+
+import "../lib/preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { test } from "../lib/helpers.ts";
+import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6 } from "./lab/network.ts";
+
+const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
+const script = ["python3", `${import.meta.dirname}/lab/udp.py`];
+const OTHER4 = "198.51.100.77";
+const OTHER6 = "2001:db8:1::77";
+/** A link to which nobody has asked anything. */
+const HIDDEN4 = "203.0.113.9";
+
+async function python(network: Network, netns: string, ...args: string[]): Promise<unknown> {
+  const { stdout, stderr } = await network.run(netns, [...script, ...args]);
+  assert(stdout !== "", stderr);
+  return JSON.parse(stdout);
+}
+
+/** Starts a server that answers from other ports and addresses. */
+async function multihomed(network: Network): Promise<void> {
+  const { peer } = network;
+  await network.must(peer, ["ip", "addr", "add", `${OTHER4}/24`, "dev", "veth0"]);
+  await network.must(peer, ["ip", "addr", "add", `${OTHER6}/64`, "dev", "veth0", "nodad", "preferred_lft", "0"]);
+  network.spawn(peer, [...script, "tftp", "69", OTHER4, OTHER6]);
+  await listening(network, peer, 69, true);
+}
+
+test("an unconnected socket gets answers from other ports and addresses, a connected one does not", needs, async () => {
+  await using network = await makeNetwork({});
+  await multihomed(network);
+  for (const [address, other] of [[PEER4, OTHER4], [PEER6, OTHER6]] as const) {
+    const expected = [["q0", address, false], ["q1", other, false]];
+    assertEquals(await python(network, network.guest, "ask", address, "69", "3"), expected);
+    assertEquals(await python(network, network.guest, "ask", address, "69", "1", "connected"), []);
+  }
+});
+
+test("excluded strangers, and the host's loopback, do not get in", needs, async () => {
+  const options = ["--exclude", `${OTHER4}/32`, "--exclude", `${OTHER6}/128`, "--map-guest-addr", HIDDEN4];
+  await using network = await makeNetwork({ options });
+  await multihomed(network);
+  await network.must(network.host, ["ip", "addr", "add", "192.0.2.1/32", "dev", "lo"]);
+  await network.must(network.peer, ["ip", "addr", "add", `${HIDDEN4}/32`, "dev", "lo"]);
+  for (const [address, host, loopback] of [[PEER4, HOST4, "127.0.0.1"], [PEER6, HOST6, "::1"]] as const) {
+    assertEquals(await python(network, network.guest, "ask", address, "69", "3"), [["q0", address, false]]);
+    // The port is open for the outside, and for the host's own addresses, but not for loopback.
+    const holder = network.spawn(network.guest, [...script, "hold", address, "9", "5555", "2.5"], { stdout: "piped" });
+    const said = new Response(holder.stdout).text();
+    await listening(network, network.guest, 5555, true);
+    await listening(network, network.host, 5555, true);
+    await network.must(network.host, [...script, "send", loopback, loopback, "5555", "loopback"]);
+    if (host === HOST4) {
+      await network.must(network.host, [...script, "send", "192.0.2.1", host, "5555", "on lo"]);
+      await network.must(network.peer, [...script, "send", HIDDEN4, host, "5555", "as the host"]);
+    }
+    await network.must(network.host, [...script, "send", host, host, "5555", "host"]);
+    await network.must(network.peer, [...script, "send", address, host, "5555", "stranger"]);
+    const lines = (await said).trim().split("\n");
+    assertEquals(JSON.parse(lines[1]!), [["host", host], ["stranger", address]]);
+  }
+});
+
+test("flows beside an unconnected socket on one port keep their own answers", needs, async () => {
+  await using network = await makeNetwork({});
+  for (let port = 7000; port < 7008; port++) {
+    network.spawn(network.peer, [...script, "echo", `${port}`]);
+    await listening(network, network.peer, port, true);
+  }
+  for (const address of [PEER4, PEER6]) {
+    assertEquals(await python(network, network.guest, "many", address, "7000", "600"), [600, 0]);
+  }
+});
+
+test("an answer that IPv4 cannot express is dropped, and makes no malformed packet", needs, async () => {
+  await using network = await makeNetwork({ options: ["--dns-forward", "10.77.0.53", "--dns-host", "::1"] });
+  network.spawn(network.host, [...script, "long", "53", "65520"]);
+  await listening(network, network.host, 53, true);
+  assertEquals(await python(network, network.guest, "ask", "10.77.0.53", "53", "1"), []);
+  const errors = await network.must(network.guest, ["nstat", "-asz", "IpInHdrErrors", "IpExtInTruncatedPkts"]);
+  for (const name of ["IpInHdrErrors", "IpExtInTruncatedPkts"]) assert(new RegExp(`${name} +0 `).test(errors), errors);
+});
