@@ -163,7 +163,8 @@ test("nginx serves curl, both families, and a connection is reused", needs, asyn
   try {
     const page = crypto.getRandomValues(new Uint8Array(60_000));
     await Deno.writeFile(`${directory}/page`, page);
-    const conf = `daemon off; worker_processes 1; pid ${directory}/pid; error_log ${directory}/errors; user root;
+    const conf =
+      `daemon off; master_process off; worker_processes 1; pid ${directory}/pid; error_log ${directory}/errors; user root;
       events { worker_connections 64; }
       http { access_log off; server { listen 80; listen [::]:80; root ${directory}; } }`;
     await Deno.writeTextFile(`${directory}/conf`, conf);

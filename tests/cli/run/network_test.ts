@@ -32,7 +32,7 @@ async function openWeb(): Promise<NetLab & { directory: string }> {
     await Deno.chmod(`${lab.directory}/large`, 0o644);
     await Deno.writeTextFile(
       `${lab.directory}/nginx.conf`,
-      `daemon off; pid ${lab.directory}/nginx.pid; error_log ${lab.directory}/error.log; events {}
+      `daemon off; master_process off; pid ${lab.directory}/nginx.pid; error_log ${lab.directory}/error.log; events {}
        http { access_log off; server { listen 80; listen [::]:80; root ${lab.directory}; dav_methods PUT;
          client_body_temp_path ${lab.directory}/tmp; client_max_body_size 100m; } }`,
     );
