@@ -11,6 +11,9 @@ const MARK = "PENNE_TEST_RUN";
 if (!Deno.env.get(MARK)) Deno.env.set(MARK, String(Deno.pid));
 const MARKED = `${MARK}=${Deno.env.get(MARK)}`;
 
+/** Directories that the first `ip netns add` and the first `penne keep` after boot mount on themselves, for good. */
+const STANDING: ReadonlySet<string> = new Set(["/run/netns", "/run/penne/ns"]);
+
 /** Everything that can leak, at one moment: a key that tells one thing from the next, and words for the reader. */
 export type Snapshot = Map<string, string>;
 
@@ -81,9 +84,7 @@ function addNamespaces(found: Snapshot, pid: number | "self"): void {
 function addMounts(found: Snapshot): void {
   for (const line of textOf("/proc/self/mountinfo").split("\n")) {
     const [id, , , root, point] = line.split(" ");
-    // The first `ip netns add` after boot mounts this directory on itself, for good.
-    if (point === "/run/netns") continue;
-    if (point) found.set(`mount ${id} ${point}`, `mount ${point} (of ${root})`);
+    if (point && !STANDING.has(point)) found.set(`mount ${id} ${point}`, `mount ${point} (of ${root})`);
   }
 }
 
