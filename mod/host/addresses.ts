@@ -25,7 +25,7 @@ interface Own {
 function readOwn(): Own[] {
   using socket = new NetlinkSocket(self);
   return [AF.INET, AF.INET6].flatMap((family) => {
-    const routes = socket.dump(dumpRoutes(family, RT_TABLE_LOCAL)).map(decodeRoute);
+    const routes = socket.dump(dumpRoutes(family, { table: RT_TABLE_LOCAL })).map(decodeRoute);
     return routes.flatMap(({ table, type, destination, prefix, hops }) => {
       if (table !== RT_TABLE_LOCAL || type !== RTN.LOCAL || !destination) return [];
       return [{ prefix: wordsOf(destination), bits: prefix, loopback: hops[0]?.index === LOOPBACK_INDEX }];

@@ -84,13 +84,17 @@ export interface Route {
  * Requests the routes of a family in a table.
  *
  * @param family AF_INET or AF_INET6.
- * @param table The table, below 256.
- * @returns The request; before Linux 4.20 the answer has those of all tables.
+ * @param options Which of them.
+ * @returns The request; before Linux 4.20 the answer has those of all tables and interfaces.
  */
-export function dumpRoutes(family: Family, table: number = RT_TABLE_MAIN): Request {
-  const payload = new Uint8Array(RTMSG);
-  payload[0] = family;
-  payload[4] = table;
+export function dumpRoutes(
+  family: Family,
+  { table = RT_TABLE_MAIN, index }: { readonly table?: number; readonly index?: number | undefined } = {},
+): Request {
+  const fixed = new Uint8Array(RTMSG);
+  fixed[0] = family;
+  fixed[4] = table; // below 256
+  const payload = index === undefined ? fixed : concat(fixed, encodeAttributes([[RTA.OIF, u32(index)]]));
   return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload };
 }
 

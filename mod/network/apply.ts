@@ -14,14 +14,14 @@ import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { attempt, PenneError } from "../base/errors.ts";
-import { formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
+import { type Family, formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
 import { linkLocalOf } from "../inet/mac.ts";
 import { addAddress, type Address, RT_SCOPE } from "../netlink/address.ts";
 import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type LinkChange, setLink } from "../netlink/link.ts";
 import { setNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, appendRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import { readFamily } from "./host.ts";
+import { readRoutes } from "./host.ts";
 import type { FamilyPlan, NetworkPlan } from "./plan.ts";
 import { newAddress, showRoute } from "./routes.ts";
 import { TXQUEUELEN } from "./tap.ts";
@@ -80,21 +80,31 @@ function addAddresses(socket: NetlinkSocket, index: number, addresses: readonly 
   }
 }
 
+/** Looks up the routes of a family that the interface has got by itself. */
+type OwnRoutes = (family: Family) => readonly Route[];
+
+/** What adding routes depends on. */
+interface RouteAdder {
+  readonly socket: NetlinkSocket;
+  readonly own: OwnRoutes;
+  readonly warn: Warn;
+}
+
 /** Adds a route, also beside one of those added `before` that leads to the same destination. */
-function tryRoute(socket: NetlinkSocket, route: Route, before: readonly Route[], warn: Warn): void {
+function tryRoute({ socket, own, warn }: RouteAdder, route: Route, before: readonly Route[]): void {
   if (addOnce(() => socket.request(addRoute(route)))) return;
   if (before.some((other) => other.family === route.family && sameDestination(other, route))) {
     // The host has several such routes too.
     addOnce(() => socket.request(appendRoute(route)));
-  } else if (route.protocol !== RTPROT.KERNEL && !exists(socket, route)) { // prefix routes came with their addresses
+  } else if (route.protocol !== RTPROT.KERNEL && !exists(own, route)) { // prefix routes came with their addresses
     warn(`the route ${showRoute(route)} is left out: there is another one`);
   }
 }
 
 /** Whether the namespace has a route through the same interface. */
-function exists(socket: NetlinkSocket, route: Route): boolean {
+function exists(own: OwnRoutes, route: Route): boolean {
   const [hop] = route.hops;
-  return readFamily(socket, route.family).routes.some((other) =>
+  return own(route.family).some((other) =>
     sameDestination(other, route) &&
     other.hops.some(({ index, gateway }) =>
       index === hop?.index && (gateway && hop.gateway ? sameBytes(gateway, hop.gateway) : gateway === hop.gateway)
@@ -103,13 +113,19 @@ function exists(socket: NetlinkSocket, route: Route): boolean {
 }
 
 /** Adds routes in any order that works, and warns of those that never do. */
-function addRoutes(socket: NetlinkSocket, routes: readonly Route[], warn: Warn): void {
+function addRoutes(socket: NetlinkSocket, index: number, routes: readonly Route[], warn: Warn): void {
+  const known = new Map<Family, readonly Route[]>();
+  const own = (family: Family) => {
+    if (!known.has(family)) known.set(family, readRoutes(socket, family, index));
+    return known.get(family)!;
+  };
+  const adder = { socket, own, warn };
   const done: Route[] = [];
   for (let waiting = routes; waiting.length > 0;) {
     const failed: { route: Route; error: SysError }[] = [];
     for (const route of waiting) {
       try {
-        tryRoute(socket, route, done, warn);
+        tryRoute(adder, route, done);
         done.push(route);
       } catch (error) {
         if (!(error instanceof SysError)) throw error;
@@ -140,7 +156,7 @@ function sameDestination(a: Route, b: Route): boolean {
 /** Deletes the prefix routes that the kernel made for copied addresses and the host does not have. */
 function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals }: FamilyPlan): void {
   if (originals === null) return;
-  for (const route of readFamily(socket, family).routes) {
+  for (const route of readRoutes(socket, family, index)) {
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;
     if (!originals.some((original) => sameDestination(original, route))) {
@@ -213,7 +229,7 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan, tap: Fd):
     const routes = families.flatMap(({ routes }) => routes)
       .map((route) => ({ ...route, hops: route.hops.map((hop) => ({ ...hop, index })) }));
     // Both families together: an IPv4 route may have an IPv6 gateway.
-    addRoutes(socket, routes, warn);
+    addRoutes(socket, index, routes, warn);
     for (const family of families) deleteExtraRoutes(socket, index, family);
     for (const { gateway } of routes.flatMap(({ hops }) => hops)) {
       // A refusal does not matter: the kernel can find the neighbour itself.

@@ -95,9 +95,18 @@ export class Connector implements Disposable {
     try {
       return this.#connect(target, plan);
     } catch (error) {
-      if (!(error instanceof AgentGoneError)) throw error;
-      throw new PenneError(`configure ${target.label}: the agent there was stopped or killed`, {
-        hints: ["root in the user namespace that owns it can do that"],
+      if (error instanceof AgentGoneError) {
+        throw new PenneError(`configure ${target.label}: the agent there was stopped or killed`, {
+          hints: ["root in the user namespace that owns it can do that"],
+        });
+      }
+      // Of several targets, the user must know which one it is.
+      if (!(error instanceof PenneError) || error.message.includes(target.label)) throw error;
+      const removed = error.code === "ENODEV" ? ["the interface was removed there while it was set up"] : [];
+      throw new PenneError(`configure ${target.label}`, {
+        cause: error,
+        hints: removed,
+        explain: () => error.hints(),
       });
     }
   }

@@ -34,6 +34,22 @@ function hasFamily(family: Family): boolean {
 }
 
 /**
+ * Reads the routes of a family in the main table.
+ *
+ * @param socket A socket in the namespace.
+ * @param family AF_INET or AF_INET6.
+ * @param index The interface that they go through: another namespace may have any number of others.
+ * @returns The routes.
+ * @throws {SysError} If they cannot be read.
+ */
+export function readRoutes(socket: NetlinkSocket, family: Family, index?: number): Route[] {
+  // Older kernels do not filter, and a dump of IPv6 includes cached clones of routes, with another family's number.
+  return socket.dump(dumpRoutes(family, { index })).map(decodeRoute).filter((route) =>
+    route.table === RT_TABLE_MAIN && route.family === family
+  );
+}
+
+/**
  * Reads the addresses and routes of a family.
  *
  * @param socket A socket in the namespace.
@@ -44,10 +60,7 @@ function hasFamily(family: Family): boolean {
 export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork {
   return {
     addresses: socket.dump(dumpAddresses(family)).map(decodeAddress),
-    // Older kernels do not filter, and a dump of IPv6 includes cached clones of routes, with another family's number.
-    routes: socket.dump(dumpRoutes(family)).map(decodeRoute).filter((route) =>
-      route.table === RT_TABLE_MAIN && route.family === family
-    ),
+    routes: readRoutes(socket, family),
   };
 }
 
