@@ -6,7 +6,7 @@ import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4 } from "../da
 import { test } from "../lib/helpers.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:iputils-ping"] as const;
-const script = ["python3", `${import.meta.dirname}/../datapath/lab/udp.py`];
+const script = ["python3", `${import.meta.dirname}/../datapath/lab/programs.py`];
 const SECOND = "172.31.0.1";
 const LATER = "172.31.5.5";
 /** On lo, an address stands for its whole prefix. */

@@ -11,7 +11,7 @@ const RESERVED = [53, 67, 68, 123, 500, 623, 1023, 5000];
 async function python(network: Network, netns: string, ...args: string[]): Promise<unknown> {
   const { stdout, stderr } = await network.run(netns, [
     "python3",
-    `${import.meta.dirname}/../datapath/lab/udp.py`,
+    `${import.meta.dirname}/../datapath/lab/programs.py`,
     ...args,
   ]);
   assert(stdout !== "", stderr);
@@ -19,7 +19,7 @@ async function python(network: Network, netns: string, ...args: string[]): Promi
 }
 
 async function echo(network: Network): Promise<void> {
-  network.spawn(network.peer, ["python3", `${import.meta.dirname}/../datapath/lab/udp.py`, "echo", "7100"]);
+  network.spawn(network.peer, ["python3", `${import.meta.dirname}/../datapath/lab/programs.py`, "echo", "7100"]);
   await listening(network, network.peer, 7100, true);
 }
 

@@ -6,7 +6,7 @@ import { test } from "../lib/helpers.ts";
 import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6 } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
-const script = ["python3", `${import.meta.dirname}/lab/udp.py`];
+const script = ["python3", `${import.meta.dirname}/lab/programs.py`];
 const OTHER4 = "198.51.100.77";
 const OTHER6 = "2001:db8:1::77";
 /** A link to which nobody has asked anything. */

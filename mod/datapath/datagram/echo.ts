@@ -1,9 +1,13 @@
 // ICMP echo, RFC 792 and RFC 4443, through the kernel's ping sockets (icmp(7)), which need no privilege.
+//
+// Where the host lets no group have ping sockets (net.ipv4.ping_group_range), a raw socket does, with CAP_NET_RAW. That gets
+// all messages of the peer, and does not know identifiers: they are made unique here.
 
 import { E } from "../../../ffi/core/errno.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
 import { receiveAt, receiveFrom, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, MSG, SOCK } from "../../../ffi/net/constants.ts";
-import { fold, sum } from "../../inet/checksum.ts";
+import { finish, fold, sum } from "../../inet/checksum.ts";
 import { IPV4 } from "../../inet/header.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { icmpBody, sendIcmp } from "../icmp/message.ts";
@@ -21,6 +25,24 @@ const ECHO = { 4: { request: 8, reply: 0 }, 6: { request: 128, reply: 129 } } as
 const TIMEOUT = 60_000;
 /** Replies received at once. */
 const REPLIES_MAX = 32;
+
+/** Whether echo requests need raw sockets, and so CAP_NET_RAW, as no group of this process may have ping sockets. */
+export function pingsNeedRaw(): boolean {
+  const s = socket(4, SOCK.DGRAM, IPPROTO.ICMP);
+  if (s >= 0) new Fd(s).close();
+  return s === -E.EACCES;
+}
+
+/** Identifiers of raw sockets, and the last one. */
+const rawIdentifiers = new Set<number>();
+let rawIdentifier = crypto.getRandomValues(new Uint16Array(1))[0]!;
+
+/** An identifier that no other raw socket has. */
+function takeRawIdentifier(): number {
+  do rawIdentifier = rawIdentifier + 1 & 0xffff; while (rawIdentifiers.has(rawIdentifier));
+  rawIdentifiers.add(rawIdentifier);
+  return rawIdentifier;
+}
 
 /** Echo requests of a namespace. */
 export class Echo {
@@ -48,6 +70,7 @@ export class Echo {
     if (flow === null) return;
     flow.usedAt = netif.reactor.now;
     if (p.ttl !== flow.ttl) flow.setTtl(p.ttl);
+    flow.prepare(t, length);
     const send = () => sendAt(flow.s, RX.at + t, length, MSG.DONTWAIT | MSG.NOSIGNAL);
     let n = send();
     if (n < 0 && n !== -E.EAGAIN) n = send(); // the first call may have reported a pending error
@@ -57,33 +80,64 @@ export class Echo {
 /** Echo requests with one identifier to one address. */
 class EchoFlow extends DatagramFlow {
   usedAt = this.netif.reactor.now;
+  /** Identifier outside if the socket is a raw one, or -1. */
+  #raw = -1;
 
   constructor(readonly echo: Echo, p: Packet, ports: number) {
     super(echo.netif, p, ports);
   }
 
   protected override makeSocket({ family }: Destination): number {
-    return socket(family, SOCK.DGRAM, family === 4 ? IPPROTO.ICMP : IPPROTO.ICMPV6);
+    const protocol = family === 4 ? IPPROTO.ICMP : IPPROTO.ICMPV6;
+    const s = socket(family, SOCK.DGRAM, protocol);
+    if (s !== -E.EACCES) return s;
+    const raw = socket(family, SOCK.RAW, protocol);
+    if (raw === -E.EPERM) this.netif.onPingRefused();
+    if (raw >= 0) this.#raw = takeRawIdentifier();
+    return raw;
+  }
+
+  /** Gives a request, in RX, the identifier of a raw socket. */
+  prepare(at: number, length: number): void {
+    if (this.#raw < 0) return;
+    const { view } = RX;
+    view.setUint16(at + 4, this.#raw);
+    view.setUint16(at + 2, 0);
+    // The kernel writes the checksum of ICMPv6.
+    if (this.family === 4) view.setUint16(at + 2, finish(sum(view, at, length, 0)));
+  }
+
+  /** Whether the message of a raw socket that was received in TX is a reply to a request of this flow. */
+  #isReply(at: number, length: number): boolean {
+    const { view } = TX;
+    const type = this.family === 4 ? ECHO[4].reply : ECHO[6].reply;
+    if (length < ICMP_HEADER || view.getUint16(at) !== type << 8 || view.getUint16(at + 4) !== this.#raw) return false;
+    return this.family === 6 || fold(sum(view, at, length, 0)) === 0xffff;
   }
 
   /** The identifier that is sent is the socket's port: the same as inside unless another socket has it. */
   protected override bind(to: Destination): number {
     this.echo.leases.begin(this);
-    return this.netif.egress.bind(this.s, to, this.ports >>> 16);
+    return this.netif.egress.bind(this.s, to, this.#raw < 0 ? this.ports >>> 16 : 0);
   }
 
   protected override receive(): void {
     const { netif, family } = this;
     const body = icmpBody(family);
-    const at = TX.at + body - ICMP_HEADER;
-    const size = 65535 - IPV4;
+    // A raw socket delivers the IPv4 header too.
+    const skip = this.#raw >= 0 && family === 4 ? IPV4 : 0;
+    const at = TX.at + body - ICMP_HEADER - skip;
+    const size = 65535 - IPV4 + skip;
     for (let i = 0; i < REPLIES_MAX; i++) {
       // The address of a member that answers a group is lost; the kernel accepts answers from any address anyway.
-      const n = this.group
+      const received = this.group
         ? receiveAt(this.s, at, size, MSG.DONTWAIT)
         : receiveFrom(this.s, at, size, MSG.DONTWAIT, this.peer);
-      if (n < 0) return;
+      if (received < 0) return;
+      const n = received - skip;
       if (n < ICMP_HEADER) continue;
+      if (skip > 0 && (TX.view.getUint8(body - ICMP_HEADER - skip) & 15) * 4 !== IPV4) continue; // options
+      if (this.#raw >= 0 && !this.#isReply(body - ICMP_HEADER, n)) continue;
       this.usedAt = netif.reactor.now;
       const type = family === 4 ? ECHO[4].reply : ECHO[6].reply;
       const rest = (this.ports >>> 16) << 16 | TX.view.getUint16(body - 2); // identifier, sequence number
@@ -98,5 +152,6 @@ class EchoFlow extends DatagramFlow {
   override close(): void {
     super.close();
     this.echo.leases.end(this);
+    rawIdentifiers.delete(this.#raw);
   }
 }

@@ -18,6 +18,8 @@ export function headersSize(family: number): number {
 export interface NetifOptions extends RuleOptions, EgressOptions {
   /** MAC address of penne's side of the tap, 6 bytes. */
   readonly mac: Uint8Array;
+  /** Called when an echo request cannot be sent because the host does not allow it. */
+  readonly onPingRefused?: () => void;
 }
 
 /** Addresses of a packet to the namespace, and their sum. */
@@ -34,6 +36,8 @@ export class Netif {
   readonly table = new FlowTable();
   /** Frames received from the namespace. */
   received = 0;
+  /** Called when the host refuses to send echo requests. */
+  readonly onPingRefused: () => void;
   /** Destination and source of frames to the namespace, 12 bytes as words. */
   #mac0: number;
   #mac1: number;
@@ -42,6 +46,7 @@ export class Netif {
   constructor(readonly reactor: Reactor, readonly link: TapLink, options: NetifOptions) {
     this.tap = link.tap.number;
     this.mac = options.mac;
+    this.onPingRefused = options.onPingRefused ?? (() => {});
     this.rules = new Rules(options);
     this.egress = new Egress(options);
     const addresses = new DataView(Uint8Array.of(...link.mac, ...options.mac).buffer);

@@ -4,7 +4,6 @@ import { E } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { connect } from "../../../ffi/net/socket.ts";
 import type { Packet } from "../../inet/packet.ts";
-import { PROTOCOL } from "../../inet/header.ts";
 import type { Registration } from "../../reactor/reactor.ts";
 import { FD_BUDGET } from "./fd_budget.ts";
 import { Flow } from "./flow_table.ts";
@@ -51,8 +50,6 @@ export abstract class SocketFlow extends Flow {
     const to = netif.rules.destination(p.destination, p.protocol, port);
     if (to === null) return this.#refuse(p, FORBIDDEN);
     const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
-    // Without permission for ping sockets, an echo request gets no answer.
-    if (s === -E.EACCES && p.protocol !== PROTOCOL.TCP) return false;
     if (s < 0) return this.#refuse(p, FORBIDDEN);
     this.s = s;
     this.resolver = to.resolver;

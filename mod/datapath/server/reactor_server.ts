@@ -2,6 +2,7 @@
 
 import { orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
+import { readText } from "../../../ffi/sys/file.ts";
 import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver } from "../../host/resolver.ts";
 import type { ResolvConf } from "../../host/resolv_conf.ts";
@@ -48,6 +49,7 @@ export class ReactorServer implements TapServer {
   #reactor: Reactor;
   #reach: ReachRequest;
   #resolver: HostResolver | null = null;
+  #pingWarned = false;
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
@@ -86,6 +88,20 @@ export class ReactorServer implements TapServer {
     return () => resolver.conf.nameservers.map(({ address, zone }) => ({ address, scope: interfaceIndex(zone) }));
   }
 
+  /** Warns once. */
+  #warnPing(): void {
+    if (this.#pingWarned) return;
+    this.#pingWarned = true;
+    const range = (orNull(() => readText(self, "/proc/sys/net/ipv4/ping_group_range")) ?? "").trim().replace(
+      /\s+/,
+      " ",
+    );
+    this.#onWarning(
+      `ping does not work inside: net.ipv4.ping_group_range of the host is "${range}", which allows none of penne's groups; ` +
+        `as root, run: sysctl net.ipv4.ping_group_range="0 2147483647"`,
+    );
+  }
+
   serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void): () => void {
     const options = {
       ...this.#reach,
@@ -94,6 +110,7 @@ export class ReactorServer implements TapServer {
       scope: outside.index,
       own: this.#own,
       mac: peerMac,
+      onPingRefused: () => this.#warnPing(),
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);
     this.#datapaths.add(datapath);

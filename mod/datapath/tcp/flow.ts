@@ -26,6 +26,12 @@ const SYN_PATIENCE = 4000;
 const KEEPALIVE_IDLE = 7_200_000;
 const KEEPALIVE_INTERVAL = 75_000;
 const KEEPALIVE_PROBES = 9;
+/**
+ * The same for a connection that the namespace has closed. Its kernel forgets it after a minute (tcp_fin_timeout) and says
+ * nothing, but answers the next probe with a reset: a peer that never closes must not keep a descriptor for that long.
+ */
+const CLOSED_INTERVAL = 5000;
+const CLOSED_PROBES = 135;
 
 /** One connection. */
 export class TcpFlow extends SocketFlow implements Connection {
@@ -175,9 +181,14 @@ export class TcpFlow extends SocketFlow implements Connection {
     const t = p.transport;
     const flags = view.getUint8(t + 13);
     const seq = view.getInt32(t + 4);
+    const probed = this.#probes > 0;
     this.heardAt = this.netif.reactor.now;
     this.#probes = 0;
     if (flags & FLAG.RST) {
+      if (seq === toHost.next && probed && toHost.shutDown) {
+        this.close(); // the program has ended long ago, and the host's kernel does the rest
+        return false;
+      }
       // RFC 5961 section 3.2: only the exact number resets a connection; others in the window are challenged.
       if (seq === toHost.next) this.abort();
       else if (this.state !== "connecting" && toHost.inWindow(seq)) this.acknowledge();
@@ -254,10 +265,19 @@ export class TcpFlow extends SocketFlow implements Connection {
       return;
     }
     this.toHost.tick();
-    if (now - heardAt <= KEEPALIVE_IDLE + this.#probes * KEEPALIVE_INTERVAL) return;
-    this.#mirrorKeepalive();
-    if (++this.#probes > KEEPALIVE_PROBES) this.reset();
-    else toInside.probe();
+    this.#keepAlive(now - heardAt);
+  }
+
+  /** Probes a namespace that has been silent for some milliseconds. */
+  #keepAlive(silence: number): void {
+    const closed = this.toHost.finReceived;
+    const [idle, interval, probes] = closed
+      ? [CLOSED_INTERVAL, CLOSED_INTERVAL, CLOSED_PROBES]
+      : [KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES];
+    if (this.state !== "established" || silence <= idle + this.#probes * interval) return;
+    if (!closed) this.#mirrorKeepalive();
+    if (++this.#probes > probes) this.reset();
+    else this.toInside.probe();
   }
 
   closeIfDone(): boolean {

@@ -56,7 +56,8 @@ export class ToHost {
   #edge: number;
   /** Value of `next` when the kernel was last asked for the room in the socket. */
   #askedAt = 0;
-  #finReceived = false;
+  /** Whether the namespace has closed its side. */
+  finReceived = false;
   /** Data that the socket has not taken. */
   readonly #queue = new SendQueue();
   /** Segments beyond a gap. */
@@ -186,7 +187,7 @@ export class ToHost {
     this.#unanswered = true;
     this.#unansweredSince = connection.netif.reactor.now;
     const known = distance(seq, this.next);
-    if (known > length || this.#finReceived) return; // a repetition
+    if (known > length || this.finReceived) return; // a repetition
     if (known < 0) return this.#beyondGap(seq, at, length, fin);
     // Drop what is beyond the window.
     const size = Math.min(length - known, Math.max(0, this.#left));
@@ -210,7 +211,7 @@ export class ToHost {
   /** Accepts the namespace's FIN, as all data before it has come. */
   #finish(): void {
     this.next = this.next + 1 | 0;
-    this.#finReceived = true;
+    this.finReceived = true;
     this.#early?.clear();
     this.#early = null;
     this.#passFin();
@@ -254,7 +255,7 @@ export class ToHost {
 
   /** Passes the FIN on once the socket has all data before it. */
   #passFin(): void {
-    if (!this.#finReceived || this.shutDown || this.#queue.length > 0) return;
+    if (!this.finReceived || this.shutDown || this.#queue.length > 0) return;
     this.shutDown = true;
     shutdownWrite(this.#connection.s);
     resetOnClose(this.#connection.s, false);
@@ -281,7 +282,7 @@ export class ToHost {
       this.#passFin();
       if (connection.state !== "established") return;
     }
-    if (!this.#finReceived) connection.acknowledge();
+    if (!this.finReceived) connection.acknowledge();
   }
 
   /** Sends the acknowledgement that is due at once. */

@@ -23,6 +23,8 @@ export interface Plan {
   relay?: { where: "inside" | "outside"; delay: number; jitter: number; loss: number; repeat: number };
   /** Limit of open files for penne. */
   files?: number;
+  /** Groups that the host allows to have ping sockets; all by default. */
+  pingGroups?: string;
   /** Whether penne is run by root. */
   root?: boolean;
   /** Whether TCP sockets have no SO_PEEK_OFF, as before Linux 6.9. */
@@ -173,7 +175,7 @@ export class Network implements AsyncDisposable {
       await must(["ip", "-n", netns, "route", "add", "default", "via", gateway4]);
       await must(["ip", "-n", netns, "route", "add", "default", "via", gateway6]);
     }
-    await must(within(host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
+    await must(within(host, ["sysctl", "-qw", `net.ipv4.ping_group_range=${this.plan.pingGroups ?? "0 2147483647"}`]));
   }
 
   /** The command line that starts penne. */

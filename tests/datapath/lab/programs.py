@@ -1,4 +1,4 @@
-"""UDP programs for tests, as others write them: `udp.py MODE ARGUMENT...`; each prints one line of JSON at its end."""
+"""Programs for tests, as others write them: `programs.py MODE ARGUMENT...`; each prints one line of JSON at its end."""
 import json
 import socket
 import sys
@@ -136,3 +136,24 @@ elif mode == "long":  # PORT SIZE: answers each question with that many bytes
     while True:
         data, peer = s.recvfrom(65535)
         s.sendto(data + b"\0" * (int(rest[1]) - len(data)) if data != b"short" else data, peer)
+elif mode == "half":  # ADDRESS PORT COUNT: connections that are closed at once, and one that is only half closed
+    connections = [socket.create_connection((rest[0], int(rest[1]))) for _ in range(int(rest[2]))]
+    for one in connections:
+        one.close()
+    with socket.create_connection((rest[0], int(rest[1]) + 1)) as kept:
+        kept.shutdown(socket.SHUT_WR)
+        print("closed", flush=True)
+        say(kept.recv(99).decode())
+elif mode == "never":  # PORT: accepts connections and never closes; those to the next port get an answer after 20 s
+    def late(server):
+        while True:
+            one = server.accept()[0]
+            time.sleep(20)
+            one.sendall(b"late")
+            one.close()
+
+    threading.Thread(target=late, args=[socket.create_server(("", int(rest[0]) + 1))]).start()
+    server = socket.create_server(("", int(rest[0])), backlog=500)
+    held = []
+    while True:
+        held.append(server.accept())
