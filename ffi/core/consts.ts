@@ -149,7 +149,6 @@ export const CAP = {
   SETGID: 6,
   SETUID: 7,
   NET_ADMIN: 12,
-  NET_RAW: 13,
   SYS_ADMIN: 21,
   PERFMON: 38,
   BPF: 39,

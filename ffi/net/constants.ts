@@ -43,7 +43,7 @@ export const SO = {
 } as const;
 
 /** Options of tcp(7). */
-export const TCP = { NODELAY: 1 } as const;
+export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, INFO: 11 } as const;
 
 /** Options of ip(7). */
 export const IP = { TTL: 2, RECVERR: 11, MULTICAST_LOOP: 34, MULTICAST_ALL: 49 } as const;

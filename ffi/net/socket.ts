@@ -3,7 +3,7 @@
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
-import { AF, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET } from "./constants.ts";
+import { AF, IPPROTO, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET, TCP } from "./constants.ts";
 import {
   IOVEC,
   type IpWords,
@@ -98,6 +98,19 @@ export function sendRoom(s: number): number {
   view.setUint32(64, 36, true);
   if (quick(NR.getsockopt, s, SOL_SOCKET, SO.MEMINFO, at, at + 64, 0) < 0) return 0;
   return view.getUint32(12, true) - view.getUint32(20, true); // SK_MEMINFO_SNDBUF, SK_MEMINFO_WMEM_QUEUED
+}
+
+/**
+ * How long ago a TCP socket has got the last acknowledgement, from TCP_INFO.
+ *
+ * @param s The socket.
+ * @returns Milliseconds, with the resolution of the kernel's timer; infinite if the socket has failed.
+ */
+export function sinceAcknowledged(s: number): number {
+  const { view, at } = option;
+  view.setUint32(64, 60, true);
+  if (quick(NR.getsockopt, s, IPPROTO.TCP, TCP.INFO, at, at + 64, 0) < 0) return Infinity;
+  return view.getUint32(56, true); // tcpi_last_ack_recv
 }
 
 /** shutdown(2) of the sending side. */

@@ -10,7 +10,6 @@ import { runInBackground } from "./common/background.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { pingsNeedRaw } from "../datapath/datagram/echo.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
@@ -89,7 +88,6 @@ function giveUp(options: Options, targets: readonly Target[], attachments: Attac
     ...follows ? [CAP.DAC_READ_SEARCH] : [],
     ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
-    ...pingsNeedRaw() ? [CAP.NET_RAW] : [],
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();

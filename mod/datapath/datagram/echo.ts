@@ -4,7 +4,6 @@
 // all messages of the peer, and does not know identifiers: they are made unique here.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { Fd } from "../../../ffi/core/fd.ts";
 import { receiveAt, receiveFrom, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, MSG, SOCK } from "../../../ffi/net/constants.ts";
 import { finish, fold, sum } from "../../inet/checksum.ts";
@@ -25,13 +24,6 @@ const ECHO = { 4: { request: 8, reply: 0 }, 6: { request: 128, reply: 129 } } as
 const TIMEOUT = 60_000;
 /** Replies received at once. */
 const REPLIES_MAX = 32;
-
-/** Whether echo requests need raw sockets, and so CAP_NET_RAW, as no group of this process may have ping sockets. */
-export function pingsNeedRaw(): boolean {
-  const s = socket(4, SOCK.DGRAM, IPPROTO.ICMP);
-  if (s >= 0) new Fd(s).close();
-  return s === -E.EACCES;
-}
 
 /** Identifiers of raw sockets, and the last one. */
 const rawIdentifiers = new Set<number>();

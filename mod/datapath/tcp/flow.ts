@@ -1,7 +1,7 @@
 // A TCP connection: its socket, its state, its end, and its two directions. tcp.ts has the theory of operation.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { getOption, resetOnClose, setOption, socket } from "../../../ffi/net/socket.ts";
+import { getOption, resetOnClose, setOption, sinceAcknowledged, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, SO, SOCK, SOL_SOCKET, TCP } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { ipHeaderSize } from "../../inet/header.ts";
@@ -26,6 +26,11 @@ const SYN_PATIENCE = 4000;
 const KEEPALIVE_IDLE = 7_200_000;
 const KEEPALIVE_INTERVAL = 75_000;
 const KEEPALIVE_PROBES = 9;
+/** Milliseconds for which a peer that was heard counts as there: the host's shortest time before a probe. */
+const HEARD = 1000;
+/** What the kernel takes at most: probes, and seconds between them. */
+const KEEPCNT_MAX = 127;
+const KEEPINTVL_MAX = 32767;
 /**
  * The same for a connection that the namespace has closed. Its kernel forgets it after a minute (tcp_fin_timeout) and says
  * nothing, but answers the next probe with a reset: a peer that never closes must not keep a descriptor for that long.
@@ -47,6 +52,8 @@ export class TcpFlow extends SocketFlow implements Connection {
   /** When the namespace was last heard from, and the keepalive probes since. */
   heardAt = this.#begunAt;
   #probes = 0;
+  /** When the namespace has sent a probe that is not answered yet, or 0. */
+  #probedAt = 0;
   /** Whether windows are scaled, and whether selective acknowledgements are used. */
   readonly #scaled: boolean;
   readonly #sack: boolean;
@@ -225,8 +232,8 @@ export class TcpFlow extends SocketFlow implements Connection {
     if (length > 0 || fin) toHost.data(seq, t + header, length, fin);
     else if (seq !== toHost.next) {
       // A keepalive, or a probe of our window.
-      if (distance(seq, toHost.next) === 1) this.#mirrorKeepalive();
-      this.acknowledgeSoon();
+      if (distance(seq, toHost.next) === 1) this.#passProbe();
+      else this.acknowledgeSoon();
     }
   }
 
@@ -242,9 +249,29 @@ export class TcpFlow extends SocketFlow implements Connection {
     if (this.state === "established") this.toHost.acknowledgeLate();
   }
 
-  /** Lets the host probe its peer as the namespace is probed, or probes. */
+  /** Lets the host probe its peer as the namespace is probed. */
   #mirrorKeepalive(): void {
     setOption(this.s, SOL_SOCKET, SO.KEEPALIVE, 1);
+  }
+
+  /** Answers a probe at once if the peer has just been heard, and otherwise has the host probe the peer first. */
+  #passProbe(): void {
+    const { s } = this;
+    if (sinceAcknowledged(s) < HEARD) return this.acknowledgeSoon();
+    this.#probedAt = this.netif.reactor.now;
+    // The host's kernel probes once, at once, and does not end the connection: that is for the namespace to decide.
+    setOption(s, IPPROTO.TCP, TCP.KEEPCNT, KEEPCNT_MAX);
+    setOption(s, IPPROTO.TCP, TCP.KEEPINTVL, KEEPINTVL_MAX);
+    setOption(s, SOL_SOCKET, SO.KEEPALIVE, 1);
+    setOption(s, IPPROTO.TCP, TCP.KEEPIDLE, 1);
+  }
+
+  /** Answers the probe that waits, once the peer has been heard. */
+  #answerProbe(now: number): void {
+    if (sinceAcknowledged(this.s) >= now - this.#probedAt) return;
+    this.#probedAt = 0;
+    setOption(this.s, SOL_SOCKET, SO.KEEPALIVE, 0);
+    this.acknowledge();
   }
 
   override tick(now: number): void {
@@ -256,6 +283,7 @@ export class TcpFlow extends SocketFlow implements Connection {
       if (now - heardAt > SYN_PATIENCE + 2.5 * (heardAt - this.#begunAt)) this.abort();
       return;
     }
+    if (this.#probedAt !== 0 && this.state === "established") this.#answerProbe(now);
     if (timer.dueAt !== 0) {
       if (!timer.expired(now)) return;
       if (this.state === "established") return toInside.timedOut();

@@ -157,3 +157,15 @@ elif mode == "never":  # PORT: accepts connections and never closes; those to th
     held = []
     while True:
         held.append(server.accept())
+elif mode == "keepalive":  # ADDRESS PORT: how long an idle connection with keepalive (1 s, 1 s, 3 probes) lasts, and its end
+    s = socket.create_connection((rest[0], int(rest[1])))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3):
+        s.setsockopt(socket.IPPROTO_TCP, option, value)
+    print("connected", flush=True)
+    s.settimeout(30)
+    start = time.time()
+    try:
+        say(["data", s.recv(9).decode()])
+    except OSError as error:
+        say([type(error).__name__, error.errno])
