@@ -166,7 +166,7 @@ async function main(options: Options): Promise<number> {
   if (tail && request.filter.trees) throw usage("use --tree with a COMMAND, whose own tree is watched");
   const json = format === "json";
   using output = openOutput(options.output);
-  using followed = tail && new Followed();
+  using followed = tail && new Followed(tail[0]!);
   using reactor = new Reactor();
   using signals = new SignalPipe();
   for (const name of SIGNALS) signals.catch(SIGNAL[name]);
@@ -246,5 +246,6 @@ function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink): vo
     reactor.turn(AFTERMATH.interval);
     state = watching.finalSnapshot();
   }
+  if (state.alive.length > 0) state = watching.finalSnapshot(true);
   sink.put({ event: "summary", mono: monotonic(), ...state });
 }

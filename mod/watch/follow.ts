@@ -6,6 +6,7 @@ import { SysError } from "../../ffi/core/errno.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
 import { execCommand } from "../agents/exec.ts";
+import { setName } from "../agents/guard.ts";
 import { undoRuntime } from "../agents/inherit.ts";
 import { attempt } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
@@ -16,8 +17,12 @@ export class Followed implements Disposable {
   #started = false;
   #waited = false;
 
-  /** @throws {PenneError} If the process cannot be created. */
-  constructor() {
+  /**
+   * @param file The command. Its process has its name from the beginning: a back end that reads /proc may hear of the
+   * command's first steps before it hears of its execve(2).
+   * @throws {PenneError} If the process cannot be created.
+   */
+  constructor(file: string) {
     this.#agent = attempt("start a process", () => {
       try {
         return Agent.spawn(0, { inherit: true });
@@ -27,6 +32,7 @@ export class Followed implements Disposable {
         throw error;
       }
     });
+    setName(this.#agent, file.slice(file.lastIndexOf("/") + 1));
   }
 
   /** Pid of its process. */

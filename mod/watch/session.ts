@@ -305,10 +305,15 @@ export class WatchSession implements Disposable {
     if (!this.#closed) this.#output.flush(this.#tracker, this.#names);
   }
 
-  /** Reads everything once more, and checks all wanted namespaces that were created: which still exist? */
-  finalSnapshot(): { readonly born: number; readonly alive: readonly SummaryNamespace[] } {
+  /**
+   * Reads everything once more, and checks all wanted namespaces that were created: which still exist?
+   *
+   * @param last Whether it is the last time: then one that cannot be asked, and has no holder, counts as ended.
+   */
+  finalSnapshot(last = false): { readonly born: number; readonly alive: readonly SummaryNamespace[] } {
     this.#read(this.#names.take(), false);
     if (this.#resyncing) this.#resync();
+    if (last) this.#liveness.decide(this.#tracker.namespaces);
     const alive: SummaryNamespace[] = [];
     for (const namespace of [...this.#tracker.namespaces]) {
       const { maker, wanted, type, inum, id } = namespace;

@@ -69,7 +69,27 @@ test("backendFilter() has no condition on tasks where ends are inferred: any tas
     types: new Set(["net"] as const),
   };
   for (const name of Object.keys(filter) as (keyof typeof filter)[]) {
-    assertEquals(backendFilter(filter, undefined, true)[name], filter[name]);
+    assertEquals(backendFilter({ [name]: filter[name] }, undefined, true)[name], filter[name]);
     assertEquals(backendFilter(filter, undefined, false)[name], undefined, name);
   }
+});
+
+test("backendFilter() has no other condition on tasks beside one that follows from facts of any task", () => {
+  const filter = { pids: new Set([7]), comms: new Set(["sh"]), uids: new Set([5]), cgroups: new Set([9n]) };
+  const names = (filter: Filter) => {
+    const { pids, trees, comms, uids, cgroups, inums } = backendFilter(filter, undefined, true);
+    return Object.entries({ pids, trees, comms, uids, cgroups, inums }).flatMap(([name, value]) => value ? [name] : []);
+  };
+  assertEquals(names(filter), ["pids", "comms", "uids", "cgroups"]);
+  assertEquals(names({ ...filter, trees: new Set([1]) }), ["trees"]);
+  assertEquals(names({ ...filter, inums: new Set([1]) }), []);
+  assertEquals(names({ ...filter, inums: new Set([1]), trees: new Set([1]) }), ["trees"]);
+});
+
+test("backendFilter() asks for the holders of namespaces only where an event depends on them", () => {
+  const pids = new Set([7]);
+  const state = (filter: Filter, ...events: EventKind[]) =>
+    backendFilter(filter, events.length > 0 ? new Set(events) : undefined, true).state;
+  assertEquals([state({ pids }), state({ pids }, "death"), state({ pids }, "birth", "exec")], [true, true, true]);
+  assertEquals([state({}), state({ pids }, "exec"), state({ pids }, "ns", "fork")], [false, false, false]);
 });

@@ -50,3 +50,23 @@ test("A namespace that has ended in spite of a known holder is reported only in 
   for (let i = 1; i <= 4; i++) liveness.checkDue(start + 300 * i);
   assertEquals(ended, 1);
 });
+
+test("At the end of a watch, namespaces that cannot be asked have ended unless something holds them", () => {
+  // Without ids, as before Linux 6.18. The user namespace is held by the network namespace that it owns.
+  const tracker = new Tracker("proc", { filter: {}, emit: () => {} });
+  const know = (type: "user" | "net" | "uts", inum: number) => tracker.namespaces.know(type, { inum, id: null });
+  const [user, net, held, lived] = [know("user", 1), know("net", 2), know("uts", 3), know("net", 4)];
+  tracker.namespaces.setOwner(net, user);
+  lived.tasks = 1;
+  using file = Deno.openSync("/proc/self/ns/uts");
+  assert(file);
+  const kept = know("uts", Number(/\d+/.exec(Deno.readLinkSync("/proc/self/ns/uts"))![0]));
+  const ends: [number, boolean][] = [];
+  const liveness = new Liveness(() => tracker.namespaces, () => {}, (namespace, exact) => {
+    ends.push([namespace.inum, exact]);
+    tracker.died(namespace, 0n, exact, "search");
+  });
+  liveness.decide(tracker.namespaces);
+  assertEquals(ends, [[2, false], [3, false], [1, false]]);
+  assertEquals([user, net, held, lived, kept].map(({ ended }) => ended), [true, true, true, false, false]);
+});

@@ -39,6 +39,10 @@ test("the verifier accepts the programs of every layout and filter", ["root"], a
   };
   await t.step("this kernel's layout", () => check(layout, {}, 0));
   await t.step("with all filters at once", () => check(layout, everything, 0));
+  await t.step("with a filter, and all holders of namespaces", () => {
+    check(layout, { ...everything, inums: undefined, state: true }, 0);
+    check({ ...layout, cast: null, exitTellsLast: false }, { comms: everything.comms, state: true }, 3);
+  });
   await t.step("in a pid namespace three levels down", () => check(layout, everything, 3));
   await t.step("without 64-bit ids, as before Linux 6.18", () => {
     check({ ...layout, common: { ...layout.common, id: null, type: null, list: null } }, { failed: true }, 0);

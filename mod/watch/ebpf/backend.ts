@@ -113,7 +113,7 @@ class EbpfBackend implements Backend {
       this.#ringSize = size;
       this.#wakeups = owned.use(new Wakeups(maps.ring, this.#control.subarray(CONTROL.WAKE / 4, CONTROL.WAKE / 4 + 1)));
       const layout = kernelLayout(btf);
-      this.#plan = new Plan(layout, filter, maps, this.#ownLevel(layout));
+      this.#plan = new Plan(layout, filter, maps, this.#ownLevel(layout, filter));
       this.#attach();
       if (filter.trees) this.#followAll([...filter.trees]);
       this.capabilities = this.#capabilitiesFor(filter);
@@ -128,9 +128,9 @@ class EbpfBackend implements Backend {
     return this.#wakeups.fd;
   }
 
-  /** Returns the level of penne's pid namespace, and tells the programs which one it is unless it is the initial one. */
-  #ownLevel(layout: Layout): number {
-    if (readLink(self, "/proc/self/ns/pid") === INITIAL_PID) return 0;
+  /** Returns the level of penne's pid namespace, and tells the programs penne's namespaces if they need to know. */
+  #ownLevel(layout: Layout, { state }: Filter): number {
+    if (!state && readLink(self, "/proc/self/ns/pid") === INITIAL_PID) return 0;
     runCode(own(new Plan(layout, {}, this.#maps, 0)), "penne_own");
     return this.#control[CONTROL.LEVEL / 4]!;
   }

@@ -1,4 +1,4 @@
-// Programs that run once: the list of all namespaces, and penne's own pid namespace.
+// Programs that run once: the list of all namespaces, and penne's own ones.
 
 import {
   alu,
@@ -15,7 +15,7 @@ import {
 } from "../../bpf/instruction.ts";
 import { SLOT } from "../facts/contract.ts";
 import { CONTROL, LIST } from "./maps.ts";
-import { activePid, finish, type Plan, pointersBelow, probeField, savePointers, SCRATCH } from "./pieces.ts";
+import { activePid, finish, inSlot, type Plan, pointersBelow, probeField, savePointers, SCRATCH } from "./pieces.ts";
 
 const { r0, r1, r2, r3, r6: task, r7: common, r8: count, fp } = REGISTERS;
 
@@ -85,9 +85,11 @@ export function namespaces(plan: Plan, list: number): Code | null {
   ];
 }
 
-/** Notes penne's own pid namespace, and its level, in the control memory. */
+/** Notes penne's own namespaces, and the level of its pid namespace, in the control memory. */
 export function own(plan: Plan): Code {
-  const { layout: { task: { thread_pid }, pid }, maps } = plan;
+  const { layout: { slots, task: { thread_pid }, pid }, maps } = plan;
+  const user = slots.find(({ slot }) => slot === "user");
+  const pointers = pointersBelow(SCRATCH);
   return [
     call("get_current_task_btf"),
     move(task, r0),
@@ -97,6 +99,11 @@ export function own(plan: Plan): Code {
     load(8, r2, task, thread_pid),
     load(4, r2, r2, pid.level),
     store(4, r1, CONTROL.LEVEL - CONTROL.PID_NAMESPACE, r2),
+    savePointers(plan, task, pointers),
+    mapMemory(r3, maps.control.number, CONTROL.PID_NAMESPACE),
+    load(8, r1, fp, pointers.proxy),
+    store(8, r3, CONTROL.OWN_PROXY - CONTROL.PID_NAMESPACE, r1),
+    user ? [inSlot(pointers, user), store(8, r3, CONTROL.OWN_USER - CONTROL.PID_NAMESPACE, r1)] : [],
     finish(),
   ];
 }

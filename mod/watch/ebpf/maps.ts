@@ -15,6 +15,9 @@ export const CONTROL = {
   PID_NAMESPACE: 8,
   /** u32: its level. */
   LEVEL: 16,
+  /** u64: the kernel's addresses of penne's `nsproxy` and user namespace. */
+  OWN_PROXY: 24,
+  OWN_USER: 32,
   /** u64: number of lost records; in a cache line of its own. */
   LOST: 64,
   SIZE: 128,

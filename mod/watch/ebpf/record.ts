@@ -29,7 +29,7 @@ export const FIELD = {
   KIND: 0, // u8
   SLOT: 1, // u8, a change's
   REASON: 2, // u8, a change's
-  LAST: 3, // u8, an exit's
+  LAST: 3, // u8, an exit's; whether a clone made the namespace of a change
   STATUS: 4, // u32, an exit's; the errno of a change
   MONO: 8, // u64
   PID: 16, // u32
@@ -172,6 +172,10 @@ class ChangeRecord extends RecordFact implements ChangeFact {
 
   get errno(): number {
     return this.u32(FIELD.STATUS);
+  }
+
+  get made(): boolean | undefined {
+    return this.reason === "clone" && this.errno === 0 ? this.u8(FIELD.LAST) !== 0 : undefined;
   }
 }
 

@@ -202,7 +202,7 @@ export function sysExit(plan: Plan): Code {
     unlessAsked("time", "no time"),
     savePendingTime(plan, TASK),
     label("no time"),
-    filterTask(plan, "end"),
+    plan.filter.state ? [] : filterTask(plan, "end"),
     filterInums(plan, "end", (pass) => [
       // The namespaces it has left count too.
       SLOTS.map((_, i) => [load(4, r1, storage, entry(STORAGE.SLOTS, i).inum), filterInum(plan, r1, pass)]),

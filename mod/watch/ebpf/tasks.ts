@@ -18,7 +18,7 @@ import {
   store,
 } from "../../bpf/instruction.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
-import { SLOT } from "../facts/contract.ts";
+import { SLOT, type Slot, slotType } from "../facts/contract.ts";
 import type { SlotLayout } from "./layout.ts";
 import { STORAGE } from "./maps.ts";
 import {
@@ -51,7 +51,7 @@ import {
   taskStorage,
 } from "./pieces.ts";
 import { REASON, RECORD, RECORD_SIZE, TASK_FIELD, TASK_SIZE } from "./record.ts";
-import { filterInum, filterInums, filterNamespaces, filterTask, joinTree, leaveTree } from "./wanted.ts";
+import { filterHolder, filterInum, filterInums, filterNamespaces, filterTask, joinTree, leaveTree } from "./wanted.ts";
 
 const { r0, r1, r2, r3, r6: task, r7: creator, r8, r9, fp } = REGISTERS;
 
@@ -79,7 +79,7 @@ export function newTask(plan: Plan): Code {
     label("same cgroup"),
     numbers(plan, creator, AT.PPID, AT.PTID, SCRATCH),
     joinTree(plan),
-    filterTask(plan, "pending", true),
+    filterHolder(plan, TASK, "pending", true),
     filterInums(plan, "pending", (pass) => [
       filterNamespaces(plan, task, TASK, pass),
       filterNamespaces(plan, creator, CREATOR, pass),
@@ -105,6 +105,7 @@ function newNamespaces(plan: Plan): Code {
       identity(plan, slot.common, fp, NEW),
       move(r1, r3),
       identity(plan, slot.common, fp, OLD),
+      made(slot.slot),
       emitChange(plan, slot.index),
       label(next),
     ];
@@ -124,13 +125,27 @@ function newNamespaces(plan: Plan): Code {
   return [
     changeHeader(REASON.CLONE),
     store(8, fp, AT.PPID, 0),
+    store(1, fp, AT.LAST, 1),
     slots.filter(({ slot }) => slot === "user").map(user),
+    made("pid"), // newPid() needs the register of the flags
     newPid(plan),
     load(8, r1, fp, TASK.proxy),
     load(8, r2, fp, CREATOR.proxy),
     jump(r1, "==", r2, "same proxy"),
     slots.filter(({ slot }) => slot !== "user").map(change),
     label("same proxy"),
+  ];
+}
+
+/**
+ * Notes whether clone(2) itself made the namespace of a record, or an earlier unshare(2) for children. Clobbers r1.
+ */
+function made(slot: Slot): Code {
+  return [
+    load(8, r1, fp, SPILL), // the flags
+    alu(r1, "&", namespaceFlag(slotType(slot))),
+    alu(r1, ">>", Math.log2(namespaceFlag(slotType(slot)))),
+    store(1, fp, AT.LAST, r1),
   ];
 }
 
@@ -175,13 +190,14 @@ export function exec(plan: Plan): Code {
         label("no time"),
       ]
       : [],
-    filterTask(plan, "end"),
+    filterTask(plan, plan.filter.state ? "changes" : "end"),
     filterInums(plan, "end", (pass) => [
       load(4, r1, fp, OLD.inum),
       filterInum(plan, r1, pass),
       filterNamespaces(plan, task, TASK, pass),
     ]),
     plan.wants("exec") ? [store(1, fp, AT.KIND, RECORD.EXEC), emit(plan, RECORD_SIZE)] : [],
+    label("changes"),
     time
       ? [
         load(4, r3, fp, OLD.inum),
@@ -229,7 +245,8 @@ export function exit(plan: Plan): Code {
     load(4, r2, fp, SCRATCH),
     label("group"),
     store(4, fp, AT.STATUS, r2),
-    filterTask(plan, "gone"),
+    plan.filter.state ? savePointers(plan, task, TASK) : [],
+    filterHolder(plan, TASK, "gone"),
     filterInums(plan, "gone", (pass) => filterNamespaces(plan, task, TASK, pass)),
     plan.wants("exit") ? emit(plan, RECORD_SIZE) : [],
     label("gone"),

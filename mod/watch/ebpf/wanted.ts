@@ -107,6 +107,28 @@ export function filterTask(plan: Plan, drop: string, creator = false): Code {
   ];
 }
 
+/**
+ * Like {@linkcode filterTask}, but lets a task pass, too, that the state of namespaces may depend on: one in others than
+ * penne's own, which penne holds. Its pointers are at `at`. Clobbers r0 to r5.
+ */
+export function filterHolder(plan: Plan, at: Pointers, drop: string, creator = false): Code {
+  const { filter: { state }, layout, maps } = plan;
+  const user = layout.slots.find(({ slot }) => slot === "user");
+  if (!state || !user) return filterTask(plan, drop, creator);
+  const pass = plan.label("holder");
+  return [
+    mapMemory(r2, maps.control.number, CONTROL.OWN_PROXY),
+    load(8, r3, r2, 0),
+    load(8, r1, fp, at.proxy),
+    jump(r1, "!=", r3, pass),
+    load(8, r3, r2, CONTROL.OWN_USER - CONTROL.OWN_PROXY),
+    inSlot(at, user),
+    jump(r1, "!=", r3, pass),
+    filterTask(plan, drop, creator),
+    label(pass),
+  ];
+}
+
 /** Goes to `pass` if the inode number in a register is wanted. */
 export function filterInum({ filter }: Plan, inum: Register, pass: string): Code {
   return equal(inum, filter.inums ?? [], pass);

@@ -105,6 +105,8 @@ export interface ChangeFact extends TaskFact {
   readonly new: NamespaceId | null;
   /** 0, or the error number of a failed call. */
   readonly errno: number;
+  /** Whether the call itself made the new namespace; absent if `reason` is all that is known. */
+  readonly made?: boolean | undefined;
 }
 
 /** A fact. */
@@ -180,6 +182,11 @@ export interface Filter {
   readonly inums?: ReadonlySet<number> | undefined;
   /** Whether failed calls are wanted too. */
   readonly failed?: boolean | undefined;
+  /**
+   * Whether facts of any task are wanted that the state of namespaces depends on, whatever the conditions on tasks:
+   * forks and exits of tasks in other namespaces than penne's, and all changes.
+   */
+  readonly state?: boolean | undefined;
 }
 
 /** Name of a back end. */

@@ -6,6 +6,8 @@ import { type EventKind, type Fact, FACT_KINDS, type FactKind, type Filter, slot
 const NAME_MAX = 15;
 /** Kinds of facts that the state of tasks and namespaces depends on. */
 const STATE_KINDS: ReadonlySet<FactKind> = new Set(["fork", "exit", "ns"]);
+/** Events about namespaces, which depend on all tasks that hold them. */
+const NAMESPACE_EVENTS: readonly EventKind[] = ["birth", "death", "name"];
 
 /**
  * Truncates a task's name as the kernel does.
@@ -81,23 +83,29 @@ export function wantsTask(filter: Filter, fact: Fact, context: FilterContext = U
  * @returns Whether the fact is wanted.
  */
 export function wants(filter: Filter, fact: Fact, context: FilterContext = UNKNOWN): boolean {
-  const { kinds, types, inums, failed } = filter;
+  const { kinds, types, failed } = filter;
   if (kinds && !kinds.has(fact.kind)) return false;
   if (fact.kind === "ns") {
     if (fact.errno !== 0 && !failed) return false;
     if (types && !types.has(slotType(fact.slot))) return false;
   }
-  if (inums && !touches(inums, fact, context)) return false;
-  return wantsTask(filter, fact, context);
+  return touches(filter, fact, context) && wantsTask(filter, fact, context);
 }
 
-function touches(inums: ReadonlySet<number>, fact: Fact, { slots }: FilterContext): boolean {
+/** Tests the condition on namespaces: whether the fact's task is, or by the fact was or will be, in one. */
+export function touches({ inums }: Filter, fact: Fact, { slots }: FilterContext = UNKNOWN): boolean {
+  if (!inums) return true;
   if (fact.kind === "ns" && (fact.old && inums.has(fact.old.inum) || fact.new && inums.has(fact.new.inum))) return true;
   return slots.some((namespace) => namespace !== null && inums.has(namespace.inum));
 }
 
 /**
  * Derives a back end's filter from the user's: it may leave out facts that neither the state nor an event needs.
+ *
+ * - Who is in a tree, or in a namespace, follows from forks and changes of tasks that no other condition holds for: a tree
+ *   grows by forks of any name and user. So a condition on trees stands alone, and one on namespaces needs all tasks,
+ *   or those of the trees.
+ * - A user namespace is held by the namespaces that it owns, of all types.
  *
  * @example
  * ```ts
@@ -119,5 +127,12 @@ export function backendFilter(filter: Filter, events: ReadonlySet<EventKind> | u
   const { types, inums, failed, pids, trees, comms, uids, cgroups } = filter;
   const kinds = new Set(FACT_KINDS.filter((kind) => STATE_KINDS.has(kind) || !events || events.has(kind)));
   if (!trusted) return { kinds, failed };
-  return { kinds, failed, pids, trees, comms, uids, cgroups, types: inums ? undefined : types };
+  const common = {
+    kinds,
+    failed,
+    types: inums || types?.has("user") ? undefined : types,
+    state: isConditional(filter) && (!events || NAMESPACE_EVENTS.some((kind) => events.has(kind))),
+  };
+  if (trees) return { ...common, trees };
+  return inums ? common : { ...common, pids, comms, uids, cgroups };
 }

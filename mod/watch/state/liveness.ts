@@ -219,6 +219,30 @@ export class Liveness {
     return this.#reader.stat(lastHolder, lastHolder) !== null;
   }
 
+  /**
+   * Decides at once about orphans that cannot be asked, without waiting for their checks, and reports their ends. For the
+   * end of a watch, when their holders have had time to end.
+   *
+   * @param namespaces The namespaces in question.
+   */
+  decide(namespaces: Iterable<KnownNamespace>): void {
+    let held: Set<string> | null = null;
+    // The end of one may leave one above it without a holder.
+    for (let left = [...namespaces], more = true; more;) {
+      more = false;
+      left = left.filter((namespace) => {
+        const { type, inum, ended } = namespace;
+        if (ended || !isOrphan(namespace) || this.ask(namespace) !== "unknown") return !ended;
+        held ??= this.#descriptors();
+        if (held.has(`${type}:[${inum}]`)) return true;
+        this.#orphans.delete(namespace);
+        this.#onEnd(namespace, false);
+        more = true;
+        return false;
+      });
+    }
+  }
+
   /** Searches all processes for descriptors of namespaces that cannot be asked. */
   #search(namespaces: readonly KnownNamespace[], now: number): void {
     if (now - this.#searched < DELAYS[LAST_STAGE]!) return;

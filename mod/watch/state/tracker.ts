@@ -19,7 +19,7 @@ import {
   slotType,
   type Task,
 } from "../facts/contract.ts";
-import { isConditional, wants, wantsTask } from "../facts/filter.ts";
+import { isConditional, touches, wants, wantsTask } from "../facts/filter.ts";
 import { TaskBook } from "../facts/task_book.ts";
 import type { Source, WatchEvent } from "../facts/watch_event.ts";
 import { compare, describe, rewind } from "./compare.ts";
@@ -210,6 +210,13 @@ export class Tracker {
     return events?.has(fact.kind) !== false && wants(filter, fact, task);
   }
 
+  /** Adds a task whose fork the back end has left out, since no condition of the filter held for it. */
+  #meet({ pid, tid, comm, uid, cgroup }: Fact): KnownTask | undefined {
+    // Otherwise it was lost, and a snapshot will follow; or it had ended before it could be read.
+    if (!isConditional(this.#options.filter) || comm === null) return undefined;
+    return this.#adopt({ pid, tid, ppid: 0, comm, uid, cgroup, start: 0n, slots: new Map() });
+  }
+
   /** The common part of a task's events. */
   #common(fact: Fact, task: KnownTask | undefined) {
     const { mono, pid, tid, comm, uid, exact } = fact;
@@ -260,7 +267,7 @@ export class Tracker {
   }
 
   #exec(fact: ExecFact): void {
-    const task = this.#keepOneThread(fact);
+    const task = this.#keepOneThread(fact) ?? this.#meet(fact);
     if (task) {
       task.comm = fact.comm ?? task.comm;
       task.uid = fact.uid ?? task.uid;
@@ -287,7 +294,7 @@ export class Tracker {
 
   #exit(fact: ExitFact): void {
     const { pid, tid, last, status } = fact;
-    const task = this.tasks.get(tid) ?? this.tasks.get(pid);
+    const task = this.tasks.get(tid) ?? this.tasks.get(pid) ?? this.#meet(fact);
     if ((last || this.#options.threads) && this.#wants(fact, task)) {
       this.#options.emit({ event: "exit", ...this.#common(fact, task), last, status });
     }
@@ -299,8 +306,8 @@ export class Tracker {
 
   #change(fact: ChangeFact): void {
     // Read each property once: a back end may decode it at each access.
-    const { slot, reason, tid, errno, old, new: to } = fact;
-    const task = this.tasks.get(tid);
+    const { slot, reason, tid, errno, old, new: to, made } = fact;
+    const task = this.tasks.get(tid) ?? this.#meet(fact);
     const type = slotType(slot);
     let namespace: KnownNamespace | null = null;
     let born = false;
@@ -310,10 +317,12 @@ export class Tracker {
       const reused = before !== null && fact.exact && reason === "unshare" && before.id === null &&
         before.maker !== null;
       if (reused) this.died(before, fact.mono, true, this.#source);
-      born = (before === null || reused) && (reason === "unshare" || reason === "clone");
+      born = (before === null || reused) && (made ?? (reason === "unshare" || reason === "clone"));
       namespace = this.namespaces.know(type, to);
     }
-    const wanted = this.#wants(fact, task); // before the task moves: the filter may name the namespace that it leaves
+    // Before the task moves: the filter may name the namespace that it leaves.
+    const wanted = this.#wants(fact, task);
+    const touched = born && touches(this.#options.filter, fact, task);
     if (task && namespace) {
       this.namespaces.move(task, SLOT[slot], namespace, "left");
       if (slot === "user") this.#own(fact, namespace);
@@ -322,7 +331,7 @@ export class Tracker {
       this.#options.emit({ event: "ns", ...this.#common(fact, task), type: slot, reason, old, new: to, errno });
     }
     if (!namespace) return;
-    if (born) this.#born(fact, task, namespace);
+    if (born) this.#born(fact, task, namespace, touched);
     if (!task) this.namespaces.checkOrphan(namespace); // its one holder is unknown
   }
 
@@ -332,7 +341,7 @@ export class Tracker {
     for (const made of this.#births.made) if (made.type !== "user") this.namespaces.setOwner(made, user);
   }
 
-  #born(fact: ChangeFact, task: KnownTask | undefined, namespace: KnownNamespace): void {
+  #born(fact: ChangeFact, task: KnownTask | undefined, namespace: KnownNamespace, touched: boolean): void {
     const { tid, mono, pid } = fact;
     const { type, inum, id } = namespace;
     if (this.#births.tid !== tid || this.#births.mono !== mono) this.#births = { tid, mono, made: [] };
@@ -343,7 +352,7 @@ export class Tracker {
     }
     if (type !== "user") this.namespaces.setOwner(namespace, task?.slots[SLOT.user] ?? null);
     const { filter, events } = this.#options;
-    namespace.wanted = this.#wantsIdentity(namespace) && wantsTask(filter, fact, task);
+    namespace.wanted = filter.types?.has(type) !== false && touched && wantsTask(filter, fact, task);
     if (!namespace.wanted) return;
     this.born++;
     if (events?.has("birth") !== false) {
@@ -351,19 +360,18 @@ export class Tracker {
     }
   }
 
-  #wantsIdentity({ type, inum }: Pick<KnownNamespace, "type" | "inum">): boolean {
-    const { types, inums } = this.#options.filter;
-    return types?.has(type) !== false && inums?.has(inum) !== false;
-  }
-
   /**
    * Tests whether events of a namespace itself are wanted.
    *
    * @param namespace The namespace.
-   * @returns Whether its type and number are wanted and, if there are conditions on tasks, a wanted task created it.
+   * @returns Whether its type is wanted and, if there are conditions on tasks, a wanted task created it; without others, a
+   * condition on namespaces holds for those that it names, too.
    */
   wantsNamespace(namespace: Pick<KnownNamespace, "type" | "inum" | "wanted">): boolean {
-    return this.#wantsIdentity(namespace) && (namespace.wanted || !isConditional(this.#options.filter));
+    const { filter } = this.#options;
+    const { type, inum, wanted } = namespace;
+    if (filter.types?.has(type) === false) return false;
+    return wanted || !isConditional(filter) && filter.inums?.has(inum) !== false;
   }
 
   /**
