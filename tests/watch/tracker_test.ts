@@ -374,3 +374,28 @@ test("Undoing facts leaves the state before them, whichever of them a reading re
     assertEquals([...forked.values()].map(({ pid }) => pid), [8]);
   }
 });
+
+test("Without ids, a namespace whose number another one has now has ended", () => {
+  const { tracker, emitted } = lab();
+  const bare = (pid: number, slot: Slot, from: number, to: number): Fact => ({
+    ...change(pid, slot, from, to),
+    kind: "ns",
+    slot,
+    reason: "unshare",
+    old: { inum: from, id: null },
+    new: { inum: to, id: null },
+    errno: 0,
+  });
+  tracker.load([{ ...task(1, 0, 0), slots: new Map() }], []);
+  tracker.apply(bare(1, "net", 10, 20));
+  tracker.apply(exit(1));
+  tracker.apply(fork(0, 2));
+  tracker.apply(bare(2, "uts", 11, 20));
+  const told = emitted.flatMap((event) =>
+    event.event === "birth" || event.event === "death" ? [`${event.event} ${event.type} ${event.inum}`] : []
+  );
+  assertEquals(told, ["birth net 20", "death net 20", "birth uts 20"]);
+  const death = emitted.find(({ event }) => event === "death");
+  assert(death?.event === "death" && !death.exact && death.cause === "exit");
+  assertEquals([...tracker.namespaces].map(({ type }) => type), ["uts"]);
+});

@@ -67,14 +67,21 @@ export class NamespaceBook {
   #byInum = new Map<number, KnownNamespace>();
   #onKnown: ((namespace: KnownNamespace) => void) | undefined;
   #onOrphan: ((namespace: KnownNamespace) => void) | undefined;
+  #onReplaced: ((namespace: KnownNamespace) => void) | undefined;
 
   /**
    * @param onKnown Called with each namespace that becomes known.
    * @param onOrphan Called with each namespace that has lost its last known holder.
+   * @param onReplaced Called with each namespace without an id whose number another one has now, so that it has ended.
    */
-  constructor(onKnown?: (namespace: KnownNamespace) => void, onOrphan?: (namespace: KnownNamespace) => void) {
+  constructor(
+    onKnown?: (namespace: KnownNamespace) => void,
+    onOrphan?: (namespace: KnownNamespace) => void,
+    onReplaced?: (namespace: KnownNamespace) => void,
+  ) {
     this.#onKnown = onKnown;
     this.#onOrphan = onOrphan;
+    this.#onReplaced = onReplaced;
   }
 
   /** All known namespaces. */
@@ -105,6 +112,8 @@ export class NamespaceBook {
       }
       return found;
     }
+    const replaced = this.#byInum.get(inum);
+    if (replaced?.id === null) this.#onReplaced?.(replaced);
     const added: KnownNamespace = {
       type,
       inum,

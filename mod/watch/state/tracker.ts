@@ -54,6 +54,8 @@ export class Tracker {
   #tasks = new TaskBook<KnownTask>();
   /** Tasks of a snapshot whose forks were undone, as they were right after the fork. */
   #forked = new Map<Fact, Task>();
+  /** The last fact. */
+  #last: Fact | null = null;
   /** Namespaces that the current call has created so far. */
   #births: { tid: number; mono: bigint; made: KnownNamespace[] } = { tid: 0, mono: 0n, made: [] };
 
@@ -64,7 +66,11 @@ export class Tracker {
   constructor(source: Source, options: TrackerOptions) {
     this.#source = source;
     this.#options = options;
-    this.namespaces = new NamespaceBook(options.onKnown, options.onOrphan);
+    this.namespaces = new NamespaceBook(
+      options.onKnown,
+      options.onOrphan,
+      (namespace) => this.died(namespace, this.#last?.mono ?? 0n, false, this.#source),
+    );
   }
 
   /** The known tasks, by thread id. */
@@ -191,6 +197,7 @@ export class Tracker {
 
   /** Applies a fact, and emits its events if they are wanted. */
   apply(fact: Fact): void {
+    this.#last = fact;
     switch (fact.kind) {
       case "fork":
         return this.#fork(fact);
