@@ -46,7 +46,7 @@ test("excluded strangers, and the host's loopback, do not get in", needs, async 
   for (const [address, host, loopback] of [[PEER4, HOST4, "127.0.0.1"], [PEER6, HOST6, "::1"]] as const) {
     assertEquals(await python(network, network.guest, "ask", address, "69", "3"), [["q0", address, false]]);
     // The port is open for the outside, and for the host's own addresses, but not for loopback.
-    const holder = network.spawn(network.guest, [...script, "hold", address, "9", "5555", "2.5"], { stdout: "piped" });
+    const holder = network.spawn(network.guest, [...script, "hold", address, "9", "5555", "25"], { stdout: "piped" });
     const said = new Response(holder.stdout).text();
     await listening(network, network.guest, 5555, true);
     await listening(network, network.host, 5555, true);

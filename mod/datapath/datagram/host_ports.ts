@@ -156,14 +156,15 @@ export class HostPorts {
    * @param p The datagram, in RX.
    * @param port Its port.
    * @param to Where it goes.
-   * @returns The port, or a negative error number.
+   * @returns The port, or a negative error number; null if descriptors are short, which are for flows then.
    */
-  find(p: Packet, port: number, to: Destination): HostPort | number {
+  find(p: Packet, port: number, to: Destination): HostPort | number | null {
     const key = to.family << 16 | port;
     const first = this.#ports.get(key) ?? null;
     for (let found = first; found !== null; found = found.sibling) {
       if (sameIp(found.inside, p.source)) return found;
     }
+    if (FD_BUDGET.short) return null;
     const made = new HostPort(this, p, port, key);
     this.leases.begin(made);
     const error = made.open(to, p);

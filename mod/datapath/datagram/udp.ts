@@ -151,16 +151,17 @@ class UdpFlow extends DatagramFlow {
     return s;
   }
 
-  /** Binds the socket to the port of the namespace's port, unless the peer is known by another address inside. */
+  /** Binds the socket to the port of the namespace's port, unless that is for this peer alone. */
   protected override bind(to: Destination, p: Packet): number {
     const { ports } = this.udp;
-    if (to.family !== this.family || !sameIp(to, this.outside)) {
-      // Only the peer may answer, so the port is of no use to others.
+    // A port that only the peer may answer to (RFC 5452 section 9.1) is of no use to others, and a socket is saved.
+    const alone = to.port === DNS_PORT || to.family !== this.family || !sameIp(to, this.outside);
+    const port = alone ? null : ports.find(p, this.ports >>> 16, to);
+    if (typeof port === "number") return port;
+    if (port === null) {
       ports.leases.begin(this);
       return this.netif.egress.bind(this.s, to);
     }
-    const port = ports.find(p, this.ports >>> 16, to);
-    if (typeof port === "number") return port;
     this.#port = port;
     port.join(this);
     setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);

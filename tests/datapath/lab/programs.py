@@ -113,7 +113,7 @@ elif mode == "many":  # ADDRESS PORT COUNT: from one port to COUNT ports and bac
         else:
             wrong += 1
     say([right, wrong])
-elif mode == "hold":  # ADDRESS PORT OWN SECONDS: a datagram from port OWN, then what else comes there
+elif mode == "hold":  # ADDRESS PORT OWN SECONDS: a datagram from port OWN, then what else comes there until "stranger" does
     address, port, own, seconds = rest[0], int(rest[1]), int(rest[2]), float(rest[3])
     s = udp(address, own)
     s.sendto(b"q", (address, port))
@@ -125,6 +125,8 @@ elif mode == "hold":  # ADDRESS PORT OWN SECONDS: a datagram from port OWN, then
         try:
             data, peer = s.recvfrom(99)
             got.append([data.decode(), peer[0]])
+            if data == b"stranger":
+                break
         except OSError:
             pass
     say(got)
