@@ -1,7 +1,7 @@
 // penne enter: which namespaces it joins, by what, and what it refuses.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { isAgent, penne, processes, sh, test, until } from "../lib/helpers.ts";
+import { ownAgents, penne, sh, test, until } from "../lib/helpers.ts";
 import { ALL, enter, namespacesOf, Place, TELL } from "../enter/places.ts";
 import { Home } from "../nsexec/namespaces.ts";
 
@@ -232,13 +232,20 @@ test("exits with 125 for a target that is not there, and says so", async (t) => 
     [["--type", "mnt", "/proc/self/ns/net"], "it is a net namespace, which is none of mnt"],
     [["/proc/self/ns/uts,/proc/self/ns/net,/etc/passwd"], 'cannot use "/etc/passwd": it is not a namespace'],
   ];
-  for (const [args, text] of cases) {
-    await t.step(args.join(" "), async () => {
-      const result = await enter([...args, "--", "echo", "ran"]);
-      assertEquals([result.code, result.stdout], [125, ""], result.stderr);
-      assertStringIncludes(result.stderr, text);
-      assertMatch(result.stderr, /^penne: cannot /);
-    });
+  // A session has a directory for kept sets.
+  const directory = Deno.makeTempDirSync();
+  const env = { PATH: Deno.env.get("PATH")!, XDG_RUNTIME_DIR: directory };
+  try {
+    for (const [args, text] of cases) {
+      await t.step(args.join(" "), async () => {
+        const result = await enter([...args, "--", "echo", "ran"], { env });
+        assertEquals([result.code, result.stdout], [125, ""], result.stderr);
+        assertStringIncludes(result.stderr, text);
+        assertMatch(result.stderr, /^penne: cannot /);
+      });
+    }
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
   }
 });
 
@@ -324,7 +331,7 @@ test("a pid namespace whose PID 1 has ended is named as such", ["root"], async (
 });
 
 test("a hundred enter the same namespaces at once, and leave no agent behind", UNSHARE, async () => {
-  const before = processes().filter(isAgent).length;
+  const before = ownAgents().length;
   await using place = await Place.all();
   const expected = [...place.namespaces, "0"];
   // Not all in one instant: a hundred programs that start on two processors take that long anyway.
@@ -333,5 +340,5 @@ test("a hundred enter the same namespaces at once, and leave no agent behind", U
   );
   assertEquals(results.filter(({ code, stderr }) => code !== 0 || stderr !== ""), []);
   assertEquals(results.filter(({ stdout }) => stdout !== `${expected.join("\n")}\n`), []);
-  await until("no agent is left", () => processes().filter(isAgent).length <= before);
+  await until("no agent is left", () => ownAgents().length <= before);
 });

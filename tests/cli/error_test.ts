@@ -1,7 +1,7 @@
 // Errors name their cause, and leave nothing behind.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, isAgent, penne, processes, run, sh, test, until } from "../lib/helpers.ts";
+import { command, netOption, ownAgents, penne, penneRun, processes, run, sh, test, until } from "../lib/helpers.ts";
 
 /** Runs a script as root of a user namespace of its own, with a pid namespace and /proc. */
 function inside(script: string, ...args: string[]) {
@@ -9,7 +9,9 @@ function inside(script: string, ...args: string[]) {
 }
 
 test("user.max_user_namespaces=0 is named as the cause", ["package:util-linux"], async () => {
-  const result = await inside(`echo 0 > /proc/sys/user/max_user_namespaces; "$0" run -- echo ran; echo "code $?"`);
+  const result = await inside(
+    `echo 0 > /proc/sys/user/max_user_namespaces; "$0" run ${netOption()} -- echo ran; echo "code $?"`,
+  );
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(
     result.stderr,
@@ -19,7 +21,9 @@ test("user.max_user_namespaces=0 is named as the cause", ["package:util-linux"],
 });
 
 test("a limit on another namespace type is named too", ["package:util-linux"], async () => {
-  const result = await inside(`echo 0 > /proc/sys/user/max_net_namespaces; "$0" run -- echo ran; echo "code $?"`);
+  const result = await inside(
+    `echo 0 > /proc/sys/user/max_net_namespaces; "$0" run ${netOption()} -- echo ran; echo "code $?"`,
+  );
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(result.stderr, "hint: user.max_net_namespaces is 0");
 });
@@ -28,7 +32,7 @@ test(
   "where a memfd may not be executed, penne warns and works",
   ["root", "package:procps", "package:util-linux"],
   async () => {
-    const script = `echo 2 > /proc/sys/vm/memfd_noexec || exit 99; "$0" run "$@"; echo "code $?"`;
+    const script = `echo 2 > /proc/sys/vm/memfd_noexec || exit 99; "$0" run ${netOption()} "$@"; echo "code $?"`;
     for (const options of [[], ["--no-init"], ["--unshare", "user,net"], ["--map", "self"]]) {
       const result = await sh([
         "unshare",
@@ -51,7 +55,7 @@ test(
       );
     }
     const kill =
-      `echo 2 > /proc/sys/vm/memfd_noexec; "$0" run -- sleep 100 & sleep 0.5; kill -9 $!; sleep 0.5; ps -eo args= | grep -c '^sleep 100'`;
+      `echo 2 > /proc/sys/vm/memfd_noexec; "$0" run ${netOption()} -- sleep 100 & sleep 0.5; kill -9 $!; sleep 0.5; ps -eo args= | grep -c '^sleep 100'`;
     assertEquals((await sh(["unshare", "-pmf", "--mount-proc", "sh", "-c", kill, penne()])).stdout, "0\n");
   },
 );
@@ -69,7 +73,7 @@ test("without privileges and without a user namespace, the hint is to add one", 
 test("a chroot is named as the cause", ["root", "package:util-linux", "package:coreutils"], async () => {
   const script = `cd "$1"; for name in /*; do
       if [ -L "$name" ]; then cp -P "$name" ".$name"; elif [ -d "$name" ] && [ "$name" != /var ]; then mkdir ".$name"; mount --rbind "$name" ".$name"; fi
-    done; chroot . "$0" run -- echo ran; echo "code $?"`;
+    done; chroot . "$0" run ${netOption()} -- echo ran; echo "code $?"`;
   const directory = await Deno.makeTempDir({ dir: "/var/tmp" });
   try {
     const result = await sh(["unshare", "-m", "sh", "-c", script, penne(), directory]);
@@ -84,7 +88,7 @@ test("a chroot is named as the cause", ["root", "package:util-linux", "package:c
 
 test("a /proc that is partly hidden is named as the cause", ["root", "package:util-linux"], async () => {
   const script =
-    `mount -t tmpfs none /proc/sys/kernel 2>/dev/null || mount -t tmpfs none /proc/tty; "$0" run -- echo ran; echo "code $?"`;
+    `mount -t tmpfs none /proc/sys/kernel 2>/dev/null || mount -t tmpfs none /proc/tty; "$0" run ${netOption()} -- echo ran; echo "code $?"`;
   const result = await sh(["unshare", "-m", "sh", "-c", script, penne()]);
   assertEquals(result.stdout, "code 125\n");
   assertStringIncludes(result.stderr, "penne: cannot mount /proc: Operation not permitted (EPERM)");
@@ -113,16 +117,17 @@ test("a pid file that cannot be written fails before the command runs", async ()
 });
 
 test("a failing set-up leaves no process behind", async () => {
-  const before = processes().filter(isAgent).length;
+  const before = ownAgents().length;
   for (const args of [["--chdir", "/no/such"], ["--monotonic", "-99999999999"], ["--pid-file", "/no/such/x"]]) {
     assertEquals((await run([...args, "--", "true"])).code, 125);
     assertEquals((await run([...args, "--unshare", "user,net", "--", "true"])).code, 125);
   }
-  assertEquals(processes().filter(isAgent).length, before);
+  assertEquals(ownAgents().length, before);
 });
 
 test("output without a reader is not an error", async () => {
-  const script = `{ "$0" run -- sh -c 'sleep 0.2; echo late; echo "still $?" >&2'; echo "code $?" >&2; } | true`;
+  const script =
+    `{ "$0" run ${netOption()} -- sh -c 'sleep 0.2; echo late; echo "still $?" >&2'; echo "code $?" >&2; } | true`;
   const { stderr } = await sh(["bash", "-c", script, penne()]);
   assertStringIncludes(stderr, "code ");
   assertEquals(stderr.includes("internal error"), false);
@@ -130,13 +135,16 @@ test("output without a reader is not an error", async () => {
 });
 
 test("penne works with closed standard descriptors", async () => {
-  assertEquals((await sh(["bash", "-c", `"$0" run -- sh -c 'exit 3' <&- >&- 2>&-; echo $?`, penne()])).stdout, "3\n");
+  assertEquals(
+    (await sh(["bash", "-c", `"$0" run ${netOption()} -- sh -c 'exit 3' <&- >&- 2>&-; echo $?`, penne()])).stdout,
+    "3\n",
+  );
 });
 
 test("two hundred runs at once all succeed", async () => {
   const all = Array.from(
     { length: 200 },
-    () => command([penne(), "run", "--", "true"], {}, { stdin: "null", stdout: "null", stderr: "piped" }).output(),
+    () => command([...penneRun(), "--", "true"], {}, { stdin: "null", stdout: "null", stderr: "piped" }).output(),
   );
   const results = await Promise.all(all);
   const failed = results.filter(({ success }) => !success).map(({ code, stderr }) =>
@@ -152,13 +160,13 @@ test(
     // Shells do not pass on an ignored SIGCHLD.
     const perl = "$SIG{CHLD}='IGNORE'; exec @ARGV";
     for (const options of [[], ["--no-init"], ["--unshare", "user,net"]]) {
-      const argv = [penne(), "run", ...options, "--", "grep", "SigIgn", "/proc/self/status"];
+      const argv = [...penneRun([...options]), "--", "grep", "SigIgn", "/proc/self/status"];
       const result = await sh(["perl", "-e", perl, ...argv]);
       assertEquals(result.code, 0);
       assertEquals(BigInt(`0x${result.stdout.trim().split(/\s+/)[1]}`) & 0x10000n, 0x10000n);
     }
     const file = await Deno.makeTempFile();
-    const argv = [penne(), "run", "--background", "--", "grep", "SigIgn", "/proc/self/status"];
+    const argv = [...penneRun(), "--background", "--", "grep", "SigIgn", "/proc/self/status"];
     await sh(["perl", "-e", "open(STDOUT, '>', shift); " + perl, file, ...argv]);
     await until("the background process has written its line", () => Deno.readTextFileSync(file).endsWith("\n"));
     assertEquals(BigInt(`0x${(await Deno.readTextFile(file)).trim().split(/\s+/)[1]}`) & 0x10000n, 0x10000n);
@@ -191,12 +199,12 @@ test(
 );
 
 test("penne works inside a user namespace without making one", async () => {
-  assertEquals((await run(["--", penne(), "run", "--unshare", "net", "--", "sh", "-c", "exit 6"])).code, 6);
-  assertEquals((await run(["--", penne(), "run", "--unshare", "net,mnt,pid", "--", "sh", "-c", "exit 6"])).code, 6);
+  assertEquals((await run(["--", ...penneRun(["--unshare", "net"]), "--", "sh", "-c", "exit 6"])).code, 6);
+  assertEquals((await run(["--", ...penneRun(["--unshare", "net,mnt,pid"]), "--", "sh", "-c", "exit 6"])).code, 6);
 });
 
 test("penne works with the /proc of another pid namespace", ["root", "package:util-linux"], async () => {
-  const { code, stdout, stderr } = await sh(["unshare", "-pf", penne(), "run", "--", "sh", "-c", "id -u; exit 4"]);
+  const { code, stdout, stderr } = await sh(["unshare", "-pf", ...penneRun(), "--", "sh", "-c", "id -u; exit 4"]);
   assertEquals([code, stdout, stderr], [4, "0\n", ""]);
 });
 
@@ -206,13 +214,18 @@ test("clock offsets work where the caller's id is not mapped", ["root"], async (
 });
 
 test("a descriptor kept twice is kept once", async () => {
-  const script = `exec 5</dev/null; exec "$0" run --keep-fd 5 --keep-fd 5 -- sh -c 'exit 3'`;
+  const script = `exec 5</dev/null; exec "$0" run ${netOption()} --keep-fd 5 --keep-fd 5 -- sh -c 'exit 3'`;
   assertEquals((await sh(["bash", "-c", script, penne()])).code, 3);
 });
 
 test("too few descriptors are reported as EMFILE", async () => {
   for (const limit of [17, 19, 21, 23]) {
-    const { code, stderr } = await sh(["bash", "-c", `ulimit -n ${limit}; exec "$0" run -- sh -c 'exit 3'`, penne()]);
+    const { code, stderr } = await sh([
+      "bash",
+      "-c",
+      `ulimit -n ${limit}; exec "$0" run ${netOption()} -- sh -c 'exit 3'`,
+      penne(),
+    ]);
     if (code !== 3) assertMatch(stderr, /penne: cannot .*EMFILE/);
     assertEquals([3, 125].includes(code), true, `${limit}: ${code} ${stderr}`);
   }

@@ -21,7 +21,7 @@ function whole(options: StartOptions): { codes: (number | null)[]; run: Bootstra
   return { codes, run };
 }
 
-test("under a name that begins with nsenter-, penne does the bootstrap and exits with 0", () => {
+test("under a name that begins with nsenter-, penne does the bootstrap and exits with 0", ["root"], () => {
   for (const name of ["nsenter-exec", "/some/where/nsenter-x"]) {
     for (const argv of [[penne()], [penne(), "init"]]) {
       const { codes, run } = whole({ argv, name });
@@ -94,7 +94,7 @@ test("a wrong command line is refused before anything is done", async () => {
   }
 });
 
-test("--dialect takes precedence over the variable", () => {
+test("--dialect takes precedence over the variable", ["root"], () => {
   for (
     const [args, env, zero] of [
       [[], {}, false],
@@ -111,7 +111,7 @@ test("--dialect takes precedence over the variable", () => {
   }
 });
 
-test("the bootstrap fails if the command cannot be executed, and stage 2 ends", () => {
+test("the bootstrap fails if the command cannot be executed, and stage 2 ends", ["root"], () => {
   const { codes, run } = whole({ argv: [penne(), "nsexec", "--", "no-such-prögram"] });
   using _run = run;
   assertEquals(codes, [1, 0, 1]);
@@ -122,7 +122,7 @@ test("the bootstrap fails if the command cannot be executed, and stage 2 ends", 
   assertEquals(leftovers(), []);
 });
 
-test("the command has the caller's environment, directory, signal mask and processors", () => {
+test("the command has the caller's environment, directory, signal mask and processors", ["root"], () => {
   const script = "echo $X $_LIBCONTAINER_INITPIPE; pwd; grep -E '^(Sig(Ign|Blk)|Cpus_allowed):' /proc/self/status";
   const { codes, run } = whole({
     argv: [penne(), "nsexec", "--", "sh", "-c", `{ ${script}; } >&2`],

@@ -1,7 +1,7 @@
 // Attacks on entering processes, from inside and from outside: refused or harmless.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { command, isAgent, penne, processes, sh, test, until } from "../lib/helpers.ts";
+import { command, ownAgents, penne, processes, sh, test, until } from "../lib/helpers.ts";
 import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
@@ -115,9 +115,9 @@ test(
   ["root", ...UNSHARE],
   async () => {
     await using place = await Place.all();
-    const before = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    const before = new Set(ownAgents().map(({ pid }) => pid));
     const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"]).spawn();
-    const mine = () => processes().filter((p) => isAgent(p) && !before.has(p.pid));
+    const mine = () => ownAgents().filter((p) => !before.has(p.pid));
     await until("the agents are there", () => mine().length === 3);
     for (const { pid, exe } of mine()) {
       assertMatch(exe, /^\/memfd:penne-agent/);

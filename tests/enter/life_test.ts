@@ -3,7 +3,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { FORWARDED } from "../../mod/run/supervise.ts";
-import { command, isAgent, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
+import { command, isAgent, ownAgents, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
 import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
@@ -50,7 +50,7 @@ function left(name: string, agents: Set<number>): Process[] {
 
 /** All agents that descend from a process. */
 function agentsBelow(pid: number): Process[] {
-  const all = processes().filter(isAgent);
+  const all = ownAgents();
   const found = all.filter(({ ppid }) => ppid === pid);
   for (const one of found) found.push(...all.filter(({ ppid }) => ppid === one.pid));
   return found;
@@ -66,7 +66,7 @@ for (const [what, open, options] of PLACES) {
   for (const victim of ["penne", "an agent"]) {
     test(`nothing is left when ${victim} is killed at a random moment, in ${what}`, UNSHARE, async (t) => {
       await using place = await open();
-      const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+      const agents = new Set(ownAgents().map(({ pid }) => pid));
       let [done, hits] = [0, 0];
       while (done < TRIES) {
         const name = marker();
@@ -109,7 +109,7 @@ for (const [what, open, options] of PLACES) {
 for (const which of [0, 1, 2]) {
   test(`nothing is left when agent ${which} of three and penne are killed together`, UNSHARE, async () => {
     await using place = await Place.all();
-    const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    const agents = new Set(ownAgents().map(({ pid }) => pid));
     for (let i = 0; i < 5; i++) {
       const name = marker();
       const script = `(setsid sleep ${name} &); (sleep ${name} &); exec sleep ${name}`;
@@ -185,7 +185,7 @@ test("the end of a command is reported even if all agents are stopped", UNSHARE,
 });
 
 test("penne ends whenever the namespaces end, with a reason and without a trace", UNSHARE, async () => {
-  const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+  const agents = new Set(ownAgents().map(({ pid }) => pid));
   const said =
     /^penne: (cannot (enter the namespaces|open the \w+ namespace|start a process in the pid namespace|find) |the agent )/;
   for (let i = 0; i < TRIES; i++) {
@@ -292,8 +292,7 @@ for (const victim of ["penne", "the first agent", "the last agent"]) {
       await until("the foreground is a living group's", () => alive(pty.foreground), 5);
       await until(
         "all is gone",
-        () =>
-          left(name, new Set(processes().filter(isAgent).map(({ pid }) => pid))).every(({ pid }) => pid === pty.pid),
+        () => left(name, new Set(ownAgents().map(({ pid }) => pid))).every(({ pid }) => pid === pty.pid),
         5,
       );
     }
@@ -305,7 +304,7 @@ test(
   UNSHARE,
   async () => {
     await using place = await Place.all();
-    const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    const agents = new Set(ownAgents().map(({ pid }) => pid));
     const name = marker();
     const script = `echo $$; "$0" enter ${place.pid} -- sh -c '(setsid sleep ${name} &); sleep ${name}'; :`;
     const child = command(["setsid", "-w", "sh", "-c", script, penne()], {}, { stdout: "piped", stderr: "null" })

@@ -1,11 +1,11 @@
 // Nothing is left of set-up commands that fail, are killed or hang, nor in places that are full, read-only or missing.
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import { asUser, command, isAgent, penne, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
+import { asUser, command, ownAgents, penne, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { firstOutput, Place } from "./place.ts";
 
 /** The pids of all agents. */
-const agents = () => processes().filter(isAgent).map(({ pid }) => pid).sort();
+const agentPids = () => ownAgents().map(({ pid }) => pid).sort();
 
 test("a set-up command that fails leaves nothing", ["root", "user"], async (t) => {
   for (const user of [null, TEST_USER]) {
@@ -19,12 +19,12 @@ test("a set-up command that fails leaves nothing", ["root", "user"], async (t) =
     ];
     for (const [what, wanted, argv, text] of cases) {
       await t.step(`${user ?? "root"}: it ${what}`, async () => {
-        const before = agents();
+        const before = agentPids();
         const { code, stderr } = await place.run("keep", "x", "--", ...argv);
         assertEquals(code, wanted, stderr);
         assertStringIncludes(stderr, text);
         assertEquals(place.files(), []);
-        await until("no agent is left", () => agents().every((pid) => before.includes(pid)));
+        await until("no agent is left", () => agentPids().every((pid) => before.includes(pid)));
       });
     }
     await t.step(`${user ?? "root"}: it exceeds its time limit`, async () => {
@@ -87,13 +87,13 @@ test("a full, read-only or missing place is reported, and nothing is left", ["ro
     await t.step(name, async () => {
       const directory = place();
       try {
-        const before = agents();
+        const before = agentPids();
         const run = "$P keep x --dir $D -- true; echo code $?; ls $D/ns; grep -c $D/ns/x /proc/self/mountinfo";
         const { stdout, stderr } = await within(`${script}; ${run}`, directory);
         assertStringIncludes(stderr, text);
         assert(stdout.startsWith(`code ${code}\n`) && stdout.endsWith("\n0\n"), stdout);
         assertEquals(stdout.split("\n").filter((line) => line.startsWith("x.")), []);
-        await until("no agent is left", () => agents().every((pid) => before.includes(pid)));
+        await until("no agent is left", () => agentPids().every((pid) => before.includes(pid)));
       } finally {
         Deno.removeSync(directory);
       }

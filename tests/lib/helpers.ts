@@ -7,6 +7,7 @@ import { type Package, PACKAGES } from "./packages.ts";
 import { asUser } from "./user.ts";
 
 export type { Need } from "./needs.ts";
+export { isAgent, ownAgents, type Process, processes } from "./processes.ts";
 export { asUser, TEST_USER } from "./user.ts";
 
 /** The checkout. */
@@ -61,9 +62,25 @@ export async function sh(argv: string[], how: How = {}): Promise<Result> {
   return { code, signal, stdout: text(stdout), stderr: text(stderr) };
 }
 
-/** Runs the compiled binary to its end. */
+/** The option for `penne run` in tests that have nothing to do with a network: --net=none where the device is closed. */
+export function netOption({ user = false }: How = {}): string[] {
+  return missingNeeds(user ? ["tun", "user"] : ["tun"]).length ? ["--net=none"] : [];
+}
+
+/**
+ * `penne run` with options, for what has nothing to do with a network, see {@linkcode netOption}.
+ *
+ * @param options Options; they are left alone if they have --net, or namespaces without a net namespace.
+ */
+export function penneRun(options: readonly string[] = [], how: How = {}): string[] {
+  const own = options.slice(0, [...options, "--"].indexOf("--")).join(" ");
+  const usual = !/--net\b/.test(own) && /--unshare[ =]\S*(net|all)|^(?!.*--unshare)/.test(own);
+  return [penne(), "run", ...usual ? netOption(how) : [], ...options];
+}
+
+/** Runs the compiled binary to its end, see {@linkcode penneRun}. */
 export function run(args: string[], how: How = {}): Promise<Result> {
-  return sh([penne(), "run", ...args], how);
+  return sh(penneRun(args, how), how);
 }
 
 /** Registers a test that does not run, with the reason in its name, and tells packaging/test.ts. */
@@ -134,41 +151,4 @@ export async function until(what: string, condition: () => boolean, seconds = 30
     if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-}
-
-/** A process as /proc shows it. */
-export interface Process {
-  pid: number;
-  ppid: number;
-  exe: string;
-  cmdline: string[];
-}
-
-/** All processes except zombies. */
-export function processes(): Process[] {
-  const found: Process[] = [];
-  for (const { name } of Deno.readDirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const stat = Deno.readTextFileSync(`/proc/${name}/stat`);
-      const [state, ppid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-      if (state === "Z" || state === "X") continue;
-      let exe = "";
-      try {
-        exe = Deno.readLinkSync(`/proc/${name}/exe`);
-      } catch {
-        // A kernel thread, or a process that we may not inspect.
-      }
-      const cmdline = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0").slice(0, -1);
-      found.push({ pid: Number(name), ppid: Number(ppid), exe, cmdline });
-    } catch {
-      // It has just ended.
-    }
-  }
-  return found;
-}
-
-/** Whether a process is one of penne's agents; a user may read no agent's /proc/PID/exe, so the name has to do. */
-export function isAgent({ exe, cmdline: [name = ""] }: Process): boolean {
-  return exe ? exe.startsWith("/memfd:penne-agent") : ["penne-agent", "penne-holder"].includes(name);
 }

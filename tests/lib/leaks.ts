@@ -26,6 +26,11 @@ function textOf(path: string): string {
   }
 }
 
+/** Whether a process is of this run of the tests, by its environment. */
+export function isMarked(pid: number): boolean {
+  return textOf(`/proc/${pid}/environ`).includes(MARKED);
+}
+
 function linkOf(path: string): string {
   try {
     return Deno.readLinkSync(path);
@@ -58,7 +63,7 @@ function addProcesses(found: Snapshot, all: boolean): void {
       ppid: Number(fields[1]),
       key: `process ${name} ${fields[19]}`,
       words: `process ${name} (${command})`,
-      own: textOf(`/proc/${name}/environ`).includes(MARKED) ||
+      own: isMarked(Number(name)) ||
         ALL && /^\/memfd:penne-agent/.test(linkOf(`/proc/${name}/exe`)),
     });
   }

@@ -56,6 +56,12 @@ const PROBES = {
     byUser: "alone",
     provide: `apt-get install uidmap; usermod --add-subuids 200000-265535 --add-subgids 200000-265535 USER`,
   },
+  /** Lines in /etc/subuid and /etc/subgid, with or without a tool. */
+  "subordinate ids": {
+    argv: sh(`for kind in uid gid; do grep -qE "^($(id -un)|$(id -u)):" /etc/sub$kind || exit; done`),
+    byUser: "alone",
+    provide: "usermod --add-subuids 200000-265535 --add-subgids 200000-265535 USER",
+  },
   "initial pid namespace": {
     argv: sh(`test "$(readlink /proc/self/ns/pid)" = "pid:[4026531836]"`),
     provide: "run the tests outside of a container",

@@ -15,6 +15,15 @@ const TIOCGPTN = 0x80045430;
 const TIOCSCTTY = 0x540e;
 const TIOCSWINSZ = 0x5414;
 
+/** How a program is started on a terminal. */
+export interface PtyOptions {
+  readonly env?: Record<string, string>;
+  /** Whether the session leader adopts orphans; it does by default. */
+  readonly adopt?: boolean;
+  /** Whether the program leads the session itself. */
+  readonly leads?: boolean;
+}
+
 /**
  * A terminal, and a program that is the foreground job on it.
  *
@@ -29,8 +38,8 @@ export class Pty implements Disposable {
   /** All output so far. */
   text = "";
 
-  /** Starts a program on a new terminal; the session leader adopts orphans unless `how` forbids it. */
-  constructor(argv: string[], { env = {}, adopt = true }: { env?: Record<string, string>; adopt?: boolean } = {}) {
+  /** Starts a program on a new terminal. */
+  constructor(argv: string[], { env = {}, adopt = true, leads = false }: PtyOptions = {}) {
     this.#master = open(self, "/dev/ptmx", O.RDWR | O.NOCTTY);
     const number = new Int32Array(1);
     call(self, "ioctl", this.#master, TIOCSPTLCK, new Uint8Array(4));
@@ -40,14 +49,19 @@ export class Pty implements Disposable {
     this.#leader = Agent.spawn();
     call(this.#leader, "setsid");
     for (const fd of [0, 1, 2]) call(this.#leader, "dup3", this.#slave, fd, 0);
-    call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
+    if (!leads) call(this.#leader, "ioctl", 0, TIOCSCTTY, 0);
     this.#child = this.#leader.clone();
     // Processes of a failed test end with the leader.
     if (adopt) call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const children = new TextEncoder().encode("/proc/thread-self/children\0");
     this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
-    call(this.#child, "setpgid", 0, 0);
-    call(this.#leader, "ioctl", 0, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
+    if (leads) {
+      call(this.#child, "setsid");
+      call(this.#child, "ioctl", 0, TIOCSCTTY, 0);
+    } else {
+      call(this.#child, "setpgid", 0, 0);
+      call(this.#leader, "ioctl", 0, IOCTL.TIOCSPGRP, new Uint8Array(new Int32Array([this.#child.pid]).buffer));
+    }
     resetSignal(this.#child, SIGNAL.PIPE);
     const variables = Object.entries({
       PATH: Deno.env.get("PATH")!,
@@ -131,6 +145,11 @@ export class Pty implements Disposable {
     }
     this.read();
     return this.#status;
+  }
+
+  /** Hangs up, as a closed window does. */
+  hangUp(): void {
+    this.#master.close();
   }
 
   /** Ends the program if it is still running, and closes the terminal. */

@@ -14,7 +14,8 @@ import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { resetSignal } from "../../ffi/sys/signal.ts";
 import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
-import { isAgent, type Process, processes, TEST_USER } from "../lib/helpers.ts";
+import { type Process, processes } from "../lib/helpers.ts";
+import { userIds } from "../lib/user.ts";
 
 const O_DIRECT = 0o40000;
 const F_SETPIPE_SZ = 1031;
@@ -59,19 +60,6 @@ export function parseLog(text: string): LogLine[] {
     if (!found) throw new Error(`no line of the log: ${line}`);
     return { level: found[1]!, stage: found[2]!, pid: Number(found[3]), text: JSON.parse(`"${found[4]}"`) };
   });
-}
-
-/** The test user's ids. */
-export function userIds(): { uid: number; gid: number } {
-  const line = Deno.readTextFileSync("/etc/passwd").split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
-  const [, , uid, gid] = line.split(":");
-  return { uid: Number(uid), gid: Number(gid) };
-}
-
-/** The test user's first subordinate id. */
-export function subordinateIds(kind: "uid" | "gid"): number {
-  const line = Deno.readTextFileSync(`/etc/sub${kind}`).split("\n").find((l) => l.startsWith(`${TEST_USER}:`))!;
-  return Number(line.split(":")[1]);
 }
 
 /** A running bootstrap. */
@@ -315,10 +303,10 @@ export function link(path: string): string {
   }
 }
 
-/** Stages that are left: children of this process, or orphans, that are agents. */
+/** Stages that are left: children of this process, or orphans, by the name that a stage takes. */
 export function leftovers(): Process[] {
   const own = (process: Process) => {
-    if (![1, Deno.pid].includes(process.ppid) || !isAgent(process)) return false;
+    if (![1, Deno.pid].includes(process.ppid)) return false;
     try {
       return Deno.readTextFileSync(`/proc/${process.pid}/comm`).startsWith("runc:[");
     } catch {

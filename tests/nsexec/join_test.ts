@@ -10,7 +10,8 @@ import {
   type TextAttribute,
 } from "../../mod/nsexec/message.ts";
 import { command, penne, test } from "../lib/helpers.ts";
-import { Bootstrap, leftovers, link, type StartOptions, subordinateIds, userIds } from "./driver.ts";
+import { subordinateIds, userIds } from "../lib/user.ts";
+import { Bootstrap, leftovers, link, type StartOptions } from "./driver.ts";
 import { Home } from "./namespaces.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -146,8 +147,8 @@ test("a user maps more than five ranges with newuidmap and newgidmap", ["user", 
     `0 ${own} 1`,
     ...Array.from({ length: 30 }, (_, i) => `${i + 1} ${first + 2 * i} 1`),
   ];
-  const users = ranges(uid, subordinateIds("uid"));
-  const groups = ranges(gid, subordinateIds("gid"));
+  const users = ranges(uid, subordinateIds("uid").start);
+  const groups = ranges(gid, subordinateIds("gid").start);
   for (const dialect of DIALECTS) {
     using run = start(dialect, [
       NEWUSER,

@@ -7,7 +7,7 @@ import { open } from "../../../ffi/sys/file.ts";
 import { isAlive, type NamespaceHandle, namespaceHandle } from "../../../ffi/sys/namespace.ts";
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { call, self } from "../../../ffi/core/task.ts";
-import { asUser, command, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";
+import { asUser, command, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
@@ -454,7 +454,7 @@ test("200 namespaces of one process, and 50 processes with one each, are all det
   const remove = (names: string[]) =>
     inTurns(shuffled(names), async (name) => void await must(["ip", "netns", "del", name]));
   /** Agents that outlive the process that started them. */
-  const orphans = () => processes().filter((one) => isAgent(one) && one.cmdline[0] === "penne-agent" && one.ppid === 1);
+  const orphans = () => ownAgents().filter((one) => one.cmdline[0] === "penne-agent" && one.ppid === 1);
   const before = orphans().length;
 
   const many = await make(200);

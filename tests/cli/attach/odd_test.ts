@@ -1,7 +1,7 @@
 // `penne attach` under adverse conditions: races, odd files, hostile namespaces, odd hosts.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { asUser, isAgent, penne, processes, sh, test, until } from "../../lib/helpers.ts";
+import { asUser, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
@@ -168,7 +168,7 @@ test(
   [...NEEDS, "user"],
   async () => {
     await using lab = await NetLab.open();
-    const before = processes().filter(isAgent).map(({ pid }) => pid);
+    const before = ownAgents().map(({ pid }) => pid);
     // In a pid namespace of the test's own, since the attacker stops every process that it can.
     const script = `
     ${asUser(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"]).join(" ")} &
@@ -182,7 +182,7 @@ test(
     await until("penne has given up, or attached before and was ended", () => /code \d/.test(daemon.output()), 30);
     assertMatch(daemon.output(), /code (1|124)\n/);
     assertEquals((await daemon.child.status).code, 0); // of the script, which everything it started dies with
-    await until("no agent is left", () => processes().filter(isAgent).every(({ pid }) => before.includes(pid)));
+    await until("no agent is left", () => ownAgents().every(({ pid }) => before.includes(pid)));
   },
 );
 

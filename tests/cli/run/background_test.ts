@@ -1,7 +1,7 @@
 // Going to the background with the compiled binary.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { command, penne, processes, run, sh, test, until } from "../../lib/helpers.ts";
+import { command, netOption, penne, penneRun, processes, run, sh, test, until } from "../../lib/helpers.ts";
 
 /** The pid that a pid file holds. */
 async function pidIn(file: string): Promise<number> {
@@ -16,7 +16,7 @@ test(
   "the starting process exits with 0 once ready, and its output ends while the second process runs on",
   async () => {
     const file = `${await Deno.makeTempDir()}/pid`;
-    const argv = [penne(), "run", "--background", "--pid-file", file, "--", "sleep", "100"];
+    const argv = [...penneRun(), "--background", "--pid-file", file, "--", "sleep", "100"];
     const child = command(argv, {}, { stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
     const output = await child.output(); // resolves at the end of both pipes
     assertEquals([output.code, output.stdout.length, output.stderr.length], [0, 0, 0]);
@@ -80,7 +80,7 @@ test("output to files and status lines continue in the background", async () => 
   const directory = await Deno.makeTempDir();
   try {
     const script =
-      `exec "$0" run --background --status-fd 5 -- sh -c 'echo out; echo err >&2; exit 4' >"$1/out" 2>&1 5>"$1/status"`;
+      `exec "$0" run ${netOption()} --background --status-fd 5 -- sh -c 'echo out; echo err >&2; exit 4' >"$1/out" 2>&1 5>"$1/status"`;
     assertEquals((await sh(["bash", "-c", script, penne(), directory])).code, 0);
     const status = () => Deno.readTextFileSync(`${directory}/status`).trim().split("\n");
     await until("the end was reported", () => status().length === 3);
@@ -94,7 +94,7 @@ test("output to files and status lines continue in the background", async () => 
 test("nothing is left when the starting process is killed before it is ready", async () => {
   const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   for (let i = 0; i < 10; i++) {
-    const argv = [penne(), "run", "--background", "--", "sh", "-c", `sleep 0.5; exec sleep ${marker}`];
+    const argv = [...penneRun(), "--background", "--", "sh", "-c", `sleep 0.5; exec sleep ${marker}`];
     const child = command(argv, {}, { stdin: "null", stdout: "null", stderr: "null" }).spawn();
     await new Promise((resolve) => setTimeout(resolve, i * 4));
     child.kill("SIGKILL");

@@ -1,7 +1,7 @@
 // The compiled binary works in any directory, in any environment and for any user, and creates no files.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { penne, ROOT, sh, test } from "../../lib/helpers.ts";
+import { netOption, penne, penneRun, ROOT, sh, test } from "../../lib/helpers.ts";
 
 const COMMAND = ["run", "--net=none", "--", "sh", "-c", "id -u; echo $$; cat /proc/net/dev"];
 
@@ -61,7 +61,7 @@ test(
 test("no file is created anywhere", ["package:strace"], async () => {
   const trace = await Deno.makeTempFile();
   try {
-    await sh(["strace", "-f", "-qq", "-e", "trace=%file,%desc", "-o", trace, penne(), "run", "--", "true"]);
+    await sh(["strace", "-f", "-qq", "-e", "trace=%file,%desc", "-o", trace, ...penneRun(), "--", "true"]);
     const lines = (await Deno.readTextFile(trace)).split("\n");
     assertEquals(lines.some((line) => line.includes("execveat(")), true, "the trace has the agent's start");
     const calls = /\b(creat|mkdir|mkdirat|mknod|mknodat|symlink|symlinkat|link|linkat|rename|renameat2?)\(/;
@@ -89,7 +89,7 @@ test("--version and --help work", async () => {
   assertEquals((await sh([penne(), "run", "--version"])).stdout, `penne ${version}\n`);
   assertMatch((await sh([penne(), "--help"])).stdout, /^Usage: penne COMMAND/);
   assertMatch((await sh([penne(), "run", "--help"])).stdout, /--die-with-parent/);
-  assertEquals((await sh([penne(), "--", "run", "--", "sh", "-c", "exit 3"])).code, 3);
+  assertEquals((await sh([penne(), "--", "run", ...netOption(), "--", "sh", "-c", "exit 3"])).code, 3);
 });
 
 test("the committed shim was built from this libshim.c", async () => {

@@ -3,7 +3,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { SIGNAL } from "../../../ffi/core/consts.ts";
 import { FORWARDED } from "../../../mod/run/supervise.ts";
-import { command, penne, run, sh, test, until } from "../../lib/helpers.ts";
+import { command, penne, penneRun, run, sh, test, until } from "../../lib/helpers.ts";
 
 test("penne run passes on every exit code of the command", async () => {
   // Without a network, which saves time; the two ends of the range run with the defaults.
@@ -17,7 +17,7 @@ test("penne run passes on every exit code of the command", async () => {
 test("penne run exits with 128+N when signal N kills the command", async (t) => {
   for (const name of FORWARDED.filter((n) => !["WINCH", "CONT", "TSTP"].includes(n))) {
     await t.step(name, async () => {
-      const child = command([penne(), "run", "--", "sh", "-c", "echo up; exec sleep 100"], {}, { stdout: "piped" })
+      const child = command([...penneRun(), "--", "sh", "-c", "echo up; exec sleep 100"], {}, { stdout: "piped" })
         .spawn();
       const reader = child.stdout.getReader();
       await reader.read();
@@ -33,7 +33,7 @@ test("penne run exits with 128+N when signal N kills the command", async (t) => 
 test("penne run passes on signals that the command catches", async () => {
   const script = `trap 'echo got WINCH' WINCH; trap 'echo got CONT' CONT; trap 'echo got TSTP' TSTP
     trap 'echo got TERM; exit 5' TERM; echo up; while :; do sleep 0.02; done`;
-  const child = command([penne(), "run", "--", "bash", "-c", script], {}, { stdout: "piped" }).spawn();
+  const child = command([...penneRun(), "--", "bash", "-c", script], {}, { stdout: "piped" }).spawn();
   let text = "";
   const reading = (async () => {
     for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) text += piece;
@@ -145,7 +145,7 @@ test("penne run exits with 125 when a step before the command fails", async () =
 });
 
 test("SIGKILL kills penne run as it kills any program", async () => {
-  const child = command([penne(), "run", "--", "sleep", "100"]).spawn();
+  const child = command([...penneRun(), "--", "sleep", "100"]).spawn();
   await new Promise((resolve) => setTimeout(resolve, 200));
   child.kill("SIGKILL");
   assertEquals((await child.status).signal, "SIGKILL");
@@ -153,7 +153,7 @@ test("SIGKILL kills penne run as it kills any program", async () => {
 
 test("TERM to the whole group during the start ends the command or penne", async () => {
   for (let i = 0; i < 40; i++) {
-    const argv = ["timeout", "-s", "TERM", `${0.01 + i * 0.002}`, penne(), "run", "--", "sleep", "100"];
+    const argv = ["timeout", "-s", "TERM", `${0.01 + i * 0.002}`, ...penneRun(), "--", "sleep", "100"];
     // timeout(1) signals its whole group, and exits with 124, or 128+N if it was killed itself.
     const { code, signal, stderr } = await sh(["setsid", "-w", ...argv]);
     assertEquals(stderr, "");

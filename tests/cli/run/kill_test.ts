@@ -3,7 +3,18 @@
 // 40 tries per variant, or as many as PENNE_KILLS says.
 
 import { assertEquals } from "@std/assert";
-import { command, isAgent, penne, type Process, processes, test, until } from "../../lib/helpers.ts";
+import {
+  command,
+  isAgent,
+  netOption,
+  ownAgents,
+  penne,
+  penneRun,
+  type Process,
+  processes,
+  test,
+  until,
+} from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 
 const TRIES = Number(Deno.env.get("PENNE_KILLS") ?? 40);
@@ -45,7 +56,7 @@ async function settle(
   marker: string,
 ): Promise<number> {
   const start = Date.now();
-  const left = () => [...remaining(marker), ...processes().filter((p) => isAgent(p) && !agents.has(p.pid))];
+  const left = () => [...remaining(marker), ...ownAgents().filter((p) => !agents.has(p.pid))];
   await until(`all is gone: ${JSON.stringify(left().slice(0, 3))}`, () => left().length === 0, 5);
   const took = Date.now() - start;
   const after = traces(home);
@@ -60,13 +71,13 @@ for (const [what, options] of VARIANTS) {
       const home = await Deno.makeTempDir();
       const env = { PATH: Deno.env.get("PATH")!, HOME: home, TMPDIR: home, XDG_RUNTIME_DIR: home };
       const before = traces(home);
-      const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+      const agents = new Set(ownAgents().map(({ pid }) => pid));
       let [done, slowest, hits] = [0, 0, 0];
       while (done < TRIES) {
         const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
         const script = `sleep ${marker} & (sleep ${marker} &) ; setsid sleep ${marker} & sleep ${marker}`;
         await Promise.all(Array.from({ length: Math.min(AT_ONCE, TRIES - done) }, async () => {
-          const argv = [penne(), "run", ...options, "--", "sh", "-c", script];
+          const argv = [...penneRun([...options]), "--", "sh", "-c", script];
           const child = command(argv, { env, cwd: home }, { stdin: "null", stdout: "null", stderr: "null" }).spawn();
           await new Promise((resolve) => setTimeout(resolve, Math.random() * WINDOW));
           if (victim === "penne") {
@@ -101,11 +112,11 @@ for (const [what, options] of VARIANTS) {
 
 for (const victim of ["penne", "an agent"]) {
   test(`the terminal is given back when ${victim} is killed at a random moment`, async () => {
-    const agents = new Set(processes().filter(isAgent).map(({ pid }) => pid));
+    const agents = new Set(ownAgents().map(({ pid }) => pid));
     for (let i = 0; i < Math.ceil(TRIES / 4); i++) {
       const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
       // The session leader stays, so that the terminal can be given back to it.
-      const script = `trap : INT; echo READY; ${penne()} run -- sh -c ` +
+      const script = `trap : INT; echo READY; ${penne()} run ${netOption()} -- sh -c ` +
         `'stty raw -echo; sleep ${marker} & sleep ${marker}'; echo OVER; sleep 20`;
       using pty = new Pty(["/bin/sh", "-mc", script]);
       const settings = pty.settings;
@@ -116,7 +127,7 @@ for (const victim of ["penne", "an agent"]) {
       if (victim === "penne") {
         Deno.kill(running.pid, "SIGKILL");
       } else {
-        const mine = () => processes().filter((p) => isAgent(p) && !agents.has(p.pid) && p.ppid === running.pid);
+        const mine = () => ownAgents().filter((p) => !agents.has(p.pid) && p.ppid === running.pid);
         await until("an agent exists", () => mine().length > 0);
         Deno.kill(mine()[0]!.pid, "SIGKILL");
       }
@@ -130,10 +141,10 @@ for (const victim of ["penne", "an agent"]) {
 }
 
 test("the next run works after an agent was killed", async () => {
-  const child = command([penne(), "run", "--", "sleep", "100"], {}, { stderr: "piped", stdin: "null" }).spawn();
-  await until("an agent exists", () => processes().some((p) => isAgent(p) && p.ppid === child.pid));
+  const child = command([...penneRun(), "--", "sleep", "100"], {}, { stderr: "piped", stdin: "null" }).spawn();
+  await until("an agent exists", () => ownAgents().some((p) => p.ppid === child.pid));
   await new Promise((resolve) => setTimeout(resolve, 100));
-  Deno.kill(processes().find((p) => isAgent(p) && p.ppid === child.pid)!.pid, "SIGKILL");
+  Deno.kill(ownAgents().find((p) => p.ppid === child.pid)!.pid, "SIGKILL");
   const { code, stderr } = await child.output();
   assertEquals(code, 137);
   assertEquals(

@@ -1,7 +1,7 @@
 // Terminals: job control, window sizes and settings.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { penne, processes, test, until } from "../../lib/helpers.ts";
+import { netOption, penne, penneRun, processes, test, until } from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 
 const BASH = ["package:bash", "package:coreutils"] as const;
@@ -24,7 +24,7 @@ function executes(pid: number, program: string): boolean {
 const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
 
 test("an interactive bash inside has job control, and Ctrl-C stops only the foreground job", BASH, async () => {
-  using pty = new Pty([penne(), "run", "--", ...SHELL]);
+  using pty = new Pty([...penneRun(), "--", ...SHELL]);
   const settings = pty.settings;
   await pty.expect(/READY> /);
   pty.type("sleep 1000 &\n");
@@ -57,7 +57,7 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg continues 
   pty.type("stty -a | md5sum\n");
   const before = (await pty.expect(/([0-9a-f]{32}) /))[1];
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sh -c 'echo UP; sleep 6000; echo WOKEN'\n`);
+  pty.type(`${penne()} run ${netOption()} -- sh -c 'echo UP; sleep 6000; echo WOKEN'\n`);
   const states = () => processes().filter(({ cmdline }) => cmdline.join(" ") === "sleep 6000");
   await pty.expect(/\r\nUP/);
   await until("sleep runs", () => states().length === 1);
@@ -81,7 +81,7 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg continues 
     () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)),
   );
   pty.type("fg\n");
-  await pty.expect(/run -- sh/);
+  await pty.expect(/run .*-- sh/);
   pty.type("\x03");
   await pty.expect(/READY> /);
   pty.type("echo code $?\n");
@@ -94,8 +94,7 @@ test("from an outer shell, Ctrl-Z stops penne and its command, and fg continues 
 
 test("the command sees changes of the window size", BASH, async () => {
   using pty = new Pty([
-    penne(),
-    "run",
+    ...penneRun(),
     "--",
     "bash",
     "-c",
@@ -111,7 +110,7 @@ test("the command sees changes of the window size", BASH, async () => {
 
 test("settings and foreground are restored when the shell inside is killed", BASH, async () => {
   for (const how of ["kill -9 $$", "stty raw -echo; kill -9 $$"]) {
-    using pty = new Pty([penne(), "run", "--", ...SHELL]);
+    using pty = new Pty([...penneRun(), "--", ...SHELL]);
     const settings = pty.settings;
     await pty.expect(/READY> /);
     pty.type(`${how}\n`);
@@ -122,7 +121,7 @@ test("settings and foreground are restored when the shell inside is killed", BAS
 });
 
 test("terminal settings made by a successful command stay", BASH, async () => {
-  using pty = new Pty(["/bin/sh", "-c", `${penne()} run -- stty -echo; stty -a`]);
+  using pty = new Pty(["/bin/sh", "-c", `${penne()} run ${netOption()} -- stty -echo; stty -a`]);
   await pty.expect(/ -echo /);
   await pty.end();
 });
@@ -130,12 +129,12 @@ test("terminal settings made by a successful command stay", BASH, async () => {
 test("in a pipeline and in a script, no process loses the terminal", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- echo through | sh -c 'cat; read line </dev/tty; echo "got $line"'\n`);
+  pty.type(`${penne()} run ${netOption()} -- echo through | sh -c 'cat; read line </dev/tty; echo "got $line"'\n`);
   await pty.expect(/\r\nthrough/);
   pty.type("words\n");
   await pty.expect(/got words/);
   await pty.expect(/READY> /);
-  pty.type(`sh -c '${penne()} run -- sh -c "echo UP; sleep 4000"; echo after $?'\n`);
+  pty.type(`sh -c '${penne()} run ${netOption()} -- sh -c "echo UP; sleep 4000"; echo after $?'\n`);
   await pty.expect(/\r\nUP/);
   await until("sleep runs", () => sleeps(4000));
   pty.type("\x03");
@@ -147,8 +146,7 @@ test("in a pipeline and in a script, no process loses the terminal", BASH, async
 
 test("--new-session removes the controlling terminal, and Ctrl-C still reaches the command", BASH, async () => {
   using pty = new Pty([
-    penne(),
-    "run",
+    ...penneRun(),
     "--new-session",
     "--",
     "sh",
@@ -165,7 +163,7 @@ test("--new-session removes the controlling terminal, and Ctrl-C still reaches t
 test("a penne in the background of a shell is stopped when its command reads the terminal", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sh -c 'read line; echo "got $line"' &\n`);
+  pty.type(`${penne()} run ${netOption()} -- sh -c 'read line; echo "got $line"' &\n`);
   await pty.expect(/\[1\]/);
   // The shell reports it with its next prompt.
   const asking = setInterval(() => pty.type("\n"), 500);
@@ -175,7 +173,7 @@ test("a penne in the background of a shell is stopped when its command reads the
     clearInterval(asking);
   }
   pty.type("fg\n");
-  await pty.expect(/run -- sh/);
+  await pty.expect(/run .*-- sh/);
   await new Promise((resolve) => setTimeout(resolve, 200));
   pty.type("text\n");
   await pty.expect(/got text/);
@@ -191,7 +189,7 @@ test("a job in the background does not touch the settings of the program in the 
   for (const job of ["sleep 0.6; exit 3", "sleep 0.6; kill -9 $$", "kill -STOP $$"]) {
     using pty = new Pty(SHELL);
     await pty.expect(/READY> /);
-    pty.type(`${penne()} run -- sh -c '${job}' &\n`);
+    pty.type(`${penne()} run ${netOption()} -- sh -c '${job}' &\n`);
     await pty.expect(/\[1\]/);
     pty.type(`${RAW(1.5)}\n`);
     await pty.expect(/RAW/);
@@ -206,7 +204,7 @@ test("a job in the background does not touch the settings of the program in the 
 test("a killed job in the background does not touch the settings either", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sleep 7000 &\n`);
+  pty.type(`${penne()} run ${netOption()} -- sleep 7000 &\n`);
   await pty.expect(/\[1\]/);
   await until("sleep runs", () => sleeps(7000));
   pty.type(`(sleep 0.5; kill -9 %1) & ${RAW(1.5)}\n`);
@@ -220,7 +218,7 @@ test("a killed job in the background does not touch the settings either", BASH, 
 test("in a pipeline, penne leaves the terminal to its neighbour", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sh -c 'sleep 0.6; exit 3' | ${RAW(1.5)}\n`);
+  pty.type(`${penne()} run ${netOption()} -- sh -c 'sleep 0.6; exit 3' | ${RAW(1.5)}\n`);
   await pty.expect(/RAW/);
   await pty.expect(/-icanon/);
   await pty.expect(/READY> /);
@@ -232,7 +230,7 @@ test("a job that stops in the background leaves the shell its terminal", BASH, a
   for (const shell of [SHELL, ["/bin/dash", "-i"]]) {
     using pty = new Pty(shell);
     await pty.expect(/READY> /);
-    pty.type(`${penne()} run -- cat &\n`);
+    pty.type(`${penne()} run ${netOption()} -- cat &\n`);
     await new Promise((resolve) => setTimeout(resolve, 700));
     pty.type("echo still he''re\n");
     await pty.expect(/still here/);
@@ -243,24 +241,23 @@ test("a job that stops in the background leaves the shell its terminal", BASH, a
 });
 
 test("a hangup of the terminal ends penne as session leader", BASH, async () => {
-  const script = `exec setsid -c ${penne()} run -- sleep 8000 >/dev/null`;
-  const pty = new Pty(["/bin/sh", "-c", script]);
+  using pty = new Pty([...penneRun(), "--", "sleep", "8000"], { leads: true });
   await until("sleep runs", () => sleeps(8000));
-  pty[Symbol.dispose]();
+  pty.hangUp();
   await until("it has ended", () => !sleeps(8000));
 });
 
 test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run --new-session -- sleep 9000\n`);
+  pty.type(`${penne()} run ${netOption()} --new-session -- sleep 9000\n`);
   await until("sleep runs", () => sleeps(9000));
   await new Promise((resolve) => setTimeout(resolve, 100));
   pty.type("\x1a");
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
   pty.type("fg\n");
-  await pty.expect(/run --new-session/);
+  await pty.expect(/run .*--new-session/);
   await new Promise((resolve) => setTimeout(resolve, 300));
   pty.type("\x03");
   await pty.expect(/READY> /);
@@ -269,8 +266,8 @@ test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
 });
 
 test("Ctrl-Z is ignored where no shell could continue penne, as for any program", BASH, async () => {
-  const script = `exec setsid -c ${penne()} run -- sh -c 'echo UP; while read x; do echo "got $x"; done'`;
-  using pty = new Pty(["/bin/sh", "-c", script]);
+  const script = 'echo UP; while read x; do echo "got $x"; done';
+  using pty = new Pty([...penneRun(), "--", "sh", "-c", script], { leads: true });
   await pty.expect(/UP/);
   pty.type("\x1a");
   await new Promise((resolve) => setTimeout(resolve, 300));
@@ -281,7 +278,7 @@ test("Ctrl-Z is ignored where no shell could continue penne, as for any program"
 test("a stopped penne ends when its shell is killed", BASH, async () => {
   using pty = new Pty(["/bin/sh", "-c", `${SHELL.join(" ")}; exit`], { adopt: false });
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sleep 9100\n`);
+  pty.type(`${penne()} run ${netOption()} -- sleep 9100\n`);
   await until("sleep runs", () => sleeps(9100));
   pty.type("\x1a");
   await pty.expect(/Stopped/);
@@ -291,7 +288,12 @@ test("a stopped penne ends when its shell is killed", BASH, async () => {
 });
 
 test("Ctrl-Z stops a whole pipeline, and fg continues it", BASH, async () => {
-  for (const line of [`${penne()} run -- sleep 9200 | cat`, `echo | ${penne()} run -- sleep 9200`]) {
+  for (
+    const line of [
+      `${penne()} run ${netOption()} -- sleep 9200 | cat`,
+      `echo | ${penne()} run ${netOption()} -- sleep 9200`,
+    ]
+  ) {
     using pty = new Pty(SHELL);
     await pty.expect(/READY> /);
     pty.type(`${line}\n`);
@@ -312,7 +314,7 @@ test("Ctrl-Z stops a whole pipeline, and fg continues it", BASH, async () => {
 test("kill %1 ends a stopped job", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
-  pty.type(`${penne()} run -- sh -c 'echo UP; exec cat'\n`);
+  pty.type(`${penne()} run ${netOption()} -- sh -c 'echo UP; exec cat'\n`);
   await pty.expect(/\r\nUP/);
   await new Promise((resolve) => setTimeout(resolve, 100));
   pty.type("\x1a");
@@ -328,7 +330,7 @@ test("kill %1 ends a stopped job", BASH, async () => {
 test("signals during the start act as on any program", BASH, async () => {
   for (const [key, expected] of [["\x03", 130], ["\x1c", 131]] as const) {
     for (let i = 0; i < 25; i++) {
-      using pty = new Pty([penne(), "run", "--", "sleep", "9300"]);
+      using pty = new Pty([...penneRun(), "--", "sleep", "9300"]);
       await new Promise((resolve) => setTimeout(resolve, 15 + i * 4));
       pty.type(key);
       const { code, signal } = await pty.end();
@@ -340,7 +342,7 @@ test("signals during the start act as on any program", BASH, async () => {
     using pty = new Pty(SHELL);
     await pty.expect(/READY> /);
     const shell = pty.foreground;
-    pty.type(`${penne()} run -- sleep 9400\n`);
+    pty.type(`${penne()} run ${netOption()} -- sleep 9400\n`);
     // As long as the job is still a fork of the shell, it ignores the key.
     await until("penne is in the foreground", () => pty.foreground !== shell && executes(pty.foreground, penne()));
     await new Promise((resolve) => setTimeout(resolve, i * 5));

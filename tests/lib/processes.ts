@@ -1,0 +1,57 @@
+// Processes as /proc shows them, and which of them are agents of penne.
+
+import { isMarked } from "./leaks.ts";
+
+/** A process as /proc shows it. */
+export interface Process {
+  pid: number;
+  ppid: number;
+  exe: string;
+  cmdline: string[];
+}
+
+/** All processes except zombies. */
+export function processes(): Process[] {
+  const found: Process[] = [];
+  for (const { name } of Deno.readDirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const stat = Deno.readTextFileSync(`/proc/${name}/stat`);
+      const [state, ppid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      if (state === "Z" || state === "X") continue;
+      let exe = "";
+      try {
+        exe = Deno.readLinkSync(`/proc/${name}/exe`);
+      } catch {
+        // A kernel thread, or a process that we may not inspect.
+      }
+      const cmdline = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0").slice(0, -1);
+      found.push({ pid: Number(name), ppid: Number(ppid), exe, cmdline });
+    } catch {
+      // It has just ended.
+    }
+  }
+  return found;
+}
+
+/** Whether a process is one of penne's agents; a user may read no agent's /proc/PID/exe, so the name has to do. */
+export function isAgent({ exe, cmdline: [name = ""] }: Process): boolean {
+  return exe ? exe.startsWith("/memfd:penne-agent") : ["penne-agent", "penne-holder"].includes(name);
+}
+
+/**
+ * Penne's agents that this run of the tests has started, and those that init or another ancestor of it has adopted: not
+ * those of programs that somebody else runs here.
+ */
+export function ownAgents(): Process[] {
+  const all = new Map(processes().map((one) => [one.pid, one]));
+  const above = new Set<number>();
+  for (let pid = Deno.pid; all.has(pid) && !above.has(pid);) above.add(pid = all.get(pid)!.ppid);
+  const descends = (ppid: number): boolean => ppid === Deno.pid || all.has(ppid) && descends(all.get(ppid)!.ppid);
+  const isOurs = ({ ppid }: Process): boolean => {
+    const parent = all.get(ppid);
+    if (!parent || above.has(ppid) || descends(ppid)) return true;
+    return isAgent(parent) ? isOurs(parent) : isMarked(ppid);
+  };
+  return [...all.values()].filter((one) => isAgent(one) && isOurs(one));
+}
