@@ -140,7 +140,7 @@ export const F = {
 } as const;
 
 /** Events of poll(2). */
-export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
+export const POLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;
 
 /** Numbers of capabilities(7). */
 export const CAP = {

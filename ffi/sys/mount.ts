@@ -4,6 +4,7 @@ import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
 import { call, out, self, type Task } from "../core/task.ts";
+import { AT, AT_FDCWD, O } from "../core/consts.ts";
 
 /**
  * Mounts a file system, or changes a mount, mount(2).
@@ -43,6 +44,36 @@ export function mountDetached(task: Task, type: string): Fd {
   using context = task.open("fsopen", cString(type), FSOPEN_CLOEXEC);
   call(task, "fsconfig", context, FSCONFIG_CMD_CREATE, null, null, 0);
   return task.open("fsmount", context, FSMOUNT_CLOEXEC, MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC);
+}
+
+const OPEN_TREE_CLONE = 1;
+const MOVE_MOUNT_F_EMPTY_PATH = 4;
+
+/**
+ * Makes a mount of a file or directory that is attached nowhere, open_tree(2).
+ *
+ * @param task The task, in whose mount namespace the file is.
+ * @param file Its path, or the root of a mount by an open file; the mount it is in must be attached.
+ * @returns The mount, which ends with this descriptor unless {@linkcode attachMount} attaches it.
+ * @throws {SysError} EINVAL if the file is in no mount of the task's namespace; EPERM without CAP_SYS_ADMIN over that.
+ */
+export function cloneMount(task: Task, file: string | Fd): Fd {
+  const flags = OPEN_TREE_CLONE | O.CLOEXEC;
+  return typeof file === "string"
+    ? task.open("open_tree", AT_FDCWD, cString(file), flags)
+    : task.open("open_tree", file, cString(""), flags | AT.EMPTY_PATH);
+}
+
+/**
+ * Attaches a mount at a path, or moves it there, move_mount(2). A symbolic link at the path is covered, not followed.
+ *
+ * @param task The task, in whose mount namespace that is done.
+ * @param mount The mount.
+ * @param path The path.
+ * @returns 0, or a negative error number: -EINVAL for a mount that was attached and detached again.
+ */
+export function attachMount(task: Task, mount: Fd, path: string): number {
+  return task.raw("move_mount", mount, cString(""), AT_FDCWD, cString(path), MOVE_MOUNT_F_EMPTY_PATH);
 }
 
 const STATMOUNT = { SB_BASIC: 1, MNT_ROOT: 8, MNT_POINT: 0x10 } as const;

@@ -20,18 +20,29 @@ export interface Stat {
   readonly mountRoot: boolean;
   /** Inode number; of a namespace, its `inum`. */
   readonly ino: bigint;
+  /** Bytes. */
+  readonly size: bigint;
+  /** When its content was last changed, nanoseconds since 1970. */
+  readonly modified: bigint;
+  /** When its inode was last changed. */
+  readonly changed: bigint;
+  /** When its inode was made; null where the file system does not say. Another file with its number has another time. */
+  readonly born: bigint | null;
 }
 
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_BTIME = 0x800;
 const STATX_ATTR_MOUNT_ROOT = 0x2000n;
 
 /** Makes the call into a `struct statx`; 0, or a negative error number. */
 function statx(task: Task, directory: Fd | number, path: string, flags: number, buffer: Uint8Array): number {
-  return task.raw("statx", directory, cString(path), flags, STATX_BASIC_STATS, out(buffer));
+  return task.raw("statx", directory, cString(path), flags, STATX_BASIC_STATS | STATX_BTIME, out(buffer));
 }
 
 function decode(buffer: Uint8Array): Stat {
   const view = new DataView(buffer.buffer);
+  // struct statx_timestamp: {i64 seconds, u32 nanoseconds}
+  const time = (at: number) => view.getBigInt64(at, true) * 1_000_000_000n + BigInt(view.getUint32(at + 8, true));
   return {
     mode: view.getUint16(28, true),
     uid: view.getUint32(20, true),
@@ -39,6 +50,10 @@ function decode(buffer: Uint8Array): Stat {
     device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
     mountRoot: (view.getBigUint64(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0n,
     ino: view.getBigUint64(32, true),
+    size: view.getBigUint64(40, true),
+    modified: time(112),
+    changed: time(96),
+    born: view.getUint32(0, true) & STATX_BTIME ? time(80) : null,
   };
 }
 
@@ -80,11 +95,12 @@ export function stat(task: Task, file: string | Fd): Stat {
  * ```
  *
  * @param path The path.
+ * @param task The caller; this process by default.
  * @returns Its description; null if there is nothing, or it cannot be reached.
  */
-export function lstat(path: string): Stat | null {
+export function lstat(path: string, task: Task = self): Stat | null {
   const buffer = new Uint8Array(256);
-  return statx(self, AT_FDCWD, path, AT.SYMLINK_NOFOLLOW, buffer) < 0 ? null : decode(buffer);
+  return statx(task, AT_FDCWD, path, AT.SYMLINK_NOFOLLOW, buffer) < 0 ? null : decode(buffer);
 }
 
 /**

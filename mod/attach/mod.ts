@@ -7,6 +7,7 @@ import { type Attached, Attachments, type AttachOptions, checkAttach, type Detac
 
 export type { Cause } from "../netns/name.ts";
 export type { AddressBlock, ReachRequest } from "../network/reach.ts";
+export type { NameServer } from "../host/resolv_conf.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/request.ts";
 export type { Attached, AttachOptions, DetachCause };
 

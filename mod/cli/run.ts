@@ -1,6 +1,5 @@
 // `penne run`: makes namespaces and runs a command in them.
 
-import type { Fd } from "../../ffi/core/fd.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
@@ -9,7 +8,6 @@ import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
-import { rewriteResolvConf } from "../run/resolv.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { command } from "./common/command.ts";
@@ -118,20 +116,12 @@ function runHere(options: Options, plan: RunPlan, started: () => void): number {
   using reactor = new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  let resolvConf: Fd | null = null;
-  using server = new ReactorServer(reactor, plan.reach, onWarning, (conf) => {
-    if (!resolvConf || !plan.resolvConf) return;
-    try {
-      rewriteResolvConf(resolvConf, plan.resolvConf(conf));
-    } catch (error) {
-      log().warn(`the command's resolv.conf was not updated: ${error}`);
-    }
-  });
+  using server = new ReactorServer(reactor, plan.reach, onWarning);
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,
       beforeExec: (starting, made) => {
-        resolvConf = made.resolvConf;
+        made.files?.follow(reactor, onWarning);
         if (made.link && plan.network) {
           const stop = server.serve(made.link, plan.network, () => {});
           made.enclosure.afterEnd.defer(() => {

@@ -182,7 +182,7 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         set[Symbol.dispose]();
         options.beforeExec?.(starting, made);
       };
-      return startIn({ enclosure, link: null, resolvConf: null }, child, { ...options, beforeExec }, affinity);
+      return startIn({ enclosure, link: null, files: null }, child, { ...options, beforeExec }, affinity);
     } catch (error) {
       enclosure.close();
       throw error;

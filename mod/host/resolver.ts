@@ -1,138 +1,94 @@
-// The host's name servers, followed as /etc/resolv.conf changes.
+// The host's name servers, as /etc/resolv.conf names them at this moment.
 
-import { EPOLL } from "../../ffi/sys/epoll.ts";
-import { orNull, SysError } from "../../ffi/core/errno.ts";
-import { O } from "../../ffi/core/consts.ts";
-import { IN, Inotify } from "../../ffi/sys/inotify.ts";
-import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
-import { self } from "../../ffi/core/task.ts";
-import type { Reactor, Registration } from "../reactor/reactor.ts";
-import { parseResolvConf, type ResolvConf } from "./resolv_conf.ts";
+import { HostFile } from "./host_file.ts";
+import { DEFAULT_SERVER, type NameServer, parseResolvConf } from "./resolv_conf.ts";
 
 /** The configuration file of the resolver. */
 export const RESOLV_CONF = "/etc/resolv.conf";
-/** Bytes that are read of the file. */
-const SIZE_MAX = 64 * 1024;
-/** Events that change a file: package scripts and daemons write it in place or replace it. */
-const EVENTS = IN.CREATE | IN.MOVED_TO | IN.CLOSE_WRITE;
-
-/** Splits a path into the directory and the last component. */
-function split(path: string): [directory: string, name: string] {
-  const slash = path.lastIndexOf("/");
-  return [path.slice(0, slash) || "/", path.slice(slash + 1)];
-}
+/** Milliseconds for which a file that names no server any more may be one that is being written. */
+const GRACE = 1000;
 
 /**
- * Reads a resolver configuration.
+ * Bytes as a text with a character for each.
  *
- * @param path The file.
- * @returns Its content; empty if the file is missing.
- * @throws {SysError} If it exists but cannot be read.
+ * @param bytes The bytes.
+ * @returns The text, as the codec takes it.
  */
-export function readResolvConf(path: string = RESOLV_CONF): ResolvConf {
-  return orNull(() => parseResolvConf(readText(self, path)), "ENOENT") ?? { nameservers: [], search: [], options: [] };
-}
-
-/** How to follow the file. */
-export interface HostResolverOptions {
-  /** The file; /etc/resolv.conf by default. */
-  readonly path?: string;
-  /** Called once if changes cannot be followed. */
-  readonly onWarning?: (message: string) => void;
-  /** Called when the file has changed. */
-  readonly onChange?: (resolver: HostResolver) => void;
+export function textOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }
 
 /**
- * The host's resolver configuration, kept up to date.
+ * A text with a character for each byte as those bytes.
+ *
+ * @param text The text, as the codec makes it.
+ * @returns The bytes.
+ */
+export function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(text, (char) => char.charCodeAt(0));
+}
+
+/**
+ * The host's name servers. The file is looked at whenever they are asked for, as by the C library, so nothing has to be
+ * watched.
  *
  * @example
  * ```ts
  * import { HostResolver } from "./resolver.ts";
- * import { Reactor } from "../reactor/reactor.ts";
- * import { formatIp } from "../inet/ip.ts";
+ * import { formatNameServer } from "./resolv_conf.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const directory = Deno.makeTempDirSync();
- * Deno.writeTextFileSync(`${directory}/resolv.conf`, "nameserver 192.0.2.1\n");
- * using reactor = new Reactor();
- * using resolver = new HostResolver(reactor, { path: `${directory}/resolv.conf` });
- * Deno.writeTextFileSync(`${directory}/new`, "nameserver 192.0.2.2\n");
- * Deno.renameSync(`${directory}/new`, `${directory}/resolv.conf`);
- * reactor.turn(1000);
- * assertEquals(resolver.conf.nameservers.map(({ address }) => formatIp(address)), ["192.0.2.2"]);
+ * const resolver = new HostResolver(() => {}, `${directory}/resolv.conf`);
+ * assertEquals(resolver.nameservers.map(formatNameServer), ["127.0.0.1"]);
+ * Deno.writeTextFileSync(`${directory}/resolv.conf`, "nameserver fe80::1%2\n");
+ * assertEquals(resolver.nameservers.map(formatNameServer), ["fe80::1%2"]);
  * Deno.removeSync(directory, { recursive: true });
  * ```
  */
-export class HostResolver implements Disposable {
-  /** The content of the file, or the last one while it cannot be read or names no server. */
-  conf: ResolvConf = { nameservers: [], search: [], options: [] };
-  /** The file. */
-  readonly path: string;
-  readonly #onChange: (resolver: HostResolver) => void;
-  #inotify: Inotify | null = null;
-  #watched: Registration | null = null;
-  /** File names to watch, by the inotify watch of their directory. */
-  #names = new Map<number, Set<string>>();
+export class HostResolver {
+  readonly #file: HostFile;
+  readonly #onWarning: (message: string) => void;
+  #servers: readonly NameServer[] = [];
+  /** Whether the file named none when it was last read, and since when; 0 if it named some. */
+  #emptySince = 0;
+  #warned = "";
 
   /**
-   * Reads the file and follows it.
-   *
-   * @param reactor The event loop.
-   * @param options How to follow it.
+   * @param onWarning Called if the file cannot be read.
+   * @param path The file.
    */
-  constructor(reactor: Reactor, options: HostResolverOptions = {}) {
-    const { path = RESOLV_CONF, onWarning = () => {}, onChange = () => {} } = options;
-    this.path = path;
-    this.#onChange = onChange;
-    try {
-      this.#inotify = new Inotify();
-      this.#watched = reactor.watch(this.#inotify.fd, EPOLL.IN, () => this.#changed());
-      this.#watch(path);
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      onWarning(`changes of ${path} are not followed: ${error.reason} (${error.code})`);
-    }
-    this.#read();
+  constructor(onWarning: (message: string) => void, path: string = RESOLV_CONF) {
+    this.#file = new HostFile(path);
+    this.#onWarning = onWarning;
   }
 
-  #watch(path: string): void {
-    if (!this.#inotify) return;
-    const [directory, name] = split(path);
-    const wd = this.#inotify.add(directory, EVENTS);
-    const names = this.#names.get(wd);
-    if (names) names.add(name);
-    else this.#names.set(wd, new Set([name]));
+  /** Whether the file names no server, so that the one of this machine is asked. */
+  get isDefault(): boolean {
+    return this.nameservers[0] === DEFAULT_SERVER;
   }
 
-  #changed(): void {
-    const events = this.#inotify!.take();
-    const ours = ({ wd, mask, name }: typeof events[number]) =>
-      (mask & IN.Q_OVERFLOW) !== 0 || (this.#names.get(wd)?.has(name) ?? false);
-    if (!events.some(ours)) return;
-    this.#read();
-    this.#onChange(this);
+  /**
+   * The name servers in the order in which they are asked: those of the file, or the one of this machine if it names none,
+   * is missing or cannot be read.
+   */
+  get nameservers(): readonly NameServer[] {
+    if (this.#file.refresh()) this.#read();
+    // Kept for a moment: whoever rewrites the file in place, or removes it first, is not ready yet.
+    if (this.#emptySince && performance.now() - this.#emptySince > GRACE) this.#servers = [DEFAULT_SERVER];
+    return this.#servers.length > 0 ? this.#servers : [DEFAULT_SERVER];
   }
 
   #read(): void {
-    orNull(() => {
-      using file = open(self, this.path, O.RDONLY);
-      const buffer = new Uint8Array(SIZE_MAX);
-      const length = read(file, buffer);
-      const conf = parseResolvConf(new TextDecoder().decode(buffer.subarray(0, length)));
-      if (conf.nameservers.length > 0) this.conf = conf;
-      // The target of a symbolic link changes in another directory.
-      const real = readLink(self, `/proc/self/fd/${file.number}`);
-      if (real !== this.path) this.#watch(real);
-      // A file that is mounted here changes in a directory that is out of sight.
-      if (this.#inotify) this.#names.set(this.#inotify.addFile(this.path, IN.CLOSE_WRITE), new Set([""]));
-    });
-  }
-
-  /** Stops following the file. */
-  [Symbol.dispose](): void {
-    this.#watched?.remove();
-    this.#inotify?.[Symbol.dispose]();
-    this.#inotify = null;
+    const { path, content, error } = this.#file;
+    const { nameservers } = parseResolvConf(textOf(content));
+    if (nameservers.length > 0) [this.#servers, this.#emptySince] = [nameservers, 0];
+    else this.#emptySince ||= performance.now();
+    const code = error?.code ?? "";
+    if (error && code !== "ENOENT" && code !== this.#warned) {
+      const asks = "as for the C library, the name server of this machine (127.0.0.1) is the one to ask";
+      this.#onWarning(`cannot read ${path}: ${error.reason} (${code}); ${asks}`);
+    }
+    this.#warned = code;
   }
 }

@@ -19,7 +19,18 @@ const RTM_GETLINK = 18;
 const RTM_SETLINK = 19;
 /** Size of `struct ifinfomsg`. */
 const IFINFO = 16;
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, TXQLEN: 13, AF_SPEC: 26, NET_NS_FD: 28 } as const;
+const IFLA = {
+  ADDRESS: 1,
+  IFNAME: 3,
+  MTU: 4,
+  TXQLEN: 13,
+  AF_SPEC: 26,
+  NET_NS_FD: 28,
+  PROP_LIST: 52,
+  ALT_IFNAME: 53,
+} as const;
+/** Bytes of an interface's name with its NUL; alternative names may be longer. */
+const IFNAMSIZ = 16;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 
 /** Flags of an interface, netdevice(7). */
@@ -94,13 +105,18 @@ export function setLink({ index, up, mac, mtu, txqueuelen, addrGenMode, netns }:
 }
 
 /**
- * Requests one interface by name.
+ * Requests one interface.
  *
- * @param name The name.
+ * @param which Its name or one of its alternative names, or its index.
  * @returns The request; it fails with ENODEV if it does not exist.
  */
-export function getLink(name: string): Request {
-  const payload = concat(header(0, 0, 0), encodeAttributes([[IFLA.IFNAME, cString(name)]]));
+export function getLink(which: string | number): Request {
+  const byName = typeof which === "string";
+  const attribute = byName && which.length >= IFNAMSIZ ? IFLA.ALT_IFNAME : IFLA.IFNAME;
+  const payload = concat(
+    header(byName ? 0 : which, 0, 0),
+    encodeAttributes(byName ? [[attribute, cString(which)]] : []),
+  );
   return { name: "RTM_GETLINK", type: RTM_GETLINK, payload };
 }
 

@@ -2,6 +2,7 @@
 
 import { usage } from "../base/errors.ts";
 import { formatIp, inPrefix, parseIp } from "../inet/ip.ts";
+import type { NameServer } from "../host/resolv_conf.ts";
 import { onePerFamily } from "./request.ts";
 
 /** A block of addresses. */
@@ -16,8 +17,8 @@ export interface AddressBlock {
 export interface ReachRequest {
   /** Addresses inside, one per family, whose ports 53 and 853 are the host's resolver: `--dns-forward`. */
   readonly dnsForward?: readonly Uint8Array[];
-  /** The resolver to forward to, instead of those of the host's /etc/resolv.conf: `--dns-host`. */
-  readonly dnsHost?: readonly Uint8Array[];
+  /** Resolvers to forward to, one per family, instead of those of the host's /etc/resolv.conf: `--dns-host`. */
+  readonly dnsHost?: readonly NameServer[];
   /** Addresses inside, one per family, that stand for the host's loopback: `--map-host-loopback`; none by default. */
   readonly mapHostLoopback?: readonly Uint8Array[];
   /** Addresses inside, one per family, that stand for the host's own address: `--map-guest-addr`; none by default. */
@@ -60,7 +61,7 @@ export function checkReach(request: ReachRequest): void {
   const check = (option: string, addresses: readonly Uint8Array[] = [], loopback = false) =>
     void onePerFamily(option, addresses, (address) => address, { loopback });
   check("--dns-forward", request.dnsForward);
-  check("--dns-host", request.dnsHost, true);
+  onePerFamily("--dns-host", request.dnsHost ?? [], ({ address }) => address, { anything: true });
   check("--map-host-loopback", mapHostLoopback);
   check("--map-guest-addr", mapGuestAddress);
   check("--outbound", request.outbound, true);

@@ -66,6 +66,8 @@ export interface FamilyRules {
   readonly only?: Family | undefined;
   /** Whether loopback addresses are allowed. */
   readonly loopback?: boolean;
+  /** Whether every address is allowed. */
+  readonly anything?: boolean;
 }
 
 /**
@@ -82,7 +84,7 @@ export function onePerFamily<T>(
   what: string,
   items: readonly T[],
   addressOf: (item: T) => Uint8Array,
-  { only, loopback = false }: FamilyRules = {},
+  { only, loopback = false, anything = false }: FamilyRules = {},
 ): { [F in Family]?: T } {
   const found: { [F in Family]?: T } = {};
   for (const item of items) {
@@ -93,7 +95,7 @@ export function onePerFamily<T>(
       throw usage(`${shown}: ${FAMILY_NAME[family]} is off`, [`-${only === AF.INET ? 4 : 6} allows one family`]);
     }
     if (found[family] !== undefined) throw usage(`${shown}: another one was given for ${FAMILY_NAME[family]}`);
-    const reason = unusable(address);
+    const reason = anything ? null : unusable(address);
     if (reason && !(loopback && reason.includes("loopback"))) throw usage(`${shown}: ${reason}`);
     found[family] = item;
   }

@@ -1,5 +1,7 @@
 // Looks up what the plan of a request to run a command depends on.
 
+import { readText } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
 import { attempt } from "../base/errors.ts";
 import { caller, environment, variable } from "../host/caller.ts";
 import type { MapFacts } from "../idmap/plan.ts";
@@ -31,5 +33,8 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
     network: options.net === "tap"
       ? attempt("look at the host's network", () => readNetwork())
       : { links: [], ipv4: null, ipv6: null },
+    hostname: options.net === "tap" && options.hostname !== undefined
+      ? attempt("read the host's name", () => readText(self, "/proc/sys/kernel/hostname").trim())
+      : "",
   };
 }

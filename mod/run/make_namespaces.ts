@@ -19,7 +19,6 @@
 import { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, MS, O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self, TaskFd } from "../../ffi/core/task.ts";
 import { open, readLink, readText, write } from "../../ffi/sys/file.ts";
@@ -30,7 +29,6 @@ import { Enclosure, endAgents } from "../agents/enclosure.ts";
 import { adoptOrphans, harden, setName, spawnGuard } from "../agents/guard.ts";
 import { placeKeptFds } from "../agents/inherit.ts";
 import { attempt, type Explain, PenneError } from "../base/errors.ts";
-import { readResolvConf } from "../host/resolver.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import { type IdRange, parseMap } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
@@ -39,7 +37,7 @@ import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import type { RunPlan } from "./plan.ts";
-import { mountResolvConf } from "./resolv.ts";
+import { OwnFiles } from "./own_files.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** Greatest group id of net.ipv4.ping_group_range. */
@@ -51,8 +49,8 @@ export interface MadeNamespaces {
   readonly enclosure: Enclosure;
   /** The tap of the net namespace, or null. */
   readonly link: TapLink | null;
-  /** The command's own /etc/resolv.conf, or null. */
-  readonly resolvConf: Fd | null;
+  /** The command's own files in place of the host's, or null if it has none. */
+  readonly files: OwnFiles | null;
 }
 
 /** How to make namespaces that are to be kept; these always have a guard, so that the agent inside is not our child. */
@@ -135,13 +133,19 @@ function makeTimeNamespace(agent: Agent, { monotonic, boottime }: RunPlan["clock
   }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);
 }
 
-function mountOwnResolvConf(agent: Agent, { resolvConf }: RunPlan, warn: Warn): Fd | null {
-  if (!resolvConf) return null;
+function mountOwnFiles(agent: Agent, { files, maps }: RunPlan, warn: Warn): OwnFiles | null {
+  if (files.length === 0) return null;
+  const lacks = (path: string, reason: string) => warn(`the command has no ${path} of its own: ${reason}`);
+  const reasonOf = ({ code, reason }: SysError, path: string) =>
+    code === "ENOENT"
+      ? `the host has none, so there is no place for it until somebody makes one (as root: touch ${path})`
+      : `${reason} (${code})`;
   try {
-    return mountResolvConf(agent, resolvConf(readResolvConf()));
+    return new OwnFiles(agent, maps !== null, files, ({ path }, error) => lacks(path, reasonOf(error, path)));
   } catch (error) {
-    if (!(error instanceof PenneError)) throw error;
-    warn(`${error.message}; names may not be found`);
+    if (!(error instanceof SysError)) throw error;
+    // As where no user is mapped, whom a file could belong to.
+    for (const { path } of files) lacks(path, `${error.reason} (${error.code})`);
     return null;
   }
 }
@@ -162,11 +166,11 @@ function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces 
   if (has("time")) makeTimeNamespace(agent, plan.clocks);
   const groups = become.gid === null || maps?.denySetgroups ? "keep" : "try";
   attempt("take ids that are mapped", () => takeIds(agent, { ...become, groups }));
-  let resolvConf: Fd | null = null;
+  let files: OwnFiles | null = null;
   if (has("mnt")) {
     attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE));
-    resolvConf = mountOwnResolvConf(agent, plan, warn);
-    if (resolvConf) afterEnd.use(resolvConf);
+    files = mountOwnFiles(agent, plan, warn);
+    if (files) afterEnd.use(files);
     if (has("pid")) mountProc(agent);
   }
   if (hostname !== null) {
@@ -184,7 +188,7 @@ function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces 
   // An agent whose ids were not mapped yet has kept its capabilities over its execve as ambient ones.
   if (maps) limitCapabilities(agent, false);
   harden(agent);
-  return { enclosure, link, resolvConf };
+  return { enclosure, link, files };
 }
 
 /** Starts the guard, and the agent as its child. */

@@ -8,6 +8,9 @@ import { readFacts } from "./facts.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import type { SignalName } from "../../ffi/core/consts.ts";
 import { type CommandOptions, type NetMode, planRun, type RunOptions } from "./plan.ts";
+import { pump } from "../reactor/pump.ts";
+import { Reactor } from "../reactor/reactor.ts";
+import type { OwnFiles } from "./own_files.ts";
 import type { ExitStatus } from "./reports.ts";
 import { startChild } from "./start.ts";
 
@@ -57,8 +60,9 @@ export function spawn(options: RunOptions): ChildProcess {
     const child = startChild(plan, {
       identify: true,
       onWarning,
-      beforeExec: (_, { link }) => {
+      beforeExec: (_, { link, files, enclosure }) => {
         if (link) server.serve(link, network, () => {});
+        if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
       },
     });
     return withServer(child, server);
@@ -66,6 +70,18 @@ export function spawn(options: RunOptions): ChildProcess {
     server[Symbol.dispose]();
     throw error;
   }
+}
+
+/** Keeps the files of a command where they are, from the program's event loop; returns a function that stops. */
+function keepUp(files: OwnFiles, onWarning: (message: string) => void = () => {}): () => void {
+  const reactor = new Reactor();
+  files.follow(reactor, onWarning);
+  const stop = pump(reactor, (error) => onWarning(`the command's files are not kept up to date any more: ${error}`));
+  return () => {
+    stop();
+    files[Symbol.dispose]();
+    reactor[Symbol.dispose]();
+  };
 }
 
 /** Makes the network end with a command, once the data that the command has sent is delivered. */

@@ -4,7 +4,8 @@ import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Execution, Program } from "../agents/exec.ts";
 import { usage } from "../base/errors.ts";
 import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
-import type { ResolvConf } from "../host/resolv_conf.ts";
+import { formatResolvConf, type NameServer, needsScope, parseResolvConf } from "../host/resolv_conf.ts";
+import { bytesOf, RESOLV_CONF, textOf } from "../host/resolver.ts";
 import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, idToTake } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
@@ -13,6 +14,7 @@ import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
+import type { OwnFile } from "./own_files.ts";
 
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
@@ -59,7 +61,7 @@ export interface RunOptions extends CommandOptions {
   /** What that network reaches: by default the host's resolver, at an address of its own, but not the host's loopback. */
   readonly reach?: ReachRequest;
   /** Name servers in the command's /etc/resolv.conf instead of the host's resolver; "none" leaves the file alone. */
-  readonly dns?: readonly Uint8Array[] | "none";
+  readonly dns?: readonly NameServer[] | "none";
   /** Search domains in that file; the host's by default. */
   readonly search?: readonly string[];
   /** The id maps of the user namespace. */
@@ -86,6 +88,8 @@ export interface RunFacts {
   readonly map: MapFacts | null;
   /** The host's network; needed for `net: "tap"`. */
   readonly network: Network;
+  /** The host's name; needed for `hostname` with `net: "tap"`. */
+  readonly hostname: string;
 }
 
 /** How a command is started, wherever it runs. */
@@ -117,8 +121,8 @@ export interface RunPlan {
   readonly network: NetworkPlan | null;
   /** What is reached through that network. */
   readonly reach: ReachRequest;
-  /** Makes the command's resolv.conf of the host's; null if the command sees the host's own. */
-  readonly resolvConf: ((host: ResolvConf) => ResolvConf) | null;
+  /** Files that the command sees in place of the host's. */
+  readonly files: readonly OwnFile[];
   /** The command. */
   readonly command: CommandSettings & Execution;
 }
@@ -227,15 +231,43 @@ function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "mon
   }
 }
 
+/**
+ * Plans the command's resolv.conf.
+ *
+ * @param nameservers The name servers in it.
+ * @param search Search domains; those of the host by default.
+ * @param domain The domain that the C library would search if the file names none, unless it finds that itself.
+ * @returns The file.
+ */
+function planResolvConf(
+  nameservers: readonly NameServer[],
+  search: readonly string[] | undefined,
+  domain: string,
+): OwnFile {
+  return {
+    path: RESOLV_CONF,
+    content: (bytes) => {
+      const host = parseResolvConf(textOf(bytes));
+      const searched = search ?? (host.search.length > 0 || !domain ? host.search : [domain]);
+      return bytesOf(formatResolvConf({ ...host, nameservers, search: searched }));
+    },
+  };
+}
+
+/** The domain in a host name, as the C library takes it; empty if there is none. */
+function domainOf(hostname: string): string {
+  return hostname.includes(".") ? hostname.slice(hostname.indexOf(".") + 1) : "";
+}
+
 /** Plans the network, what is reached through it, and how names are resolved. */
 function planReach(
   options: RunOptions,
   namespaces: readonly NamespaceType[],
-  host: Network,
-): Pick<RunPlan, "network" | "reach" | "resolvConf"> {
-  const { dns = [], search } = options;
+  facts: RunFacts,
+): Pick<RunPlan, "network" | "reach" | "files"> {
+  const { dns = [], search, hostname } = options;
   const reach: ReachRequest = options.reach ?? {};
-  if (options.net !== "tap") return { network: null, reach, resolvConf: null };
+  if (options.net !== "tap") return { network: null, reach, files: [] };
   checkReach(reach);
   const forwards = dns !== "none" && dns.length === 0;
   const version = options.network?.version;
@@ -244,13 +276,17 @@ function planReach(
     : [];
   const dnsForward = own.length ? own : reach.dnsForward ?? [];
   const request = { ...options.network, routed: own.slice(0, 1) };
-  const network = planNetwork(request, host);
-  const nameservers = (dns === "none" ? [] : dns.length ? dns : dnsForward.slice(0, 1))
-    .map((address) => ({ address, zone: "" }));
-  const resolvConf = dns === "none" || !namespaces.includes("mnt")
-    ? null
-    : (host: ResolvConf) => ({ nameservers, search: search ?? host.search, options: host.options });
-  return { network, reach: { ...reach, dnsForward }, resolvConf };
+  const network = planNetwork(request, facts.network);
+  if (dns === "none" || !namespaces.includes("mnt")) return { network, reach: { ...reach, dnsForward }, files: [] };
+  // The interface inside is the only one that an address of a link can be on.
+  const given = dns.map(({ address, zone }) => ({
+    address,
+    zone: zone || !needsScope(address) ? zone : network.ifname,
+  }));
+  const nameservers = given.length ? given : dnsForward.slice(0, 1).map((address) => ({ address, zone: "" }));
+  // With the host's own name, the C library inside finds the same domain as outside.
+  const domain = hostname === undefined || hostname.includes(".") ? "" : domainOf(facts.hostname);
+  return { network, reach: { ...reach, dnsForward }, files: [planResolvConf(nameservers, search, domain)] };
 }
 
 /**
@@ -300,7 +336,7 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
     hostname,
     clocks: { monotonic, boottime },
     ownInit: options.init === false && namespaces.includes("pid"),
-    ...planReach(options, namespaces, facts.network),
+    ...planReach(options, namespaces, facts),
     command: {
       ...settings,
       environment,

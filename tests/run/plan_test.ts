@@ -18,6 +18,7 @@ const FACTS: RunFacts = {
   user: null,
   map: null,
   network: { links: [], ipv4: null, ipv6: null },
+  hostname: "",
 };
 
 const plan = (options: RunOptions, facts: Partial<RunFacts> = {}) => planRun(options, { ...FACTS, ...facts });
@@ -42,7 +43,7 @@ test("the default is a root shell in six namespaces", () => {
     ownInit: false,
     network: null,
     reach: {},
-    resolvConf: null,
+    files: [],
     command: {
       program: { file: "/bin/sh", argv: ["-sh"] },
       environment: FACTS.environment,
@@ -97,21 +98,31 @@ test("the map mode auto takes the subordinate ids of the facts", () => {
 });
 
 test("a tap gives the resolver an address of its own, and the command a resolv.conf", () => {
-  const host = { nameservers: [], search: ["example"], options: ["edns0"] };
+  const conf = (options: RunOptions, host: string, facts: Partial<RunFacts> = {}) => {
+    const [file] = plan({ net: "tap", ...options }, facts).files;
+    assertEquals(file?.path, "/etc/resolv.conf");
+    return decode(file!.content(encode(host)));
+  };
   const own = plan({ net: "tap" });
   assertEquals(own.network!.warnings, []);
   assertEquals(own.reach.dnsForward?.length, 2);
-  assertEquals(own.resolvConf!(host), {
-    nameservers: [{ address: own.reach.dnsForward![0]!, zone: "" }],
-    search: ["example"],
-    options: ["edns0"],
-  });
-  const given = plan({ net: "tap", dns: [parseIp("192.0.2.1")!], search: [] });
-  assertEquals(given.reach.dnsForward, []);
-  assertEquals(given.resolvConf!(host).nameservers, [{ address: parseIp("192.0.2.1")!, zone: "" }]);
-  assertEquals(given.resolvConf!(host).search, []);
-  assertEquals(plan({ net: "tap", dns: "none" }).resolvConf, null);
-  assertEquals(plan({ net: "tap", unshare: ["user", "net"] }).resolvConf, null);
+  const host = "nameserver 203.0.113.1\nsearch example\noptions edns0\nsortlist 10.0.0.0\n";
+  const rest = "options edns0\nsortlist 10.0.0.0\n";
+  assertEquals(conf({}, host), `nameserver 169.254.1.1\nsearch example\n${rest}`);
+  assertEquals(conf({}, ""), "nameserver 169.254.1.1\n");
+  const server = (text: string, zone = "") => ({ address: parseIp(text)!, zone });
+  const dns = [server("192.0.2.1"), server("fe80::1"), server("fe80::2", "wg0")];
+  assertEquals(plan({ net: "tap", dns }).reach.dnsForward, []);
+  const servers = "nameserver 192.0.2.1\nnameserver fe80::1%tap0\nnameserver fe80::2%wg0\n";
+  assertEquals(conf({ dns, search: [] }, host), servers + rest);
+  assertEquals(plan({ net: "tap", dns: "none" }).files, []);
+  assertEquals(plan({ net: "tap", unshare: ["user", "net"] }).files, []);
+  // The C library searches the domain of its own name unless the file names another one.
+  const named = { hostname: "web.corp.example" };
+  assertEquals(conf({ hostname: "box" }, "", named), "nameserver 169.254.1.1\nsearch corp.example\n");
+  assertEquals(conf({ hostname: "box.other.example" }, "", named), "nameserver 169.254.1.1\n");
+  assertEquals(conf({ hostname: "box" }, "search a.example\n", named), "nameserver 169.254.1.1\nsearch a.example\n");
+  assertEquals(conf({ hostname: "box", search: [] }, "", named), "nameserver 169.254.1.1\n");
 });
 
 test("descriptors are kept once, whatever the request repeats", () => {

@@ -1,8 +1,10 @@
 // Addresses in values of options.
 
 import { AF } from "../../../ffi/net/constants.ts";
+import { type NameServer, needsScope, parseNameServer } from "../../host/resolv_conf.ts";
 import { familyOf, parseIp } from "../../inet/ip.ts";
 import { parseMac } from "../../inet/mac.ts";
+import { isInterfaceName } from "../../network/request.ts";
 import { badValue } from "./values.ts";
 
 /**
@@ -17,6 +19,36 @@ export function parseAddress(option: string, value: string): Uint8Array {
   const address = parseIp(value);
   if (!address) throw badValue(option, value, "it is not an IP address");
   return address;
+}
+
+/**
+ * The address of a name server, in every form that the C library takes in resolv.conf(5).
+ *
+ * @example
+ * ```ts
+ * import { parseServer } from "./addresses.ts";
+ * import { assertEquals, assertThrows } from "@std/assert";
+ *
+ * assertEquals(parseServer("dns", "fe80::53%eth0").zone, "eth0");
+ * assertThrows(() => parseServer("dns", "dns.example"), Error, "it is not an IP address");
+ * ```
+ *
+ * @param option The option, for errors.
+ * @param value The address, with or without `%` and an interface.
+ * @returns The name server.
+ * @throws {PenneError} If it is not an IP address, or the interface cannot be the name of one.
+ */
+export function parseServer(option: string, value: string): NameServer {
+  const server = parseNameServer(value);
+  if (!server) throw badValue(option, value, "it is not an IP address");
+  const { address, zone } = server;
+  if (value.includes("%") && !(needsScope(address) && isInterfaceName(zone))) {
+    const reason = needsScope(address)
+      ? `"${zone}" cannot be an interface`
+      : "only an address of a link has an interface, as in fe80::53%eth0";
+    throw badValue(option, value, reason);
+  }
+  return server;
 }
 
 /**

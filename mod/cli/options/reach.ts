@@ -1,8 +1,9 @@
 // Options for what a namespace with a network can reach, and how it resolves names.
 
 import { usage } from "../../base/errors.ts";
+import type { NameServer } from "../../host/resolv_conf.ts";
 import type { ReachRequest } from "../../network/reach.ts";
-import { parseAddress, parsePrefix } from "./addresses.ts";
+import { parseAddress, parsePrefix, parseServer } from "./addresses.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { badValue, defined } from "./values.ts";
 
@@ -16,7 +17,7 @@ export const REACH_OPTIONS = [
   },
   {
     name: "dns-host",
-    value: "ADDRESS",
+    value: "ADDRESS[%INTERFACE]",
     repeat: true,
     help: "Resolver to use on the host (default: that of /etc/resolv.conf, even when it changes)",
   },
@@ -54,7 +55,7 @@ export const REACH_OPTIONS = [
 export const NAME_OPTIONS = [
   {
     name: "dns",
-    value: "ADDRESS",
+    value: "ADDRESS[%INTERFACE]",
     repeat: true,
     help:
       "Name server in COMMAND's /etc/resolv.conf (default: one that leads to the host's resolver); none leaves the file alone",
@@ -67,11 +68,20 @@ export const NAME_OPTIONS = [
   },
 ] as const satisfies readonly OptionSpec[];
 
+/** Whether the value of an option is the word `none`, which excludes others. */
+function isNone(name: string, values: readonly string[]): boolean {
+  if (values.length > 1 && values.includes("none")) throw badValue(name, "none", "it excludes other values");
+  return values[0] === "none";
+}
+
 /** Addresses, or the word `none` alone for an empty list; undefined if the option was not given. */
 function addressesOrNone(name: string, values: readonly string[]): Uint8Array[] | undefined {
-  if (values.length > 1 && values.includes("none")) throw badValue(name, "none", "it excludes other values");
-  if (values[0] === "none") return [];
-  return addresses(name, values);
+  return isNone(name, values) ? [] : addresses(name, values);
+}
+
+/** Name servers; undefined if the option was not given. */
+function servers(name: string, values: readonly string[]): NameServer[] | undefined {
+  return values.length ? values.map((value) => parseServer(name, value)) : undefined;
 }
 
 /** Addresses; undefined if the option was not given. */
@@ -88,18 +98,18 @@ function addresses(name: string, values: readonly string[]): Uint8Array[] | unde
  */
 export function nameRequest(
   options: OptionValues<typeof NAME_OPTIONS>,
-): { dns?: readonly Uint8Array[] | "none"; search?: readonly string[] } {
+): { dns?: readonly NameServer[] | "none"; search?: readonly string[] } {
   const { dns, search } = options;
-  const servers = addressesOrNone("dns", dns);
+  const given = isNone("dns", dns) ? [] : servers("dns", dns);
   if (dns.length > 3) throw badValue("dns", dns[3]!, "the C library uses only three");
   if (search.includes("none") && search.length > 1) throw badValue("search", "none", "it excludes other values");
   for (const domain of search) {
     if (!/^[A-Za-z0-9_.-]{1,253}$/.test(domain)) throw badValue("search", domain, "it is not a domain");
   }
-  const none = servers?.length === 0;
+  const none = given?.length === 0;
   if (none && search.length) throw badValue("search", search[0]!, "--dns none leaves the file alone");
   return {
-    ...servers && { dns: none ? "none" : servers },
+    ...given && { dns: none ? "none" : given },
     ...search.length && { search: search[0] === "none" ? [] : search },
   };
 }
@@ -120,7 +130,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
   return {
     ...defined({
       dnsForward: addresses("dns-forward", options["dns-forward"]),
-      dnsHost: addresses("dns-host", options["dns-host"]),
+      dnsHost: servers("dns-host", options["dns-host"]),
       mapHostLoopback,
       mapGuestAddress: addressesOrNone("map-guest-addr", options["map-guest-addr"]),
       outbound: addresses("outbound", options.outbound),

@@ -1,11 +1,12 @@
 // Serves taps on a reactor of the program.
 
 import { orNull } from "../../../ffi/core/errno.ts";
-import { self } from "../../../ffi/core/task.ts";
 import { readText } from "../../../ffi/sys/file.ts";
+import { self } from "../../../ffi/core/task.ts";
 import { HostAddresses } from "../../host/addresses.ts";
-import { HostResolver } from "../../host/resolver.ts";
-import type { ResolvConf } from "../../host/resolv_conf.ts";
+import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
+import { formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
+import { inPrefix, parseIp } from "../../inet/ip.ts";
 import { decodeLink, getLink } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
 import type { NetworkPlan } from "../../network/plan.ts";
@@ -31,17 +32,34 @@ export interface TapServer extends Disposable {
 /** The part of a plan that serving needs. */
 export type ServedPlan = Pick<NetworkPlan, "outside" | "peerMac">;
 
+const MAPPED = parseIp("::ffff:0.0.0.0")!;
 /** Milliseconds without progress, and in all, that {@linkcode ReactorServer.drain} takes. */
 const PATIENCE = 3000;
 const PATIENCE_MAX = 60_000;
 
 /** Index of an interface of the host, or 0. */
-function interfaceIndex(name: string): number {
-  if (name === "") return 0;
+function interfaceIndex(name: string | number): number {
   return orNull(() => {
     using socket = new NetlinkSocket(self);
     return decodeLink(socket.get(getLink(name))).index;
   }) ?? 0;
+}
+
+function hasInterface(index: number): boolean {
+  return interfaceIndex(index) === index;
+}
+
+/** An IPv4 address that is written as one of IPv6, `::ffff:192.0.2.1`, as what it is; others as they are. */
+function unmapped(address: Uint8Array): Uint8Array {
+  return inPrefix(address, MAPPED, 96) ? address.subarray(12) : address;
+}
+
+/** Whether a program listens on the UDP port of DNS. */
+function hasNameServer(): boolean {
+  return ["udp", "udp6"].some((table) => {
+    const text = orNull(() => readText(self, `/proc/thread-self/net/${table}`)) ?? "";
+    return /^ *\d+: [0-9A-F]+:0035 /m.test(text);
+  });
 }
 
 /** Serves taps on a reactor. */
@@ -53,39 +71,59 @@ export class ReactorServer implements TapServer {
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
-  #onResolver: ((conf: ResolvConf) => void) | undefined;
 
   /**
    * @param reactor The loop.
    * @param reach What the namespaces reach.
    * @param onWarning Called with problems that are not worth failing for.
-   * @param onResolver Called when the host's resolver configuration has changed.
    */
-  constructor(
-    reactor: Reactor,
-    reach: ReachRequest,
-    onWarning: (message: string) => void = () => {},
-    onResolver?: (conf: ResolvConf) => void,
-  ) {
+  constructor(reactor: Reactor, reach: ReachRequest, onWarning: (message: string) => void = () => {}) {
     this.#reactor = reactor;
     this.#reach = reach;
     this.#onWarning = onWarning;
-    this.#onResolver = onResolver;
   }
 
-  /** The host's name servers: the requested ones, or the current ones of /etc/resolv.conf. */
-  #resolvers(): () => readonly Resolver[] {
+  /**
+   * The host's name servers: the requested ones, or the current ones of /etc/resolv.conf.
+   *
+   * @param link Index of the interface for requested link-local addresses without a zone.
+   */
+  #resolvers(link: number): () => readonly Resolver[] {
     const { dnsForward, dnsHost } = this.#reach;
     if (!dnsForward?.length) return () => [];
     if (dnsHost?.length) {
-      const given = dnsHost.map((address) => ({ address, scope: 0 }));
+      const given = dnsHost.map((server) => {
+        const scope = server.zone === "" && needsScope(server.address) ? link : scopeOf(server, interfaceIndex);
+        return { address: unmapped(server.address), scope };
+      });
+      dnsHost.forEach((server, i) => this.#check(server, given[i]!, "of --dns-host"));
       return () => given;
     }
-    const resolver = this.#resolver ??= new HostResolver(this.#reactor, {
-      onWarning: this.#onWarning,
-      onChange: ({ conf }) => this.#onResolver?.(conf),
+    const named = (server: NameServer) => ({
+      address: unmapped(server.address),
+      scope: scopeOf(server, interfaceIndex),
     });
-    return () => resolver.conf.nameservers.map(({ address, zone }) => ({ address, scope: interfaceIndex(zone) }));
+    if (!this.#resolver) {
+      const resolver = this.#resolver = new HostResolver(this.#onWarning);
+      for (const server of resolver.nameservers) this.#check(server, named(server), `of ${RESOLV_CONF}`);
+      if (resolver.isDefault && !hasNameServer()) {
+        this.#onWarning(`${RESOLV_CONF} names no name server, and none listens on this machine: no names are found`);
+      }
+    }
+    const resolver = this.#resolver;
+    return () => resolver.nameservers.map(named);
+  }
+
+  /** Warns of a name server that cannot be reached for its zone. */
+  #check(server: NameServer, { address, scope }: Resolver, of: string): void {
+    if (!needsScope(address) || scope && hasInterface(scope)) return;
+    const shown = `the name server ${formatNameServer(server)} ${of} cannot be reached`;
+    const example = formatNameServer({ address, zone: "eth0" });
+    this.#onWarning(
+      server.zone
+        ? `${shown}: there is no interface "${server.zone}"`
+        : `${shown}: an address of a link needs the interface, as in ${example}`,
+    );
   }
 
   /** Warns once. */
@@ -105,7 +143,7 @@ export class ReactorServer implements TapServer {
   serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void): () => void {
     const options = {
       ...this.#reach,
-      resolvers: this.#resolvers(),
+      resolvers: this.#resolvers(outside.index),
       hostAddress: outside.addresses,
       scope: outside.index,
       own: this.#own,
@@ -139,8 +177,9 @@ export class ReactorServer implements TapServer {
     }
   }
 
-  /** Stops watching the host's resolver configuration. */
+  /** Stops serving; the taps stay open. */
   [Symbol.dispose](): void {
-    this.#resolver?.[Symbol.dispose]();
+    for (const datapath of this.#datapaths) datapath[Symbol.dispose]();
+    this.#datapaths.clear();
   }
 }

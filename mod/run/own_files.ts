@@ -1,0 +1,275 @@
+// Files that a command sees in place of the host's: files in memory, mounted over those in its mount namespace.
+//
+// Theory of operation. A mount is on a directory entry, and whoever replaces the entry on the host, by rename(2), unlink(2)
+// or an exchange, thereby detaches the mount, or moves it to another name, in all mount namespaces. Package scripts,
+// NetworkManager and systemd-resolved do that. So penne watches and mounts again:
+//  - The mount covers the entry itself, also if that is a symbolic link: then it does not matter what becomes of the link's
+//    target.
+//  - A detached mount cannot be attached again. So there are spare ones, which are attached nowhere: one takes the place of
+//    the first, and is then cloned.
+//  - The table of mounts tells of a detached mount at once. Everything else (a file that appears again, an exchange, a
+//    changed content) is told by inotify. Closing that takes the kernel some 10 ms, which no short command should have to
+//    wait for. So it is set up only after a moment, or when a mount was detached, and then everything is looked at. Where
+//    inotify is refused, penne looks every second.
+//  - The mounts are made by an agent that joins the mount namespace when the first one is needed. Agents inside are not
+//    asked: they have other duties, and a process inside may have stopped them.
+//  - Whether the host has another entry now is seen from outside. What processes inside do is left alone: if they unmount
+//    the file, or mount another one over it, that lasts until the host replaces its own.
+// Between the change and the new mount, some milliseconds, the command can see the host's file. The C library looks whether
+// the file has changed at every look-up, so it does not keep what it has read meanwhile.
+
+import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { CLONE, MS, O, POLL, UMOUNT } from "../../ffi/core/consts.ts";
+import { check, E, orNull, SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { open, write } from "../../ffi/sys/file.ts";
+import { poll } from "../../ffi/sys/poll.ts";
+import { attachMount, cloneMount } from "../../ffi/sys/mount.ts";
+import { lstat, type Stat } from "../../ffi/sys/stat.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { harden } from "../agents/guard.ts";
+import { HostFile } from "../host/host_file.ts";
+import { PathWatcher } from "../host/path_watcher.ts";
+import type { Reactor, Timer } from "../reactor/reactor.ts";
+
+/** A file that a command sees in place of the host's. */
+export interface OwnFile {
+  /** Its path, which is also that of the host's file. */
+  readonly path: string;
+  /** Makes its content of that of the host's file, which is empty if there is none. */
+  readonly content: (host: Uint8Array) => Uint8Array;
+}
+
+/** A file, and its mounts. */
+interface Entry extends OwnFile {
+  readonly host: HostFile;
+  /** The file in memory. */
+  readonly file: Fd;
+  /** Mounts of it that are attached nowhere. */
+  spares: readonly Fd[];
+  /** What the host has at the path itself, be it a symbolic link; null if nothing. */
+  outside: Stat | null;
+}
+
+/** Where the files are made: a directory that always exists. */
+const WORKPLACE = "/proc";
+const TMPFS = "size=1m,nr_inodes=16,mode=755";
+/** Milliseconds after which changes are watched by inotify, and between two looks where that is refused. */
+const WATCH_AFTER = 200;
+const LOOK_EVERY = 1000;
+/** Milliseconds for the agent to answer, and to end. */
+const AGENT_TIMEOUT = 1000;
+/**
+ * When a mount is detached, the entry has not been replaced yet: so many looks at once, and then 1, 2, 4, … ms apart. If it
+ * never is, it was a process inside.
+ */
+const LOOKS = 20;
+const PAUSE_MAX = 64;
+/** Spare mounts after the first replacement: the next one may come before a mount was cloned. */
+const SPARES = 3;
+
+/** Whether two descriptions are of the same file, and not of one that has got the other's number. */
+function isSame(a: Stat | null, b: Stat | null): boolean {
+  if (!a || !b) return a === b;
+  return a.ino === b.ino && a.device === b.device && (a.born ?? a.changed) === (b.born ?? b.changed);
+}
+
+/** Called with a file that cannot be mounted. */
+type OnFailure = (file: OwnFile, error: SysError) => void;
+
+/** Files of a command's own, which stay where they are whatever the host does to its own. */
+export class OwnFiles implements Disposable {
+  readonly #entries: Entry[] = [];
+  readonly #resources = new DisposableStack();
+  readonly #namespaces: { readonly user: Fd | null; readonly mnt: Fd };
+  readonly #mountinfo: Fd;
+  #mounter: Agent | null = null;
+  #reactor: Reactor | null = null;
+  /** Sets up inotify; null once that is done. */
+  #watchAll: (() => void) | null = null;
+  /** Of a further look that is due. */
+  #timer: Timer | null = null;
+  #onWarning: (message: string) => void = () => {};
+
+  /**
+   * Mounts files. Mounts of the namespace must be private already, and `/proc` must be the outer one.
+   *
+   * @param agent An agent in the mount namespace.
+   * @param joinsUser Whether the agent is in another user namespace than this process.
+   * @param files The files.
+   * @param onFailure Called with each file that cannot be mounted, for example because the host has none.
+   * @throws {SysError} If no file can be made.
+   */
+  constructor(
+    agent: Agent,
+    joinsUser: boolean,
+    files: readonly OwnFile[],
+    onFailure: OnFailure,
+  ) {
+    const keep = (fd: Fd) => this.#resources.use(fd);
+    try {
+      const namespace = (name: string) => keep(open(agent, `/proc/self/ns/${name}`, O.RDONLY));
+      this.#namespaces = { mnt: namespace("mnt"), user: joinsUser ? namespace("user") : null };
+      this.#mountinfo = keep(open(agent, "/proc/self/mountinfo", O.RDONLY));
+      const flags = MS.NOSUID | MS.NODEV | MS.NOEXEC;
+      call(agent, "mount", cString("tmpfs"), cString(WORKPLACE), cString("tmpfs"), flags, cString(TMPFS));
+      try {
+        for (const [i, file] of files.entries()) this.#make(agent, `${WORKPLACE}/own-${i}`, file, onFailure);
+      } finally {
+        call(agent, "umount2", cString(WORKPLACE), UMOUNT.DETACH);
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #make(agent: Agent, at: string, { path, content }: OwnFile, onFailure: OnFailure): void {
+    const host = new HostFile(path);
+    host.refresh();
+    const file = this.#resources.use(open(agent, at, O.WRONLY | O.CREAT, 0o644));
+    call(agent, "fchmod", file, 0o644); // independent of the umask; the agent owns the file
+    write(file, content(host.content));
+    const entry: Entry = { path, content, host, file, spares: [cloneMount(agent, at)], outside: lstat(path) };
+    this.#entries.push(entry);
+    // Not kept open: a process inside could not unmount it.
+    using mount = cloneMount(agent, at);
+    const result = attachMount(agent, mount, path);
+    if (result < 0) onFailure(entry, new SysError("move_mount", -result));
+  }
+
+  /**
+   * Keeps the files where they are, and their content up to date, from now on.
+   *
+   * @param reactor The loop.
+   * @param onWarning Called if that fails.
+   */
+  follow(reactor: Reactor, onWarning: (message: string) => void): void {
+    this.#onWarning = onWarning;
+    this.#reactor = reactor;
+    const watch = (fd: Fd, events: number, handler: () => void) =>
+      this.#resources.adopt(reactor.watch(fd, events, handler), (registration) => registration.remove());
+    poll([{ fd: this.#mountinfo, events: POLL.PRI }], 0); // forgets the mounts of the set-up
+    watch(this.#mountinfo, EPOLL.PRI, () => this.#detached());
+    this.#watchAll = () => {
+      this.#watchAll = null;
+      const watcher = orNull(() => new PathWatcher(this.#entries.map(({ path }) => path)));
+      if (watcher) {
+        this.#resources.use(watcher);
+        watch(watcher.fd, EPOLL.IN, () => {
+          if (watcher.changed()) this.check();
+        });
+      }
+      this.check();
+      if (!watcher?.complete) this.#lookEvery(LOOK_EVERY);
+    };
+    const timer = reactor.after(WATCH_AFTER, () => this.#watchAll?.());
+    this.#resources.defer(() => timer.cancel());
+  }
+
+  #lookEvery(milliseconds: number): void {
+    const timer = this.#reactor?.after(milliseconds, () => {
+      this.check();
+      this.#lookEvery(milliseconds);
+    });
+    this.#resources.defer(() => timer?.cancel());
+  }
+
+  /** A mount was made or detached: looks until the host has another entry, but not for long. */
+  #detached(pause = 0): void {
+    for (let i = 0; i < LOOKS; i++) {
+      if (this.check()) return this.#watchAll?.();
+    }
+    if (pause >= PAUSE_MAX) return;
+    const next = pause * 2 || 1;
+    this.#timer?.cancel();
+    this.#timer = this.#reactor?.after(next, () => this.#detached(next)) ?? null;
+  }
+
+  /**
+   * Looks at every file: brings it back to its place, and its content up to date.
+   *
+   * @returns Whether the host has replaced one of its own.
+   */
+  check(): boolean {
+    let replaced = false;
+    for (const entry of this.#entries) {
+      try {
+        this.#update(entry);
+        replaced = this.#place(entry) || replaced;
+      } catch (error) {
+        if (!(error instanceof SysError || error instanceof AgentGoneError)) throw error;
+        this.#endMounter();
+        const reason = error instanceof SysError ? `${error.reason} (${error.code})` : "the agent that mounts is gone";
+        this.#onWarning(`the command's ${entry.path} could not be kept up to date: ${reason}`);
+      }
+    }
+    return replaced;
+  }
+
+  /** Writes the content anew if the host's file has changed. */
+  #update({ host, file, content }: Entry): void {
+    if (!host.refresh()) return;
+    const bytes = content(host.content);
+    call(self, "lseek", file, 0, 0);
+    // Written first, then truncated: a reader in between sees whole lines at least.
+    write(file, bytes);
+    call(self, "ftruncate", file, bytes.length);
+  }
+
+  /** Mounts the file again if the host has another entry now; returns whether it has. */
+  #place(entry: Entry): boolean {
+    const outside = lstat(entry.path);
+    if (isSame(outside, entry.outside)) return false;
+    entry.outside = outside;
+    if (!outside) return true;
+    const mounter = this.#mounter ??= this.#join();
+    const inside = lstat(entry.path, mounter);
+    if (!inside || inside.mountRoot) return true;
+    const [mount, ...spares] = entry.spares;
+    if (!mount) throw new SysError("move_mount", E.EINVAL, "the host has replaced it too often");
+    const result = attachMount(mounter, mount, entry.path);
+    if (result === -E.ENOENT) { // it has been removed again
+      entry.outside = null;
+      return true;
+    }
+    check("move_mount", result);
+    // None can be made if the host has replaced its file once more.
+    for (let fd; spares.length < SPARES && (fd = orNull(() => cloneMount(mounter, mount)));) spares.push(fd);
+    mount.close();
+    entry.spares = spares;
+    return true;
+  }
+
+  /** Starts an agent in the mount namespace. */
+  #join(): Agent {
+    const agent = Agent.spawn();
+    try {
+      agent.setDeadline(AGENT_TIMEOUT);
+      harden(agent); // before it joins: a process there may have CAP_SYS_PTRACE
+      const { user, mnt } = this.#namespaces;
+      if (user) call(agent, "setns", user, CLONE.NEWUSER);
+      call(agent, "setns", mnt, CLONE.NEWNS);
+      return agent;
+    } catch (error) {
+      endAgents([agent], AGENT_TIMEOUT);
+      throw error;
+    }
+  }
+
+  #endMounter(): void {
+    if (this.#mounter) endAgents([this.#mounter], AGENT_TIMEOUT);
+    this.#mounter = null;
+  }
+
+  /** Stops following; the files stay as they are. */
+  [Symbol.dispose](): void {
+    this.#timer?.cancel();
+    this.#endMounter();
+    for (const { spares } of this.#entries) for (const fd of spares) fd.close();
+    this.#resources.dispose();
+  }
+}
