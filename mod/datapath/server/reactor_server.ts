@@ -5,7 +5,7 @@ import { readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
-import { formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
+import { DEFAULT_SERVER, formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
 import { inPrefix, parseIp } from "../../inet/ip.ts";
 import { decodeLink, getLink } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
@@ -33,6 +33,7 @@ export interface TapServer extends Disposable {
 export type ServedPlan = Pick<NetworkPlan, "outside" | "peerMac">;
 
 const MAPPED = parseIp("::ffff:0.0.0.0")!;
+const LOOPBACK6 = parseIp("::1")!;
 /** Milliseconds without progress, and in all, that {@linkcode ReactorServer.drain} takes. */
 const PATIENCE = 3000;
 const PATIENCE_MAX = 60_000;
@@ -49,9 +50,14 @@ function hasInterface(index: number): boolean {
   return interfaceIndex(index) === index;
 }
 
-/** An IPv4 address that is written as one of IPv6, `::ffff:192.0.2.1`, as what it is; others as they are. */
-function unmapped(address: Uint8Array): Uint8Array {
-  return inPrefix(address, MAPPED, 96) ? address.subarray(12) : address;
+/**
+ * The address that a name server is really reached at: an IPv4 address may be written as one of IPv6, `::ffff:192.0.2.1`,
+ * and the unspecified address means this machine, whose answers come from its loopback address.
+ */
+function actual(address: Uint8Array): Uint8Array {
+  if (inPrefix(address, MAPPED, 96)) return actual(address.subarray(12));
+  if (address.some((byte) => byte !== 0)) return address;
+  return address.length === 4 ? DEFAULT_SERVER.address : LOOPBACK6;
 }
 
 /** Whether a program listens on the UDP port of DNS. */
@@ -94,13 +100,13 @@ export class ReactorServer implements TapServer {
     if (dnsHost?.length) {
       const given = dnsHost.map((server) => {
         const scope = server.zone === "" && needsScope(server.address) ? link : scopeOf(server, interfaceIndex);
-        return { address: unmapped(server.address), scope };
+        return { address: actual(server.address), scope };
       });
       dnsHost.forEach((server, i) => this.#check(server, given[i]!, "of --dns-host"));
       return () => given;
     }
     const named = (server: NameServer) => ({
-      address: unmapped(server.address),
+      address: actual(server.address),
       scope: scopeOf(server, interfaceIndex),
     });
     if (!this.#resolver) {
