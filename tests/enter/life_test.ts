@@ -3,7 +3,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { FORWARDED } from "../../mod/run/supervise.ts";
-import { command, isAgent, ownAgents, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
+import { command, ownAgents, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
 import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
@@ -43,9 +43,9 @@ test("forwards signals", UNSHARE, async () => {
 
 /** Processes with a marker among their arguments, and new agents. */
 function left(name: string, agents: Set<number>): Process[] {
-  return processes().filter((p) =>
-    p.pid !== Deno.pid && (p.cmdline.some((word) => word.includes(name)) || isAgent(p) && !agents.has(p.pid))
-  );
+  const marked = processes().filter((p) => p.pid !== Deno.pid && p.cmdline.some((word) => word.includes(name)));
+  const started = ownAgents().filter(({ pid }) => !agents.has(pid) && !marked.some((one) => one.pid === pid));
+  return [...marked, ...started];
 }
 
 /** All agents that descend from a process. */
