@@ -17,6 +17,7 @@ export const LAYERS: readonly string[] = [
   "mod/agents",
   "mod/users",
   "mod/idmap",
+  "mod/findings",
   "mod/network",
   "mod/netns",
   "mod/datapath/netif",

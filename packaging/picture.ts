@@ -3,10 +3,13 @@
 //   deno run -A packaging/picture.ts
 //
 // A room is `ffi` or a folder of `mod/`. An arrow that follows from others is left out, so a room may import every room
-// below it that arrows lead to.
+// below it that arrows lead to. What is loaded after a failure only, from everywhere, has no arrows to it.
 
 import { graphOf } from "./checks/imports.ts";
 import { PRODUCT, readModules } from "./checks/modules.ts";
+
+/** The room that is loaded after a failure only. */
+const AFTER_FAILURES = "mod/findings";
 
 function roomOf(path: string): string {
   const [top, room] = path.split("/");
@@ -19,7 +22,11 @@ function roomOf(path: string): string {
  * @param root The checkout.
  */
 export function picture(root: string): string {
-  const graph = graphOf(readModules(root, PRODUCT, true), roomOf);
+  const modules = readModules(root, PRODUCT, true).map((module) => ({
+    ...module,
+    imports: module.imports.filter((path) => roomOf(path) !== AFTER_FAILURES || roomOf(module.path) === AFTER_FAILURES),
+  }));
+  const graph = graphOf(modules, roomOf);
   const below = (room: string, seen = new Set<string>()): Set<string> => {
     for (const next of graph.get(room) ?? []) if (!seen.has(next)) below(next, seen.add(next));
     return seen;

@@ -126,7 +126,7 @@ export class Agent implements Task, Disposable {
     return Agent.#start((theirs) => {
       const m = { ...marshal([flags | CLONE.PIDFD]), fds: [theirs] };
       const { result, fd } = this.#exchange({ operation: Operation.CLONE }, m);
-      check("clone", result);
+      check("clone", result, [flags]);
       return { pid: result, pidfd: fd! };
     });
   }
@@ -137,7 +137,7 @@ export class Agent implements Task, Disposable {
 
   open(name: SyscallName, ...args: Arg[]): Fd {
     const { result, fd } = this.#syscall(REPLY_FD, name, args);
-    check(name, result);
+    check(name, result, args);
     return fd!;
   }
 

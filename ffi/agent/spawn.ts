@@ -80,7 +80,7 @@ export function spawnProcess(socket: Fd, flags: number, inherit: boolean): { pid
     view.setInt32(SPAWN.how, method, true);
     const pid = Number(shim().call(ShimFunction.SPAWN, address(bytes), 0n, 0n, 0n, 0n, 0n));
     keepAlive([bytes, stack, args, argv]);
-    check("clone", pid);
+    check("clone", pid, [flags]);
     return { pid, pidfd: new Fd(view.getInt32(SPAWN.pidfd, true)) };
   };
   if (!shim().executable) refusal ??= new SysError("execveat", E.EACCES);

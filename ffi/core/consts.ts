@@ -33,15 +33,16 @@ export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 
 /** Types of files and bits of their modes, from `st_mode` of stat(2). */
 export const S = {
   IFMT: 0o170000,
+  IFDIR: 0o040000,
   IFREG: 0o100000,
-  IFLNK: 0o120000,
   IFSOCK: 0o140000,
+  IFLNK: 0o120000,
   ISUID: 0o4000,
   ISVTX: 0o1000,
 } as const;
 
 /** Modes of access(2). */
-export const ACCESS = { F_OK: 0, X_OK: 1, W_OK: 2 } as const;
+export const ACCESS = { F_OK: 0, X_OK: 1, W_OK: 2, R_OK: 4 } as const;
 
 /** Origins of lseek(2). */
 export const SEEK = { SET: 0, END: 2 } as const;
@@ -149,13 +150,15 @@ export const CAP = {
   SETGID: 6,
   SETUID: 7,
   NET_ADMIN: 12,
+  SYS_CHROOT: 18,
+  SYS_PTRACE: 19,
   SYS_ADMIN: 21,
   PERFMON: 38,
   BPF: 39,
 } as const;
 
-/** Resource of prlimit(2). */
-export const RLIMIT_NOFILE = 7;
+/** Resources of prlimit(2). */
+export const RLIMIT = { FSIZE: 1, NPROC: 6, NOFILE: 7 } as const;
 
 /** Operations of sigprocmask(2). */
 export const SIG = { BLOCK: 0, SETMASK: 2 } as const;

@@ -20,6 +20,7 @@ export const E = {
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
+  EFAULT: 14,
   EBUSY: 16,
   EEXIST: 17,
   ENODEV: 19,
@@ -193,8 +194,12 @@ ERFKILL Operation not possible due to RF-kill
 EHWPOISON Memory page has hardware error
 `;
 
+/** An error number that is the kernel's own, and leaves it in bpf(2): without its JIT compiler it lacks some instructions. */
+const ENOTSUPP = 524;
+
 /** Name and text of an error number. */
 function find(errno: number): { name: string; text: string } | undefined {
+  if (errno === ENOTSUPP) return { name: "ENOTSUPP", text: "Operation is not supported" };
   const match = /^(\w+) (.+)$/.exec(ERRNOS.split("\n")[errno] ?? "");
   return match ? { name: match[1]!, text: match[2]! } : undefined;
 }
@@ -259,6 +264,8 @@ export class SysError extends Error {
   readonly code: string;
   /** The error's text, such as `Operation not permitted`. */
   readonly reason: string;
+  /** The arguments of the call, as far as they are known. */
+  readonly args: readonly unknown[];
 
   /**
    * Names the call and its error.
@@ -266,14 +273,16 @@ export class SysError extends Error {
    * @param syscall The kernel's name of the call, or of the request.
    * @param errno The positive error number.
    * @param detail What the kernel has added.
+   * @param args The arguments of the call.
    */
-  constructor(syscall: string, errno: number, detail?: string) {
+  constructor(syscall: string, errno: number, detail?: string, args: readonly unknown[] = []) {
     const reason = detail ? `${errnoText(errno)}: ${detail}` : errnoText(errno);
     super(`${syscall}: ${reason} (${errnoName(errno)})`);
     this.syscall = syscall;
     this.errno = errno;
     this.code = errnoName(errno);
     this.reason = reason;
+    this.args = args;
   }
 }
 
@@ -319,10 +328,11 @@ export function orNull<T>(body: () => T, ...codes: ErrorName[]): T | null {
  *
  * @param syscall The kernel's name of the call.
  * @param result A value, or a negative error number (-4095 to -1).
+ * @param args The arguments of the call, for the error.
  * @returns The value.
  * @throws {SysError} If the result is an error.
  */
-export function check(syscall: SyscallName, result: number): number {
-  if (result < 0 && result >= -4095) throw new SysError(syscall, -result);
+export function check(syscall: SyscallName, result: number, args?: readonly unknown[]): number {
+  if (result < 0 && result >= -4095) throw new SysError(syscall, -result, undefined, args);
   return result;
 }

@@ -1,6 +1,6 @@
 // Loads the shim from a memfd, so that nothing is written to disk, and binds its few symbols.
 
-import { F } from "./consts.ts";
+import { F, RLIMIT, SIG_IGN, SIGNAL } from "./consts.ts";
 import { address, cString } from "./memory.ts";
 import { SHIM_ELF } from "./shim_elf.ts";
 import { NR } from "./syscalls.ts";
@@ -34,6 +34,17 @@ const SHIM = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
+type LibcCall = (nr: bigint, a: bigint, b: bigint, c: bigint) => bigint;
+
+/** The libc that the program already has. */
+function libc(): { readonly syscall: LibcCall } {
+  try {
+    return Deno.dlopen("", LIBC).symbols; // without naming a file
+  } catch {
+    return Deno.dlopen("libc.so.6", LIBC).symbols;
+  }
+}
+
 /** Functions of the shim under negative syscall numbers (`enum shim_function` of libshim.c). */
 export const ShimFunction = { SPAWN: -1n, SIGNAL: -2n } as const;
 
@@ -49,21 +60,54 @@ export interface Shim {
   readonly image: number;
   /** Whether the image may be executed, which `vm.memfd_noexec=2` forbids. */
   readonly executable: boolean;
+  /** Whether penne ignores SIGXFSZ, which its caller does not. */
+  readonly ignoresFileSize: boolean;
   /** A raw syscall, or a {@linkcode ShimFunction}; the result is a value or a negative error number. */
   readonly call: (nr: bigint, a: bigint, b: bigint, c: bigint, d: bigint, e: bigint, f: bigint) => bigint;
 }
 
 let loaded: Shim | undefined;
 
-/** Writes the ELF file to a memfd, made with the flags that the kernel and its settings allow. */
-function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
-  let libc;
-  try {
-    libc = Deno.dlopen("", LIBC); // the program's own libc, without naming a file
-  } catch {
-    libc = Deno.dlopen("libc.so.6", LIBC);
+/** The shim could not be loaded, so no system call can be made. */
+export class ShimError extends Error {
+  /** Always "ShimError". */
+  override readonly name = "ShimError";
+
+  /**
+   * @param step What failed.
+   * @param options The error of the runtime behind it.
+   */
+  constructor(readonly step: "memfd_create" | "write" | "dlopen" | "architecture", options?: ErrorOptions) {
+    super(`Cannot load the shim: ${step} failed`, options);
   }
-  const { syscall } = libc.symbols;
+}
+
+/** A value of a limit that is none, RLIM_INFINITY. */
+const UNLIMITED = 2n ** 64n - 1n;
+
+/**
+ * Raises the limit on the size of files for a while: a write beyond it would kill penne, even to a memfd.
+ *
+ * @param syscall The libc's function.
+ * @param size The size needed.
+ * @returns Whether there is a limit, and what restores it.
+ * @throws {ShimError} If it is too small and may not grow.
+ */
+function makeRoom(syscall: LibcCall, size: number): { limited: boolean; restore: () => void } {
+  const limit = new BigUint64Array(2); // struct rlimit: soft, hard
+  const call = (name: "getrlimit" | "setrlimit", words: BigUint64Array) =>
+    Number(syscall(BigInt(NR[name]), BigInt(RLIMIT.FSIZE), address(new Uint8Array(words.buffer)), 0n));
+  if (call("getrlimit", limit) < 0 || limit[0] === UNLIMITED) return { limited: false, restore() {} };
+  if (limit[0]! >= size) return { limited: true, restore() {} };
+  if (limit[1]! < size || call("setrlimit", new BigUint64Array([limit[1]!, limit[1]!])) < 0) {
+    throw new ShimError("write");
+  }
+  return { limited: true, restore: () => void call("setrlimit", limit) };
+}
+
+/** Writes the ELF file to a memfd, made with the flags that the kernel and its settings allow. */
+function createImage(elf: Uint8Array): { fd: number; executable: boolean; limited: boolean } {
+  const { syscall } = libc();
   const name = cString("penne-agent");
   const create = (flags: number): number => {
     const nr = BigInt(NR.memfd_create);
@@ -76,10 +120,37 @@ function createImage(elf: Uint8Array): { fd: number; executable: boolean } {
   // With vm.memfd_noexec=2 the memfd is sealed against execution, whatever the flags.
   const seals = asked ? 0n : syscall(BigInt(NR.fcntl), BigInt(fd), BigInt(F.GET_SEALS), 0n);
   const executable = (Number(seals) & F.SEAL_EXEC) === 0;
-  if (fd < 0) throw new Error("Cannot load the shim: memfd_create failed");
+  if (fd < 0) throw new ShimError("memfd_create");
+  const { limited, restore } = makeRoom(syscall, elf.length);
   const written = syscall(BigInt(NR.write), BigInt(fd), address(elf), BigInt(elf.length));
-  if (Number(written) !== elf.length) throw new Error("Cannot load the shim: write to the memfd failed");
-  return { fd, executable };
+  restore();
+  if (Number(written) !== elf.length) throw new ShimError("write");
+  return { fd, executable, limited };
+}
+
+/**
+ * Makes penne ignore SIGXFSZ, which would kill it when a log file, say, reaches the limit on the size of files.
+ *
+ * @param call The shim.
+ * @returns Whether the signal had its default action.
+ */
+function ignoreFileSize(call: Shim["call"]): boolean {
+  const action = new BigUint64Array([SIG_IGN, 0n, 0n, 0n]); // struct sigaction
+  const old = new BigUint64Array(4);
+  const [set, get] = [action, old].map((words) => address(new Uint8Array(words.buffer)));
+  call(BigInt(NR.rt_sigaction), BigInt(SIGNAL.XFSZ), 0n, get!, 8n, 0n, 0n);
+  if (old[0] !== 0n) return false;
+  call(BigInt(NR.rt_sigaction), BigInt(SIGNAL.XFSZ), set!, 0n, 8n, 0n, 0n);
+  return true;
+}
+
+/** Loads the image. */
+function load(fd: number): Deno.DynamicLibrary<typeof SHIM> {
+  try {
+    return Deno.dlopen(`/proc/self/fd/${fd}`, SHIM);
+  } catch (cause) {
+    throw new ShimError("dlopen", { cause });
+  }
 }
 
 /** Number and six arguments of a syscall. */
@@ -102,19 +173,20 @@ export function waitingSyscall(...args: SyscallArgs): Promise<bigint> {
  * Returns the shim; the first call loads it, which takes unscoped `--allow-ffi`, and /proc.
  *
  * @returns The shim; the same one every time.
- * @throws {Error} If this architecture is not supported, or the shim cannot be loaded.
+ * @throws {ShimError} If this architecture is not supported, or the shim cannot be loaded.
  */
 export function shim(): Shim {
   if (loaded) return loaded;
   const base64 = SHIM_ELF[Deno.build.arch];
-  if (!base64) throw new Error(`Cannot load the shim: ${Deno.build.arch} is not supported`);
+  if (!base64) throw new ShimError("architecture");
   const binary = atob(base64);
   const elf = new Uint8Array(binary.length);
   for (let i = 0; i < elf.length; i++) elf[i] = binary.charCodeAt(i);
-  const { fd, executable } = createImage(elf);
-  const { symbols } = Deno.dlopen(`/proc/self/fd/${fd}`, SHIM);
+  const { fd, executable, limited } = createImage(elf);
+  const { symbols } = load(fd);
   // A process that can open an agent's /proc/PID/exe must not be able to write to it.
   symbols.shim(BigInt(NR.fcntl), BigInt(fd), BigInt(F.ADD_SEALS), BigInt(F.SEAL_ALL), 0n, 0n, 0n);
-  loaded = { image: fd, executable, call: symbols.shim };
+  const ignoresFileSize = limited && ignoreFileSize(symbols.shim);
+  loaded = { image: fd, executable, ignoresFileSize, call: symbols.shim };
   return loaded;
 }

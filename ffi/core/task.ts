@@ -104,7 +104,7 @@ class Self implements Task {
   }
 
   open(name: SyscallName, ...args: Arg[]): Fd {
-    return new Fd(check(name, this.raw(name, ...args)));
+    return new Fd(check(name, this.raw(name, ...args), args));
   }
 }
 
@@ -173,5 +173,5 @@ export const self: Task = new Self();
  * @throws {SysError} If the call fails.
  */
 export function call(task: Task, name: SyscallName, ...args: Arg[]): number {
-  return check(name, task.raw(name, ...args));
+  return check(name, task.raw(name, ...args), args);
 }

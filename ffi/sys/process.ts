@@ -1,6 +1,6 @@
 // Processes: pidfds, signals, exit statuses, processors, and the limit on open files.
 
-import { RLIMIT_NOFILE } from "../core/consts.ts";
+import { RLIMIT } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { call, out, retry, self, type Task } from "../core/task.ts";
@@ -142,7 +142,7 @@ export interface Limit {
  */
 export function openFilesLimit(): Limit {
   const words = new BigUint64Array(2);
-  call(self, "prlimit64", 0, RLIMIT_NOFILE, null, out(new Uint8Array(words.buffer)));
+  call(self, "prlimit64", 0, RLIMIT.NOFILE, null, out(new Uint8Array(words.buffer)));
   return { soft: words[0]!, hard: words[1]! };
 }
 
@@ -157,13 +157,13 @@ const encode = ({ soft, hard }: Limit) => new Uint8Array(new BigUint64Array([sof
  * @throws {SysError} EPERM if the hard limit would grow.
  */
 export function setOpenFilesLimit(task: Task, limit: Limit): void {
-  call(task, "prlimit64", 0, RLIMIT_NOFILE, encode(limit), null);
+  call(task, "prlimit64", 0, RLIMIT.NOFILE, encode(limit), null);
 }
 
 /** Raises this process's soft limit on open files to the hard limit, where the kernel allows that. */
 export function raiseOpenFilesLimit(): void {
   const { soft, hard } = openFilesLimit();
-  if (soft !== hard) self.raw("prlimit64", 0, RLIMIT_NOFILE, encode({ soft: hard, hard }), null);
+  if (soft !== hard) self.raw("prlimit64", 0, RLIMIT.NOFILE, encode({ soft: hard, hard }), null);
 }
 
 /**

@@ -12,6 +12,10 @@ export interface Stat {
   readonly mode: number;
   /** Owner. */
   readonly uid: number;
+  /** Group. */
+  readonly gid: number;
+  /** Of a device file, which device it is, as in `10:200`. */
+  readonly special: string;
   /** Number of hard links. */
   readonly links: number;
   /** Device of its file system, as in `8:1`. */
@@ -46,6 +50,8 @@ function decode(buffer: Uint8Array): Stat {
   return {
     mode: view.getUint16(28, true),
     uid: view.getUint32(20, true),
+    gid: view.getUint32(24, true),
+    special: `${view.getUint32(128, true)}:${view.getUint32(132, true)}`,
     links: view.getUint32(16, true),
     device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
     mountRoot: (view.getBigUint64(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0n,

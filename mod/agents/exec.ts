@@ -1,10 +1,11 @@
 // Executes a program in place of an agent, as execvp(3) does.
 
 import { exec } from "../../ffi/agent/exec.ts";
-import { ACCESS, AT_FDCWD } from "../../ffi/core/consts.ts";
-import { E, SysError } from "../../ffi/core/errno.ts";
+import { ACCESS, AT_FDCWD, S } from "../../ffi/core/consts.ts";
+import { E, orNull, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import type { Task } from "../../ffi/core/task.ts";
+import { out, type Task } from "../../ffi/core/task.ts";
+import { stat } from "../../ffi/sys/stat.ts";
 import { PenneError } from "../base/errors.ts";
 import { type EnvironmentEntry, searchPath, variable } from "../host/caller.ts";
 
@@ -58,6 +59,30 @@ function exists(task: Task, path: string): boolean {
   return task.raw("faccessat", AT_FDCWD, cString(path), ACCESS.F_OK) === 0;
 }
 
+/** The bits of a mode that permit anybody to execute a file. */
+const ANY_EXECUTE = 0o111;
+/** A flag of statfs(2): the file system is mounted with noexec. */
+const ST_NOEXEC = 8n;
+
+/** Explains why a task may not execute a file, as far as the file shows it. */
+function explainAccess(task: Task, path: string): string[] {
+  const file = orNull(() => stat(task, path));
+  if (!file) return []; // a directory of the path cannot be searched
+  if ((file.mode & S.IFMT) !== S.IFREG) {
+    return [`${path} is ${(file.mode & S.IFMT) === S.IFDIR ? "a directory" : "not a plain file"}`];
+  }
+  if (!(file.mode & ANY_EXECUTE)) return [`${path} has no execute permission; chmod +x ${path}`];
+  const words = new BigUint64Array(15); // struct statfs ends with {i64 flags, spare[4]}
+  if (task.raw("statfs", cString(path), out(new Uint8Array(words.buffer))) === 0 && words[10]! & ST_NOEXEC) {
+    return [`${path} is on a file system that is mounted with noexec`];
+  }
+  const may = task.raw("faccessat", AT_FDCWD, cString(path), ACCESS.X_OK) === 0;
+  const mode = (file.mode & 0o7777).toString(8);
+  return may
+    ? []
+    : [`the mode ${mode} of ${path}, of user ${file.uid} and group ${file.gid}, does not let the command execute it`];
+}
+
 function refuse(task: Task, file: string, path: string, error: SysError): ExecError {
   if (error.code === "ENOENT" && exists(task, path)) {
     return new ExecError(file, 126, error, [
@@ -66,7 +91,7 @@ function refuse(task: Task, file: string, path: string, error: SysError): ExecEr
   }
   if (["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(error.code)) return new ExecError(file, 127, error);
   const hints = error.code === "EACCES"
-    ? ["it must be a file with execute permission, in directories with search permission, and not on a noexec mount"]
+    ? explainAccess(task, path)
     : error.code === "E2BIG"
     ? ["the arguments and the environment together exceed the kernel's limit"]
     : [];

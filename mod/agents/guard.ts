@@ -48,7 +48,6 @@ export function refuseForked(what: string): void {
   if (!Agent.execRefused) return;
   throw new PenneError(`${what}: agents cannot be executed here, and forked ones could be used to change penne`, {
     cause: Agent.execRefused,
-    hints: ["see vm.memfd_noexec"],
   });
 }
 

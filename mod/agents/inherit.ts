@@ -4,6 +4,7 @@ import type { Agent } from "../../ffi/agent/agent.ts";
 import { waitForChildren } from "../../ffi/agent/spawn.ts";
 import { F, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
+import { shim } from "../../ffi/core/shim.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
 import { type Affinity, openFilesLimit, setAffinity, setOpenFilesLimit } from "../../ffi/sys/process.ts";
 import { ignoreSignal, resetSignal } from "../../ffi/sys/signal.ts";
@@ -36,7 +37,7 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
 
 /**
  * Undoes what Deno's runtime and penne have changed in what a program inherits: the limit on open files, processors, and
- * the actions of SIGPIPE and SIGCHLD.
+ * the actions of SIGPIPE, SIGXFSZ and SIGCHLD.
  *
  * @param task The agent, or this process, that is about to become the program.
  * @param affinity The processors that the program may run on; null if the task's own are right.
@@ -48,5 +49,6 @@ export function undoRuntime(task: Task, affinity: Affinity | null = null): void 
   }
   if (affinity) setAffinity(task, affinity);
   resetSignal(task, SIGNAL.PIPE); // every Rust program ignores it
+  if (shim().ignoresFileSize) resetSignal(task, SIGNAL.XFSZ);
   if (waitForChildren()) ignoreSignal(task, SIGNAL.CHLD); // as the caller did
 }

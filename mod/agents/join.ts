@@ -5,12 +5,14 @@
 // they own nothing; all their other namespaces belong to the first one. The user namespaces in between are joined only
 // while a namespace is left that may need them.
 
+import { CAP } from "../../ffi/core/consts.ts";
 import { check, E, orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 import { ownInum } from "../namespaces/id.ts";
 import { joinInRounds } from "../namespaces/join.ts";
 import { namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
@@ -37,8 +39,11 @@ function between(user: Fd): Fd[] {
   return found;
 }
 
-/** Explains why a namespace could not be joined. */
-function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string {
+/** What joining a namespace takes in the user namespace that owns it and, for mnt, in the one that penne runs in. */
+const NEEDED = { SYS_ADMIN: CAP.SYS_ADMIN, SYS_CHROOT: CAP.SYS_CHROOT } as const;
+
+/** Explains why a namespace could not be joined, if its owner is the reason. */
+function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string | null {
   using owner = type === "user" ? null : ownerOf(fd);
   const of = `the ${type} namespace`;
   const subject = type === "user" ? fd : owner;
@@ -46,12 +51,24 @@ function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string {
     return `${of} belongs to a user namespace that is not below yours: run penne as root where that one was made`;
   }
   const { ino } = stat(self, subject);
+  const own = self.raw("geteuid");
+  const has = (name: keyof typeof NEEDED) => hasCapability(effectiveCapabilities(), NEEDED[name]);
   if (ino === ownInum("user")) {
-    return `${of} belongs to the user namespace that penne itself runs in: run penne as root`;
+    const missing = (["SYS_ADMIN", ...type === "mnt" ? ["SYS_CHROOT"] as const : []] as const).filter((name) =>
+      !has(name)
+    );
+    if (!missing.length) return null;
+    const belongs = `${of} belongs to the user namespace that penne itself runs in`;
+    return own === 0 ? `${belongs}, where it lacks CAP_${missing.join(" and CAP_")}` : `${belongs}: run penne as root`;
   }
+  if (has("SYS_ADMIN")) return null;
   const uid = ownerUid(subject);
   const owned = type === "user" ? of : `${of} belongs to a user namespace that`;
-  if (uid !== self.raw("geteuid")) return `${owned} belongs to user ${uid}: run penne as that user, or as root`;
+  if (uid !== own) {
+    return `${owned} belongs to user ${uid}: run penne as that user, or ${
+      own === 0 ? "with CAP_SYS_ADMIN" : "as root"
+    }`;
+  }
   return type === "user" || (joinedUser && stat(self, joinedUser).ino === ino)
     ? `${owned} is yours, but you are in another one that is not its parent`
     : `${owned} is yours: join that too (a process in it as the target; with --type, user among the kinds)`;
@@ -103,8 +120,12 @@ export function joinSet(task: Task, { label, namespaces }: JoinRequest): void {
     .filter((entry) => !steps.includes(entry));
   if (left.length === 0) return;
   const types = entries.filter((entry) => left.includes(entry)).map(({ type }) => type);
+  const joinedUser = user && !left.includes(user) ? user.fd : null;
   throw new PenneError(`join the ${types.join(", ")} namespace${types.length > 1 ? "s" : ""} of ${label}`, {
-    cause: new SysError("setns", E.EPERM),
-    hints: [...new Set(left.map(({ type, fd }) => explain(type, fd, user && !left.includes(user) ? user.fd : null)))],
+    cause: new SysError("setns", E.EPERM, undefined, [
+      null,
+      left.reduce((set, { type }) => set | namespaceFlag(type), 0),
+    ]),
+    hints: [...new Set(left.flatMap(({ type, fd }) => explain(type, fd, joinedUser) ?? []))],
   });
 }

@@ -1,6 +1,7 @@
 // The error that penne throws: what could not be done, why, and what the user can do about it.
 
 import { SysError } from "../../ffi/core/errno.ts";
+import { concernsHost, type Context, type FailedCall, failedCall } from "./failed_call.ts";
 import { visible } from "./visible.ts";
 
 /** Details of a {@linkcode PenneError}. */
@@ -11,6 +12,8 @@ export interface PenneErrorOptions {
   readonly hints?: readonly string[];
   /** Finds more hints; for code that is loaded only after a failure. */
   readonly explain?: () => Promise<readonly string[]>;
+  /** What a failed system call was a part of. */
+  readonly context?: Context;
   /** Whether the request itself is wrong, so that nothing was tried. */
   readonly usage?: boolean;
 }
@@ -33,6 +36,7 @@ export class PenneError extends Error {
   override readonly name = "PenneError";
   #hints: readonly string[];
   #explain: (() => Promise<readonly string[]>) | undefined;
+  #context: Context;
   /** Whether the request itself is wrong, so that nothing was tried. */
   readonly usage: boolean;
 
@@ -49,16 +53,21 @@ export class PenneError extends Error {
     super(visible(`cannot ${what}${reason}`), cause === undefined ? undefined : { cause });
     this.#hints = options.hints ?? [];
     this.#explain = options.explain;
+    this.#context = options.context ?? {};
     this.usage = options.usage ?? false;
   }
 
   /**
-   * Finds out what the user can do about it.
+   * Finds out what the user can do about it: what this host shows of the cause or, where it shows nothing, what is known
+   * about the request.
    *
    * @returns One sentence for each hint.
    */
   async hints(): Promise<readonly string[]> {
-    return [...this.#hints, ...await this.#explain?.() ?? []].map(visible);
+    const failed = callBehind(this.cause);
+    const found = failed ? (await import("../findings/mod.ts")).hints(failed, this.#context) : [];
+    const hints = found.length ? found : [...this.#hints, ...await this.#explain?.() ?? []];
+    return hints.map(visible);
   }
 
   /** Name of the errno, if a system call failed. */
@@ -83,6 +92,14 @@ function reasonOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }
 
+/** The system call behind an error, if one failed and the host may be the reason. */
+function callBehind(cause: unknown): FailedCall | null {
+  if (cause instanceof PenneError) return callBehind(cause.cause);
+  if (!(cause instanceof SysError)) return null;
+  const call = failedCall(cause);
+  return concernsHost(call) ? call : null;
+}
+
 /** Finds out what the user can do about a failed system call. */
 export type Explain = (error: SysError) => readonly string[] | Promise<readonly string[]>;
 
@@ -105,15 +122,16 @@ export type Explain = (error: SysError) => readonly string[] | Promise<readonly 
  *
  * @param what The action, to be read after "cannot".
  * @param body The function.
- * @param hints Finds out what the user can do; called only if hints are read.
+ * @param hints Finds out what the user can do; called only if hints are read, and the host shows no reason.
+ * @param context What the call is a part of.
  * @returns What `body` returns.
  * @throws {PenneError} In place of a SysError.
  */
-export function attempt<T>(what: string, body: () => T, hints?: Explain): T {
+export function attempt<T>(what: string, body: () => T, hints?: Explain, context: Context = {}): T {
   try {
     return body();
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    throw new PenneError(what, { cause: error, explain: async () => await hints?.(error) ?? [] });
+    throw new PenneError(what, { cause: error, context, explain: async () => await hints?.(error) ?? [] });
   }
 }

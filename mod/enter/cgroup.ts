@@ -5,7 +5,7 @@ import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { open, readText, write } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
-import { unescapeField } from "../netns/mountinfo.ts";
+import { unescapeField } from "../host/mounts.ts";
 import type { TargetProcess } from "./process.ts";
 
 /** A line of /proc/PID/cgroup: the cgroup of a process in one hierarchy. */

@@ -41,10 +41,8 @@ export class TargetProcess implements Disposable {
 
   /** Its pid, once that is known: errors are explained after the pidfd was closed. */
   #pid = 0;
-  #explain = (error: SysError): string[] =>
-    error.code === "EFBIG"
-      ? ["it makes it look larger than 2 MiB"]
-      : explainPid(error, this.pidfd.closed ? this.#pid : Math.max(0, pidOf(this.pidfd)));
+  #explain = (error: SysError): string[] | Promise<string[]> =>
+    error.code === "EFBIG" ? ["it makes it look larger than 2 MiB"] : explainPid(error, this.#pid);
 
   /** @throws {PenneError} If it has ended. */
   #checkAlive(what: string): void {
@@ -121,7 +119,9 @@ export class TargetProcess implements Disposable {
     if (result === -E.ENOTTY || result === -E.EINVAL) return undefined; // before Linux 6.11
     if (result === -E.EOPNOTSUPP) return null;
     const cause = new SysError("ioctl", -result);
-    throw new PenneError(`open the ${type} namespace of ${this.label}`, { cause, hints: this.#explain(cause) });
+    this.#pid = Math.max(0, pidOf(this.pidfd));
+    const explain = async () => await this.#explain(cause);
+    throw new PenneError(`open the ${type} namespace of ${this.label}`, { cause, explain });
   }
 
   /**

@@ -5,36 +5,32 @@
 // map cannot be narrowed once it is written. The tools check that the caller owns the process, so all of this must happen
 // before the process inside changes its ids.
 
-import { O, S } from "../../ffi/core/consts.ts";
+import { O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
-import { cString } from "../../ffi/core/memory.ts";
 import { open, readText, write } from "../../ffi/sys/file.ts";
-import { stat } from "../../ffi/sys/stat.ts";
 import { self } from "../../ffi/core/task.ts";
 import { runTool } from "../agents/tool.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import { failedCall } from "../base/failed_call.ts";
 import type { IdMap, MapPlan } from "./plan.ts";
 import { mapText } from "./ranges.ts";
+
+/** The finder of causes, loaded after a failure. */
+const findings = () => import("../findings/mod.ts");
 
 function writeProc(pid: number, file: string, text: string): void {
   using fd = open(self, `/proc/${pid}/${file}`, O.WRONLY);
   write(fd, new TextEncoder().encode(text));
 }
 
-/** Explains why a tool may have failed. */
-function toolHints(tool: string, path: string): string[] {
-  const hints: string[] = [];
-  const setuid = (stat(self, path).mode & S.ISUID) !== 0;
-  const capable = self.raw("getxattr", cString(path), cString("security.capability"), null, 0) > 0;
-  if (!setuid && !capable) {
-    hints.push(`${path} has neither the set-user-id bit nor file capabilities (as root: chmod u+s ${path})`);
-  }
-  hints.push(`see that ${tool === "newuidmap" ? "/etc/subuid" : "/etc/subgid"} grants every id of the map`);
-  return hints;
+/** Explains why a tool has failed. */
+async function toolHints(kind: "uid" | "gid", path: string, { ranges }: IdMap): Promise<string[]> {
+  return (await findings()).mapHints(kind, ranges, path);
 }
 
 /** Makes a tool write a map; throws if it is missing, exits with another code than 0 or is killed. */
 function writeByTool(tool: string, pid: number, map: IdMap): void {
+  const kind = tool === "newuidmap" ? "uid" : "gid";
   const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
   const result = runTool(tool, [pid, ...ranges].map(String), { errors: true });
   if (result instanceof SysError) {
@@ -48,14 +44,16 @@ function writeByTool(tool: string, pid: number, map: IdMap): void {
   const { path, status, output } = result;
   const what = `map ids with ${tool}`;
   if (status.code === 0) {
-    const file = `/proc/${pid}/${tool === "newuidmap" ? "uid_map" : "gid_map"}`;
+    const file = `/proc/${pid}/${kind}_map`;
     if (readText(self, file) !== "") return;
-    throw new PenneError(`${what}: it exited with 0 but has written no map`, { hints: toolHints(tool, path) });
+    throw new PenneError(`${what}: it exited with 0 but has written no map`, {
+      explain: () => toolHints(kind, path, map),
+    });
   }
   const said = output.trim().split("\n")[0];
   const how = status.signal === null ? `it exited with ${status.code}` : `it was killed by signal ${status.signal}`;
   throw new PenneError(`${what}: ${how}${said ? ` (${said.replace(/^newuidmap: |^newgidmap: /, "")})` : ""}`, {
-    hints: toolHints(tool, path),
+    explain: () => toolHints(kind, path, map),
   });
 }
 
@@ -74,7 +72,7 @@ export function applyMaps(plan: MapPlan, pid: number): void {
     else {
       attempt(`write the map of ${kind === "uid" ? "user" : "group"} ids`, () => {
         writeProc(pid, `${kind}_map`, mapText(map.ranges));
-      }, () => ["all outside ids must be mapped in the caller's user namespace"]);
+      }, async (error) => (await findings()).mapHints(kind, map.ranges, failedCall(error)));
     }
   }
 }

@@ -67,14 +67,14 @@ function checkOptions(name: string, { user, layout, types }: KeepOptions): void 
 }
 
 /** Why a namespace could not be mounted. */
-function explainMount(type: NamespaceType, code: string, faulty: boolean): readonly string[] {
+function explainMount(type: NamespaceType, { syscall, code }: SysError, faulty: boolean): readonly string[] {
   if (faulty) return ["Linux 6.18 takes it by mistake for an older one than penne's own; 6.19 does not"];
   if (code === "EINVAL" && type === "mnt") {
     return ["a mount namespace can be mounted only in an older one: not in itself, nor in one that was made in it"];
   }
-  if (code === "EPERM") return ["mounting takes CAP_SYS_ADMIN"];
-  const full = code === "ENOSPC" || code === "EDQUOT";
-  return full ? ["the file system is full, or there are too many mounts (fs.mount-max)"] : [];
+  if (code !== "ENOSPC" && code !== "EDQUOT") return [];
+  if (syscall !== "mount") return ["the file system is full"];
+  return ["there are as many mounts as fs.mount-max allows; as root: sysctl -w fs.mount-max=MORE"];
 }
 
 /** A locked name that no set has, so that one can be made. */
@@ -188,7 +188,8 @@ export class Reservation implements Disposable {
       if (faulty && store.layout.name === "penne") return "holder";
       throw new PenneError(`mount the ${type} namespace on ${store.layout.base}/ns/${file}`, {
         cause: error,
-        hints: explainMount(type, error.code, faulty),
+        hints: explainMount(type, error, faulty),
+        context: { ownRights: true },
       });
     }
   }

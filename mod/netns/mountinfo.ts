@@ -1,5 +1,6 @@
 // Parses the mounted namespaces in /proc/PID/mountinfo, proc_pid_mountinfo(5); pure.
 
+import { unescapeField } from "../host/mounts.ts";
 import { isNamespaceType, type NamespaceType } from "../namespaces/types.ts";
 
 /** A mounted namespace. */
@@ -12,16 +13,6 @@ export interface NamespaceMount {
   readonly type: NamespaceType;
   /** Inode number of the namespace. */
   readonly inum: number;
-}
-
-/**
- * Undoes the escapes of a field, such as `\\040` for a blank.
- *
- * @param field The field.
- * @returns Its text.
- */
-export function unescapeField(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }
 
 /**

@@ -1,7 +1,7 @@
 // Opens the network namespace of a target and finds its owner.
 
 import { CLONE, F, O } from "../../ffi/core/consts.ts";
-import { orNull, type SysError } from "../../ffi/core/errno.ts";
+import type { SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { namespaceType, openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
@@ -10,6 +10,7 @@ import { openPid, pidOf } from "../../ffi/sys/process.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import { failedCall } from "../base/failed_call.ts";
 import { type NamespaceId, namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFlag } from "../namespaces/types.ts";
 import type { NetnsTarget } from "../network/connect.ts";
@@ -30,17 +31,10 @@ export interface OpenTarget extends NetnsTarget, Disposable {
  * @param pid The process.
  * @returns Hints.
  */
-export function explainPid({ code }: SysError, pid: number): string[] {
-  if (code === "ENOENT" || code === "ESRCH" || code === "EINVAL") {
-    return [`no process ${pid} is visible here (the id of a thread is not enough); a name of digits is netns:${pid}`];
-  }
-  if (code !== "EACCES" && code !== "EPERM") return [];
-  const owner = orNull(() => stat(self, `/proc/${pid}`).uid);
-  return [
-    owner === call(self, "geteuid")
-      ? `process ${pid} has privileges that you lack, or has made itself undumpable: run penne as root`
-      : `process ${pid} belongs to user ${owner}: run penne as that user, or as root`,
-  ];
+export async function explainPid(error: SysError, pid: number): Promise<string[]> {
+  const found = (await import("../findings/mod.ts")).processHints(failedCall(error), pid);
+  if (found.length || !["ENOENT", "ESRCH", "EINVAL"].includes(error.code)) return found;
+  return [`no process ${pid} is visible here (the id of a thread is not enough); a name of digits is netns:${pid}`];
 }
 
 /** Opens the network namespace of a process or thread; the pidfd proves that it is still that process. */
@@ -68,7 +62,7 @@ function openOfProcess(pidfd: Fd, { pid, tid }: Extract<Target, { kind: "pid" }>
 export function openPath(label: string, path: string): Fd {
   const explain = ({ code }: SysError) => {
     if (code === "ENOENT") return path.startsWith("/run/netns/") ? ["ip netns list shows the names"] : [];
-    return code === "EACCES" ? ["you may not open it"] : [];
+    return [];
   };
   using place = attempt(`open ${label}`, () => open(self, path, O.PATH), explain);
   if (!isNamespaceFile(place)) throw notNamespace(label);

@@ -9,10 +9,11 @@
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CAP, CLONE, O } from "../../ffi/core/consts.ts";
-import type { SysError } from "../../ffi/core/errno.ts";
+import { check, E, orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { call } from "../../ffi/core/task.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { readText } from "../../ffi/sys/file.ts";
 import { endAgents } from "../agents/enclosure.ts";
 import { harden } from "../agents/guard.ts";
 import { attempt, PenneError } from "../base/errors.ts";
@@ -53,12 +54,14 @@ export class Connector implements Disposable {
     const known = this.#makers.get(key);
     if (known) return known;
     const capabilities = effectiveCapabilities();
+    const uid = call(self, "geteuid");
     if (!owner && !(hasCapability(capabilities, CAP.SYS_ADMIN) && hasCapability(capabilities, CAP.NET_ADMIN))) {
       throw new PenneError(`configure ${label}: Operation not permitted (EPERM)`, {
-        hints: [
-          "it belongs to your user namespace, where you lack privileges: run penne as root, or make the network " +
-          "namespace in a user namespace of your own (unshare --user --net, penne run)",
-        ],
+        explain: async () =>
+          uid === 0 ? (await import("../findings/mod.ts")).capabilityHints(["SYS_ADMIN", "NET_ADMIN"], "that") : [
+            "it belongs to your user namespace, where you lack privileges: run penne as root, or make the network " +
+            "namespace in a user namespace of your own (unshare --user --net, penne run)",
+          ],
       });
     }
     const agent = attempt("start an agent", () => Agent.spawn());
@@ -69,10 +72,13 @@ export class Connector implements Disposable {
         attempt(
           `join the user namespace that owns ${label}`,
           () => call(agent, "setns", owner.fd, CLONE.NEWUSER),
-          () => [`it belongs to user ${owner.uid}: run penne as that user, or as root`],
+          () =>
+            owner.uid === uid || uid === 0
+              ? []
+              : [`it belongs to user ${owner.uid}: run penne as that user, or as root`],
         );
       }
-      attempt("create a scratch network namespace", () => call(agent, "unshare", CLONE.NEWNET), explainLimit);
+      unshareNet(agent, owner ? label : null);
       const scratch = call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/ns/net"), O.RDONLY | O.CLOEXEC);
       const maker = { agent, scratch };
       this.#makers.set(key, maker);
@@ -134,14 +140,7 @@ export class Connector implements Disposable {
 
   /** Opens a netlink socket in the target, which the agent leaves again at once. */
   #socketIn({ label, netns }: NetnsTarget, agent: Agent, scratch: number): NetlinkSocket {
-    attempt(
-      `enter ${label}`,
-      () => call(agent, "setns", netns, CLONE.NEWNET),
-      ({ code }) =>
-        code === "EPERM"
-          ? ["that needs CAP_SYS_ADMIN in the user namespace that owns it: run penne as its owner, or as root"]
-          : [],
-    );
+    attempt(`enter ${label}`, () => call(agent, "setns", netns, CLONE.NEWNET));
     try {
       return new NetlinkSocket(agent);
     } finally {
@@ -156,6 +155,25 @@ export class Connector implements Disposable {
   }
 }
 
-function explainLimit({ code }: SysError): string[] {
-  return code === "ENOSPC" ? ["a limit is reached: see user.max_net_namespaces"] : [];
+/**
+ * Makes a network namespace for an agent. The limits of a user namespace are visible in it alone.
+ *
+ * @param agent The agent.
+ * @param owned What the user namespace owns that the agent has joined; null if it is in penne's own.
+ */
+function unshareNet(agent: Agent, owned: string | null): void {
+  const result = agent.raw("unshare", CLONE.NEWNET);
+  const name = "user.max_net_namespaces";
+  const limit = result === -E.ENOSPC && owned
+    ? orNull(() => readText(agent, "/proc/sys/user/max_net_namespaces"))
+    : null;
+  attempt(
+    "create a scratch network namespace",
+    () => check("unshare", result, [CLONE.NEWNET]),
+    () =>
+      limit === null ? [] : [
+        `${name} is ${limit.trim()} in the user namespace that owns ${owned}, and reached; as root there: ` +
+        `sysctl -w ${name}=${2 * Number(limit) + 10}`,
+      ],
+  );
 }

@@ -1,7 +1,6 @@
 // Makes taps: Ethernet interfaces whose frames are read and written on a descriptor.
 
 import { O } from "../../ffi/core/consts.ts";
-import type { SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { createTap, enableOffloads } from "../../ffi/net/tap.ts";
 import { open } from "../../ffi/sys/file.ts";
@@ -16,26 +15,6 @@ const DEVICE = "/dev/net/tun";
  */
 export const TXQUEUELEN = 10_000;
 
-const NO_NETWORK = "penne run --net=none does without it";
-
-/** Explains why the device cannot be opened. */
-function explainDevice({ code }: SysError): string[] {
-  if (code === "ENOENT") {
-    return [
-      `as root: modprobe tun; mkdir -p /dev/net; mknod -m 666 ${DEVICE} c 10 200`,
-      `in a container: pass the device on (podman, docker: --device ${DEVICE})`,
-      NO_NETWORK,
-    ];
-  }
-  if (code === "EACCES" || code === "EPERM") {
-    return [
-      `all users must be able to read and write it, which is safe (as root: chmod 666 ${DEVICE})`,
-      NO_NETWORK,
-    ];
-  }
-  return code === "ENODEV" || code === "ENXIO" ? ["the tun driver is missing (as root: modprobe tun)"] : [];
-}
-
 /**
  * Makes a tap in a task's network namespace, with a 10-byte `struct virtio_net_hdr` before each frame.
  *
@@ -48,13 +27,13 @@ function explainDevice({ code }: SysError): string[] {
  * @throws {PenneError} If the device cannot be opened, or the interface cannot be made.
  */
 export function makeTap(task: Task, name: string): Fd {
-  const tap = attempt(`open ${DEVICE}`, () => open(task, DEVICE, O.RDWR | O.NONBLOCK), explainDevice);
+  const tap = attempt(`open ${DEVICE}`, () => open(task, DEVICE, O.RDWR | O.NONBLOCK));
   try {
-    attempt(`make the tap "${name}"`, () => createTap(task, tap, name), ({ code }) => {
-      if (code === "ENOTTY") return [`${DEVICE} must be the character device 10, 200`];
-      if (code === "EBUSY") return [`an interface "${name}" exists: --ns-ifname gives another name`];
-      return code === "EPERM" ? ["that needs CAP_NET_ADMIN in the namespace"] : [];
-    });
+    attempt(
+      `make the tap "${name}"`,
+      () => createTap(task, tap, name),
+      ({ code }) => code === "EBUSY" ? [`an interface "${name}" exists: --ns-ifname gives another name`] : [],
+    );
     attempt(`use the tap "${name}" with offloads`, () => enableOffloads(task, tap));
     return tap;
   } catch (error) {

@@ -28,7 +28,7 @@ import { limitCapabilities, takeIds } from "../agents/credentials.ts";
 import { Enclosure, endAgents } from "../agents/enclosure.ts";
 import { adoptOrphans, harden, setName, spawnGuard } from "../agents/guard.ts";
 import { placeKeptFds } from "../agents/inherit.ts";
-import { attempt, type Explain, PenneError } from "../base/errors.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { applyMaps } from "../idmap/apply.ts";
 import { type IdRange, parseMap } from "../idmap/ranges.ts";
 import { namespaceFlag } from "../namespaces/types.ts";
@@ -150,14 +150,6 @@ function mountOwnFiles(agent: Agent, { files, maps }: RunPlan, warn: Warn): OwnF
   }
 }
 
-function mountProc(agent: Agent): void {
-  attempt(
-    "mount /proc",
-    () => mount(agent, "proc", "/proc", "proc", MS.NOSUID | MS.NODEV | MS.NOEXEC),
-    () => ["in a container where parts of /proc are hidden, the kernel refuses a new one: leave pid out of --unshare"],
-  );
-}
-
 function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces {
   const { agent, afterEnd } = enclosure;
   const { maps, become, hostname } = plan;
@@ -168,10 +160,12 @@ function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces 
   attempt("take ids that are mapped", () => takeIds(agent, { ...become, groups }));
   let files: OwnFiles | null = null;
   if (has("mnt")) {
-    attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE));
+    const context = { ownRights: !has("user") };
+    const flags = MS.NOSUID | MS.NODEV | MS.NOEXEC;
+    attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE), undefined, context);
     files = mountOwnFiles(agent, plan, warn);
     if (files) afterEnd.use(files);
-    if (has("pid")) mountProc(agent);
+    if (has("pid")) attempt("mount /proc", () => mount(agent, "proc", "/proc", "proc", flags), undefined, context);
   }
   if (hostname !== null) {
     const name = new TextEncoder().encode(hostname);
@@ -230,9 +224,9 @@ export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNa
   const isolated = namespaces.includes("pid");
   // A time namespace is entered by children only, so it is unshared later.
   const flags = namespaces.filter((type) => type !== "time").reduce((set, type) => set | namespaceFlag(type), 0);
-  const explain: Explain = async (error) =>
-    (await import("../namespaces/explain.ts")).explainNamespaces(error, namespaces);
-  const create = (body: () => Agent) => attempt(`create namespaces (${namespaces.join(", ")})`, body, explain);
+  const context = { ownRights: true, tap: plan.network !== null };
+  const create = (body: () => Agent) =>
+    attempt(`create namespaces (${namespaces.join(", ")})`, body, undefined, context);
   const guarded = preserve || terminal || !isolated || plan.ownInit;
   const enclosure = guarded
     ? spawnGuarded(

@@ -141,7 +141,7 @@ test(
       const own = await enter([`${place.pid}`, "--", "echo", "ran"], { user: true });
       assertEquals([own.code, own.stdout], [125, ""]);
       assertMatch(own.stderr, /^penne: cannot open the user namespace of process \d+: Permission denied \(EACCES\)\n/);
-      assertMatch(own.stderr, /hint: process \d+ belongs to user 1: run penne as that user, or as root/);
+      assertMatch(own.stderr, /hint: process \d+ belongs to user 1; run penne as that user, or as root/);
       const script =
         `exec 3</proc/${place.pid}/ns/user; exec setpriv --reuid penne-test --regid penne-test --clear-groups -- \\
       "$0" enter fd:3 -- echo ran`;
@@ -253,6 +253,7 @@ test("exits with 2 for each wrong command line, and does nothing", async (t) => 
   const wrong: [string[], string][] = [
     [["--no-such", "1"], "there is no such option"],
     [["--typ", "net", "1"], "did you mean --type?"],
+    [["--mount", "1"], "did you mean --type mnt?"],
     [["--type", "nett", "1"], "did you mean net?"],
     [["--type", "", "1"], "is not one of"],
     [["0"], "a PID is a number from 1 to 4194304"],

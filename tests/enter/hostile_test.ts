@@ -209,12 +209,17 @@ test("with --new-session the command has no terminal to push input into", UNSHAR
 test("nothing is entered where agents cannot be executed", ["root", ...UNSHARE], async () => {
   await using place = await Place.all();
   // The setting is that of a pid namespace.
-  const script = `echo 2 >/proc/sys/vm/memfd_noexec || exit 99; "$0" enter fd:3 -- echo ran`;
-  const outer = ["unshare", "-mpf", "--mount-proc", "sh", "-c", script, penne()];
-  const result = await sh(["sh", "-c", `exec "$@" 3</proc/${place.pid}/ns/uts`, "sh", ...outer]);
+  const enter = (before: string) => {
+    const script = `echo 2 >/proc/sys/vm/memfd_noexec || exit 99; ${before} "$0" enter fd:3 -- echo ran`;
+    const outer = ["unshare", "-mpf", "--mount-proc", "sh", "-c", script, penne()];
+    return sh(["sh", "-c", `exec "$@" 3</proc/${place.pid}/ns/uts`, "sh", ...outer]);
+  };
+  const result = await enter("");
   assertEquals([result.code, result.stdout], [125, ""], result.stderr);
   assertMatch(
     result.stderr,
-    /^penne: cannot enter namespaces: agents cannot be executed here, .*\(EACCES\)\nhint: see vm/,
+    /^penne: cannot enter namespaces: agents cannot be executed here, .*\(EACCES\)\nhint: vm.memfd_noexec is 2 in this pid namespace/,
   );
+  const command = /as root, here and in the pid namespaces around: (.*)$/m.exec(result.stderr)![1]!;
+  assertEquals((await enter(`${command} >&2;`)).stdout, "ran\n");
 });

@@ -73,6 +73,18 @@ const PROBES = {
     provide: "run the tests outside of a container; as a user, Linux 6.6",
   },
   "ebpf": { argv: ["perl", "-e", LOAD_BPF], provide: "run the tests as root, on Linux 5.12 with BTF" },
+  /** To make cgroups that refuse devices or count processes. */
+  "devices cgroup": {
+    argv: sh("d=/sys/fs/cgroup/devices/penne-probe-$$; mkdir $d && test -w $d/devices.deny; e=$?; rmdir $d; exit $e"),
+    provide: "mount the devices controller of cgroups version 1",
+  },
+  "pids cgroup": {
+    argv: sh(
+      "d=/sys/fs/cgroup/pids; test -d $d || d=/sys/fs/cgroup; d=$d/penne-probe-$$; mkdir $d && test -w $d/pids.max; " +
+        "e=$?; rmdir $d; exit $e",
+    ),
+    provide: "mount the pids controller of cgroups",
+  },
   /** A newer runc beside Debian's. */
   "newer runc": { argv: ["runc-newer", "--version"], provide: "packaging/runc-newer" },
   /** Debian's tool for the snap layout of kept sets. */

@@ -25,6 +25,7 @@ export const PACKAGES = {
   "nginx-light": ["nginx"],
   "openssl": ["openssl"],
   "passt": ["pasta"],
+  "passwd": ["usermod"],
   "perl": ["perl"],
   "procps": ["pgrep", "ps", "sysctl"],
   "python3": ["python3"],

@@ -1,7 +1,10 @@
 // Runs a command: parses its options, sets up the log, and turns errors into messages and exit codes.
 
+import { AgentGoneError } from "../../../ffi/agent/agent.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
+import { shim, ShimError } from "../../../ffi/core/shim.ts";
 import { PenneError } from "../../base/errors.ts";
+import { failedCall } from "../../base/failed_call.ts";
 import { log, LOG_LEVELS, setUpLog } from "../report/log.ts";
 import { openLogFile } from "../report/log_file.ts";
 import {
@@ -33,6 +36,31 @@ function stackOf({ name, message, stack = "" }: Error): [string, ...string[]] {
   return stack.startsWith(head) ? [head, ...stack.slice(head.length + 1).split("\n")] : [stack];
 }
 
+/** Words for an error that nobody has said anything about; null if it is a fault of penne's. */
+async function describe(error: unknown): Promise<PenneError | null> {
+  if (error instanceof SysError) {
+    return new PenneError((await import("../../findings/mod.ts")).words(failedCall(error)), { cause: error });
+  }
+  if (error instanceof AgentGoneError) {
+    return new PenneError("go on: an agent was killed", {
+      explain: async () => (await import("../../findings/mod.ts")).killHints(),
+    });
+  }
+  if (!(error instanceof ShimError)) return null;
+  const { reason, hints } = (await import("../../findings/mod.ts")).shimFailure(error.step, error.cause);
+  return new PenneError(`load the shim: ${reason}`, { hints });
+}
+
+/** Logs an error; without the shim, which makes all system calls, it goes to stderr by the runtime. */
+function tell(message: string, ...lines: string[]): void {
+  try {
+    shim();
+    log().error(message, ...lines);
+  } catch {
+    say(Deno.stderr, [`penne: ${message}`, ...lines, ""].join("\n"));
+  }
+}
+
 /**
  * Logs an error, and what the user can do about it.
  *
@@ -41,14 +69,12 @@ function stackOf({ name, message, stack = "" }: Error): [string, ...string[]] {
  * @returns The exit code.
  */
 export async function explainError(error: unknown, failure: number): Promise<number> {
-  if (error instanceof PenneError) {
-    // An explanation that fails must not hide the error.
-    const hints = await error.hints().catch((failure) => [`there is no hint: ${failure}`]);
-    log().error(error.message, ...hints.map((hint) => `hint: ${hint}`));
-  } else if (error instanceof SysError) {
-    log().error(`cannot go on: ${error.syscall} failed: ${error.reason} (${error.code})`);
-  } else log().error(`internal error: ${error instanceof Error ? error.message : error}`);
-  if (error instanceof Error) log().debug(...stackOf(error));
+  const known = error instanceof PenneError ? error : await describe(error);
+  if (known) {
+    const hints = await known.hints().catch(() => []); // the message matters more
+    tell(known.message, ...hints.map((hint) => `hint: ${hint}`));
+  } else tell(`internal error: ${error instanceof Error ? error.message : error}`);
+  if (error instanceof Error && !(error instanceof ShimError)) log().debug(...stackOf(error));
   if (!(error instanceof PenneError)) return failure;
   const { exitCode } = error as { exitCode?: number };
   return error.usage ? USAGE : exitCode ?? failure;

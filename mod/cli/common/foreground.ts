@@ -59,7 +59,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
     started?.(child);
     if (Agent.execRefused) {
       log().warn(
-        `executing a memfd is not allowed here (${Agent.execRefused.code}; see vm.memfd_noexec): agents are forked instead`,
+        `executing a memfd is not allowed here (${Agent.execRefused.code}): agents are forked instead`,
       );
     }
     const status = supervise(child, { reactor, signals, terminal, newSession, parent, patience });

@@ -22,8 +22,16 @@ function distance(a: string, b: string): number {
   return rows[a.length]![b.length]!;
 }
 
+/** What unshare(1) and nsenter(1) call a value of an option here: the names of the option, and the value. */
+function elsewhere(word: string): readonly [options: readonly string[], value: string] | null {
+  const map = { "map-auto": "auto", "map-root-user": "root", "map-current-user": "self" }[word];
+  if (map) return [["map"], map];
+  const types = ["user", "mount", "pid", "ipc", "uts", "net", "cgroup", "time"];
+  return types.includes(word) ? [["unshare", "type"], word === "mount" ? "mnt" : word] : null;
+}
+
 /**
- * Suggests a known word for one that was mistyped.
+ * Suggests a known word for one that was mistyped, or that another tool has.
  *
  * @example
  * ```ts
@@ -32,6 +40,7 @@ function distance(a: string, b: string): number {
  *
  * assertEquals(suggest("hostnam", ["hostname", "map"]), ["did you mean hostname?"]);
  * assertEquals(suggest("zzz", ["hostname", "map"]), []);
+ * assertEquals(suggest("map-auto", ["hostname", "map"], "--"), ["did you mean --map auto?"]);
  * ```
  *
  * @param word The word as typed.
@@ -40,6 +49,9 @@ function distance(a: string, b: string): number {
  * @returns One hint, or none if no known word is close.
  */
 export function suggest(word: string, known: readonly string[], prefix = ""): string[] {
+  const [options, value] = elsewhere(word) ?? [[], ""];
+  const option = options.find((name) => known.includes(name));
+  if (option !== undefined) return [`did you mean ${prefix}${option} ${value}?`];
   const ranked = known.map((name) => ({
     name,
     far: name.startsWith(word) && word.length > 1 ? 0.5 : distance(word, name),

@@ -1,6 +1,6 @@
 // Opens directories that only root and the caller can change, component by component, and checks each one once it is open.
 
-import { O, S } from "../../../ffi/core/consts.ts";
+import { ACCESS, AT_FDCWD, O, S } from "../../../ffi/core/consts.ts";
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
@@ -11,7 +11,7 @@ import { PenneError } from "../../base/errors.ts";
 import { isUnmapped } from "../../idmap/overflow.ts";
 
 const WRITABLE_BY_OTHERS = 0o022;
-function explain({ code }: SysError, path: string): readonly string[] {
+function explain({ code, syscall }: SysError, path: string): readonly string[] {
   switch (code) {
     case "ELOOP":
     case "ENOTDIR":
@@ -19,8 +19,13 @@ function explain({ code }: SysError, path: string): readonly string[] {
     case "EROFS":
       return ["its file system is read-only; --dir DIR is another place"];
     case "EACCES":
-    case "EPERM":
-      return ["you may not write to it; --dir DIR is another place"];
+    case "EPERM": {
+      const [to, at, mode] = syscall === "mkdirat"
+        ? ["write to", path.replace(/\/[^/]*$/, "") || "/", ACCESS.W_OK]
+        : ["read", path, ACCESS.R_OK];
+      const may = self.raw("faccessat", AT_FDCWD, cString(at), mode) === 0;
+      return may ? [] : [`you may not ${to} ${at}; --dir DIR is another place`];
+    }
     case "ENOSPC":
     case "EDQUOT":
       return ["its file system is full"];
@@ -39,7 +44,8 @@ function step(task: Task, parent: Fd, name: string, path: string, create: boolea
       if (!(error instanceof SysError) || error.code !== "ENOENT") throw error;
       if (!create) return null;
       const made = task.raw("mkdirat", parent, cString(name), 0o755);
-      if (made < 0 && made !== -E.EEXIST) throw new SysError("mkdirat", -made); // EEXIST: another process was faster
+      // EEXIST: another process was faster.
+      if (made < 0 && made !== -E.EEXIST) throw new SysError("mkdirat", -made);
       const directory = opened();
       // Users look here for what root keeps for them, whatever root's umask is.
       if (made === 0 && call(self, "geteuid") === 0) self.raw("fchmod", directory, 0o755);
@@ -47,7 +53,9 @@ function step(task: Task, parent: Fd, name: string, path: string, create: boolea
     }
   } catch (error) {
     if (!(error instanceof SysError)) throw error;
-    throw new PenneError(`use the directory ${path}`, { cause: error, hints: explain(error, path) });
+    // The host may be the reason, which has to be told the whole path.
+    const cause = new SysError(error.syscall, error.errno, undefined, [null, path, flags]);
+    throw new PenneError(`use the directory ${path}`, { cause, hints: explain(error, path) });
   }
 }
 

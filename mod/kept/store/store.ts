@@ -82,15 +82,20 @@ function isolate(agent: Agent, reopen: () => Fd): Fd {
     const path = `/proc/self/fd/${place.number}`;
     mount(agent, path, path, null, flags); // MS_PRIVATE ignores the source
   };
-  return attempt("make the directory of kept namespaces a mount of its own", () => {
-    let directory = reopen();
-    if (!stat(self, directory).mountRoot) {
-      remount(directory, MS.BIND | MS.REC);
-      directory = reopen();
-    }
-    remount(directory, MS.PRIVATE);
-    return directory;
-  }, ({ code }) => code === "EPERM" ? ["mounting takes CAP_SYS_ADMIN, which root of a container often lacks"] : []);
+  return attempt(
+    "make the directory of kept namespaces a mount of its own",
+    () => {
+      let directory = reopen();
+      if (!stat(self, directory).mountRoot) {
+        remount(directory, MS.BIND | MS.REC);
+        directory = reopen();
+      }
+      remount(directory, MS.PRIVATE);
+      return directory;
+    },
+    undefined,
+    { ownRights: true },
+  );
 }
 
 /** An open place of kept sets. */

@@ -4,7 +4,6 @@
 // offsets and for the filter (programs.ts), and bpf(2) is called directly. Nothing is pinned: closing the descriptors
 // detaches everything.
 
-import type { SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { Mapping } from "../../../ffi/core/mapping.ts";
 import { Block } from "../../../ffi/core/quick.ts";
@@ -259,6 +258,5 @@ class EbpfBackend implements Backend {
  * @throws {PenneError} If the kernel denies it, was built without BTF, or refuses a program; with the reason.
  */
 export function openEbpf(filter: Filter, options: EbpfOptions = {}): Backend {
-  const explain = async (error: SysError) => (await import("./refusal.ts")).explainRefusal(error);
-  return attempt("observe namespaces by eBPF", () => new EbpfBackend(filter, options), explain);
+  return attempt("observe namespaces by eBPF", () => new EbpfBackend(filter, options));
 }

@@ -15,6 +15,7 @@ import { setOption } from "../../../ffi/net/socket.ts";
 import { isReadable } from "../../../ffi/sys/poll.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
+import { failedCall } from "../../base/failed_call.ts";
 import { monotonic, suspended } from "../facts/clock.ts";
 import {
   CN_IDX_PROC,
@@ -69,27 +70,23 @@ export class ProcBackend implements Backend {
     this.period = interval;
     this.#table = new ProcTable(cgroups);
     const what = "watch by the process connector";
-    const missing = () => ["it needs CONFIG_PROC_EVENTS"];
+    const explain = async (error: SysError) =>
+      (await import("../../findings/mod.ts")).connectorHints(failedCall(error));
     this.fd = attempt(
       what,
       () => self.open("socket", AF.NETLINK, SOCK.DGRAM | SOCK.NONBLOCK | SOCK.CLOEXEC, NETLINK.CONNECTOR),
-      missing,
+      explain,
     );
     try {
       if (setOption(this.fd.number, SOL_SOCKET, SO.RCVBUFFORCE, BUFFER) < 0) {
         setOption(this.fd.number, SOL_SOCKET, SO.RCVBUF, BUFFER);
       }
-      this.#port = attempt(what, () => bindNetlink(this.fd, CN_IDX_PROC), missing);
+      this.#port = attempt(what, () => bindNetlink(this.fd, CN_IDX_PROC), explain);
       const request = encodeRequest(PROC_CN.LISTEN, this.#port);
       attempt(
         what,
         () => call(self, "sendto", this.fd, request, request.length, 0, null, 0),
-        (error) =>
-          error.code === "ECONNREFUSED"
-            ? ["it works only in the initial network namespace"]
-            : error.code === "EPERM"
-            ? ["before Linux 6.6 it needs CAP_NET_ADMIN"]
-            : [],
+        explain,
       );
       this.#expectAnswer(what);
     } catch (error) {
@@ -112,7 +109,7 @@ export class ProcBackend implements Backend {
     this.#lost = 0;
     if (!answered) {
       throw new PenneError(`${what}: the kernel does not answer`, {
-        hints: ["it answers only in the initial user and pid namespaces, and before Linux 6.6 only root"],
+        explain: async () => (await import("../../findings/mod.ts")).connectorHints("silence"),
       });
     }
   }

@@ -105,7 +105,7 @@ test("The namespace of another user is refused with a hint, and unchanged", ROOT
   assertEquals(byPid.code, 1);
   assertMatch(
     byPid.stderr,
-    /Permission denied \(EACCES\)\nhint: process \d+ belongs to user 0: run penne as that user, or as root\n$/,
+    /Permission denied \(EACCES\)\nhint: process \d+ belongs to user 0; run penne as that user, or as root\n$/,
   );
   // A user namespace that belongs to root and is not the caller's own.
   const owned = lab.start(["unshare", "--user", "--map-root-user", "--net", "sleep", "1000"]);

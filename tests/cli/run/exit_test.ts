@@ -55,6 +55,9 @@ test("penne run exits with 2 for a wrong command line, and does nothing", async 
   const wrong: [string[], string][] = [
     [["--no-such"], "there is no such option"],
     [["--hostnam", "x"], "did you mean --hostname?"],
+    [["--map-auto", "--", "true"], "did you mean --map auto?"],
+    [["--map-root-user"], "did you mean --map root?"],
+    [["--mount"], "did you mean --unshare mnt?"],
     [["-z"], "there is no such option"],
     [["--hostname"], "value NAME is missing"],
     [["--no-init=5"], "takes no value"],

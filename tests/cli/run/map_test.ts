@@ -167,5 +167,8 @@ test("a missing line in /etc/subuid is reported, with the remedy", ["root"], asy
 test("ids that are not granted are refused, with a hint", ["user", "newuidmap"], async () => {
   const result = await run(["--map-users", "0:1:5", "--", "true"], { user: true });
   assertEquals(result.code, 125);
-  assertStringIncludes(result.stderr, "hint: see that /etc/subuid grants every id");
+  assertStringIncludes(
+    result.stderr,
+    "hint: /etc/subuid does not grant the ids 1 to 5 to penne-test; as root: usermod",
+  );
 });

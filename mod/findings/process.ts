@@ -1,0 +1,73 @@
+// Explains why the files of another process cannot be opened: the check of ptrace(2), PTRACE_MODE_READ.
+
+import { orNull } from "../../ffi/core/errno.ts";
+import { call, self } from "../../ffi/core/task.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import type { FailedCall } from "../base/failed_call.ts";
+import { effectiveCapabilities } from "../host/caller.ts";
+import { filterAnswer, filterFinding } from "./filter.ts";
+import type { Finding } from "./finding.ts";
+import { confinement, has, lacking, mounts, read } from "./host.ts";
+import { moduleFinding } from "./modules.ts";
+
+/** A field of a process's status. */
+function field(text: string, name: string): string[] {
+  return new RegExp(`^${name}:\\s*(.*)$`, "m").exec(text)?.[1]?.split(/\s+/) ?? [];
+}
+
+/** Explains ENOENT and ESRCH: there is no such process, or it is not shown. */
+function explainAbsence(pid: number): Finding[] {
+  const hiding = mounts().findLast(({ path, type }) => path === "/proc" && type === "proc");
+  const hidden = hiding?.superOptions.some((option) => /^hidepid=(2|4|invisible|ptraceable)$/.test(option)) ?? false;
+  if (hidden && !has("SYS_PTRACE")) {
+    return [{
+      cause: "proc",
+      words: `/proc hides the processes of other users here (hidepid), so process ${pid} cannot be seen if it is one`,
+      fix: "run penne as that user, or as root",
+    }];
+  }
+  return [];
+}
+
+/**
+ * Explains why a file of a process could not be opened, or the process itself.
+ *
+ * @param failed The call.
+ * @param pid The process.
+ * @returns The findings.
+ */
+export function explainProcess(failed: FailedCall, pid: number): Finding[] {
+  if (failed.code === "ENOENT" || failed.code === "ESRCH") return explainAbsence(pid);
+  if (failed.code !== "EACCES" && failed.code !== "EPERM") return [];
+  const answer = filterAnswer(failed);
+  if (answer !== null) return [filterFinding(failed, answer)];
+  const status = read(`/proc/${pid}/status`);
+  if (status === null) return [];
+  const uid = call(self, "geteuid");
+  const root = uid === 0;
+  const ids = [...new Set(field(status, "Uid").slice(0, 3).map(Number))];
+  if (has("SYS_PTRACE")) {
+    const own = confinement();
+    return own?.enforced ? [moduleFinding(own, `looking at process ${pid}`, "ptrace,")] : [];
+  }
+  if (root) return lacking("SYS_PTRACE", `looking at process ${pid}`);
+  if (ids.some((id) => id !== uid)) {
+    const other = ids.find((id) => id !== uid)!;
+    return [{
+      cause: "capability",
+      words: `process ${pid} belongs to user ${other}`,
+      fix: "run penne as that user, or as root",
+    }];
+  }
+  const permitted = BigInt(`0x${field(status, "CapPrm")[0] ?? "0"}`);
+  if (permitted & ~effectiveCapabilities()) {
+    return [{ cause: "capability", words: `process ${pid} has capabilities that you lack`, fix: "run penne as root" }];
+  }
+  // The directory itself always belongs to the process's user, unlike what is in it.
+  if (orNull(() => stat(self, `/proc/${pid}/status`).uid) !== uid) {
+    const words = `process ${pid} has made itself undumpable, so that only root may look at it`;
+    return [{ cause: "capability", words, fix: "run penne as root" }];
+  }
+  const own = confinement();
+  return own?.enforced ? [moduleFinding(own, `looking at process ${pid}`, "ptrace,")] : [];
+}

@@ -1,0 +1,74 @@
+// Explains why a socket cannot be made or used: filters, missing protocols, and the process connector.
+
+import { AF, NETLINK } from "../../ffi/net/constants.ts";
+import { filterAnswer, filterFinding } from "./filter.ts";
+import type { FailedCall } from "../base/failed_call.ts";
+import type { Finding } from "./finding.ts";
+import { has, isInitial, kernel } from "./host.ts";
+
+/** What the kernel needs for each family. */
+const OPTION: Readonly<Record<number, string>> = {
+  [AF.UNIX]: "CONFIG_UNIX",
+  [AF.INET]: "CONFIG_INET",
+  [AF.INET6]: "CONFIG_IPV6",
+  [AF.NETLINK]: "CONFIG_NET",
+};
+
+/**
+ * Explains why socket(2) or socketpair(2) has failed.
+ *
+ * @param failed The call.
+ * @returns The findings.
+ */
+export function explainSocket(failed: FailedCall): Finding[] {
+  const { code, args } = failed;
+  const answer = filterAnswer(failed);
+  if (answer !== null) return [filterFinding(failed, answer)];
+  const [family, , protocol] = args.map(Number);
+  if (code === "EAFNOSUPPORT" && OPTION[family!]) {
+    return [{ cause: "kernel", words: `this kernel was built without ${OPTION[family!]}`, fix: null }];
+  }
+  if (code === "EPROTONOSUPPORT" && family === AF.NETLINK && protocol === NETLINK.CONNECTOR) {
+    return [{ cause: "kernel", words: "this kernel was built without CONFIG_CONNECTOR", fix: null }];
+  }
+  return [];
+}
+
+/** The process connector's answers depend on the version, linux/cn_proc.h. */
+const UNPRIVILEGED = [6, 6] as const;
+
+/** A listener without privilege, where only root may listen. */
+function needsRoot(): Finding[] {
+  if (has("NET_ADMIN") || !kernel().isBefore(...UNPRIVILEGED)) return [];
+  return [{
+    cause: "capability",
+    words: `before Linux 6.6 the process connector takes CAP_NET_ADMIN, and this is Linux ${kernel().text}`,
+    fix: "run penne as root",
+  }];
+}
+
+/**
+ * Explains why the process connector cannot be used.
+ *
+ * @param failed The call, or `silence` if the kernel has taken the request and not answered.
+ * @returns The findings.
+ */
+export function explainConnector(failed: FailedCall | "silence"): Finding[] {
+  if (failed === "silence") {
+    // Elsewhere the kernel ignores the request. Later kernels look at the pid namespace only.
+    const elsewhere = (["pid", "user"] as const).find((type) => !isInitial(type));
+    if (elsewhere === undefined) return needsRoot();
+    const words = `the process connector answers only in the initial ${elsewhere} namespace`;
+    return [{ cause: "user namespace", words, fix: "run penne there" }];
+  }
+  if (failed.syscall === "socket") return explainSocket(failed);
+  const answer = filterAnswer(failed);
+  if (answer !== null) return [filterFinding(failed, answer)];
+  if (failed.code === "EPERM") return needsRoot();
+  if (failed.code === "ECONNREFUSED") {
+    // The kernel has one connector, in the initial network namespace.
+    const words = "the process connector answers only in the initial network namespace";
+    return [{ cause: "user namespace", words, fix: "run penne there" }];
+  }
+  return [];
+}

@@ -1,0 +1,245 @@
+// System call filters, as container engines and systemd set them: penne names what is refused, and works without.
+
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { penne, sh, test } from "../lib/helpers.ts";
+import { NetLab } from "../lib/netlab.ts";
+import { assertRefused, DOCKER, filtered, fixIn, withTree } from "./lab/hosts.ts";
+
+const WITHOUT = "start penne from a process without that filter: it is inherited, and cannot be removed";
+
+/** Runs penne under a filter, as the test user where there is one. */
+async function under(rules: readonly string[], args: readonly string[], user = true) {
+  return await sh(await filtered(rules, [penne(), ...args]), { user });
+}
+
+/** What each filter refuses to `run`, and how penne says it. */
+const FILTERS: readonly { rules: readonly string[]; args?: readonly string[]; message: string; hint: string }[] = [
+  {
+    rules: DOCKER,
+    message: "cannot create namespaces (user, mnt, pid, ipc, uts, net): Operation not permitted (EPERM)",
+    hint: "refuses clone(2) for user, mnt, pid, ipc, uts, net namespaces",
+  },
+  {
+    rules: ["clone[0&0x10000000]=1", "unshare[0&0x10000000]=1"], // RestrictNamespaces=~user
+    message: "cannot create namespaces (user, mnt, pid, ipc, uts, net): Operation not permitted (EPERM)",
+    hint: "refuses clone(2) for user namespaces",
+  },
+  {
+    rules: ["clone[0&0x60000000]=1"], // RestrictNamespaces=~pid net
+    message: "cannot create namespaces (user, mnt, pid, ipc, uts, net): Operation not permitted (EPERM)",
+    hint: "refuses clone(2) for pid, net namespaces",
+  },
+  {
+    rules: ["unshare[0&0x80]=1"], // RestrictNamespaces=~time, in a later version of systemd
+    args: ["--unshare", "user,time", "--net=none"],
+    message: "cannot create a time namespace: Operation not permitted (EPERM)",
+    hint: "refuses unshare(2) for time namespaces",
+  },
+  {
+    rules: ["socket[0=16]=97"], // RestrictAddressFamilies=~AF_NETLINK
+    message: "cannot look at the host's network: Address family not supported by protocol (EAFNOSUPPORT)",
+    hint: "refuses socket(2) for AF_NETLINK",
+  },
+  {
+    rules: ["socket[0=16]=97"],
+    args: ["--net=none"],
+    message: "cannot make a socket: Address family not supported by protocol (EAFNOSUPPORT)",
+    hint: "refuses socket(2) for AF_NETLINK",
+  },
+  {
+    rules: ["mount=1"], // SystemCallFilter=~@mount
+    message: "cannot make mounts private: Operation not permitted (EPERM)",
+    hint: "refuses mount(2)",
+  },
+  {
+    rules: ["mount=38"],
+    message: "cannot make mounts private: Function not implemented (ENOSYS)",
+    hint: "hides mount(2)",
+  },
+  {
+    rules: ["sethostname=1"], // ProtectHostname=yes
+    args: ["--hostname", "box"],
+    message: "cannot set the host name: Operation not permitted (EPERM)",
+    hint: "refuses sethostname(2)",
+  },
+  {
+    rules: ["mount=kill"], // SystemCallFilter=~@mount without SystemCallErrorNumber=
+    message: "cannot go on: an agent was killed",
+    hint: "kills whoever calls mount(2)",
+  },
+  {
+    rules: ["setresuid=1"], // SystemCallFilter=~@setuid
+    args: ["--uid", "0", "--net=none"],
+    message: "cannot change to the command's user and group: Operation not permitted (EPERM)",
+    hint: "refuses setresuid(2)",
+  },
+  {
+    rules: ["ioctl[1=0x400454ca]=1"],
+    message: 'cannot make the tap "',
+    hint: "refuses ioctl(2)",
+  },
+];
+
+for (const { rules, args = [], message, hint } of FILTERS) {
+  test(
+    `run under ${rules[0]} (${args.join(" ")}) says what is refused, and works without`,
+    ["user", "package:gcc"],
+    async () => {
+      const command = ["run", ...args, "--", "echo", "ran"];
+      const result = await under(rules, command);
+      assertEquals(result.code, 125);
+      assertRefused(
+        result,
+        new RegExp(`^penne: ${message.replace(/[()]/g, "\\$&")}`),
+        [
+          `a system call filter (seccomp) ${hint}`,
+          WITHOUT,
+        ].join("; "),
+      );
+      assertEquals((await under(["bpf=1"], command)).stdout, "ran\n"); // the fix: a filter that does not refuse it
+    },
+  );
+}
+
+test(
+  "a filter of memfd_create(2), without which penne has no system calls, is one line",
+  ["user", "package:gcc"],
+  async () => {
+    for (
+      const [rule, code] of [["1", "Operation not permitted (EPERM)"], ["38", "Function not implemented (ENOSYS)"]]
+    ) {
+      for (
+        const [command, exit] of [["run", 125], ["enter", 125], ["watch", 125], ["attach", 1], ["inspect", 1]] as const
+      ) {
+        const args = command === "inspect"
+          ? []
+          : command === "attach"
+          ? ["1"]
+          : command === "enter"
+          ? ["1", "true"]
+          : ["--", "true"];
+        const result = await under([`memfd_create=${rule}`], [command, ...args]);
+        assertEquals(result.code, exit, command);
+        assertRefused(
+          result,
+          `cannot load the shim: memfd_create(2) failed: ${code}`,
+          "a system call filter (seccomp) refuses memfd_create(2), which every kernel has that penne works with",
+        );
+      }
+    }
+  },
+);
+
+test("agents that may not be executed are forked by run; enter says why it refuses", [
+  "root",
+  "package:gcc",
+  "package:util-linux",
+], async () => {
+  await using lab = new NetLab();
+  const target = lab.start(["unshare", "--ipc", "sleep", "100"]);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const pid = `${target.child.pid}`;
+  const ran = await under(["execveat=1"], ["run", "--net=none", "--", "echo", "ran"], false);
+  assertEquals([ran.stdout, ran.stderr], [
+    "ran\n",
+    "penne: warning: executing a memfd is not allowed here (EPERM): agents are forked instead\n",
+  ]);
+  const result = await under(["execveat=1"], ["enter", pid, "--", "echo", "ran"], false);
+  assertEquals(result.code, 125);
+  assertRefused(
+    result,
+    /^penne: cannot enter namespaces: agents cannot be executed here/,
+    `a system call filter (seccomp) refuses execveat(2); ${WITHOUT}`,
+  );
+});
+
+test("attach, enter, keep and nsexec under docker's filter say what is refused", [
+  "root",
+  "package:gcc",
+  "package:util-linux",
+], async () => {
+  await using lab = new NetLab();
+  const target = lab.start(["unshare", "--net", "sleep", "100"]);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const pid = `${target.child.pid}`;
+  const directory = await Deno.makeTempDir();
+  const commands: [string[], number, RegExp, string][] = [
+    [
+      ["attach", pid],
+      1,
+      /^penne: cannot configure .*: cannot create a scratch network namespace: .*EPERM/,
+      "unshare(2) for net namespaces",
+    ],
+    [
+      ["enter", pid, "--", "true"],
+      125,
+      /^penne: cannot join the net namespace of .*EPERM/,
+      "setns(2) for net namespaces",
+    ],
+    [["keep", "box", "--dir", directory, "--pid", pid], 1, /^penne: cannot make the directory .*EPERM/, "mount(2)"],
+  ];
+  for (const [args, code, message, call] of commands) {
+    const result = await under(DOCKER, args, false);
+    assertEquals(result.code, code, result.stderr);
+    assertRefused(result, message, `a system call filter (seccomp) refuses ${call}; ${WITHOUT}`);
+  }
+  await Deno.remove(directory, { recursive: true });
+});
+
+test("watch says why a back end is refused under a filter", ["root", "package:gcc"], async () => {
+  const ebpf = await under(["bpf=1"], ["watch", "--backend", "ebpf", "--", "true"], false);
+  assertEquals(ebpf.code, 125);
+  assertRefused(
+    ebpf,
+    "cannot observe namespaces by eBPF: Operation not permitted (EPERM)",
+    `a system call filter (seccomp) refuses bpf(2); ${WITHOUT}`,
+  );
+  const proc = await under(["socket[0=16]=97"], ["watch", "--backend", "proc", "--", "true"], false);
+  assertRefused(
+    proc,
+    /^penne: cannot watch by the process connector: .*EAFNOSUPPORT/,
+    `a system call filter (seccomp) refuses socket(2) for AF_NETLINK; ${WITHOUT}`,
+  );
+  const log = await under(["bpf=1"], ["watch", "--log-level", "info", "-o", "/dev/null", "--", "true"], false);
+  assertStringIncludes(log.stderr, "hint: a system call filter (seccomp) refuses bpf(2)");
+});
+
+test("in a container, the fix is an option of its engine, for all that it refuses", [
+  "root",
+  "package:gcc",
+  "package:util-linux",
+], async () => {
+  await withTree(async (tree) => {
+    const [program, ...rules] = await filtered(DOCKER, []);
+    const start = (marks: string, filter: string) =>
+      tree.run(
+        `${marks} pivot_root . old; umount -l /old; mount -t proc proc /proc; ` +
+          `mount -t tmpfs none /proc/tty; ${filter} "$2" run --net=none -- echo ran; echo "code $?"`,
+        { unshare: ["-pf"] },
+      );
+    const filter = [program, ...rules.map((rule) => `'${rule}'`)].join(" ");
+    const docker = await start("touch .dockerenv;", filter);
+    assertStringIncludes(docker.stdout, "code 125");
+    const hints = assertRefused(
+      { ...docker, stdout: "" },
+      /^penne: cannot create namespaces .*EPERM/,
+      /^a system call filter \(seccomp\) refuses clone\(2\) for user, .*; docker run --security-opt seccomp=unconfined, or/,
+      /^parts of \/proc are hidden here \(\/proc\/tty\).*; docker run --security-opt systempaths=unconfined, or leave pid out/,
+    );
+    // What remains when the first one is applied; then the second one's alternative.
+    const next = await start("touch .dockerenv;", "");
+    assertEquals(
+      assertRefused({ ...next, stdout: "" }, /^penne: cannot mount \/proc: .*EPERM/, hints[1]!)[0],
+      hints[1],
+    );
+    const option = /--unshare [\w,]+/.exec(fixIn(hints[1]!))![0];
+    const ran = await tree.run(
+      `touch .dockerenv; pivot_root . old; mount -t proc proc /proc; mount -t tmpfs none /proc/tty; "$2" run ${option} --net=none -- echo ran`,
+      { unshare: ["-pf"] },
+    );
+    assertEquals(ran.stdout, "ran\n", ran.stderr);
+    const pod = await start("", `env KUBERNETES_SERVICE_HOST=10.0.0.1 ${filter}`);
+    assertStringIncludes(pod.stderr, "; in the securityContext: seccompProfile: {type: Unconfined}, or");
+    assertStringIncludes(pod.stderr, "procMount: Unmasked");
+  });
+});
