@@ -64,7 +64,7 @@ export function optionIn(fix: string): string[] {
 /** Checks that penne has failed with one message and with hints that match. */
 export function assertRefused(result: Result, message: string | RegExp, ...hints: (string | RegExp)[]): string[] {
   assertEquals(result.stdout, "");
-  const [first = ""] = result.stderr.split("\n");
+  const first = result.stderr.split("\n").find((line) => !line.startsWith("penne: warning: ")) ?? "";
   if (typeof message === "string") assertEquals(first, `penne: ${message}`);
   else assertMatch(first, message);
   const found = hintsIn(result.stderr);
