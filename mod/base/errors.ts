@@ -13,7 +13,7 @@ export interface PenneErrorOptions {
   /** Finds more hints; for code that is loaded only after a failure. */
   readonly explain?: () => Promise<readonly string[]>;
   /** What a failed system call was a part of: whether it was made with penne's own rights; whether a tap comes next. */
-  readonly context?: Context;
+  readonly context?: { readonly ownRights?: boolean; readonly tap?: boolean };
   /** Whether the request itself is wrong, so that nothing was tried. */
   readonly usage?: boolean;
 }
