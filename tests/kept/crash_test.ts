@@ -6,7 +6,7 @@ import { self } from "../../ffi/core/task.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import { openKept } from "../../mod/kept/open.ts";
-import { ownAgents, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
+import { isAgent, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { firstOutput, Place } from "./place.ts";
 
 const SET_UP = ["--unshare", "user,uts,pid,ipc", "--", "true"];
@@ -134,7 +134,8 @@ test(
         await place.must("drop", "hot");
         assertEquals(fingerprint(place), before);
         // One holder is left, that of the other set.
-        const ours = () => ownAgents().filter((one) => one.cmdline.some((word) => word.startsWith(place.ns)));
+        const ours = () =>
+          processes().filter((one) => isAgent(one) && one.cmdline.some((word) => word.startsWith(place.ns)));
         await until("no other holder is left", () => ours().length === 1);
       });
     }
