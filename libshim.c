@@ -302,11 +302,11 @@ static i32 foreground(void) {
 
 // Restores the settings if they have changed. They are read before the foreground: if that is still the command's
 // afterwards, no shell has changed them. If the shell is there already, settings that no line editor makes (a line
-// editor has ICANON off and OPOST on) are the command's all the same: not every shell restores them.
+// editor has ICANON off, and ISIG and OPOST on) are not the shell's all the same: not every shell restores them.
 static void restore_settings(void) {
   struct termios now;
   if (self.tty < 0 || SYS(__NR_ioctl, self.tty, TCGETS, &now) || same(&now, &self.termios, sizeof now)) return;
-  int editing = !(now.c_lflag & ICANON) && now.c_oflag & OPOST;
+  int editing = !(now.c_lflag & ICANON) && now.c_lflag & ISIG && now.c_oflag & OPOST;
   if (foreground() || !editing) SYS(__NR_ioctl, self.tty, TCSETS, &self.termios);
 }
 

@@ -28,6 +28,7 @@ export const LAYERS: readonly string[] = [
   "mod/datapath",
   "mod/datapath/server",
   "mod/attach",
+  "mod/relay",
   "mod/run",
   "mod/kept/record",
   "mod/kept/store",

@@ -33,6 +33,7 @@ export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 
 /** Types of files and bits of their modes, from `st_mode` of stat(2). */
 export const S = {
   IFMT: 0o170000,
+  IFCHR: 0o020000,
   IFDIR: 0o040000,
   IFREG: 0o100000,
   IFSOCK: 0o140000,
@@ -45,7 +46,7 @@ export const S = {
 export const ACCESS = { F_OK: 0, X_OK: 1, W_OK: 2, R_OK: 4 } as const;
 
 /** Origins of lseek(2). */
-export const SEEK = { SET: 0, END: 2 } as const;
+export const SEEK = { SET: 0, CUR: 1, END: 2 } as const;
 
 /** Magic numbers of file systems, `f_type` of statfs(2). */
 export const MAGIC = { PROC: 0x9fa0, NSFS: 0x6e736673, PIDFS: 0x50494446 } as const;
@@ -99,8 +100,14 @@ export const IOCTL = {
   TCGETS: 0x5401,
   TCSETS: 0x5402,
   TCSETSW: 0x5403,
+  TIOCSCTTY: 0x540e,
   TIOCGPGRP: 0x540f,
   TIOCSPGRP: 0x5410,
+  TIOCGWINSZ: 0x5413,
+  TIOCSWINSZ: 0x5414,
+  FIONREAD: 0x541b,
+  TIOCGPTPEER: 0x5441,
+  TIOCSPTLCK: 0x40045431,
   /** ioctl_nsfs(2): the user namespace that owns one. */
   NS_GET_USERNS: 0xb701,
   /** Type of a namespace, CLONE_NEW*. */
@@ -131,6 +138,7 @@ export const F = {
   DUPFD: 0,
   GETFD: 1,
   SETFD: 2,
+  SETFL: 4,
   DUPFD_CLOEXEC: 1030,
   ADD_SEALS: 1033,
   GET_SEALS: 1034,
@@ -139,6 +147,9 @@ export const F = {
   SEAL_ALL: 0xf,
   SEAL_EXEC: 0x20,
 } as const;
+
+/** Operations of keyctl(2). */
+export const KEYCTL = { JOIN_SESSION_KEYRING: 1 } as const;
 
 /** Events of poll(2). */
 export const POLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as const;

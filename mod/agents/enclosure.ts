@@ -2,7 +2,7 @@
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { Children } from "../../ffi/agent/wire.ts";
-import { SIGNAL } from "../../ffi/core/consts.ts";
+import { KEYCTL, SIGNAL } from "../../ffi/core/consts.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { self } from "../../ffi/core/task.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
@@ -25,6 +25,13 @@ function resume(agents: readonly Agent[]): void {
  * @param timeout Milliseconds that each gets to end before it is killed.
  */
 export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOUT): void {
+  awaitEnd(agents, timeout);
+  waitChild(agents.at(-1)!.pid);
+  for (const agent of agents) agent.close();
+}
+
+/** Ends agents and waits for their end; somebody else reaps them. */
+function awaitEnd(agents: readonly Agent[], timeout: number): void {
   for (const { socket } of agents) socket.close();
   resume(agents);
   // Each one is waited for: a parent that was killed does not wait for its child, and an agent that is stopped again does
@@ -32,8 +39,6 @@ export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOU
   for (const { pidfd } of agents) {
     if (!pidfd.closed && !isReadable(pidfd, timeout)) sendSignal(pidfd, SIGNAL.KILL);
   }
-  waitChild(agents.at(-1)!.pid);
-  for (const agent of agents) agent.close();
 }
 
 /** An agent inside namespaces and those that guard it; closing it ends everything inside. */
@@ -63,7 +68,7 @@ export class Enclosure implements Disposable {
   /**
    * Turns the inner agent into a holder, which keeps the namespaces and all processes in them when this is closed.
    *
-   * The holder has a session of its own and / as its working directory.
+   * The holder has a session and a session keyring of its own, and / as its working directory.
    *
    * @param label What `ps` shows after its name.
    * @throws {SysError} If it cannot be executed.
@@ -74,6 +79,7 @@ export class Enclosure implements Disposable {
     if (!guard) throw new TypeError("Cannot leave namespaces that have no guard");
     guard.reap(agent.pid, Children.LEFT_ALONE); // so that it does not kill the holder at its own end
     agent.raw("setsid");
+    agent.raw("keyctl", KEYCTL.JOIN_SESSION_KEYRING, null); // if it can: those that others may trace have left it before
     agent.raw("chdir", cString("/"));
     agent.hold(label);
     this.#state = "handed over";
@@ -82,6 +88,12 @@ export class Enclosure implements Disposable {
   /** Lets agents continue that a process inside has stopped, and that could not report the command's end. */
   resumeAgents(): void {
     resume([this.agent, ...this.ancestors]);
+  }
+
+  /** Ends everything inside but leaves the guard, unless a holder keeps it, and waits for the end. */
+  endInside(): void {
+    if (this.#state !== "open") return;
+    awaitEnd([this.agent, ...this.ancestors.slice(1).toReversed()], END_TIMEOUT);
   }
 
   /** Ends everything inside, unless a holder keeps it, and waits for the end. */

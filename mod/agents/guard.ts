@@ -1,7 +1,8 @@
 // Starts agents, and prepares them for their roles.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { PR } from "../../ffi/core/consts.ts";
+import { KEYCTL, PR } from "../../ffi/core/consts.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
@@ -38,6 +39,20 @@ export function adoptOrphans(task: Task): void {
 }
 
 /**
+ * Gives a process an empty session keyring, session-keyring(7): others who trace it, or its children, must not use the
+ * caller's keys.
+ *
+ * @param task The process.
+ * @throws {PenneError} EDQUOT if the user has too many keys.
+ */
+export function leaveKeyring(task: Task): void {
+  const result = task.raw("keyctl", KEYCTL.JOIN_SESSION_KEYRING, null);
+  // A kernel without keys, or a filter that forbids them, has none to hide.
+  if (result >= 0 || result === -E.ENOSYS || result === -E.EPERM) return;
+  throw new PenneError("leave the session keyring", { cause: new SysError("keyctl", -result) });
+}
+
+/**
  * Refuses to have agents join namespaces where they are forked rather than executed: /proc/PID/exe of a forked agent is
  * penne itself, which a process inside could then change.
  *
@@ -55,15 +70,20 @@ export function refuseForked(what: string): void {
  * Starts a guard: an agent outside of the namespaces, the parent of the agents inside and a subreaper.
  *
  * @param keepFds Descriptors for the command, which the agents pass on.
+ * @param isolate Takes from it what other agents must not inherit, beside keys; null if they may inherit all.
  * @returns The guard.
  * @throws {PenneError} If it cannot be started, or a descriptor is not open.
  */
-export function spawnGuard(keepFds: readonly number[]): Agent {
+export function spawnGuard(keepFds: readonly number[], isolate: ((guard: Agent) => void) | null = null): Agent {
   const guard = attempt("start the guard", () => Agent.spawn());
   try {
     setName(guard, "penne-guard");
     adoptOrphans(guard);
     placeKeptFds(guard, keepFds);
+    if (isolate) {
+      leaveKeyring(guard);
+      isolate(guard);
+    }
     return guard;
   } catch (error) {
     endAgents([guard]);

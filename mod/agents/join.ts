@@ -39,6 +39,21 @@ function between(user: Fd): Fd[] {
   return found;
 }
 
+/**
+ * Finds another owner of a user namespace, or of one around it up to our own.
+ *
+ * All owners, and no other user but root, have all capabilities in it.
+ *
+ * @param user The user namespace.
+ * @param own Our user id.
+ * @returns The user id of another owner as we see it; -1 if it is unknown; null if there is none.
+ */
+export function otherOwner(user: Fd, own: number): number | null {
+  using opened = new DisposableStack();
+  const spaces = [user, ...between(user).map((fd) => opened.use(fd))];
+  return spaces.map((fd) => orNull(() => ownerUid(fd)) ?? -1).find((uid) => uid !== own) ?? null;
+}
+
 /** What joining a namespace takes in the user namespace that owns it and, for mnt, in the one that penne runs in. */
 const NEEDED = { SYS_ADMIN: CAP.SYS_ADMIN, SYS_CHROOT: CAP.SYS_CHROOT } as const;
 

@@ -7,8 +7,9 @@ import { log } from "./report/log.ts";
 import { planEnter } from "../enter/plan.ts";
 import { startEntered } from "../enter/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { ExposedError } from "../run/exposed.ts";
 import { command, type Start } from "./common/command.ts";
-import { FAILURE, runInForeground } from "./common/foreground.ts";
+import { FAILURE, type Job, loadRelay, runInForeground } from "./common/foreground.ts";
 import { COMMAND_OPTIONS, commandRequest, CREDENTIAL_OPTIONS } from "./options/isolation.ts";
 import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
 import { COMMAND_EXIT_CODES, END_OPTIONS, endRequest, REPORT_OPTIONS, reportFds } from "./options/lifecycle.ts";
@@ -79,7 +80,7 @@ export const SPEC = {
  * @returns The program.
  */
 export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
-  return command(SPEC, (options, args) => {
+  return command(SPEC, async (options, args) => {
     const [target, ...words] = options.operands;
     if (target === undefined) throw usage("enter: TARGET is missing", ["penne enter --help lists what it can be"]);
     const plan = planEnter({
@@ -98,11 +99,18 @@ export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
     if (plan.target.kind === "kept" && startKept) return startKept([...args]);
     using set = openSet(plan, openKept, (message) => log().warn(message));
     using reactor = new Reactor();
-    return runInForeground(options, {
+    const job: Job = {
       reactor,
       signals: new SignalPipe(), // until the process ends: undoing it would only cost time
       newSession: options["new-session"],
+      makeRelay: null,
       begin: (scene) => startEntered(plan, set, scene),
-    });
+    };
+    try {
+      return runInForeground(options, job);
+    } catch (error) {
+      if (!(error instanceof ExposedError)) throw error;
+      return runInForeground(options, { ...job, makeRelay: await loadRelay() });
+    }
   }, FAILURE);
 }

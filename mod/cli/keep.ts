@@ -10,7 +10,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { startChild } from "../run/start.ts";
 import { command } from "./common/command.ts";
-import { FAILURE, runInForeground } from "./common/foreground.ts";
+import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
 import {
   COMMAND_OPTIONS,
   CREDENTIAL_OPTIONS,
@@ -90,7 +90,7 @@ const PID_MAX = 2 ** 22;
 export const start = command(SPEC, main, (args) => args.includes("--") ? FAILURE : 1);
 
 /** Keeps namespaces; returns the exit code. */
-function main(options: Options): number {
+function main(options: Options): number | Promise<number> {
   const { operands: [name, ...more], tail } = options;
   if (name === undefined) throw usage("keep: NAME is missing");
   if (more.length) throw usage(`keep more than one NAME at a time: "${more[0]}" is one too many`);
@@ -115,7 +115,12 @@ function main(options: Options): number {
 }
 
 /** Makes namespaces, and keeps them if the set-up command succeeds. */
-function keepNew(options: Options, name: string, which: KeepOptions, setUpCommand: readonly string[]): number {
+async function keepNew(
+  options: Options,
+  name: string,
+  which: KeepOptions,
+  setUpCommand: readonly string[],
+): Promise<number> {
   const limit = secondsOption(options, "timeout");
   const request: RunOptions = {
     ...isolationRequest(options, setUpCommand),
@@ -126,6 +131,7 @@ function keepNew(options: Options, name: string, which: KeepOptions, setUpComman
     log().info(`"${name}" is kept already`);
     return 0;
   }
+  const makeRelay = setUp.plan.exposed ? await loadRelay() : null;
   const timeout = limit ?? setUp.timeLimit ?? undefined;
   using reactor = new Reactor();
   let late = false;
@@ -133,6 +139,7 @@ function keepNew(options: Options, name: string, which: KeepOptions, setUpComman
     reactor,
     signals: new SignalPipe(), // until the process ends: undoing it would only cost time
     newSession: options["new-session"],
+    makeRelay,
     ...setUp.timeLimit !== null && { patience: END_TIMEOUT },
     begin: (scene) =>
       startChild(setUp.plan, {

@@ -11,7 +11,7 @@ import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { command } from "./common/command.ts";
-import { FAILURE, runInForeground } from "./common/foreground.ts";
+import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
 import {
   COMMAND_OPTIONS,
   CREDENTIAL_OPTIONS,
@@ -112,7 +112,8 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
 export const start = command(SPEC, main, FAILURE);
 
 /** Runs the command as a child of this process. */
-function runHere(options: Options, plan: RunPlan, started: () => void): number {
+async function runHere(options: Options, plan: RunPlan, started: () => void): Promise<number> {
+  const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
@@ -133,5 +134,6 @@ function runHere(options: Options, plan: RunPlan, started: () => void): number {
         scene.beforeExec?.(starting, made);
       },
     });
-  return runInForeground(options, { reactor, signals, newSession: options["new-session"], begin, started });
+  const newSession = options["new-session"];
+  return runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started });
 }

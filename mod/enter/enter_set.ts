@@ -25,6 +25,7 @@ import { joinSet } from "../agents/join.ts";
 import { attempt } from "../base/errors.ts";
 import { openChildren } from "../run/start.ts";
 import { openChildrenIn, procOf } from "./descendants.ts";
+import type { Relay } from "../relay/relay.ts";
 import type { OpenSet } from "./open_set.ts";
 
 /** How to bring agents into namespaces. */
@@ -37,6 +38,8 @@ export interface EnterRequest {
   readonly dropGroups: boolean;
   /** Whether the command gets a process group of its own. */
   readonly jobControl: boolean;
+  /** What stands between an exposed command and the caller's terminal, or null. */
+  readonly relay: Relay | null;
   /** Called for each step that failed without consequences for the rest. */
   readonly onWarning: (message: string) => void;
 }
@@ -67,15 +70,16 @@ function crossOver(joined: Agent, label: string): Agent {
  * @throws {PenneError} If it fails; nothing is left then.
  */
 export function enterSet(set: OpenSet, request: EnterRequest): Entered {
-  const guard = spawnGuard(request.keepFds);
+  const { relay } = request;
+  const guard = spawnGuard(request.keepFds, relay && ((guard) => relay.isolate(guard)));
   const agents = [guard]; // the innermost first
   try {
     refuseForked("enter namespaces");
     harden(guard);
-    call(guard, "setpgid", 0, 0);
+    if (!relay?.apart) call(guard, "setpgid", 0, 0);
     const joined = guard.clone();
     agents.unshift(joined);
-    if (!request.jobControl) guard.raw("setpgid", joined.pid, call(self, "getpgid", 0));
+    if (!request.jobControl && !relay?.apart) guard.raw("setpgid", joined.pid, call(self, "getpgid", 0));
     setName(joined, "penne-agent");
     const crosses = set.namespaces.has("pid");
     const children = crosses ? Children.LEFT_ALONE : openChildren(joined); // while it still sees our /proc

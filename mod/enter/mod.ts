@@ -1,6 +1,7 @@
 // Runs commands in namespaces that exist already, for any Deno program.
 
-import type { ChildProcess } from "../run/mod.ts";
+import type { ChildProcess } from "../run/process.ts";
+import { RelayDriver } from "../run/relayed.ts";
 import { openSet } from "./open_set.ts";
 import { type EnterOptions, type KeptLayout, planEnter } from "./plan.ts";
 import { startEntered } from "./start.ts";
@@ -39,5 +40,6 @@ export async function enter(options: EnterOptions): Promise<ChildProcess> {
   // Loaded only if it is needed.
   const { openKept } = plan.target.kind === "kept" ? await import("../kept/open.ts") : { openKept: noSet };
   using set = openSet(plan, openKept, onWarning);
-  return startEntered(plan, set, { identify: true, onWarning });
+  const relay = new RelayDriver(onWarning);
+  return relay.drive(() => startEntered(plan, set, { identify: true, onWarning, openRelay: relay.open }));
 }

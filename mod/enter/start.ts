@@ -3,21 +3,24 @@
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { ACCESS, AT_FDCWD, O } from "../../ffi/core/consts.ts";
 import { orNull } from "../../ffi/core/errno.ts";
-import { cString, text } from "../../ffi/core/memory.ts";
+import { cString } from "../../ffi/core/memory.ts";
 import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import { readText } from "../../ffi/sys/file.ts";
-import { out, self, type Task } from "../../ffi/core/task.ts";
+import { self, type Task } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import type { Program } from "../agents/exec.ts";
-import { caller, entriesOf, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
-import { hasInside, type IdRange, idToTake, parseMap } from "../idmap/ranges.ts";
+import { otherOwner } from "../agents/join.ts";
+import { type Caller, caller, entriesOf, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
+import { hasInside, type IdRange, idToTake, parseMap, toInside, toOutside } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import type { Child } from "../run/child.ts";
 import type { MadeNamespaces } from "../run/make_namespaces.ts";
-import { changeDirectory, takeCommandIds } from "../run/command.ts";
+import { changeDirectory, pathFromHere, takeCommandIds, workingDirectory } from "../run/command.ts";
 import { planEnvironment, planProgram } from "../run/plan.ts";
-import { type ChildPlan, startIn, type StartOptions } from "../run/start.ts";
+import { exposedEnvironment } from "../run/exposed.ts";
+import { type ChildPlan, openRelay, startIn, type StartOptions } from "../run/start.ts";
+import type { Relay } from "../relay/relay.ts";
 import { userOf } from "../users/lookup.ts";
 import { openCgroups } from "./cgroup.ts";
 import { enterSet } from "./enter_set.ts";
@@ -29,15 +32,6 @@ import type { TargetProcess } from "./process.ts";
 /** Most variables that are named in a warning, and most characters of a name. */
 const NAMED_MAX = 40;
 const NAME_MAX = 60;
-
-/** Returns a task's working directory; null if it is not below its root directory, or was removed. */
-function workingDirectory(task: Task): string | null {
-  const buffer = new Uint8Array(4096);
-  const n = task.raw("getcwd", out(buffer), buffer.length);
-  if (n <= 1) return null;
-  const path = text(buffer.subarray(0, n - 1));
-  return path.startsWith("/") ? path : null; // else "(unreachable)/..."
-}
 
 /** Changes to a directory inside; refuses a path that leads outside again, through a descriptor for example. */
 function changeInside(task: Agent, path: string): void {
@@ -71,13 +65,35 @@ function mapOf(task: Agent, file: "uid_map" | "gid_map"): readonly IdRange[] | n
  *
  * Never an id that is not mapped: the programs inside are not trusted, and would run as a user of the host, say root.
  */
-function defaultId(task: Agent, file: "uid_map" | "gid_map", own: number): number | null {
-  const ranges = mapOf(task, file);
+function defaultId(ranges: readonly IdRange[] | null, own: number): number | null {
   if (!ranges || hasInside(ranges, 0)) return 0;
   if (ranges[0]) return idToTake(ranges, own);
   throw new PenneError("find a user for the command: none is mapped in the user namespace", {
     hints: ["--preserve-credentials runs it as one that is not mapped"],
   });
+}
+
+/** Who a command is. */
+interface Identity {
+  /** User id inside to take, or null to keep the caller's. */
+  readonly uid: number | null;
+  /** Group id inside to take, or null to keep the caller's. */
+  readonly gid: number | null;
+  /** User id as penne sees it; null if that is unknown, or not mapped where processes inside may be privileged. */
+  readonly outside: number | null;
+}
+
+/** Finds out who a command is in the namespaces that an agent has joined. */
+function identityIn(task: Agent, set: OpenSet, { settings, preserveCredentials }: EnterPlan, who: Caller): Identity {
+  const { uid, gid } = settings;
+  if (!set.namespaces.has("user")) return { uid, gid, outside: uid ?? who.uid };
+  const users = mapOf(task, "uid_map");
+  const taken = preserveCredentials ? { uid, gid } : {
+    uid: uid ?? defaultId(users, who.uid),
+    gid: gid ?? defaultId(mapOf(task, "gid_map"), who.gid),
+  };
+  const inside = taken.uid ?? toInside(users ?? [], who.uid);
+  return { ...taken, outside: inside === null ? null : toOutside(users ?? [], inside) };
 }
 
 /** Replaces the login shell of the caller by /bin/sh if it does not exist inside. */
@@ -134,29 +150,39 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
     ? environment()
     : [];
   const who = caller();
-  const env = planEnvironment(plan.env, inherited);
-  const program = planProgram(command, env, command.length || variable(env, "SHELL") ? null : userOf(who.uid));
+  const named = planEnvironment(plan.env, inherited);
+  const program = planProgram(command, named, command.length || variable(named, "SHELL") ? null : userOf(who.uid));
   const ownPath = workingDirectory(self);
   const { namespaces } = set;
   const elsewhere = namespaces.has("mnt") || root !== null;
   const joinedUser = namespaces.has("user");
-  const changesUser = joinedUser && !preserveCredentials;
   const affinity = stayOnProcessor();
-  try {
+  /** Starts the command; null if it is exposed and there is no relay. */
+  const begin = (relay: Relay | null): Child | null => {
     const { enclosure, childrenOf } = enterSet(set, {
       root,
       keepFds: settings.keepFds,
-      dropGroups: changesUser,
+      dropGroups: joinedUser && !preserveCredentials,
       jobControl: options.terminal?.jobControl ?? false,
+      relay,
       onWarning,
     });
+    if (relay) enclosure.afterEnd.use(relay);
     try {
+      const { outside, ...ids } = identityIn(enclosure.agent, set, plan, who);
+      if (!relay && outside !== who.uid) {
+        enclosure.close();
+        return null;
+      }
+      const owner = { outside: outside ?? who.uid, inside: ids.uid };
+      const short = relay && plan.inherit === "caller";
       const child: ChildPlan = {
         ...settings,
         blocked: who.blocked,
-        environment: env,
+        environment: short ? planEnvironment(plan.env, exposedEnvironment(inherited, userOf(owner.outside))) : named,
         program: command.length === 0 && elsewhere ? shellInside(enclosure.agent, program) : program,
         ownInit: false,
+        owner,
         childrenOf,
         identify: () =>
           Object.fromEntries(NAMESPACE_TYPES.flatMap((type) => {
@@ -165,15 +191,12 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
           })),
         place: (task) => cgroups?.admit(pidForCgroup(task)),
         takeIds: (task) => {
-          const { uid, gid, keepCaps } = settings;
-          const ids = changesUser
-            ? { uid: uid ?? defaultId(task, "uid_map", who.uid), gid: gid ?? defaultId(task, "gid_map", who.gid) }
-            : { uid, gid };
-          takeCommandIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps });
+          takeCommandIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps: settings.keepCaps });
         },
         changeDirectory: (task) => {
-          if (settings.chdir !== null) changeInside(task, settings.chdir);
-          else if (elsewhere) keepDirectory(task, ownPath);
+          const { chdir } = settings;
+          if (chdir !== null) changeInside(task, relay && !elsewhere ? pathFromHere(chdir) : chdir);
+          else if (elsewhere && !relay) keepDirectory(task, ownPath);
         },
       };
       const beforeExec = (starting: Child, made: MadeNamespaces) => {
@@ -182,11 +205,28 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         set[Symbol.dispose]();
         options.beforeExec?.(starting, made);
       };
-      return startIn({ enclosure, link: null, files: null }, child, { ...options, beforeExec }, affinity);
+      return startIn({ enclosure, link: null, files: null, relay }, child, { ...options, beforeExec }, affinity);
     } catch (error) {
       enclosure.close();
       throw error;
     }
+  };
+  const beginRelayed = () => {
+    const relay = openRelay(options, settings);
+    try {
+      return begin(relay)!;
+    } catch (error) {
+      relay[Symbol.dispose]();
+      throw error;
+    }
+  };
+  try {
+    const user = namespaces.get("user");
+    const other = user ? otherOwner(user, who.uid) : null;
+    if (other !== null && preserveCredentials) {
+      onWarning(`user ${other} owns the user namespace, and can make the command do anything with your user id`);
+    }
+    return (other === null ? begin(null) : null) ?? beginRelayed();
   } catch (error) {
     if (!(error instanceof AgentGoneError)) throw error;
     throw new PenneError(`enter the namespaces of ${set.label}: an agent was killed there; maybe they have just ended`);

@@ -131,6 +131,18 @@ export function toInside(ranges: readonly IdRange[], id: number): number | null 
 }
 
 /**
+ * Returns the outside id for an inside id.
+ *
+ * @param ranges The map.
+ * @param id The id inside.
+ * @returns The id outside, or null if it is not mapped.
+ */
+export function toOutside(ranges: readonly IdRange[], id: number): number | null {
+  const range = ranges.find(({ inside, count }) => id >= inside && id < inside + count);
+  return range ? range.outside + id - range.inside : null;
+}
+
+/**
  * Chooses the id for a process to take in a user namespace.
  *
  * @example

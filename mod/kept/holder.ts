@@ -13,7 +13,7 @@ import { open, read, readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { takeIds, tryDropGroups } from "../agents/credentials.ts";
 import { Enclosure, END_TIMEOUT, endAgents } from "../agents/enclosure.ts";
-import { harden, refuseForked } from "../agents/guard.ts";
+import { harden, leaveKeyring, refuseForked } from "../agents/guard.ts";
 import { joinSet } from "../agents/join.ts";
 import { attempt } from "../base/errors.ts";
 import { idToTake, parseMap } from "../idmap/ranges.ts";
@@ -60,6 +60,7 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
   try {
     refuseForked("have a holder join");
     harden(guard);
+    leaveKeyring(guard);
     const joining = guard.clone();
     agents.unshift(joining);
     joinSet(joining, { label: "what is to be kept", namespaces });

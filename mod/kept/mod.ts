@@ -1,6 +1,7 @@
 // Keeps namespaces under a name, for any Deno program.
 
 import type { ExitStatus } from "../run/reports.ts";
+import { RelayDriver } from "../run/relayed.ts";
 import { startChild } from "../run/start.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { keepProcess, prepareSetUp } from "./preserve.ts";
@@ -73,14 +74,18 @@ export async function keep(name: string, request: KeepRequest): Promise<KeepResu
   using setUp = prepareSetUp(name, request.setUp, request);
   if (!setUp) return { kept: true, status: null };
   let [late, kept] = [false, false];
-  using child = startChild(setUp.plan, {
-    ...setUp.start,
-    onExit: ({ code }, ended) => {
-      if (code !== 0 || late) return;
-      setUp.keep(ended);
-      kept = true;
-    },
-  });
+  const relay = new RelayDriver(request.setUp.onWarning);
+  using child = relay.drive(() =>
+    startChild(setUp.plan, {
+      ...setUp.start,
+      openRelay: relay.open,
+      onExit: ({ code }, ended) => {
+        if (code !== 0 || late) return;
+        setUp.keep(ended);
+        kept = true;
+      },
+    })
+  );
   const timeout = request.timeout ?? setUp.timeLimit;
   const timer = timeout === null ? undefined : setTimeout(() => {
     late = true;

@@ -10,6 +10,7 @@ import { PenneError } from "../base/errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { waitReadable } from "../reactor/waiter.ts";
+import type { Relay } from "../relay/relay.ts";
 import { type ChildState, type ExitStatus, Reports } from "./reports.ts";
 
 /** The status of a command whose end was not reported. */
@@ -29,6 +30,8 @@ export interface ChildParts {
   readonly killSignal: SignalName;
   /** Called once the command has ended by itself, while its namespaces still exist. */
   readonly onExit: (status: ExitStatus, child: Child) => void;
+  /** What stands between the command and the caller's terminal and descriptors; null if it has those. */
+  readonly relay: Relay | null;
 }
 
 /** A command in namespaces; they end with it. */
@@ -41,6 +44,8 @@ export class Child implements Disposable {
   readonly enclosure: Enclosure;
   /** What the agents report; read it or {@linkcode Child.next}, not both. */
   readonly reports: Reports;
+  /** What stands between the command and the caller's terminal and descriptors; null if it has those. */
+  readonly relay: ChildParts["relay"];
   #killSignal: number;
   #onExit: ChildParts["onExit"] | null;
   #pid = 0;
@@ -49,11 +54,12 @@ export class Child implements Disposable {
   #cancelWait: (() => void) | null = null;
 
   /** @param parts What it is made of. */
-  constructor({ enclosure, parent, command, namespaces, killSignal, onExit }: ChildParts) {
+  constructor({ enclosure, parent, command, namespaces, killSignal, onExit, relay }: ChildParts) {
     this.enclosure = enclosure;
     this.reports = new Reports(parent, enclosure.ancestors.filter((agent) => agent !== parent));
     this.pidfd = command.pidfd;
     this.namespaces = namespaces;
+    this.relay = relay;
     this.#killSignal = SIGNAL[killSignal];
     this.#onExit = onExit;
   }
@@ -151,9 +157,19 @@ export class Child implements Disposable {
         else if (state?.kind === "lost") break;
         else if (!state) poll(this.reports.sockets.map((fd) => ({ fd, events: POLL.IN })), END_TIMEOUT);
       }
+      this.relay?.flush();
       this.close();
     }
     return this.#final ?? KILLED;
+  }
+
+  /** Ends everything in the namespaces by force, and waits for it; the guard stays until the child is closed. */
+  endInside(): void {
+    if (this.pidfd.closed) return;
+    // An agent that was killed does not end the command.
+    sendSignal(this.pidfd, SIGNAL.KILL);
+    isReadable(this.pidfd, END_TIMEOUT);
+    this.enclosure.endInside();
   }
 
   /** Ends everything in the namespaces by force, and waits for it. */
@@ -161,7 +177,6 @@ export class Child implements Disposable {
     if (this.pidfd.closed) return;
     this.#final ??= KILLED;
     this.#cancelWait?.();
-    // An agent that was killed does not end the command.
     sendSignal(this.pidfd, SIGNAL.KILL);
     isReadable(this.pidfd, END_TIMEOUT);
     this.pidfd.close();

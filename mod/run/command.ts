@@ -9,8 +9,8 @@
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { PR } from "../../ffi/core/consts.ts";
-import { cString } from "../../ffi/core/memory.ts";
-import { call } from "../../ffi/core/task.ts";
+import { cString, text } from "../../ffi/core/memory.ts";
+import { call, out, self, type Task } from "../../ffi/core/task.ts";
 import type { Affinity } from "../../ffi/sys/process.ts";
 import { type Ids, limitCapabilities, takeIds } from "../agents/credentials.ts";
 import type { Execution } from "../agents/exec.ts";
@@ -39,6 +39,30 @@ export function takeCommandIds(task: Agent, ids: Ids): void {
     () => takeIds(task, ids),
     ({ code }) => code === "EINVAL" ? ["the id is not mapped in its user namespace"] : [],
   );
+}
+
+/**
+ * Finds the working directory of a task.
+ *
+ * @param task The task.
+ * @returns Its path; null if it is not below the root directory of the task, or was removed.
+ */
+export function workingDirectory(task: Task): string | null {
+  const buffer = new Uint8Array(4096);
+  const n = task.raw("getcwd", out(buffer), buffer.length);
+  if (n <= 1) return null;
+  const path = text(buffer.subarray(0, n - 1));
+  return path.startsWith("/") ? path : null; // else "(unreachable)/..."
+}
+
+/**
+ * Makes a path that begins at penne's working directory absolute, for an agent that is elsewhere.
+ *
+ * @param path The path.
+ * @returns The absolute path.
+ */
+export function pathFromHere(path: string): string {
+  return path.startsWith("/") ? path : `${workingDirectory(self) ?? ""}/${path}`;
 }
 
 /**

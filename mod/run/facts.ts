@@ -1,12 +1,12 @@
 // Looks up what the plan of a request to run a command depends on.
 
 import { readText } from "../../ffi/sys/file.ts";
-import { self } from "../../ffi/core/task.ts";
+import { call, self } from "../../ffi/core/task.ts";
 import { attempt } from "../base/errors.ts";
 import { caller, environment, variable } from "../host/caller.ts";
 import type { MapFacts } from "../idmap/plan.ts";
 import { readNetwork } from "../network/host.ts";
-import { lookUpUser } from "../users/lookup.ts";
+import { lookUpUser, userOf } from "../users/lookup.ts";
 import { lookUpSubIds } from "../users/subid.ts";
 import type { RunFacts, RunOptions } from "./plan.ts";
 
@@ -27,6 +27,8 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
   const map: MapFacts | null = auto && found ? { user: found, users: granted("user"), groups: granted("group") } : null;
   return {
     caller: who,
+    uid: call(self, "geteuid"),
+    lookUp: userOf,
     environment: inherited,
     user: found?.user ?? null,
     map,

@@ -17,7 +17,7 @@
 // agent is killed: both are subreapers then, and each ends everything that the command started if the other is killed.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, MS, O } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CLONE, MS, O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self, TaskFd } from "../../ffi/core/task.ts";
@@ -36,9 +36,10 @@ import { NetlinkSocket } from "../netlink/socket.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
 import type { TapLink } from "../network/tap_link.ts";
+import type { Relay } from "../relay/relay.ts";
 import type { RunPlan } from "./plan.ts";
 import { OwnFiles } from "./own_files.ts";
-import type { Terminal } from "./terminal.ts";
+import type { JobTerminal } from "./terminal.ts";
 
 /** Greatest group id of net.ipv4.ping_group_range. */
 const PING_GROUP_MAX = 2 ** 31 - 1;
@@ -51,6 +52,8 @@ export interface MadeNamespaces {
   readonly link: TapLink | null;
   /** The command's own files in place of the host's, or null if it has none. */
   readonly files: OwnFiles | null;
+  /** What stands between the command and the caller's terminal, or null. */
+  readonly relay: Relay | null;
 }
 
 /** How to make namespaces that are to be kept; these always have a guard, so that the agent inside is not our child. */
@@ -64,7 +67,9 @@ export interface PreserveOptions {
 /** How to make namespaces. */
 export interface NamespaceOptions {
   /** The terminal that a guard must give back if penne is killed. */
-  readonly terminal?: Terminal | null;
+  readonly terminal?: JobTerminal | null;
+  /** What stands between an exposed command and the caller's terminal; the enclosure owns it from then on. */
+  readonly relay?: Relay | null;
   /** Set for namespaces that are to be kept. */
   readonly preserve?: PreserveOptions;
   /** Called for each step that failed without consequences for the rest. */
@@ -150,7 +155,7 @@ function mountOwnFiles(agent: Agent, { files, maps }: RunPlan, warn: Warn): OwnF
   }
 }
 
-function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces {
+function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): Omit<MadeNamespaces, "relay"> {
   const { agent, afterEnd } = enclosure;
   const { maps, become, hostname } = plan;
   const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
@@ -185,24 +190,41 @@ function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): MadeNamespaces 
   return { enclosure, link, files };
 }
 
+/** How to start a guard and the agent in new namespaces. */
+interface Guarding {
+  /** Clones the agent; `flags` are those that it must have besides. */
+  readonly clone: (parent: Agent, flags: number) => Agent;
+  /** Whether the command gets a process group of its own. */
+  readonly jobControl: boolean;
+  /** The owner of the namespaces, or null for this process's user. */
+  readonly owner: PreserveOptions["owner"];
+  /** What stands between the command and the caller's terminal, or null. */
+  readonly relay: Relay | null;
+}
+
+/**
+ * Makes an agent clone another one as a user, who then owns the namespaces of the clone. It is not the guard that becomes
+ * that user: the user could stop or kill it.
+ */
+function cloneAs(guard: Agent, owner: NonNullable<PreserveOptions["owner"]>, clone: Guarding["clone"]): Agent {
+  using maker = guard.clone();
+  attempt(`become user ${owner.uid}`, () => takeIds(maker, { ...owner, groups: "drop" }));
+  return clone(maker, CLONE.PARENT);
+}
+
 /** Starts the guard, and the agent as its child. */
-function spawnGuarded(
-  plan: RunPlan,
-  clone: (guard: Agent) => Agent,
-  jobControl: boolean,
-  owner: PreserveOptions["owner"],
-): Enclosure {
+function spawnGuarded(plan: RunPlan, { clone, jobControl, owner, relay }: Guarding): Enclosure {
   const isolated = plan.namespaces.includes("pid");
-  const guard = spawnGuard(plan.command.keepFds);
+  const guard = spawnGuard(plan.command.keepFds, relay && ((guard) => relay.isolate(guard)));
   try {
     // A process group of its own survives when penne's whole group is killed. A command that stays in penne's group must
     // then be put back there, which has a price: with a parent in another group of the session, penne's group never counts
     // as orphaned, and the kernel does not end it when its shell dies while it is stopped. So that is done only where no
     // pid namespace ends everything anyway.
-    if (jobControl || !isolated) call(guard, "setpgid", 0, 0);
-    if (owner) attempt(`become user ${owner.uid}`, () => takeIds(guard, { ...owner, groups: "drop" }));
-    const agent = clone(guard);
-    if (!jobControl && !isolated) guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
+    const regroup = !relay?.apart && (jobControl || !isolated);
+    if (regroup) call(guard, "setpgid", 0, 0);
+    const agent = owner ? cloneAs(guard, owner, clone) : clone(guard, 0);
+    if (regroup && !jobControl) guard.raw("setpgid", agent.pid, call(self, "getpgid", 0));
     return new Enclosure([guard], agent);
   } catch (error) {
     endAgents([guard]);
@@ -219,7 +241,7 @@ function spawnGuarded(
  * @throws {PenneError} If it fails; nothing is left then.
  */
 export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNamespaces {
-  const { terminal = null, preserve, onWarning = () => {} } = options;
+  const { terminal = null, relay = null, preserve, onWarning = () => {} } = options;
   const { namespaces } = plan;
   const isolated = namespaces.includes("pid");
   // A time namespace is entered by children only, so it is unshared later.
@@ -227,16 +249,17 @@ export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNa
   const context = { ownRights: true, tap: plan.network !== null };
   const create = (body: () => Agent) =>
     attempt(`create namespaces (${namespaces.join(", ")})`, body, undefined, context);
-  const guarded = preserve || terminal || !isolated || plan.ownInit;
+  const guarded = preserve || terminal || relay || !isolated || plan.ownInit;
   const enclosure = guarded
-    ? spawnGuarded(
-      plan,
-      (guard) => create(() => guard.clone(flags)),
-      terminal?.jobControl ?? false,
-      preserve?.owner ?? null,
-    )
+    ? spawnGuarded(plan, {
+      clone: (parent, more) => create(() => parent.clone(flags | more)),
+      jobControl: terminal?.jobControl ?? false,
+      owner: preserve?.owner ?? null,
+      relay,
+    })
     : new Enclosure([], create(() => Agent.spawn(flags)));
   const { agent, guard } = enclosure;
+  if (relay) enclosure.afterEnd.use(relay);
   try {
     if (!guard) placeKeptFds(agent, plan.command.keepFds);
     preserve?.made(agent);
@@ -244,7 +267,7 @@ export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNa
     const made = setUp(enclosure, plan, onWarning);
     setName(agent, "penne-agent");
     if (guard) harden(guard);
-    return made;
+    return { ...made, relay };
   } catch (error) {
     enclosure.close();
     throw error;

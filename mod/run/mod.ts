@@ -1,40 +1,25 @@
 // Runs commands in namespaces of their own, for any Deno program.
 
-import type { NamespaceId } from "../namespaces/id.ts";
-import type { NamespaceType } from "../namespaces/types.ts";
 import { ExecError } from "../agents/exec.ts";
-import type { Child } from "./child.ts";
 import { readFacts } from "./facts.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
-import type { SignalName } from "../../ffi/core/consts.ts";
 import { type CommandOptions, type NetMode, planRun, type RunOptions } from "./plan.ts";
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { OwnFiles } from "./own_files.ts";
+import type { ChildProcess } from "./process.ts";
+import { RelayDriver } from "./relayed.ts";
 import type { ExitStatus } from "./reports.ts";
 import { startChild } from "./start.ts";
 
-export { type CommandOptions, ExecError, type ExitStatus, type NetMode, type RunOptions };
-
-/** A command that runs in its own namespaces. */
-export interface ChildProcess extends Disposable {
-  /** Its pid as this process sees it. */
-  readonly pid: number;
-  /** The namespaces that were made for it. */
-  readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
-  /** Resolves when it and its namespaces have ended; as by SIGKILL if an agent was killed. */
-  readonly status: Promise<ExitStatus>;
-  /** Sends it a signal, TERM by default; does nothing once it has ended. */
-  kill(signal?: SignalName | number): void;
-  /** Ends it with its kill signal, by force if that takes too long, then ends its namespaces; returns how it ended. */
-  end(): ExitStatus;
-}
+export { type ChildProcess, type CommandOptions, ExecError, type ExitStatus, type NetMode, type RunOptions };
 
 /**
  * Starts a command in its own namespaces.
  *
  * The command ends with the returned object, with this process or with its agents, whichever ends first. It shares this
- * process's stdin, stdout and stderr. Call this on the main thread.
+ * process's stdin, stdout and stderr; if another user may trace it, it gets a terminal and pipes of its own, and this process
+ * copies. Call this on the main thread.
  *
  * @example
  * ```ts
@@ -54,17 +39,20 @@ export function spawn(options: RunOptions): ChildProcess {
   const plan = planRun(options, readFacts(options));
   const { network } = plan;
   const { onWarning } = options;
-  if (!network) return startChild(plan, { identify: true, onWarning });
+  const relay = new RelayDriver(onWarning);
+  const start = { identify: true, onWarning, openRelay: relay.open };
+  if (!network) return relay.drive(() => startChild(plan, start));
   const server = new WorkerServer(plan.reach, onWarning);
   try {
-    const child = startChild(plan, {
-      identify: true,
-      onWarning,
-      beforeExec: (_, { link, files, enclosure }) => {
-        if (link) server.serve(link, network, () => {});
-        if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
-      },
-    });
+    const child = relay.drive(() =>
+      startChild(plan, {
+        ...start,
+        beforeExec: (_, { link, files, enclosure }) => {
+          if (link) server.serve(link, network, () => {});
+          if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
+        },
+      })
+    );
     return withServer(child, server);
   } catch (error) {
     server[Symbol.dispose]();
@@ -85,7 +73,7 @@ function keepUp(files: OwnFiles, onWarning: (message: string) => void = () => {}
 }
 
 /** Makes the network end with a command, once the data that the command has sent is delivered. */
-function withServer(child: Child, server: WorkerServer): ChildProcess {
+function withServer(child: ChildProcess, server: WorkerServer): ChildProcess {
   let status: Promise<ExitStatus> | null = null;
   const finish = async () => {
     const ended = await child.status;

@@ -7,13 +7,14 @@ import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts"
 import { formatResolvConf, type NameServer, needsScope, parseResolvConf } from "../host/resolv_conf.ts";
 import { bytesOf, RESOLV_CONF, textOf } from "../host/resolver.ts";
 import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
-import { hasInside, idToTake } from "../idmap/ranges.ts";
+import { hasInside, idToTake, toOutside } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
+import { exposedEnvironment } from "./exposed.ts";
 import type { OwnFile } from "./own_files.ts";
 
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
@@ -35,6 +36,8 @@ export interface CommandOptions {
   readonly gid?: number;
   /** Whether the command gets a session of its own, and so no controlling terminal. */
   readonly newSession?: boolean;
+  /** Whether the command gets the caller's terminal and session even if a process with fewer rights may trace it. */
+  readonly shareTerminal?: boolean;
   /** Inherited descriptors that the command gets under the same numbers. */
   readonly keepFds?: readonly number[];
   /** Whether the command keeps all capabilities through ambient ones. */
@@ -80,12 +83,16 @@ export interface RunOptions extends CommandOptions {
 export interface RunFacts {
   /** The process that is to own the namespaces. */
   readonly caller: Caller;
+  /** Effective user id of this process, which is another one if it makes namespaces for another user. */
+  readonly uid: number;
   /** The caller's environment. */
   readonly environment: readonly EnvironmentEntry[];
   /** The caller as a user of this host, or null; needed for a login shell. */
   readonly user: User | null;
   /** What is known of the caller's ids; needed for the map mode `auto`. */
   readonly map: MapFacts | null;
+  /** Looks a user up, for an exposed command. */
+  readonly lookUp: (uid: number) => User | null;
   /** The host's network; needed for `net: "tap"`. */
   readonly network: Network;
   /** The host's name; needed for `hostname` with `net: "tap"`. */
@@ -93,8 +100,10 @@ export interface RunFacts {
 }
 
 /** How a command is started, wherever it runs. */
-export interface CommandSettings
-  extends Required<Pick<CommandOptions, "keepFds" | "newSession" | "keepCaps" | "noNewPrivs" | "killSignal">> {
+export interface CommandSettings extends
+  Required<
+    Pick<CommandOptions, "keepFds" | "newSession" | "shareTerminal" | "keepCaps" | "noNewPrivs" | "killSignal">
+  > {
   /** User id inside, or null to keep it. */
   readonly uid: number | null;
   /** Group id inside, or null to keep it. */
@@ -125,6 +134,10 @@ export interface RunPlan {
   readonly files: readonly OwnFile[];
   /** The command. */
   readonly command: CommandSettings & Execution;
+  /** User id of the command as this process sees it. */
+  readonly commandUid: number;
+  /** Whether a process with fewer rights than the caller may trace the command. */
+  readonly exposed: boolean;
 }
 
 /**
@@ -215,8 +228,10 @@ export function planSettings(options: CommandOptions): CommandSettings {
   for (const fd of keepFds) {
     if (!Number.isInteger(fd) || fd < 3) throw usage(`keep descriptor ${fd}: it is not one above 2`);
   }
-  const { newSession = false, keepCaps = false, noNewPrivs = false, uid = null, gid = null } = options;
-  return { chdir, killSignal, keepFds: [...new Set(keepFds)], newSession, keepCaps, noNewPrivs, uid, gid };
+  const { newSession = false, shareTerminal = false, keepCaps = false, noNewPrivs = false } = options;
+  const { uid = null, gid = null } = options;
+  const fds = [...new Set(keepFds)];
+  return { chdir, killSignal, keepFds: fds, newSession, shareTerminal, keepCaps, noNewPrivs, uid, gid };
 }
 
 function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "monotonic" | "boottime">): void {
@@ -324,15 +339,24 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
   } else if (options.map && Object.values(options.map).some((value) => value !== undefined)) {
     throw usage("map ids without a user namespace of its own", ["add user to --unshare"]);
   }
-  const environment = planEnvironment(options.env ?? {}, options.clearEnv ? [] : facts.environment);
-  const { hostname = null, monotonic = 0, boottime = 0 } = options;
+  const { env = {}, hostname = null, monotonic = 0, boottime = 0 } = options;
+  const become = {
+    uid: idToTake(maps?.users?.ranges ?? [], caller.uid),
+    gid: idToTake(maps?.groups?.ranges ?? [], caller.gid),
+  };
+  const inside = settings.uid ?? become.uid;
+  const owner = maps ? caller.uid : facts.uid;
+  const commandUid = inside === null ? owner : maps ? toOutside(maps.users?.ranges ?? [], inside) ?? owner : inside;
+  const exposed = owner !== facts.uid || commandUid !== facts.uid;
+  const inherited = options.clearEnv ? [] : facts.environment;
+  const environment = planEnvironment(
+    env,
+    exposed && !options.clearEnv ? exposedEnvironment(inherited, facts.lookUp(commandUid)) : inherited,
+  );
   return {
     namespaces,
     maps,
-    become: {
-      uid: idToTake(maps?.users?.ranges ?? [], caller.uid),
-      gid: idToTake(maps?.groups?.ranges ?? [], caller.gid),
-    },
+    become,
     hostname,
     clocks: { monotonic, boottime },
     ownInit: options.init === false && namespaces.includes("pid"),
@@ -340,8 +364,11 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
     command: {
       ...settings,
       environment,
-      program: planProgram(options.command ?? [], environment, user),
+      // Which shell is meant is no secret.
+      program: planProgram(options.command ?? [], planEnvironment(env, inherited), user),
       blocked: caller.blocked,
     },
+    commandUid,
+    exposed,
   };
 }

@@ -10,12 +10,16 @@ import { type Affinity, sendSignal, setAffinity, stayOnProcessor } from "../../f
 import { execCommand } from "../agents/exec.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { Child, type ChildParts } from "./child.ts";
-import { changeDirectory, type CommandPlan, prepareCommand, takeCommandIds } from "./command.ts";
+import { changeDirectory, type CommandPlan, pathFromHere, prepareCommand, takeCommandIds } from "./command.ts";
 import { type MadeNamespaces, makeNamespaces, type NamespaceOptions } from "./make_namespaces.ts";
 import type { RunPlan } from "./plan.ts";
+import { ExposedError } from "./exposed.ts";
+import type { Relay, RelayOptions, StandardOwner } from "../relay/relay.ts";
 
 /** How to start a command, beside its plan. */
-export interface StartOptions extends NamespaceOptions {
+export interface StartOptions extends Omit<NamespaceOptions, "relay"> {
+  /** Opens what an exposed command gets in place of the caller's terminal and descriptors. */
+  readonly openRelay?: (settings: RelaySettings) => Relay;
   /** Whether to identify the namespaces. */
   readonly identify?: boolean;
   /** Called when everything is set up, right before the command is executed. */
@@ -32,6 +36,8 @@ export interface ChildPlan extends CommandPlan {
   readonly childrenOf: (agent: Agent, inner: boolean) => number;
   /** Identifies the namespaces. */
   readonly identify: (agent: Agent) => Child["namespaces"];
+  /** The command's user. */
+  readonly owner: StandardOwner;
   /** Puts the command's process into its cgroups. */
   readonly place?: (command: Agent) => void;
 }
@@ -47,7 +53,24 @@ export function openChildren(agent: Agent): number {
   return call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.RDONLY | O.CLOEXEC);
 }
 
-function childPlan({ command, namespaces, maps, ownInit }: RunPlan): ChildPlan {
+/** What of a command's settings its relay depends on. */
+export type RelaySettings = Pick<RelayOptions, "shareTerminal" | "newSession">;
+
+/**
+ * Opens a relay for an exposed command.
+ *
+ * @param options How to start it.
+ * @param settings What the relay depends on.
+ * @returns The relay.
+ * @throws {ExposedError} If the code for that is not loaded.
+ * @throws {PenneError} If the relay cannot be opened.
+ */
+export function openRelay({ openRelay }: StartOptions, { shareTerminal, newSession }: RelaySettings): Relay {
+  if (!openRelay) throw new ExposedError();
+  return openRelay({ shareTerminal, newSession });
+}
+
+function childPlan({ command, commandUid, exposed, namespaces, maps, become, ownInit }: RunPlan): ChildPlan {
   const isolated = namespaces.includes("pid");
   return {
     ...command,
@@ -55,9 +78,10 @@ function childPlan({ command, namespaces, maps, ownInit }: RunPlan): ChildPlan {
     // PID 1 need not look for its children: they end with it.
     childrenOf: (agent, inner) => isolated && inner ? Children.LEFT_ALONE : openChildren(agent),
     identify: (agent) => namespaceIds(agent, namespaces),
+    owner: { outside: commandUid, inside: command.uid ?? become.uid },
     takeIds: (task) => takeCommandIds(task, { ...command, groups: maps?.denySetgroups ? "keep" : "drop" }),
     changeDirectory: (task) => {
-      if (command.chdir !== null) changeDirectory(task, command.chdir);
+      if (command.chdir !== null) changeDirectory(task, exposed ? pathFromHere(command.chdir) : command.chdir);
     },
   };
 }
@@ -72,15 +96,19 @@ function childPlan({ command, namespaces, maps, ownInit }: RunPlan): ChildPlan {
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */
 export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
+  const relay = plan.exposed ? openRelay(options, plan.command) : null;
   const affinity = stayOnProcessor();
   try {
-    const made = makeNamespaces(plan, options);
+    const made = makeNamespaces(plan, { ...options, ...relay?.apart && { terminal: relay }, relay });
     try {
       return startIn(made, childPlan(plan), options, affinity);
     } catch (error) {
       made.enclosure.close();
       throw error;
     }
+  } catch (error) {
+    relay?.[Symbol.dispose]();
+    throw error;
   } finally {
     if (affinity) setAffinity(self, affinity);
   }
@@ -122,6 +150,8 @@ export function startIn(
   const { agent, ancestors, guard } = enclosure;
   const namespaces = identify ? plan.identify(agent) : {};
   const command = plan.ownInit ? agent : agent.clone();
+  const { relay } = made;
+  const job = relay?.apart ? relay : terminal;
   try {
     const chain = [...ancestors, agent, ...plan.ownInit ? [] : [command]];
     const parents = chain.slice(0, -1);
@@ -130,12 +160,14 @@ export function startIn(
       for (const number of plan.keepFds) call(parent, "close", number);
     }
     const { killSignal } = plan;
-    const child = new Child({ enclosure, parent: parents.at(-1)!, command, namespaces, killSignal, onExit });
-    terminal?.entrustTo(guard);
+    const child = new Child({ enclosure, parent: parents.at(-1)!, command, namespaces, killSignal, onExit, relay });
+    job?.entrustTo(guard);
     if (identify) child.pid; // while it is sure to be in /proc
-    if (terminal?.jobControl) {
-      call(command, "setpgid", 0, 0);
-      terminal.giveTo(child.pid);
+    relay?.connect(command, plan.owner);
+    if (plan.ownInit) relay?.want(); // PID 1 cannot be stopped
+    if (job?.jobControl) {
+      if (!plan.newSession) call(command, "setpgid", 0, 0);
+      job.giveTo(child.pid);
     }
     plan.place?.(command);
     prepareCommand(command, plan, affinity);
@@ -148,7 +180,7 @@ export function startIn(
     for (const signal of stops) child.kill(signal);
     return child;
   } catch (error) {
-    terminal?.restore(true);
+    job?.restore(true);
     command.close();
     throw error;
   }

@@ -4,13 +4,14 @@ import { SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
-import type { SignalPipe, SignalRecord } from "../../ffi/sys/signal.ts";
+import { blockedSignals, setSignalMask, type SignalPipe, type SignalRecord } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import { END_TIMEOUT } from "../agents/enclosure.ts";
+import type { Relay } from "../relay/relay.ts";
 import type { Child } from "./child.ts";
 import type { ChildState, ExitStatus } from "./reports.ts";
-import { isOrphaned, type Terminal } from "./terminal.ts";
+import { isOrphaned, type JobTerminal, type Terminal } from "./terminal.ts";
 
 /** Signals that are forwarded to the command. */
 export const FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH", "CONT", "TSTP"] as const;
@@ -45,7 +46,7 @@ export interface Supervision {
  * @returns How it ended; `lost` if an agent was killed, and the command with it.
  */
 export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
-  const { reactor, signals, terminal, parent, patience } = supervision;
+  const { reactor, signals, parent, patience } = supervision;
   let [woken, late, insisting] = [false, false, false];
   const wake = () => woken = true;
   using cleanup = new DisposableStack();
@@ -60,11 +61,12 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
     cleanup.defer(() => timer.cancel());
   });
   if (parent) watch(parent, wake);
+  child.relay?.start();
   for (;;) {
     let stopped: number | null = null;
     for (let state: ChildState | null; (state = child.next());) {
-      if (state.kind === "exited") return finish(child, terminal, state.status);
-      if (state.kind === "lost") return finish(child, terminal, null);
+      if (state.kind === "exited") return finish(child, supervision, state.status);
+      if (state.kind === "lost") return finish(child, supervision, null);
       // Only the latest state counts: the command may have continued or ended since.
       stopped = state.kind === "stopped" ? state.signal : null;
     }
@@ -79,8 +81,8 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
       if (!insisting) reactor.after(patience, () => child.kill(SIGNAL.KILL));
       insisting = true;
     }
-    if (parent && isReadable(parent)) return finish(child, terminal, child.end());
-    if (late) return finish(child, terminal, null);
+    if (parent && isReadable(parent)) return finish(child, supervision, child.end());
+    if (late) return finish(child, supervision, null);
   }
 }
 
@@ -100,37 +102,64 @@ function forwardAll(child: Child, supervision: Supervision): boolean {
 }
 
 /** Forwards a signal, unless the kernel has sent it to the command too, as to every process in the group. */
-function forward(child: Child, { signal, code }: SignalRecord, { terminal, newSession }: Supervision): void {
+function forward(child: Child, { signal, code, pid }: SignalRecord, supervision: Supervision): void {
+  const { newSession } = supervision;
   const fromKernel = code > 0;
-  const jobControl = terminal?.jobControl ?? false;
-  if (fromKernel && jobControl && terminal) {
+  // In a session of its own the command's group is orphaned, where the kernel drops Ctrl-Z.
+  const sent = fromKernel && newSession && signal === SIGNAL.TSTP ? SIGNAL.STOP : signal;
+  if (!fromKernel && pid === call(self, "getpid")) return; // meant for others in penne's process group
+  const job = jobOf(child, supervision);
+  if (signal === SIGNAL.WINCH && child.relay?.apart) {
+    child.relay.resize(); // of which the kernel informs the command
+    if (fromKernel) return;
+  }
+  if (fromKernel && job) {
+    if (signal === SIGNAL.TSTP) child.relay?.expectStop();
     // Penne itself is in the foreground: a shell that brings a running job there sends it no signal.
-    giveTerminal(child, terminal);
-    self.raw("kill", -child.pid, signal);
+    giveTerminal(child, job);
+    self.raw("kill", -child.pid, sent);
     return;
   }
-  if (signal === SIGNAL.CONT && jobControl && terminal) giveTerminal(child, terminal);
+  if (signal === SIGNAL.CONT && job) giveTerminal(child, job);
   // The kernel sends a hangup to the session's leader alone, not to its group.
   const toLeader = signal === SIGNAL.HUP || signal === SIGNAL.CONT;
   const leader = toLeader && call(self, "getsid", 0) === call(self, "getpid");
   if (fromKernel && !newSession && !leader) return;
-  // In a session of its own the command's group is orphaned, where the kernel drops Ctrl-Z.
-  child.kill(fromKernel && newSession && signal === SIGNAL.TSTP ? SIGNAL.STOP : signal);
+  child.kill(sent);
+}
+
+/** The terminal on which the command is a job of its own, or null. */
+function jobOf({ relay }: Child, { terminal }: Supervision): JobTerminal | null {
+  const job = relay?.apart ? relay : terminal;
+  return job?.jobControl ? job : null;
 }
 
 /** Gives the foreground to the command, if penne has it. */
-function giveTerminal(child: Child, terminal: Terminal): void {
+function giveTerminal(child: Child, terminal: JobTerminal): void {
   terminal.giveTo(child.pid);
   terminal.entrustTo(child.enclosure.guard);
 }
 
+/** Stops this process, as the signal would by default. */
+function stopSelf(signals: SignalPipe, signal: number): void {
+  const blocked = blockedSignals();
+  signals.withDefault(signal, () => {
+    setSignalMask(self, blocked & ~(1n << BigInt(signal - 1)));
+    call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), signal);
+    setSignalMask(self, blocked);
+  });
+}
+
 /** Follows a stop of the command: gives the terminal back, stops penne too, and continues the command afterwards. */
 function stopWith(child: Child, signal: number, supervision: Supervision): void {
-  const { signals, terminal, patience } = supervision;
-  const job = terminal?.jobControl ? terminal : null;
+  const { signals, patience } = supervision;
+  const { relay } = child;
+  const job = jobOf(child, supervision);
   // The other user must not stop penne. That a stop is from the terminal cannot be known, but the shell shows it then.
   if (patience !== null && (!job || signal === SIGNAL.STOP)) return child.kill(SIGNAL.CONT);
+  if (relay?.apart && !relay.followsStops()) return void self.raw("kill", -child.pid, SIGNAL.CONT);
   const wantsTerminal = signal === SIGNAL.TTIN || signal === SIGNAL.TTOU;
+  if (wantsTerminal) relay?.want();
   if (isOrphaned()) {
     // No shell would continue penne, so it must not stop. The kernel drops the terminal's stops in this case; a process
     // that sends SIGSTOP to the command can send SIGCONT too. A command that wants a terminal that is not penne's to give
@@ -141,8 +170,9 @@ function stopWith(child: Child, signal: number, supervision: Supervision): void 
       job.takeBack();
       job.entrustTo(child.enclosure.guard);
     }
-    const stop = signal === SIGNAL.STOP ? SIGNAL.TSTP : signal;
-    signals.withDefault(stop, () => call(self, "tgkill", call(self, "getpid"), call(self, "gettid"), stop));
+    // The kernel has stopped the command's group, and on another terminal than that of the rest of the pipeline.
+    if (relay?.apart && !relay.alone) self.raw("kill", 0, SIGNAL.TSTP);
+    stopSelf(signals, signal === SIGNAL.STOP ? SIGNAL.TSTP : signal);
     forwardAll(child, supervision);
   }
   if (job) {
@@ -152,18 +182,38 @@ function stopWith(child: Child, signal: number, supervision: Supervision): void 
   child.kill(SIGNAL.CONT);
 }
 
+/** Ends the namespaces, and passes on what the command has written; returns the signal that cut that short, or null. */
+function deliver(child: Child, relay: Relay, { reactor, signals }: Supervision): number | null {
+  child.endInside();
+  let ending: SignalRecord | undefined;
+  let done = false;
+  relay.drain(() => done = true);
+  while (!ending && !done) {
+    reactor.turn();
+    ending = signals.take().find(({ signal }) => ENDING.includes(signal));
+  }
+  relay.giveBackInput();
+  relay.restore();
+  return ending?.signal ?? null;
+}
+
 /** Gives the terminal back and ends the namespaces. */
 function finish(
   child: Child,
-  terminal: Terminal | null,
+  supervision: Supervision,
   status: ExitStatus | null,
 ): ExitStatus & { readonly lost: boolean } {
-  if (terminal) {
+  const { terminal } = supervision;
+  const { relay } = child;
+  const ending = relay ? deliver(child, relay, supervision) : null;
+  if (terminal && !relay?.apart) {
     // A command that succeeds may have changed the settings on purpose, as stty does.
     const settings = status?.code !== 0;
     if (status && !settings) terminal.entrustTo(child.enclosure.guard, terminal.currentSettings);
     child.close();
     terminal.restore(settings);
   }
-  return status ? { ...status, lost: false } : { code: null, signal: SIGNAL.KILL, lost: true };
+  if (!status) return { code: null, signal: SIGNAL.KILL, lost: true };
+  // Nobody must take an output for whole that is not.
+  return ending === null ? { ...status, lost: false } : { code: null, signal: ending, lost: false };
 }

@@ -24,8 +24,26 @@ import {
   setSettings,
 } from "../../ffi/sys/terminal.ts";
 
+/** A terminal whose foreground the command gets: the caller's own, or one that penne relays. */
+export interface JobTerminal {
+  /** Penne's own process group. */
+  readonly group: number;
+  /** Whether the command becomes a foreground job of its own. */
+  readonly jobControl: boolean;
+  /** The process group in the foreground; 0 if it is in another pid namespace. */
+  readonly foreground: number;
+  /** Gives the foreground to the command's process group, if it is penne's to give. */
+  giveTo(group: number): void;
+  /** Takes the foreground back while the command is stopped; `giveTo` restores the command's settings. */
+  takeBack(): void;
+  /** Makes penne's group the foreground again, if the command holds it; restores the settings too if asked to. */
+  restore(settings: boolean): void;
+  /** Tells a guard what to do with the terminal if penne is killed. */
+  entrustTo(guard: Agent | null): void;
+}
+
 /** The controlling terminal of this process. */
-export class Terminal implements Disposable {
+export class Terminal implements Disposable, JobTerminal {
   /** The terminal. */
   readonly tty: Fd;
   /** Penne's own process group. */

@@ -85,6 +85,11 @@ const PROBES = {
     ),
     provide: "mount the pids controller of cgroups",
   },
+  /** That a program may push input into its terminal, as on every kernel before Linux 6.2. */
+  "TIOCSTI": {
+    argv: sh("f=/proc/sys/dev/tty/legacy_tiocsti; test ! -e $f || test $(cat $f) = 1"),
+    provide: "sysctl dev.tty.legacy_tiocsti=1",
+  },
   /** A newer runc beside Debian's. */
   "newer runc": { argv: ["runc-newer", "--version"], provide: "packaging/runc-newer" },
   /** Debian's tool for the snap layout of kept sets. */

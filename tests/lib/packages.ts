@@ -17,6 +17,7 @@ export const PACKAGES = {
   "iperf3": ["iperf3"],
   "iproute2": ["ip", "ss"],
   "iputils-ping": ["ping"],
+  "less": ["less"],
   "libc-bin": ["getent"],
   "make": ["make"],
   "mandoc": ["mandoc"],
@@ -27,7 +28,7 @@ export const PACKAGES = {
   "passt": ["pasta"],
   "passwd": ["usermod"],
   "perl": ["perl"],
-  "procps": ["pgrep", "ps", "sysctl"],
+  "procps": ["pgrep", "ps", "sysctl", "top"],
   "python3": ["python3"],
   "runc": ["runc"],
   "slirp4netns": ["slirp4netns"],
@@ -37,6 +38,7 @@ export const PACKAGES = {
   "traceroute": ["traceroute"],
   "uidmap": ["getsubids"],
   "util-linux": ["nsenter", "prlimit", "setpriv", "taskset", "unshare"],
+  "vim-tiny": ["vi"],
 } as const satisfies Record<string, readonly string[]>;
 
 /** A package whose programs tests use. */

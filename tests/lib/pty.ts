@@ -37,6 +37,10 @@ export class Pty implements Disposable {
   #status: WaitStatus | null = null;
   /** All output so far. */
   text = "";
+  /** The terminal's file. */
+  readonly path: string;
+  /** The terminal's settings before the program has changed them. */
+  readonly initial: string;
 
   /** Starts a program on a new terminal. */
   constructor(argv: string[], { env = {}, adopt = true, leads = false }: PtyOptions = {}) {
@@ -44,8 +48,10 @@ export class Pty implements Disposable {
     const number = new Int32Array(1);
     call(self, "ioctl", this.#master, TIOCSPTLCK, new Uint8Array(4));
     call(self, "ioctl", this.#master, TIOCGPTN, out(new Uint8Array(number.buffer)));
-    this.#slave = open(self, `/dev/pts/${number[0]}`, O.RDWR | O.NOCTTY);
+    this.path = `/dev/pts/${number[0]}`;
+    this.#slave = open(self, this.path, O.RDWR | O.NOCTTY);
     this.resize(24, 80);
+    this.initial = this.settings;
     this.#leader = Agent.spawn();
     call(this.#leader, "setsid");
     for (const fd of [0, 1, 2]) call(this.#leader, "dup3", this.#slave, fd, 0);

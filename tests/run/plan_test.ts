@@ -14,6 +14,8 @@ const ALICE = { name: "alice", uid: 1000, gid: 100, home: "/home/alice", shell: 
 /** An unprivileged caller without subordinate ids, on a host without a network. */
 const FACTS: RunFacts = {
   caller: { uid: 1000, gid: 100, capabilities: 0n, blocked: 5n },
+  uid: 1000,
+  lookUp: () => null,
   environment: [encode("PATH=/bin"), encode("A=1")],
   user: null,
   map: null,
@@ -38,6 +40,8 @@ test("the default is a root shell in six namespaces", () => {
       denySetgroups: true,
     },
     become: { uid: null, gid: null },
+    commandUid: 1000,
+    exposed: false,
     hostname: null,
     clocks: { monotonic: 0, boottime: 0 },
     ownInit: false,
@@ -50,6 +54,7 @@ test("the default is a root shell in six namespaces", () => {
       blocked: 5n,
       keepFds: [],
       newSession: false,
+      shareTerminal: false,
       keepCaps: false,
       noNewPrivs: false,
       killSignal: "KILL",

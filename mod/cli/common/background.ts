@@ -128,7 +128,7 @@ export interface BackgroundJob {
   /** Exit code for an error that has none of its own. */
   readonly failure: number;
   /** Refuses what cannot work; the result does the work here, calls `ready` on the way, and returns the exit code. */
-  readonly prepare: () => (ready: () => void) => number;
+  readonly prepare: () => (ready: () => void) => number | Promise<number>;
 }
 
 /**
@@ -160,7 +160,7 @@ async function runBehind(value: string, { prepare, failure }: BackgroundJob): Pr
   const link = new BackgroundLink(value);
   const restoreLog = logTo(link.log);
   try {
-    return prepare()(() => {
+    return await prepare()(() => {
       restoreLog();
       link.done(0);
     });

@@ -2,13 +2,19 @@
 
 import { Agent } from "../../../ffi/agent/agent.ts";
 import { SIGNAL } from "../../../ffi/core/consts.ts";
+import { SysError } from "../../../ffi/core/errno.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { call } from "../../../ffi/core/task.ts";
 import type { SignalPipe } from "../../../ffi/sys/signal.ts";
 import { log } from "../report/log.ts";
+import { PenneError } from "../../base/errors.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { ExecError } from "../../agents/exec.ts";
 import type { Child } from "../../run/child.ts";
 import { openParent } from "../../run/parent.ts";
 import type { StartOptions } from "../../run/start.ts";
+import type { Relay, RelayOptions } from "../../relay/relay.ts";
+import { ExposedError } from "../../run/exposed.ts";
 import { FORWARDED, supervise } from "../../run/supervise.ts";
 import { Terminal } from "../../run/terminal.ts";
 import { type END_OPTIONS, openReporter, type ReportValues } from "../options/lifecycle.ts";
@@ -16,6 +22,9 @@ import type { OptionValues } from "../options/table.ts";
 
 /** Exit code when penne fails before the command has run. */
 export const FAILURE = 125;
+
+/** Makes what stands between an exposed command and the caller's terminal. */
+export type MakeRelay = (options: Omit<RelayOptions, "host">) => Relay;
 
 /** A command to be run. */
 export interface Job {
@@ -25,12 +34,29 @@ export interface Job {
   readonly signals: SignalPipe;
   /** Whether the command gets a session of its own. */
   readonly newSession: boolean;
+  /** Makes what stands between an exposed command and the caller's terminal; null if the code is not loaded. */
+  readonly makeRelay: MakeRelay | null;
   /** Starts the command. */
   readonly begin: (scene: StartOptions) => Child;
   /** Milliseconds that a command which another user controls has to end after a signal that ends programs. */
   readonly patience?: number;
   /** Called once the command has started. */
   readonly started?: (child: Child) => void;
+}
+
+/**
+ * Loads the code that an exposed command takes.
+ *
+ * @returns Makes what stands between such a command and the caller's terminal.
+ */
+export async function loadRelay(): Promise<MakeRelay> {
+  const { openRelay } = await import("../../relay/open.ts");
+  return (options) => {
+    const opened = openRelay({ ...options, host: { call, borrow: (number) => Fd.borrow(number) } });
+    if (!("what" in opened)) return opened;
+    const { what, errno, hints } = opened;
+    throw new PenneError(what, { cause: new SysError("openat", errno), hints });
+  };
 }
 
 /**
@@ -42,15 +68,17 @@ export interface Job {
  * @throws {PenneError} If the command cannot be started.
  */
 export function runInForeground(options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>, job: Job): number {
-  const { reactor, signals, newSession, patience = null, begin, started } = job;
+  const { reactor, signals, newSession, makeRelay, patience = null, begin, started } = job;
   using parent = options["die-with-parent"] ? openParent() : null;
   using terminal = Terminal.open(newSession);
   const report = openReporter(options);
   try {
+    const onWarning = (message: string) => log().warn(message);
     using child = begin({
       terminal,
       identify: report.wantsStatus,
-      onWarning: (message) => log().warn(message),
+      onWarning,
+      ...makeRelay && { openRelay: (settings) => makeRelay({ ...settings, reactor, interactive: true, onWarning }) },
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);
         report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
@@ -68,6 +96,10 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
     report.exit(code, status.signal);
     return code;
   } catch (error) {
+    if (error instanceof ExposedError) {
+      report.leave();
+      throw error;
+    }
     report.exit(error instanceof ExecError ? error.exitCode : FAILURE, null);
     throw error;
   }

@@ -50,6 +50,11 @@ export const COMMAND_OPTIONS = [
   { name: "clear-env", help: "Start with an empty environment" },
   { name: "keep-fd", value: "N", repeat: true, help: "Pass descriptor N on to COMMAND (default: 0 to 2 only)" },
   { name: "new-session", help: "Run COMMAND in a new session, without a controlling terminal" },
+  {
+    name: "share-terminal",
+    help:
+      "Give COMMAND your terminal and session even if another user may trace it, who can then type into your terminal",
+  },
 ] as const satisfies readonly OptionSpec[];
 
 type CommandValues = OptionValues<typeof CREDENTIAL_OPTIONS> & OptionValues<typeof COMMAND_OPTIONS>;
@@ -77,6 +82,7 @@ export function commandRequest(options: CommandValues, command: readonly string[
     env: variables(options.env),
     clearEnv: options["clear-env"],
     newSession: options["new-session"],
+    shareTerminal: options["share-terminal"],
     keepFds: options["keep-fd"].map((value) => parseFd("keep-fd", value)).filter((fd) => fd > 2),
     keepCaps: options["keep-caps"],
     noNewPrivs: options["no-new-privs"],

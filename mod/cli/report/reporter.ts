@@ -1,6 +1,6 @@
 // Reports the progress of a command to other programs: readiness, status lines and the pid file.
 
-import { SIGNAL } from "../../../ffi/core/consts.ts";
+import { F, SIGNAL } from "../../../ffi/core/consts.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { toJson } from "../../base/visible.ts";
@@ -80,6 +80,13 @@ export class Reporter {
     this.#cut = false; // that was another descriptor
     this.#send(ready, "ready");
     ready.close();
+  }
+
+  /** Leaves its descriptors to another program that this process loads, as the caller passed them on. */
+  leave(): void {
+    for (const fd of [this.#options.ready, this.#options.status]) {
+      if (fd && fd.number > 2) self.raw("fcntl", fd, F.SETFD, 0);
+    }
   }
 
   /**
