@@ -29,6 +29,7 @@ export const LAYERS: readonly string[] = [
   "mod/datapath/server",
   "mod/attach",
   "mod/relay",
+  "mod/views",
   "mod/run",
   "mod/kept/record",
   "mod/kept/store",

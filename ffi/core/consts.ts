@@ -66,7 +66,20 @@ export const CLONE = {
 } as const;
 
 /** Flags of mount(2). */
-export const MS = { NOSUID: 2, NODEV: 4, NOEXEC: 8, BIND: 4096, REC: 16384, PRIVATE: 1 << 18 } as const;
+export const MS = {
+  RDONLY: 1,
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  NOATIME: 1024,
+  NODIRATIME: 2048,
+  BIND: 4096,
+  REC: 16384,
+  PRIVATE: 1 << 18,
+  SLAVE: 1 << 19,
+  RELATIME: 1 << 21,
+  STRICTATIME: 1 << 24,
+} as const;
 
 /** Flags of umount2(2). */
 export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;

@@ -4,7 +4,7 @@ import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
 import { call, out, self, type Task } from "../core/task.ts";
-import { AT, AT_FDCWD, O } from "../core/consts.ts";
+import { AT, AT_FDCWD, MS, O } from "../core/consts.ts";
 
 /**
  * Mounts a file system, or changes a mount, mount(2).
@@ -29,21 +29,46 @@ export function mount(task: Task, source: string | null, target: string, type: s
 }
 
 /** Flags and commands of fsopen(2), fsconfig(2) and fsmount(2). */
-const [FSOPEN_CLOEXEC, FSCONFIG_CMD_CREATE, FSMOUNT_CLOEXEC] = [1, 6, 1];
-const MOUNT_ATTR = { NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
+const [FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC] = [1, 1];
+const FSCONFIG = { SET_FLAG: 0, SET_STRING: 1, CMD_CREATE: 6 } as const;
+/** Attributes of fsmount(2) that are numbers of their own; the others are those of mount(2). */
+const MOUNT_ATTR = { NOATIME: 0x10, STRICTATIME: 0x20, NODIRATIME: 0x80 } as const;
+
+/** Attributes of a mount, of flags of mount(2). */
+function attributes(flags: number): number {
+  return flags & (MS.RDONLY | MS.NOSUID | MS.NODEV | MS.NOEXEC) |
+    (flags & MS.NOATIME ? MOUNT_ATTR.NOATIME : 0) |
+    (flags & MS.STRICTATIME ? MOUNT_ATTR.STRICTATIME : 0) |
+    (flags & MS.NODIRATIME ? MOUNT_ATTR.NODIRATIME : 0);
+}
 
 /**
- * Mounts a new file system nowhere, fsmount(2): nosuid, nodev and noexec, reachable by its descriptor alone.
+ * Mounts a new file system nowhere, fsmount(2), reachable by its descriptor alone.
  *
  * @param task The task, whose namespaces the file system belongs to.
  * @param type Its type, such as `proc`.
+ * @param flags MS.*; nosuid, nodev and noexec by default.
+ * @param options Its options, `name` or `name=value`.
  * @returns Its root directory.
  * @throws {SysError} EPERM without CAP_SYS_ADMIN over the mount namespace.
  */
-export function mountDetached(task: Task, type: string): Fd {
+export function mountDetached(
+  task: Task,
+  type: string,
+  flags: number = MS.NOSUID | MS.NODEV | MS.NOEXEC,
+  options: readonly string[] = [],
+): Fd {
   using context = task.open("fsopen", cString(type), FSOPEN_CLOEXEC);
-  call(task, "fsconfig", context, FSCONFIG_CMD_CREATE, null, null, 0);
-  return task.open("fsmount", context, FSMOUNT_CLOEXEC, MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC);
+  for (const option of options) {
+    const at = option.indexOf("=");
+    if (at < 0) call(task, "fsconfig", context, FSCONFIG.SET_FLAG, cString(option), null, 0);
+    else {
+      const [name, value] = [cString(option.slice(0, at)), cString(option.slice(at + 1))];
+      call(task, "fsconfig", context, FSCONFIG.SET_STRING, name, value, 0);
+    }
+  }
+  call(task, "fsconfig", context, FSCONFIG.CMD_CREATE, null, null, 0);
+  return task.open("fsmount", context, FSMOUNT_CLOEXEC, attributes(flags));
 }
 
 const OPEN_TREE_CLONE = 1;

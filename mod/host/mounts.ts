@@ -4,6 +4,8 @@
 export interface Mount {
   /** Its id, which no other mount of the host has at the same time. */
   readonly id: number;
+  /** The id of the mount that it is on; of none in the file if that cannot be seen. */
+  readonly parent: number;
   /** The directory of the file system that is mounted. */
   readonly root: string;
   /** Where it is mounted, as the reader of the file sees it. */
@@ -45,11 +47,12 @@ export function unescapeField(field: string): string {
 export function parseMounts(text: string): Mount[] {
   return text.split("\n").flatMap((line) => {
     const [before = "", after = ""] = line.split(" - ", 2);
-    const [id, , , root, path, options = ""] = before.split(" ");
+    const [id, parent, , root, path, options = ""] = before.split(" ");
     const [type = "", , superOptions = ""] = after.split(" ");
     if (root === undefined || path === undefined) return [];
     return [{
       id: Number(id),
+      parent: Number(parent),
       root: unescapeField(root),
       path: unescapeField(path),
       options: options.split(","),

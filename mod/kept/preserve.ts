@@ -167,6 +167,7 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
     timeLimit: owner ? USER_LIMIT : null,
     start: {
       onWarning: run.onWarning,
+      onInfo: run.onInfo,
       preserve: {
         // Only the owner of the user namespace can enter the set.
         owner: types.includes("user") ? owner : null,

@@ -38,5 +38,6 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
     hostname: options.net === "tap" && options.hostname !== undefined
       ? attempt("read the host's name", () => readText(self, "/proc/sys/kernel/hostname").trim())
       : "",
+    mountinfo: options.keepViews ? "" : attempt("look at the mounts", () => readText(self, "/proc/self/mountinfo")),
   };
 }

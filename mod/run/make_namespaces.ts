@@ -37,6 +37,7 @@ import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import type { Relay } from "../relay/relay.ts";
+import { makeView, makeViews } from "../views/make.ts";
 import type { RunPlan } from "./plan.ts";
 import { OwnFiles } from "./own_files.ts";
 import type { JobTerminal } from "./terminal.ts";
@@ -74,6 +75,8 @@ export interface NamespaceOptions {
   readonly preserve?: PreserveOptions;
   /** Called for each step that failed without consequences for the rest. */
   readonly onWarning?: ((message: string) => void) | undefined;
+  /** Called with what is worth knowing. */
+  readonly onInfo?: ((message: string) => void) | undefined;
 }
 
 type Warn = (message: string) => void;
@@ -155,7 +158,11 @@ function mountOwnFiles(agent: Agent, { files, maps }: RunPlan, warn: Warn): OwnF
   }
 }
 
-function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): Omit<MadeNamespaces, "relay"> {
+function setUp(
+  enclosure: Enclosure,
+  plan: RunPlan,
+  { onWarning: warn = () => {}, onInfo = () => {} }: NamespaceOptions,
+): Omit<MadeNamespaces, "relay"> {
   const { agent, afterEnd } = enclosure;
   const { maps, become, hostname } = plan;
   const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
@@ -166,11 +173,13 @@ function setUp(enclosure: Enclosure, plan: RunPlan, warn: Warn): Omit<MadeNamesp
   let files: OwnFiles | null = null;
   if (has("mnt")) {
     const context = { ownRights: !has("user") };
-    const flags = MS.NOSUID | MS.NODEV | MS.NOEXEC;
     attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE), undefined, context);
     files = mountOwnFiles(agent, plan, warn);
     if (files) afterEnd.use(files);
-    if (has("pid")) attempt("mount /proc", () => mount(agent, "proc", "/proc", "proc", flags), undefined, context);
+    // A /proc of other processes would mislead: their numbers mean others inside.
+    const [proc, views] = [true, false].map((own) => plan.views.filter(({ type }) => (type === "pid") === own));
+    for (const view of proc!) attempt("mount /proc", () => makeView(agent, view, onInfo), undefined, context);
+    makeViews(agent, views!, onInfo);
   }
   if (hostname !== null) {
     const name = new TextEncoder().encode(hostname);
@@ -241,7 +250,7 @@ function spawnGuarded(plan: RunPlan, { clone, jobControl, owner, relay }: Guardi
  * @throws {PenneError} If it fails; nothing is left then.
  */
 export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNamespaces {
-  const { terminal = null, relay = null, preserve, onWarning = () => {} } = options;
+  const { terminal = null, relay = null, preserve } = options;
   const { namespaces } = plan;
   const isolated = namespaces.includes("pid");
   // A time namespace is entered by children only, so it is unshared later.
@@ -264,7 +273,7 @@ export function makeNamespaces(plan: RunPlan, options: NamespaceOptions): MadeNa
     if (!guard) placeKeptFds(agent, plan.command.keepFds);
     preserve?.made(agent);
     if (guard && !isolated) adoptOrphans(agent);
-    const made = setUp(enclosure, plan, onWarning);
+    const made = setUp(enclosure, plan, options);
     setName(agent, "penne-agent");
     if (guard) harden(guard);
     return { ...made, relay };

@@ -38,9 +38,9 @@ export { type ChildProcess, type CommandOptions, ExecError, type ExitStatus, typ
 export function spawn(options: RunOptions): ChildProcess {
   const plan = planRun(options, readFacts(options));
   const { network } = plan;
-  const { onWarning } = options;
+  const { onWarning, onInfo } = options;
   const relay = new RelayDriver(onWarning);
-  const start = { identify: true, onWarning, openRelay: relay.open };
+  const start = { identify: true, onWarning, onInfo, openRelay: relay.open };
   if (!network) return relay.drive(() => startChild(plan, start));
   const server = new WorkerServer(plan.reach, onWarning);
   try {

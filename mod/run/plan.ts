@@ -15,6 +15,7 @@ import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
 import { exposedEnvironment } from "./exposed.ts";
+import { planViews, type View } from "../views/plan.ts";
 import type { OwnFile } from "./own_files.ts";
 
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
@@ -46,8 +47,12 @@ export interface CommandOptions {
   readonly noNewPrivs?: boolean;
   /** Signal that ends the command when penne must; KILL by default. */
   readonly killSignal?: SignalName;
+  /** Whether /sys, /proc and what else shows a namespace are left as they are. */
+  readonly keepViews?: boolean;
   /** Called for each step that failed without consequences for the rest. */
   readonly onWarning?: (message: string) => void;
+  /** Called with what is worth knowing, such as what the command sees of the host because the kernel refuses it its own. */
+  readonly onInfo?: (message: string) => void;
 }
 
 /** A command and its namespaces; each property has the meaning and default of that option of `penne run`. */
@@ -97,6 +102,8 @@ export interface RunFacts {
   readonly network: Network;
   /** The host's name; needed for `hostname` with `net: "tap"`. */
   readonly hostname: string;
+  /** The mounts as the caller sees them, proc_pid_mountinfo(5); needed for new namespaces that mounts show. */
+  readonly mountinfo: string;
 }
 
 /** How a command is started, wherever it runs. */
@@ -132,6 +139,8 @@ export interface RunPlan {
   readonly reach: ReachRequest;
   /** Files that the command sees in place of the host's. */
   readonly files: readonly OwnFile[];
+  /** File systems of its namespaces that it sees in place of the host's. */
+  readonly views: readonly View[];
   /** The command. */
   readonly command: CommandSettings & Execution;
   /** User id of the command as this process sees it. */
@@ -361,6 +370,7 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
     clocks: { monotonic, boottime },
     ownInit: options.init === false && namespaces.includes("pid"),
     ...planReach(options, namespaces, facts),
+    views: options.keepViews || !namespaces.includes("mnt") ? [] : planViews(namespaces, facts.mountinfo),
     command: {
       ...settings,
       environment,

@@ -21,6 +21,7 @@ const FACTS: RunFacts = {
   map: null,
   network: { links: [], ipv4: null, ipv6: null },
   hostname: "",
+  mountinfo: "",
 };
 
 const plan = (options: RunOptions, facts: Partial<RunFacts> = {}) => planRun(options, { ...FACTS, ...facts });
@@ -48,6 +49,7 @@ test("the default is a root shell in six namespaces", () => {
     network: null,
     reach: {},
     files: [],
+    views: [{ type: "pid", path: "/proc", fs: "proc", flags: 14, options: [], kept: [] }],
     command: {
       program: { file: "/bin/sh", argv: ["-sh"] },
       environment: FACTS.environment,

@@ -78,6 +78,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
       terminal,
       identify: report.wantsStatus,
       onWarning,
+      onInfo: (message) => log().info(message),
       ...makeRelay && { openRelay: (settings) => makeRelay({ ...settings, reactor, interactive: true, onWarning }) },
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);

@@ -4,6 +4,7 @@ import { parseRange } from "../../idmap/ranges.ts";
 import { usage } from "../../base/errors.ts";
 import type { RunOptions } from "../../run/plan.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
+import { VIEW_OPTIONS, viewRequest } from "./views.ts";
 import { defined, ID_MAX, namespacesOption, numberOption, parseFd, wordOption } from "./values.ts";
 
 /** Namespaces to make. */
@@ -55,6 +56,7 @@ export const COMMAND_OPTIONS = [
     help:
       "Give COMMAND your terminal and session even if another user may trace it, who can then type into your terminal",
   },
+  ...VIEW_OPTIONS,
 ] as const satisfies readonly OptionSpec[];
 
 type CommandValues = OptionValues<typeof CREDENTIAL_OPTIONS> & OptionValues<typeof COMMAND_OPTIONS>;
@@ -86,6 +88,7 @@ export function commandRequest(options: CommandValues, command: readonly string[
     keepFds: options["keep-fd"].map((value) => parseFd("keep-fd", value)).filter((fd) => fd > 2),
     keepCaps: options["keep-caps"],
     noNewPrivs: options["no-new-privs"],
+    ...viewRequest(options),
     ...defined({
       chdir: options.chdir,
       uid: numberOption(options, "uid", 0, ID_MAX),

@@ -1,0 +1,68 @@
+// Mounts what a command sees of its own namespaces, through an agent in them.
+
+import { AT_FDCWD, MS, O } from "../../ffi/core/consts.ts";
+import { check, SysError } from "../../ffi/core/errno.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { type Task, TaskFd } from "../../ffi/core/task.ts";
+import { attachMount, mount, mountDetached } from "../../ffi/sys/mount.ts";
+import type { View } from "./plan.ts";
+
+/**
+ * Mounts a file system over the host's, in which the host's mounts stay where they are: they are bound to the same
+ * directories, from below the new mount, so they also keep their propagation.
+ */
+function cover(task: Task, { fs, path, flags, kept }: View, onInfo: (message: string) => void): void {
+  using host = kept.length ? new TaskFd(task, "openat", AT_FDCWD, cString(path), O.PATH | O.CLOEXEC) : null;
+  try {
+    mount(task, fs, path, fs, flags);
+  } catch (error) {
+    if (error instanceof SysError && error.code === "EBUSY") return; // it is the one that is there
+    throw error;
+  }
+  for (const point of kept) {
+    const from = `/proc/self/fd/${host!.number}${point.slice(path.length)}`;
+    try {
+      mount(task, from, point, null, MS.BIND | MS.REC);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      onInfo(`what the host has mounted at ${point} is not there inside: ${error.reason} (${error.code})`);
+    }
+  }
+}
+
+/** Mounts a file system over one of the same kind, which mount(2) would refuse. */
+function replace(task: Task, { fs, path, flags, options }: View): void {
+  using mounted = mountDetached(task, fs, flags, [`source=${fs}`, ...options]);
+  check("move_mount", attachMount(task, mounted, path));
+}
+
+/**
+ * Mounts a file system in place of the host's.
+ *
+ * @param task A task in the namespaces.
+ * @param view The file system.
+ * @param onInfo Called with each mount of the host that cannot stay where it is.
+ * @throws {SysError} EPERM if the kernel refuses it; nothing is changed then.
+ */
+export function makeView(task: Task, view: View, onInfo: (message: string) => void): void {
+  if (view.type === "cgroup") replace(task, view);
+  else cover(task, view, onInfo);
+}
+
+/**
+ * Mounts file systems in place of the host's. What the kernel refuses is left as it is.
+ *
+ * @param task A task in the namespaces.
+ * @param views The file systems.
+ * @param onInfo Called with each one that is refused.
+ */
+export function makeViews(task: Task, views: readonly View[], onInfo: (message: string) => void): void {
+  for (const view of views) {
+    try {
+      makeView(task, view, onInfo);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      onInfo(`inside, ${view.path} is that of the host: a new one is refused: ${error.reason} (${error.code})`);
+    }
+  }
+}

@@ -1,0 +1,164 @@
+// What a command sees of its own namespaces: the file systems that are tied to a namespace by their mount; pure.
+//
+// Theory of operation. What a mount of sysfs shows of interfaces is decided when it is mounted, by the namespace of whoever
+// mounts it, and the same is true of message queues, cgroups and processes. So in new namespaces the host's mounts still
+// show the host, and new ones are mounted over them.
+//
+// The kernel lets a user namespace mount only what it sees in full: a new sysfs or procfs must not show what the present
+// one hides, and be neither writable where that is not, nor differ in access times (mount_too_revealing()). So options are
+// copied. Where parts are hidden all the same, the kernel refuses.
+//
+// The host mounts other file systems on directories of its /sys. Those are no namespace's, and stay in their places.
+
+import { MS } from "../../ffi/core/consts.ts";
+import { type Mount, parseMounts } from "../host/mounts.ts";
+import type { NamespaceType } from "../namespaces/types.ts";
+
+/** A file system to be mounted in place of the host's. */
+export interface View {
+  /** The namespace that it shows. */
+  readonly type: NamespaceType;
+  /** Where it is mounted. */
+  readonly path: string;
+  /** Type of the file system. */
+  readonly fs: string;
+  /** MS.* of the mount. */
+  readonly flags: number;
+  /** Options of the file system. */
+  readonly options: readonly string[];
+  /** Mount points below it, where what is mounted there stays. */
+  readonly kept: readonly string[];
+}
+
+/** Where the host has what a namespace decides. */
+const SYS = "/sys";
+const QUEUES = "/dev/mqueue";
+const CGROUPS = "/sys/fs/cgroup";
+const PROC = "/proc";
+
+/** Lines of a table of mounts that a plan depends on: other ones may be thousands. */
+const RELEVANT = /^\d+ \d+ \S+ \S+ \/(?:(?:sys|proc)(?:\/\S*)?|dev(?:\/mqueue\S*)?)? .*$/gm;
+
+/** Options that penne gives to every mount of its own. */
+const USUAL = MS.NOSUID | MS.NODEV | MS.NOEXEC;
+
+/** What the options of a mount are called. */
+const FLAGS: Readonly<Record<string, number>> = {
+  ro: MS.RDONLY,
+  nosuid: MS.NOSUID,
+  nodev: MS.NODEV,
+  noexec: MS.NOEXEC,
+  noatime: MS.NOATIME,
+  nodiratime: MS.NODIRATIME,
+  relatime: MS.RELATIME,
+};
+
+/** Flags for a mount in place of another one. */
+function flagsLike({ options, superOptions }: Mount): number {
+  const flags = options.reduce((set, option) => set | (FLAGS[option] ?? 0), USUAL);
+  const atime = flags & (MS.NOATIME | MS.RELATIME) ? 0 : MS.STRICTATIME;
+  return flags | atime | (superOptions.includes("ro") ? MS.RDONLY : 0);
+}
+
+function isBelow(path: string, directory: string): boolean {
+  return path.startsWith(`${directory}/`);
+}
+
+/** Finds mounts as a path leads to them: one may be covered by another one, or out of sight below one. */
+class Tree {
+  readonly #mounts: readonly Mount[];
+  readonly #children = new Map<number, Mount[]>();
+
+  constructor(mounts: readonly Mount[]) {
+    this.#mounts = mounts;
+    const ids = new Set(mounts.map(({ id }) => id));
+    for (const mount of mounts) {
+      const parent = ids.has(mount.parent) && mount.parent !== mount.id ? mount.parent : 0;
+      const siblings = this.#children.get(parent);
+      if (siblings) siblings.push(mount);
+      else this.#children.set(parent, [mount]);
+    }
+  }
+
+  /** The mount that begins at a path; null if the path is within one. */
+  at(path: string): Mount | null {
+    let found: Mount | undefined;
+    for (let next = this.#towards(path, undefined); next; next = this.#towards(path, next)) found = next;
+    return found?.path === path ? found : null;
+  }
+
+  /** The mount on another one that a path leads into first: one over the other's root, or the nearest to it. */
+  #towards(path: string, from: Mount | undefined): Mount | undefined {
+    let nearest: Mount | undefined;
+    for (const mount of this.#children.get(from?.id ?? 0) ?? []) {
+      const leads = mount.path === "/" || mount.path === path || isBelow(path, mount.path);
+      if (leads && (!nearest || mount.path.length <= nearest.path.length)) nearest = mount;
+    }
+    return nearest;
+  }
+
+  /** Paths below a mount at which others begin; not those of the mounts on these. */
+  pointsBelow({ id, path }: Mount): string[] {
+    const points = [...new Set((this.#children.get(id) ?? []).map((child) => child.path))].filter((point) =>
+      isBelow(point, path)
+    );
+    return points.filter((point) => !points.some((other) => isBelow(point, other)));
+  }
+
+  /** The mounts at a path and below it that can be seen. */
+  seenIn(path: string): Mount[] {
+    const paths = new Set(this.#mounts.map((mount) => mount.path));
+    return [...paths].filter((one) => one === path || isBelow(one, path)).flatMap((one) => this.at(one) ?? []);
+  }
+}
+
+/** Options that name a hierarchy of cgroups of version 1: its controllers, or its name. */
+function hierarchy({ superOptions }: Mount): string[] {
+  const others = ["rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "seclabel"];
+  const named = superOptions.filter((option) => !others.includes(option) && !option.startsWith("release_agent="));
+  return named.every((option) => option.startsWith("name=")) ? ["none", ...named] : named;
+}
+
+/** Plans one view: what it takes the place of is null if the host has no such mount. */
+function view(type: NamespaceType, fs: string, path: string, host: Mount | null): View {
+  return { type, path, fs, flags: host ? flagsLike(host) : USUAL, options: [], kept: [] };
+}
+
+/**
+ * Plans the file systems that are mounted anew in new namespaces, in their order.
+ *
+ * @example
+ * ```ts
+ * import { planViews } from "./plan.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const host = "1 0 0:1 / / rw - ext4 a rw\n2 1 0:2 / /sys ro - sysfs s rw\n3 2 0:3 / /sys/fs/bpf rw - bpf b rw\n";
+ * const [sys] = planViews(["mnt", "net"], host);
+ * assertEquals([sys?.path, sys?.fs, sys?.kept], ["/sys", "sysfs", ["/sys/fs/bpf"]]);
+ * ```
+ *
+ * @param types The namespaces that are new; one of mounts must be among them.
+ * @param mountinfo The mounts as they are, proc_pid_mountinfo(5).
+ * @returns The file systems; only of those types that the host has mounted where they belong, but always of processes.
+ */
+export function planViews(types: readonly NamespaceType[], mountinfo: string): View[] {
+  const tree = new Tree(parseMounts((mountinfo.match(RELEVANT) ?? []).join("\n")));
+  const views: View[] = [];
+  // A part of a file system, or another one, was put there on purpose.
+  const whole = (path: string, fs: string) => {
+    const mount = tree.at(path);
+    return mount?.type === fs && mount.root === "/" ? mount : null;
+  };
+  if (types.includes("pid")) views.push(view("pid", "proc", PROC, whole(PROC, "proc")));
+  const sys = types.includes("net") ? whole(SYS, "sysfs") : null;
+  if (sys) views.push({ ...view("net", "sysfs", SYS, sys), kept: tree.pointsBelow(sys) });
+  if (types.includes("cgroup")) {
+    for (const mount of tree.seenIn(CGROUPS)) {
+      const options = mount.type === "cgroup" ? hierarchy(mount) : [];
+      if (/^cgroup2?$/.test(mount.type)) views.push({ ...view("cgroup", mount.type, mount.path, mount), options });
+    }
+  }
+  const queues = types.includes("ipc") ? whole(QUEUES, "mqueue") : null;
+  if (queues) views.push(view("ipc", "mqueue", QUEUES, queues));
+  return views;
+}
