@@ -183,6 +183,7 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         program: command.length === 0 && elsewhere ? shellInside(enclosure.agent, program) : program,
         ownInit: false,
         owner,
+        isolated: namespaces.has("pid"),
         childrenOf,
         identify: () =>
           Object.fromEntries(NAMESPACE_TYPES.flatMap((type) => {

@@ -2,7 +2,7 @@
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { Children } from "../../ffi/agent/wire.ts";
-import { AT_FDCWD, O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { poll } from "../../ffi/sys/poll.ts";
@@ -32,6 +32,8 @@ export interface StartOptions extends Omit<NamespaceOptions, "relay"> {
 export interface ChildPlan extends CommandPlan {
   /** Whether the inner agent itself becomes the command. */
   readonly ownInit: boolean;
+  /** Whether the command is in a pid namespace that penne and the guard are not in. */
+  readonly isolated: boolean;
   /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
   readonly childrenOf: (agent: Agent, inner: boolean) => number;
   /** Identifies the namespaces. */
@@ -75,6 +77,7 @@ function childPlan({ command, commandUid, exposed, namespaces, maps, become, own
   return {
     ...command,
     ownInit,
+    isolated,
     // PID 1 need not look for its children: they end with it.
     childrenOf: (agent, inner) => isolated && inner ? Children.LEFT_ALONE : openChildren(agent),
     identify: (agent) => namespaceIds(agent, namespaces),
@@ -171,6 +174,9 @@ export function startIn(
     }
     plan.place?.(command);
     prepareCommand(command, plan, affinity);
+    // Without a pid namespace the command can kill its agent, the guard and penne at once, as `kill -9 -1` does. The agent has
+    // one thread, so its end is what the signal tells; a command that means to stay can undo this.
+    if (!plan.isolated) command.raw("prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
     if (affinity) { for (const agent of parents) setAffinity(agent, affinity); }
     beforeExec?.(child, made);
     const stops: number[] = [];
