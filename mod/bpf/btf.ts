@@ -39,6 +39,9 @@ function sizeOf(info: number): number {
   return 3 + FIXED[kind]! + EACH[kind]! * (info & 0xffff);
 }
 
+/** Most structures inside each other that are searched for a field; a malformed one could be as deep as there are types. */
+const NESTED_MAX = 1000;
+
 /** Bits of the kinds that modify another type: typedef, volatile, const, restrict, type tag. */
 const MODIFIERS = 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 18;
 
@@ -255,7 +258,7 @@ export class Btf {
     let offset = 0;
     let type = id;
     for (const name of path.split(".")) {
-      const found = this.#member(this.strip(type), encoder.encode(name), 0);
+      const found = this.#member(this.strip(type), encoder.encode(name), new Set());
       if (!found) return undefined;
       offset += found.offset;
       type = found.type;
@@ -271,10 +274,13 @@ export class Btf {
     return bytes[start + name.length] === 0;
   }
 
-  /** Finds a member by name. */
-  #member(id: number, name: Uint8Array, depth: number): BtfField | undefined {
+  /** Finds a member by name. Structures may have each other as unnamed members: `seen` has those that were searched. */
+  #member(id: number, name: Uint8Array, seen: Set<number>): BtfField | undefined {
     const kind = this.kind(id);
-    if ((kind !== BTF_KIND.STRUCT && kind !== BTF_KIND.UNION) || depth > 16) return undefined;
+    if ((kind !== BTF_KIND.STRUCT && kind !== BTF_KIND.UNION) || seen.has(id) || seen.size > NESTED_MAX) {
+      return undefined;
+    }
+    seen.add(id);
     const words = this.#words;
     const start = this.#start(id);
     const info = words[start + 1]!;
@@ -288,7 +294,7 @@ export class Btf {
         return (flagged && packed >>> 24 !== 0) || bits % 8 !== 0 ? undefined : { offset: bits / 8, type };
       }
       if (this.#bytes[this.#strings + words[at]!] !== 0) continue; // a named member
-      const inner = this.#member(this.strip(type), name, depth + 1);
+      const inner = this.#member(this.strip(type), name, seen);
       if (inner) return { offset: bits / 8 + inner.offset, type: inner.type };
     }
     return undefined;

@@ -69,6 +69,64 @@ test("other data and truncated BTF are refused", () => {
   assertThrows(() => new Btf(whole.subarray(0, whole.length - 2)), RangeError, "truncated");
 });
 
+test("structures that have each other as unnamed members are searched once each", () => {
+  const members = Array.from({ length: 5000 }, (_, i) => ({ name: "", type: 1 + i % 2, offset: 0 }));
+  const btf = new Btf(buildBtf([
+    { kind: "struct", name: "a", size: 8, members },
+    { kind: "struct", name: "b", size: 8, members: [...members, { name: "x", type: 1, offset: 4 }] },
+  ]));
+  const start = performance.now();
+  assertEquals(btf.field(1, "none"), undefined);
+  assertEquals(btf.field(1, "x"), { offset: 4, type: 1 });
+  assert(performance.now() - start < 2000);
+});
+
+test("random changes to BTF give an error or another answer, in bounded time", () => {
+  const original = buildBtf([
+    { kind: "int", name: "int", size: 4 },
+    { kind: "typedef", name: "number", type: 1 },
+    { kind: "struct", name: "inner", size: 8, members: [{ name: "", type: 4, offset: 0 }] },
+    {
+      kind: "union",
+      name: "",
+      size: 8,
+      members: [{ name: "", type: 3, offset: 0 }, { name: "c", type: 1, offset: 0 }],
+    },
+    { kind: "pointer", type: 3 },
+    { kind: "array", type: 5, index: 1, length: 3 },
+  ]);
+  const start = performance.now();
+  let refused = 0;
+  let seed = 1;
+  const random = (below: number) => (seed = (seed * 1103515245 + 12345) & 0x7fffffff) % below;
+  for (let i = 0; i < 20_000; i++) {
+    const bytes = original.slice();
+    for (let n = 1 + random(4); n > 0; n--) bytes[random(bytes.length)] = random(256);
+    try {
+      const btf = new Btf(bytes);
+      for (let id = 1; id <= Math.min(btf.count, 20); id++) {
+        btf.field(id, "c.none");
+        btf.target(id);
+        btf.element(id);
+        btf.parameters(id);
+        btf.name(id);
+      }
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      refused++;
+    }
+  }
+  assert(refused > 100);
+  assert(performance.now() - start < 20_000);
+});
+
+test("a FIFO in place of the kernel's BTF does not block", () => {
+  const directory = Deno.makeTempDirSync({ prefix: "penne-btf-" });
+  new Deno.Command("mkfifo", { args: [`${directory}/btf`] }).outputSync();
+  assertThrows(() => withKernelBtf((btf) => btf.count, `${directory}/btf`), RangeError, "not BTF");
+  Deno.removeSync(directory, { recursive: true });
+});
+
 test("the running kernel's BTF has the structures that watching needs", () => {
   withKernelBtf((btf) => {
     const task = btf.find("task_struct", BTF_KIND.STRUCT);
