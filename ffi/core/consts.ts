@@ -174,6 +174,7 @@ export const CAP = {
   SETGID: 6,
   SETUID: 7,
   NET_ADMIN: 12,
+  NET_RAW: 13,
   SYS_CHROOT: 18,
   SYS_PTRACE: 19,
   SYS_ADMIN: 21,

@@ -1,6 +1,8 @@
 // `penne attach`: gives existing network namespaces their network.
 
 import { CAP, SIGNAL } from "../../ffi/core/consts.ts";
+import { orNull } from "../../ffi/core/errno.ts";
+import { AF, IPPROTO, SOCK } from "../../ffi/net/constants.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
@@ -79,6 +81,12 @@ function describe({ target, netns, interface: name }: Attached): Record<string, 
   return { target, namespaces: { net: netns }, interface: name };
 }
 
+/** Whether the host lets this process have ping sockets, so that raw ones are not needed. */
+function mayPing(): boolean {
+  using socket = orNull(() => self.open("socket", AF.INET, SOCK.DGRAM | SOCK.CLOEXEC, IPPROTO.ICMP));
+  return socket !== null;
+}
+
 /** Gives up the capabilities that neither serving, nor following names and cleaning up can need once all is set up. */
 function giveUp(options: Options, targets: readonly Target[], attachments: Attachments, report: Reporter): void {
   // Every user may look into the directory of ip-netns(8), but not into any.
@@ -88,6 +96,7 @@ function giveUp(options: Options, targets: readonly Target[], attachments: Attac
     ...follows ? [CAP.DAC_READ_SEARCH] : [],
     ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
+    ...mayPing() ? [] : [CAP.NET_RAW],
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();

@@ -7,6 +7,7 @@ import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 const NEEDS = ["root", "user", "package:iproute2", "package:util-linux"] as const;
 const DAC_OVERRIDE = 1;
 const DAC_READ_SEARCH = 2;
+const NET_RAW = 13;
 const SYS_ADMIN = 21;
 
 /** The capabilities of every thread of a process, and whether each can gain none. */
@@ -28,14 +29,21 @@ async function keeps(daemon: Daemon, capabilities: number[]): Promise<void> {
   assertEquals(privileges(daemon.child.pid), { capabilities: wanted, noNewPrivs: true, inherited: 0n });
 }
 
+/** A host that lets every group have ping sockets, as most do. */
+async function hostWithPing(): Promise<NetLab> {
+  const lab = await NetLab.open();
+  await lab.usual();
+  await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
+  return lab;
+}
+
 async function ends(daemon: Daemon, code: number, cause: string): Promise<void> {
   assertEquals((await daemon.ended).code, code, daemon.errors());
   assertMatch(daemon.output(), new RegExp(`"event":"detached","target":"[^"]*","cause":"(${cause})"`));
 }
 
 test("attach of a name or a process keeps no capability", NEEDS, async (t) => {
-  await using lab = await NetLab.open();
-  await lab.usual();
+  await using lab = await hostWithPing();
   await t.step("the name goes", async () => {
     const guest = await lab.netns("guest");
     const daemon = await lab.attach([guest]);
@@ -77,8 +85,7 @@ test("attach of a name or a process keeps no capability", NEEDS, async (t) => {
 });
 
 test("attach keeps what following a path, cleaning up, or a descriptor needs", NEEDS, async (t) => {
-  await using lab = await NetLab.open();
-  await lab.usual();
+  await using lab = await hostWithPing();
   const directory = Deno.makeTempDirSync({ prefix: "penne-idle-" });
   lab.defer(() => Deno.remove(directory, { recursive: true }));
   await must(["chown", TEST_USER, directory]);
@@ -118,8 +125,7 @@ test(
   "attach of a descriptor keeps what tells an end from a removed interface",
   [...NEEDS, "kernel:6.18"],
   async () => {
-    await using lab = await NetLab.open();
-    await lab.usual();
+    await using lab = await hostWithPing();
     const guest = await lab.netns("guest");
     const script = `exec "$0" attach --status-fd 1 fd:3 3</run/netns/${guest}`;
     const daemon = lab.start(lab.in(lab.host, ["sh", "-c", script, penne()]));
@@ -129,6 +135,16 @@ test(
     await ends(daemon, 1, "interface removed");
   },
 );
+
+test("attach keeps what pinging takes where ping sockets are not allowed", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=1 0"]));
+  const guest = await lab.netns("guest");
+  const daemon = await lab.attach([guest]);
+  await keeps(daemon, [NET_RAW]);
+  assertEquals((await lab.run(guest, ["ping", "-c", "1", "-W", "5", "192.0.2.1"])).code, 0);
+});
 
 test("an unprivileged attach can gain no privileges", NEEDS, async () => {
   await using lab = await NetLab.open();
