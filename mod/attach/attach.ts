@@ -137,7 +137,10 @@ export class Attachments implements Disposable {
     try {
       for (const target of targets) opened.push(this.#open(target, opened));
       using connector = new Connector();
-      const plan = attempt("look at the host's network", () => planNetwork(this.#options, readNetwork()));
+      const plan = attempt(
+        "look at the host's network",
+        () => planNetwork(this.#options, readNetwork(this.#options.interface)),
+      );
       for (const warning of plan.warnings) this.#options.onWarning?.(warning);
       targets.forEach((target, i) => {
         goOn();

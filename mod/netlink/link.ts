@@ -7,6 +7,7 @@ import {
   concat,
   decodeAttributes,
   encodeAttributes,
+  listAttributes,
   nested,
   readU32,
   u32,
@@ -45,6 +46,8 @@ export interface Link {
   readonly index: number;
   /** Its name. */
   readonly name: string;
+  /** Its alternative names, Linux 5.5. */
+  readonly altNames: readonly string[];
   /** IFF_*. */
   readonly flags: number;
   /** Its hardware address; empty if there is none. */
@@ -134,7 +137,14 @@ export function decodeLink(payload: Uint8Array): Link {
     index: view.getInt32(4, true),
     flags: view.getUint32(8, true),
     name: text(attributes.get(IFLA.IFNAME) ?? new Uint8Array()),
+    altNames: listAttributes(attributes.get(IFLA.PROP_LIST) ?? new Uint8Array())
+      .flatMap(([type, value]) => type === IFLA.ALT_IFNAME ? [text(value)] : []),
     mac: attributes.get(IFLA.ADDRESS) ?? new Uint8Array(),
     mtu: readU32(attributes.get(IFLA.MTU)) ?? 0,
   };
+}
+
+/** Whether an interface has a name, be it an alternative one. */
+export function hasName({ name, altNames }: Link, wanted: string): boolean {
+  return name === wanted || altNames.includes(wanted);
 }

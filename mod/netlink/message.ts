@@ -151,6 +151,27 @@ export function encodeAttributes(attributes: readonly Attribute[]): Uint8Array {
 }
 
 /**
+ * Lists attributes.
+ *
+ * @param bytes A message's payload after its fixed part, or a nested attribute's value.
+ * @returns The attributes in order; their values are views of `bytes`.
+ * @throws {RangeError} If a length is wrong.
+ */
+export function listAttributes(bytes: Uint8Array): Attribute[] {
+  const view = viewOf(bytes);
+  const attributes: Attribute[] = [];
+  for (let at = 0; at + NLA_HEADER <= bytes.length;) {
+    const length = view.getUint16(at, true);
+    if (length < NLA_HEADER || at + length > bytes.length) {
+      throw new RangeError("Cannot decode a truncated netlink attribute");
+    }
+    attributes.push([view.getUint16(at + 2, true) & NLA_TYPE_MASK, bytes.subarray(at + NLA_HEADER, at + length)]);
+    at += align(length);
+  }
+  return attributes;
+}
+
+/**
  * Decodes attributes; of several with the same type the last one counts.
  *
  * @param bytes A message's payload after its fixed part, or a nested attribute's value.
@@ -158,17 +179,7 @@ export function encodeAttributes(attributes: readonly Attribute[]): Uint8Array {
  * @throws {RangeError} If a length is wrong.
  */
 export function decodeAttributes(bytes: Uint8Array): Map<number, Uint8Array> {
-  const view = viewOf(bytes);
-  const values = new Map<number, Uint8Array>();
-  for (let at = 0; at + NLA_HEADER <= bytes.length;) {
-    const length = view.getUint16(at, true);
-    if (length < NLA_HEADER || at + length > bytes.length) {
-      throw new RangeError("Cannot decode a truncated netlink attribute");
-    }
-    values.set(view.getUint16(at + 2, true) & NLA_TYPE_MASK, bytes.subarray(at + NLA_HEADER, at + length));
-    at += align(length);
-  }
-  return values;
+  return new Map(listAttributes(bytes));
 }
 
 /** Makes an attribute that contains attributes. */

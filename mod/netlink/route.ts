@@ -93,9 +93,44 @@ export function dumpRoutes(
 ): Request {
   const fixed = new Uint8Array(RTMSG);
   fixed[0] = family;
-  fixed[4] = table; // below 256
-  const payload = index === undefined ? fixed : concat(fixed, encodeAttributes([[RTA.OIF, u32(index)]]));
-  return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload };
+  fixed[4] = table < 256 ? table : 0;
+  const attributes: Attribute[] = [];
+  if (table >= 256) attributes.push([RTA.TABLE, u32(table)]);
+  if (index !== undefined) attributes.push([RTA.OIF, u32(index)]);
+  return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload: concat(fixed, encodeAttributes(attributes)) };
+}
+
+/** Bits of a look-up: name the table, and answer with the route as it is there rather than for the address. */
+const [RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH] = [0x1000, 0x2000];
+
+/** How {@linkcode findRoute} looks up. */
+export interface FindOptions {
+  /** Source address; the kernel's choice by default. */
+  readonly source?: Uint8Array | undefined;
+  /** Index of the interface to leave by. */
+  readonly index?: number | undefined;
+  /** Whether to answer with the interface and gateway that are used, instead of the route as its table has it. */
+  readonly resolved?: boolean;
+}
+
+/**
+ * Requests the route that the kernel takes to an address, with the rules of policy routing for this process's user.
+ *
+ * @param address The address.
+ * @param options How to look it up.
+ * @returns The request; it fails with an error such as ENETUNREACH if there is no route.
+ */
+export function findRoute(address: Uint8Array, { source, index, resolved = false }: FindOptions = {}): Request {
+  const bits = address.length * 8;
+  const fixed = new Uint8Array(RTMSG);
+  fixed.set([address.length === 4 ? 2 : 10, bits, source ? bits : 0]);
+  // IPv6 always names the table, and refuses to be asked for that.
+  const named = address.length === 4 ? RTM_F_LOOKUP_TABLE : 0;
+  viewOf(fixed).setUint32(8, named | (resolved ? 0 : RTM_F_FIB_MATCH), true);
+  const attributes: Attribute[] = [[RTA.DST, address]];
+  if (source) attributes.push([RTA.SRC, source]);
+  if (index !== undefined) attributes.push([RTA.OIF, u32(index)]);
+  return { name: "RTM_GETROUTE", type: RTM_GETROUTE, payload: concat(fixed, encodeAttributes(attributes)) };
 }
 
 /** Encodes a gateway: of the route's family, or (RTA_VIA) of the other one. */

@@ -5,16 +5,19 @@ import { self, type Task } from "../../ffi/core/task.ts";
 import { AF, SOCK } from "../../ffi/net/constants.ts";
 import type { Family } from "../inet/ip.ts";
 import { type Address, decodeAddress, dumpAddresses } from "../netlink/address.ts";
-import { decodeLink, dumpLinks, type Link } from "../netlink/link.ts";
+import { decodeLink, dumpLinks, hasName, type Link } from "../netlink/link.ts";
 import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
+import { isSameRoute, readUplink, uplinkOf } from "./uplink.ts";
 
 /** The network of one family. */
 export interface FamilyNetwork {
   /** Addresses of all interfaces. */
   readonly addresses: readonly Address[];
-  /** Routes of the main table, in the kernel's order. */
+  /** Routes of the main table, in the kernel's order, after those of other tables that the host takes. */
   readonly routes: readonly Route[];
+  /** The most general route to other machines, as the kernel chooses it; null or missing if there is none. */
+  readonly uplink?: Route | null;
 }
 
 /** The network of a namespace. */
@@ -49,19 +52,17 @@ export function readRoutes(socket: NetlinkSocket, family: Family, index?: number
   );
 }
 
-/**
- * Reads the addresses and routes of a family.
- *
- * @param socket A socket in the namespace.
- * @param family AF_INET or AF_INET6.
- * @returns The addresses and routes.
- * @throws {SysError} If they cannot be read.
- */
-export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork {
-  return {
-    addresses: socket.dump(dumpAddresses(family)).map(decodeAddress),
-    routes: readRoutes(socket, family),
-  };
+/** Reads the network of a family; `index` is the interface that the user has named. */
+function readFamily(socket: NetlinkSocket, task: Task, family: Family, index: number | null): FamilyNetwork {
+  const addresses = socket.dump(dumpAddresses(family)).map(decodeAddress);
+  const { uplink, others } = readUplink(socket, task, family);
+  // The kernel has told what became of a nexthop object.
+  const unread = (route: Route) => uplink !== null && route.hops.length === 0 && isSameRoute(route, uplink);
+  const main = readRoutes(socket, family).map((route) => unread(route) ? uplink! : route);
+  const routes = [...others, ...main];
+  const leaves = (route: Route) => route.prefix === 0 && route.hops.some((hop) => hop.index === index);
+  const own = index === null || routes.some(leaves) ? null : uplinkOf(socket, task, family, index, addresses);
+  return { addresses, routes: own ? [own, ...routes] : routes, uplink };
 }
 
 /**
@@ -75,15 +76,18 @@ export function readFamily(socket: NetlinkSocket, family: Family): FamilyNetwork
  * assert(readNetwork().links.some(({ name }) => name === "lo"));
  * ```
  *
+ * @param wanted Name of an interface whose own way out is needed.
  * @param task The task; this process by default.
  * @returns The network.
  * @throws {SysError} If it cannot be read.
  */
-export function readNetwork(task: Task = self): Network {
+export function readNetwork(wanted?: string, task: Task = self): Network {
   using socket = new NetlinkSocket(task);
+  const links = socket.dump(dumpLinks()).map(decodeLink);
+  const index = links.find((link) => wanted !== undefined && hasName(link, wanted))?.index ?? null;
   return {
-    links: socket.dump(dumpLinks()).map(decodeLink),
-    ipv4: hasFamily(AF.INET) ? readFamily(socket, AF.INET) : null,
-    ipv6: hasFamily(AF.INET6) ? readFamily(socket, AF.INET6) : null,
+    links,
+    ipv4: hasFamily(AF.INET) ? readFamily(socket, task, AF.INET, index) : null,
+    ipv6: hasFamily(AF.INET6) ? readFamily(socket, task, AF.INET6, index) : null,
   };
 }

@@ -1,16 +1,16 @@
 // Decides which network a namespace gets, by what was asked for and the host's network; pure.
 //
-// Each family is planned separately. Its template is the interface of the default route with the lowest metric (of several
-// next hops the one with the greatest weight), or else the interface of the first route. The namespace gets the addresses
-// of the template and every route that leaves by it. A family without a template gets *local mode*: an address that needs
-// no network, and a default route, so that servers and name lookups inside work all the same.
+// Each family is planned separately. Its template is the interface by which the kernel would send to the Internet, whatever
+// table that route is in (of several next hops the one with the greatest weight), or else the interface of the first route.
+// The namespace gets the addresses of the template and every route that leaves by it. A family without a template gets *local
+// mode*: an address that needs no network, and a default route, so that servers and name lookups inside work all the same.
 
 import { AF } from "../../ffi/net/constants.ts";
 import { PenneError, usage } from "../base/errors.ts";
 import { type Family, familyOf, inPrefix, parseIp } from "../inet/ip.ts";
 import type { Address } from "../netlink/address.ts";
-import { IFF, type Link } from "../netlink/link.ts";
-import { type Route, RTN } from "../netlink/route.ts";
+import { hasName, IFF, type Link } from "../netlink/link.ts";
+import { type NextHop, type Route, RTN } from "../netlink/route.ts";
 import type { FamilyNetwork, Network } from "./host.ts";
 import {
   type CheckedRequest,
@@ -86,7 +86,9 @@ const LOCAL = {
 } as const;
 
 /** The interface by which the traffic of a family leaves; null if there is none. */
-function templateIndex({ routes }: FamilyNetwork, loopback: readonly number[]): number | null {
+function templateIndex({ routes, uplink }: FamilyNetwork, loopback: readonly number[]): number | null {
+  const chosen = uplink?.hops.filter(({ index }) => !loopback.includes(index)) ?? [];
+  if (chosen.length > 0) return heaviest(chosen).index;
   const usable = routes.map((route) => ({
     ...route,
     hops: route.hops.filter(({ index }) => !loopback.includes(index)),
@@ -94,13 +96,17 @@ function templateIndex({ routes }: FamilyNetwork, loopback: readonly number[]): 
     .filter((route) => route.type === RTN.UNICAST && route.tos === 0 && route.hops.length && !isLinkLocalRoute(route));
   const defaults = usable.filter(({ prefix }) => prefix === 0);
   const [first] = defaults.length ? defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0)) : usable;
-  return first ? first.hops.reduce((best, hop) => hop.weight > best.weight ? hop : best).index : null;
+  return first ? heaviest(first.hops).index : null;
+}
+
+function heaviest(hops: readonly NextHop[]): NextHop {
+  return hops.reduce((best, hop) => hop.weight > best.weight ? hop : best);
 }
 
 /** Finds the interface that the user names as the template; null if none is named. */
 function namedTemplate({ interface: wanted }: NetworkRequest, links: readonly Link[]): Link | null {
   if (wanted === undefined) return null;
-  const link = links.find(({ name }) => name === wanted);
+  const link = links.find((one) => hasName(one, wanted));
   if (!link) {
     const names = links.map(({ name }) => name).filter((name) => name !== "lo");
     throw new PenneError(`use the interface "${wanted}": it does not exist`, {

@@ -54,6 +54,9 @@ export const MTU_MAX = 65521;
 export const MTU_MIN_IPV6 = 1280;
 const MTU_MIN = 68;
 const DEFAULT_PREFIX_IPV6 = 64;
+/** Greatest length of an interface's name, and of an alternative one, bytes. */
+const NAME_MAX = 15;
+export const ALT_NAME_MAX = 127;
 
 /** Families by version of IP. */
 export const FAMILY = { 4: AF.INET, 6: AF.INET6 } as const;
@@ -111,10 +114,11 @@ function classPrefix(address: Uint8Array): number {
  * Whether an interface can have a name. The kernel would take "%" as a pattern.
  *
  * @param name The name.
+ * @param length The greatest length, in bytes; alternative names may be longer.
  * @returns Whether it is valid.
  */
-export function isInterfaceName(name: string): boolean {
-  return /^[^\s/:%\0\ufffd]{1,15}$/.test(name) && new TextEncoder().encode(name).length <= 15 && !/^\.\.?$/.test(name);
+export function isInterfaceName(name: string, length: number = NAME_MAX): boolean {
+  return /^[^\s/:%\0\ufffd]+$/.test(name) && new TextEncoder().encode(name).length <= length && !/^\.\.?$/.test(name);
 }
 
 /** Refuses links that no interface can be. */
@@ -125,9 +129,10 @@ function checkLink({ version, mtu = DEFAULT_MTU, nsIfname, nsMac, mac, interface
   if (version === 6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
     throw usage(`use the MTU ${mtu} with IPv6 alone: that needs at least ${MTU_MIN_IPV6} bytes`);
   }
-  for (const name of [nsIfname, template]) {
-    if (name !== undefined && !isInterfaceName(name)) {
-      throw usage(`use "${name}" as the name of an interface: it has 1 to 15 bytes, no space, "/", ":" or "%"`);
+  const named = [[nsIfname, NAME_MAX], [template, ALT_NAME_MAX]] as const;
+  for (const [name, length] of named) {
+    if (name !== undefined && !isInterfaceName(name, length)) {
+      throw usage(`use "${name}" as the name of an interface: it has 1 to ${length} bytes, no space, "/", ":" or "%"`);
     }
   }
   if (nsIfname === "lo") throw usage(`use "lo" as the name of the interface inside: loopback has it`);

@@ -64,10 +64,11 @@ export function copyRoutes(
     // A route without any next hop has one that could not be read.
     if (hops.length === 0 && !(route.hops.length === 0 && route.odd)) continue;
     const shown = showRoute(route);
-    if (route.odd) {
+    if (route.odd && hops.length === 0) {
       warn(`the route ${shown} is left out: ${route.odd}`);
       continue;
     }
+    // Otherwise what cannot be copied is the host's business: it applies to what penne sends there.
     // Next hops through other interfaces do not exist inside; the others still lead to the destination.
     if (hops.length < route.hops.length) {
       warn(`of the route ${shown} only the next hops through the template are copied`);
@@ -76,6 +77,7 @@ export function copyRoutes(
     copies.push({
       ...route,
       source,
+      odd: null,
       hops: hops.map((hop) => ({ ...hop, index: 0, flags: hop.flags & RTNH_F.ONLINK })),
     });
   }

@@ -51,6 +51,7 @@ function host(addresses: Address[], routes: Route[]): Network {
   const links = ["lo", "eth0", "eth1"].map((name, i) => ({
     index: i + 1,
     name,
+    altNames: [],
     flags: i === 0 ? 9 : 1,
     mac: new Uint8Array(6),
     mtu: 1500,

@@ -4,7 +4,7 @@ import { AF } from "../../../ffi/net/constants.ts";
 import { type NameServer, needsScope, parseNameServer } from "../../host/resolv_conf.ts";
 import { familyOf, parseIp } from "../../inet/ip.ts";
 import { parseMac } from "../../inet/mac.ts";
-import { isInterfaceName } from "../../network/request.ts";
+import { ALT_NAME_MAX, isInterfaceName } from "../../network/request.ts";
 import { badValue } from "./values.ts";
 
 /**
@@ -42,7 +42,7 @@ export function parseServer(option: string, value: string): NameServer {
   const server = parseNameServer(value);
   if (!server) throw badValue(option, value, "it is not an IP address");
   const { address, zone } = server;
-  if (value.includes("%") && !(needsScope(address) && isInterfaceName(zone))) {
+  if (value.includes("%") && !(needsScope(address) && isInterfaceName(zone, ALT_NAME_MAX))) {
     const reason = needsScope(address)
       ? `"${zone}" cannot be an interface`
       : "only an address of a link has an interface, as in fe80::53%eth0";

@@ -14,7 +14,7 @@ export const NETWORK_OPTIONS = [
     name: "interface",
     short: "i",
     value: "NAME",
-    help: "Host interface to copy addresses and routes from (default: the one with the default route)",
+    help: "Host interface to copy addresses and routes from (default: the one that leads to the Internet)",
   },
   {
     name: "address",

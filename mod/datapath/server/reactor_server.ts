@@ -7,7 +7,7 @@ import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
 import { DEFAULT_SERVER, formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
 import { inPrefix, parseIp } from "../../inet/ip.ts";
-import { decodeLink, getLink } from "../../netlink/link.ts";
+import { decodeLink, getLink, type Link } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
 import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
@@ -38,12 +38,16 @@ const LOOPBACK6 = parseIp("::1")!;
 const PATIENCE = 3000;
 const PATIENCE_MAX = 60_000;
 
-/** Index of an interface of the host, or 0. */
-function interfaceIndex(name: string | number): number {
+function findInterface(which: string | number): Link | null {
   return orNull(() => {
     using socket = new NetlinkSocket(self);
-    return decodeLink(socket.get(getLink(name))).index;
-  }) ?? 0;
+    return decodeLink(socket.get(getLink(which)));
+  });
+}
+
+/** Index of an interface of the host, or 0. */
+function interfaceIndex(which: string | number): number {
+  return findInterface(which)?.index ?? 0;
 }
 
 function hasInterface(index: number): boolean {
@@ -85,7 +89,10 @@ export class ReactorServer implements TapServer {
    */
   constructor(reactor: Reactor, reach: ReachRequest, onWarning: (message: string) => void = () => {}) {
     this.#reactor = reactor;
-    this.#reach = reach;
+    const { outboundInterfaces: names = {} } = reach;
+    // SO_BINDTODEVICE takes no alternative name that is longer than a name.
+    const real = Object.entries(names).map(([version, name]) => [version, findInterface(name)?.name ?? name]);
+    this.#reach = { ...reach, outboundInterfaces: Object.fromEntries(real) };
     this.#onWarning = onWarning;
   }
 
