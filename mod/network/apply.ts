@@ -13,6 +13,7 @@
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { AF } from "../../ffi/net/constants.ts";
+import { poll } from "../../ffi/sys/poll.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { type Family, formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
 import { linkLocalOf } from "../inet/mac.ts";
@@ -29,6 +30,8 @@ import type { FamilyConfig, TapLink } from "./tap_link.ts";
 
 /** Errors of a route that another route can cure. */
 const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
+/** How often, a millisecond apart, to look for the route to a peer. */
+const PEER_TRIES = 200;
 /** The kernel's metric of IPv6 routes that have none. */
 const DEFAULT_METRIC_IPV6 = 1024;
 
@@ -153,9 +156,21 @@ function sameDestination(a: Route, b: Route): boolean {
   return destinations && a.prefix === b.prefix && a.tos === b.tos && metricOf(a) === metricOf(b);
 }
 
+/** Waits until the kernel has made the IPv6 routes to the peers of addresses, which it does a moment later, in a worker. */
+function awaitPeerRoutes(socket: NetlinkSocket, index: number, addresses: readonly Address[]): void {
+  const peers = addresses.flatMap(({ family, peer, prefix }) => family === AF.INET6 && prefix === 128 && peer || []);
+  if (peers.length === 0) return;
+  const missing = () => {
+    const routes = readRoutes(socket, AF.INET6, index);
+    return peers.some((peer) => !routes.some(({ destination }) => destination && sameBytes(destination, peer)));
+  };
+  for (let tries = 0; tries < PEER_TRIES && missing(); tries++) poll([], 1);
+}
+
 /** Deletes the prefix routes that the kernel made for copied addresses and the host does not have. */
-function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals }: FamilyPlan): void {
+function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals, addresses }: FamilyPlan): void {
   if (originals === null) return;
+  awaitPeerRoutes(socket, index, addresses);
   for (const route of readRoutes(socket, family, index)) {
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;
