@@ -97,14 +97,19 @@ export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
     });
     reportFds(options);
     if (plan.target.kind === "kept" && startKept) return startKept([...args]);
-    using set = openSet(plan, openKept, (message) => log().warn(message));
+    const said = new Set<string>(); // an exposed command takes a second attempt
+    const onWarning = (message: string) => {
+      if (!said.has(message)) log().warn(message);
+      said.add(message);
+    };
+    using set = openSet(plan, openKept, onWarning);
     using reactor = new Reactor();
     const job: Job = {
       reactor,
       signals: new SignalPipe(), // until the process ends: undoing it would only cost time
       newSession: options["new-session"],
       makeRelay: null,
-      begin: (scene) => startEntered(plan, set, scene),
+      begin: (scene) => startEntered(plan, set, { ...scene, onWarning }),
     };
     try {
       return runInForeground(options, job);
