@@ -46,10 +46,19 @@ export const SO = {
 export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, INFO: 11 } as const;
 
 /** Options of ip(7). */
-export const IP = { TTL: 2, RECVERR: 11, MULTICAST_LOOP: 34, MULTICAST_ALL: 49 } as const;
+export const IP = { TTL: 2, PKTINFO: 8, RECVERR: 11, FREEBIND: 15, MULTICAST_LOOP: 34, MULTICAST_ALL: 49 } as const;
 
 /** Options of ipv6(7). */
-export const IPV6 = { UNICAST_HOPS: 16, MULTICAST_LOOP: 19, RECVERR: 25, V6ONLY: 26, MULTICAST_ALL: 29 } as const;
+export const IPV6 = {
+  UNICAST_HOPS: 16,
+  MULTICAST_LOOP: 19,
+  RECVERR: 25,
+  V6ONLY: 26,
+  MULTICAST_ALL: 29,
+  RECVPKTINFO: 49,
+  PKTINFO: 50,
+  FREEBIND: 78,
+} as const;
 
 /** Options of udp(7). */
 export const UDP = { SEGMENT: 103 } as const;

@@ -8,6 +8,8 @@ import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
+import { usage } from "../base/errors.ts";
+import { openRequestedPorts } from "./common/open_ports.ts";
 import { runInBackground } from "./common/background.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
@@ -18,6 +20,7 @@ import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
 import { command } from "./common/command.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
+import { PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
 import { REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 
@@ -31,6 +34,7 @@ export const SPEC = {
   groups: [
     { title: "Network", options: NETWORK_OPTIONS },
     { title: "Reachability", options: REACH_OPTIONS },
+    { title: "Ports", options: PORT_OPTIONS },
     {
       title: "Life and status",
       options: [
@@ -64,13 +68,17 @@ const FATAL_SIGNALS = ["INT", "HUP"] as const;
 function main(options: Options, args: readonly string[]): number | Promise<number> {
   const request = { ...networkRequest(options), ...reachRequest(options) };
   const targets = checkAttach([...options.operands, ...options.tail ?? []], request);
+  const ports = portRequest(options, request.version);
+  if (ports.rules.length > 0 && targets.length > 1) {
+    throw usage("forward ports to more than one namespace: run one penne attach for each");
+  }
   const wanted: AttachOptions = { ...request, quit: !options["no-quit"] };
   return runInBackground(options, {
     command: "attach",
     args,
     keepFds: targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []),
     failure: FAILURE,
-    prepare: () => (ready) => attachHere(options, targets, wanted, ready),
+    prepare: () => (ready) => attachHere(options, targets, wanted, ports, ready),
   });
 }
 
@@ -107,6 +115,7 @@ function attachHere(
   options: Options,
   targets: readonly Target[],
   wanted: AttachOptions,
+  ports: PortRequest,
   ready: () => void,
 ): number {
   using reactor = new Reactor();
@@ -122,7 +131,7 @@ function attachHere(
     if (attachments.served.length === 0 && wanted.quit) reactor.stop();
   };
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, wanted, onWarning);
+  using server = new ReactorServer(reactor, wanted, onWarning, openRequestedPorts(ports));
   using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
   const report = openReporter(options);
   let exitCode = FAILURE;

@@ -10,6 +10,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
+import { openRequestedPorts } from "./common/open_ports.ts";
 import { command } from "./common/command.ts";
 import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
 import {
@@ -27,6 +28,7 @@ import {
   REPORT_OPTIONS,
 } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
+import { PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
@@ -51,6 +53,7 @@ export const SPEC = {
     },
     { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
     { title: "Reachability (--net=tap)", options: [...NAME_OPTIONS, ...REACH_OPTIONS] },
+    { title: "Ports (--net=tap)", options: PORT_OPTIONS },
     { title: "Users and groups", options: [...MAP_OPTIONS, ...CREDENTIAL_OPTIONS] },
     {
       title: "Command",
@@ -77,7 +80,8 @@ type Options = ParsedOptions<typeof SPEC>;
 function runOptions(options: Options): RunOptions {
   const ownNet = namespacesOption(options, "unshare")?.includes("net") ?? true;
   const net = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
-  const needless = net !== "tap" && firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS]);
+  const needless = net !== "tap" &&
+    firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS, ...PORT_OPTIONS]);
   if (needless) throw usage(`use --${needless} without a network`, ["--net=tap sets one up"]);
   return {
     ...defined({ net }),
@@ -102,8 +106,9 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
     keepFds: wanted.keepFds ?? [],
     failure: FAILURE,
     prepare: () => {
+      const ports = portRequest(options, wanted.network?.version);
       const plan = planRun(wanted, readFacts(wanted));
-      return (ready) => runHere(options, plan, ready);
+      return (ready) => runHere(options, plan, ports, ready);
     },
   });
 }
@@ -112,12 +117,17 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
 export const start = command(SPEC, main, FAILURE);
 
 /** Runs the command as a child of this process. */
-async function runHere(options: Options, plan: RunPlan, started: () => void): Promise<number> {
+async function runHere(
+  options: Options,
+  plan: RunPlan,
+  ports: PortRequest,
+  started: () => void,
+): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, plan.reach, onWarning);
+  using server = new ReactorServer(reactor, plan.reach, onWarning, openRequestedPorts(ports));
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,

@@ -3,6 +3,7 @@
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { readAt } from "../../ffi/net/socket.ts";
+import type { OpenPort } from "../forward/ports.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
@@ -11,6 +12,7 @@ import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
+import { Inbound } from "./forward/inbound.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { answerNeighbour } from "./neighbour/ndp.ts";
@@ -36,6 +38,7 @@ export class Datapath implements Disposable {
   readonly #tcp: Tcp;
   readonly #udp: Udp;
   readonly #echo: Echo;
+  readonly #inbound: Inbound;
   readonly #registration: Registration;
   readonly #packet = new Packet();
   readonly #onDead: () => void;
@@ -57,6 +60,7 @@ export class Datapath implements Disposable {
     this.#tcp = new Tcp(this.#netif);
     this.#udp = new Udp(this.#netif);
     this.#echo = new Echo(this.#netif);
+    this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#watchTime);
     this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
     for (const budget of BUDGETS) budget.countNamespace(1);
   }
@@ -69,6 +73,16 @@ export class Datapath implements Disposable {
   /** Number of TCP connections with data from the namespace that is still to come or to be passed on. */
   get unfinished(): number {
     return this.#netif.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
+  }
+
+  /**
+   * Forwards what arrives at ports of the host into the namespace.
+   *
+   * @param ports The ports; they are closed with the data path.
+   * @throws {SysError} If one cannot be watched.
+   */
+  forward(ports: readonly OpenPort[]): void {
+    for (const port of ports) this.#inbound.add(port);
   }
 
   #readable(events: number): void {
@@ -93,8 +107,14 @@ export class Datapath implements Disposable {
     this.#udp.flush();
     this.#tcp.finishBatch();
     if (events & EPOLL.ERR && bytes === 0) return this.#dead();
-    if (this.#timer === null && netif.table.list.length > 0) this.#timer = this.#reactor.after(TICK, this.#tick);
+    this.#watchTime();
   }
+
+  /** Has time-outs run while there are flows. */
+  readonly #watchTime = () => {
+    if (this.#timer !== null || this.#netif.table.list.length === 0) return;
+    this.#timer = this.#reactor.after(TICK, this.#tick);
+  };
 
   /** Handles a frame; returns whether its memory is still needed. */
   #frame(at: number, length: number): boolean {
@@ -142,6 +162,7 @@ export class Datapath implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     for (const budget of BUDGETS) budget.countNamespace(-1);
+    this.#inbound[Symbol.dispose]();
     this.#registration.remove();
     this.#timer?.cancel();
     const { list } = this.#netif.table;

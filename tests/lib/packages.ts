@@ -37,7 +37,7 @@ export const PACKAGES = {
   "tcpdump": ["tcpdump"],
   "traceroute": ["traceroute"],
   "uidmap": ["getsubids"],
-  "util-linux": ["nsenter", "prlimit", "setpriv", "taskset", "unshare"],
+  "util-linux": ["getopt", "nsenter", "prlimit", "setpriv", "taskset", "unshare"],
   "vim-tiny": ["vi"],
 } as const satisfies Record<string, readonly string[]>;
 

@@ -45,6 +45,13 @@ export function writeDatagram(netif: Netif, ends: Ends, batch: ReceiveBatch, ind
   writeAt(netif.tap, batch.slots.at + at, payload - at + size);
 }
 
+/** Writes a datagram whose payload is elsewhere. */
+export function writePayload(netif: Netif, ends: Ends, payload: Uint8Array): void {
+  const at = headers(netif, ends, TX.view, HEADROOM, payload.length);
+  TX.bytes.set(payload, HEADROOM);
+  writeAt(netif.tap, TX.at + at, HEADROOM - at + payload.length);
+}
+
 /**
  * Writes several datagrams as one frame.
  *

@@ -108,8 +108,7 @@ export class Udp {
 
   /** Ports of the host. */
   get ports(): HostPorts {
-    receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
-    return this.#ports ??= new HostPorts(this.netif, receiving);
+    return this.#ports ??= new HostPorts(this.netif, receiving!);
   }
 
   #open(p: Packet): UdpFlow | null {
@@ -120,7 +119,7 @@ export class Udp {
 }
 
 /** Datagrams between two addresses and ports. */
-class UdpFlow extends DatagramFlow {
+export class UdpFlow extends DatagramFlow {
   readonly begunAt = this.netif.reactor.now;
   sentAt = this.begunAt;
   repliedAt = 0;
@@ -142,6 +141,7 @@ class UdpFlow extends DatagramFlow {
 
   protected override makeSocket(to: Destination): number {
     sending ??= new SendBatch(SEND_MAX);
+    receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
     const s = socket(to.family, SOCK.DGRAM);
     // The host itself must not get what the namespace sends to a group.
     if (s >= 0 && isGroup(to)) {

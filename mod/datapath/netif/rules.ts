@@ -121,9 +121,24 @@ export class Rules {
    * @param from The address. One that means something else inside would be taken for that.
    */
   admits(from: IpWords): boolean {
-    const same = (other: IpWords) => sameIp(from, other);
-    if (this.#dns.some(same) || this.#loopback.some(same) || this.#guest.some(same)) return false;
+    if (this.isMapped(from)) return false;
     return !isGroup(from) && !this.#forbids(from);
+  }
+
+  /** The address inside that stands for the host's loopback; null if there is none of the family. */
+  loopbackInside(family: number): IpWords | null {
+    return this.#loopback.find((address) => address.family === family) ?? null;
+  }
+
+  /** The address inside that stands for the host's own address; null if there is none of the family. */
+  hostInside(family: number): IpWords | null {
+    return this.#guest.find((address) => address.family === family) ?? null;
+  }
+
+  /** Whether an address means something else inside. */
+  isMapped(address: IpWords): boolean {
+    const same = (other: IpWords) => sameIp(address, other);
+    return this.#dns.some(same) || this.#loopback.some(same) || this.#guest.some(same);
   }
 
   /** A resolver that has not failed recently, or else the one whose failure is the oldest. */

@@ -46,9 +46,20 @@ export abstract class SocketFlow extends Flow {
    * @returns Whether the flow is open.
    */
   protected openSocket(p: Packet, port: number, events: number): boolean {
+    const to = this.netif.rules.destination(p.destination, p.protocol, port);
+    return to === null ? this.#refuse(p, FORBIDDEN) : this.openTo(to, p, events);
+  }
+
+  /**
+   * Opens the socket for a known destination and adds the flow to the table; on failure tells the namespace.
+   *
+   * @param to The destination on the host.
+   * @param p The packet that begins the flow.
+   * @param events Events (EPOLL.*) to watch for.
+   * @returns Whether the flow is open.
+   */
+  protected openTo(to: Destination, p: Packet, events: number): boolean {
     const { netif } = this;
-    const to = netif.rules.destination(p.destination, p.protocol, port);
-    if (to === null) return this.#refuse(p, FORBIDDEN);
     const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
     if (s < 0) return this.#refuse(p, FORBIDDEN);
     this.s = s;
@@ -63,6 +74,28 @@ export abstract class SocketFlow extends Flow {
       return this.#refuse(p, FORBIDDEN);
     }
     netif.table.add(this, p);
+    return true;
+  }
+
+  /**
+   * Takes over a socket that is connected already, and adds the flow to the table.
+   *
+   * @param fd The socket; closed with the flow.
+   * @param p A packet of the flow.
+   * @param events Events (EPOLL.*) to watch for.
+   * @returns Whether it can be watched; if not, the flow is closed.
+   */
+  protected adoptSocket(fd: Fd, p: Packet, events: number): boolean {
+    const { netif } = this;
+    this.#fd = fd;
+    this.s = fd.number;
+    netif.table.add(this, p);
+    try {
+      this.#registration = netif.reactor.watch(fd, events, (ready) => this.onEvents(ready));
+    } catch {
+      this.close();
+      return false;
+    }
     return true;
   }
 

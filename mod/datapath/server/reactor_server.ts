@@ -13,6 +13,7 @@ import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
+import type { OpenPort } from "../../forward/ports.ts";
 import { Datapath } from "../datapath.ts";
 import type { Resolver } from "../netif/rules.ts";
 
@@ -81,13 +82,22 @@ export class ReactorServer implements TapServer {
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
+  /** Ports for the first namespace. */
+  #ports: readonly OpenPort[];
 
   /**
    * @param reactor The loop.
    * @param reach What the namespaces reach.
    * @param onWarning Called with problems that are not worth failing for.
+   * @param ports Ports of the host that lead to the first namespace that is served; closed with it, or with this.
    */
-  constructor(reactor: Reactor, reach: ReachRequest, onWarning: (message: string) => void = () => {}) {
+  constructor(
+    reactor: Reactor,
+    reach: ReachRequest,
+    onWarning: (message: string) => void = () => {},
+    ports: readonly OpenPort[] = [],
+  ) {
+    this.#ports = ports;
     this.#reactor = reactor;
     const { outboundInterfaces: names = {} } = reach;
     // SO_BINDTODEVICE takes no alternative name that is longer than a name.
@@ -165,6 +175,8 @@ export class ReactorServer implements TapServer {
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);
     this.#datapaths.add(datapath);
+    datapath.forward(this.#ports);
+    this.#ports = [];
     return () => {
       this.#datapaths.delete(datapath);
       datapath[Symbol.dispose]();
@@ -194,5 +206,6 @@ export class ReactorServer implements TapServer {
   [Symbol.dispose](): void {
     for (const datapath of this.#datapaths) datapath[Symbol.dispose]();
     this.#datapaths.clear();
+    for (const port of this.#ports) port[Symbol.dispose]();
   }
 }

@@ -1,10 +1,23 @@
 // What the two directions of a TCP connection need of the connection as a whole.
 
+import type { Packet } from "../../inet/packet.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Deferred, Deferring } from "./deferred.ts";
 
 /** States of a connection; before "established" the namespace has not got, or not acknowledged, the SYN-ACK. */
 export type State = "connecting" | "syn-received" | "established" | "closed";
+
+/** What receives the segments of one pair of addresses and ports. */
+export interface Segments {
+  /**
+   * Handles a segment from the namespace.
+   *
+   * @param p The packet, in RX.
+   * @param header Bytes of its TCP header.
+   * @returns Whether it begins another connection in place of this one, which is closed then.
+   */
+  input(p: Packet, header: number): boolean;
+}
 
 /** A connection. */
 export interface Connection extends Deferring {

@@ -1,6 +1,7 @@
 // A TCP connection: its socket, its state, its end, and its two directions. tcp.ts has the theory of operation.
 
 import { E } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
 import { getOption, resetOnClose, setOption, sinceAcknowledged, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, SO, SOCK, SOL_SOCKET, TCP } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
@@ -12,7 +13,7 @@ import { RX, TX } from "../netif/buffers.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { FORBIDDEN, SocketFlow } from "../netif/socket_flow.ts";
-import type { Connection, State } from "./connection.ts";
+import type { Connection, Segments, State } from "./connection.ts";
 import type { Deferred } from "./deferred.ts";
 import { segmentBody, sendSegment } from "./segment.ts";
 import { ToHost, WINDOW_SHIFT } from "./to_host.ts";
@@ -38,8 +39,17 @@ const KEEPINTVL_MAX = 32767;
 const CLOSED_INTERVAL = 5000;
 const CLOSED_PROBES = 135;
 
+const EVENTS = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
+
+/** Sets the options that a socket of a connection needs. */
+function prepare(s: number): void {
+  resetOnClose(s); // until the namespace has sent its FIN, no other end may look like one
+  setOption(s, SOL_SOCKET, SO.OOBINLINE, 1);
+  setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
+}
+
 /** One connection. */
-export class TcpFlow extends SocketFlow implements Connection {
+export class TcpFlow extends SocketFlow implements Connection, Segments {
   state: State = "connecting";
   touched = false;
   queued = false;
@@ -61,7 +71,7 @@ export class TcpFlow extends SocketFlow implements Connection {
   /**
    * @param netif The interface.
    * @param deferred Work that connections put off.
-   * @param p The namespace's SYN, in RX.
+   * @param p The namespace's SYN or SYN-ACK, in RX.
    * @param header Bytes of its TCP header.
    * @param isn Our initial sequence number.
    */
@@ -86,17 +96,25 @@ export class TcpFlow extends SocketFlow implements Connection {
   /** Opens the connection on the host. */
   open(p: Packet): void {
     const { netif } = this;
-    if (this.openSocket(p, this.ports & 0xffff, EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET)) {
-      netif.reactor.expectAnswer();
-    }
+    if (this.openSocket(p, this.ports & 0xffff, EVENTS)) netif.reactor.expectAnswer();
+  }
+
+  /**
+   * Continues a connection that the host has accepted, as the namespace has accepted it too.
+   *
+   * @param fd The host's socket; owned by the flow from now on.
+   * @param p The namespace's SYN-ACK, in RX.
+   */
+  adopt(fd: Fd, p: Packet): void {
+    prepare(fd.number);
+    this.state = "established";
+    this.toInside.accepted(this.#isn);
+    if (this.adoptSocket(fd, p, EVENTS)) this.acknowledge();
   }
 
   protected override makeSocket(to: Destination): number {
     const s = socket(to.family, SOCK.STREAM);
-    if (s < 0) return s;
-    resetOnClose(s); // until the namespace has sent its FIN, no other end may look like one
-    setOption(s, SOL_SOCKET, SO.OOBINLINE, 1);
-    setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
+    if (s >= 0) prepare(s);
     return s;
   }
 

@@ -18,15 +18,22 @@
 // The namespace's kernel does the segmentation, so a frame holds up to 64 kB at any MTU. Most of the work is the kernel's
 // copying.
 //
-// A connection is accepted inside once it is established outside, and fails as it does outside.
+// A connection from inside is accepted there once it is established outside, and fails as it does outside. One from outside
+// (opening.ts) has been accepted by the host's kernel already; it is offered to the namespace, and reset if that refuses.
 
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { FLAG, TCP_HEADER } from "../../inet/tcp.ts";
 import { addressSum } from "../../inet/ip_words.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { resetOnClose } from "../../../ffi/net/socket.ts";
 import { RX } from "../netif/buffers.ts";
+import { FD_BUDGET } from "../netif/fd_budget.ts";
+import type { Flow } from "../netif/flow_table.ts";
 import type { Netif } from "../netif/netif.ts";
 import { Deferred } from "./deferred.ts";
+import type { Segments } from "./connection.ts";
 import { TcpFlow } from "./flow.ts";
+import { Opening } from "./opening.ts";
 import { sendSegment } from "./segment.ts";
 
 /** TCP of a namespace. */
@@ -49,7 +56,7 @@ export class Tcp {
     if (p.end - t < TCP_HEADER) return;
     const header = (view.getUint8(t + 12) >> 4) * 4;
     if (header < TCP_HEADER || t + header > p.end || !transportValid(view, p)) return;
-    const flow = this.netif.table.find(p, view.getInt32(t)) as TcpFlow | null;
+    const flow = this.netif.table.find(p, view.getInt32(t)) as Flow & Segments | null;
     if (flow !== null) {
       if (flow.input(p, header)) this.#open(p, header);
       return;
@@ -58,6 +65,24 @@ export class Tcp {
     if (flags & FLAG.RST) return;
     if ((flags & (FLAG.SYN | FLAG.ACK | FLAG.FIN)) === FLAG.SYN) this.#open(p, header);
     else this.#refuse(p, header);
+  }
+
+  /**
+   * Opens a connection to the namespace for one that the host has accepted.
+   *
+   * @param fd The host's socket; it is closed, with a reset, if the namespace does not accept.
+   * @param to Address and port inside, as the source of a packet, and the peer as the namespace is to see it.
+   * @param ports The ports of both: `inside << 16 | outside`.
+   */
+  accept(fd: Fd, to: Packet, ports: number): void {
+    if (this.netif.table.find(to, ports) || !FD_BUDGET.mayOpen(this.netif.table.list.length)) {
+      resetOnClose(fd.number);
+      return fd.close();
+    }
+    const isn = this.#sequenceNumber(ports, to);
+    new Opening(this.netif, fd, to, ports, isn, (p, header) => {
+      new TcpFlow(this.netif, this.#deferred, p, header, isn).adopt(fd, p);
+    });
   }
 
   /** Resets a segment that belongs to no connection, RFC 9293 section 3.10.7.1. */
@@ -74,12 +99,13 @@ export class Tcp {
   }
 
   #open(p: Packet, header: number): void {
-    new TcpFlow(this.netif, this.#deferred, p, header, this.#initialSequence(p)).open(p);
+    new TcpFlow(this.netif, this.#deferred, p, header, this.#sequenceNumber(RX.view.getInt32(p.transport), p))
+      .open(p);
   }
 
   /** An initial sequence number that cannot be guessed from others, RFC 9293 section 3.4.1. */
-  #initialSequence({ transport, source, destination }: Packet): number {
-    let h = this.#secret[0]! ^ RX.view.getInt32(transport);
+  #sequenceNumber(ports: number, { source, destination }: Packet): number {
+    let h = this.#secret[0]! ^ ports;
     h = Math.imul(h ^ h >>> 15 ^ destination.w3, 0x85ebca6b);
     h = Math.imul(h ^ h >>> 13 ^ source.w3 ^ this.#secret[1]!, 0xc2b2ae35);
     return (h ^ h >>> 16) + Math.trunc(performance.now() * 250) | 0;

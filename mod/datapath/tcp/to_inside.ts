@@ -134,6 +134,16 @@ export class ToInside {
     this.timer.reset();
   }
 
+  /**
+   * Continues where the namespace has acknowledged our SYN by its own, whose window is not scaled.
+   *
+   * @param seq Its initial sequence number.
+   */
+  accepted(seq: number): void {
+    this.unacked = this.next = this.#max = this.unacked + 1 | 0;
+    this.#updateWindow(this.unacked, seq, this.#window);
+  }
+
   #updateWindow(ack: number, seq: number, window: number): void {
     this.#window = window;
     this.#windowSeq = seq;

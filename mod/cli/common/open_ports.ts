@@ -1,0 +1,50 @@
+// Opens the ports of the host that a command line names, before anything else is changed.
+
+import { E, errnoName, errnoText, orNull } from "../../../ffi/core/errno.ts";
+import { self } from "../../../ffi/core/task.ts";
+import { readText } from "../../../ffi/sys/file.ts";
+import { PenneError } from "../../base/errors.ts";
+import { type FailedPort, type OpenPort, openPorts } from "../../forward/ports.ts";
+import { formatIp } from "../../inet/ip.ts";
+import type { PortRequest } from "../options/ports.ts";
+
+/** What was to be done with a port, for messages. */
+function describe({ rule, port }: FailedPort): string {
+  const where = [rule.address ? ` of ${formatIp(rule.address)}` : "", rule.interface ? ` on ${rule.interface}` : ""]
+    .join("");
+  return `listen on ${rule.protocol} port ${port}${where}`;
+}
+
+/** Why a port cannot be opened, as far as it can be seen, and what helps. */
+async function explain({ errno, rule, port }: FailedPort): Promise<string[]> {
+  if (errno === E.EADDRINUSE) {
+    const { portHolders } = await import("../../forward/holder.ts");
+    return portHolders(rule.protocol, port).map(({ pid, comm }) => `${comm} (process ${pid}) has the port`);
+  }
+  if (errno === E.EADDRNOTAVAIL) return ["no interface has that address; --freebind listens on it all the same"];
+  if (errno === E.EACCES) {
+    const setting = "net.ipv4.ip_unprivileged_port_start";
+    const start = Number(orNull(() => readText(self, `/proc/sys/${setting.replaceAll(".", "/")}`)) ?? 0);
+    if (port < start) {
+      return [`${setting} is ${start}, so that this port is for root; as root, run: sysctl ${setting}=${port}`];
+    }
+  }
+  return [];
+}
+
+/**
+ * Opens ports.
+ *
+ * @param request The ports.
+ * @returns The open ports, which the caller owns.
+ * @throws {PenneError} If one cannot be opened; none is open then.
+ */
+export function openRequestedPorts({ rules, freebind }: PortRequest): readonly OpenPort[] {
+  const failures: FailedPort[] = [];
+  const ports = openPorts(rules, freebind, (failed) => void failures.push(failed));
+  if (ports) return ports;
+  const failed = failures.at(-1)!;
+  throw new PenneError(`${describe(failed)}: ${errnoText(failed.errno)} (${errnoName(failed.errno)})`, {
+    explain: () => explain(failed),
+  });
+}

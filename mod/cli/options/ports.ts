@@ -1,0 +1,77 @@
+// Options for ports of the host that lead into a namespace.
+
+import { orNull } from "../../../ffi/core/errno.ts";
+import { self } from "../../../ffi/core/task.ts";
+import { AF } from "../../../ffi/net/constants.ts";
+import { readText } from "../../../ffi/sys/file.ts";
+import { addRule, type ForwardingRule, type Protocol, RuleError } from "../../forward/rule.ts";
+import { parsePortSpec, type PortRange, type PortSpec, rulesOf, SpecError } from "../../forward/spec.ts";
+import type { OptionSpec, OptionValues } from "./table.ts";
+import { badValue } from "./values.ts";
+
+/** Ports of the host. */
+export const PORT_OPTIONS = [
+  {
+    name: "tcp-ports",
+    short: "t",
+    value: "SPEC",
+    repeat: true,
+    help: "TCP ports of the host that lead inside: [ADDRESS[%INTERFACE]/]PORT[-PORT][:PORT[-PORT]],… (default: none)",
+  },
+  { name: "udp-ports", short: "u", value: "SPEC", repeat: true, help: "UDP ports of the host that lead inside" },
+  { name: "freebind", help: "Listen on addresses that the host does not have, or not yet" },
+] as const satisfies readonly OptionSpec[];
+
+/** The ports that the kernel gives to programs which ask for any, ip-sysctl net.ipv4.ip_local_port_range. */
+function ephemeralPorts(): PortRange {
+  const text = orNull(() => readText(self, "/proc/sys/net/ipv4/ip_local_port_range")) ?? "32768 60999";
+  const [first, last] = text.trim().split(/\s+/).map(Number);
+  return [first!, last!];
+}
+
+/** Reads the value of one option. */
+function parseSpec(name: string, value: string): PortSpec | null {
+  try {
+    return parsePortSpec(value);
+  } catch (error) {
+    if (!(error instanceof SpecError)) throw error;
+    throw badValue(name, value, "it is not a list of ports", ["write it as in 8080:80, 127.0.0.1/53 or 8000-8010"]);
+  }
+}
+
+/** The ports that are forwarded, and how. */
+export interface PortRequest {
+  /** The rules; none if no port is. */
+  readonly rules: readonly ForwardingRule[];
+  /** Whether addresses need not be the host's. */
+  readonly freebind: boolean;
+}
+
+/**
+ * The ports that a command line wants to be forwarded.
+ *
+ * @param options The parsed options.
+ * @param version The only version of IP that is on, if one is off.
+ * @returns The request.
+ * @throws {PenneError} A usage error.
+ */
+export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version: 4 | 6 | undefined): PortRequest {
+  const limits = {
+    families: { [AF.INET]: version !== 6, [AF.INET6]: version !== 4 },
+    protocols: { TCP: true, UDP: true },
+  };
+  const rules: ForwardingRule[] = [];
+  const given = [["tcp-ports", "TCP"], ["udp-ports", "UDP"]] as const satisfies [string, Protocol][];
+  for (const [name, protocol] of given) {
+    for (const value of options[name]) {
+      const spec = parseSpec(name, value);
+      if (!spec) continue;
+      try {
+        for (const rule of rulesOf(spec, protocol, ephemeralPorts())) addRule(rules, rule, limits);
+      } catch (error) {
+        throw error instanceof RuleError ? badValue(name, value, error.reason) : error;
+      }
+    }
+  }
+  return { rules, freebind: options.freebind };
+}

@@ -1,0 +1,147 @@
+// Brings what arrives at ports of the host into the namespace: connections and datagrams, with the sender's address.
+
+import { E } from "../../../ffi/core/errno.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import { accept, lastDatagram, type Peer, receiveTo } from "../../../ffi/net/listener.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import { resetOnClose, setOption } from "../../../ffi/net/socket.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import type { OpenPort } from "../../forward/ports.ts";
+import { PROTOCOL } from "../../inet/header.ts";
+import { copyOf, ipWords, wordsOf } from "../../inet/ip_words.ts";
+import { Packet } from "../../inet/packet.ts";
+import type { Registration } from "../../reactor/reactor.ts";
+import { payloadMax, writePayload } from "../datagram/frames.ts";
+import { InboundFlow } from "../datagram/inbound_flow.ts";
+import type { Udp, UdpFlow } from "../datagram/udp.ts";
+import type { Netif } from "../netif/netif.ts";
+import type { Tcp } from "../tcp/tcp.ts";
+import { Perspective } from "./perspective.ts";
+
+/** Connections, and datagrams, that one port is given before others get their turn. */
+const TURN = 32;
+/** Milliseconds for which nothing is accepted after descriptors have run out. */
+const PAUSE = 100;
+
+/** The ports of the host that lead to one namespace. */
+export class Inbound implements Disposable {
+  readonly #ports = new Map<OpenPort, Registration>();
+  readonly #perspective: Perspective;
+  readonly #peer: Peer = { address: ipWords(), port: 0, scope: 0 };
+  readonly #local = ipWords();
+  readonly #packet = new Packet();
+
+  /**
+   * @param netif The interface.
+   * @param tcp Its TCP.
+   * @param udp Its UDP.
+   * @param onFlow Called after flows may have been opened, whose time-outs are to run.
+   */
+  constructor(readonly netif: Netif, readonly tcp: Tcp, readonly udp: Udp, readonly onFlow: () => void) {
+    this.#perspective = new Perspective(netif.link, netif.rules);
+  }
+
+  /**
+   * Forwards what arrives at a port from now on.
+   *
+   * @param port The port; closed when this is disposed of, or by {@linkcode Inbound.remove}.
+   * @throws {SysError} If it cannot be watched.
+   */
+  add(port: OpenPort): void {
+    const tcp = port.rule.protocol === "TCP";
+    // Only now, so that no other program could share the port when it was bound.
+    if (!tcp) setOption(port.fd.number, SOL_SOCKET, SO.REUSEPORT, 1);
+    const registration = this.netif.reactor.watch(
+      port.fd,
+      EPOLL.IN,
+      () => {
+        if (tcp) this.#accept(port);
+        else this.#receive(port);
+        this.onFlow();
+      },
+    );
+    this.#ports.set(port, registration);
+  }
+
+  /** Stops forwarding a port, and closes it. */
+  remove(port: OpenPort): void {
+    const registration = this.#ports.get(port);
+    if (!registration) return;
+    this.#ports.delete(port);
+    registration.remove();
+    port[Symbol.dispose]();
+  }
+
+  /**
+   * Fills in the packet that what has come would be, from inside: the address there as the source, and the peer as the
+   * namespace is to see it as the destination. Returns whether there is such a packet.
+   */
+  #turn(protocol: number, target: Uint8Array | null): boolean {
+    const { address } = this.#peer;
+    const p = this.#packet;
+    const inside = target ? wordsOf(target) : this.#perspective.inside(address);
+    const outside = inside && this.#perspective.peer(this.#peer, inside);
+    if (!inside || !outside || inside.family !== outside.family) return false;
+    Object.assign(p.source, inside);
+    Object.assign(p.destination, outside);
+    p.family = inside.family;
+    p.protocol = protocol;
+    return true;
+  }
+
+  #accept(port: OpenPort): void {
+    for (let i = 0; i < TURN; i++) {
+      const s = accept(port.fd.number, this.#peer);
+      if (s === -E.EMFILE || s === -E.ENFILE || s === -E.ENOMEM) return this.#pause(port);
+      // A peer that is gone already is an error of accept4(2) too.
+      if (s === -E.ECONNABORTED) continue;
+      if (s < 0) return;
+      const fd = new Fd(s);
+      if (this.#turn(PROTOCOL.TCP, port.rule.target)) {
+        this.tcp.accept(fd, this.#packet, port.to << 16 | this.#peer.port);
+        continue;
+      }
+      resetOnClose(s);
+      fd.close();
+    }
+  }
+
+  /** Accepts nothing for a moment: the kernel keeps a few connections, and says at once that they wait. */
+  #pause(port: OpenPort): void {
+    this.#ports.get(port)?.change(0);
+    this.netif.reactor.after(PAUSE, () => this.#ports.get(port)?.change(EPOLL.IN));
+  }
+
+  #receive(port: OpenPort): void {
+    const { udp } = this;
+    for (let i = 0; i < TURN; i++) {
+      const n = receiveTo(port.fd.number, this.#peer, this.#local);
+      if (n < 0) {
+        if (n === -E.EAGAIN) return;
+        continue; // an error of an earlier datagram
+      }
+      const { address, port: from, scope } = this.#peer;
+      if (from === 0 || n > payloadMax(address.family) || !this.#turn(PROTOCOL.UDP, port.rule.target)) continue;
+      const flow = this.#flow(port, { ...copyOf(address), port: from, scope, resolver: null });
+      if (flow === null) continue;
+      flow.sentAt = udp.netif.reactor.now;
+      writePayload(this.netif, flow, lastDatagram().bytes.subarray(0, n));
+    }
+  }
+
+  /** The flow of the datagram that has come; null if it cannot be opened. */
+  #flow(port: OpenPort, peer: IpWords & { port: number; scope: number; resolver: null }): UdpFlow | null {
+    const ports = port.to << 16 | peer.port;
+    const known = this.netif.table.find(this.#packet, ports) as UdpFlow | null;
+    if (known) return known;
+    const local = this.#local.family === peer.family ? this.#local : ipWords(peer.family);
+    const flow = new InboundFlow(this.udp, this.#packet, ports, copyOf(local), port.port);
+    return flow.begin(peer, this.#packet) ? flow : null;
+  }
+
+  /** Closes all ports. */
+  [Symbol.dispose](): void {
+    for (const port of [...this.#ports.keys()]) this.remove(port);
+  }
+}

@@ -1,0 +1,82 @@
+// Opens the ports of the host that rules name, all of them or none.
+
+import { E } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { SOCK } from "../../ffi/net/constants.ts";
+import { openListener } from "../../ffi/net/listener.ts";
+import { wordsOf } from "../inet/ip_words.ts";
+import type { ForwardingRule } from "./rule.ts";
+
+/** A port of the host that is listened on. */
+export interface OpenPort extends Disposable {
+  /** The rule that it is from. */
+  readonly rule: ForwardingRule;
+  /** The port. */
+  readonly port: number;
+  /** The port that it is forwarded to. */
+  readonly to: number;
+  /** The socket: listening, or for datagrams. */
+  readonly fd: Fd;
+}
+
+/** A port that cannot be listened on. */
+export interface FailedPort {
+  /** The rule that it is from. */
+  readonly rule: ForwardingRule;
+  /** The port. */
+  readonly port: number;
+  /** Error number of the kernel. */
+  readonly errno: number;
+}
+
+const ANY6 = new Uint8Array(16);
+const ANY4 = new Uint8Array(4);
+
+/** Opens one port; returns an error number if that fails. */
+function openPort(rule: ForwardingRule, port: number, freebind: boolean): OpenPort | number {
+  const type = rule.protocol === "TCP" ? SOCK.STREAM : SOCK.DGRAM;
+  const binding = { port, interface: rule.interface, freebind };
+  const open = (address: Uint8Array, dual: boolean) =>
+    openListener(type, { ...binding, address: wordsOf(address), dual });
+  let s = rule.address ? open(rule.address, false) : open(ANY6, true);
+  // A kernel without IPv6 has IPv4 all the same.
+  if (s === -E.EAFNOSUPPORT && !rule.address) s = open(ANY4, false);
+  if (s < 0) return -s;
+  const fd = new Fd(s);
+  return { rule, port, to: rule.to + port - rule.first, fd, [Symbol.dispose]: () => fd.close() };
+}
+
+/**
+ * Opens the ports of rules. Those of a rule that is looked after later ("auto") are left out.
+ *
+ * @param rules The rules.
+ * @param freebind Whether an address need not be the host's, or not yet.
+ * @param onFailure Called for each port that cannot be opened, before it is decided whether that is an error.
+ * @returns The open ports; null if one that must be open is not, and all are closed then.
+ */
+export function openPorts(
+  rules: readonly ForwardingRule[],
+  freebind: boolean,
+  onFailure: (failed: FailedPort) => void,
+): OpenPort[] | null {
+  const open: OpenPort[] = [];
+  for (const rule of rules) {
+    if (rule.scan) continue;
+    let [opened, failed] = [0, 0];
+    for (let port = rule.first; port <= rule.last; port++) {
+      const made = openPort(rule, port, freebind);
+      if (typeof made !== "number") {
+        open.push(made);
+        opened++;
+        continue;
+      }
+      failed++;
+      onFailure({ rule, port, errno: made });
+      if (!rule.bestEffort) break;
+    }
+    if (failed === 0 || rule.bestEffort && opened > 0) continue;
+    for (const port of open) port[Symbol.dispose]();
+    return null;
+  }
+  return open;
+}

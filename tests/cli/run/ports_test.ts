@@ -1,0 +1,96 @@
+// Ports of the host that lead to the command of `penne run`: errors, what is left behind, and the end.
+
+import "../../lib/preload.ts";
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { asUser, penne, test, until } from "../../lib/helpers.ts";
+import { must, NetLab } from "../../lib/netlab.ts";
+
+const NEEDS = ["root", "user", "tun", "package:iproute2", "package:python3", "package:util-linux"] as const;
+
+/** Ports that are listened on in a namespace. */
+async function listening(lab: NetLab): Promise<string[]> {
+  const lines = (await must(lab.in(lab.host, ["ss", "-Htuln"]))).split("\n").filter(Boolean);
+  return lines.map((line) => line.split(/\s+/)[4]!).sort();
+}
+
+test("a port that cannot be opened is an error that says why, and nothing is open then", NEEDS, async (t) => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const holder = lab.start(lab.in(lab.host, ["python3", "-m", "http.server", "8090"]));
+  await until("the server listens", () => /:1F9A /.test(Deno.readTextFileSync(`/proc/${holder.child.pid}/net/tcp`)));
+  const before = await listening(lab);
+  const taken = `penne: cannot listen on TCP port 8090: Address already in use (EADDRINUSE)\n`;
+  const cases: readonly [string[], number, RegExp | string][] = [
+    [["-t", "8088", "-t", "8090"], 125, taken],
+    [["-u", "8088", "-t", "8089-8091"], 125, taken],
+    [
+      ["-t", "8088", "-t", "192.0.2.77/8089"],
+      125,
+      "penne: cannot listen on TCP port 8089 of 192.0.2.77: Cannot assign requested address (EADDRNOTAVAIL)\n" +
+      "hint: no interface has that address; --freebind listens on it all the same\n",
+    ],
+    [
+      ["-u", "8088", "-u", "%nope/8089"],
+      125,
+      "penne: cannot listen on UDP port 8089 on nope: No such device (ENODEV)\n",
+    ],
+    [["-t", "8088", "-t", "8080:80:81"], 2, /--tcp-ports "8080:80:81": it is not a list of ports\nhint: /],
+    [["-t", "7088", "-t", "8080-8090,8090"], 2, /--tcp-ports "8080-8090,8090": \*:8090 and \*:8080-8090 overlap\n$/],
+    [["-4", "-t", "[::1]/8088"], 2, /--tcp-ports "\[::1\]\/8088": IPv6 is off\n$/],
+    [["-t", "8088:192.0.2.5"], 2, /a target of IPv4 needs an address of IPv4 to listen on, as in 0\.0\.0\.0\/8088\n$/],
+    [["--net=none", "-t", "8088"], 2, "penne: cannot use --tcp-ports without a network\nhint: --net=tap sets one up\n"],
+  ];
+  for (const [args, code, message] of cases) {
+    await t.step(args.join(" "), async () => {
+      const [program, ...rest] = lab.in(lab.host, asUser([penne(), "run", ...args, "--", "true"]));
+      const { code: got, stderr } = await new Deno.Command(program!, { args: rest, stdin: "null" }).output();
+      const text = new TextDecoder().decode(stderr);
+      assertEquals(got, code, text);
+      if (typeof message === "string") assertEquals(text, message);
+      else assertMatch(text, message);
+      assertEquals(await listening(lab), before);
+    });
+  }
+  await t.step("a privileged port, as a user", async () => {
+    const [program, ...rest] = lab.in(lab.host, asUser([penne(), "run", "-t", "80", "--", "true"]));
+    const { code, stderr } = await new Deno.Command(program!, { args: rest, stdin: "null" }).output();
+    assertEquals(code, 125);
+    assertEquals(
+      new TextDecoder().decode(stderr),
+      "penne: cannot listen on TCP port 80: Permission denied (EACCES)\n" +
+        "hint: net.ipv4.ip_unprivileged_port_start is 1024, so that this port is for root; " +
+        "as root, run: sysctl net.ipv4.ip_unprivileged_port_start=80\n",
+    );
+  });
+});
+
+test("who has a port is named to those who may see it", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const holder = lab.start(lab.in(lab.host, ["python3", "-m", "http.server", "8090"]));
+  await until("the server listens", () => /:1F9A /.test(Deno.readTextFileSync(`/proc/${holder.child.pid}/net/tcp`)));
+  const [program, ...args] = lab.in(lab.host, [penne(), "run", "-t", "8090", "--", "true"]);
+  const { stderr } = await new Deno.Command(program!, { args, stdin: "null" }).output();
+  assertMatch(new TextDecoder().decode(stderr), /\nhint: python3 \(process \d+\) has the port\n$/);
+});
+
+test("ports can be opened again at once, however penne has ended", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const before = await listening(lab);
+  for (let i = 0; i < 20; i++) {
+    const [program, ...args] = lab.in(
+      lab.host,
+      asUser([penne(), "run", "--ready-fd", "1", "-t", "8090-8094", "-u", "8090", "--", "sleep", "60"]),
+    );
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
+    const reader = child.stdout.getReader();
+    const { done } = await reader.read();
+    await reader.cancel();
+    assert(!done, `run ${i} is not ready`);
+    assertEquals((await listening(lab)).length, before.length + 6);
+    child.kill(i % 2 ? "SIGKILL" : "SIGTERM");
+    await child.status;
+  }
+  assertEquals(await listening(lab), before);
+});

@@ -1,0 +1,161 @@
+// Ports of the host that lead inside: contents, and the addresses that both ends see.
+
+import "../lib/preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { ROOT, test } from "../lib/helpers.ts";
+import {
+  GUEST4,
+  GUEST6,
+  HOST4,
+  HOST6,
+  listening,
+  makeNetwork,
+  type Network,
+  PEER4,
+  PEER6,
+  until,
+} from "./lab/network.ts";
+
+const needs = ["root", "package:iproute2", "package:python3"] as const;
+const PROGRAM = `${ROOT}tests/datapath/lab/ports.py`;
+
+type Call = readonly [protocol: "tcp" | "udp", address: string, port: number, size: number];
+interface Answer {
+  own: [string, number];
+  peer: [string, number];
+  local?: [string, number];
+  whole: boolean;
+  error?: string;
+}
+
+async function serve(network: Network, ...ports: number[]): Promise<void> {
+  network.spawn(network.guest, ["python3", PROGRAM, "serve", ...ports.map(String)], { stderr: "inherit" });
+  for (const port of ports) for (const udp of [false, true]) await listening(network, network.guest, port, udp);
+}
+
+async function ask(network: Network, from: string, calls: readonly Call[]): Promise<Answer[]> {
+  return JSON.parse(await network.must(from, ["python3", PROGRAM, "ask", JSON.stringify(calls)]));
+}
+
+/** Ports on the host, by what is asked for; the port inside; and the address inside if it is not the usual one. */
+const FORMS: Record<string, { spec: string; calls: readonly [address: 4 | 6, port: number, inside: number][] }> = {
+  "a port": { spec: "8001", calls: [[4, 8001, 8001], [6, 8001, 8001]] },
+  "a range": { spec: "8002-8003", calls: [[4, 8002, 8002], [6, 8003, 8003]] },
+  "a translated port": { spec: "9001:8001", calls: [[4, 9001, 8001], [6, 9001, 8001]] },
+  "a translated range": { spec: "9002-9003:8002-8003", calls: [[4, 9003, 8003], [6, 9002, 8002]] },
+  "an address": { spec: `${HOST4}/9004:8001`, calls: [[4, 9004, 8001]] },
+  "an address of IPv6": { spec: `[${HOST6}]/9005:8001`, calls: [[6, 9005, 8001]] },
+  "an interface": { spec: "%veth0/9006:8001", calls: [[4, 9006, 8001], [6, 9006, 8001]] },
+  "a target": { spec: `0.0.0.0/9007:${GUEST4.address}/8002`, calls: [[4, 9007, 8002]] },
+  "a target of IPv6": { spec: `[::]/9008:[${GUEST6.address}]/8002`, calls: [[6, 9008, 8002]] },
+};
+
+test("what comes to a port of the host arrives inside whole, and keeps its sender's address", needs, async (t) => {
+  const options = Object.values(FORMS).flatMap(({ spec }) => ["-t", spec, "-u", spec]);
+  for (const mtu of [65520, 1500]) {
+    await using network = await makeNetwork({ mtu, options });
+    await serve(network, 8001, 8002, 8003);
+    for (const [name, { calls }] of Object.entries(FORMS)) {
+      await t.step(`${name}, MTU ${mtu}`, async () => {
+        for (const [family, port, inside] of calls) {
+          const host = family === 4 ? HOST4 : HOST6;
+          const guest = family === 4 ? GUEST4.address : GUEST6.address;
+          const sizes = [["tcp", 1], ["tcp", 10_000_000], ["udp", 1], ["udp", 1400], ["udp", 60_000]] as const;
+          const answers = await ask(network, network.peer, sizes.map(([kind, size]) => [kind, host, port, size]));
+          for (const [i, { own, peer, local, whole, error }] of answers.entries()) {
+            assertEquals([error, whole, peer], [undefined, true, own], `${sizes[i]}`);
+            assertEquals(own[0], family === 4 ? PEER4 : PEER6);
+            if (local) assertEquals(local, [guest, inside]);
+          }
+        }
+      });
+    }
+  }
+});
+
+test("programs of the host itself reach a port too, and are seen as the gateway", needs, async () => {
+  await using network = await makeNetwork({ options: ["-t", "8001", "-u", "8001"] });
+  await serve(network, 8001);
+  const calls = (["tcp", "udp"] as const).flatMap((kind) => [
+    [kind, "127.0.0.1", 8001, 1000] as const,
+    [kind, "::1", 8001, 1000] as const,
+    [kind, HOST4, 8001, 1000] as const,
+    [kind, HOST6, 8001, 1000] as const,
+  ]);
+  const seen = [GUEST4.gateway, GUEST6.gateway, HOST4, HOST6];
+  for (const [i, { whole, peer, error }] of (await ask(network, network.host, calls)).entries()) {
+    assertEquals([error, whole, peer?.[0]], [undefined, true, seen[i % 4]], `${calls[i]}`);
+  }
+});
+
+test("a copy of the host's address inside is not taken for the host", needs, async () => {
+  await using network = await makeNetwork({ copy: true, options: ["-t", "8001", "-u", "8001"] });
+  await serve(network, 8001);
+  const calls = (["tcp", "udp"] as const).flatMap((kind) => [
+    [kind, HOST4, 8001, 1000] as const,
+    [kind, HOST6, 8001, 1000] as const,
+    [kind, "127.0.0.1", 8001, 1000] as const,
+  ]);
+  // The host's routes are copied, and their gateway is the peer.
+  const seen = [PEER4, PEER6, PEER4];
+  for (const [i, { whole, peer, error }] of (await ask(network, network.host, calls)).entries()) {
+    assertEquals([error, whole, peer?.[0]], [undefined, true, seen[i % 3]], `${calls[i]}`);
+  }
+});
+
+test("a connection that nobody accepts inside is reset, and leaves nothing behind", needs, async () => {
+  await using network = await makeNetwork({ options: ["-t", "8001,8002"] });
+  await serve(network, 8002);
+  const before = network.flows;
+  const answers = await ask(
+    network,
+    network.peer,
+    Array.from({ length: 20 }, () => ["tcp", HOST4, 8001, 100] as const),
+  );
+  for (const { error } of answers) assert(error?.startsWith("ConnectionResetError"), error);
+  const [one] = await ask(network, network.peer, [["tcp", HOST4, 8002, 100]]);
+  assertEquals(one!.whole, true);
+  assertEquals(network.flows, before);
+});
+
+test("connections that are half-closed, reset or slow end as they should, many at once", needs, async () => {
+  await using network = await makeNetwork({ mtu: 1500, options: ["-t", "8001"] });
+  await serve(network, 8001);
+  for (const address of [HOST4, HOST6]) {
+    const said = await network.must(network.peer, ["python3", PROGRAM, "odd", address, "8001", "40"]);
+    const right = [40, ["True"]];
+    assertEquals(JSON.parse(said), { "closed": right, "reset": right, "slow": right, "at once": right });
+  }
+  await until("only the listener is left", () => network.flows === 1);
+});
+
+/** Connections at once; PENNE_FLOWS sets more. */
+const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 2000);
+
+test(`${FLOWS} connections from outside at once echo at the start and at the end`, needs, async () => {
+  await using network = await makeNetwork({ options: ["-t", "7000", "-u", "7000"] });
+  const script = `${ROOT}tests/datapath/lab/flood.ts`;
+  const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded", script];
+  const server = network.spawn(network.guest, [...deno, "serve", GUEST4.address, "7000"], { stdout: "piped" });
+  const ready = server.stdout.getReader();
+  await ready.read();
+  await ready.cancel();
+  const listeners = network.flows;
+  for (const kind of ["tcp", "udp"]) {
+    const client = network.spawn(network.peer, [...deno, "flows", kind, HOST4, "7000", `${FLOWS}`], {
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "inherit",
+    });
+    const reader = client.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const writer = client.stdin.getWriter();
+    assertEquals(JSON.parse((await reader.read()).value!), { "echo 0": FLOWS });
+    assert(network.flows >= FLOWS);
+    await writer.write(new TextEncoder().encode("go\n"));
+    assertEquals(JSON.parse((await reader.read()).value!), { "echo 0": FLOWS, "echo 1": FLOWS });
+    await writer.close();
+    await reader.cancel();
+    await client.status;
+    if (kind === "tcp") await until("the connections have ended", () => network.flows === listeners);
+  }
+});

@@ -1,0 +1,152 @@
+"""Servers and clients that say whom they see.
+
+`serve PORT...` answers on TCP and UDP: what it has received, behind a line of JSON with both addresses and its SHA-256.
+`ask CALLS` makes the calls of a JSON list [protocol, address, port, size] and prints a JSON list of what was answered.
+`odd ADDRESS PORT COUNT` makes as many calls at once in each of four ways, and prints how many went as they should: with
+the sending side closed before the answer; reset in the middle of the answer; read slowly; and reset at once.
+"""
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+
+def plain(address):
+    return [address[0].removeprefix("::ffff:"), address[1]]
+
+
+def exactly(s, size):
+    data = bytearray()
+    while len(data) < size:
+        more = s.recv(min(1 << 20, size - len(data)))
+        if not more:
+            raise EOFError(f"{len(data)} of {size} bytes")
+        data += more
+    return bytes(data)
+
+
+def line(s):
+    text = b""
+    while not text.endswith(b"\n"):
+        text += exactly(s, 1)
+    return json.loads(text)
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def answer(s, peer):
+    with s, contextlib.suppress(OSError, EOFError):  # clients may vanish
+        size = line(s)
+        data = exactly(s, size)
+        facts = {"peer": plain(peer), "local": plain(s.getsockname()), "sha": digest(data)}
+        s.sendall(json.dumps(facts).encode() + b"\n" + data)
+        s.shutdown(socket.SHUT_WR)
+        s.recv(1)
+
+
+def serve(port):
+    six = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    six.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    six.bind(("::", port))
+    six.listen(1000)
+    while True:
+        threading.Thread(target=answer, args=six.accept(), daemon=True).start()
+
+
+def serve_datagrams(port):
+    six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    six.bind(("::", port))
+    while True:
+        data, peer = six.recvfrom(65535)
+        six.sendto(json.dumps({"peer": plain(peer), "sha": digest(data)}).encode() + b"\n" + data[:1000], peer)
+
+
+def ask(protocol, address, port, size):
+    data = os.urandom(size)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(family, kind) as s:
+        s.settimeout(20 if protocol == "tcp" else 5)
+        s.connect((address, port))
+        own = plain(s.getsockname())
+        if protocol == "tcp":
+            s.sendall(json.dumps(size).encode() + b"\n" + data)
+            facts = line(s)
+            same = exactly(s, size) == data
+        else:
+            s.send(data)
+            text, _, rest = s.recv(65535).partition(b"\n")
+            facts = json.loads(text)
+            same = rest == data[:1000]
+        return {"own": own, "whole": same and facts["sha"] == digest(data), **facts}
+
+
+def attempt(call):
+    try:
+        return ask(*call)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def odd(kind, address, port):
+    size = 300_000
+    data = os.urandom(size)
+    s = socket.create_connection((address, port), 30)
+    with s:
+        if kind == "at once":
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return True
+        s.sendall(json.dumps(size).encode() + b"\n" + data)
+        if kind == "closed":
+            s.shutdown(socket.SHUT_WR)
+        line(s)
+        if kind == "reset":
+            exactly(s, 1000)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return True
+        if kind == "slow":
+            got = b""
+            while len(got) < size:
+                got += exactly(s, min(30_000, size - len(got)))
+                time.sleep(0.05)
+            return got == data
+        return exactly(s, size) == data and s.recv(1) == b""
+
+
+def count(results, *call):
+    try:
+        results.append(odd(*call))
+    except Exception as error:
+        results.append(repr(error))
+
+
+mode, *rest = sys.argv[1:]
+if mode == "serve":
+    for port in map(int, rest):
+        threading.Thread(target=serve, args=(port,), daemon=True).start()
+        threading.Thread(target=serve_datagrams, args=(port,), daemon=True).start()
+    print("ready", flush=True)
+    threading.Event().wait()
+elif mode == "odd":
+    outcome = {}
+    threads = []
+    for kind in ("closed", "reset", "slow", "at once"):
+        outcome[kind] = []
+        for _ in range(int(rest[2])):
+            threads.append(threading.Thread(target=count, args=(outcome[kind], kind, rest[0], int(rest[1]))))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(json.dumps({kind: [len(found), sorted({str(one) for one in found})] for kind, found in outcome.items()}))
+else:
+    print(json.dumps([attempt(call) for call in json.loads(rest[0])]))
