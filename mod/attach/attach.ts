@@ -16,6 +16,7 @@ import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { checkRequest, type NetworkRequest } from "../network/request.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import type { TapServer } from "../datapath/server/reactor_server.ts";
+import { ListenerTables } from "../forward/listeners.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import { type OpenTarget, openTarget } from "../netns/open.ts";
 import { parseTarget, type Target } from "../netns/target.ts";
@@ -29,6 +30,8 @@ export type DetachCause = Cause | "interface removed";
 export interface AttachOptions extends NetworkRequest, ReachRequest {
   /** Whether to detach when a target's name or process disappears; true by default. The end of a namespace always detaches it. */
   readonly quit?: boolean;
+  /** Whether the server is to know the listeners inside. Their tables keep a namespace alive until it is detached. */
+  readonly followListeners?: boolean;
   /** Called with each problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;
   /** Called when a namespace was detached. */
@@ -201,9 +204,11 @@ export class Attachments implements Disposable {
       if (served) this.#detach(served, cause);
     });
     let tap: Fd | null = null;
+    let tables: ListenerTables | null = null;
     try {
       const { link, warnings, socket } = connector.connect(opened, plan);
       tap = link.tap;
+      if (this.#options.followListeners) tables = connector.within(opened, (agent) => new ListenerTables(agent));
       this.#sockets.push(socket);
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
       const entry = served = {
@@ -213,12 +218,13 @@ export class Attachments implements Disposable {
         link,
         handle: handleOf(opened.netns),
         watch,
-        stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry))),
+        stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry)), tables),
         cause: null,
       };
       this.#served.add(entry);
       return entry;
     } catch (error) {
+      tables?.[Symbol.dispose]();
       tap?.close();
       watch?.cancel();
       throw error;

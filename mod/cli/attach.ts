@@ -20,7 +20,7 @@ import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
 import { command } from "./common/command.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
+import { follows, PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
 import { REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 
@@ -72,7 +72,13 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
   if (ports.rules.length > 0 && targets.length > 1) {
     throw usage("forward ports to more than one namespace: run one penne attach for each");
   }
-  const wanted: AttachOptions = { ...request, quit: !options["no-quit"] };
+  // The tables of listeners inside keep a namespace alive: its end must be known otherwise.
+  if (follows(ports) && (options["no-quit"] || targets.some(({ kind }) => kind === "fd"))) {
+    throw usage("use auto ports with --no-quit or fd:N: looking for listeners would keep the namespace alive", [
+      "name the ports, or give a PID, a name or a path as TARGET",
+    ]);
+  }
+  const wanted: AttachOptions = { ...request, quit: !options["no-quit"], followListeners: follows(ports) };
   return runInBackground(options, {
     command: "attach",
     args,

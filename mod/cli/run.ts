@@ -7,6 +7,7 @@ import { runInBackground } from "./common/background.ts";
 import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { ListenerTables } from "../forward/listeners.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
@@ -28,7 +29,7 @@ import {
   REPORT_OPTIONS,
 } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
+import { follows, PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
@@ -134,7 +135,8 @@ async function runHere(
       beforeExec: (starting, made) => {
         made.files?.follow(reactor, onWarning);
         if (made.link && plan.network) {
-          const stop = server.serve(made.link, plan.network, () => {});
+          const tables = follows(ports) ? new ListenerTables(made.enclosure.agent) : null;
+          const stop = server.serve(made.link, plan.network, () => {}, tables);
           made.enclosure.afterEnd.defer(() => {
             // Such a signal cuts the delivery short of what the command has sent before its end.
             server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));

@@ -3,7 +3,9 @@
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { readAt } from "../../ffi/net/socket.ts";
+import type { ListenerTables } from "../forward/listeners.ts";
 import type { OpenPort } from "../forward/ports.ts";
+import type { ForwardingRule } from "../forward/rule.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
@@ -12,6 +14,7 @@ import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
+import { Follower } from "./forward/follower.ts";
 import { Inbound } from "./forward/inbound.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
@@ -39,6 +42,7 @@ export class Datapath implements Disposable {
   readonly #udp: Udp;
   readonly #echo: Echo;
   readonly #inbound: Inbound;
+  #follower: Follower | null = null;
   readonly #registration: Registration;
   readonly #packet = new Packet();
   readonly #onDead: () => void;
@@ -83,6 +87,18 @@ export class Datapath implements Disposable {
    */
   forward(ports: readonly OpenPort[]): void {
     for (const port of ports) this.#inbound.add(port);
+  }
+
+  /**
+   * Forwards what arrives at ports of the host while programs inside listen on the ports that they lead to.
+   *
+   * @param rules Which ports lead where.
+   * @param freebind Whether an address of a rule need not be the host's.
+   * @param tables The listeners inside, which the data path owns from now on.
+   * @throws {SysError} If the listeners cannot be read.
+   */
+  follow(rules: readonly ForwardingRule[], freebind: boolean, tables: ListenerTables): void {
+    this.#follower = new Follower(this.#reactor, this.#inbound, rules, freebind, tables);
   }
 
   #readable(events: number): void {
@@ -162,6 +178,7 @@ export class Datapath implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     for (const budget of BUDGETS) budget.countNamespace(-1);
+    this.#follower?.[Symbol.dispose]();
     this.#inbound[Symbol.dispose]();
     this.#registration.remove();
     this.#timer?.cancel();

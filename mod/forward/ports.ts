@@ -19,6 +19,19 @@ export interface OpenPort extends Disposable {
   readonly fd: Fd;
 }
 
+/** The ports that lead into one namespace. */
+export interface Forwarding {
+  /** Ports that are open. */
+  readonly open: readonly OpenPort[];
+  /** Rules whose ports are open while something listens inside. */
+  readonly followed: readonly ForwardingRule[];
+  /** Whether addresses need not be the host's. */
+  readonly freebind: boolean;
+}
+
+/** No ports. */
+export const NO_PORTS: Forwarding = { open: [], followed: [], freebind: false };
+
 /** A port that cannot be listened on. */
 export interface FailedPort {
   /** The rule that it is from. */
@@ -32,8 +45,15 @@ export interface FailedPort {
 const ANY6 = new Uint8Array(16);
 const ANY4 = new Uint8Array(4);
 
-/** Opens one port; returns an error number if that fails. */
-function openPort(rule: ForwardingRule, port: number, freebind: boolean): OpenPort | number {
+/**
+ * Opens one port.
+ *
+ * @param rule The rule that it is from.
+ * @param port The port.
+ * @param freebind Whether an address need not be the host's, or not yet.
+ * @returns The port, which the caller owns; an error number if that fails.
+ */
+export function openPort(rule: ForwardingRule, port: number, freebind: boolean): OpenPort | number {
   const type = rule.protocol === "TCP" ? SOCK.STREAM : SOCK.DGRAM;
   const binding = { port, interface: rule.interface, freebind };
   const open = (address: Uint8Array, dual: boolean) =>

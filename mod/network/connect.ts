@@ -118,13 +118,13 @@ export class Connector implements Disposable {
   }
 
   #connect(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } {
-    const { agent, scratch } = this.#maker(target);
+    const { agent } = this.#maker(target);
     const { label, netns } = target;
     // Closing the tap removes the interface, wherever it is.
     const tap = makeTap(agent, plan.ifname);
     let socket: NetlinkSocket | null = null;
     try {
-      socket = this.#socketIn(target, agent, scratch);
+      socket = this.within(target, (inside) => new NetlinkSocket(inside));
       attempt(`move the interface "${plan.ifname}" into ${label}`, () => {
         using outside = new NetlinkSocket(agent);
         const { index } = decodeLink(outside.get(getLink(plan.ifname)));
@@ -138,11 +138,19 @@ export class Connector implements Disposable {
     }
   }
 
-  /** Opens a netlink socket in the target, which the agent leaves again at once. */
-  #socketIn({ label, netns }: NetnsTarget, agent: Agent, scratch: number): NetlinkSocket {
-    attempt(`enter ${label}`, () => call(agent, "setns", netns, CLONE.NEWNET));
+  /**
+   * Does something by the agent while it is in a namespace, which it leaves again at once.
+   *
+   * @param target The namespace.
+   * @param body Called with the agent.
+   * @returns What `body` returns.
+   * @throws {PenneError} If the namespace cannot be entered.
+   */
+  within<T>(target: NetnsTarget, body: (agent: Agent) => T): T {
+    const { agent, scratch } = this.#maker(target);
+    attempt(`enter ${target.label}`, () => call(agent, "setns", target.netns, CLONE.NEWNET));
     try {
-      return new NetlinkSocket(agent);
+      return body(agent);
     } finally {
       call(agent, "setns", scratch, CLONE.NEWNET);
     }

@@ -129,6 +129,29 @@ test("connections that are half-closed, reset or slow end as they should, many a
   await until("only the listener is left", () => network.flows === 1);
 });
 
+/** Ports of the host that are open, "tcp 80". */
+async function openPorts(network: Network): Promise<string[]> {
+  const lines = (await network.must(network.host, ["ss", "-Htuln"])).split("\n").filter(Boolean);
+  return lines.map((line) => line.split(/\s+/)).map(([kind, , , , local]) => `${kind} ${local!.split(":").at(-1)}`)
+    .sort();
+}
+
+test("auto opens a port while something inside listens where it leads", needs, async () => {
+  await using network = await makeNetwork({ options: ["-t", "auto", "-u", "9000-9010:8000-8010,auto"] });
+  assertEquals(await openPorts(network), []);
+  const server = network.spawn(network.guest, ["python3", PROGRAM, "serve", "8001", "40001"], { stderr: "inherit" });
+  const local = network.spawn(network.guest, ["python3", "-m", "http.server", "--bind", "127.0.0.1", "8005"]);
+  await listening(network, network.guest, 8005);
+  // 40001 is a port that the kernel gives away, and 8005 is on loopback only.
+  const open = ["tcp 8001", "udp 9001"];
+  await until("the ports are open", async () => (await openPorts(network)).join() === open.join(), 5);
+  const [tcp, udp] = await ask(network, network.peer, [["tcp", HOST4, 8001, 1000], ["udp", HOST6, 9001, 1000]]);
+  assertEquals([tcp!.whole, udp!.whole], [true, true]);
+  await network.stop(server);
+  await until("the ports are closed", async () => (await openPorts(network)).length === 0, 5);
+  await network.stop(local);
+});
+
 /** Connections at once; PENNE_FLOWS sets more. */
 const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 2000);
 

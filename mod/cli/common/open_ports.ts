@@ -4,7 +4,7 @@ import { E, errnoName, errnoText, orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { PenneError } from "../../base/errors.ts";
-import { type FailedPort, type OpenPort, openPorts } from "../../forward/ports.ts";
+import { type FailedPort, type Forwarding, openPorts } from "../../forward/ports.ts";
 import { formatIp } from "../../inet/ip.ts";
 import type { PortRequest } from "../options/ports.ts";
 
@@ -36,13 +36,13 @@ async function explain({ errno, rule, port }: FailedPort): Promise<string[]> {
  * Opens ports.
  *
  * @param request The ports.
- * @returns The open ports, which the caller owns.
+ * @returns The open ports, which the caller owns, and those to be opened later.
  * @throws {PenneError} If one cannot be opened; none is open then.
  */
-export function openRequestedPorts({ rules, freebind }: PortRequest): readonly OpenPort[] {
+export function openRequestedPorts({ rules, freebind }: PortRequest): Forwarding {
   const failures: FailedPort[] = [];
-  const ports = openPorts(rules, freebind, (failed) => void failures.push(failed));
-  if (ports) return ports;
+  const open = openPorts(rules, freebind, (failed) => void failures.push(failed));
+  if (open) return { open, followed: rules.filter(({ scan }) => scan), freebind };
   const failed = failures.at(-1)!;
   throw new PenneError(`${describe(failed)}: ${errnoText(failed.errno)} (${errnoName(failed.errno)})`, {
     explain: () => explain(failed),

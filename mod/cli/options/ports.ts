@@ -47,6 +47,11 @@ export interface PortRequest {
   readonly freebind: boolean;
 }
 
+/** Whether ports are open only while something listens inside. */
+export function follows({ rules }: PortRequest): boolean {
+  return rules.some(({ scan }) => scan);
+}
+
 /**
  * The ports that a command line wants to be forwarded.
  *

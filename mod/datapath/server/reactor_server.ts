@@ -13,7 +13,8 @@ import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import type { OpenPort } from "../../forward/ports.ts";
+import type { ListenerTables } from "../../forward/listeners.ts";
+import { type Forwarding, NO_PORTS } from "../../forward/ports.ts";
 import { Datapath } from "../datapath.ts";
 import type { Resolver } from "../netif/rules.ts";
 
@@ -25,9 +26,10 @@ export interface TapServer extends Disposable {
    * @param link The tap, whose descriptor the caller continues to own.
    * @param plan What its namespace was given.
    * @param onDead Called once when the tap is gone.
+   * @param tables The listeners inside, if ports of the host follow them; owned by the server from now on.
    * @returns A function that stops serving it.
    */
-  serve(link: TapLink, plan: ServedPlan, onDead: () => void): () => void;
+  serve(link: TapLink, plan: ServedPlan, onDead: () => void, tables?: ListenerTables | null): () => void;
 }
 
 /** The part of a plan that serving needs. */
@@ -83,7 +85,7 @@ export class ReactorServer implements TapServer {
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
   /** Ports for the first namespace. */
-  #ports: readonly OpenPort[];
+  #ports: Forwarding;
 
   /**
    * @param reactor The loop.
@@ -95,7 +97,7 @@ export class ReactorServer implements TapServer {
     reactor: Reactor,
     reach: ReachRequest,
     onWarning: (message: string) => void = () => {},
-    ports: readonly OpenPort[] = [],
+    ports: Forwarding = NO_PORTS,
   ) {
     this.#ports = ports;
     this.#reactor = reactor;
@@ -163,7 +165,12 @@ export class ReactorServer implements TapServer {
     );
   }
 
-  serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void): () => void {
+  serve(
+    link: TapLink,
+    { outside, peerMac }: ServedPlan,
+    onDead: () => void,
+    tables: ListenerTables | null = null,
+  ): () => void {
     const options = {
       ...this.#reach,
       resolvers: this.#resolvers(outside.index),
@@ -175,8 +182,10 @@ export class ReactorServer implements TapServer {
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);
     this.#datapaths.add(datapath);
-    datapath.forward(this.#ports);
-    this.#ports = [];
+    const { open, followed, freebind } = this.#ports;
+    this.#ports = NO_PORTS;
+    datapath.forward(open);
+    if (tables) datapath.follow(followed, freebind, tables);
     return () => {
       this.#datapaths.delete(datapath);
       datapath[Symbol.dispose]();
@@ -206,6 +215,6 @@ export class ReactorServer implements TapServer {
   [Symbol.dispose](): void {
     for (const datapath of this.#datapaths) datapath[Symbol.dispose]();
     this.#datapaths.clear();
-    for (const port of this.#ports) port[Symbol.dispose]();
+    for (const port of this.#ports.open) port[Symbol.dispose]();
   }
 }

@@ -64,6 +64,45 @@ test("a port that cannot be opened is an error that says why, and nothing is ope
   });
 });
 
+test("penne attach takes ports for one namespace, and auto ports only where its end is known", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const attach = async (...args: string[]) => {
+    const [program, ...rest] = lab.in(lab.host, [penne(), "attach", ...args]);
+    const { code, stderr } = await new Deno.Command(program!, { args: rest, stdin: "null" }).output();
+    return [code, new TextDecoder().decode(stderr).split("\n")[0]];
+  };
+  assertEquals(await attach("-t", "8088", "a", "b"), [
+    2,
+    "penne: cannot forward ports to more than one namespace: run one penne attach for each",
+  ]);
+  const refused = [
+    2,
+    "penne: cannot use auto ports with --no-quit or fd:N: looking for listeners would keep the namespace alive",
+  ];
+  assertEquals(await attach("-t", "auto", "fd:0"), refused);
+  assertEquals(await attach("-t", "auto", "--no-quit", "a"), refused);
+});
+
+test("penne attach with auto ports ends when the name of its namespace goes", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const name = `${lab.host}auto`;
+  await must(["ip", "netns", "add", name]);
+  try {
+    const argv = [penne(), "attach", "--ready-fd", "1", "-t", "auto", name];
+    const [program, ...args] = lab.in(lab.host, argv);
+    const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
+    const reader = child.stdout.getReader();
+    await reader.read();
+    await reader.cancel();
+    await must(["ip", "netns", "del", name]);
+    assertEquals((await child.status).code, 0);
+  } finally {
+    await new Deno.Command("ip", { args: ["netns", "del", name], stderr: "null" }).output();
+  }
+});
+
 test("who has a port is named to those who may see it", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
