@@ -11,7 +11,7 @@ import { PenneError } from "../base/errors.ts";
 import type { Program } from "../agents/exec.ts";
 import { otherOwner } from "../agents/join.ts";
 import { type Caller, caller, entriesOf, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
-import { hasInside, type IdRange, idToTake, parseMap, toInside, toOutside } from "../idmap/ranges.ts";
+import { hasInside, type IdRange, idToTake, parseMap, rootIsOther, toInside, toOutside } from "../idmap/ranges.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import type { Child } from "../run/child.ts";
@@ -81,19 +81,25 @@ interface Identity {
   readonly gid: number | null;
   /** User id as penne sees it; null if that is unknown, or not mapped where processes inside may be privileged. */
   readonly outside: number | null;
+  /** Whether a process inside that has fewer rights than the caller may trace it. */
+  readonly exposed: boolean;
 }
 
 /** Finds out who a command is in the namespaces that an agent has joined. */
 function identityIn(task: Agent, set: OpenSet, { settings, preserveCredentials }: EnterPlan, who: Caller): Identity {
   const { uid, gid } = settings;
-  if (!set.namespaces.has("user")) return { uid, gid, outside: uid ?? who.uid };
+  if (!set.namespaces.has("user")) {
+    const outside = uid ?? who.uid;
+    return { uid, gid, outside, exposed: outside !== who.uid };
+  }
   const users = mapOf(task, "uid_map");
   const taken = preserveCredentials ? { uid, gid } : {
     uid: uid ?? defaultId(users, who.uid),
     gid: gid ?? defaultId(mapOf(task, "gid_map"), who.gid),
   };
   const inside = taken.uid ?? toInside(users ?? [], who.uid);
-  return { ...taken, outside: inside === null ? null : toOutside(users ?? [], inside) };
+  const outside = inside === null ? null : toOutside(users ?? [], inside);
+  return { ...taken, outside, exposed: outside !== who.uid || rootIsOther(users ?? [], who.uid) };
 }
 
 /** Replaces the login shell of the caller by /bin/sh if it does not exist inside. */
@@ -169,8 +175,8 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
     });
     if (relay) enclosure.afterEnd.use(relay);
     try {
-      const { outside, ...ids } = identityIn(enclosure.agent, set, plan, who);
-      if (!relay && outside !== who.uid) {
+      const { outside, exposed, ...ids } = identityIn(enclosure.agent, set, plan, who);
+      if (!relay && exposed) {
         enclosure.close();
         return null;
       }

@@ -143,6 +143,18 @@ export function toOutside(ranges: readonly IdRange[], id: number): number | null
 }
 
 /**
+ * Whether root of a user namespace, who has all privileges in it, is another user than the given one.
+ *
+ * @param ranges The map of user ids.
+ * @param id The id outside.
+ * @returns Whether it is; false if it has no root.
+ */
+export function rootIsOther(ranges: readonly IdRange[], id: number): boolean {
+  const root = toOutside(ranges, 0);
+  return root !== null && root !== id;
+}
+
+/**
  * Chooses the id for a process to take in a user namespace.
  *
  * @example

@@ -1,8 +1,9 @@
 // Exposed commands: those that a process with fewer rights than the caller may trace, ptrace(2); pure.
 //
 // The kernel permits tracing to a process with CAP_SYS_PTRACE in the user namespace of the command, which the owner of that
-// namespace has, and to a process of the same user in the same user namespace. So a command is exposed if it runs in a user
-// namespace that belongs to another user than the caller, or with another user's id. The tracer can do all that the command
+// namespace and root inside have, and to a process of the same user in the same user namespace. So a command is exposed if it
+// runs in a user namespace that belongs to another user than the caller, or whose root is another user, or with another
+// user's id. The tracer can do all that the command
 // can: push input into the terminal of its session, read its environment and its descriptors, reach files by its working
 // directory. Therefore such a command gets a session, a terminal and descriptors of its own, a short environment, and / as
 // its working directory.

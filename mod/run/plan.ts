@@ -7,7 +7,7 @@ import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts"
 import { formatResolvConf, type NameServer, needsScope, parseResolvConf } from "../host/resolv_conf.ts";
 import { bytesOf, RESOLV_CONF, textOf } from "../host/resolver.ts";
 import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
-import { hasInside, idToTake, toOutside } from "../idmap/ranges.ts";
+import { hasInside, idToTake, rootIsOther, toOutside } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
@@ -356,7 +356,8 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
   const inside = settings.uid ?? become.uid;
   const owner = maps ? caller.uid : facts.uid;
   const commandUid = inside === null ? owner : maps ? toOutside(maps.users?.ranges ?? [], inside) ?? owner : inside;
-  const exposed = owner !== facts.uid || commandUid !== facts.uid;
+  const otherRoot = rootIsOther(maps?.users?.ranges ?? [], facts.uid);
+  const exposed = owner !== facts.uid || commandUid !== facts.uid || otherRoot;
   const inherited = options.clearEnv ? [] : facts.environment;
   const environment = planEnvironment(
     env,

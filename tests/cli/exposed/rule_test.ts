@@ -49,6 +49,8 @@ test("root: a user namespace or an id of others makes a command exposed", NEEDS,
     "1:100000:1000",
     "--",
   ]);
+  const lesserRoot = ["0:100000:1", "5:0:1"].flatMap((map) => ["--map-users", map, "--map-groups", map]);
+  await using under = await Container.open([penne(), "run", "--net=none", ...lesserRoot, "--"]);
   await using plain = await Container.open(["unshare", "--uts", "--mount"]);
   const ids = ["--uid", `${TEST_UID}`, "--gid", `${TEST_UID}`];
   const cases: [boolean, string[]][] = [
@@ -73,6 +75,9 @@ test("root: a user namespace or an id of others makes a command exposed", NEEDS,
     [true, ["enter", "--preserve-credentials", `${mapped.pid}`]],
     [false, ["enter", `${both.pid}`]],
     [true, ["enter", "--uid", "5", `${both.pid}`]],
+    // The command has root's own id, and root inside, who has another one, may trace it.
+    [true, ["run", "--net=none", ...lesserRoot, "--uid", "5"]],
+    [true, ["enter", "--uid", "5", `${under.pid}`]],
     [false, ["enter", `${plain.pid}`]],
     [true, ["enter", ...ids, `${plain.pid}`]],
   ];
