@@ -27,7 +27,7 @@ export interface Attachment extends Disposable {
  * Call it on the main thread. The program runs as long as a namespace is attached.
  *
  * @example
- * ```ts
+ * ```ts ignore
  * import { attach } from "./mod.ts";
  * import { spawn } from "../run/mod.ts";
  * import { assertEquals } from "@std/assert";

@@ -125,39 +125,35 @@ export function exists(path: string): boolean {
 
 /** What started penne, and would have to be told otherwise. */
 export interface Surroundings {
-  /** `unit` is a service of systemd; `container` one of an unknown engine. */
-  readonly kind: "docker" | "podman" | "kubernetes" | "container" | "unit" | "none";
+  /** `unit` is a service of systemd; `none` is what leaves no mark, or an engine that is not known. */
+  readonly kind: "docker" | "podman" | "kubernetes" | "unit" | "none";
   /** The unit. */
   readonly unit: string;
 }
 
 /**
- * Finds out what started penne: a container engine by the marks that it leaves, or a service of systemd.
+ * What each engine mounts over files of its containers, by the directory that the mount is of. A file such as
+ * /.dockerenv proves nothing: it is in every machine that was made from an image. Mounts are inherited by whatever
+ * runs in the container.
+ */
+const ENGINES: readonly (readonly [kind: "docker" | "podman" | "kubernetes", path: RegExp, root: RegExp])[] = [
+  ["kubernetes", /^\/(etc\/hosts|dev\/termination-log)$/, /\/pods\/[0-9a-f-]{32,36}\//],
+  ["podman", /^\/(run\/\.containerenv|etc\/(hosts|hostname|resolv\.conf))$/, /\/[0-9a-f]{64}\/userdata\//],
+  ["docker", /^\/etc\/(hosts|hostname|resolv\.conf)$/, /\/containers\/[0-9a-f]{64}\//],
+];
+
+/**
+ * Finds out what started penne: a container engine by the mounts that it makes, or a service of systemd.
  *
  * @returns What it is.
  */
 export function surroundings(): Surroundings {
   const env = orNull(environment) ?? [];
-  const cgroup = read("/proc/self/cgroup") ?? "";
-  const unit = /\/([^/]+\.service)(?:\/[^/\n]*)?$/m.exec(cgroup)?.[1] ?? "";
-  const container = variable(env, "container");
-  // Marks alone prove nothing: a virtual machine may have been made from a container's image.
-  const root = mounts().findLast(({ path }) => path === "/")?.type ?? "";
-  if (isInitial("pid") && !/overlay/.test(root)) {
-    return unit && variable(env, "INVOCATION_ID") !== undefined ? { kind: "unit", unit } : { kind: "none", unit };
-  }
-  const kind = variable(env, "KUBERNETES_SERVICE_HOST") !== undefined
-    ? "kubernetes"
-    : exists("/.dockerenv")
-    ? "docker"
-    : exists("/run/.containerenv") || container === "podman"
-    ? "podman"
-    : container !== undefined
-    ? "container"
-    : unit && variable(env, "INVOCATION_ID") !== undefined
-    ? "unit"
-    : "none";
-  return { kind, unit };
+  const unit = /\/([^/]+\.service)(?:\/[^/\n]*)?$/m.exec(read("/proc/self/cgroup") ?? "")?.[1] ?? "";
+  const seen = mounts();
+  const engine = ENGINES.find(([, path, root]) => seen.some((one) => path.test(one.path) && root.test(one.root)));
+  if (engine) return { kind: engine[0], unit };
+  return { kind: unit && variable(env, "INVOCATION_ID") !== undefined ? "unit" : "none", unit };
 }
 
 /** The same, also where nothing can be opened. */
@@ -183,9 +179,8 @@ export function fixHere(fixes: {
   readonly none: string;
 }): string {
   const { kind, unit } = knownSurroundings();
-  const known = kind === "container" ? undefined : fixes[kind];
   const of = (text: string) => kind === "unit" && text === fixes.unit ? `systemctl edit ${unit}: ${text}` : text;
-  return of(known ?? fixes.none);
+  return of(fixes[kind] ?? fixes.none);
 }
 
 /**

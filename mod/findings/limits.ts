@@ -6,7 +6,7 @@ import { call, out, self } from "../../ffi/core/task.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
-import { fixHere, mounts, read, setting } from "./host.ts";
+import { fixHere, isInitial, mounts, read, setting } from "./host.ts";
 
 /** Descriptors that are enough for every command but a large `attach`. */
 const ENOUGH_FILES = 1024;
@@ -100,10 +100,15 @@ export function explainFork(): Finding[] {
   const uid = call(self, "getuid");
   const count = orNull(() => processesOf(uid)) ?? 0;
   if (count + 1 < soft) return [];
+  // Processes in other pid namespaces count too, and are not seen: there may be more than these.
+  const seen = isInitial("pid") ? "" : " in this pid namespace alone";
+  const wanted = 2 * count + 100;
   return [{
     cause: "limit",
-    words: `user ${uid} has ${count} processes, and may have ${soft} (ulimit -u)`,
-    fix: raise("u", "LimitNPROC", hard, 2 * count + 100),
+    words: `user ${uid} has ${count} processes${seen}, and may have ${soft} (ulimit -u)`,
+    fix: hard >= wanted
+      ? `ulimit -Su ${hard === Infinity ? "unlimited" : hard}`
+      : raise("u", "LimitNPROC", hard, wanted),
   }];
 }
 

@@ -5,7 +5,7 @@ import { asUser, command, penne, sh, test, until } from "../lib/helpers.ts";
 import { enter, Place as Somewhere } from "../enter/places.ts";
 import { Place } from "../kept/place.ts";
 
-const NEEDS = { root: true, user: true, programs: ["unshare", "python3"] };
+const NEEDS = ["root", "user", "user namespaces", "package:util-linux", "package:python3"] as const;
 const OWN = { PATH: Deno.env.get("PATH")!, HOME: "/root", SHELL: "/bin/sh" };
 
 /** A directory of the test user with a program of each of some names, which leaves a mark. */

@@ -65,34 +65,38 @@ async function endsWith(child: Deno.ChildProcess, code: number): Promise<void> {
   assertEquals(status!.code, code);
 }
 
-test("a pid file that was replaced does not block the end, and is not removed", NEEDS, async (t) => {
-  const replacements: [string, (file: string, scene: Scene) => Promise<unknown>][] = [
-    ["a FIFO", (file) => sh(["mkfifo", file])],
-    ["a symbolic link", async (file, { victim }) => await Deno.symlink(victim, file)],
-    ["a device that blocks", (file) => sh(["mknod", file, "c", "5", "0"])],
-    ["a directory", async (file) => await Deno.mkdir(file)],
-    ["a socket", (file) => sh(["python3", "-c", `import socket; socket.socket(socket.AF_UNIX).bind("${file}")`])],
-    ["another file", async (file) => await Deno.writeTextFile(file, "1\n")],
-    ["another file with the same pid", (file) => sh(["sh", "-c", `cat ${file}.old >${file}`])],
-    ["nothing", () => Promise.resolve()],
-  ];
-  for (const [name, replace] of replacements) {
-    await t.step(name, async () => {
-      using scene = new Scene();
-      const file = `${scene.theirs}/p.pid`;
-      const argv = [penne(), "run", "--net=none", "--pid-file", file, "--", "sh", "-c", "read x; exit 7"];
-      const child = command(argv, {}, { stdin: "piped" }).spawn();
-      await until("the pid file is there", () => exists(file));
-      await Deno.rename(file, `${file}.old`);
-      await replace(file, scene);
-      const there = exists(file);
-      await child.stdin.close();
-      await endsWith(child, 7);
-      assertEquals(exists(file), there);
-      scene.assertUntouched();
-    });
-  }
-});
+test(
+  "a pid file that was replaced does not block the end, and is not removed",
+  [...NEEDS, "package:python3"],
+  async (t) => {
+    const replacements: [string, (file: string, scene: Scene) => Promise<unknown>][] = [
+      ["a FIFO", (file) => sh(["mkfifo", file])],
+      ["a symbolic link", async (file, { victim }) => await Deno.symlink(victim, file)],
+      ["a device that blocks", (file) => sh(["mknod", file, "c", "5", "0"])],
+      ["a directory", async (file) => await Deno.mkdir(file)],
+      ["a socket", (file) => sh(["python3", "-c", `import socket; socket.socket(socket.AF_UNIX).bind("${file}")`])],
+      ["another file", async (file) => await Deno.writeTextFile(file, "1\n")],
+      ["another file with the same pid", (file) => sh(["sh", "-c", `cat ${file}.old >${file}`])],
+      ["nothing", () => Promise.resolve()],
+    ];
+    for (const [name, replace] of replacements) {
+      await t.step(name, async () => {
+        using scene = new Scene();
+        const file = `${scene.theirs}/p.pid`;
+        const argv = [penne(), "run", "--net=none", "--pid-file", file, "--", "sh", "-c", "read x; exit 7"];
+        const child = command(argv, {}, { stdin: "piped" }).spawn();
+        await until("the pid file is there", () => exists(file));
+        await Deno.rename(file, `${file}.old`);
+        await replace(file, scene);
+        const there = exists(file);
+        await child.stdin.close();
+        await endsWith(child, 7);
+        assertEquals(exists(file), there);
+        scene.assertUntouched();
+      });
+    }
+  },
+);
 
 test("a directory that turns into a symbolic link leads a pid file nowhere", NEEDS, async (t) => {
   await t.step("at the end", async () => {

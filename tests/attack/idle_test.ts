@@ -4,7 +4,10 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
-const NEEDS = ["root", "user", "package:iproute2", "package:util-linux"] as const;
+const NEEDS = [
+  ...["root", "user", "tun", "package:iproute2", "package:iputils-ping", "package:procps"] as const,
+  ...["package:curl", "package:python3", "package:util-linux"] as const,
+];
 const DAC_OVERRIDE = 1;
 const DAC_READ_SEARCH = 2;
 const NET_RAW = 13;

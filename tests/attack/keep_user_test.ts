@@ -6,7 +6,7 @@ import { userOf } from "../../mod/users/lookup.ts";
 import { as, Place } from "../kept/place.ts";
 import { command, processes, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 
-const NEEDS = { root: true, user: true };
+const NEEDS = ["root", "user"] as const;
 
 /** Starts `penne keep NAME --user` with a set-up command, and waits for a process with one of its words. */
 async function start(place: Place, setUp: string[], ...options: string[]) {

@@ -5,7 +5,7 @@ import { assert, assertEquals } from "@std/assert";
 import { listening, makeNetwork, type Network, PEER4, PEER6, until } from "../datapath/lab/network.ts";
 import { test } from "../lib/helpers.ts";
 
-const needs = ["root", "tun", "package:iproute2", "package:python3", "package:iputils-ping"] as const;
+const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps", "package:iputils-ping"] as const;
 const RESERVED = [53, 67, 68, 123, 500, 623, 1023, 5000];
 
 async function python(network: Network, netns: string, ...args: string[]): Promise<unknown> {

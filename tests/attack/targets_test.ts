@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { penne, test, until } from "../lib/helpers.ts";
 import { must, NetLab } from "../lib/netlab.ts";
 
-const NEEDS = { root: true, programs: ["ip", "python3"] };
+const NEEDS = ["root", "tun", "package:iproute2", "package:python3"] as const;
 const ROUTES = 100_000;
 
 function mostMemory(pid: number): number {

@@ -3,6 +3,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { Pty } from "../lib/pty.ts";
 import { sh, test } from "../lib/helpers.ts";
+import { userIds } from "../lib/user.ts";
 import { Place } from "../kept/place.ts";
 
 test(
@@ -62,7 +63,7 @@ test("options of penne keep may stand before and after the name", ["root"], asyn
   assertEquals(place.files(), ["c.info", "c.uts"]);
 });
 
-test("the set-up command runs as the options say", ["root"], async () => {
+test("the set-up command runs as the options say", ["root", "package:hostname", "package:iproute2"], async () => {
   using place = new Place();
   const script = "hostname; id -u; pwd; echo $X; ls /sys/class/net 2>/dev/null; cat /proc/sys/kernel/hostname";
   const args = [
@@ -127,12 +128,13 @@ test(
   },
 );
 
-test("penne inspect prints all sets, as text and as JSON, and drop --all removes them", ["root"], async () => {
+test("penne inspect prints all sets, as text and as JSON, and drop --all removes them", ["root", "user"], async () => {
   using place = new Place();
   assertEquals(await place.must("inspect"), "");
   assertEquals(await place.must("drop", "--all"), "");
+  const { uid } = userIds();
   await place.must("keep", "a", "--unshare", "uts", "--key", "k1", "--base", "/usr", "--", "true");
-  await place.must("keep", "b", "--unshare", "uts", "--user", "1001", "--", "true");
+  await place.must("keep", "b", "--unshare", "uts", "--user", `${uid}`, "--", "true");
   const text = await place.must("inspect");
   for (
     const line of [
@@ -148,7 +150,7 @@ test("penne inspect prints all sets, as text and as JSON, and drop --all removes
   }
   assertStringIncludes(text, "  base    /usr on device ");
   const seen = (await place.must("inspect", "--json")).trim().split("\n").map((line) => JSON.parse(line));
-  assertEquals(seen.map(({ name, user, complete }) => [name, user, complete]), [["a", null, true], ["b", 1001, true]]);
+  assertEquals(seen.map(({ name, user, complete }) => [name, user, complete]), [["a", null, true], ["b", uid, true]]);
   assertEquals(Object.keys(seen[0]), [
     "name",
     "user",

@@ -5,7 +5,10 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { test } from "../lib/helpers.ts";
 import { HOST4, listening, makeNetwork, must, type Network, PEER4, PEER6, until } from "./lab/network.ts";
 
-const needs = ["root", "package:iproute2", "package:socat", "package:coreutils", "package:curl"] as const;
+const needs = [
+  ...["root", "tun", "package:iproute2", "package:socat", "package:coreutils"] as const,
+  ...["package:curl", "package:procps"] as const,
+];
 const TOOL = `${import.meta.dirname}/lab/tool.ts`;
 
 function tool(...args: string[]): string[] {

@@ -18,7 +18,9 @@ import {
 
 const needs = [
   "root",
+  "tun",
   "package:iproute2",
+  "package:procps",
   "package:socat",
   "package:iputils-ping",
   "package:bind9-dnsutils",
@@ -306,7 +308,7 @@ test("an echo reply is accepted from the address that was asked only", [
 
 test(
   "ICMP errors of a mapped address come from that address",
-  ["root", "package:iproute2", "package:traceroute"],
+  ["root", "tun", "package:iproute2", "package:traceroute", "package:dnsmasq-base"],
   async () => {
     await using network = await makeNetwork({
       copy: true,

@@ -46,6 +46,8 @@ test("matches() accepts other numbers, addresses and times, and … for anything
 const NEEDS = [
   "root",
   "user",
+  "tun",
+  "newuidmap",
   "package:util-linux",
   "package:iproute2",
   "package:procps",
@@ -55,10 +57,11 @@ const NEEDS = [
   "package:dnsmasq-base",
   "package:bind9-dnsutils",
 ] as const;
-const DOCUMENTS = ["README.md", "docs/recipes.md"];
+/** What the programs of a document need. */
+const DOCUMENTS = { "README.md": ["root"], "docs/recipes.md": ["root", "tun"] } as const;
 
-for (const document of DOCUMENTS) {
-  test(`the programs of ${document} compile, and run with the permissions they name`, ["root"], async () => {
+for (const [document, needs] of Object.entries(DOCUMENTS)) {
+  test(`the programs of ${document} compile, and run with the permissions they name`, needs, async () => {
     const programs = [...Deno.readTextFileSync(`${ROOT}${document}`).matchAll(/^```ts\n([^]*?)^```$/gm)];
     for (const [, program] of programs) {
       const flags = /^\/\/ deno run (.*) \S+$/m.exec(program!)![1]!.split(" ");

@@ -206,7 +206,7 @@ test("with --new-session the command has no terminal to push input into", UNSHAR
   await pty.end();
 });
 
-test("nothing is entered where agents cannot be executed", ["root", ...UNSHARE], async () => {
+test("nothing is entered where agents cannot be executed", ["root", "package:procps", ...UNSHARE], async () => {
   await using place = await Place.all();
   // The setting is that of a pid namespace.
   const enter = (before: string) => {

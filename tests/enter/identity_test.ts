@@ -182,7 +182,7 @@ function hierarchies(): { kind: string; directory: string; controllers: string }
 for (const { kind, directory, controllers } of hierarchies()) {
   test(
     `--cgroup puts the command, and no agent, into the cgroups of the target, version ${kind}`,
-    ["root"],
+    ["root", "user"],
     async (t) => {
       const name = `penne-enter-${Deno.pid}-${kind}`;
       await Deno.mkdir(`${directory}/${name}`);

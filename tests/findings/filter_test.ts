@@ -1,7 +1,7 @@
 // System call filters, as container engines and systemd set them: penne names what is refused, and works without.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { penne, sh, test } from "../lib/helpers.ts";
+import { type Need, netOption, penne, sh, test } from "../lib/helpers.ts";
 import { NetLab } from "../lib/netlab.ts";
 import { assertRefused, DOCKER, filtered, fixIn, withTree } from "./lab/hosts.ts";
 
@@ -13,7 +13,13 @@ async function under(rules: readonly string[], args: readonly string[], user = t
 }
 
 /** What each filter refuses to `run`, and how penne says it. */
-const FILTERS: readonly { rules: readonly string[]; args?: readonly string[]; message: string; hint: string }[] = [
+const FILTERS: readonly {
+  readonly rules: readonly string[];
+  readonly args?: readonly string[];
+  readonly needs?: readonly Need[];
+  readonly message: string;
+  readonly hint: string;
+}[] = [
   {
     rules: DOCKER,
     message: "cannot create namespaces (user, mnt, pid, ipc, uts, net): Operation not permitted (EPERM)",
@@ -37,6 +43,7 @@ const FILTERS: readonly { rules: readonly string[]; args?: readonly string[]; me
   },
   {
     rules: ["socket[0=16]=97"], // RestrictAddressFamilies=~AF_NETLINK
+    needs: ["tun"],
     message: "cannot look at the host's network: Address family not supported by protocol (EAFNOSUPPORT)",
     hint: "refuses socket(2) for AF_NETLINK",
   },
@@ -75,17 +82,19 @@ const FILTERS: readonly { rules: readonly string[]; args?: readonly string[]; me
   },
   {
     rules: ["ioctl[1=0x400454ca]=1"],
+    needs: ["tun"],
     message: 'cannot make the tap "',
     hint: "refuses ioctl(2)",
   },
 ];
 
-for (const { rules, args = [], message, hint } of FILTERS) {
+for (const { rules, args = [], needs = [], message, hint } of FILTERS) {
   test(
     `run under ${rules[0]} (${args.join(" ")}) says what is refused, and works without`,
-    ["user", "package:gcc"],
+    ["user", "user namespaces", "package:gcc", ...needs],
     async () => {
-      const command = ["run", ...args, "--", "echo", "ran"];
+      const options = needs.includes("tun") || args.includes("--net=none") ? [] : netOption({ user: true });
+      const command = ["run", ...args, ...options, "--", "echo", "ran"];
       const result = await under(rules, command);
       assertEquals(result.code, 125);
       assertRefused(
@@ -204,6 +213,52 @@ test("watch says why a back end is refused under a filter", ["root", "package:gc
   assertStringIncludes(log.stderr, "hint: a system call filter (seccomp) refuses bpf(2)");
 });
 
+/** What engines mount over a file of each container: shell commands in a tree, and the fix for a filter there. */
+const ID = "0123456789abcdef".repeat(4);
+const over = (path: string, source: string) =>
+  `mkdir -p $(dirname ${source}); : >${source}; mount --bind ${source} ${path};`;
+const ENGINES: readonly [name: string, marks: string, fix: string][] = [
+  [
+    "docker",
+    over("etc/hosts", `var/lib/docker/containers/${ID}/hosts`),
+    "docker run --security-opt seccomp=unconfined",
+  ],
+  [
+    "rootless podman",
+    over("run/.containerenv", `var/containers/vfs-containers/${ID}/userdata/.containerenv`),
+    "podman run --security-opt seccomp=unconfined",
+  ],
+  [
+    "Kubernetes",
+    over("etc/hosts", "var/lib/kubelet/pods/3d1ad0b5-14ad-4e2d-93a3-7b2b4d7ff9a1/etc-hosts") +
+    over("etc/resolv.conf", `var/lib/docker/containers/${ID}/resolv.conf`),
+    "in the securityContext: seccompProfile: {type: Unconfined}",
+  ],
+  ["a machine made from docker's image", "touch .dockerenv;", WITHOUT],
+];
+
+for (const [name, marks, fix] of ENGINES) {
+  test(`under a filter in a pid namespace, the fix is worded for ${name}`, [
+    "root",
+    "package:gcc",
+    "package:mount",
+    "package:util-linux",
+  ], async () => {
+    await withTree(async (tree) => {
+      const words = (await filtered(DOCKER, ['"$2"', "run", "--net=none", "true"]))
+        .map((word) => word.startsWith('"') ? word : `'${word}'`).join(" ");
+      // The file system of /run is this machine's: what is mounted on must not stay there.
+      const own = "mount -t tmpfs none run; : >run/.containerenv;";
+      const result = await tree.run(
+        `${own} ${marks} pivot_root . old; umount -l /old; mount -t proc proc /proc; ${words}`,
+        { unshare: ["-pf"] },
+      );
+      const [hint] = assertRefused({ ...result, stdout: "" }, /^penne: cannot create namespaces .*EPERM/, /seccomp/);
+      assertEquals(fixIn(hint!).split(", or")[0], fix);
+    });
+  });
+}
+
 test("in a container, the fix is an option of its engine, for all that it refuses", [
   "root",
   "package:gcc",
@@ -218,7 +273,8 @@ test("in a container, the fix is an option of its engine, for all that it refuse
         { unshare: ["-pf"] },
       );
     const filter = [program, ...rules.map((rule) => `'${rule}'`)].join(" ");
-    const docker = await start("touch .dockerenv;", filter);
+    const marks = over("etc/hosts", `var/lib/docker/containers/${ID}/hosts`);
+    const docker = await start(marks, filter);
     assertStringIncludes(docker.stdout, "code 125");
     const hints = assertRefused(
       { ...docker, stdout: "" },
@@ -227,19 +283,21 @@ test("in a container, the fix is an option of its engine, for all that it refuse
       /^parts of \/proc are hidden here \(\/proc\/tty\).*; docker run --security-opt systempaths=unconfined, or leave pid out/,
     );
     // What remains when the first one is applied; then the second one's alternative.
-    const next = await start("touch .dockerenv;", "");
+    const next = await start(marks, "");
     assertEquals(
       assertRefused({ ...next, stdout: "" }, /^penne: cannot mount \/proc: .*EPERM/, hints[1]!)[0],
       hints[1],
     );
     const option = /--unshare [\w,]+/.exec(fixIn(hints[1]!))![0];
     const ran = await tree.run(
-      `touch .dockerenv; pivot_root . old; mount -t proc proc /proc; mount -t tmpfs none /proc/tty; "$2" run ${option} --net=none -- echo ran`,
+      `pivot_root . old; mount -t proc proc /proc; mount -t tmpfs none /proc/tty; "$2" run ${option} --net=none -- echo ran`,
       { unshare: ["-pf"] },
     );
     assertEquals(ran.stdout, "ran\n", ran.stderr);
-    const pod = await start("", `env KUBERNETES_SERVICE_HOST=10.0.0.1 ${filter}`);
-    assertStringIncludes(pod.stderr, "; in the securityContext: seccompProfile: {type: Unconfined}, or");
+    const pod = await start(
+      over("etc/hosts", "var/lib/kubelet/pods/3d1ad0b5-14ad-4e2d-93a3-7b2b4d7ff9a1/etc-hosts"),
+      "",
+    );
     assertStringIncludes(pod.stderr, "procMount: Unmasked");
   });
 });

@@ -10,10 +10,11 @@ function inside(script: string, ...args: string[]) {
   return sh(["unshare", "-Urpmf", "--mount-proc", "sh", "-c", script, penne(), ...args]);
 }
 
+const LIMITS = ["user namespaces", "package:procps", "package:util-linux"] as const;
 const UNSHARED = "user, mnt, pid, ipc, uts, net";
 
 for (const type of ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"]) {
-  test(`user.max_${type}_namespaces=0 is named, and its fix works`, ["package:util-linux"], async () => {
+  test(`user.max_${type}_namespaces=0 is named, and its fix works`, LIMITS, async () => {
     const setting = `user.max_${type}_namespaces`;
     const limit = `echo 0 > /proc/sys/${setting.replace(".", "/")}`;
     const again = `"$0" run --net=none --unshare user,mnt,pid,ipc,uts,net,cgroup -- echo ran`;
@@ -29,7 +30,7 @@ for (const type of ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"]) {
   });
 }
 
-test("a limit of namespaces that is reached is named with its value", ["package:util-linux"], async () => {
+test("a limit of namespaces that is reached is named with its value", LIMITS, async () => {
   const limit = `echo 1 > /proc/sys/user/max_net_namespaces; unshare -n sleep 100 & sleep 0.5`;
   const result = await inside(`${limit}; "$0" run --net=none -- echo ran`);
   const [hint] = assertRefused(

@@ -123,10 +123,12 @@ async function glibc(files: readonly string[]): Promise<string[][]> {
   }
 }
 
-test("resolv.conf is read as the C library reads it, and written so that it reads the same", {
-  root: true,
-  programs: ["gcc"],
-}, async (t) => {
+test("resolv.conf is read as the C library reads it, and written so that it reads the same", [
+  "root",
+  "package:gcc",
+  "package:hostname",
+  "package:util-linux",
+], async (t) => {
   const theirs = await glibc(FILES);
   const again = await glibc(FILES.map((text) => formatResolvConf(parseResolvConf(text))));
   assertEquals([theirs.length, again.length], [FILES.length, FILES.length]);

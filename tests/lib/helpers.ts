@@ -3,7 +3,6 @@
 import { withoutLeaks } from "./leaks.ts";
 import { missingNeeds, type Need, provider } from "./needs.ts";
 import { fromFileUrl } from "./paths.ts";
-import { type Package, PACKAGES } from "./packages.ts";
 import { asUser } from "./user.ts";
 
 export type { Need } from "./needs.ts";
@@ -92,27 +91,6 @@ function skip(name: string, missing: readonly Need[]): void {
   Deno.writeTextFileSync(path, `${JSON.stringify(skipped)}\n`, { append: true });
 }
 
-/** What a test needs, as it was said before; about to go. */
-export interface Needs {
-  root?: boolean;
-  user?: boolean;
-  programs?: readonly string[];
-  kernel?: `${number}.${number}`;
-}
-
-function inWords({ root, user, programs = [], kernel }: Needs): Need[] {
-  const packages = programs.map((program): Need => {
-    const found = Object.entries(PACKAGES).find(([, has]) => (has as readonly string[]).includes(program));
-    return found ? `package:${found[0] as Package}` : program as Need;
-  });
-  return [
-    ...root ? ["root" as const] : [],
-    ...user ? ["user" as const] : [],
-    ...packages,
-    ...kernel ? [`kernel:${kernel}` as const] : [],
-  ];
-}
-
 /** The body of a test. */
 export type TestBody = (t: Deno.TestContext) => void | Promise<void>;
 
@@ -131,10 +109,10 @@ const isExcused = (need: Need) => need.startsWith("kernel:") || EXCUSED.includes
  * everything, it fails. A test also fails if it leaks something.
  */
 export function test(name: string, body: TestBody): void;
-export function test(name: string, needs: readonly Need[] | Needs, body: TestBody): void;
-export function test(name: string, first: readonly Need[] | Needs | TestBody, second?: TestBody): void {
-  const [needs, body] = typeof first === "function" ? [[], first] : [first, second!];
-  const missing = missingNeeds(Array.isArray(needs) ? needs as readonly Need[] : inWords(needs as Needs));
+export function test(name: string, needs: readonly Need[], body: TestBody): void;
+export function test(name: string, first: readonly Need[] | TestBody, second?: TestBody): void {
+  const [needs, body]: [readonly Need[], TestBody] = typeof first === "function" ? [[], first] : [first, second!];
+  const missing = missingNeeds(needs);
   if (!missing.length) Deno.test(name, (t) => withoutLeaks(() => body(t)));
   else if (!CI || missing.some(isExcused)) skip(name, missing);
   else {

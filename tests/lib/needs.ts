@@ -99,6 +99,13 @@ const PROBES = {
 /** A thing that a test needs; `kernel:` is the least version for what an older one does not have. */
 export type Need = keyof typeof PROBES | `package:${Package}` | `kernel:${number}.${number}`;
 
+/** What the back ends of `penne watch` need. */
+export const NEEDS_OF_BACKEND = {
+  ebpf: ["ebpf"],
+  proc: ["process connector"],
+  poll: [],
+} as const satisfies Record<string, readonly Need[]>;
+
 /** Whether all runs end with success. */
 function succeeds(argvs: readonly (readonly string[])[]): boolean {
   return argvs.every(([program, ...args]) => {

@@ -6,7 +6,7 @@ import { assertEquals } from "@std/assert";
 import { penne, test } from "../lib/helpers.ts";
 import { NetLab } from "../lib/netlab.ts";
 
-const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+const NEEDS = ["root", "tun", "package:iproute2", "package:util-linux"] as const;
 
 /** The routes of all tables that the kernel has made for an interface, as text; IPv6's own link-local ones left out. */
 function derived(routes: any[], device: string): string[] {

@@ -6,7 +6,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test } from "../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
-const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+const NEEDS = ["root", "tun", "package:iproute2", "package:procps", "package:util-linux"] as const;
 
 /** A host's network. */
 interface SetUp {

@@ -4,7 +4,10 @@ import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { asUser, penne, ROOT, sh, test, TEST_USER, until } from "../lib/helpers.ts";
 import { NetLab } from "../lib/netlab.ts";
 
-const NEEDS = { root: true, user: true, programs: ["ip", "nsenter", "python3"] };
+const NEEDS = [
+  ...["root", "user", "user namespaces", "tun"] as const,
+  ...["package:iproute2", "package:python3", "package:util-linux"] as const,
+];
 /** Another machine, behind a gateway of either uplink. */
 const FAR = { 4: "203.0.113.80", 6: "2001:db8:80::80" };
 

@@ -1,9 +1,12 @@
 // The command's own files stay in their place, whatever the host does to the files that they stand for.
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { asUser, penne, ROOT, sh, test } from "../lib/helpers.ts";
+import { asUser, type Need, penne, ROOT, sh, test } from "../lib/helpers.ts";
 
-const NEEDS = { root: true, user: true, programs: ["unshare", "python3"] };
+const NEEDS: readonly Need[] = [
+  ...["root", "user", "user namespaces", "tun", "newuidmap"] as const,
+  ...["package:bash", "package:procps", "package:python3", "package:util-linux"] as const,
+];
 
 /** How the host may have /etc/resolv.conf, and a directory $R of its own: shell commands. */
 const KINDS: Record<string, string> = {
@@ -191,19 +194,21 @@ test("What a process inside does to the mount is left alone", NEEDS, async (t) =
   });
 });
 
-test("Where the host has no /etc/resolv.conf, penne says so, and mounts the command's own once there is one", {
-  ...NEEDS,
-}, async () => {
-  const directory = Deno.makeTempDirSync({ prefix: "penne-own-" });
-  const script = `set -e; mount -t tmpfs none /mnt; mkdir /mnt/u /mnt/w
+test(
+  "Where the host has no /etc/resolv.conf, penne says so, and mounts the command's own once there is one",
+  NEEDS,
+  async () => {
+    const directory = Deno.makeTempDirSync({ prefix: "penne-own-" });
+    const script = `set -e; mount -t tmpfs none /mnt; mkdir /mnt/u /mnt/w
     mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w /etc; rm -f /etc/resolv.conf
     "$0" run -- sh -c 'cat /etc/resolv.conf || echo none; echo > ${directory}/go; sleep 0.7; cat /etc/resolv.conf' & p=$!
     until [ -e ${directory}/go ]; do sleep 0.02; done; echo search late.example > /etc/resolv.conf; wait $p`;
-  const { stdout, stderr } = await sh(["unshare", "-m", "--propagation", "private", "bash", "-c", script, penne()]);
-  Deno.removeSync(directory, { recursive: true });
-  assertEquals(stdout, "none\nnameserver 169.254.1.1\nsearch late.example\n", stderr);
-  assertStringIncludes(stderr, "no /etc/resolv.conf of its own: the host has none, so there is no place for it");
-});
+    const { stdout, stderr } = await sh(["unshare", "-m", "--propagation", "private", "bash", "-c", script, penne()]);
+    Deno.removeSync(directory, { recursive: true });
+    assertEquals(stdout, "none\nnameserver 169.254.1.1\nsearch late.example\n", stderr);
+    assertStringIncludes(stderr, "no /etc/resolv.conf of its own: the host has none, so there is no place for it");
+  },
+);
 
 test(
   "A program's commands keep their own files too, and nothing keeps the program alive afterwards",

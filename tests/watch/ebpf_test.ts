@@ -11,7 +11,7 @@ import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../../mod/na
 import { openEbpf } from "../../mod/watch/ebpf/backend.ts";
 import { type Backend, type ChangeFact, type Fact, SLOTS, slotType } from "../../mod/watch/facts/contract.ts";
 
-const needs = ["root", "package:gcc"] as const;
+const needs = ["root", "ebpf", "package:gcc"] as const;
 const built = new Map<string, string>();
 
 /** Compiles a test program under a name. */

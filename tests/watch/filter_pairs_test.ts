@@ -14,6 +14,7 @@ import { type WatchRequest, WatchSession } from "../../mod/watch/session.ts";
 import { Tracker } from "../../mod/watch/state/tracker.ts";
 import { idOf } from "../cli/watch/lab/events.ts";
 import { sh, test } from "../lib/helpers.ts";
+import { NEEDS_OF_BACKEND } from "../lib/needs.ts";
 
 const UID = 65534;
 /** Seconds that each step lasts: some readings of /proc. */
@@ -270,7 +271,7 @@ function pairsOf(scenario: Scenario): readonly (readonly [name: string, options:
 for (const backend of ["ebpf", "proc", "poll"] as const) {
   test(
     `${backend}: every pair of filters equals the unfiltered events, filtered afterwards`,
-    ["root", "package:util-linux", "kernel:6.18"],
+    ["root", ...NEEDS_OF_BACKEND[backend], "package:util-linux", "kernel:6.18"],
     async () => {
       const wrong: string[] = [];
       let [tried, seen] = [0, 0];

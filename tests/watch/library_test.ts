@@ -4,6 +4,7 @@ import "../lib/preload.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type TimedEvent, watch } from "../../mod/watch/mod.ts";
 import { test } from "../lib/helpers.ts";
+import { NEEDS_OF_BACKEND } from "../lib/needs.ts";
 
 // The pool that waits for descriptors keeps its own open for the life of the process.
 for await (const _ of watch({ backend: "poll" })) break;
@@ -22,7 +23,7 @@ async function runTrue(): Promise<number> {
 for (const backend of ["ebpf", "proc", "poll"] as const) {
   test(
     `${backend}: events since the call are emitted, whenever the iteration begins`,
-    ["root"],
+    ["root", ...NEEDS_OF_BACKEND[backend]],
     async () => {
       const events = watch({ backend, interval: 30, trees: [Deno.pid] });
       const child = new Deno.Command("sleep", { args: ["0.3"] }).spawn();
@@ -40,7 +41,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 
   test(
     `${backend}: the signal ends the iteration with its reason, and nothing stays open`,
-    ["root"],
+    ["root", ...NEEDS_OF_BACKEND[backend]],
     async () => {
       for await (const _ of watch({ backend })) break; // opens what stays open for the life of the process
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -67,7 +68,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 
   test(
     `${backend}: an iteration can be ended before it begins, and while it waits`,
-    ["root"],
+    ["root", ...NEEDS_OF_BACKEND[backend]],
     async () => {
       await watch({ backend }).return();
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -86,7 +87,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
 
 test(
   "A reader that is too slow gets the number of lost events, and ends up with the right state",
-  ["root"],
+  ["root", "process connector"],
   async () => {
     const events = watch({ backend: "proc", limit: 20, trees: [Deno.pid], events: ["fork", "exit"] });
     await events.next(); // the capabilities

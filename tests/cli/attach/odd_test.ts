@@ -4,7 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+const NEEDS = ["root", "tun", "package:iproute2", "package:util-linux"] as const;
 
 async function linksIn(pid: number, path = `/proc/${pid}/ns/net`): Promise<string[]> {
   const text = await must(["nsenter", `--net=${path}`, "--", "ip", "-j", "link"]);
@@ -262,65 +262,69 @@ async function withHost(
   return { warnings: daemon.errors(), routes4, routes6, name: /"interface":"([^"]*)"/.exec(daemon.output())![1]! };
 }
 
-test("Odd hosts and targets do not fail, and nothing is left out without a warning", NEEDS, async (t) => {
-  await t.step("the target has a route without a next hop that is marked as the kernel's", async () => {
-    const { routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
-      await lab.ip(guest, "route", "add", "blackhole", "10.3.0.0/16", "proto", "kernel");
+test(
+  "Odd hosts and targets do not fail, and nothing is left out without a warning",
+  [...NEEDS, "package:procps"],
+  async (t) => {
+    await t.step("the target has a route without a next hop that is marked as the kernel's", async () => {
+      const { routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
+        await lab.ip(guest, "route", "add", "blackhole", "10.3.0.0/16", "proto", "kernel");
+      });
+      assertMatch(routes4, /blackhole 10\.3\.0\.0\/16/);
+      assertMatch(routes4, /default via 192\.0\.2\.1/);
     });
-    assertMatch(routes4, /blackhole 10\.3\.0\.0\/16/);
-    assertMatch(routes4, /default via 192\.0\.2\.1/);
-  });
-  await t.step("an address whose peer is 0.0.0.0", async () => {
-    const { routes4 } = await withHost(async (_lab, ip) => {
-      await ip("addr add 10.9.0.1 peer 0.0.0.0/0 dev up0");
-      await ip("addr add 192.0.2.2/24 dev up0");
-      await ip("route add default via 192.0.2.1");
+    await t.step("an address whose peer is 0.0.0.0", async () => {
+      const { routes4 } = await withHost(async (_lab, ip) => {
+        await ip("addr add 10.9.0.1 peer 0.0.0.0/0 dev up0");
+        await ip("addr add 192.0.2.2/24 dev up0");
+        await ip("route add default via 192.0.2.1");
+      });
+      assertMatch(routes4, /default via 192\.0\.2\.1/);
     });
-    assertMatch(routes4, /default via 192\.0\.2\.1/);
-  });
-  await t.step("the target has a default route already", async () => {
-    const { warnings, routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
-      await lab.ip(guest, "link", "add", "own0", "type", "veth", "peer", "name", "own1");
-      await lab.ip(guest, "addr", "add", "10.1.1.1/24", "dev", "own0");
-      await lab.ip(guest, "link", "set", "own0", "up");
-      await lab.ip(guest, "route", "add", "default", "dev", "own0");
+    await t.step("the target has a default route already", async () => {
+      const { warnings, routes4 } = await withHost((lab) => lab.usual(), async (lab, guest) => {
+        await lab.ip(guest, "link", "add", "own0", "type", "veth", "peer", "name", "own1");
+        await lab.ip(guest, "addr", "add", "10.1.1.1/24", "dev", "own0");
+        await lab.ip(guest, "link", "set", "own0", "up");
+        await lab.ip(guest, "route", "add", "default", "dev", "own0");
+      });
+      assertMatch(warnings, /the route default via 192\.0\.2\.1 is left out: there is another one/);
+      assertMatch(routes4, /default dev own0/);
     });
-    assertMatch(warnings, /the route default via 192\.0\.2\.1 is left out: there is another one/);
-    assertMatch(routes4, /default dev own0/);
-  });
-  await t.step("several default routes of one metric", async () => {
-    const { routes4, routes6, warnings } = await withHost(async (lab, ip) => {
-      await lab.usual();
-      await ip("route append default via 192.0.2.9");
-      await ip("-6 route append default via 2001:db8::9");
+    await t.step("several default routes of one metric", async () => {
+      const { routes4, routes6, warnings } = await withHost(async (lab, ip) => {
+        await lab.usual();
+        await ip("route append default via 192.0.2.9");
+        await ip("-6 route append default via 2001:db8::9");
+      });
+      assertEquals(warnings, "");
+      assertMatch(routes4, /default via 192\.0\.2\.1 .*\ndefault via 192\.0\.2\.9/);
+      for (const gateway of ["2001:db8::1", "2001:db8::9"]) assert(routes6.includes(`via ${gateway} `), routes6);
     });
-    assertEquals(warnings, "");
-    assertMatch(routes4, /default via 192\.0\.2\.1 .*\ndefault via 192\.0\.2\.9/);
-    for (const gateway of ["2001:db8::1", "2001:db8::9"]) assert(routes6.includes(`via ${gateway} `), routes6);
-  });
-  await t.step("a default route for one type of service only", async () => {
-    const { name } = await withHost(async (lab, ip) => {
-      await lab.usual();
-      await ip("link add up1 type veth peer name other1");
-      await ip("link set up1 up");
-      await ip("addr add 198.51.100.2/24 dev up1");
-      await ip("route add default via 198.51.100.1 tos 0x10");
+    await t.step("a default route for one type of service only", async () => {
+      const { name } = await withHost(async (lab, ip) => {
+        await lab.usual();
+        await ip("link add up1 type veth peer name other1");
+        await ip("link set up1 up");
+        await ip("addr add 198.51.100.2/24 dev up1");
+        await ip("route add default via 198.51.100.1 tos 0x10");
+      });
+      assertEquals(name, "up0");
     });
-    assertEquals(name, "up0");
-  });
-  await t.step("routes through nexthop objects that the kernel does not expand", async () => {
-    const { warnings } = await withHost(async (lab, ip) => {
-      await lab.usual();
-      await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0"]));
-      await ip("nexthop add id 7 via 192.0.2.7 dev up0");
-      await ip("route add 10.7.0.0/16 nhid 7");
+    await t.step("routes through nexthop objects that the kernel does not expand", async () => {
+      const { warnings } = await withHost(async (lab, ip) => {
+        await lab.usual();
+        await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0"]));
+        await ip("nexthop add id 7 via 192.0.2.7 dev up0");
+        await ip("route add 10.7.0.0/16 nhid 7");
+      });
+      assertMatch(warnings, /10\.7\.0\.0\/16 is left out: it uses a nexthop object/);
     });
-    assertMatch(warnings, /10\.7\.0\.0\/16 is left out: it uses a nexthop object/);
-  });
-  await t.step("loopback as the template", async () => {
-    await using lab = await NetLab.open();
-    const guest = await lab.netns("guest");
-    const { code, stderr } = await lab.run(lab.host, [penne(), "attach", "-i", "lo", guest]);
-    assertEquals(code, 2, stderr);
-  });
-});
+    await t.step("loopback as the template", async () => {
+      await using lab = await NetLab.open();
+      const guest = await lab.netns("guest");
+      const { code, stderr } = await lab.run(lab.host, [penne(), "attach", "-i", "lo", guest]);
+      assertEquals(code, 2, stderr);
+    });
+  },
+);

@@ -1,10 +1,13 @@
 // Names are found inside wherever they are found on the host, whatever its resolv.conf looks like.
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { asUser, penne, type Result, ROOT, sh, test, until } from "../../lib/helpers.ts";
+import { asUser, type Need, penne, type Result, ROOT, sh, test, until } from "../../lib/helpers.ts";
 import { NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = { root: true, user: true, programs: ["ip", "nsenter", "unshare", "getent", "python3"] };
+const NEEDS: readonly Need[] = [
+  ...["root", "user", "user namespaces", "tun"] as const,
+  ...["package:iproute2", "package:util-linux", "package:libc-bin", "package:python3"] as const,
+];
 
 /** A host and a peer, with name servers at the addresses given. */
 async function openNames(servers: { host?: string[]; peer?: string[] }): Promise<NetLab> {

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { asUser, penne, ROOT, sh, test } from "../../lib/helpers.ts";
+import { NEEDS_OF_BACKEND } from "../../lib/needs.ts";
 import { must } from "../../lib/netlab.ts";
 import { BACKENDS, type Emitted, OFTEN } from "./lab/events.ts";
 
@@ -15,7 +16,10 @@ async function follow(args: readonly string[], argv: readonly string[]): Promise
 }
 
 for (const backend of BACKENDS) {
-  test(`${backend}: a filter beside a command lets pass what its descendants do`, NEEDS, async () => {
+  test(`${backend}: a filter beside a command lets pass what its descendants do`, [
+    ...NEEDS,
+    ...NEEDS_OF_BACKEND[backend],
+  ], async () => {
     const script = "sleep 0.3; unshare --net sleep 0.3; setpriv --reuid 65534 --clear-groups sleep 0.3; :";
     const own = /\d+/.exec(await Deno.readLink("/proc/self/ns/uts"))![0];
     const births = async (...filter: string[]) => {
@@ -38,7 +42,7 @@ for (const backend of BACKENDS) {
     assert(others.some(({ event, uid }) => event === "exit" && uid === 65534));
   });
 
-  test(`${backend}: the first event of a command has its name`, NEEDS, async () => {
+  test(`${backend}: the first event of a command has its name`, [...NEEDS, ...NEEDS_OF_BACKEND[backend]], async () => {
     for (const command of ["unshare", "/usr/bin/unshare"]) {
       const argv = [command, "--net", "sleep", "0.2"];
       const events = await follow(["--backend", backend, ...OFTEN, "--event", "exec,birth"], argv);
@@ -52,7 +56,7 @@ for (const backend of BACKENDS) {
 for (const backend of ["proc", "poll"] as const) {
   test(
     `${backend}: without handles of namespaces, a summary counts none that ended with the command`,
-    [...NEEDS, "user", "package:gcc"],
+    [...NEEDS, ...NEEDS_OF_BACKEND[backend], "user", "package:gcc"],
     async () => {
       const directory = await Deno.makeTempDir({ prefix: "penne-no-handles-" });
       try {

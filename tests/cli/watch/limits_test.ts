@@ -2,6 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Need, test } from "../../lib/helpers.ts";
+import { NEEDS_OF_BACKEND } from "../../lib/needs.ts";
 import { NetLab } from "../../lib/netlab.ts";
 import { BACKENDS, type Emitted, idOf, OFTEN, startShell, watchJson } from "./lab/events.ts";
 
@@ -24,7 +25,8 @@ async function watchScript(
 }
 
 for (const backend of BACKENDS) {
-  test(`${backend}: the pid namespace of a task differs from the one for its children`, NEEDS, async () => {
+  const needs = [...NEEDS, ...NEEDS_OF_BACKEND[backend]];
+  test(`${backend}: the pid namespace of a task differs from the one for its children`, needs, async () => {
     await using lab = new NetLab();
     const [{ sights }, all] = await watchScript(lab, backend, "unshare --pid --fork sleep 0.3; true");
     const changes = all.filter(({ event, type }) => event === "ns" && `${type}`.startsWith("pid"));
@@ -43,7 +45,7 @@ for (const backend of BACKENDS) {
     }
   });
 
-  test(`${backend}: changes of user and mount namespaces have the old and the new one`, NEEDS, async () => {
+  test(`${backend}: changes of user and mount namespaces have the old and the new one`, needs, async () => {
     await using lab = new NetLab();
     const [{ sights }, all] = await watchScript(lab, backend, "unshare --user --mount sleep 0.3; true");
     for (const type of ["user", "mnt"]) {
@@ -59,7 +61,7 @@ for (const backend of BACKENDS) {
 
   test(
     `${backend}: creating and joining a namespace differ, by the reason where it is observed`,
-    NEEDS,
+    needs,
     async () => {
       await using lab = new NetLab();
       const other = lab.start(["unshare", "--ipc", "sleep", "1000"]);

@@ -7,6 +7,7 @@ import { open } from "../../../ffi/sys/file.ts";
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, penne, ROOT, sh, test, until } from "../../lib/helpers.ts";
+import { NEEDS_OF_BACKEND } from "../../lib/needs.ts";
 import { must, NetLab } from "../../lib/netlab.ts";
 import { BACKENDS, type Emitted, idOf, OFTEN, pause, startShell, type Watcher, watchJson } from "./lab/events.ts";
 
@@ -32,8 +33,10 @@ async function watchText(args: string[]): Promise<{ code: number; lines: string[
 
 for (const backend of BACKENDS) {
   const args = ["--backend", backend, ...OFTEN];
+  const needs = [...NEEDS, ...NEEDS_OF_BACKEND[backend]];
+  const handles = [...HANDLES, ...NEEDS_OF_BACKEND[backend]];
 
-  test(`${backend}: a scripted scenario is observed as well as the capabilities say`, NEEDS, async () => {
+  test(`${backend}: a scripted scenario is observed as well as the capabilities say`, needs, async () => {
     await using lab = new NetLab();
     const watcher = await watchJson(lab, args);
     const [{ sights, event, backend: used }] = watcher.emitted() as [Emitted];
@@ -81,7 +84,7 @@ for (const backend of BACKENDS) {
 
   test(
     `${backend}: a namespace that is held by one holder after another ends with the last of them`,
-    HANDLES,
+    handles,
     async () => {
       await using lab = new NetLab();
       const path = await Deno.makeTempFile({ prefix: "penne-held-" });
@@ -131,7 +134,7 @@ for (const backend of BACKENDS) {
     },
   );
 
-  test(`${backend}: the death of a namespace has its cause`, HANDLES, async () => {
+  test(`${backend}: the death of a namespace has its cause`, handles, async () => {
     await using lab = new NetLab();
     const path = await Deno.makeTempFile({ prefix: "penne-cause-" });
     lab.defer(() => sh(["sh", "-c", `umount ${path} 2>/dev/null; rm -f ${path}`]).then(() => {}));
@@ -187,7 +190,7 @@ for (const backend of BACKENDS) {
     assertEquals(await cause("the outer end", above), "child");
   });
 
-  test(`${backend}: 300 short-lived names are reported, never early, beside a wait`, NEEDS, async () => {
+  test(`${backend}: 300 short-lived names are reported, never early, beside a wait`, needs, async () => {
     await using lab = new NetLab();
     const prefix = `penne-${Deno.pid}-${backend}-`;
     const last = `${prefix}300`;
@@ -216,7 +219,7 @@ for (const backend of BACKENDS) {
     assertEquals((await waiter.ended).code, 0);
   });
 
-  test(`${backend}: filters leave out unwanted events`, NEEDS, async () => {
+  test(`${backend}: filters leave out unwanted events`, needs, async () => {
     await using lab = new NetLab();
     const tree = startShell(lab, "sleep 0.4 & unshare --uts sleep 0.4; wait");
     const other = startShell(lab, "unshare --uts --net sleep 0.4; sleep 0.1");
@@ -246,7 +249,7 @@ for (const backend of BACKENDS) {
     assert(pids.size >= 3);
   });
 
-  test(`${backend}: a command is followed to its end, with a summary`, HANDLES, async () => {
+  test(`${backend}: a command is followed to its end, with a summary`, handles, async () => {
     const { code, lines, stderr } = await watchText([
       ...args,
       "--",
@@ -261,7 +264,7 @@ for (const backend of BACKENDS) {
     assertEquals(lines.at(-1), "summary: born=1 alive=0");
   });
 
-  test(`${backend}: a summary lists what a command leaves behind`, HANDLES, async () => {
+  test(`${backend}: a summary lists what a command leaves behind`, handles, async () => {
     await using lab = new NetLab();
     const path = await Deno.makeTempFile({ prefix: "penne-left-" });
     lab.defer(() => sh(["sh", "-c", `umount ${path}; rm -f ${path}`]).then(() => {}));
@@ -278,7 +281,7 @@ for (const backend of BACKENDS) {
     assertStringIncludes(lines.join("\n"), "summary: born=1 alive=1\nalive: type=uts inum=");
   });
 
-  test(`${backend}: a reader that pauses gets the number of lost events, and the differences`, NEEDS, async () => {
+  test(`${backend}: a reader that pauses gets the number of lost events, and the differences`, needs, async () => {
     await using lab = new NetLab();
     const watcher = new Deno.Command(penne(), {
       args: ["watch", "--json", "--backend", backend, "--interval", "0.05"],
@@ -412,7 +415,7 @@ test(
   },
 );
 
-test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.18", NEEDS, async () => {
+test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.18", [...NEEDS, "ebpf"], async () => {
   await using lab = new NetLab();
   // The kernel's BTF, without the names of the new fields.
   const btf = await Deno.readFile("/sys/kernel/btf/vmlinux");
@@ -439,7 +442,7 @@ test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.1
 
 test(
   "ebpf: a reader that is behind at the end gets the number of lost events: emitted and lost add up to all events",
-  ["root", "package:gcc"],
+  ["root", "ebpf", "package:gcc"],
   async () => {
     const directory = await Deno.makeTempDir({ prefix: "penne-behind-" });
     try {

@@ -1,0 +1,45 @@
+// Examples in doc comments that not every machine can run: `deno test --doc` ignores them, and these tests run them.
+
+import { assertEquals } from "@std/assert";
+import { type Need, ROOT, test } from "../lib/helpers.ts";
+
+/** What the examples of a module that are marked `ignore` need. */
+const NEEDS: Readonly<Record<string, readonly Need[]>> = {
+  "mod/attach/mod.ts": ["user namespaces", "tun"],
+  "mod/watch/ebpf/backend.ts": ["root", "ebpf"],
+};
+
+/** The examples of a module that `deno test --doc` ignores. */
+function ignoredExamples(path: string): string[] {
+  const blocks = Deno.readTextFileSync(`${ROOT}${path}`).matchAll(/^ *\* ```ts ignore\n([^]*?)^ *\* ```$/gm);
+  return Array.from(blocks, ([, block]) => block!.replace(/^ *\* ?/gm, ""));
+}
+
+/** All modules of a directory. */
+function modules(directory: string): string[] {
+  return Array.from(Deno.readDirSync(`${ROOT}${directory}`)).flatMap(({ name, isDirectory }) =>
+    isDirectory ? modules(`${directory}/${name}`) : name.endsWith(".ts") ? [`${directory}/${name}`] : []
+  );
+}
+
+test("every example that `deno test` ignores is run here", () => {
+  const paths = ["ffi", "mod"].flatMap(modules).filter((path) => ignoredExamples(path).length);
+  assertEquals(paths.sort(), Object.keys(NEEDS).sort());
+});
+
+for (const [path, needs] of Object.entries(NEEDS)) {
+  test(`the examples of ${path} hold`, needs, async () => {
+    for (const example of ignoredExamples(path)) {
+      const process = new Deno.Command(Deno.execPath(), {
+        args: ["run", "-A", "--no-check", "--quiet", "-"],
+        cwd: `${ROOT}${path.replace(/[^/]*$/, "")}`, // whatever stdin imports is found from here
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn();
+      await new Blob([example]).stream().pipeTo(process.stdin);
+      const { code, stderr } = await process.output();
+      assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+    }
+  });
+}
