@@ -188,10 +188,11 @@ test(
     call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const clone = agent.clone();
     agent.reap(clone.pid, call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.CLOEXEC));
-    const script = "setsid sh -c 'sleep 7654 & sleep 7654' & (sleep 7654 &) ; exec sleep 7654";
+    const own = `7654.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    const script = "setsid sh -c 'sleep N & sleep N' & (sleep N &) ; exec sleep N".replaceAll("N", own);
     assertEquals(exec(clone, "/bin/sh", ["sh", "-c", script], [cString("PATH=/usr/bin:/bin").subarray(0, -1)]), null);
     clone.close();
-    const sleeping = () => processes().filter(({ cmdline }) => cmdline[1] === "7654").length;
+    const sleeping = () => processes().filter(({ cmdline }) => cmdline[1] === own).length;
     await until("four are asleep", () => sleeping() === 4);
     end(agent);
     await until("none is left", () => sleeping() === 0);

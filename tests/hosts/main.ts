@@ -6,19 +6,9 @@
 //   --anew          make the trees anew
 //   --logs DIR      where to write what was printed; a temporary directory by default
 
-import { ROOT } from "../lib/helpers.ts";
 import { describe, Host, KINDS } from "./host.ts";
 import { SUITES, Tree } from "./tree.ts";
-import { type Seen, tryHost } from "./try.ts";
-
-/** Writes the last commit as one file to clone from. */
-export async function bundle(directory: string): Promise<string> {
-  const file = `${directory}/penne.bundle`;
-  const git = new Deno.Command("git", { args: ["-C", ROOT, "bundle", "create", "--quiet", file, "HEAD"] });
-  const { success, stderr } = await git.output();
-  if (!success) throw new Error(`cannot bundle ${ROOT}: ${new TextDecoder().decode(stderr)}`);
-  return file;
-}
+import { bundle, type Seen, tryHost } from "./try.ts";
 
 /** A row of the table for the documents. */
 function row(host: string, { first, tests, faults }: Seen): string {

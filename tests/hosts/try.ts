@@ -1,6 +1,7 @@
 // Tries penne in a host as README has it: the first command, all tests or a few, and the compiled binary.
 
 import { ROOT } from "../lib/helpers.ts";
+import { must } from "../lib/netlab.ts";
 import type { Host } from "./host.ts";
 
 /** What was seen in a host. */
@@ -20,12 +21,26 @@ const FIRST = `${DENO} task penne run -- sh -c 'id -u; echo $$; hostname; cat /p
 const LIMIT = 480;
 
 /** Files with a few quick tests of every kind: arguments of the second command in quick mode. */
-const QUICK = ["tests/cli/run/exit_test.ts", "tests/lib/needs_test.ts", "tests/run", "ffi/sys/namespace.ts"];
+const QUICK = [
+  ...["tests/cli/self_test_test.ts", "tests/lib/needs_test.ts", "tests/run", "tests/cli/run/map_test.ts"],
+  ...["tests/findings/exec_test.ts", "tests/enter/library_test.ts", "ffi/sys/namespace.ts"],
+];
 
 /** What the compiled binary has to do in every host, in a shell. */
 const BINARY =
   `mkdir -p bin && cp penne-binary bin/penne && cd bin && ./penne --version && ./penne __self-test && ./penne __self-test >file 2>&1 && [ ! -s file ] &&
   [ -z "$(./penne __self-test 2>&1 | cat)" ] && ./penne run --net=none --hostname box -- sh -c 'echo "$(id -u) $$ $(hostname)"'`;
+
+/** Writes the files of this checkout, as they are now, as a repository in one file, to clone from. */
+export async function bundle(directory: string): Promise<string> {
+  const script = `set -e; cd "$1"; git init --quiet --initial-branch main "$2/repository"
+    git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d "" f; do [ ! -e "$f" ] || printf '%s\\0' "$f"; done |
+      tar --null -T - -cf - | tar -C "$2/repository" -xf -
+    cd "$2/repository"; git add --all; git -c user.name=penne -c user.email=penne@localhost commit --quiet -m "The files of a checkout"
+    git bundle create --quiet "$2/penne.bundle" HEAD main; rm -rf "$2/repository"`;
+  await must(["bash", "-c", script, "bash", ROOT, directory]);
+  return `${directory}/penne.bundle`;
+}
 
 /** README's first command, in a fresh clone: what it did, or the line that says why it could not. */
 async function tryFirst(host: Host, faults: string[]): Promise<string> {

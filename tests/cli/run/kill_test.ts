@@ -34,7 +34,9 @@ function traces(home: string): { mounts: string; files: string[] } {
       return [];
     }
   });
-  return { mounts: Deno.readTextFileSync("/proc/self/mountinfo"), files };
+  // What follows " - " is about the file system, which others may mount elsewhere with other options.
+  const mounts = Deno.readTextFileSync("/proc/self/mountinfo").replaceAll(/ - .*$/gm, "");
+  return { mounts, files };
 }
 
 /** Processes with a marker among their arguments. */
