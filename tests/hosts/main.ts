@@ -14,7 +14,7 @@ import { bundle, type Seen, tryHost } from "./try.ts";
 function row(host: string, { first, tests, faults }: Seen): string {
   const cells = [
     host,
-    first ?? "node is too old",
+    first,
     tests ? `${tests.summary}, ${tests.seconds} s` : "",
     faults.length ? "faults" : "right",
   ];

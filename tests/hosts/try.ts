@@ -8,15 +8,15 @@ import type { Host } from "./host.ts";
 export interface Seen {
   /** What is wrong; nothing if the host is right. */
   readonly faults: string[];
-  /** README's first command: works, or the line that says why it cannot; null where node is too old. */
-  readonly first: string | null;
+  /** README's first command, or the binary's where node is too old: works, or the line that says why it cannot. */
+  readonly first: string;
   /** The tests: the runner's last line, and the table of what the host lacks; null where node is too old. */
   readonly tests: { readonly summary: string; readonly lacks: string[]; readonly seconds: number } | null;
 }
 
 const DENO = "npx -y deno@2.9.6";
-/** README's first command. */
-const FIRST = `${DENO} task penne run -- sh -c 'id -u; echo $$; hostname; cat /proc/net/dev'`;
+/** What README's first command has penne do. */
+const RUN = "run -- sh -c 'id -u; echo $$; hostname; cat /proc/net/dev'";
 /** Seconds for README's second command, with the downloads. */
 const LIMIT = 480;
 
@@ -42,9 +42,9 @@ export async function bundle(directory: string): Promise<string> {
   return `${directory}/penne.bundle`;
 }
 
-/** README's first command, in a fresh clone: what it did, or the line that says why it could not. */
-async function tryFirst(host: Host, faults: string[]): Promise<string> {
-  const { code, output } = await host.run(`cd penne && ${FIRST}`);
+/** README's first command: what it did, or the line that says why it could not. */
+async function tryFirst(host: Host, penne: string, faults: string[]): Promise<string> {
+  const { code, output } = await host.run(`${penne} ${RUN}`);
   if (code === 0) {
     if (!/^0\n\d\n[^\n]*\n(.*\n)*.*eth0:/m.test(output)) faults.push(`the first command printed: ${output}`);
     return "works";
@@ -76,11 +76,11 @@ export async function tryHost(host: Host, bundle: string, quick: boolean): Promi
   await host.put(`${ROOT}dist/penne`, "penne-binary", 0o755);
   const binary = await host.run(BINARY);
   if (binary.code !== 0 || !binary.output.includes("\n0 2 box\n")) faults.push(`the binary: ${binary.output}`);
-  if (!host.tree.suite.source) return { faults, first: null, tests: null };
+  if (!host.tree.suite.source) return { faults, first: await tryFirst(host, "bin/penne", faults), tests: null };
   await host.put(bundle, "penne.bundle");
   const clone = await host.run("rm -rf penne && git clone --quiet penne.bundle penne");
   if (clone.code !== 0) throw new Error(`cannot clone: ${clone.output}`);
   if (quick) await host.run("mkdir penne/dist && cp penne-binary penne/dist/penne");
-  const first = await tryFirst(host, faults);
+  const first = await tryFirst(host, `cd penne && ${DENO} task penne`, faults);
   return { faults, first, tests: await tryTests(host, quick, faults) };
 }
