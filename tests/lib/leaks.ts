@@ -17,10 +17,16 @@ const STANDING: ReadonlySet<string> = new Set(["/run/netns", "/run/penne/ns"]);
 /** Everything that can leak, at one moment: a key that tells one thing from the next, and words for the reader. */
 export type Snapshot = Map<string, string>;
 
-/** The text of a file in /proc; empty if the process has ended or may not be inspected. */
-function textOf(path: string): string {
+/** Room for what is read of a file in /proc: a process of somebody else's may have gigabytes of arguments. */
+const ROOM = new Uint8Array(1 << 20);
+
+/** The text of a file in /proc, or its beginning; empty if the process has ended or may not be inspected. */
+export function textOf(path: string): string {
   try {
-    return Deno.readTextFileSync(path);
+    using file = Deno.openSync(path);
+    let length = 0;
+    for (let n; length < ROOM.length && (n = file.readSync(ROOM.subarray(length)));) length += n;
+    return new TextDecoder().decode(ROOM.subarray(0, length));
   } catch {
     return "";
   }

@@ -1,6 +1,6 @@
 // Processes as /proc shows them, and which of them are agents of penne.
 
-import { isMarked } from "./leaks.ts";
+import { isMarked, textOf } from "./leaks.ts";
 
 /** A process as /proc shows it. */
 export interface Process {
@@ -16,7 +16,8 @@ export function processes(): Process[] {
   for (const { name } of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const stat = Deno.readTextFileSync(`/proc/${name}/stat`);
+      const stat = textOf(`/proc/${name}/stat`);
+      if (!stat) continue; // it has just ended
       const [state, ppid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
       if (state === "Z" || state === "X") continue;
       let exe = "";
@@ -25,7 +26,7 @@ export function processes(): Process[] {
       } catch {
         // A kernel thread, or a process that we may not inspect.
       }
-      const cmdline = Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0").slice(0, -1);
+      const cmdline = textOf(`/proc/${name}/cmdline`).split("\0").slice(0, -1);
       found.push({ pid: Number(name), ppid: Number(ppid), exe, cmdline });
     } catch {
       // It has just ended.
