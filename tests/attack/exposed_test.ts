@@ -7,7 +7,7 @@ import { Place as Container } from "../enter/places.ts";
 import { as, Place as Sets } from "../kept/place.ts";
 import { eachWay, Sleeper, traceWith } from "../cli/exposed/victims.ts";
 
-const NEEDS = ["root", "user", "user namespaces", "package:gcc", "package:bash"] as const;
+const NEEDS = ["root", "user", "user namespaces", "package:gcc", "package:bash", "package:procps"] as const;
 const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
 
 /** A directory that only root can enter, and a program that the test user can execute. */

@@ -5,7 +5,7 @@ import { isAgent, penne, processes, test, until } from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 import { eachWay, TEST_UID } from "./victims.ts";
 
-const BASH = ["root", "user", "user namespaces", "package:bash", "package:coreutils"] as const;
+const BASH = ["root", "user", "user namespaces", "package:bash", "package:coreutils", "package:procps"] as const;
 const SHELL = ["/bin/bash", "--norc", "--noprofile", "-i"];
 /** A command line of penne, up to the words of a command that the test user may trace. */
 const RUN = [penne(), "run", "--unshare", "pid,mnt", "--uid", `${TEST_UID}`, "--env", "PS1=INSIDE> "];

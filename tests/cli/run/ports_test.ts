@@ -5,7 +5,10 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, penne, test, until } from "../../lib/helpers.ts";
 import { must, NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = ["root", "user", "tun", "package:iproute2", "package:python3", "package:util-linux"] as const;
+const NEEDS = [
+  ...["root", "user", "tun", "package:iproute2", "package:procps"] as const,
+  ...["package:python3", "package:util-linux"] as const,
+];
 
 /** Ports that are listened on in a namespace. */
 async function listening(lab: NetLab): Promise<string[]> {
