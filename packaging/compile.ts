@@ -10,6 +10,8 @@
 //   --if-changed   do nothing if dist/penne is newer than every source file
 //   --fallback     use the runtime from npm
 //   --output FILE  write the program to FILE
+//   --bundles DIR ARCHITECTURE
+//                  only write the bundles to DIR, for x86_64 or aarch64; a Deno of that architecture runs main.js
 
 import { keepUsing } from "./using.ts";
 
@@ -193,7 +195,7 @@ function relink({ dependencies = [] }: Module, text: string, path: string, entri
  *
  * @returns The bundle of main.ts.
  */
-async function bundle(directory: string): Promise<string> {
+async function bundle(directory: string, architecture: string = Deno.build.arch): Promise<string> {
   const [sources, output] = [`${directory}/sources`, `${directory}/bundles`];
   const entries = new Set(["main.ts"]);
   for (const module of await moduleGraph()) {
@@ -207,7 +209,7 @@ async function bundle(directory: string): Promise<string> {
   const options = ["--quiet", "--minify", "--platform", "deno", "--external", `${BUNDLE}*`, "--outdir", output];
   const problem = await run(Deno.execPath(), ["bundle", ...options, ...entries], {}, sources);
   if (problem !== null) fail(`cannot bundle: ${problem}`);
-  const otherShim = new RegExp(`\\b${Deno.build.arch === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`);
+  const otherShim = new RegExp(`\\b${architecture === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`);
   const files = [...entries].map(bundleFile);
   for (const path of entries) {
     const text = await Deno.readTextFile(`${output}/${path.replace(/\.ts$/, ".js")}`);
@@ -222,6 +224,16 @@ async function bundle(directory: string): Promise<string> {
   return `${directory}/main.js`;
 }
 
+if (Deno.args[0] === "--bundles") {
+  const [, directory = "", architecture = ""] = Deno.args;
+  if (!directory || !["x86_64", "aarch64"].includes(architecture)) {
+    fail("--bundles takes a directory and x86_64 or aarch64");
+  }
+  await Deno.mkdir(directory, { recursive: true });
+  await bundle(directory, architecture);
+  for (const work of ["sources", "bundles"]) await Deno.remove(`${directory}/${work}`, { recursive: true });
+  Deno.exit(0);
+}
 await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });
 const staging = await Deno.makeTempDir({ prefix: "penne-compile-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(staging, { recursive: true }));

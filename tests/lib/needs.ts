@@ -90,6 +90,14 @@ const PROBES = {
     argv: sh("f=/proc/sys/dev/tty/legacy_tiocsti; test ! -e $f || test $(cat $f) = 1"),
     provide: "sysctl dev.tty.legacy_tiocsti=1",
   },
+  /** The server of Debian's packages, with the oldest suite that is tried. */
+  "archive of Debian": {
+    argv: sh(
+      `d=$(mktemp -d) && trap 'rm -rf "$d"' EXIT && timeout 30 /usr/lib/apt/apt-helper -o Acquire::http::Timeout=10 ` +
+        `download-file "\${PENNE_MIRROR:-http://deb.debian.org/debian}/dists/bullseye/InRelease" "$d/InRelease"`,
+    ),
+    provide: "a network, or PENNE_MIRROR=URL",
+  },
   /** A newer runc beside Debian's. */
   "newer runc": { argv: ["runc-newer", "--version"], provide: "packaging/runc-newer" },
   /** Debian's tool for the snap layout of kept sets. */

@@ -8,8 +8,10 @@ export const PACKAGES = {
   "clang-format": ["clang-format"],
   "codespell": ["codespell"],
   "coreutils": ["chroot", "sha256sum", "stty", "timeout"],
+  "cpio": ["cpio"],
   "curl": ["curl"],
   "dnsmasq-base": ["dnsmasq"],
+  "e2fsprogs": ["mke2fs"],
   "gcc": ["gcc"],
   "git": ["git"],
   "groff": ["groff"],
@@ -17,6 +19,7 @@ export const PACKAGES = {
   "iperf3": ["iperf3"],
   "iproute2": ["ip", "ss"],
   "iputils-ping": ["ping"],
+  "kmod": ["depmod", "modprobe"],
   "less": ["less"],
   "libc-bin": ["getent"],
   "make": ["make"],
@@ -30,6 +33,8 @@ export const PACKAGES = {
   "perl": ["perl"],
   "procps": ["pgrep", "ps", "sysctl", "top"],
   "python3": ["python3"],
+  "qemu-system-arm": ["qemu-system-aarch64"],
+  "qemu-system-x86": ["qemu-system-x86_64"],
   "runc": ["runc"],
   "slirp4netns": ["slirp4netns"],
   "socat": ["socat"],
@@ -39,6 +44,8 @@ export const PACKAGES = {
   "uidmap": ["getsubids"],
   "util-linux": ["getopt", "nsenter", "prlimit", "setpriv", "taskset", "unshare"],
   "vim-tiny": ["vi"],
+  "xz-utils": ["xz"],
+  "zstd": ["zstd"],
 } as const satisfies Record<string, readonly string[]>;
 
 /** A package whose programs tests use. */

@@ -1,0 +1,61 @@
+// deno task kernels: tries penne on kernels of Debian in software emulation, one after the other, as root.
+//
+//   [KERNEL…]       5.10, 6.1, 6.12, 7.2, 7.3, 6.12-aarch64, 6.12-aarch64-16k; all of them by default
+//   --only WORDS    only checks whose command and title contain all these words; may be repeated
+//   --core          only the few checks that CI runs
+//   --outputs       print what each check printed
+//   --list          list the checks, and run nothing
+//   --table         write the table of docs/kernels.md, which follows from the checks, and run nothing
+//   --limit SECONDS give a guest so much time (default: 7200)
+
+import { CHECKS } from "./checks/all.ts";
+import { KERNELS } from "./kernels.ts";
+import { updateDocument } from "./table.ts";
+import { tryKernel } from "./try.ts";
+
+function fail(message: string, code: number): never {
+  console.error(`kernels: ${message}`);
+  Deno.exit(code);
+}
+
+if (import.meta.main) {
+  const [names, only]: [string[], string[]] = [[], []];
+  const flags = new Set<string>();
+  let limit = 7200;
+  for (let i = 0; i < Deno.args.length; i++) {
+    const word = Deno.args[i]!;
+    if (word === "--only") only.push(Deno.args[++i] ?? "");
+    else if (word === "--limit") limit = Number(Deno.args[++i]);
+    else if (["--core", "--outputs", "--list", "--table"].includes(word)) flags.add(word);
+    else if (KERNELS.some(({ name }) => name === word)) names.push(word);
+    else fail(`there is no kernel or option ${word}`, 2);
+  }
+  if (!(limit > 0)) fail("--limit takes a number of seconds", 2);
+  if (flags.has("--table")) {
+    await updateDocument();
+    Deno.exit(0);
+  }
+  const checks = CHECKS.filter(({ command, title, core }) =>
+    (!flags.has("--core") || core) &&
+    (!only.length || only.some((words) => words.split(" ").every((word) => `${command}: ${title}`.includes(word))))
+  );
+  if (!checks.length) fail("there is no such check", 2);
+  if (flags.has("--list")) {
+    for (const { command, title, who } of checks) console.log(`${command}: ${title}${who ? ` (${who})` : ""}`);
+    Deno.exit(0);
+  }
+  if (Deno.uid() !== 0) fail("making the disk of a guest needs root", 1);
+  let wrong = 0;
+  for (const kernel of KERNELS.filter(({ name }) => !names.length || names.includes(name))) {
+    console.error(`kernels: ${kernel.name}`);
+    const seen = await tryKernel(kernel, checks, limit, (line) => console.error(`${kernel.name}: ${line}`));
+    for (const { check, who, output } of flags.has("--outputs") ? seen.outputs : []) {
+      console.log(`## ${kernel.name}, ${who}: ${check.command}: ${check.title}\n${output}`);
+    }
+    for (const fault of seen.faults) console.log(`FAULT on ${kernel.name}: ${fault}`);
+    const { release, checks: count, faults, seconds } = seen;
+    console.log(`${kernel.name} (${release}): ${count} checks, ${faults.length} faults, ${seconds} s`);
+    wrong += faults.length;
+  }
+  Deno.exit(wrong ? 1 : 0);
+}
