@@ -38,12 +38,26 @@ function differences(): string {
   };
   const cell = (outcome: Outcome) =>
     outcome.is === "refused" ? note(outcome) : outcome.is === "falls back" ? outcome.to! : "works";
-  const rows = CHECKS.flatMap((check) =>
-    everybody(check).flatMap((who) => {
+  const groups = new Map<
+    string,
+    { readonly cells: string[]; readonly command: string; readonly who: Who; titles: string[] }
+  >();
+  for (const check of CHECKS) {
+    for (const who of everybody(check)) {
       const outcomes = VERSIONS.map((version) => outcomeOf(check, { version, architecture: "x86_64" }, who));
-      return outcomes.some(isSpecial) ? [[check.command, check.title, who, ...outcomes.map(cell)]] : [];
-    })
-  );
+      if (!outcomes.some(isSpecial)) continue;
+      const cells = outcomes.map(cell);
+      const key = [check.command, who, ...cells].join("\n");
+      if (!groups.has(key)) groups.set(key, { cells, command: check.command, who, titles: [] });
+      groups.get(key)!.titles.push(check.title);
+    }
+  }
+  const all = (command: string, who: Who) =>
+    CHECKS.filter((check) => check.command === command && everybody(check).includes(who)).length;
+  const rows = [...groups.values()].map(({ command, who, titles, cells }) => {
+    const what = titles.length > 1 && titles.length === all(command, who) ? "everything" : titles.join("; ");
+    return [command, what, who, ...cells];
+  });
   const notes = words.map((text, i) => `${i + 1}. \`${text.replaceAll("`", "'").trim()}\``);
   return [table(["Command", "What", "Who", ...VERSIONS], rows), "", ...notes].join("\n");
 }

@@ -73,7 +73,7 @@ ip netns exec blue readlink /proc/self/ns/net; cat seen`,
   },
   {
     title: "a process that does not exist, or has ended",
-    script: `true & pid=$!; wait $pid; penne enter $pid -- true || echo $?; penne enter 99999999 -- true || echo $?`,
+    script: `true & pid=$!; wait $pid; penne enter $pid -- true || echo $?; penne enter 4194303 -- true || echo $?`,
     outcomes: works(/cannot .*\n(.*\n)*125\n/),
   },
   {
@@ -161,7 +161,7 @@ while inside ip link show eth0 2>/dev/null; do sleep 0.1; done; echo gone`,
   },
   {
     title: "a target that does not exist",
-    script: "penne attach no-such-name || echo $?; penne attach 99999999 || echo $?",
+    script: "penne attach no-such-name || echo $?; penne attach 4194303 || echo $?",
     outcomes: works(/cannot .*\n(hint: .*\n)*1\n.*cannot .*\n(hint: .*\n)*1\n$/),
   },
 ];

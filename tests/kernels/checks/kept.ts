@@ -64,7 +64,7 @@ setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all env XDG_RUNTIME
   {
     title: "the layout of snap-confine",
     who: "root",
-    script: `penne keep snappy --layout snap --dir /run/snapd/ns -- mount -t tmpfs none /mnt; ls -A /run/snapd/ns
+    script: `penne keep snappy --layout snap --dir /run/snapd/ns -- mount -t tmpfs none /mnt; find /run/snapd/ns
 penne drop snappy --layout snap --dir /run/snapd/ns`,
     outcomes: works("snappy.mnt"),
   },

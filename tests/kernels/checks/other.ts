@@ -64,7 +64,7 @@ const all: readonly Omit<Check, "command">[] = [
   {
     title: "a log file as JSON",
     script: "penne run --net=none --log-level debug --log-format json --log-file log -- true; head -n 1 log",
-    outcomes: works(/^\{"/),
+    outcomes: works(/^\{"/m),
   },
 ];
 
