@@ -2,12 +2,12 @@
 
 import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { isAlive, namespaceHandle } from "../../ffi/sys/namespace.ts";
 import { openPid } from "../../ffi/sys/process.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import { findName } from "./name.ts";
 import { namespaceTypeOf, openDescriptor } from "./open.ts";
+import { type Presence, presenceOf } from "./presence.ts";
 import type { Target } from "./target.ts";
 import { TargetWatcher, type Watch } from "./watcher.ts";
 
@@ -23,12 +23,11 @@ interface Pending {
   watch: Watch | null;
 }
 
-/** Opens the namespace of a descriptor that a target names. */
-function openTargetFd({ text, fd }: Extract<Target, { kind: "fd" }>): Fd {
+/** Opens the namespace of a descriptor that a target names; `type` is its CLONE_NEW*. */
+function openTargetFd({ text, fd }: Extract<Target, { kind: "fd" }>): { netns: Fd; type: number } {
   const netns = openDescriptor(`"${text}"`, fd);
   try {
-    namespaceTypeOf(`"${text}"`, netns);
-    return netns;
+    return { netns, type: namespaceTypeOf(`"${text}"`, netns) };
   } catch (error) {
     netns.close();
     throw error;
@@ -101,13 +100,14 @@ export class TargetWait implements Disposable {
         break;
       }
       case "fd": {
+        const { netns, type } = openTargetFd(target);
+        using _netns = netns;
         const what = `watch "${target.text}"`;
-        using netns = openTargetFd(target);
-        const handle = attempt(what, () => namespaceHandle(netns), () => [
-          "a namespace without a name can be waited for since Linux 6.18",
-        ]);
-        if (isAlive(handle)) return this.#every(() => !isAlive(handle), reached);
-        throw new PenneError(`${what}: you may not look at it without holding it`, { hints: ["run penne as root"] });
+        const presence = attempt(what, () => presenceOf(netns, type));
+        if (presence) return this.#untilNotThere(presence, reached);
+        throw new PenneError(`${what}: its end can be seen since Linux 6.18, and only by root`, {
+          hints: ["any kernel and user can wait for the end of a network namespace"],
+        });
       }
     }
     reached();
@@ -131,10 +131,22 @@ export class TargetWait implements Disposable {
         return watch;
       }
       case "fd":
-        openTargetFd(target).close();
+        openTargetFd(target).netns.close();
         reached();
         return null;
     }
+  }
+
+  /** Checks now and then whether a namespace is still there. */
+  #untilNotThere(presence: Presence, reached: () => void): Watch | null {
+    const watch = this.#every(() => !presence.isThere(), reached);
+    if (!watch) presence[Symbol.dispose]();
+    return watch && {
+      cancel: () => {
+        watch.cancel();
+        presence[Symbol.dispose]();
+      },
+    };
   }
 
   /** Checks a condition now and then until it is true. */

@@ -1,7 +1,7 @@
 // `penne wait`: what it waits for, and what it does afterwards.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { penne, sh, test, until } from "../lib/helpers.ts";
+import { asUser, penne, sh, test, until } from "../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
@@ -98,13 +98,14 @@ test("The hook replaces penne", NEEDS, async () => {
   assertEquals((await hook("/etc/passwd")).code, 126);
 });
 
-test("Waits for the end of a namespace without a name", [...NEEDS, "kernel:6.18"], async () => {
+/** Waits for the end of a new network namespace through descriptor 7; `as` precedes penne's command line. */
+async function waitForEnd(as: readonly string[], unshare: readonly string[]): Promise<void> {
   await using lab = new NetLab();
-  const process = lab.start(["unshare", "--net", "sleep", "1000"]);
+  const process = lab.start([...unshare, "sleep", "1000"]);
   const own = await Deno.readLink("/proc/self/ns/net");
   await until("it has its namespace", () => Deno.readLinkSync(`/proc/${process.child.pid}/ns/net`) !== own);
-  const script = `exec 7</proc/${process.child.pid}/ns/net; exec "$0" wait --ready-fd 1 --for gone fd:7`;
-  const daemon = lab.start(["sh", "-c", script, penne()]);
+  const script = `exec 7</proc/${process.child.pid}/ns/net; exec "$@" wait --ready-fd 1 --for gone fd:7`;
+  const daemon = lab.start(["sh", "-c", script, "sh", ...as, penne()]);
   await until("it is armed", () => daemon.output().startsWith("ready\n"));
   let over = false;
   daemon.ended.then(() => over = true);
@@ -112,6 +113,22 @@ test("Waits for the end of a namespace without a name", [...NEEDS, "kernel:6.18"
   assert(!over);
   process.child.kill("SIGKILL");
   assertEquals((await daemon.ended).code, 0);
+}
+
+test("Waits for the end of a namespace without a name", NEEDS, () => waitForEnd([], ["unshare", "--net"]));
+
+test("A user waits for the end of a network namespace without a name, even of root's", [...NEEDS, "user"], async () => {
+  await waitForEnd(asUser([]), ["unshare", "--net"]);
+  await waitForEnd(asUser([]), asUser(["unshare", "--user", "--map-root-user", "--net"]));
+});
+
+test("The end of another namespace without a name is seen by root since Linux 6.18", [...NEEDS, "user"], async () => {
+  const script = 'exec 7</proc/self/ns/uts; exec unshare --uts "$@" wait --timeout 0.1 --for gone fd:7';
+  const user = await sh(["sh", "-c", script, "sh", ...asUser([penne()])]);
+  assertEquals([user.code, user.stderr.split("\n")[0]], [
+    1,
+    'penne: cannot watch "fd:7": its end can be seen since Linux 6.18, and only by root',
+  ]);
 });
 
 test("Wrong command lines are usage errors", async () => {
