@@ -1,6 +1,7 @@
 // The disk, kernel and initrd of a guest, made from packages of Debian with mmdebstrap, which verifies them, and cached.
 
 import { fromFileUrl } from "../lib/paths.ts";
+import { TEST_USER } from "../lib/user.ts";
 import type { Kernel } from "./kernels.ts";
 
 /** What a guest boots. */
@@ -38,6 +39,8 @@ const PACKAGES = [
   ],
   ...["libc-bin", "libcap2-bin", "mount", "perl-base", "procps", "sed", "socat", "tar", "uidmap", "util-linux"],
 ];
+/** What the project's own tests use beside that; they are run where the compiled program cannot be. */
+const TESTS = ["runc"];
 /** Modules that the initrd loads to find the disk. */
 const DISK_MODULES = ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio-rng", "ext4"];
 
@@ -73,7 +76,13 @@ async function unpack(kernel: Kernel, tree: string): Promise<void> {
       "--aptopt=Acquire::Check-Valid-Until false", // a mirror may be older than the lists say
       "--aptopt=Acquire::Retries 3",
       "--aptopt=Acquire::http::Timeout 20",
-      `--include=${[...PACKAGES, backports ? `${kernel.package}/${backports}` : kernel.package].join(",")}`,
+      `--include=${
+        [
+          ...PACKAGES,
+          ...kernel.architecture === "aarch64" ? TESTS : [],
+          backports ? `${kernel.package}/${backports}` : kernel.package,
+        ].join(",")
+      }`,
       suite,
       tree,
       ...sources,
@@ -106,15 +115,15 @@ async function configure(tree: string): Promise<void> {
   const users = [
     "root:x:0:0::/root:/bin/bash",
     "nobody:x:65534:65534::/:/bin/false",
-    "user:x:1000:1000::/home/user:/bin/bash",
+    `${TEST_USER}:x:1000:1000::/home/user:/bin/bash`,
   ];
-  const groups = ["root:x:0:", "tty:x:5:", "nogroup:x:65534:", "user:x:1000:"];
+  const groups = ["root:x:0:", "tty:x:5:", "nogroup:x:65534:", `${TEST_USER}:x:1000:`];
   for (
     const [name, lines] of [
       ["passwd", users],
       ["group", groups],
-      ["subuid", ["user:200000:65536"]],
-      ["subgid", ["user:200000:65536"]],
+      ["subuid", [`${TEST_USER}:200000:65536`]],
+      ["subgid", [`${TEST_USER}:200000:65536`]],
       ["hostname", ["guest"]],
       ["hosts", ["127.0.0.1 localhost guest", "::1 localhost"]],
       ["resolv.conf", ["nameserver 192.0.2.1"]],

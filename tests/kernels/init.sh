@@ -46,7 +46,7 @@ for script in /job/checks/*; do
   if [ "${name##*.}" = user ]; then
     chown 1000:1000 "$directory"
     as=(setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all env HOME=/home/user
-      XDG_RUNTIME_DIR=/run/user/1000 USER=user)
+      XDG_RUNTIME_DIR=/run/user/1000 USER=penne-test)
   else
     as=(env USER=root)
   fi

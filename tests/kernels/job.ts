@@ -61,6 +61,33 @@ export async function putPenne(kernel: Kernel, directory: string): Promise<void>
   await Deno.copyFile(new URL("bootstrap.pl", import.meta.url), `${directory}/bootstrap.pl`);
 }
 
+/** What the tests on aarch64 are about: all that knows raw memory, packets and messages, and what is close to the kernel. */
+export const TESTED: readonly string[] = [
+  ...["ffi", "mod/inet", "mod/netlink", "mod/bpf", "mod/nsexec"],
+  ...["tests/ffi", "tests/inet", "tests/netlink", "tests/bpf", "tests/nsexec", "tests/watch", "tests/agents"],
+];
+
+/**
+ * Puts the last commit and what it imports into a directory, for {@linkcode testScript}.
+ *
+ * @throws {Error} If a package cannot be fetched.
+ */
+export async function putSources(directory: string): Promise<void> {
+  await must("sh", ["-c", 'mkdir "$1/source" && git archive HEAD | tar -x -C "$1/source"', "sh", directory], ROOT);
+  const arguments_ = ["cache", "--quiet", "--no-check", "tests/lib/helpers.ts", "tests/inet/packet_test.ts"];
+  await must("env", [`DENO_DIR=${directory}/cache`, Deno.execPath(), ...arguments_], `${directory}/source`);
+}
+
+/** Runs tests, from source, in a guest that has a Deno of its own. */
+export function testScript(paths: readonly string[]): Script {
+  const text =
+    `cp -r /job/source /job/cache /tmp; mkdir /tmp/source/dist; cp /job/bin/penne /tmp/source/dist; cd /tmp/source
+chmod -R a+rX . ../cache; ln -s /job/deno /usr/bin/deno
+export DENO_DIR=/tmp/cache DENO_NO_UPDATE_CHECK=1 NO_COLOR=1
+deno test -A --no-check --doc ${paths.join(" ")}`;
+  return { name: "tests", who: "root", text };
+}
+
 /** A check by a user, and the name of its script. */
 export interface Planned {
   readonly check: Check;

@@ -6,12 +6,14 @@
 //   --outputs       print what each check printed
 //   --list          list the checks, and run nothing
 //   --table         write the table of docs/kernels.md, which follows from the checks, and run nothing
+//   --tests         run tests of the project instead of checks, on aarch64; --only names files and folders
 //   --limit SECONDS give a guest so much time (default: 7200)
 
 import { CHECKS } from "./checks/all.ts";
+import { TESTED } from "./job.ts";
 import { KERNELS } from "./kernels.ts";
 import { updateDocument } from "./table.ts";
-import { tryKernel } from "./try.ts";
+import { testOn, tryKernel } from "./try.ts";
 
 function fail(message: string, code: number): never {
   console.error(`kernels: ${message}`);
@@ -26,7 +28,7 @@ if (import.meta.main) {
     const word = Deno.args[i]!;
     if (word === "--only") only.push(Deno.args[++i] ?? "");
     else if (word === "--limit") limit = Number(Deno.args[++i]);
-    else if (["--core", "--outputs", "--list", "--table"].includes(word)) flags.add(word);
+    else if (["--core", "--outputs", "--list", "--table", "--tests"].includes(word)) flags.add(word);
     else if (KERNELS.some(({ name }) => name === word)) names.push(word);
     else fail(`there is no kernel or option ${word}`, 2);
   }
@@ -39,7 +41,7 @@ if (import.meta.main) {
     (!flags.has("--core") || core) &&
     (!only.length || only.some((words) => words.split(" ").every((word) => `${command}: ${title}`.includes(word))))
   );
-  if (!checks.length) fail("there is no such check", 2);
+  if (!checks.length && !flags.has("--tests")) fail("there is no such check", 2);
   if (flags.has("--list")) {
     for (const { command, title, who } of checks) console.log(`${command}: ${title}${who ? ` (${who})` : ""}`);
     Deno.exit(0);
@@ -48,7 +50,15 @@ if (import.meta.main) {
   let wrong = 0;
   for (const kernel of KERNELS.filter(({ name }) => !names.length || names.includes(name))) {
     console.error(`kernels: ${kernel.name}`);
-    const seen = await tryKernel(kernel, checks, limit, (line) => console.error(`${kernel.name}: ${line}`));
+    const show = (line: string) => console.error(`${kernel.name}: ${line}`);
+    if (flags.has("--tests")) {
+      if (kernel.architecture !== "aarch64") continue;
+      const { output, passed } = await testOn(kernel, only.length ? only : TESTED, limit, show);
+      console.log(`## ${kernel.name}\n${output}`);
+      if (!passed) wrong++;
+      continue;
+    }
+    const seen = await tryKernel(kernel, checks, limit, show);
     for (const { check, who, output } of flags.has("--outputs") ? seen.outputs : []) {
       console.log(`## ${kernel.name}, ${who}: ${check.command}: ${check.title}\n${output}`);
     }

@@ -3,7 +3,7 @@
 import { type Check, judge, outcomeOf, type Who } from "./check.ts";
 import { machine } from "./disk.ts";
 import { runGuest } from "./guest.ts";
-import { plan, putPenne } from "./job.ts";
+import { plan, putPenne, putSources, testScript } from "./job.ts";
 import type { Kernel, Version } from "./kernels.ts";
 
 /** What was seen on a kernel. */
@@ -56,6 +56,36 @@ export async function tryKernel(
     }));
     const seconds = Math.round((performance.now() - begin) / 1000);
     return { release: guest.release, checks: log.ran.length, faults, seconds, outputs };
+  } finally {
+    await Deno.remove(job, { recursive: true });
+  }
+}
+
+/**
+ * Runs tests of the project on a kernel of aarch64.
+ *
+ * @param paths Files and folders, of the last commit.
+ * @returns What they printed, and whether all of them passed.
+ */
+export async function testOn(
+  kernel: Kernel,
+  paths: readonly string[],
+  limit: number,
+  show?: (line: string) => void,
+): Promise<{ readonly output: string; readonly passed: boolean }> {
+  const guest = await machine(kernel);
+  const job = await Deno.makeTempDir({ dir: "/var/tmp", prefix: "penne-job-" });
+  try {
+    await putPenne(kernel, job);
+    await putSources(job);
+    const { ran, console } = await runGuest(
+      guest,
+      job,
+      [testScript(paths)],
+      { script: limit, guest: limit + 60 },
+      show,
+    );
+    return { output: ran[0]?.output ?? console, passed: ran[0]?.code === 0 };
   } finally {
     await Deno.remove(job, { recursive: true });
   }

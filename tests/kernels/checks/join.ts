@@ -80,7 +80,7 @@ ip netns exec blue readlink /proc/self/ns/net; cat seen`,
     title: "the root directory, environment and cgroups of the process",
     script: `${TARGET}cat /proc/$target/cgroup
 penne enter --root --cgroup --target-env --env X=1 $target -- sh -c 'cat /proc/self/cgroup; echo "$X $USER"'`,
-    outcomes: [{ who: "user", sees: [/^(.*\n)+1 user\n$/] }, { sees: [/^(0::.*)\n\1\n1 root\n$/] }],
+    outcomes: [{ who: "user", sees: [/^(.*\n)+1 penne-test\n$/] }, { sees: [/^(0::.*)\n\1\n1 root\n$/] }],
   },
   {
     title: "one's own ids in a user namespace that is joined",

@@ -56,9 +56,9 @@ penne enter pids -- sh -c 'ps -e -o comm= | tr "\\n" " "'`,
   {
     title: "a set of root for a user",
     who: "root",
-    script: `${CLEAN}penne keep job --user user -- true; penne inspect --user user job
+    script: `${CLEAN}penne keep job --user penne-test -- true; penne inspect --user penne-test job
 setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all env XDG_RUNTIME_DIR=/run/user/1000 \\
-  penne enter --user user job -- id -u; penne drop --user user job`,
+  penne enter --user penne-test job -- id -u; penne drop --user penne-test job`,
     outcomes: works(/job[^]*0\n$/),
   },
   {
