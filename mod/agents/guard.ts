@@ -49,7 +49,8 @@ export function leaveKeyring(task: Task): void {
   const result = task.raw("keyctl", KEYCTL.JOIN_SESSION_KEYRING, null);
   // A kernel without keys, or a filter that forbids them, has none to hide.
   if (result >= 0 || result === -E.ENOSYS || result === -E.EPERM) return;
-  throw new PenneError("leave the session keyring", { cause: new SysError("keyctl", -result) });
+  const hints = result === -E.EDQUOT ? ["the sysctls kernel.keys.maxkeys and maxbytes limit the keys of a user"] : [];
+  throw new PenneError("leave the session keyring", { cause: new SysError("keyctl", -result), hints });
 }
 
 /**

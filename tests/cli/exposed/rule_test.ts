@@ -190,6 +190,26 @@ test("--background and reports work with an exposed command", NEEDS, async () =>
   }
 });
 
+test(
+  "a user who may have no more keys is told so, and nothing is run",
+  ["root", "user", "newuidmap", "package:perl"],
+  async () => {
+    // A session keyring by keyctl(2), and as many keys as fit by add_key(2) in the keyring of the process.
+    const fill = `use Config; my $arm = $Config{archname} =~ /aarch64/; syscall($arm ? 219 : 250, 1, 0);
+    my ($nr, $type, $data) = ($arm ? 217 : 248, "user", "x");
+    for my $i (1 .. 100000) { my $name = "penne-$i"; syscall($nr, $type, $name, $data, 1, -2) >= 0 or last }
+    $| = 1; print "$!\\n"; system @ARGV; exit $? >> 8`;
+    const run = [penne(), "run", "--net=none", "--map", "auto", "--uid", "5", "--", "echo", "ran"];
+    const { code, stdout, stderr } = await sh(["perl", "-e", fill, ...run], { user: true, cwd: "/" });
+    assertEquals([code, stdout], [125, "Disk quota exceeded\n"]);
+    assertEquals(
+      stderr,
+      "penne: cannot leave the session keyring: Disk quota exceeded (EDQUOT)\n" +
+        "hint: the sysctls kernel.keys.maxkeys and maxbytes limit the keys of a user\n",
+    );
+  },
+);
+
 test("errors of an exposed command are those of any command", NEEDS, async () => {
   const run = [penne(), "run", "--unshare", "uts", "--uid", `${TEST_UID}`];
   const missing = await sh([...run, "--", "/no/such"]);
