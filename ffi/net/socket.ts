@@ -80,6 +80,18 @@ export function resetOnClose(s: number, reset = true): number {
   return quick(NR.setsockopt, s, SOL_SOCKET, SO.LINGER, option.at, 8, 0);
 }
 
+/**
+ * Enlarges the receive buffer of a TCP socket so that its window can be that wide. SO_RCVLOWAT has this effect and, unlike
+ * SO_RCVBUF, leaves the buffer to the kernel to enlarge further.
+ *
+ * @param s The socket.
+ * @param bytes The window; at most half of net.ipv4.tcp_rmem's maximum.
+ */
+export function widenWindow(s: number, bytes: number): void {
+  setOption(s, SOL_SOCKET, SO.RCVLOWAT, bytes);
+  setOption(s, SOL_SOCKET, SO.RCVLOWAT, 1);
+}
+
 /** SO_BINDTODEVICE. */
 export function bindToDevice(s: number, device: string): number {
   option.bytes.fill(0, 0, 64);

@@ -1,7 +1,7 @@
 // Takes turns among the flows of one namespace that have more to send than one turn allows.
 //
-// Only a few flows get their turn in one turn of the loop, so that a namespace with one busy flow gets about as much as a
-// namespace with a thousand.
+// Only a few flows get their turn in one turn of the loop, and only one while flows of other namespaces wait, so that a
+// namespace with one busy flow gets about as much as a namespace with a thousand.
 
 import type { Reactor } from "../../reactor/reactor.ts";
 
@@ -13,8 +13,11 @@ export interface InTurn {
   pump(): void;
 }
 
-/** Flows of one namespace that take a turn before other namespaces. */
+/** Flows of one namespace that take a turn before the loop looks for events. */
 const FLOWS = 4;
+
+/** Queues of this thread that will run in this turn of the loop or the next. */
+let scheduled = 0;
 
 /**
  * A queue of flows that wait for their turn.
@@ -31,8 +34,11 @@ const FLOWS = 4;
  * for (let i = 0; i < 6; i++) turns.add({ queued: false, pump: () => order.push(i) });
  * reactor.turn(0);
  * assertEquals(order, [0, 1, 2, 3]);
+ *
+ * const others = new RoundRobin(reactor);
+ * for (let i = 10; i < 12; i++) others.add({ queued: false, pump: () => order.push(i) });
  * reactor.turn(0);
- * assertEquals(order, [0, 1, 2, 3, 4, 5]);
+ * assertEquals(order, [0, 1, 2, 3, 4, 10]);
  * ```
  */
 export class RoundRobin {
@@ -65,13 +71,15 @@ export class RoundRobin {
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
+    scheduled++;
     this.reactor.soon(this.#run);
   }
 
   #next(): void {
     this.#scheduled = false;
+    scheduled--;
     const waiting = this.#waiting;
-    const end = Math.min(waiting.length, this.#done + FLOWS);
+    const end = Math.min(waiting.length, this.#done + (scheduled > 0 ? 1 : FLOWS));
     while (this.#done < end) {
       const flow = waiting[this.#done++]!;
       flow.queued = false;

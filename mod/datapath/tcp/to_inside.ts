@@ -3,7 +3,7 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
-import { peekBehind, receiveAt, setOption, socket } from "../../../ffi/net/socket.ts";
+import { peekBehind, receiveAt, setOption, socket, widenWindow } from "../../../ffi/net/socket.ts";
 import { MSG, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { ipHeaderSize } from "../../inet/header.ts";
 import { distance, FLAG, TCP_HEADER } from "../../inet/tcp.ts";
@@ -15,6 +15,12 @@ import { RetransmissionTimer } from "./retransmission_timer.ts";
 
 /** Frames of one connection before others get their turn. */
 const PUMP_FRAMES = 4;
+/**
+ * What a socket can hold once as much has been sent to the namespace: what a turn takes. The kernel enlarges the buffer only
+ * for a reader that is faster than the sender. Among many that take turns none is, so a connection whose buffer is still
+ * small would keep to its fraction of a turn for ever.
+ */
+const TURN_BYTES = PUMP_FRAMES * 65536;
 /** A segment of fewer bytes may be the answer to what came before. */
 const SMALL = 4096;
 /** Bytes in flight at most where the socket has no peek offset: each peek copies them too. */
@@ -75,6 +81,8 @@ export class ToInside {
   /** Whether our FIN was sent since the last time-out, and whether it has a sequence number, the one before `#max`. */
   #finSent = false;
   #finNumbered = false;
+  /** Bytes to be sent before the socket must hold a turn's. */
+  #untilWide = TURN_BYTES / PUMP_FRAMES;
   /** Whether a peek offset is set. */
   #offsetSet = false;
 
@@ -313,6 +321,7 @@ export class ToInside {
   /** Moves behind bytes, or a FIN, that were sent. */
   #sent(length: number): void {
     this.next = this.next + length | 0;
+    if (this.#untilWide > 0 && (this.#untilWide -= length) <= 0) widenWindow(this.#connection.s, TURN_BYTES);
     if (distance(this.#max, this.next) > 0) {
       this.#max = this.next;
       if (!this.#finSent) this.timer.measure(this.next);
