@@ -19,6 +19,7 @@ export const LAYERS: readonly string[] = [
   "mod/users",
   "mod/idmap",
   "mod/findings",
+  "mod/findings/survey",
   "mod/network",
   "mod/netns",
   "mod/datapath/netif",

@@ -12,8 +12,11 @@ export interface PenneErrorOptions {
   readonly hints?: readonly string[];
   /** Finds more hints; for code that is loaded only after a failure. */
   readonly explain?: () => Promise<readonly string[]>;
-  /** What a failed system call was a part of: whether it was made with penne's own rights; whether a tap comes next. */
-  readonly context?: { readonly ownRights?: boolean; readonly tap?: boolean };
+  /**
+   * What a failed system call was a part of: whether it was made with penne's own rights; whether a tap comes next; whether
+   * options of `penne run` may be named.
+   */
+  readonly context?: { readonly ownRights?: boolean; readonly tap?: boolean; readonly alternatives?: boolean };
   /** Whether the request itself is wrong, so that nothing was tried. */
   readonly usage?: boolean;
 }

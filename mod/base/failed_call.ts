@@ -20,6 +20,8 @@ export interface Context {
   readonly ownRights?: boolean;
   /** Whether a tap would be made next: findings name what will be refused then, too. */
   readonly tap?: boolean;
+  /** Whether options of `penne run` that do without what is refused are named; true by default. */
+  readonly alternatives?: boolean;
 }
 
 /**

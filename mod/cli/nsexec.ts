@@ -60,7 +60,7 @@ function chosenDialect(options: Options, variables: readonly EnvironmentEntry[])
 }
 
 /** Does the bootstrap if the environment asks for one, else executes the command at once; returns the exit code. */
-function main(options: Options): number {
+async function main(options: Options): Promise<number> {
   const variables = environment();
   const dialect = chosenDialect(options, variables);
   const [file] = options.operands;
@@ -68,7 +68,7 @@ function main(options: Options): number {
     ? null
     : { program: { file, argv: options.operands }, environment: variables, blocked: caller().blocked };
   if (isBootstrap(variables)) {
-    return bootstrap({
+    return await bootstrap({
       dialect,
       environment: variables,
       become: plan && ((agent, affinity) => {

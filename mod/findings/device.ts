@@ -11,7 +11,7 @@ import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
 import { deniedByMode } from "./files.ts";
 import { fixHere, mounts, read } from "./host.ts";
-import { whyDenied } from "./modules.ts";
+import { whyDenied, whyNotCapable } from "./modules.ts";
 
 /** The device of taps. */
 export const TUN = "/dev/net/tun";
@@ -40,7 +40,7 @@ function hasDriver(): boolean {
 function explainAbsence(): Finding {
   const load = hasDriver() ? "" : "modprobe tun; ";
   const make = `as root: ${load}mkdir -p /dev/net; mknod -m 666 ${TUN} c 10 200`;
-  return { cause: "device", words: `there is no ${TUN} here`, fix: `${passOn(make)}; ${WITHOUT}` };
+  return { cause: "device", words: `there is no ${TUN} here`, fix: passOn(make), without: WITHOUT };
 }
 
 /** Explains EACCES and EPERM. */
@@ -52,7 +52,8 @@ function explainRefusal(failed: FailedCall): Finding[] {
     return [{
       cause: "file",
       words: `${TUN} has the mode ${mode}, which does not let you read and write it`,
-      fix: `as root: chmod 666 ${TUN} (that is safe: it takes CAP_NET_ADMIN to use it); ${WITHOUT}`,
+      fix: `as root: chmod 666 ${TUN} (that is safe: it takes CAP_NET_ADMIN to use it)`,
+      without: WITHOUT,
     }];
   }
   const mount = mountOf(mounts(), TUN);
@@ -60,7 +61,8 @@ function explainRefusal(failed: FailedCall): Finding[] {
     return [{
       cause: "device",
       words: `${mount.path} is mounted with nodev, so no device in it can be opened`,
-      fix: `as root: mount -o remount,bind,dev ${mount.path}; ${WITHOUT}`,
+      fix: `as root: mount -o remount,bind,dev ${mount.path}`,
+      without: WITHOUT,
     }];
   }
   if (failed.code === "EACCES") return whyDenied(TUN, `${TUN} rw,`, true);
@@ -68,7 +70,8 @@ function explainRefusal(failed: FailedCall): Finding[] {
   return [{
     cause: "device",
     words: `the device cgroup that penne is in forbids ${TUN}`,
-    fix: `${passOn(`allow the device 10:200 in that cgroup`)}; ${WITHOUT}`,
+    fix: passOn(`allow the device 10:200 in that cgroup`),
+    without: WITHOUT,
   }];
 }
 
@@ -88,7 +91,7 @@ export function explainDevice(failed: FailedCall): Finding[] {
       if (special !== null && special !== NUMBER) return [wrongDevice(special)];
       return hasDriver()
         ? []
-        : [{ cause: "kernel", words: "the tun driver is not loaded", fix: `as root: modprobe tun; ${WITHOUT}` }];
+        : [{ cause: "kernel", words: "the tun driver is not loaded", fix: "as root: modprobe tun", without: WITHOUT }];
     }
     case "EACCES":
     case "EPERM":
@@ -117,7 +120,7 @@ export function explainTapRequest(failed: FailedCall): Finding[] {
   const answer = filterAnswer(failed);
   if (answer !== null) return [filterFinding(failed, answer)];
   // The namespace is one in which penne's agent has every capability.
-  return whyDenied("CAP_NET_ADMIN", "capability net_admin,", true);
+  return failed.code === "EPERM" ? whyNotCapable(true, "NET_ADMIN") : whyDenied("taps", "network,", true);
 }
 
 /**

@@ -4,7 +4,7 @@ import { filterAnswer, filterFinding } from "./filter.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
 import { exists, has, isInitial, kernel, read, setting } from "./host.ts";
-import { whyDenied } from "./modules.ts";
+import { whyDenied, whyNotCapable } from "./modules.ts";
 
 /** The first version with all that penne's programs need. */
 const FIRST = [5, 12] as const;
@@ -49,6 +49,8 @@ function explainRefusal(failed: FailedCall): Finding[] {
     }];
   }
   if (!has("SYS_ADMIN") && !(has("BPF") && has("PERFMON"))) {
+    const denied = (["SYS_ADMIN", "BPF"] as const).flatMap((name) => whyNotCapable(false, name));
+    if (denied.length) return denied.slice(0, 1);
     return [{
       cause: "capability",
       words: "loading programs into the kernel takes CAP_BPF and CAP_PERFMON",

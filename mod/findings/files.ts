@@ -11,6 +11,7 @@ import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
 import { exists, mounts, setting, status } from "./host.ts";
 import { whyDenied } from "./modules.ts";
+import { explainNamespaceFile } from "./process.ts";
 
 /** Modes that faccessat2(2) asks for by the effective ids. */
 const [READ, WRITE] = [4, 2];
@@ -51,7 +52,8 @@ export function explainOpen(failed: FailedCall): Finding[] {
   if (typeof path !== "string" || !path.startsWith("/") || !exists(path)) return [];
   const wanted = makes ? WRITE : [READ, WRITE, READ | WRITE][Number(flags) & ACCESS_MODE] ?? READ;
   // Files of /proc have checks of their own, which say nothing about modes and modules.
-  if (path.startsWith("/proc/") || deniedByMode(path, wanted) !== null) return [];
+  if (path.startsWith("/proc/")) return explainNamespaceFile(failed);
+  if (deniedByMode(path, wanted) !== null) return [];
   return failed.code === "EACCES"
     ? whyDenied(`${given}`, `${given}${makes ? "/" : ""} ${wanted & WRITE ? "rw" : "r"},`)
     : [];
@@ -75,7 +77,7 @@ export function explainMemfd(failed: FailedCall): Finding[] {
     }];
   }
   if (failed.code !== "EACCES" && failed.code !== "EPERM") return [];
-  return whyDenied("executing a memfd", "/memfd:penne-agent ix,");
+  return whyDenied("executing a memfd", `flags=(attach_disconnected) and "/memfd:* ix,"`);
 }
 
 /**

@@ -129,17 +129,24 @@ function detailOf({ syscall, args }: Pick<FailedCall, "syscall" | "args">, types
   return ` for ${FAMILIES.find(([, number]) => number === args[0])?.[0] ?? `address family ${args[0]}`}`;
 }
 
+/** Groups of calls that systemd knows, of which penne needs more than the one that was refused first. */
+const GROUPS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(["mount", "umount2", "chroot"].map((name) => [name, "@mount"])),
+  ...Object.fromEntries(["setresuid", "setresgid"].map((name) => [name, "@setuid"])),
+};
+
 /** The setting of systemd that makes such a filter, and the value that lets the call pass; see systemd.exec(5). */
 function unitSetting({ syscall, args }: Pick<FailedCall, "syscall" | "args">, types: readonly NamespaceType[]): string {
   if (syscall === "socket") {
-    const all = filterAnswer({ syscall, args: [NONE] }) !== "EAFNOSUPPORT";
+    // A filter of families answers as the kernel does for one that it does not know.
+    const all = ![null, "EAFNOSUPPORT"].includes(filterAnswer({ syscall, args: [NONE] }));
     const family = FAMILIES.find(([, number]) => number === args[0])?.[0];
-    if (family && all) return `RestrictAddressFamilies=${family}`;
+    if (family && !all) return `RestrictAddressFamilies=${family}`;
   }
   if (syscall === "sethostname") return "ProtectHostname=no";
   // A filter of namespaces looks at the flags, and lets a call without any pass.
   if (types.length && filterAnswer({ syscall: "unshare", args: [0] }) === null) return "RestrictNamespaces=no";
-  return `SystemCallFilter=${types.length ? "clone unshare setns" : syscall}`;
+  return `SystemCallFilter=${types.length ? "clone unshare setns" : GROUPS[syscall] ?? syscall}`;
 }
 
 /**

@@ -31,8 +31,10 @@ export interface Finding {
   readonly cause: Cause;
   /** What is the case, without a full stop. */
   readonly words: string;
-  /** What removes it or does without it here; null if nothing does. */
+  /** What removes it here; null if nothing does. */
   readonly fix: string | null;
+  /** Options of `penne run` that do without what is refused. */
+  readonly without?: string;
 }
 
 /**
@@ -47,8 +49,9 @@ export interface Finding {
  * ```
  *
  * @param finding The finding.
+ * @param options Whether to name options of `penne run` that do without what is refused.
  * @returns The line.
  */
-export function hintOf({ words, fix }: Finding): string {
-  return fix === null ? words : `${words}; ${fix}`;
+export function hintOf({ words, fix, without }: Finding, options = true): string {
+  return [words, fix, options ? without : null].filter((part) => part).join("; ");
 }

@@ -7,7 +7,6 @@ import { call, out, self } from "../../ffi/core/task.ts";
 import { readLink, readText } from "../../ffi/sys/file.ts";
 import { effectiveCapabilities, environment, hasCapability, variable } from "../host/caller.ts";
 import { type Mount, parseMounts } from "../host/mounts.ts";
-import type { Finding } from "./finding.ts";
 
 /**
  * Reads a file.
@@ -171,39 +170,15 @@ function knownSurroundings(): Surroundings {
  * @param fixes The change for each kind of surroundings; `none` where nothing else is known.
  * @returns The words.
  */
-export function fixHere(fixes: {
+export function fixHere<None extends string | null>(fixes: {
   readonly docker: string;
   readonly podman?: string;
   readonly kubernetes?: string;
   readonly unit?: string;
-  readonly none: string;
-}): string {
+  readonly none: None;
+}): string | None {
   const { kind, unit } = knownSurroundings();
-  const of = (text: string) => kind === "unit" && text === fixes.unit ? `systemctl edit ${unit}: ${text}` : text;
-  return of(fixes[kind] ?? fixes.none);
-}
-
-/**
- * A finding for a capability that penne does not have here.
- *
- * @param name The capability.
- * @param what What it is needed for, to be read before "takes".
- * @returns The finding; none if penne has it.
- */
-export function lacking(name: keyof typeof CAP, what: string): Finding[] {
-  if (has(name)) return [];
-  const root = call(self, "geteuid") === 0;
-  return [{
-    cause: "capability",
-    words: `${what} takes CAP_${name}, which ${root ? "root does" : "you do"} not have here`,
-    fix: root
-      ? fixHere({
-        docker: `docker run --cap-add ${name}`,
-        podman: `podman run --cap-add ${name}`,
-        kubernetes: `in the securityContext: capabilities: {add: [${name}]}`,
-        unit: `CapabilityBoundingSet=CAP_${name}`,
-        none: "start penne from a process that has it",
-      })
-      : "run penne as root",
-  }];
+  const known = fixes[kind];
+  if (known === undefined) return fixes.none;
+  return kind === "unit" ? `systemctl edit ${unit}: ${known}` : known;
 }

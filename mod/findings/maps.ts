@@ -35,11 +35,8 @@ function unmapped(kind: "uid" | "gid", wanted: readonly OutsideRange[]): Finding
     cause: "user namespace",
     words: `the user namespace that penne runs in does not map the ${kind === "uid" ? "users" : "groups"} ` +
       `${missing.outside}${missing.count > 1 ? ` to ${last}` : ""}`,
-    fix: fixHere({
-      docker: OWN_ONLY,
-      unit: `PrivateUsers=no; ${OWN_ONLY}`,
-      none: `map them there; ${OWN_ONLY}`,
-    }),
+    fix: fixHere({ docker: "map them there", unit: "PrivateUsers=no", none: "map them there" }),
+    without: OWN_ONLY,
   }];
 }
 
@@ -70,15 +67,14 @@ export function explainTool(kind: "uid" | "gid", path: string, wanted: readonly 
     return [{
       cause: "no_new_privs",
       words: `penne runs with no_new_privs, with which ${path} has no privileges`,
-      fix: `${
-        fixHere({
-          docker: "docker run without --security-opt no-new-privileges",
-          podman: "podman run without --security-opt no-new-privileges",
-          kubernetes: "in the securityContext: allowPrivilegeEscalation: true",
-          unit: "NoNewPrivileges=no (DynamicUser=, SystemCallFilter= and others imply it for users)",
-          none: "start penne from a process without it: it is inherited, and cannot be removed",
-        })
-      }; ${OWN_ONLY}`,
+      fix: fixHere({
+        docker: "docker run without --security-opt no-new-privileges",
+        podman: "podman run without --security-opt no-new-privileges",
+        kubernetes: "in the securityContext: allowPrivilegeEscalation: true",
+        unit: "NoNewPrivileges=no (DynamicUser=, SystemCallFilter= and others imply it for users)",
+        none: "start penne from a process without it: it is inherited, and cannot be removed",
+      }),
+      without: OWN_ONLY,
     }];
   }
   const foreign = unmapped(kind, wanted);
@@ -88,7 +84,8 @@ export function explainTool(kind: "uid" | "gid", path: string, wanted: readonly 
     return [{
       cause: "file",
       words: `${path} is on a file system that is mounted with nosuid (${nosuid})`,
-      fix: `as root: mount -o remount,bind,suid ${nosuid}; ${OWN_ONLY}`,
+      fix: `as root: mount -o remount,bind,suid ${nosuid}`,
+      without: OWN_ONLY,
     }];
   }
   const setuid = ((orNull(() => stat(self, path).mode) ?? S.ISUID) & S.ISUID) !== 0;

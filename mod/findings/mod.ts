@@ -10,12 +10,13 @@ import { explainBpf, explainBtf } from "./ebpf.ts";
 import { explainMemfd, explainOpen } from "./files.ts";
 import { filterAnswer, filterFinding, killingFilters } from "./filter.ts";
 import { type Finding, hintOf } from "./finding.ts";
-import { kernel, lacking, read, status } from "./host.ts";
+import { kernel, read, status } from "./host.ts";
 import { explainFiles, explainFork, explainSize } from "./limits.ts";
 import { explainMap, explainTool, type OutsideRange } from "./maps.ts";
+import { lacking, whyNotCapable } from "./modules.ts";
 import { explainMount } from "./mounts.ts";
 import { explainJoin, explainNamespaces } from "./namespaces.ts";
-import { explainProcess } from "./process.ts";
+import { explainNamespaceFile, explainProcess } from "./process.ts";
 import { explainShim, type ShimFailure } from "./shim.ts";
 import { explainConnector, explainSocket } from "./sockets.ts";
 import { wordsFor } from "./words.ts";
@@ -56,7 +57,7 @@ function look(failed: FailedCall, context: Context): Finding[] {
     case "mount":
       return explainMount(failed, context);
     case "setns":
-      return explainJoin(failed);
+      return explainJoin(failed, context);
     case "execveat":
       return explainMemfd(failed);
     case "bpf":
@@ -64,6 +65,8 @@ function look(failed: FailedCall, context: Context): Finding[] {
     case "socket":
     case "socketpair":
       return explainSocket(failed);
+    case "statx":
+      return explainNamespaceFile(failed);
     case "openat":
       if (args[1] === TUN) return explainDevice(failed);
       if (args[1] === BTF) return explainBtf(failed);
@@ -81,7 +84,9 @@ function look(failed: FailedCall, context: Context): Finding[] {
   if (code === "ENOSYS") return explainAbsence(failed);
   if (code !== "EPERM" && code !== "EACCES") return [];
   const answer = filterAnswer(failed);
-  return answer === null ? [] : [filterFinding(failed, answer)];
+  if (answer !== null) return [filterFinding(failed, answer)];
+  // The requests to networks are messages, made in namespaces in which an agent has every capability.
+  return syscall.startsWith("RTM_") ? whyNotCapable(!context.ownRights, "NET_ADMIN") : [];
 }
 
 /**
@@ -107,7 +112,7 @@ export function findings(failed: FailedCall, context: Context = {}): Finding[] {
  * @returns The lines.
  */
 export function hints(failed: FailedCall, context: Context = {}): string[] {
-  return findings(failed, context).map(hintOf);
+  return findings(failed, context).map((finding) => hintOf(finding, context.alternatives));
 }
 
 /**
@@ -136,9 +141,9 @@ export function shimFailure(step: string, cause: unknown): ShimFailure {
 }
 
 /** Looks, and puts what was found into lines. */
-function lines(look: () => readonly Finding[]): string[] {
+function lines(look: () => readonly Finding[], alternatives = true): string[] {
   try {
-    return look().map(hintOf);
+    return look().map((finding) => hintOf(finding, alternatives));
   } catch {
     return [];
   }
@@ -161,10 +166,17 @@ export function processHints(failed: FailedCall, pid: number): string[] {
  * @param kind Which ids.
  * @param ranges The ids outside.
  * @param failed The call that wrote it, or the path of the tool that was to write it.
+ * @param context What it was a part of.
  * @returns Lines for people.
  */
-export function mapHints(kind: "uid" | "gid", ranges: readonly OutsideRange[], failed: FailedCall | string): string[] {
-  return lines(() => typeof failed === "string" ? explainTool(kind, failed, ranges) : explainMap(kind, ranges, failed));
+export function mapHints(
+  kind: "uid" | "gid",
+  ranges: readonly OutsideRange[],
+  failed: FailedCall | string,
+  context: Context = {},
+): string[] {
+  const look = () => typeof failed === "string" ? explainTool(kind, failed, ranges) : explainMap(kind, ranges, failed);
+  return lines(look, context.alternatives);
 }
 
 /**

@@ -1,13 +1,17 @@
 // Security modules: which one confines penne, or would confine it in a user namespace, and what to change there.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { CLONE } from "../../ffi/core/consts.ts";
+import { CAP, CLONE } from "../../ffi/core/consts.ts";
 import { E, orNull, SysError } from "../../ffi/core/errno.ts";
-import { self } from "../../ffi/core/task.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { AF, SOCK } from "../../ffi/net/constants.ts";
+import { call, self, type Task } from "../../ffi/core/task.ts";
+import { getCapabilities } from "../../ffi/sys/capability.ts";
 import { readLink } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
+import { hasCapability } from "../host/caller.ts";
 import type { Finding } from "./finding.ts";
-import { type Confinement, confinement, fixHere, has, setting } from "./host.ts";
+import { type Confinement, confinement, fixHere, has, read, setting } from "./host.ts";
 
 /** Ubuntu's setting, which upstream kernels do not have. */
 const RESTRICTION = "kernel.apparmor_restrict_unprivileged_userns";
@@ -33,7 +37,7 @@ function restricted(how: string): Finding {
  *
  * @param confined What confines the process.
  * @param what What is denied, to be read after "denies".
- * @param rule The rule of AppArmor that would allow it.
+ * @param rule The rule of AppArmor that would allow it, or the flag of the profile.
  * @returns The finding.
  */
 export function moduleFinding({ module, label }: Confinement, what: string, rule: string): Finding {
@@ -55,7 +59,11 @@ export function moduleFinding({ module, label }: Confinement, what: string, rule
       docker: "docker run --security-opt apparmor=unconfined",
       podman: "podman run --security-opt apparmor=unconfined",
       kubernetes: "in the securityContext: appArmorProfile: {type: Unconfined}",
-      none: `as root: add "${rule}" to that profile in /etc/apparmor.d and load it (apparmor_parser -r FILE)`,
+      none:
+        `as root: in that profile in /etc/apparmor.d add ${
+          rule.startsWith("flags") ? rule : `"${rule}"`
+        } and remove what ` +
+        "denies it, then load it: apparmor_parser -r FILE",
     }),
   };
 }
@@ -101,6 +109,17 @@ export function whyDenied(what: string, rule: string, inside = false): Finding[]
   return [moduleFinding(there, what, rule)];
 }
 
+/** What a module withholds from a process of the capabilities that it has: AppArmor hides those from capget(2). */
+function withheld(task: Task, pid: number | "thread-self"): bigint {
+  const held = /^CapEff:\s*([0-9a-f]+)$/m.exec(read(`/proc/${pid}/status`) ?? "")?.[1] ?? "0";
+  return BigInt(`0x${held}`) & ~getCapabilities(task).effective;
+}
+
+/** Whether a module withholds a capability from penne. */
+function isWithheld(name: keyof typeof CAP): boolean {
+  return hasCapability(withheld(self, "thread-self"), CAP[name]);
+}
+
 /** A length that sethostname(2) refuses with EINVAL, after it has looked at the rights of the caller. */
 const NO_LENGTH = -1;
 
@@ -110,15 +129,66 @@ const NO_LENGTH = -1;
  *
  * @param inside Whether it is denied to a process in a new user namespace, which has all capabilities there; otherwise to
  * penne itself.
- * @returns The finding; none if no module denies CAP_SYS_ADMIN.
+ * @param name The capability.
+ * @returns The finding; none if no module denies it.
  */
-export function whyNotCapable(inside: boolean): Finding[] {
-  if (!inside && !has("SYS_ADMIN")) return [];
+export function whyNotCapable(inside: boolean, name: keyof typeof CAP = "SYS_ADMIN"): Finding[] {
+  if (!inside) {
+    if (isWithheld(name)) return whyDenied(`CAP_${name}`, CAPABILITIES);
+    if (name !== "SYS_ADMIN" || !has(name)) return [];
+  }
   try {
-    using agent = Agent.spawn(inside ? CLONE.NEWUSER | CLONE.NEWUTS : 0);
-    if (agent.raw("sethostname", null, NO_LENGTH) !== -E.EPERM) return [];
+    using agent = Agent.spawn(!inside ? 0 : name === "NET_ADMIN" ? CLONE.NEWUSER | CLONE.NEWNET : CLONE.NEWUSER);
+    if (!isDenied(agent, inside, name)) return [];
   } catch {
     return [];
   }
-  return whyDenied("CAP_SYS_ADMIN", "capability,", inside);
+  return whyDenied(`CAP_${name}`, CAPABILITIES, inside);
+}
+
+/** Tries what takes a capability: of SELinux nothing else tells. */
+function isDenied(agent: Agent, inside: boolean, name: keyof typeof CAP): boolean {
+  if (hasCapability(withheld(agent, pidOf(agent.pidfd)), CAP[name])) return true;
+  if (name === "SYS_ADMIN") {
+    const result = inside ? agent.raw("unshare", CLONE.NEWUTS) : agent.raw("sethostname", null, NO_LENGTH);
+    return result === -E.EPERM;
+  }
+  if (name !== "NET_ADMIN" || !inside) return false;
+  // Interfaces are set up by penne itself, with a socket of the agent's. There is none of this name.
+  using socket = agent.open("socket", AF.INET, SOCK.DGRAM | SOCK.CLOEXEC, 0);
+  const request = new Uint8Array(40); // struct ifreq
+  request.set(cString("penne-none"));
+  return self.raw("ioctl", socket, SIOCSIFFLAGS, request) === -E.EPERM;
+}
+
+/** ioctl(2) that sets the flags of an interface, netdevice(7). */
+const SIOCSIFFLAGS = 0x8914;
+
+/** In a user namespace penne needs most of them. */
+const CAPABILITIES = "capability,";
+
+/**
+ * A finding for a capability that penne does not have here.
+ *
+ * @param name The capability.
+ * @param what What it is needed for, to be read before "takes".
+ * @returns The finding; none if penne has it.
+ */
+export function lacking(name: keyof typeof CAP, what: string): Finding[] {
+  if (has(name)) return [];
+  if (isWithheld(name)) return whyDenied(`CAP_${name}`, CAPABILITIES);
+  const root = call(self, "geteuid") === 0;
+  return [{
+    cause: "capability",
+    words: `${what} takes CAP_${name}, which ${root ? "root does" : "you do"} not have here`,
+    fix: root
+      ? fixHere({
+        docker: `docker run --cap-add ${name}`,
+        podman: `podman run --cap-add ${name}`,
+        kubernetes: `in the securityContext: capabilities: {add: [${name}]}`,
+        unit: `CapabilityBoundingSet=CAP_${name}`,
+        none: "start penne from a process that has it",
+      })
+      : "run penne as root",
+  }];
 }

@@ -4,8 +4,8 @@ import { MS } from "../../ffi/core/consts.ts";
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { Context, FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
-import { fixHere, lacking, mounts } from "./host.ts";
-import { whyDenied, whyNotCapable } from "./modules.ts";
+import { fixHere, mounts } from "./host.ts";
+import { lacking, whyDenied, whyNotCapable } from "./modules.ts";
 
 /** Parts of /proc that are named. */
 const NAMED = 3;
@@ -27,12 +27,13 @@ export function hiddenProc(): Finding[] {
     cause: "proc",
     words: `parts of /proc are hidden here (${names}), so the kernel refuses a new one`,
     fix: fixHere({
-      docker: `docker run --security-opt systempaths=unconfined, or ${without}`,
-      podman: `podman run --security-opt unmask=ALL, or ${without}`,
-      kubernetes: `${without}; or in the securityContext: procMount: Unmasked`,
-      unit: `ProtectKernelTunables=no, ProtectKernelLogs=no, or ${without}`,
-      none: without,
+      docker: "docker run --security-opt systempaths=unconfined",
+      podman: "podman run --security-opt unmask=ALL",
+      kubernetes: "in the securityContext: procMount: Unmasked",
+      unit: "ProtectKernelTunables=no ProtectKernelLogs=no",
+      none: null,
     }),
+    without,
   }];
 }
 
@@ -63,5 +64,6 @@ export function explainMount(failed: FailedCall, { ownRights = false }: Context)
   }
   if (code === "EACCES") return whyDenied("mounting", "mount, umount,", !ownRights);
   if (code !== "EPERM") return [];
-  return [...ownRights ? lacking("SYS_ADMIN", "mounting") : [], ...whyNotCapable(!ownRights)];
+  const lacks = ownRights ? lacking("SYS_ADMIN", "mounting") : [];
+  return lacks.length ? lacks : whyNotCapable(!ownRights);
 }

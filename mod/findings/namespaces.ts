@@ -10,10 +10,10 @@ import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } fro
 import { filteredTypes, filterFinding } from "./filter.ts";
 import type { Context, FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
-import { exists, has, mounts, read, setting } from "./host.ts";
+import { confinement, exists, has, mounts, read, setting } from "./host.ts";
 import { explainTap } from "./device.ts";
 import { explainFork } from "./limits.ts";
-import { whyNotCapable, whyNoUserNamespace } from "./modules.ts";
+import { lacking, whyNotCapable, whyNoUserNamespace } from "./modules.ts";
 import { hiddenProc } from "./mounts.ts";
 
 /** The option of the kernel's configuration for each kind. */
@@ -72,7 +72,8 @@ function explainMissing(types: readonly NamespaceType[]): Finding[] {
   return [{
     cause: "kernel",
     words: `this kernel was built without ${missing.map((type) => OPTION[type]).join(" and ")}`,
-    fix: left.length ? `--unshare ${left.join(",")} does without ${missing.join(" and ")} namespaces` : null,
+    fix: null,
+    ...left.length ? { without: `--unshare ${left.join(",")} does without ${missing.join(" and ")} namespaces` } : {},
   }];
 }
 
@@ -128,6 +129,8 @@ function explainUser(types: readonly NamespaceType[]): Finding[] {
         : `run penne as one that it maps, such as ${first}`,
     }];
   }
+  // If the user namespace is not what is refused, a module denies to make the others in it.
+  if (trial(CLONE.NEWUSER) === null) return whyNotCapable(true);
   const chrooted = isChrooted();
   if (chrooted === false) return [];
   const others = types.filter((type) => type !== "user");
@@ -137,9 +140,8 @@ function explainUser(types: readonly NamespaceType[]): Finding[] {
       ? "penne runs in a chroot, where the kernel makes no user namespace"
       : "penne must be in a chroot, at a mount point: every other reason for which the kernel refuses a user namespace was " +
         "looked at",
-    fix: has("SYS_ADMIN") && others.length
-      ? `root needs none: --unshare ${others.join(",")}`
-      : "make the directory the root with pivot_root(2) instead of chroot(2), in a mount namespace",
+    fix: "make the directory the root with pivot_root(2) instead of chroot(2), in a mount namespace",
+    ...has("SYS_ADMIN") && others.length ? { without: `root needs none: --unshare ${others.join(",")}` } : {},
   }];
 }
 
@@ -150,15 +152,20 @@ function explainRefusal(
   ownRights: boolean,
 ): Finding[] {
   // unshare(2) of a user namespace is asked for in the form of clone(2), which a setting of Debian's kernels is no part of.
-  const asked = types.includes("user") ? "clone" : syscall as "clone" | "unshare";
-  const filtered = filteredTypes(asked, types);
-  if (filtered.answer !== null) return [filterFinding({ syscall: asked, args: [] }, filtered.answer, filtered.types)];
+  const asked: ["clone" | "unshare", readonly NamespaceType[]][] = syscall === "clone"
+    ? [["clone", types]]
+    : [["clone", types.filter((type) => type === "user")], ["unshare", types.filter((type) => type !== "user")]];
+  for (const [name, part] of asked) {
+    const filtered = filteredTypes(name, part);
+    if (filtered.answer !== null) return [filterFinding({ syscall: name, args: [] }, filtered.answer, filtered.types)];
+  }
   if (!types.includes("user")) {
     if (!ownRights || has("SYS_ADMIN")) return [];
     return [{
       cause: "capability",
       words: "these namespaces take CAP_SYS_ADMIN, or a user namespace of their own",
-      fix: `--unshare user,${types.join(",")}`,
+      fix: null,
+      without: `--unshare user,${types.join(",")}`,
     }];
   }
   if (code === "EACCES") return whyNoUserNamespace();
@@ -200,13 +207,17 @@ export function explainNamespaces(failed: FailedCall, { ownRights = false, tap =
  * Explains why setns(2) has failed, as far as the namespace itself is not the reason.
  *
  * @param failed The call.
+ * @param context What it was a part of.
  * @returns The findings.
  */
-export function explainJoin({ code, args }: FailedCall): Finding[] {
+export function explainJoin({ code, args }: FailedCall, { ownRights = false }: Context): Finding[] {
   if (code !== "EPERM" && code !== "EACCES" && code !== "ENOSYS") return [];
   const flags = Number(args[1] ?? 0);
   const types = NAMESPACE_TYPES.filter((type) => flags & namespaceFlag(type));
   const { answer, types: refused } = filteredTypes("setns", types);
   if (answer !== null) return [filterFinding({ syscall: "setns", args: [] }, answer, refused)];
-  return whyNotCapable(false);
+  // To join a user namespace takes the capability in that one only.
+  const lacks = ownRights && types.length && !types.includes("user") ? lacking("SYS_ADMIN", "joining namespaces") : [];
+  // Whoever joins a user namespace has its capabilities then, as in a new one.
+  return lacks.length ? lacks : whyNotCapable(types.includes("user") && (confinement()?.enforced ?? false));
 }

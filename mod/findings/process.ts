@@ -1,14 +1,35 @@
 // Explains why the files of another process cannot be opened: the check of ptrace(2), PTRACE_MODE_READ.
 
+import { O } from "../../ffi/core/consts.ts";
 import { orNull } from "../../ffi/core/errno.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { open } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import { effectiveCapabilities } from "../host/caller.ts";
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { Finding } from "./finding.ts";
-import { confinement, has, lacking, mounts, read } from "./host.ts";
-import { moduleFinding } from "./modules.ts";
+import { confinement, has, mounts, read } from "./host.ts";
+import { lacking, moduleFinding } from "./modules.ts";
+
+/** The flag of a profile that lets it have files that are in no mount of its namespace: those of namespaces, memfds. */
+const DISCONNECTED = "flags=(attach_disconnected)";
+
+/**
+ * Explains why the file of a namespace cannot be opened or looked at although its process may be.
+ *
+ * @param failed The call.
+ * @returns The findings.
+ */
+export function explainNamespaceFile({ syscall, code, args }: FailedCall): Finding[] {
+  const own = confinement();
+  if (code !== "EACCES" || !own?.enforced) return [];
+  // Later kernels open them by a pidfd, ioctl_pidfd(2).
+  if (syscall !== "ioctl" && !/\/ns\/\w+$/.test(`${args[1]}`)) return [];
+  // Nobody but a module denies a process its own namespaces: their files are in no mount.
+  if (orNull(() => open(self, "/proc/self/ns/uts", O.RDONLY).close()) === undefined) return [];
+  return [moduleFinding(own, "opening the files of namespaces", DISCONNECTED)];
+}
 
 /** A field of a process's status. */
 function field(text: string, name: string): string[] {
@@ -41,15 +62,16 @@ export function explainProcess(failed: FailedCall, pid: number): Finding[] {
   if (failed.code !== "EACCES" && failed.code !== "EPERM") return [];
   const answer = filterAnswer(failed);
   if (answer !== null) return [filterFinding(failed, answer)];
+  const own = confinement();
+  const files = explainNamespaceFile(failed);
+  if (files.length) return files;
   const status = read(`/proc/${pid}/status`);
   if (status === null) return [];
   const uid = call(self, "geteuid");
   const root = uid === 0;
   const ids = [...new Set(field(status, "Uid").slice(0, 3).map(Number))];
-  if (has("SYS_PTRACE")) {
-    const own = confinement();
-    return own?.enforced ? [moduleFinding(own, `looking at process ${pid}`, "ptrace,")] : [];
-  }
+  const denied = () => own?.enforced ? [moduleFinding(own, `looking at process ${pid}`, "ptrace,")] : [];
+  if (has("SYS_PTRACE")) return denied();
   if (root) return lacking("SYS_PTRACE", `looking at process ${pid}`);
   if (ids.some((id) => id !== uid)) {
     const other = ids.find((id) => id !== uid)!;
@@ -59,6 +81,8 @@ export function explainProcess(failed: FailedCall, pid: number): Finding[] {
       fix: "run penne as that user, or as root",
     }];
   }
+  // In a user namespace of their own, the user who made it has all capabilities over it.
+  if (read(`/proc/${pid}/uid_map`) !== read("/proc/self/uid_map")) return denied();
   const permitted = BigInt(`0x${field(status, "CapPrm")[0] ?? "0"}`);
   if (permitted & ~effectiveCapabilities()) {
     return [{ cause: "capability", words: `process ${pid} has capabilities that you lack`, fix: "run penne as root" }];
@@ -68,6 +92,5 @@ export function explainProcess(failed: FailedCall, pid: number): Finding[] {
     const words = `process ${pid} has made itself undumpable, so that only root may look at it`;
     return [{ cause: "capability", words, fix: "run penne as root" }];
   }
-  const own = confinement();
-  return own?.enforced ? [moduleFinding(own, `looking at process ${pid}`, "ptrace,")] : [];
+  return denied();
 }

@@ -5,6 +5,7 @@ import { filterAnswer, filterFinding } from "./filter.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
 import { has, isInitial, kernel } from "./host.ts";
+import { whyDenied } from "./modules.ts";
 
 /** What the kernel needs for each family. */
 const OPTION: Readonly<Record<number, string>> = {
@@ -25,6 +26,11 @@ export function explainSocket(failed: FailedCall): Finding[] {
   const answer = filterAnswer(failed);
   if (answer !== null) return [filterFinding(failed, answer)];
   const [family, , protocol] = args.map(Number);
+  // The kernel itself answers EPERM, and that for raw sockets alone.
+  if (code === "EACCES") {
+    const name = Object.entries(AF).find(([, number]) => number === family)?.[0];
+    return name ? whyDenied(`AF_${name} sockets`, name === "UNIX" ? "unix," : `network ${name.toLowerCase()},`) : [];
+  }
   if (code === "EAFNOSUPPORT" && OPTION[family!]) {
     return [{ cause: "kernel", words: `this kernel was built without ${OPTION[family!]}`, fix: null }];
   }

@@ -8,6 +8,7 @@ import { openPid } from "../../ffi/sys/process.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../base/errors.ts";
+import { failedCall } from "../base/failed_call.ts";
 import { caller } from "../host/caller.ts";
 import { NAMESPACE_TYPES, namespaceFile, type NamespaceType } from "../namespaces/types.ts";
 import type { Child } from "../run/child.ts";
@@ -31,7 +32,7 @@ const USER_LIMIT = 300_000;
 
 /** Inode number of our own namespace of a kind; null if the kernel has no such kind. */
 function ownInum(type: NamespaceType): bigint | null {
-  return orNull(() => stat(self, `/proc/thread-self/ns/${namespaceFile(type)}`).ino);
+  return orNull(() => stat(self, `/proc/thread-self/ns/${namespaceFile(type)}`).ino, "ENOENT");
 }
 
 /** PID 1 of a pid namespace, by its pid in our /proc; null if it cannot be found. */
@@ -65,16 +66,15 @@ export function keepProcess(name: string, pid: number, options: KeepOptions = {}
   const doing = `keep the namespaces of process ${pid}`;
   if (!Number.isInteger(pid) || pid < 1 || pid > PID_MAX) throw usage(`${doing}: that is not a PID`);
   using pidfd = attempt(doing, () => openPid(pid), ({ code }) => code === "ESRCH" ? ["no process has that PID"] : []);
-  const explain = ({ code }: SysError) => {
-    if (code === "ESRCH") return ["it has just ended"];
-    if (code !== "EACCES" && code !== "EPERM") return [];
-    return [`process ${pid} is another user's, or has privileges that you lack: run penne as root`];
+  const explain = async (error: SysError) => {
+    if (error.code === "ESRCH") return ["it has just ended"];
+    return (await import("../findings/mod.ts")).processHints(failedCall(error), pid);
   };
   using owned = new DisposableStack();
   const namespaces = new Map<NamespaceType, Fd>();
   const wanted = options.layout === "snap" ? (["mnt"] as const) : options.types ?? NAMESPACE_TYPES;
   for (const type of NAMESPACE_TYPES.filter((one) => wanted.includes(one))) {
-    const own = ownInum(type);
+    const own = attempt(`${doing} (${type})`, () => ownInum(type), explain);
     if (own === null && !options.types) continue;
     const fd = owned.use(attempt(`${doing} (${type})`, () => openNamespaceOf(pidfd, type), explain));
     if (options.types || stat(self, fd).ino !== own) namespaces.set(type, fd);

@@ -112,6 +112,7 @@ export class Connector implements Disposable {
       throw new PenneError(`configure ${target.label}`, {
         cause: error,
         hints: removed,
+        context: { alternatives: false },
         explain: () => error.hints(),
       });
     }

@@ -122,10 +122,11 @@ function runStage1({ dialect, environment, request }: Context, stage0: Party, st
     }
     stage1.call("failed to become root in user namespace", "setresuid", 0, 0, 0);
   }
-  if (newer) unshare(stage1, flags, "remaining namespaces");
+  const owned = (request.cloneFlags & CLONE.NEWUSER) !== 0;
+  if (newer) unshare(stage1, flags, "remaining namespaces", { owned });
   else {
     const said = `remaining namespace${dialect === "seed" ? "" : "s"} (except cgroupns)`;
-    unshare(stage1, (flags & ~CLONE.NEWCGROUP) >>> 0, "remaining namespaces (except cgroupns)", said);
+    unshare(stage1, (flags & ~CLONE.NEWCGROUP) >>> 0, "remaining namespaces (except cgroupns)", { said, owned });
   }
   if (timeOffsets) {
     stage1.say("request stage-0 to write timens offsets");
@@ -170,7 +171,7 @@ function runStage2({ dialect, pipe, request }: Context, stage2: Stage): void {
       if (word === undefined) stage2.bail("read synchronisation value failed");
       if (word !== CREATE_CGROUP_NAMESPACE) stage2.bail("received unknown synchronisation value");
     }
-    unshare(stage2, CLONE.NEWCGROUP, "cgroup namespace", dialect === "seed" ? null : undefined);
+    unshare(stage2, CLONE.NEWCGROUP, "cgroup namespace", dialect === "seed" ? { said: null } : {});
   }
   stage2.say("signal completion to stage-0");
   stage2.say("<= nsexec container setup");
@@ -253,9 +254,9 @@ function affinityText(): string {
  * Call it once, in a process with one thread that then exits with the result.
  *
  * @param options How.
- * @returns The exit code: 0, or 1 after a failure, which is in the log.
+ * @returns The exit code: 0, or 1 after a failure, which is in the log with what could be found out about its reason.
  */
-export function bootstrap({ dialect, environment, become }: BootstrapOptions): 0 | 1 {
+export async function bootstrap({ dialect, environment, become }: BootstrapOptions): Promise<0 | 1> {
   const stage0 = new Party(new BootstrapLog(null), self, call(self, "getpid"), 0);
   try {
     const { pipe: logPipe, level } = settings(stage0, () => logSettings(environment, dialect));
@@ -291,6 +292,7 @@ export function bootstrap({ dialect, environment, become }: BootstrapOptions): 0
   } catch (error) {
     if (error instanceof BootstrapMessageError) stage0.complain(error.message);
     else if (!(error instanceof Failure)) throw error;
+    else for (const hint of await error.explain().catch(() => [])) stage0.hint(hint);
     return 1;
   }
 }

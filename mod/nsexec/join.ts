@@ -62,7 +62,7 @@ function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
   joinInRounds([others, users, others], (target) => {
     const { type, path, flag, fd } = target;
     const result = stage.task.raw("setns", fd.number, flag);
-    const error = result < 0 ? new SysError("setns", -result) : null;
+    const error = result < 0 ? new SysError("setns", -result, undefined, [fd.number, flag]) : null;
     stage.say(`setns(${hex(flag)}) into ${type} namespace (with path ${path}): ${error?.reason ?? "Success"}`);
     if (error?.code === "EPERM") return false;
     if (error) stage.bail(`failed to setns into ${type} namespace`, error);
@@ -72,7 +72,7 @@ function joinAroundUser(stage: Stage, targets: readonly Target[]): void {
     return true;
   });
   if (left.size === 0) return;
-  const denied = new SysError("setns", E.EPERM);
+  const denied = new SysError("setns", E.EPERM, undefined, [null, left.values().next().value?.flag ?? 0]);
   for (const { type, path, flag } of left) {
     stage.complain(`failed to setns(${hex(flag)}) into ${type} namespace (with path ${path})`, denied);
   }

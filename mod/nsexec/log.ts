@@ -5,7 +5,7 @@ import { write } from "../../ffi/sys/file.ts";
 import { visible } from "../base/visible.ts";
 
 /** Severities, with their numbers in logrus. */
-const LEVELS = { fatal: 1, debug: 5 } as const;
+const LEVELS = { fatal: 1, error: 2, debug: 5 } as const;
 
 /** A severity. */
 export type BootstrapLogLevel = keyof typeof LEVELS;
@@ -69,7 +69,7 @@ export class BootstrapLog {
   #level: number;
 
   /**
-   * @param pipe The pipe; without one, only fatal lines are written, to stderr.
+   * @param pipe The pipe; without one, only fatal lines and hints are written, to stderr.
    * @param level Greatest number of logrus to write; all by default.
    */
   constructor(pipe: Fd | null, level: number = LEVELS.debug) {
@@ -89,7 +89,8 @@ export class BootstrapLog {
     try {
       if (this.#pipe === null) {
         const shown = visible(new TextDecoder().decode(fromByteString(text)));
-        if (level === "fatal") write(2, new TextEncoder().encode(`FATAL: ${shown}\n`));
+        if (level === "debug") return;
+        write(2, new TextEncoder().encode(level === "fatal" ? `FATAL: ${shown}\n` : `${shown}\n`));
       } else if (LEVELS[level] <= this.#level) write(this.#pipe, logLine(level, origin, pid, text));
     } catch {
       // There is no other place to report it.

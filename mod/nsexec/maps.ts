@@ -8,9 +8,10 @@ import { waitChild } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { undoRuntime } from "../agents/inherit.ts";
+import { type FailedCall, failedCall } from "../base/failed_call.ts";
 import { byteString, fromByteString } from "./log.ts";
 import type { BootstrapRequest } from "./request.ts";
-import { Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
+import { type Explain, Failure, type Party, type Stage, writeStageFile } from "./stage.ts";
 
 /** Runs a program that writes a map; its arguments are the process and the numbers of the map. */
 function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: string): boolean {
@@ -33,6 +34,23 @@ function runMappingTool(stage0: Party, stage1: Stage, path: Uint8Array, map: str
   return code === 0 && !error; // a program killed by a signal has failed
 }
 
+/** The ids outside in the text of a map. */
+function rangesOf(text: string): { outside: number; count: number }[] {
+  const lines = text.split("\n").map((line) => line.trim().split(/\s+/).map(Number));
+  return lines.flatMap(([, outside, count]) =>
+    outside === undefined || count === undefined ? [] : [{ outside, count }]
+  );
+}
+
+/** Finds out why ids could not be mapped. */
+function whyNotMapped(
+  kind: "uid" | "gid",
+  ranges: readonly { outside: number; count: number }[],
+  failed: FailedCall | string,
+): Explain {
+  return async () => (await import("../findings/mod.ts")).mapHints(kind, ranges, failed, { alternatives: false });
+}
+
 /** Writes a map of stage 1's user namespace; if that is not permitted, runs the tool. */
 function writeMap(
   stage0: Party,
@@ -52,12 +70,14 @@ function writeMap(
     if (!(error instanceof SysError)) throw error;
     if (error.code !== "EPERM") stage0.bail(`failed to update ${file}`, error);
     stage0.say(`update ${file} got -EPERM (trying ${tool?.length ? byteString(tool) : "(null)"})`);
-    if (!tool?.length) stage0.bail("mapping tool not present", error);
+    const ranges = rangesOf(text);
+    if (!tool?.length) stage0.bail("mapping tool not present", error, whyNotMapped(kind, ranges, failedCall(error)));
     const done = stage0.attempt(
       `failed to use new${kind} map on ${pid}`,
       () => runMappingTool(stage0, stage1, tool, text),
     );
-    if (!done) stage0.bail(`failed to use new${kind} map on ${pid}`);
+    const path = byteString(tool);
+    if (!done) stage0.bail(`failed to use new${kind} map on ${pid}`, undefined, whyNotMapped(kind, ranges, path));
   }
 }
 

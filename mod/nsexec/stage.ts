@@ -1,24 +1,39 @@
 // A stage of a bootstrap: it makes system calls, logs what it does, and may fail or be killed.
 
 import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
-import { O, SIGNAL } from "../../ffi/core/consts.ts";
+import { CLONE, O, SIGNAL } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open, write } from "../../ffi/sys/file.ts";
 import type { SyscallName } from "../../ffi/core/syscalls.ts";
 import { type Arg, call, self, type Task } from "../../ffi/core/task.ts";
 import { setName } from "../agents/guard.ts";
-import type { BootstrapLog, Origin } from "./log.ts";
+import { PenneError } from "../base/errors.ts";
+import { type BootstrapLog, byteString, type Origin } from "./log.ts";
 
 /** How often to try an unshare(2) that older kernels refuse spuriously. */
 const UNSHARE_TRIES = 5;
 
 /** A stage has failed, and logged that; or it has ended, and cannot log any more. */
 export class Failure extends Error {
-  /** @param stage Its number. */
-  constructor(readonly stage: 0 | 1 | 2) {
+  /**
+   * @param stage Its number.
+   * @param explain Finds out why it has failed, in lines for people.
+   */
+  constructor(readonly stage: 0 | 1 | 2, readonly explain: Explain = () => Promise.resolve([])) {
     super();
   }
+}
+
+/** Finds out why something has failed, in lines for people. */
+export type Explain = () => Promise<readonly string[]>;
+
+/** Options of `penne run` are of no use here. */
+const CONTEXT = { ownRights: true, alternatives: false } as const;
+
+/** Finds out why a system call has failed. */
+function whyFailed(cause: SysError): Explain {
+  return () => new PenneError("bootstrap", { cause, context: CONTEXT }).hints();
 }
 
 /**
@@ -60,10 +75,15 @@ export class Party {
     this.log.write("fatal", this.origin, this.pid, cause ? `${text}: ${cause.reason}` : text);
   }
 
+  /** Logs what was found out about a failure. */
+  hint(text: string): void {
+    this.log.write("error", this.origin, this.pid, `hint: ${byteString(new TextEncoder().encode(text))}`);
+  }
+
   /** Logs a failure, and fails. */
-  bail(text: string, cause?: SysError): never {
+  bail(text: string, cause?: SysError, explain: Explain | undefined = cause && whyFailed(cause)): never {
     this.complain(text, cause);
-    throw new Failure(this.number);
+    throw new Failure(this.number, explain);
   }
 
   /** Calls a function; if it fails, logs a text and fails. */
@@ -172,13 +192,22 @@ export function writeStageFile(stage: Stage, name: string, data: Uint8Array): vo
  * @param flags CLONE_NEW*.
  * @param what Their name in the log if they cannot be made.
  * @param said Their name in the log before that; null to log nothing.
+ * @param owned Whether the stage has made a user namespace before, which owns them.
  */
-export function unshare(stage: Stage, flags: number, what: string, said: string | null = what): void {
+export function unshare(
+  stage: Stage,
+  flags: number,
+  what: string,
+  { said = what, owned = false }: { readonly said?: string | null; readonly owned?: boolean } = {},
+): void {
   if (said !== null) stage.say(`unshare ${said}`);
   let result = 0;
   for (let tries = 0; tries < UNSHARE_TRIES; tries++) {
     result = stage.task.raw("unshare", flags);
     if (result !== -E.EINVAL) break; // before Linux 4.3 also while a process reads our /proc files
   }
-  if (result < 0) stage.bail(`failed to unshare ${what}`, new SysError("unshare", -result));
+  if (result === 0) return;
+  // Whoever looks for the reason starts with both.
+  const asked = owned ? flags | CLONE.NEWUSER : flags;
+  stage.bail(`failed to unshare ${what}`, new SysError("unshare", -result, undefined, [asked]));
 }

@@ -280,7 +280,7 @@ test("in a container, the fix is an option of its engine, for all that it refuse
       { ...docker, stdout: "" },
       /^penne: cannot create namespaces .*EPERM/,
       /^a system call filter \(seccomp\) refuses clone\(2\) for user, .*; docker run --security-opt seccomp=unconfined, or/,
-      /^parts of \/proc are hidden here \(\/proc\/tty\).*; docker run --security-opt systempaths=unconfined, or leave pid out/,
+      /^parts of \/proc are hidden here \(\/proc\/tty\).*; docker run --security-opt systempaths=unconfined; leave pid out: --unshare [\w,]+$/,
     );
     // What remains when the first one is applied; then the second one's alternative.
     const next = await start(marks, "");

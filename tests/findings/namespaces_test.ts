@@ -140,7 +140,7 @@ test("in a chroot root needs no user namespace, but a mount point to make mounts
     const [hint] = assertRefused(
       result,
       `cannot create namespaces (${UNSHARED}): Operation not permitted (EPERM)`,
-      `${CHROOT}; root needs none: --unshare mnt,pid,ipc,uts,net`,
+      `${CHROOT}; ${PIVOT}; root needs none: --unshare mnt,pid,ipc,uts,net`,
     );
     const option = optionIn(fixIn(hint!)).join(" ");
     const fixed = await tree.run(`chroot . "$2" run ${option} --net=none -- echo ran`);

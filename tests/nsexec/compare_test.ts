@@ -65,6 +65,7 @@ const REASON =
 function byStage(log: LogLine[], names: Map<number, string>): Record<string, string[]> {
   const stages: Record<string, string[]> = {};
   for (const { level, stage, text } of log) {
+    if (level === "error" && text.startsWith("hint: ")) continue; // runc has none
     let words = text.replace(/(unix socket) \d+/, "$1").replace(
       /\b\d{2,}\b/g,
       (digits) => names.get(Number(digits)) ?? digits,

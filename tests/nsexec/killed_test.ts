@@ -3,7 +3,7 @@
 // The pipe of the log holds one line, so penne does one step each time that the driver reads one. At a step, a line is in
 // the pipe and the next one is waiting to be written.
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { self } from "../../ffi/core/task.ts";
 import { type Attribute, type Dialect, DIALECTS, encodeBootstrap } from "../../mod/nsexec/message.ts";
@@ -153,7 +153,9 @@ test("all stages end if the caller ends before the answer", () => {
 test("there is no bootstrap if memfds must not be executed", ["root", "package:util-linux"], async () => {
   const script = `echo 2 >/proc/sys/vm/memfd_noexec && _LIBCONTAINER_INITPIPE=0 exec ${penne()} nsexec -- true`;
   const { code, stderr } = await sh(["unshare", "-pf", "--mount-proc", "sh", "-c", script]);
-  assertEquals([code, stderr], [1, "FATAL: could not ensure we are a cloned binary: Permission denied\n"]);
+  const [fatal, hint] = stderr.split("\n");
+  assertEquals([code, fatal], [1, "FATAL: could not ensure we are a cloned binary: Permission denied"]);
+  assertMatch(hint!, /^hint: vm\.memfd_noexec is 2 in this pid namespace, .*: sysctl -w vm\.memfd_noexec=1$/);
 });
 
 test("PID 1 of a pid namespace has no siblings, and says so", ["root", "package:util-linux"], async () => {

@@ -1,0 +1,165 @@
+// Tries on this host what the commands need, without a lasting effect, and finds out why it is refused: for `penne doctor`.
+
+import { Agent } from "../../../ffi/agent/agent.ts";
+import { CLONE, MS, O } from "../../../ffi/core/consts.ts";
+import { SysError } from "../../../ffi/core/errno.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { cString } from "../../../ffi/core/memory.ts";
+import { shim } from "../../../ffi/core/shim.ts";
+import { call, self } from "../../../ffi/core/task.ts";
+import { AF, NETLINK, SOCK } from "../../../ffi/net/constants.ts";
+import { bindNetlink } from "../../../ffi/net/netlink.ts";
+import { createTap } from "../../../ffi/net/tap.ts";
+import { loadProgram } from "../../../ffi/sys/bpf.ts";
+import { open } from "../../../ffi/sys/file.ts";
+import { type FailedCall, failedCall } from "../../base/failed_call.ts";
+import { isInitial } from "../host.ts";
+import type { Finding } from "../finding.ts";
+import { findings } from "../mod.ts";
+import { explainConnector } from "../sockets.ts";
+
+/** Something that commands need, as it was found on this host. */
+export interface Ability {
+  /** Its name: a verb and its object. */
+  readonly name: string;
+  /** The commands that cannot do their usual work without it. */
+  readonly commands: readonly string[];
+  /** Whether it was possible. */
+  readonly possible: boolean;
+  /** Name of the error with which it was refused; null if it was possible, or refused without one. */
+  readonly error: string | null;
+  /** Why it was refused, most important first; empty if it was possible, or no cause could be verified. */
+  readonly findings: readonly Finding[];
+}
+
+/** What is tried. */
+interface Trial {
+  readonly name: string;
+  readonly commands: readonly string[];
+  readonly attempt: () => void;
+  /** Explains a failure in another way. */
+  readonly explain?: (failed: FailedCall) => Finding[];
+}
+
+const NAMESPACES = CLONE.NEWUSER | CLONE.NEWNS | CLONE.NEWPID | CLONE.NEWIPC | CLONE.NEWUTS | CLONE.NEWNET;
+const TUN = "/dev/net/tun";
+const BTF = "/sys/kernel/btf/vmlinux";
+/** The connector's multicast group, linux/cn_proc.h. */
+const CN_IDX_PROC = 1;
+/** A netlink message without a payload, which the connector ignores: {u32 length, u16 type NLMSG_NOOP, …}. */
+const NOTHING = new Uint8Array([16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+/** The program "return 0" as a raw tracepoint: two instructions, linux/bpf.h. */
+const RETURN_0 = new Uint8Array([0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
+const RAW_TRACEPOINT = 17;
+
+/** Does something in an agent that is root of namespaces of its own. */
+function inside(body: (agent: Agent) => void): void {
+  using agent = Agent.spawn(NAMESPACES);
+  body(agent);
+}
+
+const RUN = ["run"] as const;
+
+const TRIALS: readonly Trial[] = [
+  {
+    name: "execute agents from memory",
+    commands: ["enter", "keep", "nsexec"],
+    attempt() {
+      if (!shim().executable) throw new SysError("execveat", 13);
+      Agent.spawn(0, { inherit: true }).close(); // which a fork would not do
+    },
+  },
+  { name: "make namespaces", commands: RUN, attempt: () => inside(() => {}) },
+  {
+    name: "change mounts in them",
+    commands: RUN,
+    attempt: () => inside((agent) => call(agent, "mount", null, cString("/"), null, MS.REC | MS.PRIVATE, null)),
+  },
+  {
+    name: "mount a new /proc",
+    commands: RUN,
+    attempt: () =>
+      inside((agent) => {
+        call(agent, "mount", null, cString("/"), null, MS.REC | MS.PRIVATE, null);
+        call(agent, "mount", cString("proc"), cString("/proc"), cString("proc"), 0, null);
+      }),
+  },
+  { name: `open ${TUN}`, commands: ["run", "attach"], attempt: () => open(self, TUN, O.RDWR | O.NONBLOCK).close() },
+  {
+    name: "make a tap",
+    commands: ["run", "attach"],
+    attempt: () =>
+      inside((agent) => {
+        using tap = open(agent, TUN, O.RDWR | O.NONBLOCK);
+        createTap(agent, tap, "penne0");
+      }),
+  },
+  {
+    name: "look at the host's network",
+    commands: ["run", "attach"],
+    attempt: () => new Fd(call(self, "socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, NETLINK.ROUTE)).close(),
+  },
+  {
+    name: "join namespaces of the host",
+    commands: ["enter", "attach", "keep", "nsexec"],
+    attempt() {
+      using agent = Agent.spawn();
+      using own = open(self, "/proc/self/ns/uts", O.RDONLY);
+      call(agent, "setns", own, CLONE.NEWUTS);
+    },
+    explain(failed) {
+      const found = findings(failed, { ownRights: true });
+      if (found.length || isInitial("user")) return found;
+      const words = "penne runs in a user namespace, which does not own the namespaces around it";
+      return [{ cause: "user namespace", words, fix: "run penne in the initial user namespace" }];
+    },
+  },
+  {
+    name: "watch by eBPF",
+    commands: ["watch"],
+    attempt() {
+      loadProgram(RETURN_0, { prog_type: RAW_TRACEPOINT, prog_name: "penne" }, () => "").close();
+      open(self, BTF, O.RDONLY).close();
+    },
+  },
+  {
+    name: "watch by the process connector",
+    commands: ["watch"],
+    attempt() {
+      using socket = new Fd(call(self, "socket", AF.NETLINK, SOCK.DGRAM | SOCK.CLOEXEC, NETLINK.CONNECTOR));
+      bindNetlink(socket, CN_IDX_PROC);
+      call(self, "sendto", socket, NOTHING, NOTHING.length, 0, null, 0);
+      // Elsewhere the kernel takes requests, and does not answer.
+      if (!isInitial("pid") || !isInitial("user")) throw new Silence();
+    },
+    explain: explainConnector,
+  },
+];
+
+/** The kernel does not answer. */
+class Silence extends Error {}
+
+/** Tries something. */
+function tryOut({ name, commands, attempt, explain = findings }: Trial): Ability {
+  const refused = (error: string | null, found: readonly Finding[]): Ability => {
+    return { name, commands, possible: false, error, findings: found };
+  };
+  try {
+    attempt();
+    return { name, commands, possible: true, error: null, findings: [] };
+  } catch (error) {
+    if (error instanceof Silence) return refused(null, explainConnector("silence"));
+    if (!(error instanceof SysError)) return refused(null, []); // an agent was killed
+    const failed = failedCall(error);
+    return refused(error.code, explain(failed));
+  }
+}
+
+/**
+ * Tries what the commands need, and finds out why it is refused.
+ *
+ * @returns What was tried, in the order in which `penne run` needs it.
+ */
+export function survey(): Ability[] {
+  return TRIALS.map(tryOut);
+}
