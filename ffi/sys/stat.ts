@@ -84,7 +84,7 @@ export function stat(task: Task, file: string | Fd): Stat {
   const buffer = new Uint8Array(256);
   const named = typeof file === "string";
   const result = named ? statx(task, AT_FDCWD, file, 0, buffer) : statx(task, file, "", AT.EMPTY_PATH, buffer);
-  check("statx", result);
+  check("statx", result, named ? [AT_FDCWD, file] : []);
   return decode(buffer);
 }
 

@@ -10,7 +10,7 @@ import { filterAnswer, filterFinding } from "./filter.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
 import { exists, mounts, setting, status } from "./host.ts";
-import { whyDenied } from "./modules.ts";
+import { DISCONNECTED, whyDenied } from "./modules.ts";
 import { explainNamespaceFile } from "./process.ts";
 
 /** Modes that faccessat2(2) asks for by the effective ids. */
@@ -77,7 +77,7 @@ export function explainMemfd(failed: FailedCall): Finding[] {
     }];
   }
   if (failed.code !== "EACCES" && failed.code !== "EPERM") return [];
-  return whyDenied("executing a memfd", `flags=(attach_disconnected) and "/memfd:* ix,"`);
+  return whyDenied("executing a memfd", DISCONNECTED);
 }
 
 /**

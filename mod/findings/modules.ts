@@ -13,6 +13,9 @@ import { hasCapability } from "../host/caller.ts";
 import type { Finding } from "./finding.ts";
 import { type Confinement, confinement, fixHere, has, read, setting } from "./host.ts";
 
+/** What lets a profile have files that are in no mount, as those of namespaces and memfds are; their path is then "/". */
+export const DISCONNECTED = `flags=(attach_disconnected) and "/ rix,"`;
+
 /** Ubuntu's setting, which upstream kernels do not have. */
 const RESTRICTION = "kernel.apparmor_restrict_unprivileged_userns";
 

@@ -5,7 +5,7 @@ import { CLONE, O } from "../../ffi/core/consts.ts";
 import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
-import { stat } from "../../ffi/sys/stat.ts";
+import { pidOf } from "../../ffi/sys/process.ts";
 import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { filteredTypes, filterFinding } from "./filter.ts";
 import type { Context, FailedCall } from "../base/failed_call.ts";
@@ -104,8 +104,9 @@ export function isChrooted(): boolean | null {
     using agent = Agent.spawn();
     using own = open(self, "/proc/self/ns/mnt", O.RDONLY);
     call(agent, "setns", own, CLONE.NEWNS);
-    const [here, outside] = [stat(self, "/"), stat(agent, "/")];
-    return here.ino !== outside.ino || here.device !== outside.device;
+    // A mount of the same directory elsewhere has the same inode.
+    const outside = mounts(pidOf(agent.pidfd)).findLast(({ path }) => path === "/");
+    return outside ? outside.id !== root.id : null;
   });
 }
 

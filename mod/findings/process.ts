@@ -10,10 +10,7 @@ import { effectiveCapabilities } from "../host/caller.ts";
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { Finding } from "./finding.ts";
 import { confinement, has, mounts, read } from "./host.ts";
-import { lacking, moduleFinding } from "./modules.ts";
-
-/** The flag of a profile that lets it have files that are in no mount of its namespace: those of namespaces, memfds. */
-const DISCONNECTED = "flags=(attach_disconnected)";
+import { DISCONNECTED, lacking, moduleFinding } from "./modules.ts";
 
 /**
  * Explains why the file of a namespace cannot be opened or looked at although its process may be.

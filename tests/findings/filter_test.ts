@@ -301,3 +301,39 @@ test("in a container, the fix is an option of its engine, for all that it refuse
     assertStringIncludes(pod.stderr, "procMount: Unmasked");
   });
 });
+
+/** What filters of systemd's settings refuse, and the setting that lets it pass. */
+const SETTINGS: readonly { rules: readonly string[]; args?: readonly string[]; setting: string }[] = [
+  { rules: ["socket[0=16]=97"], setting: "RestrictAddressFamilies=AF_NETLINK" },
+  { rules: ["socket[0=16]=1", "socket=1"], setting: "SystemCallFilter=socket" },
+  { rules: ["mount=1"], setting: "SystemCallFilter=@mount" },
+  { rules: ["clone[0&0x7e020000]=1"], setting: "RestrictNamespaces=no" },
+  { rules: ["clone[0&0x7e020000]=1", "unshare=1", "setns=1"], setting: "SystemCallFilter=clone unshare setns" },
+  { rules: ["sethostname=1"], args: ["--hostname", "box"], setting: "ProtectHostname=no" },
+];
+
+test("in a service of systemd, the fix is the setting that makes such a filter", [
+  "root",
+  "pids cgroup",
+  "initial pid namespace",
+  "package:gcc",
+], async () => {
+  const version1 = "/sys/fs/cgroup/pids";
+  const hierarchy = await Deno.stat(version1).then(() => version1, () => "/sys/fs/cgroup");
+  const unit = `penne-test-${Deno.pid}.service`;
+  await Deno.mkdir(`${hierarchy}/${unit}`);
+  const enter = ["sh", "-c", `echo $$ > ${hierarchy}/${unit}/cgroup.procs; export INVOCATION_ID=1; exec "$@"`, "sh"];
+  try {
+    for (const { rules, args = [], setting } of SETTINGS) {
+      const result = await sh([
+        ...enter,
+        ...await filtered(rules, [penne(), "run", "--net=none", ...args, "--", "true"]),
+      ]);
+      assertEquals(result.code, 125);
+      const [hint] = assertRefused(result, /^penne: cannot /, /^a system call filter/);
+      assertEquals(fixIn(hint!), `systemctl edit ${unit}: ${setting}`);
+    }
+  } finally {
+    await Deno.remove(`${hierarchy}/${unit}`);
+  }
+});

@@ -59,7 +59,12 @@ const HOSTS: readonly Host[] = [
     args: NONE,
     hint: /^user\.max_user_namespaces is 0, /,
   },
-  { name: "a chroot", host: ["unshare", "-m", "chroot", "."], args: NONE, hint: /^penne runs in a chroot, / },
+  {
+    name: "a chroot",
+    host: ["unshare", "-m", "sh", "-c", `mount --rbind / /mnt; exec chroot /mnt "$@"`, "sh"],
+    args: NONE,
+    hint: /^penne runs in a chroot, /,
+  },
   {
     name: "no map",
     host: ["unshare", "-U"],
