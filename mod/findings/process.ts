@@ -9,7 +9,7 @@ import type { FailedCall } from "../base/failed_call.ts";
 import { effectiveCapabilities } from "../host/caller.ts";
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { Finding } from "./finding.ts";
-import { confinement, has, mounts, read } from "./host.ts";
+import { confinement, fixHere, has, isInitial, mounts, read } from "./host.ts";
 import { DISCONNECTED, lacking, moduleFinding } from "./modules.ts";
 
 /**
@@ -27,6 +27,8 @@ export function explainNamespaceFile({ syscall, code, args }: FailedCall): Findi
   if (orNull(() => open(self, "/proc/self/ns/uts", O.RDONLY).close()) === undefined) return [];
   return [moduleFinding(own, "opening the files of namespaces", DISCONNECTED)];
 }
+
+const OUTSIDE = "run penne outside of its user namespace";
 
 /** A field of a process's status. */
 function field(text: string, name: string): string[] {
@@ -68,7 +70,14 @@ export function explainProcess(failed: FailedCall, pid: number): Finding[] {
   const root = uid === 0;
   const ids = [...new Set(field(status, "Uid").slice(0, 3).map(Number))];
   const denied = () => own?.enforced ? [moduleFinding(own, `looking at process ${pid}`, "ptrace,")] : [];
-  if (has("SYS_PTRACE")) return denied();
+  if (has("SYS_PTRACE")) {
+    const found = denied();
+    return found.length || isInitial("user") ? found : [{
+      cause: "user namespace",
+      words: `process ${pid} is not in the user namespace that penne runs in, nor in one below it`,
+      fix: fixHere({ docker: OUTSIDE, unit: "PrivateUsers=no", none: OUTSIDE }),
+    }];
+  }
   if (root) return lacking("SYS_PTRACE", `looking at process ${pid}`);
   if (ids.some((id) => id !== uid)) {
     const other = ids.find((id) => id !== uid)!;

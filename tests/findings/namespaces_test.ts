@@ -206,6 +206,23 @@ test("root without CAP_SYS_ADMIN is told what it lacks", ["root", "package:util-
   await Deno.remove(directory, { recursive: true });
 });
 
+test("a process outside of penne's user namespace is told, and outside of it penne may look", [
+  "root",
+  "package:util-linux",
+], async () => {
+  await using lab = new NetLab();
+  const { pid } = lab.start(["unshare", "--uts", "sleep", "100"]).child;
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  const enter = [penne(), "enter", "--type", "uts", `${pid}`, "--", "echo", "ran"];
+  assertRefused(
+    await sh(["unshare", "-Ur", ...enter]),
+    /^penne: cannot open the uts namespace of process \d+: .*\(EACCES\)$/,
+    `process ${pid} is not in the user namespace that penne runs in, nor in one below it; ` +
+      "run penne outside of its user namespace",
+  );
+  assertEquals((await sh(enter)).stdout, "ran\n");
+});
+
 test("a process that may not be looked at: each reason is told apart", [
   "root",
   "user",
