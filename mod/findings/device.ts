@@ -27,7 +27,7 @@ function passOn(otherwise: string): string {
     docker: `docker run --device ${TUN}`,
     podman: `podman run --device ${TUN}`,
     kubernetes: `a device plugin that provides ${TUN}, or a privileged pod`,
-    unit: `PrivateDevices=no, DeviceAllow=${TUN} rw`,
+    unit: `PrivateDevices=no and DeviceAllow=${TUN} rw`,
     none: otherwise,
   });
 }

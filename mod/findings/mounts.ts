@@ -30,7 +30,7 @@ export function hiddenProc(): Finding[] {
       docker: "docker run --security-opt systempaths=unconfined",
       podman: "podman run --security-opt unmask=ALL",
       kubernetes: "in the securityContext: procMount: Unmasked",
-      unit: "ProtectKernelTunables=no ProtectKernelLogs=no",
+      unit: "ProtectKernelTunables=no and ProtectKernelLogs=no",
       none: null,
     }),
     without,

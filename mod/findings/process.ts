@@ -28,6 +28,7 @@ export function explainNamespaceFile({ syscall, code, args }: FailedCall): Findi
   return [moduleFinding(own, "opening the files of namespaces", DISCONNECTED)];
 }
 
+const AS_ROOT = "run penne as that user, or as root";
 const OUTSIDE = "run penne outside of its user namespace";
 
 /** A field of a process's status. */
@@ -43,7 +44,7 @@ function explainAbsence(pid: number): Finding[] {
     return [{
       cause: "proc",
       words: `/proc hides the processes of other users here (hidepid), so process ${pid} cannot be seen if it is one`,
-      fix: "run penne as that user, or as root",
+      fix: fixHere({ docker: AS_ROOT, unit: "ProtectProc=default", none: AS_ROOT }),
     }];
   }
   return [];
@@ -65,7 +66,7 @@ export function explainProcess(failed: FailedCall, pid: number): Finding[] {
   const files = explainNamespaceFile(failed);
   if (files.length) return files;
   const status = read(`/proc/${pid}/status`);
-  if (status === null) return [];
+  if (status === null) return explainAbsence(pid);
   const uid = call(self, "geteuid");
   const root = uid === 0;
   const ids = [...new Set(field(status, "Uid").slice(0, 3).map(Number))];
