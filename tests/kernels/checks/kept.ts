@@ -5,6 +5,16 @@ import { fails, works } from "./outcomes.ts";
 
 /** Drops everything that is left at the end. */
 const CLEAN = "trap 'penne drop --all --force 2>/dev/null || true' EXIT\n";
+/** Selects a word on the console and pastes it into the console's input, TIOCLINUX of ioctl_console(2), and ends the line. */
+const PASTE = `cat >paste.pl <<'END'
+$| = 1; print "\\e[2J\\e[Hpasted\\n"; select undef, undef, undef, 0.3;
+my ($select, $paste, $end) = (pack("CSSSSS", 2, 1, 1, 80, 1, 0), pack("C", 3), "\\n");
+ioctl(STDIN, 0x541c, $select); ioctl(STDIN, 0x541c, $paste); ioctl(STDIN, 0x5412, $end);
+END
+typed() {
+  setsid --ctty --wait bash -c '"$@"; read -rt 5 line; echo "read: $line" >&3' - "$@" 3>&1 </dev/tty1 >/dev/tty1 2>&1
+}
+`;
 /** A kept set with something in it. */
 const BOX = `${CLEAN}penne keep box --hostname boxed -- sh -c 'mount -t tmpfs none /mnt && echo hello >/mnt/file'
 `;
@@ -24,6 +34,13 @@ unshare $user --net --uts sh -c 'hostname old; touch ready; exec sleep 1000' & t
 until [ -e ready ]; do sleep 0.1; done; penne keep of-process --pid $target; kill $target; wait $target || true
 penne enter of-process -- hostname; penne drop of-process`,
     outcomes: works("old\n"),
+  },
+  {
+    title: "a set-up command of another user, which types nothing into the console of root",
+    who: "root",
+    script: `${PASTE}typed perl paste.pl; typed penne keep theirs --user 1000 -- perl "$PWD/paste.pl"
+grep -o pasted /dev/vcs1; penne drop theirs --user 1000`,
+    outcomes: works("read: pasted\nread: \npasted\n"),
   },
   {
     title: "no set where the command fails",
