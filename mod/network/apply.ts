@@ -7,11 +7,13 @@
 //  2. Addresses come before routes, as a preferred source must exist. Each address brings its prefix route.
 //  3. Routes whose gateways are found through other routes come later. Those that fail are tried again as long as any
 //     other one succeeds.
-//  4. Prefix routes of copied addresses that the host does not have are deleted last, when nothing depends on them.
+//  4. Prefix routes of copied addresses that the host does not have are deleted last, when nothing depends on them. Some
+//     routes of an IPv6 address are made by a work queue of the kernel, so penne waits for them first.
 //  5. Gateways are added as neighbours, so that the first packet need not wait for an answer.
 
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
+import { sleep } from "../../ffi/sys/clock.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { attempt, PenneError } from "../base/errors.ts";
@@ -20,7 +22,16 @@ import { linkLocalOf } from "../inet/mac.ts";
 import { addAddress, type Address, RT_SCOPE } from "../netlink/address.ts";
 import { ADDR_GEN_MODE, decodeLink, getLink, IFF, type LinkChange, setLink } from "../netlink/link.ts";
 import { setNeighbour } from "../netlink/neighbour.ts";
-import { addRoute, appendRoute, deleteRoute, type Route, RTPROT } from "../netlink/route.ts";
+import {
+  addRoute,
+  appendRoute,
+  decodeRoute,
+  deleteRoute,
+  findRoute,
+  type Route,
+  RTN,
+  RTPROT,
+} from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { readRoutes } from "./host.ts";
 import type { FamilyPlan, NetworkPlan } from "./plan.ts";
@@ -32,6 +43,8 @@ import type { FamilyConfig, TapLink } from "./tap_link.ts";
 const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
 /** How often, a millisecond apart, to look for the route to a peer. */
 const PEER_TRIES = 200;
+/** Milliseconds for which the routes of an address are awaited: a work queue makes them, and the machine may be busy. */
+const SETTLE = 1000;
 /** The kernel's metric of IPv6 routes that have none. */
 const DEFAULT_METRIC_IPV6 = 1024;
 
@@ -167,6 +180,27 @@ function awaitPeerRoutes(socket: NetlinkSocket, index: number, addresses: readon
   for (let tries = 0; tries < PEER_TRIES && missing(); tries++) poll([], 1);
 }
 
+/**
+ * Waits for the routes that the kernel makes for IPv6 addresses in a work queue: that to the address itself, without which
+ * nothing arrives, and that to the peer.
+ */
+function settle(socket: NetlinkSocket, index: number, addresses: readonly Address[]): void {
+  // Rules of the namespace's owner may refuse an address, which is then not awaited for ever.
+  const isLocal = (address: Uint8Array) =>
+    orNull(() => decodeRoute(socket.get(findRoute(address, { index }))).type === RTN.LOCAL);
+  const isRouted = (peer: Uint8Array) =>
+    readRoutes(socket, AF.INET6, index).some(({ destination, prefix, protocol }) =>
+      prefix === 128 && protocol === RTPROT.KERNEL && sameBytes(destination!, peer)
+    );
+  let left = SETTLE;
+  for (const { local, peer } of addresses) {
+    while (left > 0 && !(isLocal(local) && (peer === null || isRouted(peer)))) {
+      sleep(1);
+      left--;
+    }
+  }
+}
+
 /** Deletes the prefix routes that the kernel made for copied addresses and the host does not have. */
 function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals, addresses }: FamilyPlan): void {
   if (originals === null) return;
@@ -245,6 +279,8 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan, tap: Fd):
       .map((route) => ({ ...route, hops: route.hops.map((hop) => ({ ...hop, index })) }));
     // Both families together: an IPv4 route may have an IPv6 gateway.
     addRoutes(socket, index, routes, warn);
+    const six = families.find(({ family }) => family === AF.INET6);
+    if (six) settle(socket, index, [linkLocal, ...six.addresses]);
     for (const family of families) deleteExtraRoutes(socket, index, family);
     for (const { gateway } of routes.flatMap(({ hops }) => hops)) {
       // A refusal does not matter: the kernel can find the neighbour itself.

@@ -103,3 +103,23 @@ test(
     assertEquals(await prefixes("-a", "192.0.2.77/24", "-g", "192.0.2.1"), ["192.0.2.0/24"]);
   },
 );
+
+test("The routes that the kernel makes late have been made, or deleted, when penne is ready", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const { host } = lab;
+  // The host has no route to the peer: the interface was down when it got its address.
+  await lab.ip(host, "tuntap", "add", "mode", "tun", "name", "ptp0");
+  await lab.ip(host, "addr", "add", "2001:db8:8::2", "peer", "2001:db8:8::1", "dev", "ptp0", "nodad");
+  await lab.ip(host, "link", "set", "ptp0", "up");
+  await lab.ip(host, "-6", "route", "add", "default", "dev", "ptp0");
+  const guests = await Promise.all(Array.from({ length: 16 }, (_, i) => lab.netns(`guest${i}`)));
+  await lab.attach(guests);
+  for (const guest of guests) {
+    const routes = await lab.json(guest, "-6", "route", "show", "table", "all", "dev", "ptp0");
+    const own = routes.filter(({ dst }) => /^2001:db8:8:/.test(dst)).map(({ dst, type = "unicast" }) =>
+      `${type} ${dst}`
+    );
+    assertEquals(own.sort(), ["local 2001:db8:8::2", "unicast 2001:db8:8::2"]);
+    assertEquals(routes.filter(({ dst, type }) => type === "local" && dst.startsWith("fe80:")).length, 1);
+  }
+});
