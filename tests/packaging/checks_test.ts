@@ -76,9 +76,11 @@ test("checkSizes() reports long files and full folders", () => {
     "mod/long.ts": "//\n".repeat(451),
     "mod/good.ts": "//\n".repeat(450),
     "tests/long.ts": "//\n".repeat(601),
+    "README.md": "x\n".repeat(201),
     ...Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`ffi/${i}.ts`, ""])),
   });
   assertEquals(checkSizes(checkout.root).sort(), [
+    "README.md has 201 lines; the limit is 200",
     "ffi has 17 files; the limit is 16",
     "mod/long.ts has 451 lines; the limit is 450",
     "tests/long.ts has 601 lines; the limit is 600",
