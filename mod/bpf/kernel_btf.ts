@@ -16,6 +16,7 @@ const SIZE_MAX = 64 << 20;
 /** Maps the file; returns null where it can only be read (before Linux 6.16). */
 function map(fd: Fd): Mapping | null {
   const size = self.raw("lseek", fd, 0, SEEK.END);
+  self.raw("lseek", fd, 0, SEEK.SET); // from where it is read otherwise
   if (size <= 0 || size > SIZE_MAX) return null;
   try {
     return new Mapping(fd, size, { private: true });

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { penne, sh, test } from "../lib/helpers.ts";
-import { assertRefused } from "./lab/hosts.ts";
+import { assertRefused, filtered } from "./lab/hosts.ts";
 
 const WATCH = (backend: string) => [penne(), "watch", "--backend", backend, "--", "true"];
 const EBPF = "cannot observe namespaces by eBPF: Operation not permitted (EPERM)";
@@ -65,5 +65,17 @@ test(
     );
     const fixed = await scene("mount -t tmpfs none /sys; mount -t sysfs sysfs /sys");
     assertStringIncludes(fixed.stdout, "backend=ebpf");
+  },
+);
+
+test(
+  "the kernel's types are read where they cannot be mapped, as before Linux 6.16",
+  ["root", "ebpf", "package:gcc"],
+  async () => {
+    const { size } = await Deno.stat("/sys/kernel/btf/vmlinux");
+    const refused = await filtered([`mmap[1=${size}]=19`], WATCH("ebpf"));
+    const result = await sh(refused);
+    assertEquals(result.code, 0, result.stderr);
+    assertStringIncludes(result.stdout, "backend=ebpf");
   },
 );
