@@ -173,9 +173,10 @@ function sentence(text: string): string {
   return capital(text.endsWith(".") ? text : `${text}.`);
 }
 
-function optionParagraph({ name, short, value, help, repeat }: OptionSpec): string[] {
+function optionParagraph({ name, short, value, optional, help, repeat }: OptionSpec): string[] {
   const names = [...short ? [`-${short}`] : [], `--${name}`].map((text) => bold(literal(text))).join(", ");
-  const tag = value ? `${names} ${italic(literal(value))}` : names;
+  const shown = value && italic(literal(value));
+  const tag = !shown ? names : optional ? `${names}[=${shown}]` : `${names} ${shown}`;
   return tagged(tag, repeat ? `${sentence(help!)} This option may be repeated.` : sentence(help!));
 }
 

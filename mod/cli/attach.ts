@@ -10,7 +10,7 @@ import { giveUpCapabilities } from "../agents/credentials.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
 import { usage } from "../base/errors.ts";
 import { openRequestedPorts } from "./common/open_ports.ts";
-import { runInBackground } from "./common/background.ts";
+import { runInBackground, type Starter } from "./common/background.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
@@ -84,7 +84,8 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
     args,
     keepFds: targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []),
     failure: FAILURE,
-    prepare: () => (ready) => attachHere(options, targets, wanted, ports, ready),
+    writes: false,
+    prepare: () => (starter) => attachHere(options, targets, wanted, ports, starter),
   });
 }
 
@@ -122,7 +123,7 @@ function attachHere(
   targets: readonly Target[],
   wanted: AttachOptions,
   ports: PortRequest,
-  ready: () => void,
+  starter: Starter,
 ): number {
   using reactor = new Reactor();
   using signals = new SignalPipe();
@@ -152,7 +153,8 @@ function attachHere(
       reactor.stop();
     });
     report.ready(() => ({ targets: attachments.served.map(describe) }));
-    ready();
+    const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
+    starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
     giveUp(options, targets, attachments, report);
     if (attachments.served.length > 0 || !wanted.quit) reactor.run();

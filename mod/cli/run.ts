@@ -3,7 +3,8 @@
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
-import { runInBackground } from "./common/background.ts";
+import type { Reporter } from "./report/reporter.ts";
+import { runInBackground, type Starter } from "./common/background.ts";
 import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
@@ -98,7 +99,7 @@ function runOptions(options: Options): RunOptions {
 /** Runs the command, in the background if asked to; returns the exit code. */
 function main(options: Options, args: readonly string[]): number | Promise<number> {
   const wanted = runOptions(options);
-  if (options.background && options["die-with-parent"]) {
+  if (options.background && options["die-with-parent"] !== undefined) {
     throw usage("use --background with --die-with-parent: the process in the background has no such parent");
   }
   return runInBackground(options, {
@@ -106,10 +107,11 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
     args,
     keepFds: wanted.keepFds ?? [],
     failure: FAILURE,
+    writes: true,
     prepare: () => {
       const ports = portRequest(options, wanted.network?.version);
       const plan = planRun(wanted, readFacts(wanted));
-      return (ready) => runHere(options, plan, ports, ready);
+      return (starter) => runHere(options, plan, ports, starter);
     },
   });
 }
@@ -122,7 +124,7 @@ async function runHere(
   options: Options,
   plan: RunPlan,
   ports: PortRequest,
-  started: () => void,
+  starter: Starter,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = new Reactor();
@@ -143,9 +145,12 @@ async function runHere(
             stop();
           });
         }
+        const { agent, ancestors } = made.enclosure;
+        starter.release(plan.ownInit ? ancestors : [...ancestors, agent]);
         scene.beforeExec?.(starting, made);
       },
     });
   const newSession = options["new-session"];
+  const started = (_: unknown, report: Reporter) => starter.ready(report.leaveDirectory(), plan.exposed);
   return runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started });
 }

@@ -108,7 +108,7 @@ export async function start(args: readonly string[]): Promise<number> {
     checkAgent();
     checkArguments();
     checkSignals();
-    const code = startInBackground("__self-test", [], []);
+    const code = startInBackground("__self-test", [], [], false);
     must(code === 0, `the process in the background failed with ${code}`);
     checkThreads();
     return 0;

@@ -97,8 +97,8 @@ const NAMED = SPECS.filter(({ synopsis }) => /TARGET|NAME/.test(synopsis));
 test("Options that stand behind a TARGET or NAME are taken as before it, by every command that has one", () => {
   assertEquals(NAMED.map(({ name }) => name).toSorted(), ["attach", "drop", "enter", "inspect", "keep", "wait"]);
   for (const spec of NAMED) {
-    for (const { name, value } of allOptions(spec)) {
-      const option = [`--${name}`, ...value ? ["1"] : []];
+    for (const { name, value, optional } of allOptions(spec)) {
+      const option = optional ? [`--${name}=1`] : [`--${name}`, ...value ? ["1"] : []];
       const before = parseOptions(spec, [...option, "box"]);
       const after = parseOptions(spec, ["box", ...option]);
       assertEquals(after, before, `penne ${spec.name} box ${option.join(" ")}`);

@@ -6,16 +6,21 @@
 //
 // The second process inherits two descriptors: a pipe on which it reports that it is ready, or its exit code, and the
 // stderr of the first one, to log to until then. Its own stdin, stdout and stderr are /dev/null from the start: Deno keeps
-// duplicates of them, and a reader of the caller's pipes would otherwise never see end of file.
+// duplicates of them, and a reader of the caller's pipes would otherwise never see end of file. If stdout is a file and there
+// is a command to write to it, that is a third descriptor, which stands in for stdout until the command has started.
+//
+// Once it is ready it lets go of the caller's directory and of that file, as a daemon does, so that the caller can unmount
+// what they are on: only the command keeps them.
 
 import { Agent } from "../../../ffi/agent/agent.ts";
 import { exec } from "../../../ffi/agent/exec.ts";
 import { F, O, S } from "../../../ffi/core/consts.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
+import { cString } from "../../../ffi/core/memory.ts";
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, readLink, write } from "../../../ffi/sys/file.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
-import { call, self } from "../../../ffi/core/task.ts";
+import { call, self, type Task } from "../../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../../base/errors.ts";
 import { caller, environment } from "../../host/caller.ts";
 import { endAgents } from "../../agents/enclosure.ts";
@@ -25,7 +30,7 @@ import { type BACKGROUND_OPTIONS, reportFds, type ReportValues } from "../option
 import type { OptionValues } from "../options/table.ts";
 import { logTo } from "../report/log.ts";
 
-/** Hidden option that names the second process's two descriptors. */
+/** Hidden option that names the second process's descriptors. */
 export const LINK_OPTION = "background-link";
 
 /** The words of this process's command line that precede `Deno.args`. */
@@ -43,15 +48,21 @@ function ownCommand(): Uint8Array[] {
 /**
  * Starts this program once more, in the background, and waits until it is ready.
  *
- * The second process keeps this one's stdout and stderr if they are files or in `keepFds`.
+ * The second process keeps this one's stderr, and for its command stdout, if they are files or in `keepFds`.
  *
  * @param command The command word, such as `run`.
  * @param args The words after it.
  * @param keepFds Inherited descriptors that the second process needs.
+ * @param writes Whether it has a command, which may write to stdout.
  * @returns The exit code: 0 if the second process is ready, otherwise its own.
  * @throws {PenneError} If it cannot be started.
  */
-export function startInBackground(command: string, args: readonly string[], keepFds: readonly number[]): number {
+export function startInBackground(
+  command: string,
+  args: readonly string[],
+  keepFds: readonly number[],
+  writes: boolean,
+): number {
   const what = "go to the background";
   const [reader, writer] = attempt(what, () => pipe());
   using result = reader;
@@ -61,11 +72,12 @@ export function startInBackground(command: string, args: readonly string[], keep
     using nothing = open(self, "/dev/null", O.RDWR);
     const standard = [0, 1, 2].map((number) => Fd.borrow(number));
     placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
-    const link = [said, standard[2]!].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
-    standard.forEach((fd, number) => {
-      const file = number > 0 && (stat(self, fd).mode & S.IFMT) === S.IFREG;
-      if (!file && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
-    });
+    const files = standard.map((fd) => (stat(self, fd).mode & S.IFMT) === S.IFREG);
+    const output = writes && files[1] && !keepFds.includes(1) ? [standard[1]!] : [];
+    const link = [said, standard[2]!, ...output].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
+    for (const number of [0, 1, 2]) {
+      if (!(number === 2 && files[2]) && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
+    }
     call(agent, "setsid");
     undoRuntime(agent);
     const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
@@ -86,6 +98,7 @@ export function startInBackground(command: string, args: readonly string[], keep
 /** The second process's connection to the first one. */
 export class BackgroundLink {
   #result: Fd;
+  #hasOutput = false;
   /** The stderr of the first process. */
   readonly log: Fd;
 
@@ -94,10 +107,26 @@ export class BackgroundLink {
    * @throws {PenneError} If {@linkcode startInBackground} did not make it.
    */
   constructor(value: string) {
-    const match = /^(\d+),(\d+)$/.exec(value);
+    const match = /^(\d+),(\d+)(?:,(\d+))?$/.exec(value);
     if (!match) throw usage(`use --${LINK_OPTION}: it is internal`);
     [this.#result, this.log] = [new Fd(Number(match[1])), new Fd(Number(match[2]))];
     for (const fd of [this.#result, this.log]) call(self, "fcntl", fd, F.SETFD, F.FD_CLOEXEC);
+    if (match[3] === undefined) return;
+    using output = new Fd(Number(match[3]));
+    call(self, "dup3", output, 1, 0); // Deno has no duplicate of this one
+    this.#hasOutput = true;
+  }
+
+  /**
+   * Lets go of the caller's directory and of its stdout, if that stood in for a file.
+   *
+   * @param task This process, or an agent that has inherited them.
+   * @param moves Whether nothing is looked for from that directory on.
+   * @param quiet Whether nothing more is written to stdout.
+   */
+  letGo(task: Task, moves: boolean, quiet: boolean): void {
+    if (moves) task.raw("chdir", cString("/"));
+    if (quiet && this.#hasOutput) task.raw("dup3", 0, 1, 0); // stdin is /dev/null
   }
 
   /**
@@ -117,6 +146,21 @@ export class BackgroundLink {
   }
 }
 
+/** Whoever waits for work in the background; work in the foreground tells nobody. */
+export interface Starter {
+  /** Has agents let go of the directory and stdout of the caller. Call it before a command can stop them. */
+  release(agents: readonly Agent[]): void;
+  /**
+   * Tells that the work is ready.
+   *
+   * @param moves Whether nothing is looked for from the caller's directory on.
+   * @param relays Whether what the command writes goes through this process.
+   */
+  ready(moves: boolean, relays?: boolean): void;
+}
+
+const NOBODY: Starter = { release() {}, ready() {} };
+
 /** Work that may have to be done in the background. */
 export interface BackgroundJob {
   /** The command word, such as `run`. */
@@ -127,8 +171,10 @@ export interface BackgroundJob {
   readonly keepFds: readonly number[];
   /** Exit code for an error that has none of its own. */
   readonly failure: number;
-  /** Refuses what cannot work; the result does the work here, calls `ready` on the way, and returns the exit code. */
-  readonly prepare: () => (ready: () => void) => number | Promise<number>;
+  /** Refuses what cannot work; the result does the work here, tells the starter, and returns the exit code. */
+  readonly prepare: () => (starter: Starter) => number | Promise<number>;
+  /** Whether there is a command, which may write to stdout. */
+  readonly writes: boolean;
 }
 
 /**
@@ -147,12 +193,12 @@ export function runInBackground(
   if (value !== undefined) return runBehind(value, job);
   const { ready, status } = reportFds(options);
   const work = job.prepare();
-  if (!options.background) return work(() => {});
+  if (!options.background) return work(NOBODY);
   const reports = [ready, status].filter((fd) => fd !== undefined);
   if (reports.some((fd) => fd <= 2)) {
     throw usage("use --ready-fd or --status-fd with 0, 1 or 2 in the background: those are /dev/null there");
   }
-  return startInBackground(job.command, job.args, [...new Set([...job.keepFds, ...reports])]);
+  return startInBackground(job.command, job.args, [...new Set([...job.keepFds, ...reports])], job.writes);
 }
 
 /** Does the work in the second process, which logs to the first one until it is ready. */
@@ -160,9 +206,15 @@ async function runBehind(value: string, { prepare, failure }: BackgroundJob): Pr
   const link = new BackgroundLink(value);
   const restoreLog = logTo(link.log);
   try {
-    return await prepare()(() => {
-      restoreLog();
-      link.done(0);
+    return await prepare()({
+      release(agents) {
+        for (const agent of agents) link.letGo(agent, true, true);
+      },
+      ready(moves, relays = false) {
+        link.letGo(self, moves, !relays);
+        restoreLog();
+        link.done(0);
+      },
     });
   } catch (error) {
     const code = await explainError(error, failure);

@@ -7,17 +7,17 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { call } from "../../../ffi/core/task.ts";
 import type { SignalPipe } from "../../../ffi/sys/signal.ts";
 import { log } from "../report/log.ts";
+import type { Reporter } from "../report/reporter.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { ExecError } from "../../agents/exec.ts";
 import type { Child } from "../../run/child.ts";
-import { openParent } from "../../run/parent.ts";
 import type { StartOptions } from "../../run/start.ts";
 import type { Relay, RelayOptions } from "../../relay/relay.ts";
 import { ExposedError } from "../../run/exposed.ts";
 import { FORWARDED, supervise } from "../../run/supervise.ts";
 import { Terminal } from "../../run/terminal.ts";
-import { type END_OPTIONS, openReporter, type ReportValues } from "../options/lifecycle.ts";
+import { type END_OPTIONS, openReporter, parentOf, type ReportValues } from "../options/lifecycle.ts";
 import type { OptionValues } from "../options/table.ts";
 
 /** Exit code when penne fails before the command has run. */
@@ -41,7 +41,7 @@ export interface Job {
   /** Milliseconds that a command which another user controls has to end after a signal that ends programs. */
   readonly patience?: number;
   /** Called once the command has started. */
-  readonly started?: (child: Child) => void;
+  readonly started?: (child: Child, report: Reporter) => void;
 }
 
 /**
@@ -69,7 +69,7 @@ export async function loadRelay(): Promise<MakeRelay> {
  */
 export function runInForeground(options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>, job: Job): number {
   const { reactor, signals, newSession, makeRelay, patience = null, begin, started } = job;
-  using parent = options["die-with-parent"] ? openParent() : null;
+  using parent = parentOf(options);
   using terminal = Terminal.open(newSession);
   const report = openReporter(options);
   try {
@@ -85,7 +85,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
         report.ready(() => ({ child: starting.pid, namespaces: starting.namespaces }));
       },
     });
-    started?.(child);
+    started?.(child, report);
     if (Agent.execRefused) {
       log().warn(
         `executing a memfd is not allowed here (${Agent.execRefused.code}): agents are forked instead`,

@@ -24,8 +24,9 @@ function entry(left: string, text: string): string {
   return [...first, ...lines.slice(1).map((line) => " ".repeat(COLUMN) + line)].join("\n");
 }
 
-function optionEntry({ name, short, value, help, repeat }: OptionSpec): string {
-  const left = `  ${short ? `-${short}, ` : "    "}--${name}${value ? ` ${value}` : ""}`;
+function optionEntry({ name, short, value, optional, help, repeat }: OptionSpec): string {
+  const shown = !value ? "" : optional ? `[=${value}]` : ` ${value}`;
+  const left = `  ${short ? `-${short}, ` : "    "}--${name}${shown}`;
   return entry(left, repeat ? `${help} (repeatable)` : help!);
 }
 

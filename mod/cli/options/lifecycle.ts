@@ -6,8 +6,12 @@ import { self } from "../../../ffi/core/task.ts";
 import { usage } from "../../base/errors.ts";
 import { PidFile } from "../report/pid_file.ts";
 import { Reporter } from "../report/reporter.ts";
+import { openParent } from "../../run/parent.ts";
 import type { CommandSpec, OptionSpec, OptionValues } from "./table.ts";
-import { parseFd, parseSignal } from "./values.ts";
+import { parseFd, parseNumber, parseSignal } from "./values.ts";
+
+/** The largest PID that a kernel gives, proc_sys_kernel(5). */
+const PID_MAX = 2 ** 22;
 
 /** Going to the background. */
 export const BACKGROUND_OPTIONS = [
@@ -27,7 +31,12 @@ export const REPORT_OPTIONS = [
 
 /** The end. */
 export const END_OPTIONS = [
-  { name: "die-with-parent", help: "End when the process that started penne ends" },
+  {
+    name: "die-with-parent",
+    value: "PID",
+    optional: true,
+    help: "End when the process that started penne ends; PID, such as $$, says which one that is",
+  },
   { name: "kill-signal", value: "SIGNAL", help: "Signal that ends COMMAND when penne has to end it (default: KILL)" },
 ] as const satisfies readonly OptionSpec[];
 
@@ -80,6 +89,19 @@ export function openReporter(options: ReportValues): Reporter {
   const file = options["pid-file"];
   const pidFile = file === undefined ? null : new PidFile(file);
   return new Reporter({ ready: takeOver(ready), status: takeOver(status), pidFile });
+}
+
+/**
+ * Opens the process with whose end penne ends.
+ *
+ * @param options The parsed options.
+ * @returns A pidfd; null if the kernel sends SIGTERM instead, or if there is no such process.
+ * @throws {PenneError} If that process is not the parent.
+ */
+export function parentOf(options: Partial<OptionValues<typeof END_OPTIONS>>): Fd | null {
+  const value = options["die-with-parent"];
+  if (value === undefined) return null;
+  return openParent(value === "" ? undefined : parseNumber("die-with-parent", value, 1, PID_MAX));
 }
 
 /**

@@ -12,6 +12,8 @@ export interface OptionSpec {
   readonly short?: string;
   /** Placeholder for its value, as in `--name VALUE`; an option without one is a switch. */
   readonly value?: string;
+  /** Whether the value may be missing; one that is there follows a "=". */
+  readonly optional?: true;
   /** Whether it may be repeated. */
   readonly repeat?: true;
   /** Help text; null hides an internal option. */
@@ -59,7 +61,7 @@ export const COMMON_OPTIONS = [
 
 /**
  * The values of a table's options, by name: a boolean for a switch, all values of an option that may be repeated, and
- * the value or undefined otherwise.
+ * the value or undefined otherwise. A value that may be missing, and is, is "".
  */
 export type OptionValues<Table extends readonly OptionSpec[]> = {
   readonly [Row in Table[number] as Row["name"]]: Row extends { value: string }
@@ -131,7 +133,9 @@ function separate(
         throw refuse(`use --${name}: there is no such option`, suggest(name, shown, "--"));
       }
       if (!option.value && arg !== `--${name}`) throw refuse(`use --${name}: the option takes no value`);
-      words.push(option.value && arg === `--${name}` ? `${arg}=${nextValue(arg, option.value)}` : arg);
+      if (option.optional && arg === `--${name}=`) throw refuse(`use --${name}=: its value ${option.value} is missing`);
+      if (option.optional && arg === `--${name}`) words.push(`${arg}=`);
+      else words.push(option.value && arg === `--${name}` ? `${arg}=${nextValue(arg, option.value)}` : arg);
     } else {
       for (let k = 1; k < arg.length; k++) {
         const option = table.find((row) => row.short === arg[k]);

@@ -134,7 +134,17 @@ export function namespacesOption<Name extends string>(
   return wordsOption(options, name, NAMESPACE_TYPES, [...NAMESPACE_TYPES, "all"]);
 }
 
-function parseNumber(name: string, value: string, min: number, max: number): number {
+/**
+ * A whole number.
+ *
+ * @param name The option.
+ * @param value Its value.
+ * @param min Least value.
+ * @param max Greatest value.
+ * @returns The number.
+ * @throws {PenneError} If it is anything else.
+ */
+export function parseNumber(name: string, value: string, min: number, max: number): number {
   const number = /^[+-]?\d{1,16}$/.test(value) ? Number(value) : NaN;
   if (!(number >= min && number <= max)) throw badValue(name, value, `it is not a whole number from ${min} to ${max}`);
   return number;

@@ -7,7 +7,7 @@ import { ACCESS, O, S } from "../../../ffi/core/consts.ts";
 import { orNull } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString, text } from "../../../ffi/core/memory.ts";
-import { open, read, write } from "../../../ffi/sys/file.ts";
+import { open, read, readLink, write } from "../../../ffi/sys/file.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
@@ -21,7 +21,7 @@ function identityOf(file: Fd): string {
 
 /** A pid file. */
 export class PidFile {
-  readonly #path: string;
+  #path: string;
   readonly #name: string;
   readonly #what: string;
   #directory = "";
@@ -55,6 +55,25 @@ export class PidFile {
   #find(directory: Fd): Fd | null {
     const flags = O.PATH | O.NOFOLLOW | O.CLOEXEC;
     return orNull(() => self.open("openat", directory, cString(this.#name), flags, 0), "ENOENT");
+  }
+
+  /**
+   * Makes the path independent of the working directory.
+   *
+   * @returns Whether that is possible: every directory above may be passed, and none has been replaced.
+   */
+  makeAbsolute(): boolean {
+    if (this.#path.startsWith("/")) return true;
+    const relative = this.#path;
+    try {
+      this.#path = `${readLink(self, "/proc/self/cwd")}/${relative}`;
+      using directory = this.#open();
+      if (identityOf(directory) === this.#directory) return true;
+    } catch {
+      // As below.
+    }
+    this.#path = relative;
+    return false;
   }
 
   /** Whether removing the file can take privileges over the files of others. */

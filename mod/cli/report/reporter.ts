@@ -34,6 +34,11 @@ export class Reporter {
     return this.#options.status !== null;
   }
 
+  /** Makes the reporter independent of the working directory; returns whether that is possible. */
+  leaveDirectory(): boolean {
+    return this.#options.pidFile?.makeAbsolute() ?? true;
+  }
+
   /** Whether removing the pid file can take privileges over the files of others. */
   get changesOthers(): boolean {
     return this.#options.pidFile?.isOthers ?? false;

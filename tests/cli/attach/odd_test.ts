@@ -328,3 +328,29 @@ test(
     });
   },
 );
+
+test("In the background attach keeps neither the caller's directory nor its stdout", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const directory = await Deno.makeTempDir();
+  lab.defer(() => Deno.remove(directory, { recursive: true }));
+  const guest = await lab.netns("guest");
+  const link = `${directory}/link`;
+  await Deno.symlink(`/run/netns/${guest}`, link);
+  for (const [target, cwd] of [[guest, "/"], [link, "/"], ["./link", directory]] as const) {
+    const argv = [penne(), "attach", "--background", "--pid-file", "pid", target];
+    await must(lab.in(lab.host, ["sh", "-c", '"$@" >output', "sh", ...argv]), { cwd: directory });
+    const pid = Number(await Deno.readTextFile(`${directory}/pid`));
+    assertEquals([target, Deno.readLinkSync(`/proc/${pid}/cwd`)], [target, cwd]);
+    const files = Array.from(
+      Deno.readDirSync(`/proc/${pid}/fd`),
+      ({ name }) => Deno.readLinkSync(`/proc/${pid}/fd/${name}`),
+    );
+    assertEquals(files.filter((file) => file.startsWith(directory)), []);
+    Deno.kill(pid, "SIGTERM");
+    await until(
+      "the pid file is gone",
+      () => !Array.from(Deno.readDirSync(directory)).some(({ name }) => name === "pid"),
+    );
+    await until("it has ended", () => !processes().some((one) => one.pid === pid));
+  }
+});

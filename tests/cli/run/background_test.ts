@@ -92,6 +92,49 @@ test("output to files and status lines continue in the background", async () => 
   }
 });
 
+/** What the processes below one, and it itself, have as working directory and descriptors. */
+function held(pid: number): { args: string; cwd: string; files: string[] }[] {
+  const all = processes();
+  const below = (one: number): number[] => [one, ...all.filter((p) => p.ppid === one).flatMap((p) => below(p.pid))];
+  return below(pid).map((one) => ({
+    args: all.find((p) => p.pid === one)!.cmdline.join(" "),
+    cwd: Deno.readLinkSync(`/proc/${one}/cwd`),
+    files: Array.from(Deno.readDirSync(`/proc/${one}/fd`), ({ name }) => Deno.readLinkSync(`/proc/${one}/fd/${name}`)),
+  }));
+}
+
+test("in the background only the command keeps the caller's directory and its stdout", ["root"], async () => {
+  for (const options of [["--net=none"], ["--no-init", "--net=none"], ["--net=host", "--unshare", "uts"]]) {
+    const directory = await Deno.makeTempDir();
+    const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    const script = `"$@" >output`;
+    const argv = [
+      penne(),
+      "run",
+      ...options,
+      "--background",
+      "--pid-file",
+      "pid",
+      "--",
+      "sh",
+      "-c",
+      `sleep ${marker}; echo over`,
+    ];
+    assertEquals((await sh(["sh", "-c", script, "sh", ...argv], { cwd: directory })).code, 0);
+    const pid = await pidIn(`${directory}/pid`);
+    const here = held(pid).filter(({ cwd, files }) => cwd === directory || files.includes(`${directory}/output`));
+    assertEquals(here.map(({ args }) => args).filter((args) => !args.includes(marker)), []);
+    assertEquals(here.length > 0, true);
+    Deno.kill(processes().find(({ cmdline }) => cmdline.join(" ") === `sleep ${marker}`)!.pid, "SIGKILL");
+    await until(
+      "it has ended, and its pid file is gone",
+      () => !Array.from(Deno.readDirSync(directory)).some(({ name }) => name === "pid"),
+    );
+    assertEquals(await Deno.readTextFile(`${directory}/output`), "over\n");
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
 test("nothing is left when the starting process is killed before it is ready", async () => {
   const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   for (let i = 0; i < 10; i++) {

@@ -240,6 +240,44 @@ test("--die-with-parent ends the command when the caller ends", ["package:procps
   await until("the command has ended", () => !processes().some((p) => p.cmdline.includes(marker)));
 });
 
+test("--die-with-parent=PID ends a penne whose parent has ended before any code of penne ran", async () => {
+  const directory = await Deno.makeTempDir();
+  const run = `"$1" run ${netOption()} --log-file "$2/log" --die-with-parent=$$ -- touch "$2/started" &`;
+  // The parent ends at once, or a moment later; what it starts says when it has ended.
+  for (const moment of ["", "read -t 0.01 <>/dev/zero", "read -t 0.03 <>/dev/zero"]) {
+    const script = `exec 3>&1; ${run} ${moment}; exec kill -9 $$`;
+    const { stdout } = await sh([
+      "bash",
+      "-c",
+      script.replace("-- touch", "-- sh -c 'sleep 0.5; touch \"$0\"'"),
+      "sh",
+      penne(),
+      directory,
+    ]);
+    assertEquals(stdout, "");
+  }
+  const log = await Deno.readTextFile(`${directory}/log`);
+  assertMatch(log, /cannot stay: the process \d+ is not the parent of penne, or has ended/);
+  assertEquals(Array.from(Deno.readDirSync(directory), ({ name }) => name), ["log"]);
+  await Deno.remove(directory, { recursive: true });
+});
+
+test("--die-with-parent=PID names the parent, which stays as long as it is there", async () => {
+  const script = (pid: string) => `"$0" run ${netOption()} --die-with-parent=${pid} -- echo ran; echo $?`;
+  assertEquals((await sh(["sh", "-c", script("$$"), penne()])).stdout, "ran\n0\n");
+  const { stdout, stderr } = await sh(["sh", "-c", script("$PPID"), penne()]);
+  assertEquals(stdout, "125\n");
+  assertMatch(
+    stderr,
+    /is not the parent of penne, or has ended\nhint: the process \d+ has started penne, or has adopted it/,
+  );
+  for (const pid of ["", "0", "-1", "x", "4194305", "1 "]) {
+    const { code, stderr } = await sh([penne(), "run", `--die-with-parent=${pid}`, "--", "true"]);
+    assertEquals(code, 2);
+    assertMatch(stderr, /cannot use --die-with-parent/);
+  }
+});
+
 test("penne runs in penne", async () => {
   assertEquals((await run(["--", ...penneRun(), "--", "sh", "-c", "id -u; exit 4"])).stdout, "0\n");
   assertEquals((await run(["--", ...penneRun(), "--", "sh", "-c", "exit 4"])).code, 4);
