@@ -47,7 +47,16 @@ export const SO = {
 export const TCP = { NODELAY: 1, KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, INFO: 11 } as const;
 
 /** Options of ip(7). */
-export const IP = { TTL: 2, PKTINFO: 8, RECVERR: 11, FREEBIND: 15, MULTICAST_LOOP: 34, MULTICAST_ALL: 49 } as const;
+export const IP = {
+  TTL: 2,
+  PKTINFO: 8,
+  RECVERR: 11,
+  FREEBIND: 15,
+  BIND_ADDRESS_NO_PORT: 24,
+  MULTICAST_LOOP: 34,
+  MULTICAST_ALL: 49,
+  LOCAL_PORT_RANGE: 51,
+} as const;
 
 /** Options of ipv6(7). */
 export const IPV6 = {

@@ -22,12 +22,13 @@ import { answerNeighbour } from "./neighbour/ndp.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
 import { FD_BUDGET } from "./netif/fd_budget.ts";
 import { FLOW_GARBAGE } from "./netif/flow_table.ts";
+import { HELD_BUDGET } from "./netif/held.ts";
 import { Netif, type NetifOptions } from "./netif/netif.ts";
 import { TcpFlow } from "./tcp/flow.ts";
 import { Tcp } from "./tcp/tcp.ts";
 
 /** What the namespaces of this thread share. */
-const BUDGETS = [FD_BUDGET, PORT_BUDGET, ECHO_BUDGET];
+const BUDGETS = [FD_BUDGET, PORT_BUDGET, ECHO_BUDGET, HELD_BUDGET];
 /** Frames, and bytes, read from one tap before others get their turn. */
 const BATCH_FRAMES = 64;
 const BATCH_BYTES = 512 << 10;
@@ -180,6 +181,7 @@ export class Datapath implements Disposable {
     for (const budget of BUDGETS) budget.countNamespace(-1);
     this.#follower?.[Symbol.dispose]();
     this.#inbound[Symbol.dispose]();
+    this.#netif.tcpPorts[Symbol.dispose]();
     this.#registration.remove();
     this.#timer?.cancel();
     const { list } = this.#netif.table;

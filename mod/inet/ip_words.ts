@@ -60,6 +60,41 @@ export function isHostOnly(a: IpWords): boolean {
   return first === 127 || first === 0;
 }
 
+/** First words of prefixes whose addresses hold an IPv4 address that a gateway sends to. */
+const NAT64 = 0x0064ff9b;
+const SIX_TO_FOUR = 0x2002;
+const TEREDO = 0x20010000;
+
+/**
+ * The IPv4 addresses that an IPv6 address may lead to: by NAT64 (64:ff9b::/96, RFC 6052; 64:ff9b:1::/48, RFC 8215, in each
+ * of the places where RFC 6052 may put it), 6to4 (2002::/16, RFC 3056) and Teredo (2001::/32, RFC 4380). Nobody outside of
+ * a network knows the prefix that it has chosen for its own NAT64.
+ *
+ * @example
+ * ```ts
+ * import { embeddedIps, ipWords, wordsOf } from "./ip_words.ts";
+ * import { parseIp } from "./ip.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const of = (text: string) => embeddedIps(wordsOf(parseIp(text)!));
+ * assertEquals(of("64:ff9b::10.0.0.1"), [ipWords(4, 0, 0, 0xffff, 0x0a000001)]);
+ * assertEquals(of("2002:a00:1::1"), [ipWords(4, 0, 0, 0xffff, 0x0a000001)]);
+ * assertEquals(of("2001:db8::10.0.0.1"), []);
+ * ```
+ */
+export function embeddedIps({ family, w0, w1, w2, w3 }: IpWords): IpWords[] {
+  if (family !== 6) return [];
+  const found: number[] = [];
+  if (w0 >>> 16 === SIX_TO_FOUR) found.push(w0 << 16 | w1 >>> 16);
+  if (w0 === TEREDO) found.push(~w3);
+  if (w0 === NAT64 && w1 === 0 && w2 === 0) found.push(w3);
+  if (w0 === NAT64 && w1 >>> 16 === 1) {
+    // The prefix has 48, 56, 64 or 96 bits, and bits 64 to 71 are skipped.
+    found.push(w1 << 16 | w2 >>> 8 & 0xffff, w1 << 24 | w2 & 0xffffff, w2 << 8 | w3 >>> 24, w3);
+  }
+  return found.map((word) => ipWords(4, 0, 0, 0xffff, word));
+}
+
 /** Whether an address is a multicast address or the IPv4 broadcast address. */
 export function isGroup(a: IpWords): boolean {
   return a.family === 4 ? a.w3 >>> 28 === 14 || a.w3 === -1 : a.w0 >>> 24 === 0xff;

@@ -12,6 +12,8 @@ const LATER = "172.31.5.5";
 /** On lo, an address stands for its whole prefix. */
 const [ON_LO, BESIDE, LATER_ON_LO, ON_LO6] = ["192.168.77.1", "192.168.77.99", "192.168.78.1", "2001:db8:99::1"];
 const CONNECT = `import socket,sys; socket.create_connection((sys.argv[1], 4000), 1); print("open")`;
+const LISTEN = "import socket\ns=socket.create_server(('::', 4000), family=socket.AF_INET6, dualstack_ipv6=True)\n" +
+  "while True: s.accept()[0].close()";
 
 /** What of an address answers: TCP, UDP, and echo requests. */
 async function reached(network: Network, address: string): Promise<[tcp: boolean, udp: boolean, ping: boolean]> {
@@ -23,9 +25,7 @@ async function reached(network: Network, address: string): Promise<[tcp: boolean
 
 async function host(network: Network): Promise<void> {
   const netns = network.host;
-  const listen = "import socket\ns=socket.create_server(('::', 4000), family=socket.AF_INET6, dualstack_ipv6=True)\n" +
-    "while True: s.accept()[0].close()";
-  network.spawn(netns, ["python3", "-c", listen]);
+  network.spawn(netns, ["python3", "-c", LISTEN]);
   network.spawn(netns, [...script, "echo", "4000"]);
   await network.must(netns, ["ip", "addr", "add", `${SECOND}/24`, "dev", "veth0"]);
   await network.must(netns, ["ip", "addr", "add", `${ON_LO}/24`, "dev", "lo"]);
@@ -43,6 +43,32 @@ test("addresses of the host are reached, but not those on lo, and not after they
   await network.must(network.host, ["ip", "addr", "add", `${LATER_ON_LO}/24`, "dev", "lo"]);
   await new Promise((resolve) => setTimeout(resolve, 300));
   for (const address of [ON_LO, BESIDE, ON_LO6, LATER_ON_LO]) {
+    assertEquals([address, ...await reached(network, address)], [address, false, false, false]);
+  }
+});
+
+test("--exclude of IPv4 addresses excludes their forms in IPv6 that gateways translate", needs, async () => {
+  await using network = await makeNetwork({ options: ["--exclude", "10.0.0.0/8"] });
+  const { peer } = network;
+  network.spawn(peer, ["python3", "-c", LISTEN]);
+  network.spawn(peer, [...script, "echo", "4000"]);
+  await listening(network, peer, 4000);
+  await listening(network, peer, 4000, true);
+  // The peer stands for the gateways, and answers itself.
+  const found = async (address: string) => {
+    const [bits, nodad] = address.includes(":") ? [128, ["nodad"]] : [32, []];
+    await network.must(peer, ["ip", "addr", "add", `${address}/${bits}`, "dev", "veth0", ...nodad]);
+    const answers = await reached(network, address);
+    await network.must(peer, ["ip", "addr", "del", `${address}/${bits}`, "dev", "veth0"]);
+    return [address, ...answers];
+  };
+  for (const address of ["64:ff9b::11.1.2.3", "64:ff9b:1::11.1.2.3", "2002:b01:203::1", "11.1.2.3"]) {
+    assertEquals(await found(address), [address, true, true, true]);
+  }
+  for (const address of ["10.1.2.3", "64:ff9b::10.1.2.3", "64:ff9b:1::10.1.2.3", "2002:a01:203::1"]) {
+    assertEquals(await found(address), [address, false, false, false]);
+  }
+  for (const address of ["::ffff:10.1.2.3", "::10.1.2.3"]) {
     assertEquals([address, ...await reached(network, address)], [address, false, false, false]);
   }
 });

@@ -82,3 +82,38 @@ test("a namespace takes a share of the host's ping identifiers", needs, async ()
   const { code } = await network.run(network.guest, ["ping", "-c1", "-W2", PEER4]);
   assertEquals(code, 0);
 });
+
+/** Opens connections in the background, which stay open; returns how many there are. */
+async function hold(network: Network, netns: string, address: string, count: number): Promise<number> {
+  const script = `${import.meta.dirname}/../datapath/lab/programs.py`;
+  const argv = ["python3", script, "connect", address, "7200", `${count}`];
+  const reader = network.spawn(netns, argv, { stdout: "piped" }).stdout.pipeThrough(new TextDecoderStream())
+    .getReader();
+  const { value = "" } = await reader.read();
+  await reader.cancel();
+  return Number(value);
+}
+
+for (const close of [false, true]) {
+  const what = close ? "opens and closes" : "holds";
+  test(
+    `a namespace that ${what} connections to one destination leaves ports to others`,
+    [...needs, "kernel:6.3"],
+    async () => {
+      await using network = await makeNetwork({ root: true, guests: 2 });
+      const { guests: [greedy, modest], host } = network;
+      await network.must(host, ["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40999"]);
+      const script = `${import.meta.dirname}/../datapath/lab/programs.py`;
+      network.spawn(network.peer, ["python3", script, "accept", "7200"]);
+      await listening(network, network.peer, 7200);
+      for (const address of [PEER4, PEER6]) {
+        const got = close
+          ? await python(network, greedy!, "connect", address, "7200", "1100", "close")
+          : await hold(network, greedy!, address, 1100);
+        assert(Number(got) >= 700 && Number(got) <= 875, `${got} connections`);
+        assertEquals(await hold(network, modest!, address, 100), 100);
+        assertEquals(await hold(network, host, address, 100), 100);
+      }
+    },
+  );
+}

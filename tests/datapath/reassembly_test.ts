@@ -2,8 +2,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { Reassembly } from "../../mod/datapath/tcp/reassembly.ts";
-import { heldBytes } from "../../mod/datapath/tcp/send_queue.ts";
+import { Held } from "../../mod/datapath/netif/held.ts";
 import { test } from "../lib/helpers.ts";
+
+const held = new Held();
 
 /** Bytes whose values are their sequence numbers modulo 251. */
 function segment(seq: number, length: number): Uint8Array {
@@ -15,7 +17,7 @@ test("overlapping bytes are kept once and come out in order", () => {
   const random = (below: number) => (state = Math.imul(state, 48271) >>> 0) % below;
   for (let round = 0; round < 200; round++) {
     const base = 0x7fffff00 + random(0x200) | 0; // near the end of the signed numbers
-    const reassembly = new Reassembly();
+    const reassembly = new Reassembly(held);
     const known = new Set<number>();
     for (let i = 0; i < 20; i++) {
       const offset = 1 + random(300);
@@ -32,24 +34,24 @@ test("overlapping bytes are kept once and come out in order", () => {
       });
     }
     assertEquals(found, [...known].sort((a, b) => a - b));
-    assertEquals(heldBytes(), 0);
+    assertEquals(held.bytes, 0);
   }
 });
 
 test("the bytes and segments that one connection can keep are bounded", () => {
-  const reassembly = new Reassembly();
+  const reassembly = new Reassembly(held);
   const bytes = new Uint8Array(65000);
   for (let i = 0; i < 1000; i++) reassembly.add(0, 1 + i, bytes, 0, bytes.length, false);
-  assert(heldBytes() <= 65000 + 1000, `${heldBytes()} bytes`);
+  assert(held.bytes <= 65000 + 1000, `${held.bytes} bytes`);
   for (let i = 0; i < 1000; i++) reassembly.add(0, 100_000 + 70_000 * i, bytes, 0, bytes.length, false);
-  assert(heldBytes() <= 4.1 * 2 ** 20, `${heldBytes()} bytes`);
+  assert(held.bytes <= 4.1 * 2 ** 20, `${held.bytes} bytes`);
   assert(reassembly.runs(0).length <= 64);
   reassembly.clear();
-  assertEquals(heldBytes(), 0);
+  assertEquals(held.bytes, 0);
 });
 
 test("the run with the latest arrival comes first", () => {
-  const reassembly = new Reassembly();
+  const reassembly = new Reassembly(held);
   for (const seq of [10, 30, 50, 40]) reassembly.add(0, seq, new Uint8Array(10), 0, 10, false);
   assertEquals(reassembly.runs(0), [[30, 60], [10, 20]]);
   reassembly.add(0, 10, new Uint8Array(10), 0, 10, false);

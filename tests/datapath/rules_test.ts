@@ -34,6 +34,31 @@ test("a flow goes to its destination unless that is the host itself, a group, or
   assertEquals(destination({ exclude: [{ address: ip("0.0.0.0"), prefix: 0 }] }, "192.0.2.1"), null);
 });
 
+test("an IPv6 address that leads to an excluded IPv4 address is excluded", () => {
+  const exclude = [{ address: ip("10.0.0.0"), prefix: 8 }];
+  const forms = [
+    "::ffff:10.1.2.3", // mapped
+    "::10.1.2.3", // compatible
+    "::ffff:0:10.1.2.3", // translated, RFC 2765
+    "64:ff9b::10.1.2.3",
+    "64:ff9b:1:a01:2:300::", // RFC 6052, section 2.4: 48, 56, 64 and 96 bits
+    "64:ff9b:1:20a:1:203::",
+    "64:ff9b:1:2:a:102:300:0",
+    "64:ff9b:1:2:3:4:10.1.2.3",
+    "2002:a01:203::1",
+    "2001:0:5ef5:79fb:0:3fff:f5fe:fdfc", // the client is the complement
+  ];
+  for (const form of forms) assertEquals([form, destination({ exclude }, form)], [form, null]);
+  for (const form of forms.slice(3)) {
+    same(destination({}, form), form, 80);
+    same(destination({ exclude: [{ address: ip("11.0.0.0"), prefix: 8 }] }, form), form, 80);
+    const own = { has: () => false, hasOnLoopback: ({ w3 }: { w3: number }) => w3 === 0x0a010203 };
+    assertEquals([form, destination({ own }, form)], [form, null]);
+    assertEquals(new Rules({ exclude }).admits(wordsOf(ip(form))), false);
+  }
+  same(destination({ exclude }, "2001:db8::10.1.2.3"), "2001:db8::10.1.2.3", 80);
+});
+
 test("addresses mapped to the host's loopback and to the host lead there", () => {
   const options = {
     mapHostLoopback: [ip("10.0.0.1"), ip("fd00::1")],

@@ -1,9 +1,7 @@
 // The host's UDP ports and identifiers of pings, of which the namespaces get a part.
 
-import { orNull } from "../../../ffi/core/errno.ts";
-import { self } from "../../../ffi/core/task.ts";
-import { readText } from "../../../ffi/sys/file.ts";
 import { Budget, cached } from "../netif/fd_budget.ts";
+import { ipSetting, portRange } from "../netif/tcp_ports.ts";
 
 /** Fractions of a number space that all namespaces get, and of that what one of them gets. */
 const FOR_ALL = 1 / 2;
@@ -12,17 +10,12 @@ const IDENTIFIERS_FOR_ONE = 1 / 4;
 /** Identifiers of pings: ping sockets have 1 to 65535. */
 const IDENTIFIERS = 65535;
 /** What the kernel has by default. */
-const RANGE = "32768 60999";
 const UNPRIVILEGED = "1024";
-
-function setting(name: string, otherwise: string): string {
-  return orNull(() => readText(self, `/proc/sys/net/ipv4/${name}`)) ?? otherwise;
-}
 
 /** How many ports the kernel chooses from for programs that ask for any. */
 function rangeSize(): number {
-  const [low, high] = setting("ip_local_port_range", RANGE).trim().split(/\s+/).map(Number);
-  return high! - low! + 1;
+  const [first, last] = portRange();
+  return last - first + 1;
 }
 
 function budget(size: () => number, forOne: number): Budget {
@@ -30,15 +23,15 @@ function budget(size: () => number, forOne: number): Budget {
 }
 
 /** UDP ports: as many as half of those that the kernel chooses from. */
-export const PORT_BUDGET: Budget = budget(cached(rangeSize), PORTS_FOR_ONE);
+export const PORT_BUDGET: Budget = budget(rangeSize, PORTS_FOR_ONE);
 
 /** Identifiers of pings. */
 export const ECHO_BUDGET: Budget = budget(() => IDENTIFIERS, IDENTIFIERS_FOR_ONE);
 
 /** Ports that only privileged programs may have, or that are kept for programs of the host, ip-sysctl. */
 const forbidden = cached(() => {
-  const low = Number(setting("ip_unprivileged_port_start", UNPRIVILEGED));
-  const blocks = setting("ip_local_reserved_ports", "").trim().split(",").filter(Boolean);
+  const low = Number(ipSetting("ip_unprivileged_port_start", UNPRIVILEGED));
+  const blocks = ipSetting("ip_local_reserved_ports", "").trim().split(",").filter(Boolean);
   const reserved = blocks.map((block) => block.split("-").map(Number));
   return (port: number) => port < low || reserved.some(([first, last = first]) => port >= first! && port <= last!);
 });

@@ -1,7 +1,7 @@
 // The way out of the host: source address and interface of the sockets of flows.
 
 import { bind, bindToDevice, setOption } from "../../../ffi/net/socket.ts";
-import { IPPROTO, IPV6 } from "../../../ffi/net/constants.ts";
+import { IP, IPPROTO, IPV6 } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { ipWords, isHostOnly, isLinkScoped, wordsOf } from "../../inet/ip_words.ts";
 import type { ReachRequest } from "../../network/reach.ts";
@@ -24,10 +24,10 @@ export class Egress {
    *
    * @param s The socket, not yet connected.
    * @param to The destination.
-   * @param port Local port to try, or 0; if it is taken, the kernel chooses one.
+   * @param port Local port to try, or 0; if it is taken, the kernel chooses one. Without any, connect(2) does.
    * @returns 0, or a negative error number.
    */
-  bind(s: number, to: IpWords, port = 0): number {
+  bind(s: number, to: IpWords, port?: number): number {
     if (to.family === 6) setOption(s, IPPROTO.IPV6, IPV6.V6ONLY, 1);
     if (isHostOnly(to)) return 0; // loopback is reached from any address and by no other interface
     const device = this.#interfaces?.[to.family === 4 ? 4 : 6];
@@ -36,7 +36,10 @@ export class Egress {
       if (error < 0) return error;
     }
     const from = isLinkScoped(to) ? undefined : this.#outbound.find(({ family }) => family === to.family);
-    if (port !== 0 && bind(s, from ?? ipWords(to.family), port) === 0) return 0;
-    return from ? bind(s, from, 0) : 0;
+    if (port && bind(s, from ?? ipWords(to.family), port) === 0) return 0;
+    if (!from) return 0;
+    // The same port can lead to several destinations if it is chosen when the destination is known.
+    if (port === undefined) setOption(s, IPPROTO.IP, IP.BIND_ADDRESS_NO_PORT, 1);
+    return bind(s, from, 0);
   }
 }

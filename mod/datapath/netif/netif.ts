@@ -7,7 +7,9 @@ import type { Reactor } from "../../reactor/reactor.ts";
 import { TX } from "./buffers.ts";
 import { Egress, type EgressOptions } from "./egress.ts";
 import { type Flow, FlowTable } from "./flow_table.ts";
+import { Held } from "./held.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
+import { TcpPorts } from "./tcp_ports.ts";
 
 /** Bytes of a frame before its transport header. */
 export function headersSize(family: number): number {
@@ -34,6 +36,9 @@ export class Netif {
   readonly rules: Rules;
   readonly egress: Egress;
   readonly table = new FlowTable();
+  /** Memory of its data, and its part of the host's TCP ports. */
+  readonly held = new Held();
+  readonly tcpPorts = new TcpPorts();
   /** Frames received from the namespace. */
   received = 0;
   /** Called when the host refuses to send echo requests. */

@@ -2,7 +2,16 @@
 
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { PROTOCOL } from "../../inet/header.ts";
-import { inPrefixWords, ipWords, isGroup, isHostOnly, isLinkScoped, sameIp, wordsOf } from "../../inet/ip_words.ts";
+import {
+  embeddedIps,
+  inPrefixWords,
+  ipWords,
+  isGroup,
+  isHostOnly,
+  isLinkScoped,
+  sameIp,
+  wordsOf,
+} from "../../inet/ip_words.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 
 /** Where a flow goes. */
@@ -109,7 +118,11 @@ export class Rules {
 
   /** Whether an address of the network must not be reached: nothing beside the host would reach it, or it is excluded. */
   #forbids(address: IpWords): boolean {
-    if (isHostOnly(address)) return true;
+    return isHostOnly(address) || this.#excludes(address) ||
+      embeddedIps(address).some((inner) => this.#excludes(inner));
+  }
+
+  #excludes(address: IpWords): boolean {
     const own = this.#own;
     if (own && (this.#excludeHost ? own.has(address) : own.hasOnLoopback(address))) return true;
     return this.#exclude.some(({ prefix, bits }) => inPrefixWords(address, prefix, bits));

@@ -30,6 +30,10 @@ export abstract class SocketFlow extends Flow {
   protected abstract makeSocket(to: Destination): number;
   /** Binds the socket; returns 0 or a negative error number. */
   protected abstract bind(to: Destination, p: Packet): number;
+  /** Offers other ports to the socket, as all of the first ones are taken; returns false if there are none. */
+  protected bindOtherwise(): boolean {
+    return false;
+  }
   /** Called once connect(2) has succeeded or begun. */
   protected abstract connected(to: Destination): void;
   /** Tells the namespace why the flow of a packet was not opened: {@linkcode FORBIDDEN}, or a negative error number. */
@@ -65,7 +69,9 @@ export abstract class SocketFlow extends Flow {
     this.s = s;
     this.resolver = to.resolver;
     this.#fd = new Fd(s);
-    const error = this.bind(to, p) || connect(s, to, to.port, to.scope);
+    let error = this.bind(to, p);
+    if (error === 0) error = connect(s, to, to.port, to.scope);
+    if (error === -E.EADDRNOTAVAIL && this.bindOtherwise()) error = connect(s, to, to.port, to.scope);
     if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
     this.connected(to);
     try {

@@ -119,7 +119,12 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
   }
 
   protected override bind(to: Destination): number {
+    this.netif.tcpPorts.limit(this.s);
     return this.netif.egress.bind(this.s, to);
+  }
+
+  protected override bindOtherwise(): boolean {
+    return this.netif.tcpPorts.limitOtherwise(this.s);
   }
 
   protected override connected(): void {}

@@ -1,12 +1,13 @@
 // Reassembly: segments that came out of order, kept in order, each byte once.
 
 import { distance } from "../../inet/tcp.ts";
-import { countHeld, heldBytes } from "./send_queue.ts";
+import type { Held } from "../netif/held.ts";
 
-/** Segments, and bytes, that one connection may keep; bytes of all connections above which no segment is kept. */
+/** Segments, and bytes, that one connection may keep. */
 const SEGMENTS_MAX = 64;
 const BYTES_MAX = 4 << 20;
-const PRESSURE = 48 << 20;
+/** Bytes of all connections, of which those of a namespace have a share, above which no segment is kept. */
+export const PRESSURE = 64 << 20;
 
 interface Segment {
   readonly seq: number;
@@ -19,9 +20,10 @@ interface Segment {
  * @example
  * ```ts
  * import { Reassembly } from "./reassembly.ts";
+ * import { Held } from "../netif/held.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const reassembly = new Reassembly();
+ * const reassembly = new Reassembly(new Held());
  * const bytes = Uint8Array.of(1, 2, 3, 4);
  * reassembly.add(100, 110, bytes, 0, 4, false);
  * reassembly.add(100, 108, bytes, 0, 4, false); // two bytes are known
@@ -36,6 +38,9 @@ export class Reassembly {
   #latest = 0;
   /** Sequence number of the FIN, or null. */
   finAt: number | null = null;
+
+  /** @param held What the namespace holds. */
+  constructor(readonly held: Held) {}
 
   /** Whether there is neither a segment nor a FIN. */
   get empty(): boolean {
@@ -67,11 +72,11 @@ export class Reassembly {
         const stop = Math.min(end, nextStart);
         const size = stop - position;
         const full = this.#segments.length >= SEGMENTS_MAX || this.#bytes + size > BYTES_MAX;
-        if (full || heldBytes() > PRESSURE) return;
+        if (full || this.held.room(PRESSURE) < size) return;
         const offset = at + position - start;
         this.#segments.splice(i, 0, { seq: base + position | 0, bytes: from.slice(offset, offset + size) });
         this.#bytes += size;
-        countHeld(size);
+        this.held.add(size);
         position = stop;
       } else position = nextStart + next!.bytes.length;
     }
@@ -87,7 +92,7 @@ export class Reassembly {
     const segment = this.#segments.shift();
     if (!segment) return;
     this.#bytes -= segment.bytes.length;
-    countHeld(-segment.bytes.length);
+    this.held.add(-segment.bytes.length);
   }
 
   /**

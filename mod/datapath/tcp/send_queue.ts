@@ -2,25 +2,15 @@
 
 import { Block } from "../../../ffi/core/quick.ts";
 import { sendAt } from "../../../ffi/net/socket.ts";
+import type { Held } from "../netif/held.ts";
 
 const CHUNK = 64 * 1024;
 /** Free chunks that are kept for reuse. */
 const SPARE_MAX = 64;
 /** Bytes that all connections together may hold. */
-const TOTAL_MAX = 128 << 20;
+const TOTAL_MAX = 160 << 20;
 
 const spare: Block[] = [];
-let total = 0;
-
-/** Bytes that all queues of this thread hold, plus those of {@linkcode countHeld}. */
-export function heldBytes(): number {
-  return total;
-}
-
-/** Counts bytes that are held elsewhere; negative when they are released. */
-export function countHeld(bytes: number): void {
-  total += bytes;
-}
 
 /** A queue of bytes. */
 export class SendQueue {
@@ -32,21 +22,24 @@ export class SendQueue {
   /** Offset behind the last byte in the last chunk. */
   #tail = CHUNK;
 
+  /** @param held What the namespace holds. */
+  constructor(readonly held: Held) {}
+
   /**
    * Adds bytes at the end.
    *
    * @param from Memory that holds them.
    * @param at Offset of the first.
    * @param length Number of bytes.
-   * @returns Number of bytes taken: fewer if all queues together are full.
+   * @returns Number of bytes taken: fewer if those of the namespace, or of all, are full.
    */
   push(from: Uint8Array, at: number, length: number): number {
-    const take = Math.min(length, CHUNK - this.#tail + Math.max(0, TOTAL_MAX - total));
+    const take = Math.min(length, CHUNK - this.#tail + this.held.room(TOTAL_MAX));
     let done = 0;
     while (done < take) {
       if (this.#tail === CHUNK) {
         this.#chunks.push(spare.pop() ?? new Block(CHUNK));
-        total += CHUNK; // a chunk takes its full size, however little it holds
+        this.held.add(CHUNK); // a chunk takes its full size, however little it holds
         this.#tail = 0;
       }
       const chunk = this.#chunks[this.#chunks.length - 1]!;
@@ -81,7 +74,7 @@ export class SendQueue {
 
   #drop(): void {
     const chunk = this.#chunks.shift()!;
-    total -= CHUNK;
+    this.held.add(-CHUNK);
     if (spare.length < SPARE_MAX) spare.push(chunk);
     this.#head = 0;
     if (this.#chunks.length === 0) this.#tail = CHUNK;

@@ -8,13 +8,11 @@ import { distance, writeSackOption } from "../../inet/tcp.ts";
 import { RX, TX } from "../netif/buffers.ts";
 import type { Connection } from "./connection.ts";
 import { ACK_DELAY } from "./deferred.ts";
-import { Reassembly } from "./reassembly.ts";
-import { heldBytes, SendQueue } from "./send_queue.ts";
+import { PRESSURE, Reassembly } from "./reassembly.ts";
+import { SendQueue } from "./send_queue.ts";
 
 /** Bytes offered to the namespace beyond the room in the socket. */
 const EXCESS = 192 * 1024;
-/** Bytes held for all connections together above which only the room is offered. */
-const HELD_PRESSURE = 48 << 20;
 /** Window scale that penne offers: windows of up to 8 MB. */
 export const WINDOW_SHIFT = 7;
 const WINDOW_MAX = 0xffff << WINDOW_SHIFT;
@@ -59,7 +57,7 @@ export class ToHost {
   /** Whether the namespace has closed its side. */
   finReceived = false;
   /** Data that the socket has not taken. */
-  readonly #queue = new SendQueue();
+  readonly #queue: SendQueue;
   /** Segments beyond a gap. */
   #early: Reassembly | null = null;
 
@@ -80,6 +78,7 @@ export class ToHost {
    */
   constructor(connection: Connection, isn: number, scaled: boolean, sack: boolean) {
     this.#connection = connection;
+    this.#queue = new SendQueue(connection.netif.held);
     this.next = this.#acked = this.#edge = isn + 1 | 0;
     this.#shift = scaled ? WINDOW_SHIFT : 0;
     this.#sack = sack;
@@ -104,13 +103,13 @@ export class ToHost {
 
   /** Bytes of window to offer now; moves the right edge. */
   #offer(): number {
-    const { s, mss } = this.#connection;
+    const { s, mss, netif } = this.#connection;
     const left = this.#left;
     // While the window is wide, save the system call.
     if (left > EXCESS && distance(this.#askedAt, this.next) < ASK_EVERY) return left;
     this.#askedAt = this.next;
     const held = this.#queue.length;
-    const extra = heldBytes() > HELD_PRESSURE ? 0 : EXCESS;
+    const extra = netif.held.room(PRESSURE) > 0 ? EXCESS : 0; // what is short is for others
     const room = held > 0 ? 0 : Math.max(0, sendRoom(s));
     const wanted = Math.min(WINDOW_MAX, room + extra - held, this.#shift === 0 ? 0xffff : WINDOW_MAX);
     // Never move the edge back, nor by a crumb (RFC 9293 section 3.8.6.2.2).
@@ -220,7 +219,9 @@ export class ToHost {
   /** Keeps a segment beyond a gap, and asks for the gap: a tap loses nothing, but a link behind it may. */
   #beyondGap(seq: number, at: number, length: number, fin: boolean): void {
     const inside = distance(seq, this.#edge) >= length;
-    if (inside) (this.#early ??= new Reassembly()).add(this.next, seq, RX.bytes, at, length, fin);
+    if (inside) {
+      (this.#early ??= new Reassembly(this.#connection.netif.held)).add(this.next, seq, RX.bytes, at, length, fin);
+    }
     // As many duplicates as the packets of this frame would have caused, so that the gap is filled at once.
     const count = Math.min(DUPLICATES, Math.max(1, Math.ceil(length / this.#connection.mss)));
     for (let i = 0; i < count; i++) this.#connection.acknowledge();

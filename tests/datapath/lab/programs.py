@@ -171,3 +171,29 @@ elif mode == "keepalive":  # ADDRESS PORT: how long an idle connection with keep
         say(["data", s.recv(9).decode()])
     except OSError as error:
         say([type(error).__name__, error.errno])
+elif mode == "accept":  # PORT: accepts connections on all addresses, and closes each after its peer
+    def drain(connection):
+        with connection:
+            connection.recv(1)
+
+    server = socket.create_server(("::", int(rest[0])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4000)
+    threading.stack_size(128 << 10)
+    while True:
+        threading.Thread(target=drain, args=[server.accept()[0]]).start()
+elif mode == "connect":  # ADDRESS PORT COUNT [close]: connections at a time, or one after the other; how many succeeded
+    held, done = [], 0
+    for _ in range(int(rest[2])):
+        try:
+            s = socket.create_connection((rest[0], int(rest[1])), 5)
+        except OSError:
+            continue
+        done += 1
+        if rest[3:]:
+            s.shutdown(socket.SHUT_WR)
+            s.recv(1)
+            s.close()
+        else:
+            held.append(s)
+    print(done, flush=True)
+    if not rest[3:]:
+        time.sleep(600)
