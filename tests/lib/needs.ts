@@ -19,11 +19,19 @@ interface Probe {
 
 const sh = (script: string) => ["sh", "-c", script];
 
-/** Asks the kernel, which may not answer, for messages of the process connector: netlink 11, group and index 1. */
+/**
+ * Asks the kernel, which may not answer, for messages of the process connector: netlink 11, group and index 1. Events
+ * that another listener has asked for come too; the answer has our number plus one, and is of no kind.
+ */
 const ASK_CONNECTOR = `use strict; use warnings;
   socket(my $s, 16, 2, 11) or die; bind($s, pack("SSLL", 16, 0, 0, 1)) or die;
-  my $message = pack("LLLLSS L", 1, 1, 0, 0, 4, 0, 1); $message = pack("LSSLL", 16 + length $message, 3, 0, 0, 0) . $message;
-  send($s, $message, 0) or die; vec(my $ready = "", fileno $s, 1) = 1; exit(select($ready, undef, undef, 1) > 0 ? 0 : 1);`;
+  my $message = pack("LLLLSS L", 1, 1, 0, $$, 4, 0, 1); $message = pack("LSSLL", 16 + length $message, 3, 0, 0, 0) . $message;
+  send($s, $message, 0) or die; my $end = time + 2;
+  while (time < $end) {
+    vec(my $ready = "", fileno $s, 1) = 1; select($ready, undef, undef, 0.5) > 0 && defined recv($s, my $got, 4096, 0) or next;
+    my ($ack, $kind) = unpack("x28 L x4 L", $got); exit 0 if $ack == $$ + 1 && $kind == 0;
+  }
+  exit 1;`;
 
 /** Loads "return 0" as a raw tracepoint: bpf(2), command 5. */
 const LOAD_BPF = `use strict; use warnings; use Config; open(my $btf, "<", "/sys/kernel/btf/vmlinux") or die;

@@ -2,7 +2,8 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { tableOfNeeds } from "../../packaging/test.ts";
-import { ROOT, sh, test } from "./helpers.ts";
+import { penne, ROOT, sh, test, until } from "./helpers.ts";
+import { NetLab } from "./netlab.ts";
 import { PACKAGES } from "./packages.ts";
 
 /** What is missing, by a program that runs behind a command line. */
@@ -34,6 +35,19 @@ test("each probe finds out that the thing is missing", ["user namespaces", "pack
     await missingBehind(inside, [...needs, "root", "user namespaces", "kernel:5.10", "kernel:99.0"], hide),
     [...needs, "root", "user namespaces", "kernel:99.0"],
   );
+});
+
+test("events that another has asked the process connector for are no answer of its own", [
+  "root",
+  "process connector",
+  "package:util-linux",
+], async () => {
+  await using lab = new NetLab();
+  const other = lab.start([penne(), "watch", "--backend", "proc"]);
+  await until("it watches", () => other.output().includes("\n"));
+  const inside = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"];
+  assertEquals(await missingBehind(inside, ["process connector"], "true"), ["process connector"]);
+  assertEquals(await missingBehind(["env"], ["process connector"], "true"), []);
 });
 
 test("a program in no directory of PATH is a missing package", async () => {
