@@ -6,7 +6,7 @@ import { fromFileUrl } from "./paths.ts";
 import { asUser } from "./user.ts";
 
 export type { Need } from "./needs.ts";
-export { isAgent, ownAgents, type Process, processes } from "./processes.ts";
+export { isAgent, killIfAlive, ownAgents, type Process, processes } from "./processes.ts";
 export { asUser, TEST_USER } from "./user.ts";
 
 /** The checkout. */

@@ -35,6 +35,27 @@ export function processes(): Process[] {
   return found;
 }
 
+/**
+ * Kills a process if it is alive: one that has ended, but that nobody has waited for, takes signals as well.
+ *
+ * @returns Whether it was alive.
+ */
+export async function killIfAlive(pid: number): Promise<boolean> {
+  try {
+    Deno.kill(pid, "SIGSTOP");
+    for (;;) {
+      const [, state] = /^.*\) (\S)/s.exec(textOf(`/proc/${pid}/stat`)) ?? [];
+      if (state === undefined || state === "Z" || state === "X") return false;
+      if (state === "T") break;
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    Deno.kill(pid, "SIGKILL");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Whether a process is one of penne's agents; a user may read no agent's /proc/PID/exe, so the name has to do. */
 export function isAgent({ exe, cmdline: [name = ""] }: Process): boolean {
   return exe ? exe.startsWith("/memfd:penne-agent") : ["penne-agent", "penne-holder"].includes(name);
