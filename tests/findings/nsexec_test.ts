@@ -86,7 +86,11 @@ test("nsexec names the filter that refuses to join", ["root", "package:gcc"], as
   ]);
 });
 
-test("nsexec names a limit of namespaces, and the fix works", ["package:util-linux"], () => {
+test("nsexec names a limit of namespaces, and the fix works", [
+  "user namespaces",
+  "package:procps",
+  "package:util-linux",
+], () => {
   const host = (before: string) => ["unshare", "-Ur", "sh", "-c", `${before}; exec "$@"`, "sh"];
   const message = [flags(NEWNET), { name: "rootless", value: 0 } as const];
   const limit = "echo 0 > /proc/sys/user/max_net_namespaces";

@@ -25,13 +25,17 @@ test("root may do all that the commands need", ["root", "tun", "ebpf", "initial 
   assertEquals(abilities.map(({ error }) => error).filter((error) => error !== null), []);
 });
 
-test("the survey of a user namespace says what root there may not do", ["tun", "package:util-linux"], async () => {
-  assertEquals(refused(await survey(["unshare", "-Ur"])), {
-    "join namespaces of the host": ["user namespace"],
-    "watch by eBPF": ["user namespace"],
-    "watch by the process connector": ["user namespace"],
-  });
-});
+test(
+  "the survey of a user namespace says what root there may not do",
+  ["user namespaces", "tun", "package:util-linux"],
+  async () => {
+    assertEquals(refused(await survey(["unshare", "-Ur"])), {
+      "join namespaces of the host": ["user namespace"],
+      "watch by eBPF": ["user namespace"],
+      "watch by the process connector": ["user namespace"],
+    });
+  },
+);
 
 test("each ability is refused by the host that refuses it, and with that cause", [
   "root",
