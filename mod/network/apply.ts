@@ -15,7 +15,6 @@ import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { sleep } from "../../ffi/sys/clock.ts";
 import { AF } from "../../ffi/net/constants.ts";
-import { poll } from "../../ffi/sys/poll.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { type Family, formatIp, isLinkLocal6, sameBytes } from "../inet/ip.ts";
 import { linkLocalOf } from "../inet/mac.ts";
@@ -41,8 +40,6 @@ import type { FamilyConfig, TapLink } from "./tap_link.ts";
 
 /** Errors of a route that another route can cure. */
 const NOT_YET = ["ENETUNREACH", "EHOSTUNREACH", "EINVAL"];
-/** How often, a millisecond apart, to look for the route to a peer. */
-const PEER_TRIES = 200;
 /** Milliseconds for which the routes of an address are awaited: a work queue makes them, and the machine may be busy. */
 const SETTLE = 1000;
 /** The kernel's metric of IPv6 routes that have none. */
@@ -169,17 +166,6 @@ function sameDestination(a: Route, b: Route): boolean {
   return destinations && a.prefix === b.prefix && a.tos === b.tos && metricOf(a) === metricOf(b);
 }
 
-/** Waits until the kernel has made the IPv6 routes to the peers of addresses, which it does a moment later, in a worker. */
-function awaitPeerRoutes(socket: NetlinkSocket, index: number, addresses: readonly Address[]): void {
-  const peers = addresses.flatMap(({ family, peer, prefix }) => family === AF.INET6 && prefix === 128 && peer || []);
-  if (peers.length === 0) return;
-  const missing = () => {
-    const routes = readRoutes(socket, AF.INET6, index);
-    return peers.some((peer) => !routes.some(({ destination }) => destination && sameBytes(destination, peer)));
-  };
-  for (let tries = 0; tries < PEER_TRIES && missing(); tries++) poll([], 1);
-}
-
 /**
  * Waits for the routes that the kernel makes for IPv6 addresses in a work queue: that to the address itself, without which
  * nothing arrives, and that to the peer.
@@ -202,9 +188,8 @@ function settle(socket: NetlinkSocket, index: number, addresses: readonly Addres
 }
 
 /** Deletes the prefix routes that the kernel made for copied addresses and the host does not have. */
-function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals, addresses }: FamilyPlan): void {
+function deleteExtraRoutes(socket: NetlinkSocket, index: number, { family, originals }: FamilyPlan): void {
   if (originals === null) return;
-  awaitPeerRoutes(socket, index, addresses);
   for (const route of readRoutes(socket, family, index)) {
     if (route.protocol !== RTPROT.KERNEL || route.hops.length !== 1 || route.hops[0]!.index !== index) continue;
     if (family === AF.INET6 && route.destination && isLinkLocal6(route.destination)) continue;

@@ -98,6 +98,24 @@ test(
   },
 );
 
+test(
+  "names that others have taken in a sticky directory do not keep a user from writing a pid file",
+  NEEDS,
+  async () => {
+    const directory = Deno.makeTempDirSync({ prefix: "penne-sticky-" });
+    Deno.chmodSync(directory, 0o1777);
+    // The pid is that of the shell, which executes penne once the names are taken.
+    const script = 'echo mine >"$1/p.pid.$$"; chmod 600 "$1/p.pid.$$"; shift; ' +
+      `exec setpriv --reuid ${TEST_USER} --regid ${TEST_USER} --clear-groups "$@"`;
+    const argv = [penne(), "run", "--net=none", "--pid-file", `${directory}/p.pid`, "--", "cat", `${directory}/p.pid`];
+    const { code, stdout, stderr } = await sh(["sh", "-c", script, "sh", directory, ...argv], { cwd: "/" });
+    assertEquals([code, stderr], [0, ""]);
+    assertEquals([...Deno.readDirSync(directory)].map(({ name }) => name), [`p.pid.${stdout.trim()}`]);
+    assertEquals(Deno.readTextFileSync(`${directory}/p.pid.${stdout.trim()}`), "mine\n");
+    Deno.removeSync(directory, { recursive: true });
+  },
+);
+
 test("a directory that turns into a symbolic link leads a pid file nowhere", NEEDS, async (t) => {
   await t.step("at the end", async () => {
     using scene = new Scene();

@@ -4,7 +4,7 @@
 // directory, and what lies under the name at the end is opened only if it is the file that was written.
 
 import { ACCESS, O, S } from "../../../ffi/core/consts.ts";
-import { orNull } from "../../../ffi/core/errno.ts";
+import { E, orNull } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString, text } from "../../../ffi/core/memory.ts";
 import { open, read, readLink, write } from "../../../ffi/sys/file.ts";
@@ -92,9 +92,12 @@ export class PidFile {
       using directory = this.#open();
       if (identityOf(directory) !== this.#directory) throw new PenneError(`${this.#what}: its directory was replaced`);
       const pid = call(self, "getpid");
-      const temporary = `${this.#name}.${pid}`;
+      let temporary = `${this.#name}.${pid}`;
       const unlink = () => self.raw("unlinkat", directory, cString(temporary), 0);
-      unlink(); // may be left from a process with the same pid that was killed here
+      // It may be left from a process with the same pid that was killed here. In a sticky directory it may be of another
+      // user, who must not keep this one from writing.
+      const left = unlink();
+      if (left < 0 && left !== -E.ENOENT) temporary += `.${crypto.randomUUID()}`;
       try {
         const flags = O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW | O.CLOEXEC;
         using file = self.open("openat", directory, cString(temporary), flags, 0o644);
