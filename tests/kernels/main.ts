@@ -3,12 +3,14 @@
 //   [KERNEL…]       5.10, 6.1, 6.12, 7.2, 7.3, 6.12-aarch64, 6.12-aarch64-16k; all of them by default
 //   --only WORDS    only checks whose command and title contain all these words; may be repeated
 //   --core          only the few checks that CI runs
+//   --half          run each check once, by root and by the user in turn, instead of by both
 //   --outputs       print what each check printed
 //   --list          list the checks, and run nothing
 //   --table         write the table of docs/kernels.md, which follows from the checks, and run nothing
 //   --tests         run tests of the project instead of checks, on aarch64; --only names files and folders
 //   --limit SECONDS give a guest so much time (default: 7200)
 
+import type { Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
 import { TESTED } from "./job.ts";
 import { KERNELS } from "./kernels.ts";
@@ -28,7 +30,7 @@ if (import.meta.main) {
     const word = Deno.args[i]!;
     if (word === "--only") only.push(Deno.args[++i] ?? "");
     else if (word === "--limit") limit = Number(Deno.args[++i]);
-    else if (["--core", "--outputs", "--list", "--table", "--tests"].includes(word)) flags.add(word);
+    else if (["--core", "--half", "--outputs", "--list", "--table", "--tests"].includes(word)) flags.add(word);
     else if (KERNELS.some(({ name }) => name === word)) names.push(word);
     else fail(`there is no kernel or option ${word}`, 2);
   }
@@ -40,7 +42,7 @@ if (import.meta.main) {
   const checks = CHECKS.filter(({ command, title, core }) =>
     (!flags.has("--core") || core) &&
     (!only.length || only.some((words) => words.split(" ").every((word) => `${command}: ${title}`.includes(word))))
-  );
+  ).map((check, i): Check => flags.has("--half") ? { ...check, who: check.who ?? (i % 2 ? "user" : "root") } : check);
   if (!checks.length && !flags.has("--tests")) fail("there is no such check", 2);
   if (flags.has("--list")) {
     for (const { command, title, who } of checks) console.log(`${command}: ${title}${who ? ` (${who})` : ""}`);
