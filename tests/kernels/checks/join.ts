@@ -59,8 +59,8 @@ penne enter fd:3 -- sh -c 'ip -br link | wc -l; hostname' 3</proc/$target/ns/uts
   },
   {
     title: "a pidfd",
-    script: `${TARGET}perl -e '$^F = 100; $fd = syscall(434, $ARGV[0] + 0, 0); die $! if $fd < 0;
-exec "penne", "enter", "fd:$fd", "--", "hostname"' $target`,
+    script: `${TARGET}perl -e 'use Fcntl; $fd = syscall(434, $ARGV[0] + 0, 0); die $! if $fd < 0;
+open($pidfd, "<&=$fd"); fcntl($pidfd, F_SETFD, 0); exec "penne", "enter", "fd:$fd", "--", "hostname"' $target`,
     outcomes: works("target\n"),
   },
   {
@@ -92,8 +92,8 @@ penne enter --preserve-credentials $target -- id -u`,
   {
     title: "a time namespace",
     script: `user=; [ $EUID = 0 ] || user='--user --map-root-user'
-unshare $user --time --boottime 2000000 --fork sh -c 'touch ready; exec sleep 4323' & trap 'pkill -x -f "sleep 4323"' EXIT
-until target=$(pgrep -x -f 'sleep 4323'); do sleep 0.1; done
+unshare $user --time --boottime 2000000 --fork --kill-child sh -c 'exec sleep 4323' & trap "kill $!" EXIT
+until target=$(pgrep -u $EUID -x -f 'sleep 4323'); do sleep 0.1; done
 penne enter --type time,user $target -- cat /proc/uptime`,
     outcomes: works(/^20\d{5}\./m),
   },

@@ -5,7 +5,7 @@ import { fails, works } from "./outcomes.ts";
 
 /** A command that makes a namespace; a user makes a user namespace with it. */
 const MAKE = 'make() { if [ $EUID = 0 ]; then unshare --uts "$@"; else unshare -r --uts "$@"; fi; }; export -f make\n';
-const COMMAND = "bash -c 'make sleep 1.5'";
+const COMMAND = "bash -c 'make sleep 4'";
 
 /** Checks that all back ends pass, each in its own manner. */
 function ofEach(backend: "poll" | "proc" | "ebpf", refusals: readonly Outcome[]): Omit<Check, "command">[] {
@@ -32,7 +32,7 @@ function ofEach(backend: "poll" | "proc" | "ebpf", refusals: readonly Outcome[])
     },
     {
       title: "fork, exec and exit as JSON",
-      script: `${watch} --json --event fork,exec,exit -- bash -c 'sleep 1.2; exit 4' || code=$?; exit \${code:-0}`,
+      script: `${watch} --json --event fork,exec,exit -- bash -c 'sleep 4; exit 4' || code=$?; exit \${code:-0}`,
       outcomes: [...refusals.map((one) => ({ ...one, code: 125 })), { code: 4, sees: ['"event":"exit"'] }],
     },
     {
@@ -93,7 +93,9 @@ const auto: readonly Omit<Check, "command">[] = [
   {
     title: "names of namespaces",
     who: "root",
-    script: "penne watch --event name --type net -- sh -c 'ip netns add blue; sleep 1; ip netns del blue; sleep 1'",
+    script: `penne watch --event name --type net --duration 12 >events & penne=$!
+until [ -s events ]; do sleep 0.2; done
+ip netns add blue; sleep 3; ip netns del blue; wait $penne; cat events`,
     outcomes: [
       { before: "6.15", is: "falls back", to: "comparing mount tables", sees: ["name=inferred", /^name: .*blue/m] },
       { sees: ["name=exact", /^name: .*blue/m] },
@@ -119,8 +121,8 @@ const auto: readonly Omit<Check, "command">[] = [
   },
   {
     title: "filters by type, name and user",
-    script: `penne watch --event exit --comm sleep --uid $EUID -- sh -c 'sleep 1.2; busybox true'`,
-    outcomes: [{ sees: [/^exit: .*comm=sleep/m], not: ["busybox"] }],
+    script: `penne watch --event exit --comm sleep --uid $EUID -- sh -c 'sleep 4; busybox true'`,
+    outcomes: [{ sees: [/^exit: pid=\d+/m], not: [/(?:^exit: .*\n[^]*){2}/m] }],
   },
   {
     title: "exit codes of the command",
