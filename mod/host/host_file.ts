@@ -7,7 +7,7 @@ import { type Stat, stat } from "../../ffi/sys/stat.ts";
 import { self } from "../../ffi/core/task.ts";
 
 /** Bytes that are read of the file. */
-const SIZE_MAX = 1 << 20;
+const SIZE_MAX = 16 << 20;
 const NOTHING = new Uint8Array();
 /** Two changes within this time, in nanoseconds, may look the same: clocks of file systems are coarse. */
 const COARSE = 50_000_000n;
@@ -72,15 +72,15 @@ export class HostFile {
     try {
       // A fifo must not make us wait.
       using file = open(self, this.path, O.RDONLY | O.NONBLOCK);
-      const buffer = new Uint8Array(Math.min(SIZE_MAX, 4096));
-      let content = NOTHING;
-      for (let n; content.length < SIZE_MAX && (n = read(file, buffer)) > 0;) {
-        const longer = new Uint8Array(content.length + n);
-        longer.set(content);
-        longer.set(buffer.subarray(0, n), content.length);
-        content = longer;
+      let [buffer, length] = [new Uint8Array(4096), 0];
+      for (let n; length < SIZE_MAX && (n = read(file, buffer.subarray(length))) > 0;) {
+        length += n;
+        if (length < buffer.length) continue;
+        const longer = new Uint8Array(2 * length);
+        longer.set(buffer);
+        buffer = longer;
       }
-      this.content = content;
+      this.content = buffer.slice(0, length);
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       this.error = error;

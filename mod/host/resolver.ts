@@ -7,6 +7,8 @@ import { DEFAULT_SERVER, type NameServer, parseResolvConf } from "./resolv_conf.
 export const RESOLV_CONF = "/etc/resolv.conf";
 /** Milliseconds for which a file that names no server any more may be one that is being written. */
 const GRACE = 1000;
+/** How many bytes become characters in one step. */
+const PART = 4096;
 
 /**
  * Bytes as a text with a character for each.
@@ -15,7 +17,9 @@ const GRACE = 1000;
  * @returns The text, as the codec takes it.
  */
 export function textOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  const parts: string[] = [];
+  for (let at = 0; at < bytes.length; at += PART) parts.push(String.fromCharCode(...bytes.subarray(at, at + PART)));
+  return parts.join("");
 }
 
 /**
@@ -25,7 +29,9 @@ export function textOf(bytes: Uint8Array): string {
  * @returns The bytes.
  */
 export function bytesOf(text: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(text, (char) => char.charCodeAt(0));
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }
 
 /**

@@ -37,9 +37,9 @@ import { bringUpLoopback } from "../network/apply.ts";
 import { connectInside } from "../network/inside.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import type { Relay } from "../relay/relay.ts";
-import { makeView, makeViews } from "../views/make.ts";
+import { makeFiles, makeView, makeViews } from "../views/make.ts";
 import type { RunPlan } from "./plan.ts";
-import { OwnFiles } from "./own_files.ts";
+import type { OwnFiles } from "../views/own_files.ts";
 import type { JobTerminal } from "./terminal.ts";
 
 /** Greatest group id of net.ipv4.ping_group_range. */
@@ -141,23 +141,6 @@ function makeTimeNamespace(agent: Agent, { monotonic, boottime }: RunPlan["clock
   }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);
 }
 
-function mountOwnFiles(agent: Agent, { files, maps }: RunPlan, warn: Warn): OwnFiles | null {
-  if (files.length === 0) return null;
-  const lacks = (path: string, reason: string) => warn(`the command has no ${path} of its own: ${reason}`);
-  const reasonOf = ({ code, reason }: SysError, path: string) =>
-    code === "ENOENT"
-      ? `the host has none, so there is no place for it until somebody makes one (as root: touch ${path})`
-      : `${reason} (${code})`;
-  try {
-    return new OwnFiles(agent, maps !== null, files, ({ path }, error) => lacks(path, reasonOf(error, path)));
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-    // As where no user is mapped, whom a file could belong to.
-    for (const { path } of files) lacks(path, `${error.reason} (${error.code})`);
-    return null;
-  }
-}
-
 function setUp(
   enclosure: Enclosure,
   plan: RunPlan,
@@ -174,7 +157,7 @@ function setUp(
   if (has("mnt")) {
     const context = { ownRights: !has("user") };
     attempt("make mounts private", () => mount(agent, null, "/", null, MS.REC | MS.PRIVATE), undefined, context);
-    files = mountOwnFiles(agent, plan, warn);
+    files = makeFiles(agent, maps !== null, plan.files, { onWarning: warn, onInfo });
     if (files) afterEnd.use(files);
     // A /proc of other processes would mislead: their numbers mean others inside.
     const [proc, views] = [true, false].map((own) => plan.views.filter(({ type }) => (type === "pid") === own));

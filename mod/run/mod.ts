@@ -6,13 +6,23 @@ import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type CommandOptions, type NetMode, planRun, type RunOptions } from "./plan.ts";
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import type { OwnFiles } from "./own_files.ts";
+import type { HostEntry } from "../views/hosts.ts";
+import type { OwnFiles } from "../views/own_files.ts";
+import type { MadeNamespaces } from "./make_namespaces.ts";
 import type { ChildProcess } from "./process.ts";
 import { RelayDriver } from "./relayed.ts";
 import type { ExitStatus } from "./reports.ts";
 import { startChild } from "./start.ts";
 
-export { type ChildProcess, type CommandOptions, ExecError, type ExitStatus, type NetMode, type RunOptions };
+export {
+  type ChildProcess,
+  type CommandOptions,
+  ExecError,
+  type ExitStatus,
+  type HostEntry,
+  type NetMode,
+  type RunOptions,
+};
 
 /**
  * Starts a command in its own namespaces.
@@ -41,15 +51,18 @@ export function spawn(options: RunOptions): ChildProcess {
   const { onWarning, onInfo } = options;
   const relay = new RelayDriver(onWarning);
   const start = { identify: true, onWarning, onInfo, openRelay: relay.open };
-  if (!network) return relay.drive(() => startChild(plan, start));
+  const keep = ({ files, enclosure }: MadeNamespaces) => {
+    if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
+  };
+  if (!network) return relay.drive(() => startChild(plan, { ...start, beforeExec: (_, made) => keep(made) }));
   const server = new WorkerServer(plan.reach, onWarning);
   try {
     const child = relay.drive(() =>
       startChild(plan, {
         ...start,
-        beforeExec: (_, { link, files, enclosure }) => {
-          if (link) server.serve(link, network, () => {});
-          if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
+        beforeExec: (_, made) => {
+          if (made.link) server.serve(made.link, network, () => {});
+          keep(made);
         },
       })
     );

@@ -15,8 +15,10 @@ import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
 import { exposedEnvironment } from "./exposed.ts";
+import { hideDaemons, planHosts } from "../views/files.ts";
+import { checkHosts, type HostEntry } from "../views/hosts.ts";
 import { planViews, type View } from "../views/plan.ts";
-import type { OwnFile } from "./own_files.ts";
+import type { OwnFile } from "../views/own_files.ts";
 
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
@@ -47,6 +49,8 @@ export interface CommandOptions {
   readonly noNewPrivs?: boolean;
   /** Signal that ends the command when penne must; KILL by default. */
   readonly killSignal?: SignalName;
+  /** Names, and their addresses, in the command's /etc/hosts. */
+  readonly addHost?: readonly HostEntry[];
   /** Whether /sys, /proc and what else shows a namespace are left as they are. */
   readonly keepViews?: boolean;
   /** Called for each step that failed without consequences for the rest. */
@@ -313,6 +317,17 @@ function planReach(
   return { network, reach: { ...reach, dnsForward }, files: [planResolvConf(nameservers, search, domain)] };
 }
 
+/** Plans what is asked for names before the name servers are; those may be the namespace's own. */
+function planNames(options: RunOptions, namespaces: readonly NamespaceType[], ownServers: boolean): OwnFile[] {
+  const { addHost = [], hostname = null, keepViews = false } = options;
+  const added = checkHosts(addHost);
+  if (!namespaces.includes("mnt")) {
+    if (!added.length) return [];
+    throw usage("add hosts: that needs a mnt namespace of its own", ["add mnt to --unshare"]);
+  }
+  return [...planHosts(added, keepViews ? null : hostname), ...ownServers && !keepViews ? hideDaemons() : []];
+}
+
 /**
  * Makes the plan.
  *
@@ -348,6 +363,7 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
   } else if (options.map && Object.values(options.map).some((value) => value !== undefined)) {
     throw usage("map ids without a user namespace of its own", ["add user to --unshare"]);
   }
+  const reach = planReach(options, namespaces, facts);
   const { env = {}, hostname = null, monotonic = 0, boottime = 0 } = options;
   const become = {
     uid: idToTake(maps?.users?.ranges ?? [], caller.uid),
@@ -370,7 +386,8 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
     hostname,
     clocks: { monotonic, boottime },
     ownInit: options.init === false && namespaces.includes("pid"),
-    ...planReach(options, namespaces, facts),
+    ...reach,
+    files: [...reach.files, ...planNames(options, namespaces, reach.files.length > 0)],
     views: options.keepViews || !namespaces.includes("mnt") ? [] : planViews(namespaces, facts.mountinfo),
     command: {
       ...settings,

@@ -1,10 +1,12 @@
-// Mounts what a command sees of its own namespaces, through an agent in them.
+// Mounts what a command sees of its own, through an agent in its namespaces.
 
+import type { Agent } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, MS, O } from "../../ffi/core/consts.ts";
 import { check, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { type Task, TaskFd } from "../../ffi/core/task.ts";
 import { attachMount, mount, mountDetached } from "../../ffi/sys/mount.ts";
+import { type OwnFile, OwnFiles } from "./own_files.ts";
 import type { View } from "./plan.ts";
 
 /**
@@ -64,5 +66,41 @@ export function makeViews(task: Task, views: readonly View[], onInfo: (message: 
       if (!(error instanceof SysError)) throw error;
       onInfo(`inside, ${view.path} is that of the host: a new one is refused: ${error.reason} (${error.code})`);
     }
+  }
+}
+
+/**
+ * Mounts files in place of the host's, see {@linkcode OwnFiles}. Those that cannot be mounted are the host's.
+ *
+ * @param agent An agent in the mount namespace.
+ * @param joinsUser Whether the agent is in another user namespace than this process.
+ * @param files The files.
+ * @param log Called with each file that cannot be mounted: of those that must be there, `onWarning`.
+ * @returns The files, or null if there are none.
+ */
+export function makeFiles(
+  agent: Agent,
+  joinsUser: boolean,
+  files: readonly OwnFile[],
+  { onWarning, onInfo }: { onWarning: (message: string) => void; onInfo: (message: string) => void },
+): OwnFiles | null {
+  if (files.length === 0) return null;
+  const lacks = ({ path, optional }: OwnFile, { syscall, code, reason }: SysError) => {
+    const missing = code === "ENOENT" && syscall === "move_mount";
+    if (optional) {
+      if (!missing) onInfo(`inside, ${path} is that of the host: ${reason} (${code})`);
+    } else {
+      const why = missing
+        ? `the host has none, so there is no place for it until somebody makes one (as root: touch ${path})`
+        : `${reason} (${code})`;
+      onWarning(`the command has no ${path} of its own: ${why}`);
+    }
+  };
+  try {
+    return new OwnFiles(agent, joinsUser, files, lacks);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    for (const file of files) lacks(file, error);
+    return null;
   }
 }

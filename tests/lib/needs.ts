@@ -108,6 +108,11 @@ const PROBES = {
   },
   /** A newer runc beside Debian's. */
   "newer runc": { argv: ["runc-newer", "--version"], provide: "packaging/runc-newer" },
+  /** Debian's nscd, and the modules of NSS that ask other daemons. */
+  "name daemons": {
+    argv: sh("test -x /usr/local/lib/penne-ci/names/nscd"),
+    provide: "packaging/name-daemons",
+  },
   /** Debian's tool for the snap layout of kept sets. */
   "snap-discard-ns": { argv: sh("command -v snap-discard-ns"), provide: "packaging/snap-tools" },
 } as const satisfies Record<string, Probe>;

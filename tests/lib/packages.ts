@@ -39,6 +39,7 @@ export const PACKAGES = {
   "slirp4netns": ["slirp4netns"],
   "socat": ["socat"],
   "strace": ["strace"],
+  "sudo": ["sudo"],
   "tcpdump": ["tcpdump"],
   "traceroute": ["traceroute"],
   "uidmap": ["getsubids"],

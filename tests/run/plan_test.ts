@@ -108,7 +108,7 @@ test("a tap gives the resolver an address of its own, and the command a resolv.c
   const conf = (options: RunOptions, host: string, facts: Partial<RunFacts> = {}) => {
     const [file] = plan({ net: "tap", ...options }, facts).files;
     assertEquals(file?.path, "/etc/resolv.conf");
-    return decode(file!.content(encode(host)));
+    return decode((file!.content as (host: Uint8Array) => Uint8Array)(encode(host)));
   };
   const own = plan({ net: "tap" });
   assertEquals(own.network!.warnings, []);

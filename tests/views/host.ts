@@ -61,6 +61,8 @@ export interface Scene {
   /** Shell commands that run there: \`as\` runs a command as the caller, $PENNE and $DENO are programs, $SEE
    * prints what is seen. */
   readonly script: string;
+  /** Whether the host has a network of its own: loopback alone. */
+  readonly net?: boolean;
   /** Whether the caller is the user without privileges. */
   readonly user?: boolean;
 }
@@ -75,16 +77,28 @@ export const SEE = ["python3", "-S", "/mnt/see.py", ...SUBMOUNTS];
  *
  * Its mounts are compared before and after the script.
  */
-export async function onHost({ prepare = "", script, user = false }: Scene): Promise<Result> {
+export async function onHost({ prepare = "", script, user = false, net = false }: Scene): Promise<Result> {
   const as = user ? quoted(asUser(["env", "HOME=/"])) : "";
   const whole = `${MAKE}
     cp ${ROOT}tests/views/lab/see.py /mnt/see.py; PENNE=${penne()}; SEE='${SEE.join(" ")}'
     as() { ${as} "$@"; }
+    ${net ? "ip link set lo up" : ""}
     mkdir /mnt/penne; mount --rbind ${ROOT} /mnt/penne
     DENO=/mnt/deno; : > $DENO; mount --bind ${Deno.execPath()} $DENO
     ${prepare}
     mounts > /mnt/before
     ${script}
     mounts | diff /mnt/before - || { echo "the mounts of the host have changed" >&2; exit 99; }`;
-  return await sh(["unshare", "-m", "--propagation", "private", "bash", "-c", whole], { cwd: "/" });
+  return await sh([
+    "timeout",
+    "-k5",
+    "15",
+    "unshare",
+    net ? "-mn" : "-m",
+    "--propagation",
+    "private",
+    "bash",
+    "-c",
+    whole,
+  ], { cwd: "/" });
 }

@@ -1,4 +1,4 @@
-// Files that a command sees in place of the host's: files in memory, mounted over those in its mount namespace.
+// Files that a command sees in place of the host's, mounted over those in its mount namespace: files in memory, and others.
 //
 // Theory of operation. A mount is on a directory entry, and whoever replaces the entry on the host, by rename(2), unlink(2)
 // or an exchange, thereby detaches the mount, or moves it to another name, in all mount namespaces. Package scripts,
@@ -39,15 +39,25 @@ import type { Reactor, Timer } from "../reactor/reactor.ts";
 export interface OwnFile {
   /** Its path, which is also that of the host's file. */
   readonly path: string;
-  /** Makes its content of that of the host's file, which is empty if there is none. */
+  /**
+   * What it is: a function that makes its content of that of the host's file (empty if there is none), another file or
+   * directory of the host, or, in place of a socket, an empty file, to which nobody can connect.
+   */
+  readonly content: ((host: Uint8Array) => Uint8Array) | { readonly bind: string } | "empty";
+  /** Whether nobody needs to know that the host has no such file. */
+  readonly optional?: boolean;
+}
+
+/** A file in memory whose content follows that of the host's. */
+interface Following {
+  readonly host: HostFile;
+  readonly file: Fd;
   readonly content: (host: Uint8Array) => Uint8Array;
 }
 
 /** A file, and its mounts. */
 interface Entry extends OwnFile {
-  readonly host: HostFile;
-  /** The file in memory. */
-  readonly file: Fd;
+  readonly following: Following | null;
   /** Mounts of it that are attached nowhere. */
   spares: readonly Fd[];
   /** What the host has at the path itself, be it a symbolic link; null if nothing. */
@@ -56,7 +66,9 @@ interface Entry extends OwnFile {
 
 /** Where the files are made: a directory that always exists. */
 const WORKPLACE = "/proc";
-const TMPFS = "size=1m,nr_inodes=16,mode=755";
+const TMPFS = "size=32m,nr_inodes=16,mode=755";
+/** The empty file, to which everybody may try to connect: the answer is the same as without a daemon. */
+const EMPTY = `${WORKPLACE}/own-empty`;
 /** Milliseconds after which changes are watched by inotify, and between two looks where that is refused. */
 const WATCH_AFTER = 200;
 const LOOK_EVERY = 1000;
@@ -101,7 +113,7 @@ export class OwnFiles implements Disposable {
    * @param joinsUser Whether the agent is in another user namespace than this process.
    * @param files The files.
    * @param onFailure Called with each file that cannot be mounted, for example because the host has none.
-   * @throws {SysError} If no file can be made.
+   * @throws {SysError} If there is no place for any of them.
    */
   constructor(
     agent: Agent,
@@ -114,31 +126,57 @@ export class OwnFiles implements Disposable {
       const namespace = (name: string) => keep(open(agent, `/proc/self/ns/${name}`, O.RDONLY));
       this.#namespaces = { mnt: namespace("mnt"), user: joinsUser ? namespace("user") : null };
       this.#mountinfo = keep(open(agent, "/proc/self/mountinfo", O.RDONLY));
-      const flags = MS.NOSUID | MS.NODEV | MS.NOEXEC;
-      call(agent, "mount", cString("tmpfs"), cString(WORKPLACE), cString("tmpfs"), flags, cString(TMPFS));
-      try {
-        for (const [i, file] of files.entries()) this.#make(agent, `${WORKPLACE}/own-${i}`, file, onFailure);
-      } finally {
-        call(agent, "umount2", cString(WORKPLACE), UMOUNT.DETACH);
-      }
+      this.#makeAll(agent, files, onFailure);
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
   }
 
-  #make(agent: Agent, at: string, { path, content }: OwnFile, onFailure: OnFailure): void {
-    const host = new HostFile(path);
-    host.refresh();
-    const file = this.#resources.use(open(agent, at, O.WRONLY | O.CREAT, 0o644));
-    call(agent, "fchmod", file, 0o644); // independent of the umask; the agent owns the file
-    write(file, content(host.content));
-    const entry: Entry = { path, content, host, file, spares: [cloneMount(agent, at)], outside: lstat(path) };
+  #makeAll(agent: Agent, files: readonly OwnFile[], onFailure: OnFailure): void {
+    const inMemory = files.filter(({ content }) => typeof content !== "object");
+    if (inMemory.length) {
+      const flags = MS.NOSUID | MS.NODEV | MS.NOEXEC;
+      call(agent, "mount", cString("tmpfs"), cString(WORKPLACE), cString("tmpfs"), flags, cString(TMPFS));
+    }
+    try {
+      if (inMemory.some(({ content }) => content === "empty")) this.#create(agent, EMPTY, 0o666).close();
+      for (const [i, file] of files.entries()) {
+        try {
+          this.#make(agent, `${WORKPLACE}/own-${i}`, file);
+        } catch (error) {
+          if (!(error instanceof SysError)) throw error;
+          onFailure(file, error);
+        }
+      }
+    } finally {
+      if (inMemory.length) call(agent, "umount2", cString(WORKPLACE), UMOUNT.DETACH);
+    }
+  }
+
+  #create(agent: Agent, path: string, mode: number): Fd {
+    const file = open(agent, path, O.WRONLY | O.CREAT, mode);
+    call(agent, "fchmod", file, mode); // independent of the umask; the agent owns the file
+    return file;
+  }
+
+  #make(agent: Agent, at: string, own: OwnFile): void {
+    const { path, content } = own;
+    let following: Following | null = null;
+    if (typeof content === "function") {
+      const host = new HostFile(path);
+      host.refresh();
+      const file = this.#resources.use(this.#create(agent, at, 0o644));
+      write(file, content(host.content));
+      following = { host, file, content };
+    }
+    const source = following ? at : typeof content === "object" ? content.bind : EMPTY;
+    const entry: Entry = { ...own, following, spares: [cloneMount(agent, source)], outside: lstat(path) };
     this.#entries.push(entry);
+    if (!entry.outside && entry.optional) return;
     // Not kept open: a process inside could not unmount it.
-    using mount = cloneMount(agent, at);
-    const result = attachMount(agent, mount, path);
-    if (result < 0) onFailure(entry, new SysError("move_mount", -result));
+    using mount = cloneMount(agent, source);
+    check("move_mount", attachMount(agent, mount, path));
   }
 
   /**
@@ -211,8 +249,9 @@ export class OwnFiles implements Disposable {
   }
 
   /** Writes the content anew if the host's file has changed. */
-  #update({ host, file, content }: Entry): void {
-    if (!host.refresh()) return;
+  #update({ following }: Entry): void {
+    if (!following?.host.refresh()) return;
+    const { host, file, content } = following;
     const bytes = content(host.content);
     call(self, "lseek", file, 0, 0);
     // Written first, then truncated: a reader in between sees whole lines at least.

@@ -70,7 +70,7 @@ async function follow(
     host() { printf 'nameserver 203.0.113.99\\nsearch %s.example\\n' $([ $1 = A ] && echo old || echo new); }
     exchange() { python3 -c 'import ctypes, sys; a, b = (w.encode() for w in sys.argv[1:])
 if ctypes.CDLL(None).renameat2(-100, a, -100, b, 2): sys.exit(1)' $1 $2; }
-    cp ${ROOT}tests/run/lab/reader.py $D; rm -f /etc/resolv.conf; : > $D/out
+    cp ${ROOT}tests/views/lab/reader.py $D; rm -f /etc/resolv.conf; : > $D/out
     ${make}
     mounts() { awk '$5 ~ "^/(etc|mnt|proc|sys|dev)(/|$)"' /proc/self/mountinfo; }
     mounts > $D/before
