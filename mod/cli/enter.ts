@@ -109,7 +109,15 @@ export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
       signals: new SignalPipe(), // until the process ends: undoing it would only cost time
       newSession: options["new-session"],
       makeRelay: null,
-      begin: (scene) => startEntered(plan, set, { ...scene, onWarning }),
+      begin: (scene) =>
+        startEntered(plan, set, {
+          ...scene,
+          onWarning,
+          beforeExec: (starting, made) => {
+            made.files?.follow(reactor, onWarning);
+            scene.beforeExec?.(starting, made);
+          },
+        }),
     };
     try {
       return runInForeground(options, job);

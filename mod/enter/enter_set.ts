@@ -27,6 +27,7 @@ import { openChildren } from "../run/start.ts";
 import { openChildrenIn, procOf } from "./descendants.ts";
 import type { Relay } from "../relay/relay.ts";
 import type { OpenSet } from "./open_set.ts";
+import { unshareMounts } from "./views.ts";
 
 /** How to bring agents into namespaces. */
 export interface EnterRequest {
@@ -40,6 +41,10 @@ export interface EnterRequest {
   readonly jobControl: boolean;
   /** What stands between an exposed command and the caller's terminal, or null. */
   readonly relay: Relay | null;
+  /** Whether the command gets a mount namespace of its own. */
+  readonly ownMounts: boolean;
+  /** Called with what is worth knowing. */
+  readonly onInfo: (message: string) => void;
   /** Called for each step that failed without consequences for the rest. */
   readonly onWarning: (message: string) => void;
 }
@@ -48,6 +53,8 @@ export interface EnterRequest {
 export interface Entered {
   /** The agents. */
   readonly enclosure: Enclosure;
+  /** Whether they are in a mount namespace of their own. */
+  readonly ownMounts: boolean;
   /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
   readonly childrenOf: (agent: Agent) => number;
 }
@@ -85,6 +92,7 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     const children = crosses ? Children.LEFT_ALONE : openChildren(joined); // while it still sees our /proc
     if (request.dropGroups) tryDropGroups(joined);
     joinSet(joined, set);
+    const ownMounts = request.ownMounts && unshareMounts(joined, request.onInfo);
     const { root } = request;
     if (root) {
       attempt(`change to the root directory of ${set.label}`, () => {
@@ -95,7 +103,7 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     if (!crosses) {
       adoptOrphans(joined);
       const enclosure = new Enclosure([guard], joined);
-      return { enclosure, childrenOf: (agent) => agent === joined ? children : openChildren(agent) };
+      return { enclosure, ownMounts, childrenOf: (agent) => agent === joined ? children : openChildren(agent) };
     }
     const around = crossOver(joined, set.label);
     agents[0] = around;
@@ -108,6 +116,7 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     const lists = listChildren([around, inner], request);
     return {
       enclosure: new Enclosure([guard, around], inner),
+      ownMounts,
       childrenOf: (agent) => lists.get(agent) ?? Children.END_THEMSELVES,
     };
   } catch (error) {

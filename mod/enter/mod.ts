@@ -2,6 +2,7 @@
 
 import type { ChildProcess } from "../run/process.ts";
 import { RelayDriver } from "../run/relayed.ts";
+import { keepUp } from "../views/keep_up.ts";
 import { openSet } from "./open_set.ts";
 import { type EnterOptions, type KeptLayout, planEnter } from "./plan.ts";
 import { startEntered } from "./start.ts";
@@ -36,10 +37,20 @@ function noSet(): never {
  */
 export async function enter(options: EnterOptions): Promise<ChildProcess> {
   const plan = planEnter(options);
-  const { onWarning } = options;
+  const { onWarning, onInfo } = options;
   // Loaded only if it is needed.
   const { openKept } = plan.target.kind === "kept" ? await import("../kept/open.ts") : { openKept: noSet };
   using set = openSet(plan, openKept, onWarning);
   const relay = new RelayDriver(onWarning);
-  return relay.drive(() => startEntered(plan, set, { identify: true, onWarning, openRelay: relay.open }));
+  return relay.drive(() =>
+    startEntered(plan, set, {
+      identify: true,
+      onWarning,
+      onInfo,
+      openRelay: relay.open,
+      beforeExec: (_, { files, enclosure }) => {
+        if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
+      },
+    })
+  );
 }

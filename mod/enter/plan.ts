@@ -6,6 +6,7 @@ import type { LayoutName } from "../kept/record/layout.ts";
 import type { StaleOptions } from "../kept/staleness.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import { type CommandOptions, type CommandSettings, planEnvironment, planProgram, planSettings } from "../run/plan.ts";
+import { checkHosts, type HostEntry } from "../views/hosts.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";
 
 /** The namespaces to enter and the command; each property has the meaning and default of that option of `penne enter`. */
@@ -44,6 +45,10 @@ export interface EnterPlan {
   readonly cgroup: boolean;
   /** What the environment starts from: that of the target's process, the caller's, or nothing. */
   readonly inherit: "target" | "caller" | "nothing";
+  /** Names, and their addresses, in the command's /etc/hosts. */
+  readonly addHost: readonly HostEntry[];
+  /** Whether /sys, /proc and what else shows a namespace are left as they are. */
+  readonly keepViews: boolean;
   /** Variables to set. */
   readonly env: Readonly<Record<string, string>>;
   /** Whether the command keeps the caller's ids in a user namespace that is joined. */
@@ -76,7 +81,8 @@ function mayBeProcess({ kind }: EnterTarget): boolean {
  */
 export function planEnter(options: EnterOptions): EnterPlan {
   const { types = null, root = false, cgroup = false, targetEnv = false, clearEnv = false } = options;
-  const { env = {}, command = [], preserveCredentials = false } = options;
+  const { env = {}, command = [], preserveCredentials = false, keepViews = false } = options;
+  const addHost = checkHosts(options.addHost ?? []);
   const settings = planSettings(options);
   const wrong = types?.find((type) => !NAMESPACE_TYPES.includes(type));
   if (wrong !== undefined) throw usage(`join ${wrong}: it is not one of ${NAMESPACE_TYPES.join(", ")}`);
@@ -102,7 +108,20 @@ export function planEnter(options: EnterOptions): EnterPlan {
     KEPT_OPTIONS.flatMap((name) => options[name] === undefined ? [] : [[name, options[name]]]),
   );
   const inherit = targetEnv ? "target" : clearEnv ? "nothing" : "caller";
-  return { target, types, kept, root, cgroup, inherit, env, preserveCredentials, command, settings };
+  return {
+    target,
+    types,
+    kept,
+    root,
+    cgroup,
+    inherit,
+    addHost,
+    keepViews,
+    env,
+    preserveCredentials,
+    command,
+    settings,
+  };
 }
 
 /**

@@ -28,6 +28,7 @@ import { tame } from "./foreign_env.ts";
 import type { OpenSet } from "./open_set.ts";
 import { type EnterPlan, needsProcess } from "./plan.ts";
 import type { TargetProcess } from "./process.ts";
+import { mountViews, ownMounts } from "./views.ts";
 
 /** Most variables that are named in a warning, and most characters of a name. */
 const NAMED_MAX = 40;
@@ -149,7 +150,8 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
   const root = plan.root ? belongings.use(processFor("root").open("open the root directory of", "root", O.PATH)) : null;
   const cgroups = plan.cgroup ? belongings.use(openCgroups(processFor("cgroup"))) : null;
   const { command, settings, preserveCredentials } = plan;
-  const { onWarning = () => {} } = options;
+  const { onWarning = () => {}, onInfo = () => {} } = options;
+  const wantsMounts = ownMounts(plan, set);
   const inherited = plan.inherit === "target"
     ? targetEnvironment(processFor("environment"), set, onWarning)
     : plan.inherit === "caller"
@@ -165,12 +167,14 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
   const affinity = stayOnProcessor();
   /** Starts the command; null if it is exposed and there is no relay. */
   const begin = (relay: Relay | null): Child | null => {
-    const { enclosure, childrenOf } = enterSet(set, {
+    const { enclosure, childrenOf, ...entered } = enterSet(set, {
       root,
       keepFds: settings.keepFds,
       dropGroups: joinedUser && !preserveCredentials,
       jobControl: options.terminal?.jobControl ?? false,
       relay,
+      ownMounts: wantsMounts,
+      onInfo,
       onWarning,
     });
     if (relay) enclosure.afterEnd.use(relay);
@@ -180,6 +184,8 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         enclosure.close();
         return null;
       }
+      const fileIds = joinedUser && !preserveCredentials ? ids : null;
+      const files = entered.ownMounts ? mountViews(enclosure, plan, set, fileIds, { onInfo, onWarning }) : null;
       const owner = { outside: outside ?? who.uid, inside: ids.uid };
       const short = relay && plan.inherit === "caller";
       const child: ChildPlan = {
@@ -212,7 +218,7 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         set[Symbol.dispose]();
         options.beforeExec?.(starting, made);
       };
-      return startIn({ enclosure, link: null, files: null, relay }, child, { ...options, beforeExec }, affinity);
+      return startIn({ enclosure, link: null, files, relay }, child, { ...options, beforeExec }, affinity);
     } catch (error) {
       enclosure.close();
       throw error;

@@ -4,10 +4,8 @@ import { ExecError } from "../agents/exec.ts";
 import { readFacts } from "./facts.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type CommandOptions, type NetMode, planRun, type RunOptions } from "./plan.ts";
-import { pump } from "../reactor/pump.ts";
-import { Reactor } from "../reactor/reactor.ts";
 import type { HostEntry } from "../views/hosts.ts";
-import type { OwnFiles } from "../views/own_files.ts";
+import { keepUp } from "../views/keep_up.ts";
 import type { MadeNamespaces } from "./make_namespaces.ts";
 import type { ChildProcess } from "./process.ts";
 import { RelayDriver } from "./relayed.ts";
@@ -71,18 +69,6 @@ export function spawn(options: RunOptions): ChildProcess {
     server[Symbol.dispose]();
     throw error;
   }
-}
-
-/** Keeps the files of a command where they are, from the program's event loop; returns a function that stops. */
-function keepUp(files: OwnFiles, onWarning: (message: string) => void = () => {}): () => void {
-  const reactor = new Reactor();
-  files.follow(reactor, onWarning);
-  const stop = pump(reactor, (error) => onWarning(`the command's files are not kept up to date any more: ${error}`));
-  return () => {
-    stop();
-    files[Symbol.dispose]();
-    reactor[Symbol.dispose]();
-  };
 }
 
 /** Makes the network end with a command, once the data that the command has sent is delivered. */

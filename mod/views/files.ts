@@ -5,7 +5,7 @@ import { formatHosts, type HostEntry, isHostsName } from "./hosts.ts";
 import type { OwnFile } from "./own_files.ts";
 
 /** The file that comes before all name servers. */
-const HOSTS = "/etc/hosts";
+export const HOSTS = "/etc/hosts";
 
 /**
  * Sockets over which the C library asks daemons of the host before it reads resolv.conf: nscd's, that of systemd-resolved
@@ -40,14 +40,16 @@ export function hideDaemons(): OwnFile[] {
  *
  * @param added Names that are to lead to other addresses.
  * @param hostname The name of the host inside; null if it is that of the host outside.
+ * @param source The file that it is made of.
  * @returns The file, if one is needed.
  */
-export function planHosts(added: readonly HostEntry[], hostname: string | null): OwnFile[] {
+export function planHosts(added: readonly HostEntry[], hostname: string | null, source: string = HOSTS): OwnFile[] {
   const named = hostname !== null && isHostsName(hostname);
   if (!added.length && !named) return [];
   const own = named ? textOf(new TextEncoder().encode(hostname)) : null;
   return [{
     path: HOSTS,
+    source,
     content: (host) => bytesOf(formatHosts(textOf(host), added, own)),
     // Without the file, the name does not lead anywhere outside either.
     optional: !added.length,

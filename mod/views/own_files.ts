@@ -44,6 +44,8 @@ export interface OwnFile {
    * directory of the host, or, in place of a socket, an empty file, to which nobody can connect.
    */
   readonly content: ((host: Uint8Array) => Uint8Array) | { readonly bind: string } | "empty";
+  /** The file of the host whose content counts; the one at the path by default. */
+  readonly source?: string;
   /** Whether nobody needs to know that the host has no such file. */
   readonly optional?: boolean;
 }
@@ -164,7 +166,7 @@ export class OwnFiles implements Disposable {
     const { path, content } = own;
     let following: Following | null = null;
     if (typeof content === "function") {
-      const host = new HostFile(path);
+      const host = new HostFile(own.source ?? path);
       host.refresh();
       const file = this.#resources.use(this.#create(agent, at, 0o644));
       write(file, content(host.content));
@@ -194,7 +196,9 @@ export class OwnFiles implements Disposable {
     watch(this.#mountinfo, EPOLL.PRI, () => this.#detached());
     this.#watchAll = () => {
       this.#watchAll = null;
-      const watcher = orNull(() => new PathWatcher(this.#entries.map(({ path }) => path)));
+      const watcher = orNull(() =>
+        new PathWatcher([...new Set(this.#entries.flatMap(({ path, source }) => [path, source ?? path]))])
+      );
       if (watcher) {
         this.#resources.use(watcher);
         watch(watcher.fd, EPOLL.IN, () => {

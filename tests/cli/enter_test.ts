@@ -18,7 +18,7 @@ test("joins each kind of namespace alone, and all together, as root", ["root"], 
   const there = namespacesOf(home.pid);
   for (const types of [...ALL.map((type) => [type]), ALL]) {
     await t.step(types.join(), async () => {
-      const result = await enter(["--type", types.join(), `${home.pid}`, "--", "sh", "-c", TELL]);
+      const result = await enter(["--keep-views", "--type", types.join(), `${home.pid}`, "--", "sh", "-c", TELL]);
       assertEquals([result.code, result.stderr], [0, ""]);
       assertEquals(lines(result.stdout), joined(types, there));
     });
@@ -38,7 +38,9 @@ for (const user of [false, true]) {
       await t.step(type, async () => {
         // Its /proc is of its pid namespace.
         const types = [...new Set(["user", ...type === "mnt" ? ["pid"] : [], type])];
-        const result = await enter(["--type", types.join(), `${place.pid}`, "--", "sh", "-c", TELL], { user });
+        const result = await enter(["--keep-views", "--type", types.join(), `${place.pid}`, "--", "sh", "-c", TELL], {
+          user,
+        });
         assertEquals([result.code, result.stderr], [0, ""]);
         assertEquals(lines(result.stdout), joined(types, place.namespaces));
       });

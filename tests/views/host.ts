@@ -24,9 +24,8 @@ const MAKE = `set -e
   mount -t tmpfs -o mode=755 none /run
   umount -l /sys; mount -t sysfs -o nosuid,nodev,noexec none /sys
   mount -t cgroup2 -o nosuid,nodev,noexec none /sys/fs/cgroup
-  mkdir /mnt/cgroup; mount -t cgroup2 none /mnt/cgroup; mkdir /mnt/cgroup/penne-test-$$
-  trap 'echo $$ > /mnt/cgroup/cgroup.procs; rmdir /mnt/cgroup/penne-test-$$' EXIT
-  echo $$ > /mnt/cgroup/penne-test-$$/cgroup.procs
+  mkdir /mnt/cgroup; mount -t cgroup2 none /mnt/cgroup; mkdir /mnt/cgroup/$CGROUP
+  echo 0 > /mnt/cgroup/$CGROUP/cgroup.procs
   mount -t bpf none /sys/fs/bpf; mount -t pstore none /sys/fs/pstore; mount -t debugfs none /sys/kernel/debug
   mount -t securityfs none /sys/kernel/security; mount -t tracefs none /sys/kernel/tracing
   python3 -c 'import ctypes, os; l = ctypes.CDLL(None); l.mq_open(b"/of-the-host", os.O_CREAT, 0o600, None)'
@@ -89,16 +88,15 @@ export async function onHost({ prepare = "", script, user = false, net = false }
     mounts > /mnt/before
     ${script}
     mounts | diff /mnt/before - || { echo "the mounts of the host have changed" >&2; exit 99; }`;
-  return await sh([
-    "timeout",
-    "-k5",
-    "15",
-    "unshare",
-    net ? "-mn" : "-m",
-    "--propagation",
-    "private",
-    "bash",
-    "-c",
-    whole,
-  ], { cwd: "/" });
+  const cgroup = `penne-test-${crypto.randomUUID()}`;
+  // Nothing survives PID 1, and no test hangs.
+  const host = ["unshare", net ? "-mn" : "-m", "--pid", "--fork", "--kill-child", "--mount-proc"];
+  const shell = ["--propagation", "private", "bash", "-c", `CGROUP=${cgroup}; ${whole}`];
+  try {
+    return await sh(["timeout", "-k1", "40", ...host, ...shell], { cwd: "/" });
+  } finally {
+    const remove =
+      `mount -t cgroup2 none /mnt; cd /mnt; until [ ! -d "$0" ] || rmdir "$0" 2>/dev/null; do sleep 0.05; done`;
+    await sh(["timeout", "10", "unshare", "-m", "sh", "-c", remove, cgroup]);
+  }
 }

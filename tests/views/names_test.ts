@@ -18,7 +18,6 @@ const NEEDS = [
 const DAEMONS = `
   N=/usr/local/lib/penne-ci/names; export LD_LIBRARY_PATH=$N/lib
   start() { "$@" > /mnt/out 2>/mnt/err & until grep -q ready /mnt/out; do kill -0 $!; sleep 0.01; done; }
-  trap 'kill $(jobs -p); wait; echo $$ > /mnt/cgroup/cgroup.procs; rmdir /mnt/cgroup/penne-test-$$' EXIT
   echo nameserver 127.0.0.1 > /mnt/conf; mv /mnt/conf /etc/resolv.conf
   start python3 ${ROOT}tests/cli/run/lab/dns.py 127.0.0.1
   printf '127.0.0.1 localhost\\n203.0.113.11 of.nscd.example\\n' > /mnt/hosts; mv /mnt/hosts /etc/hosts
