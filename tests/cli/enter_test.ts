@@ -92,7 +92,7 @@ test("joins a namespace that the user namespace joined with it does not own", ["
   using home = new Home(["user", "uts"]);
   using other = new Home(["net"]);
   const paths = [home.path("user"), home.path("uts"), other.path("net")].join();
-  const result = await enter([paths, "--", "sh", "-c", `${TELL}; id -u`]);
+  const result = await enter(["--keep-views", paths, "--", "sh", "-c", `${TELL}; id -u`]);
   assertEquals([result.code, result.stderr], [0, ""]);
   const own = namespacesOf("self");
   const expected = ALL.map((type, i) =>

@@ -136,7 +136,7 @@ test(
       prepare: `${FILES} echo 'hosts: resolve [!UNAVAIL=return] files' > /etc/netns/blue/nsswitch.conf
       export LD_LIBRARY_PATH=/usr/local/lib/penne-ci/names/lib
       python3 -S ${ROOT}tests/views/lab/daemons.py > /mnt/out & p=$!
-      until grep -q ready /mnt/out; do sleep 0.02; done`,
+      until grep -qs ready /mnt/out; do sleep 0.02; done`,
       script: `ip netns exec blue getent hosts of.blue 2>/dev/null; $PENNE enter netns:blue -- getent hosts of.blue
       $PENNE enter netns:blue --add-host of.blue:192.0.2.9 --add-host b:192.0.2.8 -- bash -c 'cat /etc/hosts'
       kill $p; wait $p || true`,

@@ -17,7 +17,7 @@ const NEEDS = [
 /** A host where every daemon has another answer than the name server: see lab/daemons.py and cli/run/lab/dns.py. */
 const DAEMONS = `
   N=/usr/local/lib/penne-ci/names; export LD_LIBRARY_PATH=$N/lib
-  start() { "$@" > /mnt/out 2>/mnt/err & until grep -q ready /mnt/out; do kill -0 $!; sleep 0.01; done; }
+  start() { rm -f /mnt/out; "$@" > /mnt/out 2>/mnt/err & until grep -qs ready /mnt/out; do kill -0 $!; sleep 0.01; done; }
   echo nameserver 127.0.0.1 > /mnt/conf; mv /mnt/conf /etc/resolv.conf
   start python3 ${ROOT}tests/cli/run/lab/dns.py 127.0.0.1
   printf '127.0.0.1 localhost\\n203.0.113.11 of.nscd.example\\n' > /mnt/hosts; mv /mnt/hosts /etc/hosts
