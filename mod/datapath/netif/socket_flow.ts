@@ -34,6 +34,8 @@ export abstract class SocketFlow extends Flow {
   protected bindOtherwise(): boolean {
     return false;
   }
+  /** Called when the host has no port for a connection there. */
+  protected portsTaken(_to: Destination): void {}
   /** Called once connect(2) has succeeded or begun. */
   protected abstract connected(to: Destination): void;
   /** Tells the namespace why the flow of a packet was not opened: {@linkcode FORBIDDEN}, or a negative error number. */
@@ -70,8 +72,11 @@ export abstract class SocketFlow extends Flow {
     this.resolver = to.resolver;
     this.#fd = new Fd(s);
     let error = this.bind(to, p);
-    if (error === 0) error = connect(s, to, to.port, to.scope);
-    if (error === -E.EADDRNOTAVAIL && this.bindOtherwise()) error = connect(s, to, to.port, to.scope);
+    if (error === 0) {
+      error = connect(s, to, to.port, to.scope);
+      if (error === -E.EADDRNOTAVAIL && this.bindOtherwise()) error = connect(s, to, to.port, to.scope);
+      if (error === -E.EADDRNOTAVAIL) this.portsTaken(to);
+    }
     if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
     this.connected(to);
     try {

@@ -8,6 +8,7 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { IP, IPPROTO } from "../../../ffi/net/constants.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { setOption } from "../../../ffi/net/socket.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { cached } from "./fd_budget.ts";
@@ -17,6 +18,10 @@ const DEFAULT = "32768 60999";
 /** The fraction that the host's programs keep, and that of the others which is divided. */
 const HOSTS = 1 / 8;
 const DIVIDED = 1 / 4;
+
+/** Milliseconds for which a destination counts as one whose ports are all taken, and how many such there may be. */
+const FULL = 200;
+const FULL_MAX = 64;
 
 /** The first and the last of some ports. */
 export type Range = readonly [first: number, last: number];
@@ -39,6 +44,13 @@ export const portRange: () => Range = cached(() => {
 
 const namespaces: TcpPorts[] = [];
 
+/** Where a connection goes. */
+type Destination = IpWords & { readonly port: number };
+
+function keyOf({ family, w0, w1, w2, w3, port }: Destination): string {
+  return `${family} ${w0} ${w1} ${w2} ${w3} ${port}`;
+}
+
 /**
  * The TCP ports of one namespace.
  *
@@ -58,6 +70,8 @@ const namespaces: TcpPorts[] = [];
 export class TcpPorts implements Disposable {
   /** Index of the part where a port was found last. */
   #found = 0;
+  /** When the ports towards destinations were found to be all taken, milliseconds. */
+  readonly #full = new Map<string, number>();
 
   /** @param range The ports to take from. */
   constructor(readonly range: () => Range = portRange) {
@@ -94,6 +108,28 @@ export class TcpPorts implements Disposable {
     this.#found ^= 1;
     this.limit(s);
     return true;
+  }
+
+  /**
+   * Notes that all ports towards a destination are taken. The kernel looks at each of them to find that out, in the time of
+   * other namespaces, so it is not asked again for a moment.
+   *
+   * @param to The destination.
+   * @param now Milliseconds.
+   */
+  noteFull(to: Destination, now: number): void {
+    if (this.#full.size >= FULL_MAX) this.#full.clear();
+    this.#full.set(keyOf(to), now);
+  }
+
+  /** Whether all ports towards a destination were taken a moment ago. */
+  isFull(to: Destination, now: number): boolean {
+    if (this.#full.size === 0) return false;
+    const at = this.#full.get(keyOf(to));
+    if (at === undefined) return false;
+    if (now - at < FULL) return true;
+    this.#full.delete(keyOf(to));
+    return false;
   }
 
   /** Gives the part back. */

@@ -119,12 +119,18 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
   }
 
   protected override bind(to: Destination): number {
-    this.netif.tcpPorts.limit(this.s);
+    const { tcpPorts, reactor } = this.netif;
+    if (tcpPorts.isFull(to, reactor.now)) return -E.EADDRNOTAVAIL;
+    tcpPorts.limit(this.s);
     return this.netif.egress.bind(this.s, to);
   }
 
   protected override bindOtherwise(): boolean {
     return this.netif.tcpPorts.limitOtherwise(this.s);
+  }
+
+  protected override portsTaken(to: Destination): void {
+    this.netif.tcpPorts.noteFull(to, this.netif.reactor.now);
   }
 
   protected override connected(): void {}
