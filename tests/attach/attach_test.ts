@@ -8,7 +8,7 @@ import { command, sh, test, until } from "../lib/helpers.ts";
 
 test(
   "a server that refuses a tap leaves no interface",
-  ["root", "package:util-linux", "package:iproute2"],
+  ["root", "tun", "package:util-linux", "package:iproute2"],
   async () => {
     const child = command(["unshare", "--net", "sleep", "100"], {}, { stdout: "null" }).spawn();
     try {

@@ -6,7 +6,7 @@ import { sh, test } from "../lib/helpers.ts";
 import { must, NetLab } from "../lib/netlab.ts";
 
 const MOD = new URL("../../mod/mod.ts", import.meta.url).href;
-const NEEDS = ["root", "package:iproute2", "package:util-linux", "package:socat"] as const;
+const NEEDS = ["root", "tun", "package:iproute2", "package:util-linux", "package:socat"] as const;
 
 test("run() and attach() in a library program have a network, and the program's event loop runs", NEEDS, async () => {
   await using lab = await NetLab.open();

@@ -16,7 +16,7 @@ import {
   until,
 } from "./lab/network.ts";
 
-const needs = ["root", "package:iproute2", "package:python3"] as const;
+const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
 const PROGRAM = `${ROOT}tests/datapath/lab/ports.py`;
 
 type Call = readonly [protocol: "tcp" | "udp", address: string, port: number, size: number];

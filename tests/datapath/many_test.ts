@@ -8,6 +8,7 @@ import { listening, makeNetwork, must, type Network, PEER4, PEER6, until } from 
 
 const needs = [
   "root",
+  "tun",
   "package:iproute2",
   "package:util-linux",
   "package:iperf3",

@@ -10,6 +10,7 @@ const FRAMES = Number(Deno.env.get("PENNE_FRAMES") ?? 40_000);
 
 test(`${FRAMES} mutated frames cause no crash, no growth and no packet outside, and a transfer beside them completes`, [
   "root",
+  "tun",
   "package:iproute2",
   "package:socat",
   "package:tcpdump",

@@ -7,6 +7,7 @@ import { GUEST4, GUEST6, listening, makeNetwork, type Network, PEER4, PEER6, unt
 
 const needs = [
   "root",
+  "tun",
   "package:iproute2",
   "package:socat",
   "package:openssl",

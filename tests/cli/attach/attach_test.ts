@@ -10,7 +10,7 @@ import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
-const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+const NEEDS = ["root", "tun", "package:iproute2", "package:util-linux"] as const;
 const ROOTLESS = [...NEEDS, "user"] as const;
 
 /** Starts a process in its own net namespace and, as the test user, in a user namespace that owns it. */

@@ -98,7 +98,7 @@ test("Wrong input gives one clear line and the right exit code, and changes noth
   }
 });
 
-test("An interface name that exists inside is refused, and that interface stays", NEEDS, async () => {
+test("An interface name that exists inside is refused, and that interface stays", [...NEEDS, "tun"], async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   await lab.ip(guest, "link", "add", "tap0", "type", "veth", "peer", "name", "other");
@@ -178,7 +178,7 @@ test("run refuses options for a network that it does not make", async () => {
   }
 });
 
-test("The log file of attach keeps to its size limit", NEEDS, async () => {
+test("The log file of attach keeps to its size limit", [...NEEDS, "tun"], async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   await lab.ip(lab.host, "route", "add", "10.7.0.0/16", "via", "192.0.2.9", "realm", "5"); // gives a warning for each namespace

@@ -7,6 +7,8 @@ import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 const NEEDS = [
   "root",
   "user",
+  "user namespaces",
+  "tun",
   "package:iproute2",
   "package:util-linux",
   "package:curl",
