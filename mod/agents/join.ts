@@ -74,7 +74,8 @@ function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string | n
     );
     if (!missing.length) return null;
     const belongs = `${of} belongs to the user namespace that penne itself runs in`;
-    return own === 0 ? `${belongs}, where it lacks CAP_${missing.join(" and CAP_")}` : `${belongs}: run penne as root`;
+    const lacks = `where it lacks CAP_${missing.join(" and CAP_")}`;
+    return own === 0 ? `${belongs}, ${lacks}: start penne from a process that has it` : `${belongs}: run penne as root`;
   }
   if (has("SYS_ADMIN")) return null;
   const uid = ownerUid(subject);
@@ -84,7 +85,12 @@ function explain(type: NamespaceType, fd: Fd, joinedUser: Fd | null): string | n
       own === 0 ? "with CAP_SYS_ADMIN" : "as root"
     }`;
   }
-  return type === "user" || (joinedUser && stat(self, joinedUser).ino === ino)
+  using parent = ownerOf(subject);
+  // Its owner has all capabilities in it there, so that something else is the reason.
+  const isChild = parent !== null && stat(self, parent).ino === ownInum("user");
+  const joined = type === "user" || (joinedUser !== null && stat(self, joinedUser).ino === ino);
+  if (joined && isChild) return null;
+  return joined
     ? `${owned} is yours, but you are in another one that is not its parent`
     : `${owned} is yours: join that too (a process in it as the target; with --type, user among the kinds)`;
 }

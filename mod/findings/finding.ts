@@ -6,7 +6,8 @@
  * - `seccomp`: a system call filter. `apparmor`, `selinux`: a security module. `lockdown`: kernel_lockdown(7).
  * - `sysctl`: a setting of the kernel. `limit`: a resource limit, or one of a cgroup. `capability`: one is missing.
  * - `chroot`: the root directory is not that of the mount namespace. `user namespace`: penne is in one that lacks ids or
- *   rights. `no_new_privs`: set-user-id programs have no effect. `proc`: parts of /proc are hidden.
+ *   rights. `namespace`: it is in another one in which that does not work. `no_new_privs`: set-user-id programs have no
+ *   effect. `proc`: parts of /proc are hidden.
  * - `kernel`: it is too old, or was built without something. `device`, `file`: one is missing, or its mode forbids it.
  */
 export type Cause =
@@ -19,6 +20,7 @@ export type Cause =
   | "capability"
   | "chroot"
   | "user namespace"
+  | "namespace"
   | "no_new_privs"
   | "proc"
   | "kernel"

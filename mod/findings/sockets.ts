@@ -4,7 +4,7 @@ import { AF, NETLINK } from "../../ffi/net/constants.ts";
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
-import { has, isInitial, kernel } from "./host.ts";
+import { fixHere, has, isInitial, kernel } from "./host.ts";
 import { whyDenied } from "./modules.ts";
 
 /** What the kernel needs for each family. */
@@ -40,6 +40,8 @@ export function explainSocket(failed: FailedCall): Finding[] {
   return [];
 }
 
+const THERE = "run penne there";
+
 /** The process connector's answers depend on the version, linux/cn_proc.h. */
 const UNPRIVILEGED = [6, 6] as const;
 
@@ -65,7 +67,7 @@ export function explainConnector(failed: FailedCall | "silence"): Finding[] {
     const elsewhere = (["pid", "user"] as const).find((type) => !isInitial(type));
     if (elsewhere === undefined) return needsRoot();
     const words = `the process connector answers only in the initial ${elsewhere} namespace`;
-    return [{ cause: "user namespace", words, fix: "run penne there" }];
+    return [{ cause: elsewhere === "user" ? "user namespace" : "namespace", words, fix: THERE }];
   }
   if (failed.syscall === "socket") return explainSocket(failed);
   const answer = filterAnswer(failed);
@@ -74,7 +76,7 @@ export function explainConnector(failed: FailedCall | "silence"): Finding[] {
   if (failed.code === "ECONNREFUSED") {
     // The kernel has one connector, in the initial network namespace.
     const words = "the process connector answers only in the initial network namespace";
-    return [{ cause: "user namespace", words, fix: "run penne there" }];
+    return [{ cause: "namespace", words, fix: fixHere({ docker: THERE, unit: "PrivateNetwork=no", none: THERE }) }];
   }
   return [];
 }

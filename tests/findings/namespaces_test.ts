@@ -196,7 +196,7 @@ test("root without CAP_SYS_ADMIN is told what it lacks", ["root", "package:util-
   const entered = await sh([...dropped, "enter", "--type", "net", pid, "--", "true"]);
   assertStringIncludes(
     entered.stderr,
-    "hint: the net namespace belongs to the user namespace that penne itself runs in, where it lacks CAP_SYS_ADMIN\n",
+    "hint: the net namespace belongs to the user namespace that penne itself runs in, where it lacks CAP_SYS_ADMIN: start penne from a process that has it\n",
   );
   assertRefused(
     await sh([...dropped, "run", "--unshare", "net", "--net=none", "--", "echo", "ran"]),

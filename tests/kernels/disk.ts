@@ -80,6 +80,7 @@ async function unpack(kernel: Kernel, tree: string): Promise<void> {
         [
           ...PACKAGES,
           ...kernel.architecture === "aarch64" ? TESTS : [],
+          ...kernel.packages ?? [],
           backports ? `${kernel.package}/${backports}` : kernel.package,
         ].join(",")
       }`,
@@ -196,7 +197,7 @@ async function build(kernel: Kernel, directory: string): Promise<void> {
 /** A machine, which is made unless it is in the cache. @throws {Unreachable} If the archive of Debian is. */
 export async function machine(kernel: Kernel): Promise<Machine> {
   const sources = ["disk.ts", "init.sh"].map((name) => Deno.readTextFileSync(new URL(name, import.meta.url))).join("");
-  const bytes = new TextEncoder().encode(sources + JSON.stringify(kernel));
+  const bytes = new TextEncoder().encode(sources + JSON.stringify({ ...kernel, options: undefined }));
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).slice(0, 4).toHex();
   const place = `${cacheDirectory()}/${kernel.name}-${digest}`;
   if (!await Deno.stat(place).catch(() => null)) {

@@ -50,7 +50,8 @@ export function parseLog(bytes: Uint8Array): { ran: Ran[]; complete: boolean } {
 
 function commandLine({ kernel, disk, vmlinuz, initrd }: Machine, work: string): string[] {
   const [program, board, terminal] = kernel.architecture === "x86_64"
-    ? ["qemu-system-x86_64", ["-M", "q35", "-cpu", "Nehalem"], "ttyS0"] as const
+    // On a busy machine the timer may not tick while the kernel tests it.
+    ? ["qemu-system-x86_64", ["-M", "q35", "-cpu", "Nehalem"], "ttyS0 no_timer_check"] as const
     : ["qemu-system-aarch64", ["-M", "virt,gic-version=3", "-cpu", "cortex-a76"], "ttyAMA0"] as const;
   const drive = (id: string, file: string, options: string) => [
     ...["-drive", `id=${id},if=none,format=raw,file=${file},${options}`],
@@ -62,7 +63,7 @@ function commandLine({ kernel, disk, vmlinuz, initrd }: Machine, work: string): 
     ...["-accel", "tcg,thread=multi,tb-size=512", "-m", "2048", "-smp", "1"],
     ...["-nodefaults", "-no-reboot", "-display", "none", "-net", "none", "-serial", `file:${work}/console`],
     ...["-kernel", vmlinuz, "-initrd", initrd],
-    ...["-append", `console=${terminal} quiet panic=-1 mitigations=off random.trust_cpu=on`],
+    ...["-append", `console=${terminal} quiet panic=-1 mitigations=off random.trust_cpu=on ${kernel.options ?? ""}`],
     ...["-device", "virtio-rng-pci"],
     ...drive("root", disk, "snapshot=on,cache=unsafe"),
     ...drive("job", `${work}/job.disk`, "readonly=on"),

@@ -19,6 +19,10 @@ export interface Kernel {
   readonly package: string;
   /** Bytes of a page. */
   readonly page: 4096 | 16384;
+  /** More packages of the suite. */
+  readonly packages?: readonly string[];
+  /** Options that it is started with. */
+  readonly options?: string;
 }
 
 const [amd64, arm64] = ["linux-image-cloud-amd64", "linux-image-cloud-arm64"];
