@@ -94,6 +94,7 @@ for (const [kind, { prepare, info, interfaces, flag }] of Object.entries(ODD)) {
       await t.step(user ? "as a user" : "as root", async () => {
         const { stdout, stderr, code } = await onHost({
           user,
+          net: true, // a network namespace has a sysfs of its own, whose options may be changed
           prepare,
           script: "$SEE; as $PENNE run --net=none --log-level info -- $SEE; as $PENNE run --net=none -- true",
         });
