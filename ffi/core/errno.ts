@@ -319,6 +319,16 @@ export function orNull<T>(body: () => T, ...codes: ErrorName[]): T | null {
 }
 
 /**
+ * Whether a system call failed because something has run out; that says nothing about what the call was for.
+ *
+ * @param error The error.
+ * @returns Whether it is EMFILE, ENFILE or ENOMEM.
+ */
+export function isShortage({ code }: SysError): boolean {
+  return code === "EMFILE" || code === "ENFILE" || code === "ENOMEM";
+}
+
+/**
  * Passes a syscall's result through, or throws.
  *
  * @example

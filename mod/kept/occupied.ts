@@ -1,6 +1,6 @@
 // Finds the processes in a set: any thread in one of its namespaces counts, whatever its cgroup.
 
-import { SysError } from "../../ffi/core/errno.ts";
+import { isShortage, SysError } from "../../ffi/core/errno.ts";
 import { readLink, readText } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { commOf, pidsIn } from "./record/identity.ts";
@@ -26,7 +26,7 @@ function isIn(task: string, links: ReadonlyMap<string, string>): boolean {
     try {
       if (readLink(self, `${task}/ns/${file}`) === wanted) return !isZombie(task);
     } catch (error) {
-      if (error instanceof SysError) return false; // it ended, or may not be inspected; that holds for all its files
+      if (error instanceof SysError && !isShortage(error)) return false; // it ended, or may not be inspected; that holds for all its files
       throw error;
     }
   }

@@ -45,10 +45,14 @@ function findInit(namespace: Fd): ProcessIdentity | null {
     ) ?? false;
   const pid = direct > 0 ? direct : pidsIn("/proc").find(isInit);
   if (pid === undefined) return null;
-  return orNull(() => {
-    using pidfd = openPid(pid);
-    return identify(pidfd);
-  });
+  return orNull(
+    () => {
+      using pidfd = openPid(pid);
+      return identify(pidfd);
+    },
+    "ESRCH",
+    "ENOENT",
+  );
 }
 
 /**

@@ -1,7 +1,7 @@
 // Examines a set: compares what its info file records with the namespaces and processes that exist.
 
 import { IOCTL, O, PIDFD_GET } from "../../ffi/core/consts.ts";
-import { E, SysError } from "../../ffi/core/errno.ts";
+import { E, isShortage, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { namespaceType } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
@@ -132,8 +132,9 @@ function recorded(store: Store, files: SetFiles, report: Report): KeptInfo | Spa
     report("its info file is another set's");
   } catch (error) {
     if (error instanceof InfoError) report(`its info file ${files.info}: ${error.message}`);
-    else if (error instanceof SysError) report(`its info file ${files.info}: ${error.reason} (${error.code})`);
-    else if (error instanceof PenneError) report(error.message.replace(/^cannot use the file/, "its info file"));
+    else if (error instanceof SysError && !isShortage(error)) {
+      report(`its info file ${files.info}: ${error.reason} (${error.code})`);
+    } else if (error instanceof PenneError) report(error.message.replace(/^cannot use the file/, "its info file"));
     else throw error;
   }
 }
@@ -146,7 +147,7 @@ function openMounted(store: Store, file: string, report: Report): Fd | null {
     fd?.close();
     report(fd ? `no namespace is mounted on its file ${file}` : `its file ${file} does not exist`);
   } catch (error) {
-    if (!(error instanceof SysError)) throw error;
+    if (!(error instanceof SysError) || isShortage(error)) throw error;
     const reason = error.code === "ELOOP" ? " is a symbolic link" : `: ${error.reason} (${error.code})`;
     report(`its file ${file}${reason}`);
   }
@@ -158,7 +159,7 @@ function openHeld(holder: Fd, type: NamespaceType, report: Report): Fd | null {
   try {
     return openNamespaceOf(holder, type);
   } catch (error) {
-    if (!(error instanceof SysError)) throw error;
+    if (!(error instanceof SysError) || isShortage(error)) throw error;
     report(`the ${type} namespace of its holder cannot be opened: ${error.reason} (${error.code})`);
     return null;
   }

@@ -1,7 +1,7 @@
 // Identifies processes beyond their pids, which are reused.
 
 import { MAGIC, O } from "../../../ffi/core/consts.ts";
-import { orNull, SysError } from "../../../ffi/core/errno.ts";
+import { isShortage, orNull, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { open, readDirectory, readText } from "../../../ffi/sys/file.ts";
 import { openPid, pidOf } from "../../../ffi/sys/process.ts";
@@ -19,6 +19,9 @@ export interface ProcessIdentity {
   /** Inode number of its pidfds, which is never reused; null before Linux 6.9. */
   readonly inode: string | null;
 }
+
+/** Errors of files in /proc: the process has ended, or may not be inspected. A lack of descriptors says neither. */
+const UNREADABLE = ["ENOENT", "ESRCH", "EACCES", "EPERM"] as const;
 
 function pidfdInode(pidfd: Fd): string | null {
   return fileSystem(pidfd) === MAGIC.PIDFS ? `${stat(self, pidfd).ino}` : null;
@@ -43,7 +46,7 @@ export function identify(pidfd: Fd): ProcessIdentity | null {
     const identity = { pid, start: startOf(pid), inode: pidfdInode(pidfd) };
     // If the process is still alive, the files were its own.
     return isReadable(pidfd) ? null : identity;
-  });
+  }, ...UNREADABLE);
 }
 
 /**
@@ -81,7 +84,7 @@ export function openIdentified(identity: ProcessIdentity): Fd | null {
   try {
     pidfd = openPid(identity.pid);
   } catch (error) {
-    if (error instanceof SysError) return null;
+    if (error instanceof SysError && !isShortage(error)) return null;
     throw error;
   }
   const found = identify(pidfd);
@@ -98,7 +101,7 @@ export function openIdentified(identity: ProcessIdentity): Fd | null {
  * @returns Its name; empty if it cannot be read.
  */
 export function commOf(pid: number): string {
-  return orNull(() => readText(self, `/proc/${pid}/comm`).replace(/\n$/, "")) ?? "";
+  return orNull(() => readText(self, `/proc/${pid}/comm`).replace(/\n$/, ""), ...UNREADABLE) ?? "";
 }
 
 /**
@@ -111,5 +114,5 @@ export function pidsIn(path: string): number[] {
   return orNull(() => {
     using directory = open(self, path, O.RDONLY | O.DIRECTORY);
     return readDirectory(directory).filter((name) => /^\d+$/.test(name)).map(Number);
-  }) ?? [];
+  }, ...UNREADABLE) ?? [];
 }
