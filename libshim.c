@@ -154,16 +154,12 @@ static i64 set_action(i32 signo, const struct sigaction *action) {
 enum operation {
   OP_SYSCALL, // make syscall `nr`
   OP_CLONE,   // clone with flags arg[0] an agent whose socket is the received fd; answers its pid, and a pidfd if asked
-  OP_REAP,    // wait for children, and report on pid arg[0]; arg[1]: fd of the list of children, or enum children
+  OP_REAP,    // wait for children, and report on pid arg[0]; arg[1] to arg[3]: lists of what to kill at the end, or -1
   OP_TTY,     // at the end restore the terminal that is the received fd (none: leave it alone) to process group arg[0]
               // and the termios in the payload, unless the shell's group arg[1] has it
-  OP_EXEC,    // execve(arg[0], arg[1], arg[2]) with signal mask arg[3]; answers only if that fails, all blocked again
+  OP_EXEC,    // execve(arg[0], arg[1], arg[2]) with signal mask arg[3] and the received fds as stdin, stdout, stderr;
+              // answers only if that fails, all blocked again
   OP_HOLD,    // become a holder: execute the received fd (none: go on as is) with argv arg[0]; answers only on failure
-};
-
-enum children {
-  CHILDREN_LEFT_ALONE = -1,     // this process is PID 1, so that the kernel ends them, or it has no list of them
-  CHILDREN_END_THEMSELVES = -2, // the one that is reported on does, with everything it looks after
 };
 
 enum request_flags {
@@ -193,7 +189,8 @@ struct answer {
   i64 result; // ANSWER: result of the syscall; EVENT_CHILD: pid
 };
 
-enum { PAYLOAD_MAX = 65536, FDS_MAX = 8 };
+enum { PAYLOAD_MAX = 65536, FDS_MAX = 8, LISTS_MAX = 3 };
+enum { LATE_MAX = 300 }; // how often finish() waits 10 ms in vain
 
 _Static_assert(sizeof(struct request) == 88 && sizeof(struct answer) == 16 && sizeof(struct termios) == 36, "wire.ts");
 
@@ -223,7 +220,8 @@ static struct {
 } packet __attribute__((aligned(16)));
 
 static struct {
-  i32 socket, sigchld, children, tty;
+  i32 socket, sigchld, tty;
+  i32 lists[LISTS_MAX]; // of children, which finish() kills
   i32 main_pid, tty_group, shell_group;
   struct termios termios;
 } self;
@@ -233,7 +231,7 @@ static void close_fd(i32 *fd) {
   *fd = -1;
 }
 
-static void send_answer(u32 kind, u32 status, i64 result, void *data, u32 length, i32 fd) {
+static i64 send_packet(u32 kind, u32 status, i64 result, void *data, u32 length, i32 fd) {
   struct answer answer = {kind, status, result};
   struct iovec parts[2] = {{&answer, sizeof answer}, {data, length}};
   struct rights rights = {offsetof(struct rights, fd) + sizeof(i32), SOL_SOCKET, SCM_RIGHTS, {fd}};
@@ -242,7 +240,7 @@ static void send_answer(u32 kind, u32 status, i64 result, void *data, u32 length
     m.control = &rights;
     m.control_length = 24; // CMSG_SPACE(sizeof(int))
   }
-  RETRY(__NR_sendmsg, self.socket, &m, MSG_NOSIGNAL);
+  return RETRY(__NR_sendmsg, self.socket, &m, MSG_NOSIGNAL);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -252,40 +250,68 @@ static i64 wait_for(i64 pid, i32 *status, i32 flags) {
   return RETRY(__NR_wait4, pid, status, flags, 0);
 }
 
-static void reap(void) {
+// Reports on the child that is reported on; the result is an error of sending.
+static i64 reap(void) {
   u8 drained[sizeof(struct signalfd_siginfo)];
   i32 status;
-  i64 pid;
+  i64 pid, error = 0;
   while (SYS(__NR_read, self.sigchld, drained, sizeof drained) > 0) continue;
   while ((pid = wait_for(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0)
-    if (pid == self.main_pid) send_answer(EVENT_CHILD, (u32)status, pid, 0, 0, -1);
+    if (pid == self.main_pid && error >= 0) error = send_packet(EVENT_CHILD, (u32)status, pid, 0, 0, -1);
+  return error;
 }
 
-// Ends every descendant. PID 1 need not: the kernel does. An agent that looks after one in another pid namespace need
-// not and cannot: killing that one would set free what it looks after. Orphans arrive here one generation after the
-// other (this process is a subreaper), so the list is read again until no child is left, or none that may be killed.
-static void kill_children(void) {
-  i32 status;
-  if (self.children == CHILDREN_END_THEMSELVES && self.main_pid > 0) {
-    SYS(__NR_kill, self.main_pid, SIGCONT);
-    while (wait_for(-1, &status, 0) > 0) continue;
-  }
-  if (self.children < 0 || SYS(__NR_getpid) == 1) return;
+// Reads a list of children, `/proc/PID/task/TID/children`. Each pid in it ends with a space.
+static const u8 *read_list(i32 list, u8 *text) {
+  i64 n = SYS(__NR_pread64, list, text, PAYLOAD_MAX / 2 - 1, 0);
+  text[n > 0 ? n : 0] = 0;
+  return text;
+}
+
+// The next pid in a list; 0 at its end, and for one that was cut off.
+static i32 next_pid(const u8 **at) {
+  i32 pid = 0;
+  for (; **at >= '0' && **at <= '9'; ++*at) pid = pid * 10 + (**at - '0');
+  return *(*at)++ == ' ' ? pid : 0;
+}
+
+static int is_listed(i32 list, i32 pid) {
+  const u8 *at = read_list(list, packet.payload + PAYLOAD_MAX / 2);
+  i32 found;
+  while ((found = next_pid(&at)) && found != pid) continue;
+  return found != 0;
+}
+
+// Waits until a process has ended, for some milliseconds; the result is 0 if it has not.
+static i64 wait_end(i32 pidfd, i64 milliseconds) {
+  struct pollfd p = {pidfd, POLLIN, 0};
+  struct __kernel_timespec time = {0, milliseconds * 1000000};
+  return SYS(__NR_ppoll, &p, 1, &time, 0, 0);
+}
+
+// Kills the processes in a list until all of them have ended. The list is a subreaper's, so the orphans of one
+// generation come into it as the one before ends. Its owner may be stopped, or reap children meanwhile: a pid still
+// belongs to a child if it is in the list after its pidfd was opened. One that may not be killed is left alone, and so
+// is one that does not end, as in a file system that hangs: it ends as soon as it can. Each gets `grace` milliseconds to
+// end by itself.
+static void kill_listed(i32 list, i64 grace, int *late) {
   for (;;) {
-    int killed = 0;
-    i64 n = SYS(__NR_pread64, self.children, packet.payload, PAYLOAD_MAX - 1, 0);
-    if (n < 0) n = 0;
-    packet.payload[n] = 0;
-    for (i64 i = 0, pid = 0; i <= n; i++) {
-      u8 c = packet.payload[i];
-      if (c >= '0' && c <= '9') {
-        pid = pid * 10 + (c - '0');
-      } else if (pid) {
-        if (SYS(__NR_kill, pid, SIGKILL) == 0) killed = 1;
-        pid = 0;
+    const u8 *at = read_list(list, packet.payload);
+    i32 pid, status, last = -1;
+    while ((pid = next_pid(&at))) {
+      i32 pidfd = (i32)SYS(__NR_pidfd_open, pid, 0);
+      if (pidfd >= 0 && !wait_end(pidfd, grace) && is_listed(list, pid) &&
+          !SYS(__NR_pidfd_send_signal, pidfd, SIGKILL, 0, 0)) {
+        close_fd(&last);
+        last = pidfd;
+      } else {
+        close_fd(&pidfd);
       }
     }
-    if (wait_for(-1, &status, killed ? 0 : WNOHANG) <= 0) return;
+    while (wait_for(-1, &status, WNOHANG) > 0) continue;
+    if (last >= 0 && !wait_end(last, 10)) ++*late;
+    if (last < 0 || *late > LATE_MAX) return;
+    close_fd(&last);
   }
 }
 
@@ -314,8 +340,13 @@ static void restore_settings(void) {
 // this agent does; and again, with the foreground, when nobody is left who could change them, unless the foreground is
 // another living group, neither penne's nor one that was ended just now.
 _Noreturn static void finish(void) {
+  int late = 0;
   restore_settings();
-  kill_children();
+  for (int i = 0; i < LISTS_MAX; i++) {
+    // After the lists of others comes the own one: agents that end now too, and wait for their children before.
+    i64 grace = i > 0 && (i + 1 == LISTS_MAX || self.lists[i + 1] < 0) ? 10 : 0;
+    if (self.lists[i] >= 0) kill_listed(self.lists[i], grace, &late);
+  }
   i32 group = foreground();
   if (group && (group == self.tty_group || SYS(__NR_kill, -group, 0) == -ESRCH)) {
     restore_settings();
@@ -370,7 +401,8 @@ static i64 receive(i32 *fds, int *count) {
     *count = (int)((rights.length - offsetof(struct rights, fd)) / sizeof(i32));
     for (int i = 0; i < *count; i++) fds[i] = rights.fd[i];
   }
-  if (n < (i64)sizeof packet.request || m.flags & (MSG_TRUNC | MSG_CTRUNC)) return -EINVAL;
+  if (m.flags & MSG_CTRUNC) return -EMFILE;
+  if (n < (i64)sizeof packet.request || m.flags & MSG_TRUNC) return -EINVAL;
   return n - (i64)sizeof packet.request;
 }
 
@@ -403,10 +435,11 @@ static i64 resolve(struct request *r, i64 length, const i32 *fds, int count) {
 // A plain fork with the given flags; the child serves the received socket and takes over nothing else from its parent.
 static i64 clone_agent(u64 flags, i32 socket, i32 *pidfd) {
   i64 pid = SYS(__NR_clone, flags | SIGCHLD, 0, pidfd, 0, 0);
+  if (pid < 0) *pidfd = -1; // the kernel leaves a number there if it refuses late
   if (pid == 0) {
     close_fd(&self.socket);
     close_fd(&self.sigchld);
-    close_fd(&self.children);
+    for (int i = 0; i < LISTS_MAX; i++) close_fd(&self.lists[i]);
     close_fd(&self.tty);
     self.main_pid = 0;
     self.socket = socket;
@@ -414,10 +447,10 @@ static i64 clone_agent(u64 flags, i32 socket, i32 *pidfd) {
   return pid;
 }
 
-static i64 wait_for_children(i32 pid, i32 children) {
+static i64 wait_for_children(const struct request *r) {
   u64 mask = 1ull << (SIGCHLD - 1);
-  self.main_pid = pid;
-  self.children = children;
+  self.main_pid = (i32)r->arg[0];
+  for (int i = 0; i < LISTS_MAX; i++) self.lists[i] = (i32)r->arg[1 + i];
   if (self.sigchld < 0) self.sigchld = (i32)SYS(__NR_signalfd4, -1, &mask, sizeof mask, SFD_CLOEXEC | SFD_NONBLOCK);
   return self.sigchld < 0 ? self.sigchld : 0;
 }
@@ -433,7 +466,9 @@ static i64 take_terminal(const struct request *r, i64 length, const i32 *fds, in
   return 0;
 }
 
-static i64 execute(const struct request *r) {
+static i64 execute(const struct request *r, const i32 *fds, int count) {
+  if (count > 3) return -EINVAL;
+  for (int i = 0; i < count; i++) SYS(__NR_dup3, fds[i], i, 0);
   set_mask((u64)r->arg[3]);
   i64 result = SYS(__NR_execve, r->arg[0], r->arg[1], r->arg[2]);
   block_signals(0);
@@ -464,13 +499,13 @@ static void serve_one(void) {
         if (result == 0) return; // the child: nothing has been requested on its socket yet
         break;
       case OP_REAP:
-        result = wait_for_children((i32)r->arg[0], (i32)r->arg[1]);
+        result = wait_for_children(r);
         break;
       case OP_TTY:
         result = take_terminal(r, length, fds, count);
         break;
       case OP_EXEC:
-        result = execute(r);
+        result = execute(r, fds, count);
         break;
       case OP_HOLD:
         if (count == 0) hold(1);
@@ -482,22 +517,26 @@ static void serve_one(void) {
   }
   if (!(flags & KEEP_FDS))
     for (int i = 0; i < count; i++) SYS(__NR_close, fds[i]);
-  send_answer(ANSWER, 0, result, packet.payload + (valid ? r->reply_at : 0), valid ? r->reply_length : 0, reply_fd);
+  u8 *reply = packet.payload + (valid ? r->reply_at : 0);
+  i64 sent = send_packet(ANSWER, 0, result, reply, valid ? r->reply_length : 0, reply_fd);
+  if (sent < 0) sent = send_packet(ANSWER, 0, sent, 0, 0, -1); // as with too many fds on their way
   if (reply_fd >= 0) SYS(__NR_close, reply_fd);
   // A child may have ended before there was a signalfd to say so.
-  if (valid && r->operation == OP_REAP && result == 0) reap();
+  if (sent >= 0 && valid && r->operation == OP_REAP && result == 0) sent = reap();
+  if (sent < 0) finish(); // whoever waits for this must not wait for ever
 }
 
 _Noreturn static void agent(i32 socket) {
   struct sigaction action = {0}; // with SIGCHLD ignored, as the caller may have it, the kernel would reap the children
   set_action(SIGCHLD, &action);
   self.socket = socket;
-  self.sigchld = self.children = self.tty = -1;
+  self.sigchld = self.tty = -1;
+  for (int i = 0; i < LISTS_MAX; i++) self.lists[i] = -1;
   for (;;) {
     if (self.sigchld >= 0) {
       struct pollfd p[2] = {{self.socket, POLLIN, 0}, {self.sigchld, POLLIN, 0}};
       if (SYS(__NR_ppoll, p, 2, 0, 0, 0) < 0) continue;
-      if (p[1].revents) reap();
+      if (p[1].revents && reap() < 0) finish();
       if (!p[0].revents) continue;
     }
     serve_one();
@@ -548,6 +587,12 @@ static void close_others(i32 a, i32 b) {
   SYS(__NR_close_range, high + 1, ~0u, 0);
 }
 
+// An agent does not have the caller's stdin, stdout and stderr: who waits for their end must not wait for one that
+// hangs. The numbers stay taken, so that no other fd gets them.
+static void hide_stdio(i32 image) {
+  for (i32 fd = 0; fd < 3; fd++) SYS(__NR_dup3, image, fd, 0);
+}
+
 // A process in a new user namespace has all capabilities there, but its ids are not mapped yet, so it is not root and
 // an exec would take them all away. Only ambient ones survive.
 static void keep_capabilities(void) {
@@ -563,7 +608,10 @@ static void keep_capabilities(void) {
 static void spawn_exec(void *argument) {
   struct spawn *s = argument;
   if (s->flags & CLONE_NEWUSER) keep_capabilities();
-  if (s->how != SPAWN_INHERIT) close_others(s->socket, s->image);
+  if (s->how != SPAWN_INHERIT) {
+    hide_stdio(s->image);
+    close_others(s->socket, s->image);
+  }
   SYS(__NR_fcntl, s->socket, F_SETFD, 0);
   s->error = execute_image(s->image, (i64)s->argv);
   leave(127);
@@ -575,7 +623,7 @@ static u8 fork_stack[8192] __attribute__((aligned(16)));
 
 // The agent without an exec: forget everything of the program it was forked from but this ELF.
 static void forked_agent(void *argument) {
-  i32 socket = *(i32 *)argument;
+  i32 socket = ((i32 *)argument)[0], image = ((i32 *)argument)[1];
   u64 page = PAGE_MAX, start = (u64)__ehdr_start & ~(page - 1), end = ((u64)_end + page - 1) & ~(page - 1);
   for (int i = 1; i <= SIG_COUNT; i++) { // handlers point into what is about to be unmapped
     struct sigaction action;
@@ -584,6 +632,7 @@ static void forked_agent(void *argument) {
     action = (struct sigaction){0};
     set_action(i, &action);
   }
+  hide_stdio(image);
   close_others(socket, socket);
   SYS(__NR_munmap, 0, start);
   for (int bits = 57; bits >= 36; bits--) // the size of the address space is the kernel's choice
@@ -595,10 +644,10 @@ static void forked_agent(void *argument) {
 // step the forked agent would be killed when the kernel next writes to the area, unmapped by then.
 static void spawn_fork(void *argument) {
   struct spawn *s = argument;
-  static i32 socket; // not *s: memory of the JavaScript heap does not survive a fork
-  socket = s->socket;
+  static i32 fds[2]; // not *s: memory of the JavaScript heap does not survive a fork
+  fds[0] = s->socket, fds[1] = s->image;
   u64 flags = (s->flags & ~(u64)CLONE_VM) | CLONE_PARENT | CLONE_PIDFD | SIGCHLD;
-  s->pid = clone_call(flags, fork_stack + sizeof fork_stack, &s->pidfd, forked_agent, &socket);
+  s->pid = clone_call(flags, fork_stack + sizeof fork_stack, &s->pidfd, forked_agent, fds);
   leave(0);
 }
 

@@ -13,13 +13,14 @@ import { shim } from "../core/shim.ts";
 import { NR, type SyscallName } from "../core/syscalls.ts";
 import { type Arg, call, pointers, retry, self, type Task } from "../core/task.ts";
 import { MSG, SO, SOL_SOCKET } from "../net/constants.ts";
-import { receivePacket, sendPacket, socketPair } from "./channel.ts";
+import { type Received, receivePacket, sendPacket, socketPair } from "./channel.ts";
 import { execRefused, spawnProcess } from "./spawn.ts";
 import {
   type Answer,
   decodeAnswer,
   encodeRequest,
   KEEP_FDS,
+  LISTS_MAX,
   marshal,
   type Marshalled,
   Operation,
@@ -28,14 +29,30 @@ import {
   type RequestHead,
 } from "./wire.ts";
 
-/** The agent has ended. */
+/** Why an agent can no longer be used: it has ended, has not answered in time, or has sent what no agent sends. */
+export type GoneReason = "ended" | "late" | "malformed";
+
+const REASONS = {
+  ended: "The agent has ended",
+  late: "The agent has not answered in time",
+  malformed: "The agent has sent something that no agent sends",
+} as const satisfies Record<GoneReason, string>;
+
+/** The agent can no longer be used. */
 export class AgentGoneError extends Error {
   /** Always "AgentGoneError". */
   override readonly name = "AgentGoneError";
-  constructor() {
-    super("The agent has ended");
+
+  /** @param reason Why. */
+  constructor(readonly reason: GoneReason = "ended") {
+    super(REASONS[reason]);
   }
 }
+
+/** Milliseconds for an answer; a process inside can stop an agent, or have it wait for a file system that hangs. */
+const ANSWER_TIMEOUT = 10_000;
+/** Most reports that may come while an answer is waited for. */
+const EVENTS_MAX = 1000;
 
 /** A change of state of the child that an agent was asked to report on. */
 export interface ChildEvent {
@@ -71,13 +88,18 @@ export class Agent implements Task, Disposable {
   readonly pidfd: Fd;
   /** Our end of its socket: readable when there is an event, or when the agent has ended. */
   readonly socket: Fd;
+  /** Called before each answer is waited for; it may wait itself, and throw to give the request up. */
+  onWait: (() => void) | null = null;
   #events: ChildEvent[] = [];
-  #gone = false;
+  #gone: GoneReason | null = null;
+  #watched = 0;
+  #timeout = 0;
 
-  private constructor(pid: number, pidfd: Fd, socket: Fd) {
+  private constructor(pid: number, pidfd: Fd, socket: Fd, timeout: number) {
     this.pid = pid;
     this.pidfd = pidfd;
     this.socket = socket;
+    this.setDeadline(timeout);
   }
 
   /** Why agents are forked, not executed, once that is known; they share the program's memory image then. */
@@ -86,12 +108,12 @@ export class Agent implements Task, Disposable {
   }
 
   /** Makes an agent of a process that gets the other end of a new socket. */
-  static #start(make: (theirs: Fd) => { pid: number; pidfd: Fd }): Agent {
+  static #start(make: (theirs: Fd) => { pid: number; pidfd: Fd }, timeout = ANSWER_TIMEOUT): Agent {
     const [ours, theirs] = socketPair();
     using _theirs = theirs;
     try {
       const { pid, pidfd } = make(theirs);
-      return new Agent(pid, pidfd, ours);
+      return new Agent(pid, pidfd, ours, timeout);
     } catch (error) {
       ours.close();
       throw error;
@@ -101,8 +123,8 @@ export class Agent implements Task, Disposable {
   /**
    * Starts an agent as a child of this process.
    *
-   * It has stdin, stdout and stderr, all signals blocked, an empty environment, and nothing else of this process. To be
-   * called on the main thread only.
+   * It has all signals blocked, an empty environment, and nothing of this process: its stdin, stdout and stderr are only
+   * placeholders. To be called on the main thread only.
    *
    * @param flags CLONE_NEW* and CLONE_PARENT, see clone(2).
    * @param options What else it gets.
@@ -115,7 +137,8 @@ export class Agent implements Task, Disposable {
   }
 
   /**
-   * Makes this agent clone itself; the clone is its child and a new agent, with the same descriptors but for its socket.
+   * Makes this agent clone itself; the clone is its child and a new agent, with the same descriptors but for its socket,
+   * and the same deadline.
    *
    * @param flags CLONE_NEW* and CLONE_PARENT, see clone(2).
    * @returns The clone; its `pid` is as *this* agent sees it.
@@ -125,20 +148,18 @@ export class Agent implements Task, Disposable {
   clone(flags = 0): Agent {
     return Agent.#start((theirs) => {
       const m = { ...marshal([flags | CLONE.PIDFD]), fds: [theirs] };
-      const { result, fd } = this.#exchange({ operation: Operation.CLONE }, m);
-      check("clone", result, [flags]);
-      return { pid: result, pidfd: fd! };
-    });
+      const { result, fd } = this.#exchange({ operation: Operation.CLONE }, m, "clone", [flags]);
+      return { pid: result, pidfd: fd };
+    }, this.#timeout);
   }
 
   raw(name: SyscallName, ...args: Arg[]): number {
-    return this.#syscall(0, name, args).result;
+    return this.#exchange({ operation: Operation.SYSCALL, nr: NR[name] }, this.#marshal(args)).result;
   }
 
   open(name: SyscallName, ...args: Arg[]): Fd {
-    const { result, fd } = this.#syscall(REPLY_FD, name, args);
-    check(name, result, args);
-    return fd!;
+    const head = { operation: Operation.SYSCALL, nr: NR[name], flags: REPLY_FD };
+    return this.#exchange(head, this.#marshal(args), name, args).fd;
   }
 
   /**
@@ -149,16 +170,16 @@ export class Agent implements Task, Disposable {
    *
    * @param args Path, arguments and environment, as of execve(2).
    * @param mask Signals that the program blocks, bit n-1 for signal n.
-   * @param waiting Called before waiting for the answer, which a signal that stops the agent could delay forever.
+   * @param stdio What it gets as stdin, stdout and stderr; none to keep those of the agent.
    * @returns Null if the program has taken the agent's place; else a negative error number, and all signals are blocked.
+   * @throws {AgentGoneError} If the agent does not answer in time.
    */
-  execute(args: readonly [Arg, Arg, Arg], mask: bigint, waiting: () => void = () => {}): number | null {
-    let m = marshal([...args, mask]);
-    if (m.payload.length + 4 * m.relocs.length > PAYLOAD_MAX) m = this.#upload(m);
+  execute(args: readonly [Arg, Arg, Arg], mask: bigint, stdio: readonly Fd[]): number | null {
     try {
-      return this.#exchange({ operation: Operation.EXEC }, m, waiting).result;
+      return this.#exchange({ operation: Operation.EXEC }, { ...this.#marshal([...args, mask]), fds: [...stdio] })
+        .result;
     } catch (error) {
-      if (error instanceof AgentGoneError) return null; // its socket closes on exec
+      if (error instanceof AgentGoneError && error.reason === "ended") return null; // its socket closes on exec
       throw error;
     }
   }
@@ -166,14 +187,20 @@ export class Agent implements Task, Disposable {
   /**
    * Makes the agent wait for its children, and for orphans that are re-parented to it, and report on one of them.
    *
+   * At the end of file the agent kills everything that is in lists of children, as `/proc/thread-self/children` is one: in
+   * the first list until that is empty, then in the next. Orphans must come into a list as others in it end, so its owner is
+   * a subreaper.
+   *
    * @param pid The child to report on, as the agent sees it; 0 for none.
-   * @param children The agent's descriptor of `/proc/thread-self/children`, from which it ends its descendants at the end
-   * of file; or what else becomes of them then, one of `Children`.
+   * @param lists The agent's descriptors of the lists, at most `LISTS_MAX`; none if the kernel ends its children, because it
+   * is PID 1 of a pid namespace.
    * @throws {SysError} EMFILE if it has too many descriptors.
    * @throws {AgentGoneError} If the agent has ended.
    */
-  reap(pid: number, children: number): void {
-    check("signalfd4", this.#exchange({ operation: Operation.REAP }, marshal([pid, children])).result);
+  reap(pid: number, lists: readonly number[] = []): void {
+    this.#watched = pid;
+    const all = Array.from({ length: LISTS_MAX }, (_, i) => lists[i] ?? -1);
+    this.#exchange({ operation: Operation.REAP }, marshal([pid, ...all]), "signalfd4");
   }
 
   /**
@@ -191,9 +218,10 @@ export class Agent implements Task, Disposable {
     const image = execRefused() ? [] : [Fd.borrow(shim().image)];
     const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)])]);
     try {
-      check("execveat", this.#exchange({ operation: Operation.HOLD }, { ...m, fds: image }).result);
+      this.#exchange({ operation: Operation.HOLD }, { ...m, fds: image }, "execveat");
     } catch (error) {
-      if (!(error instanceof AgentGoneError)) throw error; // its socket has closed
+      if (error instanceof AgentGoneError && error.reason === "ended") return; // its socket has closed
+      throw error;
     }
   }
 
@@ -209,7 +237,7 @@ export class Agent implements Task, Disposable {
    */
   restoreAtEnd(tty: Fd, group: number, shell: number, termios: Uint8Array): void {
     const m = { ...marshal([group, shell]), fds: [tty], payload: termios };
-    check("ioctl", this.#exchange({ operation: Operation.TTY, flags: KEEP_FDS }, m).result);
+    this.#exchange({ operation: Operation.TTY, flags: KEEP_FDS }, m, "ioctl");
   }
 
   /**
@@ -218,21 +246,25 @@ export class Agent implements Task, Disposable {
    * @throws {AgentGoneError} If the agent has ended.
    */
   leaveTerminal(): void {
-    check("ioctl", this.#exchange({ operation: Operation.TTY }, marshal([])).result);
+    this.#exchange({ operation: Operation.TTY }, marshal([]), "ioctl");
   }
 
   /**
    * Waits for the next change of the child that {@linkcode Agent.reap} has named.
    *
-   * @returns The event; null once the agent has ended.
+   * @returns The event; null once the agent can no longer be used, see {@linkcode Agent.gone}.
    */
   nextEvent(): ChildEvent | null {
     const queued = this.#events.shift();
     if (queued) return queued;
     try {
-      const { answer } = this.#receive();
-      if (answer.kind !== "child") throw new RangeError("Agent has answered without a request");
-      return answer;
+      for (;;) {
+        const received = receivePacket(this.socket, false);
+        if (received === "late") continue;
+        const { answer } = this.#accept(received);
+        if (answer.kind === "child") return answer;
+        this.#lose("malformed"); // an answer without a request
+      }
     } catch (error) {
       if (error instanceof AgentGoneError) return null;
       throw error;
@@ -244,17 +276,18 @@ export class Agent implements Task, Disposable {
     return this.#events.length > 0;
   }
 
-  /** Whether the agent is known to have ended. */
-  get gone(): boolean {
+  /** Why the agent can no longer be used; null as long as it can. */
+  get gone(): GoneReason | null {
     return this.#gone;
   }
 
   /**
-   * Limits the time for each answer; an agent that does not answer in time counts as ended.
+   * Limits the time for each answer, which is 10 seconds at first; an agent that does not answer in time counts as gone.
    *
    * @param milliseconds The limit.
    */
   setDeadline(milliseconds: number): void {
+    this.#timeout = milliseconds;
     const time = new BigInt64Array([BigInt(Math.trunc(milliseconds / 1000)), BigInt(milliseconds % 1000 * 1000)]);
     call(self, "setsockopt", this.socket, SOL_SOCKET, SO.RCVTIMEO, new Uint8Array(time.buffer), 16);
   }
@@ -270,11 +303,10 @@ export class Agent implements Task, Disposable {
     this.close();
   }
 
-  #syscall(flags: number, name: SyscallName, args: Arg[]): { result: number; fd: Fd | null } {
-    const nr = NR[name];
-    let m = marshal(args);
-    if (m.payload.length + 4 * m.relocs.length > PAYLOAD_MAX) m = this.#upload(m);
-    return this.#exchange({ operation: Operation.SYSCALL, nr, flags }, m);
+  /** Lays out arguments; those that are too large for a request are copied to the agent before. */
+  #marshal(args: readonly Arg[]): Marshalled {
+    const m = marshal(args);
+    return m.payload.length + 4 * m.relocs.length > PAYLOAD_MAX ? this.#upload(m) : m;
   }
 
   /** Copies a payload that is too large for a request to memory that is mapped for it in the agent, and stays mapped. */
@@ -301,30 +333,57 @@ export class Agent implements Task, Disposable {
     return { ...m, args, pointers: 0, payload: new Uint8Array(0), relocs: [] };
   }
 
-  #exchange(head: RequestHead, m: Marshalled, waiting?: () => void): { result: number; fd: Fd | null } {
-    if (!sendPacket(this.socket, encodeRequest(head, m), m.fds)) this.#goneNow();
-    waiting?.();
+  #exchange(head: RequestHead, m: Marshalled): { result: number; fd: Fd | null };
+  #exchange(head: RequestHead, m: Marshalled, name: SyscallName, args?: readonly Arg[]): { result: number; fd: Fd };
+  /** Makes a request. With the name of a call its failure is thrown; a descriptor comes with success only, if one was asked for. */
+  #exchange(
+    head: RequestHead,
+    m: Marshalled,
+    name?: SyscallName,
+    args?: readonly Arg[],
+  ): { result: number; fd: Fd | null } {
+    const wantsFd = head.operation === Operation.CLONE || ((head.flags ?? 0) & REPLY_FD) !== 0;
+    if (this.#gone) this.#lose(this.#gone); // what it may still send is no answer to this request
+    if (!sendPacket(this.socket, encodeRequest(head, m), m.fds)) this.#lose("ended");
     for (;;) {
-      const { answer, fd } = this.#receive();
-      if (answer.kind === "child") {
+      this.#wait();
+      const { answer, fd } = this.#accept(receivePacket(this.socket, wantsFd, this.#timeout));
+      if (answer.kind === "child" && !fd && this.#events.length < EVENTS_MAX) {
         this.#events.push(answer);
         continue;
+      }
+      if (answer.kind === "child" || (fd !== null) !== (wantsFd && answer.result >= 0)) {
+        fd?.close();
+        this.#lose("malformed");
       }
       for (const { bytes, at } of m.outs) {
         if (answer.payload.length >= at + bytes.length) bytes.set(answer.payload.subarray(at, at + bytes.length));
       }
+      if (name) check(name, answer.result, args);
       return { result: answer.result, fd };
     }
   }
 
-  #receive(): { answer: Answer; fd: Fd | null } {
-    const received = receivePacket(this.socket);
-    if (!received) this.#goneNow();
-    return { answer: decodeAnswer(received.packet), fd: received.fd };
+  #wait(): void {
+    try {
+      this.onWait?.();
+    } catch (error) {
+      this.#gone = "late"; // its answer would be taken for that to another request
+      throw error;
+    }
   }
 
-  #goneNow(): never {
-    this.#gone = true;
-    throw new AgentGoneError();
+  /** Checks what was received: it is data, and may be from a process inside that has taken the agent's place. */
+  #accept(received: Received): { answer: Answer; fd: Fd | null } {
+    if (typeof received === "string") this.#lose(received);
+    const answer = decodeAnswer(received.packet);
+    if (answer && (answer.kind !== "child" || answer.pid === this.#watched)) return { answer, fd: received.fd };
+    received.fd?.close();
+    this.#lose("malformed");
+  }
+
+  #lose(reason: GoneReason): never {
+    this.#gone = reason;
+    throw new AgentGoneError(reason);
   }
 }

@@ -80,20 +80,41 @@ export function sendPacket(socket: Fd, packet: Uint8Array, fds: readonly Fd[]): 
   return true;
 }
 
+/** What was received: a packet, and the descriptor that came with it; or why there is none. */
+export type Received = { readonly packet: Uint8Array; readonly fd: Fd | null } | "ended" | "late" | "malformed";
+
 /**
- * Receives a packet, recvmsg(2), and waits for it.
+ * Receives a packet, recvmsg(2), and waits for it as long as SO_RCVTIMEO of the socket says.
  *
  * @param socket The socket.
- * @returns The packet, and the descriptor that came with it; null if the other end is closed, or does not send in time.
- * @throws {SysError} EMFILE if the descriptor is one too many.
+ * @param wantsFd Whether a descriptor may come with it; otherwise none is let in.
+ * @param limit The time-out in milliseconds, which signals must not begin anew for ever.
+ * @returns The packet; `ended` if the other end is closed, `late` if nothing came in time, `malformed` if more came with it
+ * than was asked for.
+ * @throws {SysError} EMFILE if the descriptor is one too many for this process.
  */
-export function receivePacket(socket: Fd): { packet: Uint8Array; fd: Fd | null } | null {
-  const { view, bytes } = message;
-  prepare(inbox, bytes.length - CONTROL_AT);
-  const result = retry(self, "recvmsg", socket, message.at, MSG.CMSG_CLOEXEC);
-  if (result === 0 || result === -E.ECONNRESET || result === -E.EAGAIN) return null;
+export function receivePacket(socket: Fd, wantsFd: boolean, limit = Infinity): Received {
+  const { view } = message;
+  const room = wantsFd ? CMSGHDR + 4 : 0;
+  let start = 0;
+  let result;
+  for (;;) {
+    prepare(inbox, room);
+    result = self.raw("recvmsg", socket, message.at, MSG.CMSG_CLOEXEC);
+    if (result !== -E.EINTR) break;
+    start ||= performance.now();
+    if (performance.now() - start > limit) return "late";
+  }
+  if (result === 0 || result === -E.ECONNRESET) return "ended";
+  if (result === -E.EAGAIN) return "late";
   check("recvmsg", result);
-  if (view.getUint32(MSGHDR_AT.flags, true) & MSG.CTRUNC) throw new SysError("recvmsg", E.EMFILE);
-  const one = view.getUint32(MSGHDR_AT.controlLength, true) >= CMSGHDR + 4;
-  return { packet: inbox.slice(0, result), fd: one ? new Fd(view.getInt32(CONTROL_AT + CMSGHDR, true)) : null };
+  const one = wantsFd && view.getUint32(MSGHDR_AT.controlLength, true) >= CMSGHDR + 4;
+  const fd = one ? new Fd(view.getInt32(CONTROL_AT + CMSGHDR, true)) : null;
+  if (view.getUint32(MSGHDR_AT.flags, true) & MSG.CTRUNC) {
+    // The kernel has closed what there was no room for. Without room for one it is this process's limit.
+    fd?.close();
+    if (wantsFd && !fd) throw new SysError("recvmsg", E.EMFILE);
+    return "malformed";
+  }
+  return { packet: inbox.slice(0, result), fd };
 }

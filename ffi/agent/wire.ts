@@ -6,14 +6,6 @@ import { type Arg, Out, Pointers } from "../core/task.ts";
 /** What a request asks for (`enum operation`). */
 export const Operation = { SYSCALL: 0, CLONE: 1, REAP: 2, TTY: 3, EXEC: 4, HOLD: 5 } as const;
 
-/** What `Agent.reap` takes in place of a list of children (`enum children`). */
-export const Children = {
-  /** The kernel ends them, the agent being PID 1 of a pid namespace, or they outlive the agent. */
-  LEFT_ALONE: -1,
-  /** The child that is reported on ends by itself, with everything it looks after; the agent waits for it. */
-  END_THEMSELVES: -2,
-} as const;
-
 /** Request flag: the result is a descriptor to be sent here. */
 export const REPLY_FD = 1;
 /** Request flag: the received descriptors stay open in the agent. */
@@ -21,6 +13,8 @@ export const KEEP_FDS = 2;
 
 /** Largest payload of a request, bytes. */
 export const PAYLOAD_MAX = 65536;
+/** Most lists of children that an agent ends. */
+export const LISTS_MAX = 3;
 /** Most descriptors that go with a request. */
 export const FDS_MAX = 8;
 /** Size of `struct request`, bytes. */
@@ -188,15 +182,14 @@ export type Answer =
  * ```
  *
  * @param packet The packet.
- * @returns Its content; the payload is a view of the packet.
- * @throws {RangeError} If it is too short, or of an unknown kind.
+ * @returns Its content; the payload is a view of the packet. Null if it is too short, or of an unknown kind.
  */
-export function decodeAnswer(packet: Uint8Array): Answer {
-  if (packet.length < ANSWER_SIZE) throw new RangeError(`Answer of ${packet.length} bytes is too short`);
+export function decodeAnswer(packet: Uint8Array): Answer | null {
+  if (packet.length < ANSWER_SIZE) return null;
   const view = new DataView(packet.buffer, packet.byteOffset, packet.byteLength);
   const kind = view.getUint32(0, true);
   const value = Number(view.getBigInt64(8, true));
   if (kind === 0) return { kind: "answer", result: value, payload: packet.subarray(ANSWER_SIZE) };
   if (kind === 1) return { kind: "child", pid: value, status: view.getUint32(4, true) };
-  throw new RangeError(`Answer has the unknown kind ${kind}`);
+  return null;
 }

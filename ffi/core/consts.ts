@@ -135,11 +135,13 @@ export const IOCTL = {
 
 /** Requests of ioctl(2) on a pidfd, ioctl_pidfd(2); Linux 6.11. */
 export const PIDFD_GET = {
+  info: 0xc040ff0b,
   cgroup: 0xff01,
   ipc: 0xff02,
   mnt: 0xff03,
   net: 0xff04,
   pid: 0xff05,
+  pidForChildren: 0xff06,
   time: 0xff07,
   timeForChildren: 0xff08,
   user: 0xff09,

@@ -79,19 +79,24 @@ export function readBytes(task: Task, path: string): Uint8Array {
   return readAll(fd);
 }
 
+/** Bytes that an agent reads at a time; an answer holds 64 KiB. */
+const AGENT_PIECE = 32768;
+
 /**
  * Reads the rest of an open file.
  *
  * @param fd The file.
  * @param limit Most bytes; for content that others choose.
+ * @param task The task that reads; an agent where reading may take for ever.
  * @returns The content from its offset to its end.
  * @throws {SysError} If it cannot be read; EFBIG if there is more.
  */
-export function readAll(fd: Fd, limit = Infinity): Uint8Array {
+export function readAll(fd: Fd, limit = Infinity, task: Task = self): Uint8Array {
   let buffer = new Uint8Array(4096);
   let length = 0;
   for (;;) {
-    const n = read(fd, buffer.subarray(length));
+    const piece = buffer.subarray(length, task === self ? buffer.length : length + AGENT_PIECE);
+    const n = check("read", retry(task, "read", fd, out(piece), piece.length));
     if (n === 0) return buffer.subarray(0, length);
     length += n;
     if (length > limit) throw new SysError("read", E.EFBIG);

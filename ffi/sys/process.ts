@@ -1,6 +1,6 @@
 // Processes: pidfds, signals, exit statuses, processors, and the limit on open files.
 
-import { RLIMIT } from "../core/consts.ts";
+import { PIDFD_GET, RLIMIT } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
 import { call, out, retry, self, type Task } from "../core/task.ts";
@@ -80,6 +80,30 @@ export function decodeWaitStatus(status: number): WaitStatus {
     stopped: (status & 0xff) === 0x7f ? status >> 8 & 0xff : null,
     continued: status === 0xffff,
   };
+}
+
+/** Linux, since which a pidfd tells how a process ended. */
+const TELLS_END = { major: 6, minor: 15 };
+
+/** PIDFD_INFO_EXIT, and where `struct pidfd_info` has its mask and the wait status. */
+const PIDFD_INFO = { size: 64, exit: 1n << 3n, mask: 0, status: 60 } as const;
+
+/**
+ * Reads how a process ended that its parent has reaped, PIDFD_GET_INFO of ioctl_pidfd(2).
+ *
+ * @param pidfd The process.
+ * @returns How it ended; null if it has not been reaped; undefined before Linux 6.15, which does not tell.
+ */
+export function endOf(pidfd: Fd): WaitStatus | null | undefined {
+  const view = new DataView(new ArrayBuffer(PIDFD_INFO.size));
+  view.setBigUint64(PIDFD_INFO.mask, PIDFD_INFO.exit, true);
+  const result = self.raw("ioctl", pidfd, PIDFD_GET.info, out(new Uint8Array(view.buffer)));
+  if (result < 0) return undefined;
+  const known = (view.getBigUint64(PIDFD_INFO.mask, true) & PIDFD_INFO.exit) !== 0n;
+  if (known) return decodeWaitStatus(view.getInt32(PIDFD_INFO.status, true));
+  const [major = 0, minor = 0] = readText(self, "/proc/sys/kernel/osrelease").split(".").map((text) => parseInt(text));
+  const tells = major > TELLS_END.major || major === TELLS_END.major && minor >= TELLS_END.minor;
+  return tells ? null : undefined;
 }
 
 /**

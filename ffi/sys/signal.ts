@@ -173,6 +173,16 @@ export class SignalPipe implements Disposable {
     return records;
   }
 
+  /**
+   * Puts back signals that were taken, after those that have come since.
+   *
+   * @param records The signals.
+   */
+  putBack(records: readonly SignalRecord[]): void {
+    const words = new Int32Array(records.flatMap(({ signal, code, pid }) => [signal, code, pid]));
+    if (words.length) self.raw("write", this.#writer, new Uint8Array(words.buffer), words.byteLength);
+  }
+
   /** Gives every signal its default action. */
   [Symbol.dispose](): void {
     for (const signal of this.#caught) setSignal(signal, -1, false);

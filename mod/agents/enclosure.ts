@@ -1,15 +1,22 @@
 // The agents that look after a command or keep its namespaces, and their end.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { Children } from "../../ffi/agent/wire.ts";
 import { KEYCTL, SIGNAL } from "../../ffi/core/consts.ts";
+import { orNull } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { self } from "../../ffi/core/task.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
-import { sendSignal, waitChild } from "../../ffi/sys/process.ts";
+import { readText } from "../../ffi/sys/file.ts";
+import { pidOf, sendSignal, waitChild } from "../../ffi/sys/process.ts";
 
 /** Milliseconds that a process gets to end before it is killed. */
 export const END_TIMEOUT = 5000;
+/** Milliseconds to wait for a process that was killed: in a file system that hangs, it ends no sooner than that answers. */
+export const KILL_TIMEOUT = 1000;
+/** Milliseconds between two attempts to let stopped agents continue, and attempts before they are given up. */
+export const RESUME_INTERVAL = 100;
+export const RESUME_TRIES = END_TIMEOUT / RESUME_INTERVAL;
 
 /** Lets agents continue that a process inside has stopped. */
 function resume(agents: readonly Agent[]): void {
@@ -19,14 +26,31 @@ function resume(agents: readonly Agent[]): void {
 }
 
 /**
+ * Waits for the end of a process; a signal that comes does not cut the wait short.
+ *
+ * @param pidfd The process.
+ * @param milliseconds How long.
+ * @returns Whether it has ended.
+ */
+export function endsWithin(pidfd: Fd, milliseconds: number): boolean {
+  const end = performance.now() + milliseconds;
+  for (let left = milliseconds;;) {
+    if (isReadable(pidfd, Math.max(0, Math.ceil(left)))) return true;
+    left = end - performance.now();
+    if (left <= 0) return false;
+  }
+}
+
+/**
  * Ends agents and waits for them.
  *
  * @param agents The agents, each the child of the next; the last one is a child of this process.
- * @param timeout Milliseconds that each gets to end before it is killed.
+ * @param timeout Milliseconds that they get to end before they are killed.
  */
 export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOUT): void {
   awaitEnd(agents, timeout);
-  waitChild(agents.at(-1)!.pid);
+  const { pid, pidfd } = agents.at(-1)!;
+  if (pidfd.closed || endsWithin(pidfd, KILL_TIMEOUT)) waitChild(pid);
   for (const agent of agents) agent.close();
 }
 
@@ -34,10 +58,10 @@ export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOU
 function awaitEnd(agents: readonly Agent[], timeout: number): void {
   for (const { socket } of agents) socket.close();
   resume(agents);
-  // Each one is waited for: a parent that was killed does not wait for its child, and an agent that is stopped again does
-  // not end.
+  const end = performance.now() + timeout;
+  // Each one is waited for: a parent that was killed does not wait for its child.
   for (const { pidfd } of agents) {
-    if (!pidfd.closed && !isReadable(pidfd, timeout)) sendSignal(pidfd, SIGNAL.KILL);
+    if (!pidfd.closed && !endsWithin(pidfd, end - performance.now())) sendSignal(pidfd, SIGNAL.KILL);
   }
 }
 
@@ -49,6 +73,8 @@ export class Enclosure implements Disposable {
   readonly agent: Agent;
   /** What to release, in reverse order, once every process inside has ended. */
   readonly afterEnd: DisposableStack = new DisposableStack();
+  /** Milliseconds that the agents get to end by themselves when this is closed. */
+  endTimeout = END_TIMEOUT;
   #state: "open" | "handed over" | "closed" = "open";
 
   /**
@@ -77,11 +103,11 @@ export class Enclosure implements Disposable {
   handOverToHolder(label: string): void {
     const { agent, guard } = this;
     if (!guard) throw new TypeError("Cannot leave namespaces that have no guard");
-    guard.reap(agent.pid, Children.LEFT_ALONE); // so that it does not kill the holder at its own end
     agent.raw("setsid");
     agent.raw("keyctl", KEYCTL.JOIN_SESSION_KEYRING, null); // if it can: those that others may trace have left it before
     agent.raw("chdir", cString("/"));
     agent.hold(label);
+    guard.reap(agent.pid); // so that it does not kill the holder at its own end
     this.#state = "handed over";
   }
 
@@ -90,10 +116,17 @@ export class Enclosure implements Disposable {
     resume([this.agent, ...this.ancestors]);
   }
 
+  /** Whether an agent is stopped, which only somebody inside would do; the stop of a command would not be reported then. */
+  get isStopped(): boolean {
+    return [this.agent, ...this.ancestors].some(({ pidfd }) =>
+      !pidfd.closed && orNull(() => /^State:\s*T/m.test(readText(self, `/proc/${pidOf(pidfd)}/status`)))
+    );
+  }
+
   /** Ends everything inside but leaves the guard, unless a holder keeps it, and waits for the end. */
   endInside(): void {
     if (this.#state !== "open") return;
-    awaitEnd([this.agent, ...this.ancestors.slice(1).toReversed()], END_TIMEOUT);
+    awaitEnd([this.agent, ...this.ancestors.slice(1).toReversed()], this.isStopped ? KILL_TIMEOUT : this.endTimeout);
   }
 
   /** Ends everything inside, unless a holder keeps it, and waits for the end. */
@@ -103,7 +136,7 @@ export class Enclosure implements Disposable {
     this.#state = "closed";
     const guards = this.ancestors.toReversed();
     if (state === "handed over") this.agent.close();
-    endAgents(state === "handed over" ? guards : [this.agent, ...guards]);
+    endAgents(state === "handed over" ? guards : [this.agent, ...guards], this.endTimeout);
     this.afterEnd.dispose();
   }
 

@@ -3,6 +3,7 @@
 import { exec } from "../../ffi/agent/exec.ts";
 import { ACCESS, AT_FDCWD, S } from "../../ffi/core/consts.ts";
 import { E, orNull, SysError } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { out, type Task } from "../../ffi/core/task.ts";
 import { stat } from "../../ffi/sys/stat.ts";
@@ -25,6 +26,13 @@ export interface Execution {
   readonly environment: readonly EnvironmentEntry[];
   /** Signals that it blocks, bit n-1 for signal n. */
   readonly blocked: bigint;
+  /** What it gets as stdin, stdout and stderr: by default penne's own; null for those of the agent. */
+  readonly stdio?: readonly Fd[] | null;
+  /**
+   * Whether the file system may hang. A path is looked up first then, as names are in any case: a process that hangs there
+   * does not have the command's standard streams yet, so nobody waits for their end.
+   */
+  readonly lookFirst?: boolean;
 }
 
 /** A command that could not be executed. */
@@ -47,16 +55,22 @@ export class ExecError extends PenneError {
 }
 
 /** Executes a program; /bin/sh runs it if it is a script without a #! line, as with execvp(3). */
-function execOrShell(task: Task, path: string, plan: Execution, waiting?: () => void): SysError | null {
+function execOrShell(task: Task, path: string, plan: Execution): SysError | null {
   const { argv } = plan.program;
-  const options = { mask: plan.blocked, ...waiting && { waiting } };
-  const error = exec(task, path, argv, plan.environment, options);
+  const { blocked: mask, stdio } = plan;
+  const error = exec(task, path, argv, plan.environment, { mask, ...stdio !== undefined && { stdio } });
   if (error?.code !== "ENOEXEC") return error;
-  return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment, options);
+  // It has its standard streams by now.
+  return exec(task, "/bin/sh", ["sh", path, ...argv.slice(1)], plan.environment, { mask, stdio: null });
 }
 
-function exists(task: Task, path: string): boolean {
-  return task.raw("faccessat", AT_FDCWD, cString(path), ACCESS.F_OK) === 0;
+const MISSING: readonly string[] = ["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"];
+
+/** Looks a path up; the result is the error, if it leads to nothing. */
+function missing(task: Task, path: string): SysError | null {
+  const result = task.raw("faccessat", AT_FDCWD, cString(path), ACCESS.F_OK);
+  const error = result < 0 ? new SysError("execve", -result) : null;
+  return error && MISSING.includes(error.code) ? error : null;
 }
 
 /** The bits of a mode that permit anybody to execute a file. */
@@ -84,12 +98,12 @@ function explainAccess(task: Task, path: string): string[] {
 }
 
 function refuse(task: Task, file: string, path: string, error: SysError): ExecError {
-  if (error.code === "ENOENT" && exists(task, path)) {
+  if (error.code === "ENOENT" && !missing(task, path)) {
     return new ExecError(file, 126, error, [
       `${path} exists, but its interpreter or loader does not (see its #! line)`,
     ]);
   }
-  if (["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(error.code)) return new ExecError(file, 127, error);
+  if (MISSING.includes(error.code)) return new ExecError(file, 127, error);
   const hints = error.code === "EACCES"
     ? explainAccess(task, path)
     : error.code === "E2BIG"
@@ -105,19 +119,20 @@ function refuse(task: Task, file: string, path: string, error: SysError): ExecEr
  *
  * @param task The agent, or this process; it becomes the command.
  * @param plan The command.
- * @param waiting Called after each request to execute a path, before its answer is waited for.
  * @throws {ExecError} If there is no such command, or it cannot be executed.
+ * @throws {AgentGoneError} If the agent does not answer in time.
  */
-export function execCommand(task: Task, plan: Execution, waiting?: () => void): void {
+export function execCommand(task: Task, plan: Execution): void {
   const { file } = plan.program;
   if (file.includes("/")) {
-    const error = execOrShell(task, file, plan, waiting);
+    const error = (plan.lookFirst ? missing(task, file) : null) ?? execOrShell(task, file, plan);
     if (error) throw refuse(task, file, file, error);
     return;
   }
   let refused: ExecError | null = null;
   for (const path of searchPath(file, variable(plan.environment, "PATH"))) {
-    const error = execOrShell(task, path, plan, waiting);
+    if (missing(task, path)) continue;
+    const error = execOrShell(task, path, plan);
     if (error === null) return;
     const refusal = refuse(task, file, path, error);
     if (refusal.exitCode === 126) refused ??= refusal;

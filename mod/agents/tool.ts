@@ -5,12 +5,12 @@ import { exec } from "../../ffi/agent/exec.ts";
 import { O, POLL, SIGNAL } from "../../ffi/core/consts.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import { open, pipe, read } from "../../ffi/sys/file.ts";
-import { isReadable, poll } from "../../ffi/sys/poll.ts";
+import { poll } from "../../ffi/sys/poll.ts";
 import { sendSignal, waitChild, type WaitStatus } from "../../ffi/sys/process.ts";
-import { call, self } from "../../ffi/core/task.ts";
+import { self } from "../../ffi/core/task.ts";
 import { attempt } from "../base/errors.ts";
 import { environment, searchPath, variable } from "../host/caller.ts";
-import { endAgents } from "./enclosure.ts";
+import { endAgents, endsWithin } from "./enclosure.ts";
 import { undoRuntime } from "./inherit.ts";
 
 /** Bytes of output that are read. */
@@ -34,15 +34,6 @@ export interface ToolResult {
   readonly late: boolean;
   /** The beginning of what it wrote. */
   readonly output: string;
-}
-
-/** Whether a process ends within some milliseconds. */
-function endsWithin({ pidfd }: Agent, milliseconds: number): boolean {
-  const deadline = performance.now() + milliseconds;
-  for (let left = milliseconds; left > 0; left = deadline - performance.now()) {
-    if (isReadable(pidfd, left)) return true; // a signal may have cut the wait short
-  }
-  return false;
 }
 
 /**
@@ -77,12 +68,10 @@ export function runTool(
   {
     using end = writer;
     using nothing = open(self, "/dev/null", O.RDWR);
-    call(helper, "dup3", nothing, 0, 0);
-    call(helper, "dup3", end, 1, 0);
-    call(helper, "dup3", errors ? end : nothing, 2, 0);
+    const stdio = [nothing, end, errors ? end : nothing];
     undoRuntime(helper);
     for (path of searchPath(name, variable(environment(), "PATH") || undefined)) {
-      error = exec(helper, path, [name, ...args], []);
+      error = exec(helper, path, [name, ...args], [], { stdio });
       if (error === null || !["ENOENT", "ENOTDIR", "EACCES"].includes(error.code)) break;
     }
   }
@@ -91,7 +80,7 @@ export function runTool(
     return error;
   }
   // Wait for the tool, not for end of file: a process that it has started may hold the pipe longer.
-  const late = timeout >= 0 && !endsWithin(helper, timeout);
+  const late = timeout >= 0 && !endsWithin(helper.pidfd, timeout);
   if (late) sendSignal(helper.pidfd, SIGNAL.KILL);
   const status = waitChild(helper.pid);
   const buffer = new Uint8Array(OUTPUT_MAX);

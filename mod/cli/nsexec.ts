@@ -74,7 +74,7 @@ async function main(options: Options): Promise<number> {
       become: plan && ((agent, affinity) => {
         undoRuntime(agent, affinity);
         try {
-          execCommand(agent, plan);
+          execCommand(agent, { ...plan, stdio: null });
           return null;
         } catch (error) {
           if (error instanceof PenneError) return error.message;

@@ -4,19 +4,20 @@
 // needs those of the namespace it is in, and they must be true: a process inside may have put any file there, with the pids
 // of other processes. So the /proc that the agent sees is used only if it is a whole procfs of the right pid namespace, and
 // no path in it is followed to another mount. Otherwise a procfs is mounted, detached from any directory.
+//
+// What is mounted there must not be asked what it is: a file system of a process inside may never answer. The kernel is
+// asked instead, by the list of mounts of the agent, in our own /proc.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CLONE, MAGIC, O, RESOLVE } from "../../ffi/core/consts.ts";
+import { AT_FDCWD, CLONE, O, RESOLVE } from "../../ffi/core/consts.ts";
 import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
-import { openResolved } from "../../ffi/sys/file.ts";
+import { procIsOwn } from "../agents/children.ts";
+import { openResolved, readText } from "../../ffi/sys/file.ts";
 import { mountDetached } from "../../ffi/sys/mount.ts";
-import { fileSystem, stat } from "../../ffi/sys/stat.ts";
+import { pidOf } from "../../ffi/sys/process.ts";
 import { call, out, self, type Task, type TaskFd } from "../../ffi/core/task.ts";
-
-/** Inode number of the root directory of a procfs; a bind mount of a subdirectory begins at another one. */
-const PROC_ROOT_INO = 1n;
 
 /**
  * Opens a file in a procfs and nowhere else, openat2(2).
@@ -37,14 +38,21 @@ function pidsIn(agent: Agent, proc: Fd): number[] {
   return /^NSpid:\s*(.*)$/m.exec(text(buffer.subarray(0, n)))?.[1]?.split(/\s+/).map(Number) ?? [];
 }
 
+/** Whether a file that an agent has opened is the root of a procfs; the agent's `pid` is as we see it. */
+function isWholeProc(agent: Agent, file: Fd): boolean {
+  const mount = /^mnt_id:\s*(\d+)/m.exec(readText(self, `/proc/self/fdinfo/${file.number}`))?.[1];
+  const mounts = readText(self, `/proc/${procIsOwn() ? agent.pid : pidOf(agent.pidfd)}/mountinfo`);
+  // ID PARENT DEVICE ROOT PLACE … - TYPE …; in a bind mount of a subdirectory, ROOT is another one.
+  return new RegExp(`^${mount} \\d+ \\S+ / .* - proc `, "m").test(mounts);
+}
+
 /** Opens the agent's /proc, if it is a whole procfs of the agent's pid namespace. */
 function existingProc(agent: Agent): Fd | null {
   return orNull(() => {
     using owned = new DisposableStack();
     const proc = owned.use(agent.open("openat", AT_FDCWD, cString("/proc"), O.PATH | O.CLOEXEC, 0));
-    const whole = fileSystem(proc) === MAGIC.PROC && stat(self, proc).ino === PROC_ROOT_INO;
     // A single pid means that the procfs is of the agent's own pid namespace.
-    if (!whole || pidsIn(agent, proc).length !== 1) return null;
+    if (!isWholeProc(agent, proc) || pidsIn(agent, proc).length !== 1) return null;
     owned.move();
     return proc;
   });

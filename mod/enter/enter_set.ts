@@ -9,21 +9,25 @@
 // A process does not move to another pid namespace; its children are born there. So for a pid namespace the joined agent
 // makes the inner ones, as children of the guard, and ends. Nothing ends with penne by itself there: PID 1 is a foreign
 // process, and adopts all orphans but those of a subreaper. The inner agent is that subreaper. If it is killed, another
-// subreaper around it, in the same pid namespace, ends what it leaves behind; a guard outside would not get the orphans.
+// subreaper around it, in the same pid namespace, gets what it leaves behind; a guard outside would not get the orphans.
 // The outer one has a process group of its own, because it must survive when penne's whole group is killed.
+//
+// A process inside can stop both, and so can a file system that hangs. So nothing depends on them but that they exist: the
+// guard has the lists of their children too, and kills from outside what is in there (kill_listed() in libshim.c). It gets
+// each list before anything is in it that could be stopped.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { Children } from "../../ffi/agent/wire.ts";
 import { CLONE } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { pidOf } from "../../ffi/sys/process.ts";
+import { openChildren } from "../agents/children.ts";
 import { tryDropGroups } from "../agents/credentials.ts";
 import { Enclosure, endAgents } from "../agents/enclosure.ts";
 import { adoptOrphans, harden, refuseForked, setName, spawnGuard } from "../agents/guard.ts";
 import { joinSet } from "../agents/join.ts";
 import { attempt } from "../base/errors.ts";
-import { openChildren } from "../run/start.ts";
 import { openChildrenIn, procOf } from "./descendants.ts";
 import type { Relay } from "../relay/relay.ts";
 import type { OpenSet } from "./open_set.ts";
@@ -45,8 +49,6 @@ export interface EnterRequest {
   readonly ownMounts: boolean;
   /** Called with what is worth knowing. */
   readonly onInfo: (message: string) => void;
-  /** Called for each step that failed without consequences for the rest. */
-  readonly onWarning: (message: string) => void;
 }
 
 /** Agents in namespaces that exist already. */
@@ -55,14 +57,18 @@ export interface Entered {
   readonly enclosure: Enclosure;
   /** Whether they are in a mount namespace of their own. */
   readonly ownMounts: boolean;
-  /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
-  readonly childrenOf: (agent: Agent) => number;
+  /** Returns an agent's lists of what it kills at its end, as {@linkcode Agent.reap} takes them; null if it has them. */
+  readonly listsOf: (agent: Agent) => readonly number[] | null;
+}
+
+function inPidNamespaceOf({ label }: OpenSet): string {
+  return `start a process in the pid namespace of ${label}`;
 }
 
 /** Makes an agent take the place of the joined one in the pid namespace that its children are in. */
-function crossOver(joined: Agent, label: string): Agent {
+function crossOver(joined: Agent, set: OpenSet): Agent {
   return attempt(
-    `start a process in the pid namespace of ${label}`,
+    inPidNamespaceOf(set),
     () => joined.clone(CLONE.PARENT),
     ({ code }) => code === "ENOMEM" ? ["its PID 1 has ended, so no process can be started there any more"] : [],
   );
@@ -84,12 +90,14 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     refuseForked("enter namespaces");
     harden(guard);
     if (!relay?.apart) call(guard, "setpgid", 0, 0);
-    const joined = guard.clone();
+    const own = openChildren(guard);
+    guard.reap(0, [own]);
+    const joined = attempt("start an agent", () => guard.clone());
     agents.unshift(joined);
     if (!request.jobControl && !relay?.apart) guard.raw("setpgid", joined.pid, call(self, "getpgid", 0));
     setName(joined, "penne-agent");
     const crosses = set.namespaces.has("pid");
-    const children = crosses ? Children.LEFT_ALONE : openChildren(joined); // while it still sees our /proc
+    const children = crosses ? [] : [openChildren(joined)]; // while it still sees our /proc
     if (request.dropGroups) tryDropGroups(joined);
     joinSet(joined, set);
     const ownMounts = request.ownMounts && unshareMounts(joined, request.onInfo);
@@ -103,40 +111,33 @@ export function enterSet(set: OpenSet, request: EnterRequest): Entered {
     if (!crosses) {
       adoptOrphans(joined);
       const enclosure = new Enclosure([guard], joined);
-      return { enclosure, ownMounts, childrenOf: (agent) => agent === joined ? children : openChildren(agent) };
+      return { enclosure, ownMounts, listsOf: (agent) => agent === joined ? children : [own] };
     }
-    const around = crossOver(joined, set.label);
+    const around = crossOver(joined, set);
     agents[0] = around;
     joined.close();
+    const outside = [openChildren(guard, around.pid), own]; // of the next agent, and of those before
+    guard.reap(around.pid, outside);
     adoptOrphans(around);
-    const inner = around.clone();
+    using proc = procOf(around);
+    const inside = (agent: Agent) =>
+      attempt("find the agents' children", () => proc ? [openChildrenIn(agent, proc)] : []);
+    const ofAround = inside(around);
+    around.reap(0, ofAround); // it waits for the end of the next one, which PID 1 might not do
+    const inner = attempt(inPidNamespaceOf(set), () => around.clone());
     agents.unshift(inner);
+    outside.unshift(openChildren(guard, pidOf(inner.pidfd)));
+    guard.reap(around.pid, outside);
     adoptOrphans(inner);
     call(around, "setpgid", 0, 0);
-    const lists = listChildren([around, inner], request);
+    const lists = new Map([[around, ofAround], [inner, inside(inner)]]);
     return {
       enclosure: new Enclosure([guard, around], inner),
       ownMounts,
-      childrenOf: (agent) => lists.get(agent) ?? Children.END_THEMSELVES,
+      listsOf: (agent) => lists.get(agent) ?? null,
     };
   } catch (error) {
     endAgents(agents);
     throw error;
   }
-}
-
-/** Opens the lists of children of agents in a joined pid namespace. */
-function listChildren(agents: readonly Agent[], { onWarning }: EnterRequest): Map<Agent, number> {
-  using proc = procOf(agents[0]!);
-  const lists = new Map<Agent, number>();
-  if (!proc) {
-    onWarning("the pid namespace has no usable /proc: processes that the command leaves behind may outlive it");
-  }
-  for (const agent of agents) {
-    lists.set(
-      agent,
-      proc ? attempt("find the agent's children", () => openChildrenIn(agent, proc)) : Children.LEFT_ALONE,
-    );
-  }
-  return lists;
 }

@@ -3,10 +3,11 @@
 import { O, PIDFD_GET } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
 import { open, readAll } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
-import { self } from "../../ffi/core/task.ts";
+import { self, type Task } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { explainPid } from "../netns/open.ts";
@@ -66,14 +67,18 @@ export class TargetProcess implements Disposable {
    * @param what What that is for, to be read after "cannot" and before the process.
    * @param name The file.
    * @param flags O_*.
+   * @param task Who opens it, with this process's rights: an agent, where that could have to wait for the process.
    * @returns The file.
    * @throws {PenneError} If it cannot be opened, or the process has ended.
+   * @throws {AgentGoneError} If the agent does not answer in time.
    */
-  open(what: string, name: string, flags: number): Fd {
+  open(what: string, name: string, flags: number, task: Task = self): Fd {
     const whole = `${what} ${this.label}`;
-    const path = `/proc/self/fd/${this.#proc(whole).number}/${name}`;
+    const directory = this.#proc(whole);
     using owned = new DisposableStack();
-    const file = owned.use(attempt(whole, () => open(self, path, flags), this.#explain));
+    const file = owned.use(
+      attempt(whole, () => task.open("openat", directory, cString(name), flags | O.CLOEXEC, 0), this.#explain),
+    );
     this.#checkAlive(whole);
     owned.move();
     return file;
@@ -84,12 +89,14 @@ export class TargetProcess implements Disposable {
    *
    * @param what What that is for.
    * @param name The file.
+   * @param task Who reads: an agent, where what is read may be mapped from a file system that hangs.
    * @returns Its content.
    * @throws {PenneError} If it cannot be read, it is larger than 2 MiB, or the process has ended.
+   * @throws {AgentGoneError} If the agent does not answer in time.
    */
-  read(what: string, name: string): Uint8Array {
+  read(what: string, name: string, task: Task = self): Uint8Array {
     using file = this.open(what, name, O.RDONLY);
-    const bytes = attempt(`${what} ${this.label}`, () => readAll(file, FILE_MAX), this.#explain);
+    const bytes = attempt(`${what} ${this.label}`, () => readAll(file, FILE_MAX, task), this.#explain);
     this.#checkAlive(`${what} ${this.label}`);
     return bytes;
   }

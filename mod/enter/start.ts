@@ -1,13 +1,15 @@
 // Starts a command in open namespaces.
 
-import { type Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { Agent, AgentGoneError, type GoneReason } from "../../ffi/agent/agent.ts";
 import { ACCESS, AT_FDCWD, O } from "../../ffi/core/consts.ts";
 import { orNull } from "../../ffi/core/errno.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { pidOf, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
-import { PenneError } from "../base/errors.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import type { Program } from "../agents/exec.ts";
 import { otherOwner } from "../agents/join.ts";
 import { type Caller, caller, entriesOf, environment, type EnvironmentEntry, variable } from "../host/caller.ts";
@@ -26,8 +28,8 @@ import { openCgroups } from "./cgroup.ts";
 import { enterSet } from "./enter_set.ts";
 import { tame } from "./foreign_env.ts";
 import type { OpenSet } from "./open_set.ts";
-import { type EnterPlan, needsProcess } from "./plan.ts";
 import type { TargetProcess } from "./process.ts";
+import { type EnterPlan, needsProcess } from "./plan.ts";
 import { mountViews, ownMounts } from "./views.ts";
 
 /** Most variables that are named in a warning, and most characters of a name. */
@@ -109,6 +111,45 @@ function shellInside(task: Task, program: Program): Program {
   return { file: "/bin/sh", argv: ["-sh"] };
 }
 
+/** Milliseconds for what an agent outside does with a process. */
+const LOOK_TIMEOUT = 3000;
+
+/** Has an agent outside do what a process inside could make take for ever. */
+function byAgent<T>(process: TargetProcess, body: (agent: Agent) => T): T {
+  const agent = attempt("start an agent", () => Agent.spawn());
+  try {
+    agent.setDeadline(LOOK_TIMEOUT);
+    return body(agent);
+  } catch (error) {
+    throw error instanceof AgentGoneError ? explainGone(process.label, error.reason) : error;
+  } finally {
+    endAgents([agent], 0);
+  }
+}
+
+/** Opens the root directory of a process, which may be in a file system that checks each use of it. */
+function openRoot(process: TargetProcess): Fd {
+  return byAgent(process, (agent) => process.open("open the root directory of", "root", O.PATH, agent));
+}
+
+/** Reads the environment of a process, which is in its memory. */
+function environmentOf(process: TargetProcess): Uint8Array {
+  return byAgent(process, (agent) => process.read("read the environment of", "environ", agent));
+}
+
+/** Explains why an agent inside could not be used any more. */
+function explainGone(label: string, reason: GoneReason): PenneError {
+  const what = `enter the namespaces of ${label}`;
+  if (reason === "ended") {
+    return new PenneError(`${what}: an agent was killed there; maybe they have just ended`);
+  }
+  return new PenneError(
+    reason === "late"
+      ? `${what}: an agent did not answer in time: it was stopped there, or a file system there hangs`
+      : `${what}: a process there has taken the place of an agent`,
+  );
+}
+
 /**
  * The environment of the target's process. With its mount and user namespaces joined, the command is its program and has its
  * rights; otherwise what programs load code by is left out.
@@ -118,7 +159,7 @@ function targetEnvironment(
   { namespaces }: OpenSet,
   onWarning: (message: string) => void,
 ): EnvironmentEntry[] {
-  const entries = entriesOf(process.read("read the environment of", "environ"));
+  const entries = entriesOf(environmentOf(process));
   if (namespaces.has("mnt") && namespaces.has("user")) return entries;
   const { entries: tamed, dropped } = tame(entries, environment());
   if (dropped.length) {
@@ -147,7 +188,7 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
     return set.process;
   };
   using belongings = new DisposableStack(); // of the target's process, opened before anything is joined
-  const root = plan.root ? belongings.use(processFor("root").open("open the root directory of", "root", O.PATH)) : null;
+  const root = plan.root ? belongings.use(openRoot(processFor("root"))) : null;
   const cgroups = plan.cgroup ? belongings.use(openCgroups(processFor("cgroup"))) : null;
   const { command, settings, preserveCredentials } = plan;
   const { onWarning = () => {}, onInfo = () => {} } = options;
@@ -167,7 +208,7 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
   const affinity = stayOnProcessor();
   /** Starts the command; null if it is exposed and there is no relay. */
   const begin = (relay: Relay | null): Child | null => {
-    const { enclosure, childrenOf, ...entered } = enterSet(set, {
+    const { enclosure, listsOf, ...entered } = enterSet(set, {
       root,
       keepFds: settings.keepFds,
       dropGroups: joinedUser && !preserveCredentials,
@@ -175,7 +216,6 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
       relay,
       ownMounts: wantsMounts,
       onInfo,
-      onWarning,
     });
     if (relay) enclosure.afterEnd.use(relay);
     try {
@@ -196,7 +236,8 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
         ownInit: false,
         owner,
         isolated: namespaces.has("pid"),
-        childrenOf,
+        listsOf,
+        lookFirst: elsewhere,
         identify: () =>
           Object.fromEntries(NAMESPACE_TYPES.flatMap((type) => {
             const fd = namespaces.get(type);
@@ -241,8 +282,7 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
     }
     return (other === null ? begin(null) : null) ?? beginRelayed();
   } catch (error) {
-    if (!(error instanceof AgentGoneError)) throw error;
-    throw new PenneError(`enter the namespaces of ${set.label}: an agent was killed there; maybe they have just ended`);
+    throw error instanceof AgentGoneError ? explainGone(set.label, error.reason) : error;
   } finally {
     if (affinity) setAffinity(self, affinity);
   }

@@ -217,8 +217,8 @@ export class Relay implements Disposable {
   connect(command: Task, { outside, inside }: StandardOwner): void {
     const { call, borrow } = this.#options.host;
     for (const [number, fd] of this.#given.entries()) {
+      call(command, "dup3", borrow(fd?.number ?? number), number, 0);
       if (!fd) continue;
-      call(command, "dup3", borrow(fd.number), number, 0);
       // A pipe for stdin stays the caller's: who opens it in /proc would take away what the command has not read.
       if (this.#standard[number]!.kind === "null" || fd !== this.#pty?.slave && number === 0) continue;
       if (self.raw("fchown", fd, outside, -1) < 0 && inside !== null) command.raw("fchown", number, inside, -1);

@@ -5,7 +5,7 @@ import { POLL, SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { isReadable, poll } from "../../ffi/sys/poll.ts";
 import { pidOf, sendSignal } from "../../ffi/sys/process.ts";
-import { type Enclosure, END_TIMEOUT } from "../agents/enclosure.ts";
+import { type Enclosure, END_TIMEOUT, KILL_TIMEOUT, RESUME_INTERVAL, RESUME_TRIES } from "../agents/enclosure.ts";
 import { PenneError } from "../base/errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
@@ -56,7 +56,7 @@ export class Child implements Disposable {
   /** @param parts What it is made of. */
   constructor({ enclosure, parent, command, namespaces, killSignal, onExit, relay }: ChildParts) {
     this.enclosure = enclosure;
-    this.reports = new Reports(parent, enclosure.ancestors.filter((agent) => agent !== parent));
+    this.reports = new Reports(parent, enclosure.ancestors.filter((agent) => agent !== parent), command.pidfd);
     this.pidfd = command.pidfd;
     this.namespaces = namespaces;
     this.relay = relay;
@@ -106,21 +106,26 @@ export class Child implements Disposable {
   }
 
   async #wait(): Promise<ExitStatus> {
-    let resumed = false;
+    let [ended, tries] = [false, 0];
     try {
       while (!this.#final) {
         const state = this.next();
         if (state?.kind === "exited") this.#final = state.status;
-        else if (state?.kind === "lost") this.#final = KILLED;
-        else if (!state) {
+        else if (state?.kind === "lost" || tries > RESUME_TRIES) this.#final = KILLED;
+        // A process inside that makes up reports must not keep the program busy.
+        else if (state) await new Promise((resolve) => setTimeout(resolve));
+        else {
           const fds = this.reports.sockets;
-          const { readable, cancel } = waitReadable(resumed ? fds : [...fds, this.pidfd]);
+          const { readable, cancel } = waitReadable(ended ? fds : [...fds, this.pidfd]);
           this.#cancelWait = cancel;
+          const timer = ended ? setTimeout(cancel, RESUME_INTERVAL) : undefined;
           await readable;
+          clearTimeout(timer);
           this.#cancelWait = null;
-          if (resumed || this.pidfd.closed || !isReadable(this.pidfd)) continue;
+          ended ||= !this.pidfd.closed && isReadable(this.pidfd);
+          if (!ended) continue;
+          tries++;
           this.enclosure.resumeAgents();
-          resumed = true;
         }
       }
       return this.#final;
@@ -150,7 +155,7 @@ export class Child implements Disposable {
       if (!isReadable(this.pidfd, END_TIMEOUT)) this.kill(SIGNAL.KILL);
       this.enclosure.resumeAgents();
       // The pidfd shows the end before the agent has reported it.
-      const deadline = Date.now() + END_TIMEOUT;
+      const deadline = Date.now() + (isReadable(this.pidfd, KILL_TIMEOUT) ? END_TIMEOUT : 0);
       while (!this.#final && Date.now() < deadline) {
         const state = this.reports.next();
         if (state?.kind === "exited") this.#final = state.status;
@@ -168,7 +173,7 @@ export class Child implements Disposable {
     if (this.pidfd.closed) return;
     // An agent that was killed does not end the command.
     sendSignal(this.pidfd, SIGNAL.KILL);
-    isReadable(this.pidfd, END_TIMEOUT);
+    isReadable(this.pidfd, KILL_TIMEOUT);
     this.enclosure.endInside();
   }
 
@@ -178,7 +183,7 @@ export class Child implements Disposable {
     this.#final ??= KILLED;
     this.#cancelWait?.();
     sendSignal(this.pidfd, SIGNAL.KILL);
-    isReadable(this.pidfd, END_TIMEOUT);
+    isReadable(this.pidfd, KILL_TIMEOUT);
     this.pidfd.close();
     this.enclosure.close();
   }

@@ -21,9 +21,10 @@ import { AT_FDCWD, CLONE, MS, O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self, TaskFd } from "../../ffi/core/task.ts";
-import { open, readLink, readText, write } from "../../ffi/sys/file.ts";
+import { open, readText, write } from "../../ffi/sys/file.ts";
 import { mount } from "../../ffi/sys/mount.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
+import { procIsOwn } from "../agents/children.ts";
 import { limitCapabilities, takeIds } from "../agents/credentials.ts";
 import { Enclosure, endAgents } from "../agents/enclosure.ts";
 import { adoptOrphans, harden, setName, spawnGuard } from "../agents/guard.ts";
@@ -121,7 +122,7 @@ function ownGroups(): IdRange[] {
 
 /** The agent's pid in /proc, which may show another pid namespace than ours. */
 function procPid(agent: Agent): number {
-  if (readLink(self, "/proc/self") === `${call(self, "getpid")}`) return agent.pid;
+  if (procIsOwn()) return agent.pid;
   const pid = pidOf(agent.pidfd);
   if (pid > 0) return pid;
   throw new PenneError("find the new process in /proc: it shows another pid namespace", {

@@ -7,13 +7,14 @@ import { SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { RESUME_INTERVAL, RESUME_TRIES } from "../agents/enclosure.ts";
 import { attempt } from "../base/errors.ts";
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { Relay } from "../relay/relay.ts";
 import type { Child } from "./child.ts";
 import type { ChildProcess } from "./process.ts";
-import type { ChildState, ExitStatus } from "./reports.ts";
+import { type ChildState, type ExitStatus, REPORTS_MAX } from "./reports.ts";
 import type { RelaySettings } from "./start.ts";
 import { isOrphaned } from "./terminal.ts";
 
@@ -74,7 +75,9 @@ export class RelayDriver {
       };
       const look = () => {
         // The sockets of the agents are closed once the command has ended.
-        for (let state: ChildState | null; !ended && !this.#over && (state = child.next());) {
+        let reports = 0;
+        for (let state: ChildState | null; !ended && !this.#over && reports < REPORTS_MAX; reports++) {
+          if (!(state = child.next())) return;
           if (state.kind === "exited") return finish(state.status);
           if (state.kind === "lost") return finish(KILLED);
           if (state.kind === "stopped") this.#follow(child, relay, state.signal);
@@ -83,7 +86,14 @@ export class RelayDriver {
       for (const fd of child.reports.sockets) this.#watch(fd, look);
       const exit = this.#watch(child.pidfd, () => {
         exit.remove();
-        child.enclosure.resumeAgents();
+        let tries = 0;
+        const resume = () => {
+          if (ended || this.#over) return;
+          if (tries++ > RESUME_TRIES) return finish(KILLED);
+          child.enclosure.resumeAgents();
+          reactor.after(RESUME_INTERVAL, resume);
+        };
+        resume();
       });
       this.#listen(child, relay);
       relay.start();

@@ -1,16 +1,17 @@
 // Starts a command, in namespaces that are made for it or that agents have joined.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { Children } from "../../ffi/agent/wire.ts";
-import { AT_FDCWD, O, POLL, PR, SIGNAL } from "../../ffi/core/consts.ts";
-import { cString } from "../../ffi/core/memory.ts";
+import { PR, SIGNAL } from "../../ffi/core/consts.ts";
 import { call, self } from "../../ffi/core/task.ts";
-import { poll } from "../../ffi/sys/poll.ts";
-import { type Affinity, sendSignal, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import { type Affinity, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
+import type { SignalPipe } from "../../ffi/sys/signal.ts";
+import { openChildren } from "../agents/children.ts";
 import { execCommand } from "../agents/exec.ts";
+import { attempt } from "../base/errors.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { Child, type ChildParts } from "./child.ts";
 import { changeDirectory, type CommandPlan, pathFromHere, prepareCommand, takeCommandIds } from "./command.ts";
+import { ExecWait } from "./exec_wait.ts";
 import { type MadeNamespaces, makeNamespaces, type NamespaceOptions } from "./make_namespaces.ts";
 import type { RunPlan } from "./plan.ts";
 import { ExposedError } from "./exposed.ts";
@@ -26,6 +27,8 @@ export interface StartOptions extends Omit<NamespaceOptions, "relay"> {
   readonly beforeExec?: (child: Child, made: MadeNamespaces) => void;
   /** Called once the command has ended by itself, while its namespaces still exist. */
   readonly onExit?: ChildParts["onExit"];
+  /** Where signals arrive once `beforeExec` has caught them. */
+  readonly signals?: SignalPipe;
 }
 
 /** A command to start, and how its agents prepare it. */
@@ -34,25 +37,14 @@ export interface ChildPlan extends CommandPlan {
   readonly ownInit: boolean;
   /** Whether the command is in a pid namespace that penne and the guard are not in. */
   readonly isolated: boolean;
-  /** Returns an agent's descriptor of the file that lists its children, as {@linkcode Agent.reap} takes it. */
-  readonly childrenOf: (agent: Agent, inner: boolean) => number;
+  /** Returns an agent's lists of what it kills at its end, as {@linkcode Agent.reap} takes them; null if it has them. */
+  readonly listsOf: (agent: Agent, inner: boolean) => readonly number[] | null;
   /** Identifies the namespaces. */
   readonly identify: (agent: Agent) => Child["namespaces"];
   /** The command's user. */
   readonly owner: StandardOwner;
   /** Puts the command's process into its cgroups. */
   readonly place?: (command: Agent) => void;
-}
-
-/**
- * Opens the file that lists an agent's children, in the /proc that the agent sees.
- *
- * @param agent The agent.
- * @returns The agent's descriptor.
- * @throws {SysError} If it cannot be opened.
- */
-export function openChildren(agent: Agent): number {
-  return call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.RDONLY | O.CLOEXEC);
 }
 
 /** What of a command's settings its relay depends on. */
@@ -79,7 +71,7 @@ function childPlan({ command, commandUid, exposed, namespaces, maps, become, own
     ownInit,
     isolated,
     // PID 1 need not look for its children: they end with it.
-    childrenOf: (agent, inner) => isolated && inner ? Children.LEFT_ALONE : openChildren(agent),
+    listsOf: (agent, inner) => isolated && inner ? [] : [openChildren(agent)],
     identify: (agent) => namespaceIds(agent, namespaces),
     owner: { outside: commandUid, inside: command.uid ?? become.uid },
     takeIds: (task) => takeCommandIds(task, { ...command, groups: maps?.denySetgroups ? "keep" : "drop" }),
@@ -117,21 +109,6 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
   }
 }
 
-/** Waits until an agent has answered the request to become the command; lets it continue if it is stopped before that. */
-function waitForAnswer({ reports, pidfd }: Child, { socket }: Agent, stops: number[]): void {
-  const entries = [socket, ...reports.sockets].map((fd) => ({ fd, events: POLL.IN }));
-  while (!poll(entries)[0]) {
-    const state = reports.next();
-    if (state?.kind === "stopped") {
-      stops.push(state.signal);
-      sendSignal(pidfd, SIGNAL.CONT);
-    } else if (state && state.kind !== "continued") {
-      reports.defer(state);
-      return; // it has ended, and its socket with it
-    }
-  }
-}
-
 /**
  * Starts a command in namespaces that agents are in.
  *
@@ -146,20 +123,21 @@ function waitForAnswer({ reports, pidfd }: Child, { socket }: Agent, stops: numb
 export function startIn(
   made: MadeNamespaces,
   plan: ChildPlan,
-  { terminal = null, identify, beforeExec, onExit = () => {} }: StartOptions,
+  { terminal = null, identify, beforeExec, onExit = () => {}, signals }: StartOptions,
   affinity: Affinity | null,
 ): Child {
   const { enclosure } = made;
   const { agent, ancestors, guard } = enclosure;
   const namespaces = identify ? plan.identify(agent) : {};
-  const command = plan.ownInit ? agent : agent.clone();
+  const command = plan.ownInit ? agent : attempt("start a process for the command", () => agent.clone());
   const { relay } = made;
   const job = relay?.apart ? relay : terminal;
   try {
     const chain = [...ancestors, agent, ...plan.ownInit ? [] : [command]];
     const parents = chain.slice(0, -1);
     for (const [i, parent] of [...parents.entries()].reverse()) {
-      parent.reap(chain[i + 1]!.pid, plan.childrenOf(parent, parent === agent));
+      const lists = plan.listsOf(parent, parent === agent);
+      if (lists) parent.reap(chain[i + 1]!.pid, lists);
       for (const number of plan.keepFds) call(parent, "close", number);
     }
     const { killSignal } = plan;
@@ -168,10 +146,7 @@ export function startIn(
     if (identify) child.pid; // while it is sure to be in /proc
     relay?.connect(command, plan.owner);
     if (plan.ownInit) relay?.want(); // PID 1 cannot be stopped
-    if (job?.jobControl) {
-      if (!plan.newSession) call(command, "setpgid", 0, 0);
-      job.giveTo(child.pid);
-    }
+    if (job?.jobControl && !plan.newSession) call(command, "setpgid", 0, 0);
     plan.place?.(command);
     prepareCommand(command, plan, affinity);
     // Without a pid namespace the command can kill its agent, the guard and penne at once, as `kill -9 -1` does. The agent has
@@ -179,11 +154,13 @@ export function startIn(
     if (!plan.isolated) command.raw("prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
     if (affinity) { for (const agent of parents) setAffinity(agent, affinity); }
     beforeExec?.(child, made);
-    const stops: number[] = [];
-    execCommand(command, plan, () => waitForAnswer(child, command, stops));
+    // Not before, because the terminal's signals do not reach penne from then on.
+    if (job?.jobControl) job.giveTo(child.pid);
+    using wait = new ExecWait(child, command, signals ?? null, plan.lookFirst ?? false);
+    execCommand(command, relay ? { ...plan, stdio: null } : plan);
     command.socket.close();
     // A stop that came too early is repeated, so that it is followed like any other.
-    for (const signal of stops) child.kill(signal);
+    for (const signal of wait.stops) child.kill(signal);
     return child;
   } catch (error) {
     job?.restore(true);

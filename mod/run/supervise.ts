@@ -6,11 +6,12 @@ import type { Fd } from "../../ffi/core/fd.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { blockedSignals, setSignalMask, type SignalPipe, type SignalRecord } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
-import type { Reactor } from "../reactor/reactor.ts";
-import { END_TIMEOUT } from "../agents/enclosure.ts";
+import type { GoneReason } from "../../ffi/agent/agent.ts";
+import type { Reactor, Timer } from "../reactor/reactor.ts";
+import { KILL_TIMEOUT, RESUME_INTERVAL, RESUME_TRIES } from "../agents/enclosure.ts";
 import type { Relay } from "../relay/relay.ts";
 import type { Child } from "./child.ts";
-import type { ChildState, ExitStatus } from "./reports.ts";
+import { type ChildState, type ExitStatus, REPORTS_MAX } from "./reports.ts";
 import { isOrphaned, type JobTerminal, type Terminal } from "./terminal.ts";
 
 /** Signals that are forwarded to the command. */
@@ -18,6 +19,9 @@ export const FORWARDED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH",
 
 /** Signals that end programs. */
 export const ENDING: readonly number[] = [SIGNAL.HUP, SIGNAL.INT, SIGNAL.QUIT, SIGNAL.TERM];
+
+/** How a command ended, and why its agents were lost, if they were. */
+export type SupervisedStatus = ExitStatus & { readonly lost: GoneReason | null };
 
 /** The means to supervise a command. */
 export interface Supervision {
@@ -43,9 +47,9 @@ export interface Supervision {
  *
  * @param child The command.
  * @param supervision The means.
- * @returns How it ended; `lost` if an agent was killed, and the command with it.
+ * @returns How it ended; as by SIGKILL if an agent was lost, and the command with it.
  */
-export function supervise(child: Child, supervision: Supervision): ExitStatus & { readonly lost: boolean } {
+export function supervise(child: Child, supervision: Supervision): SupervisedStatus {
   const { reactor, signals, parent, patience } = supervision;
   let [woken, late, insisting] = [false, false, false];
   const wake = () => woken = true;
@@ -56,33 +60,48 @@ export function supervise(child: Child, supervision: Supervision): ExitStatus & 
   for (const fd of [...child.reports.sockets, signals.reader]) watch(fd, wake);
   const ended = watch(child.pidfd, () => {
     ended.remove();
-    child.enclosure.resumeAgents();
-    const timer = reactor.after(END_TIMEOUT, () => woken = late = true);
+    let tries = 0;
+    let timer: Timer;
+    const resume = () => {
+      child.enclosure.resumeAgents();
+      timer = reactor.after(RESUME_INTERVAL, tries++ < RESUME_TRIES ? resume : () => woken = late = true);
+    };
+    resume();
     cleanup.defer(() => timer.cancel());
   });
   if (parent) watch(parent, wake);
   child.relay?.start();
+  let insistence: Timer | null = null;
+  cleanup.defer(() => insistence?.cancel());
+  // A command that is stopped heeds no signal. If that is not reported, the agents are stopped too: nobody wants this stop.
+  const insist = () => {
+    if (child.enclosure.isStopped) {
+      child.enclosure.resumeAgents();
+      child.kill(SIGNAL.CONT);
+    }
+    insistence = reactor.after(RESUME_INTERVAL, insist);
+  };
   for (;;) {
     let stopped: number | null = null;
-    for (let state: ChildState | null; (state = child.next());) {
+    let reports = 0;
+    for (let state: ChildState | null; reports < REPORTS_MAX && (state = child.next()); reports++) {
       if (state.kind === "exited") return finish(child, supervision, state.status);
-      if (state.kind === "lost") return finish(child, supervision, null);
+      if (state.kind === "lost") return finish(child, supervision, null, state.reason);
       // Only the latest state counts: the command may have continued or ended since.
       stopped = state.kind === "stopped" ? state.signal : null;
     }
-    if (stopped !== null) {
-      stopWith(child, stopped, supervision);
-      continue;
-    }
-    for (woken = false; !woken;) reactor.turn();
+    if (stopped !== null) stopWith(child, stopped, supervision);
+    if (stopped !== null || reports === REPORTS_MAX) reactor.turn(0);
+    else for (woken = false; !woken;) reactor.turn();
     const ending = forwardAll(child, supervision);
+    if (ending && !insisting) insist();
     if (ending && patience !== null) {
       child.kill(SIGNAL.CONT); // a stopped process does not heed the signal
       if (!insisting) reactor.after(patience, () => child.kill(SIGNAL.KILL));
-      insisting = true;
     }
+    insisting ||= ending;
     if (parent && isReadable(parent)) return finish(child, supervision, child.end());
-    if (late) return finish(child, supervision, null);
+    if (late) return finish(child, supervision, null, "late");
   }
 }
 
@@ -202,7 +221,9 @@ function finish(
   child: Child,
   supervision: Supervision,
   status: ExitStatus | null,
-): ExitStatus & { readonly lost: boolean } {
+  lost: GoneReason | null = null,
+): SupervisedStatus {
+  if (lost === "late" || lost === "malformed") child.enclosure.endTimeout = KILL_TIMEOUT; // they do not end by themselves
   const { terminal } = supervision;
   const { relay } = child;
   const ending = relay ? deliver(child, relay, supervision) : null;
@@ -213,7 +234,7 @@ function finish(
     child.close();
     terminal.restore(settings);
   }
-  if (!status) return { code: null, signal: SIGNAL.KILL, lost: true };
   // Nobody must take an output for whole that is not.
-  return ending === null ? { ...status, lost: false } : { code: null, signal: ending, lost: false };
+  if (status && ending !== null) return { code: null, signal: ending, lost };
+  return { ...status ?? { code: null, signal: SIGNAL.KILL }, lost };
 }

@@ -56,6 +56,7 @@ export class Terminal implements Disposable, JobTerminal {
   readonly settings: Uint8Array;
   #commandSettings: Uint8Array | null = null;
   #held: boolean;
+  #given = 0;
 
   private constructor(tty: Fd, jobControl: boolean) {
     this.tty = tty;
@@ -105,6 +106,7 @@ export class Terminal implements Disposable, JobTerminal {
     this.#commandSettings = null;
     setForegroundGroup(this.tty, group);
     this.#held = true;
+    this.#given = group;
   }
 
   /** Takes the foreground back while the command is stopped; `giveTo` restores the command's settings. */
@@ -127,7 +129,9 @@ export class Terminal implements Disposable, JobTerminal {
     // that are right are not written, because a shell might take over in between.
     const now = getSettings(this.tty);
     const group = this.foreground;
-    if (group > 0 && group !== this.group && self.raw("kill", -group, 0) !== -E.ESRCH) return;
+    // The command was killed, even if it cannot end yet.
+    const isOthers = group > 0 && group !== this.group && group !== this.#given;
+    if (isOthers && self.raw("kill", -group, 0) !== -E.ESRCH) return;
     if (settings && now.some((byte, i) => byte !== this.settings[i])) {
       setSettings(this.tty, this.settings);
     }

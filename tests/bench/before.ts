@@ -3,6 +3,7 @@
 // Rounds are interleaved, and each figure is divided by its neighbour's; the output is the geometric mean of these
 // ratios with its 95 % interval.
 
+import { Place } from "../enter/places.ts";
 import { type Contest, type Contestant, type Metric, type Outcome, pairedRatio, type Sample } from "./harness.ts";
 import { openArena, STORM } from "./watch.ts";
 import { METRICS, openServers, penneServer } from "./network.ts";
@@ -24,9 +25,10 @@ function conclude(metrics: readonly Metric[], outcome: Outcome): string[] {
 }
 
 /** Commands whose start and end are measured, by the name of the metric. */
-const COMMANDS: readonly (Metric & { argv: readonly string[] })[] = [
-  { name: "none", title: "penne run --net=none -- true", argv: ["run", "--net=none", "--", "true"] },
-  { name: "tap", title: "penne run -- true", argv: ["run", "--", "true"] },
+const COMMANDS: readonly (Metric & { argv: (pid: number) => readonly string[] })[] = [
+  { name: "none", title: "penne run --net=none -- true", argv: () => ["run", "--net=none", "--", "true"] },
+  { name: "tap", title: "penne run -- true", argv: () => ["run", "--", "true"] },
+  { name: "enter", title: "penne enter PID -- true", argv: (pid) => ["enter", `${pid}`, "--", "true"] },
 ];
 
 /** Starts: from the execve of penne to its end. */
@@ -34,6 +36,7 @@ export async function openStartBefore(before: string): Promise<Contest> {
   const workshop = new Workshop();
   const timer = await workshop.compile("timer");
   const identity = await anybody();
+  const place = await Place.all({ user: true });
   const contestant = (name: string, source: string): Contestant => {
     const program = workshop.install(source, name);
     return {
@@ -41,7 +44,7 @@ export async function openStartBefore(before: string): Promise<Contest> {
       async measure(signal): Promise<Sample> {
         const sample: Record<string, number> = {};
         for (const { name, argv } of COMMANDS) {
-          sample[name] = (await time(timer, [program, ...argv], identity, signal)).end;
+          sample[name] = (await time(timer, [program, ...argv(place.pid)], identity, signal)).end;
         }
         return sample;
       },
@@ -53,7 +56,10 @@ export async function openStartBefore(before: string): Promise<Contest> {
     baseline: BEFORE,
     contestants: [contestant(BEFORE, before), contestant(NOW, PENNE_BINARY)],
     conclude: (outcome) => conclude(COMMANDS, outcome),
-    [Symbol.asyncDispose]: async () => await workshop[Symbol.dispose](),
+    async [Symbol.asyncDispose]() {
+      workshop[Symbol.dispose]();
+      await place[Symbol.asyncDispose]();
+    },
   };
 }
 

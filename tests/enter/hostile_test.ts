@@ -1,6 +1,6 @@
 // Attacks on entering processes, from inside and from outside: refused or harmless.
 
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { command, ownAgents, penne, processes, sh, test, until } from "../lib/helpers.ts";
 import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
@@ -24,7 +24,6 @@ test("a directory that is open outside does not lead out", UNSHARE, async (t) =>
     const result = await sh(["bash", "-c", script, penne(), `/proc/self/fd/${fd}`]);
     assertEquals([result.code, result.stdout], [125, ""], `${fd}`);
     assertMatch(result.stderr, /^penne: cannot change to the directory "\/proc\/self\/fd\/\d+": /);
-    if (fd === 0) assertStringIncludes(result.stderr, "it is not below the root directory inside");
   }
   await t.step("nor does a link in place of the working directory", async () => {
     const name = `/tmp/penne-enter-${Deno.pid}`;

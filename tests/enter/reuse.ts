@@ -4,7 +4,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Agent } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { openPid, waitChild } from "../../ffi/sys/process.ts";
 import { pipe, readText } from "../../ffi/sys/file.ts";
 import { stat } from "../../ffi/sys/stat.ts";
@@ -40,9 +40,10 @@ function withDescriptor(fd: Fd, args: string[]): { code: number | null; stderr: 
   const agent = Agent.spawn();
   const [reader, writer] = pipe();
   call(agent, "dup3", fd, 9, 0);
-  call(agent, "dup3", writer, 2, 0);
+  const environment = [new TextEncoder().encode(`PATH=${Deno.env.get("PATH")}`)];
+  const stdio = [Fd.borrow(0), Fd.borrow(1), writer];
+  const error = exec(agent, penne, [penne, ...args], environment, { stdio });
   writer.close();
-  const error = exec(agent, penne, [penne, ...args], [new TextEncoder().encode(`PATH=${Deno.env.get("PATH")}`)]);
   if (error) throw error;
   agent.socket.close();
   const stderr = readText(self, `/proc/self/fd/${reader.number}`);

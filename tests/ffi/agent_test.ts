@@ -6,6 +6,7 @@ import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { exec } from "../../ffi/agent/exec.ts";
 import { AT_FDCWD, CLONE, F, O, POLL, PR } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { decodeWaitStatus, waitChild } from "../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, write } from "../../ffi/sys/file.ts";
@@ -34,7 +35,7 @@ function end(agent: Agent): void {
 }
 
 test(
-  "an agent has stdin, stdout, stderr, its socket, and nothing else",
+  "an agent has its socket, placeholders for stdin, stdout and stderr, and nothing else",
   clean(() => {
     const [reader, writer] = pipe();
     using _reader = reader;
@@ -43,7 +44,9 @@ test(
     call(agent, "getpid"); // descriptors are closed on exec only after the clone has returned here
     const held = Array.from(Deno.readDirSync(`/proc/${agent.pid}/fd`), ({ name }) => name);
     assertEquals(held.length, 4);
-    assertEquals(["0", "1", "2"].every((fd) => held.includes(fd)), true);
+    for (const fd of [0, 1, 2]) {
+      assertEquals(Deno.readLinkSync(`/proc/${agent.pid}/fd/${fd}`).startsWith("/memfd:penne-agent"), true);
+    }
     assertEquals(readBytes(self, `/proc/${agent.pid}/environ`).length, 0);
     end(agent);
   }),
@@ -121,9 +124,9 @@ test(
     const agent = Agent.spawn();
     const [reader, writer] = pipe();
     const words = Array.from({ length: 30_000 }, (_, i) => `word${i}`);
-    call(agent, "dup3", writer, 1, 0);
+    const argv = ["sh", "-c", 'echo "$# $1 ${30000}"', "sh", ...words];
+    assertEquals(exec(agent, "/bin/sh", argv, [], { stdio: [Fd.borrow(0), writer, Fd.borrow(2)] }), null);
     writer.close();
-    assertEquals(exec(agent, "/bin/sh", ["sh", "-c", 'echo "$# $1 ${30000}"', "sh", ...words], []), null);
     const buffer = new Uint8Array(64);
     assertEquals(text(buffer.subarray(0, read(reader, buffer))), "30000 word0 word29999\n");
     reader.close();
@@ -158,7 +161,7 @@ test(
     const agent = Agent.spawn();
     const clone = agent.clone();
     assertEquals(call(clone, "getppid"), agent.pid);
-    agent.reap(clone.pid, -1);
+    agent.reap(clone.pid);
     assertThrows(() => call(clone, "exit_group", 9), AgentGoneError);
     const event = agent.nextEvent()!;
     assertEquals([event.pid, decodeWaitStatus(event.status).code], [clone.pid, 9]);
@@ -174,7 +177,7 @@ test(
     const clone = agent.clone();
     assertThrows(() => call(clone, "exit_group", 3), AgentGoneError);
     poll([{ fd: clone.pidfd, events: POLL.IN }], 5000);
-    agent.reap(clone.pid, -1);
+    agent.reap(clone.pid);
     assertEquals(decodeWaitStatus(agent.nextEvent()!.status).code, 3);
     clone.close();
     end(agent);
@@ -187,7 +190,7 @@ test(
     const agent = Agent.spawn();
     call(agent, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const clone = agent.clone();
-    agent.reap(clone.pid, call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.CLOEXEC));
+    agent.reap(clone.pid, [call(agent, "openat", AT_FDCWD, cString("/proc/thread-self/children"), O.CLOEXEC)]);
     const own = `7654.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     const script = "setsid sh -c 'sleep N & sleep N' & (sleep N &) ; exec sleep N".replaceAll("N", own);
     assertEquals(exec(clone, "/bin/sh", ["sh", "-c", script], [cString("PATH=/usr/bin:/bin").subarray(0, -1)]), null);
@@ -207,7 +210,7 @@ test(
     assertThrows(() => {
       for (let i = 0; i < 1000; i++) call(agent, "getpid");
     }, AgentGoneError);
-    assertEquals([agent.gone, agent.nextEvent()], [true, null]);
+    assertEquals([agent.gone, agent.nextEvent()], ["ended", null]);
     end(agent);
   }),
 );

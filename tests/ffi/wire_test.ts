@@ -1,6 +1,6 @@
 // The agent's wire format.
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { cString } from "../../ffi/core/memory.ts";
 import { out, pointers } from "../../ffi/core/task.ts";
 import { decodeAnswer, encodeRequest, marshal, Operation, REQUEST_SIZE } from "../../ffi/agent/wire.ts";
@@ -37,6 +37,6 @@ test("decodeAnswer() distinguishes answers and events, and refuses the rest", ()
   };
   assertEquals(decodeAnswer(packet(0, 0, -13n)), { kind: "answer", result: -13, payload: new Uint8Array(0) });
   assertEquals(decodeAnswer(packet(1, 0x700, 42n)), { kind: "child", pid: 42, status: 0x700 });
-  assertThrows(() => decodeAnswer(packet(2, 0, 0n)), RangeError, "unknown kind 2");
-  assertThrows(() => decodeAnswer(new Uint8Array(15)), RangeError, "too short");
+  assertEquals(decodeAnswer(packet(2, 0, 0n)), null);
+  assertEquals(decodeAnswer(new Uint8Array(15)), null);
 });

@@ -60,7 +60,7 @@ export class Pty implements Disposable {
     // Processes of a failed test end with the leader.
     if (adopt) call(this.#leader, "prctl", PR.SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const children = new TextEncoder().encode("/proc/thread-self/children\0");
-    this.#leader.reap(this.#child.pid, call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC));
+    this.#leader.reap(this.#child.pid, [call(this.#leader, "openat", AT_FDCWD, children, O.CLOEXEC)]);
     if (leads) {
       call(this.#child, "setsid");
       call(this.#child, "ioctl", 0, TIOCSCTTY, 0);
@@ -76,7 +76,8 @@ export class Pty implements Disposable {
       HISTFILE: "",
       ...env,
     });
-    const error = exec(this.#child, argv[0]!, argv, variables.map(([k, v]) => new TextEncoder().encode(`${k}=${v}`)));
+    const environment = variables.map(([k, v]) => new TextEncoder().encode(`${k}=${v}`));
+    const error = exec(this.#child, argv[0]!, argv, environment, { stdio: null });
     if (error) throw error;
   }
 

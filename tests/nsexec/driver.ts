@@ -133,7 +133,7 @@ export class Bootstrap implements Disposable {
       ...env,
     };
     const entries = Object.entries(variablesOf).map(([key, value]) => new TextEncoder().encode(`${key}=${value}`));
-    const error = exec(agent, argv[0]!, [name ?? argv[0]!, ...argv.slice(1)], entries);
+    const error = exec(agent, argv[0]!, [name ?? argv[0]!, ...argv.slice(1)], entries, { stdio: null });
     agent.close();
     if (error) throw error;
     return new Bootstrap(agent.pid, ours, logReader, errorReader, stepwise ?? false);

@@ -75,14 +75,12 @@ export function startInBackground(
     const files = standard.map((fd) => (stat(self, fd).mode & S.IFMT) === S.IFREG);
     const output = writes && files[1] && !keepFds.includes(1) ? [standard[1]!] : [];
     const link = [said, standard[2]!, ...output].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
-    for (const number of [0, 1, 2]) {
-      if (!(number === 2 && files[2]) && !keepFds.includes(number)) call(agent, "dup3", nothing, number, 0);
-    }
+    const stdio = standard.map((fd, i) => (i === 2 && files[2]) || keepFds.includes(i) ? fd : nothing);
     call(agent, "setsid");
     undoRuntime(agent);
     const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
     const program = readLink(self, "/proc/self/exe");
-    const error = exec(agent, program, argv, environment(), { mask: caller().blocked });
+    const error = exec(agent, program, argv, environment(), { mask: caller().blocked, stdio });
     if (error) {
       endAgents([agent]);
       throw new PenneError(`${what}: start "${program}" again`, { cause: error });

@@ -42,6 +42,9 @@ async function describe(error: unknown): Promise<PenneError | null> {
     return new PenneError((await import("../../findings/mod.ts")).words(failedCall(error)), { cause: error });
   }
   if (error instanceof AgentGoneError) {
+    if (error.reason !== "ended") {
+      return new PenneError(`go on: ${error.message.charAt(0).toLowerCase()}${error.message.slice(1)}`);
+    }
     return new PenneError("go on: an agent was killed", {
       explain: async () => (await import("../../findings/mod.ts")).killHints(),
     });

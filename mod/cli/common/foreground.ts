@@ -1,6 +1,6 @@
 // Runs a command of the user as a child of this process, from its start to the exit code.
 
-import { Agent } from "../../../ffi/agent/agent.ts";
+import { Agent, type GoneReason } from "../../../ffi/agent/agent.ts";
 import { SIGNAL } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
@@ -10,7 +10,6 @@ import { log } from "../report/log.ts";
 import type { Reporter } from "../report/reporter.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import { ExecError } from "../../agents/exec.ts";
 import type { Child } from "../../run/child.ts";
 import type { StartOptions } from "../../run/start.ts";
 import type { Relay, RelayOptions } from "../../relay/relay.ts";
@@ -25,6 +24,12 @@ export const FAILURE = 125;
 
 /** Makes what stands between an exposed command and the caller's terminal. */
 export type MakeRelay = (options: Omit<RelayOptions, "host">) => Relay;
+
+const LOST = {
+  ended: "the agent that supervised the command was killed, and the command with it",
+  late: "the agent that supervised the command does not report its end: a process inside may have stopped it",
+  malformed: "a process inside has taken the place of the agent that supervised the command, which was killed",
+} as const satisfies Record<GoneReason, string>;
 
 /** A command to be run. */
 export interface Job {
@@ -76,6 +81,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
     const onWarning = (message: string) => log().warn(message);
     using child = begin({
       terminal,
+      signals,
       identify: report.wantsStatus,
       onWarning,
       onInfo: (message) => log().info(message),
@@ -92,8 +98,8 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
       );
     }
     const status = supervise(child, { reactor, signals, terminal, newSession, parent, patience });
-    if (status.lost) log().error("the agent that supervised the command was killed, and the command with it");
-    const code = status.code ?? 128 + status.signal!;
+    if (status.lost) log().error(LOST[status.lost]);
+    const code = status.lost === "malformed" ? FAILURE : status.code ?? 128 + status.signal!;
     report.exit(code, status.signal);
     return code;
   } catch (error) {
@@ -101,7 +107,8 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
       report.leave();
       throw error;
     }
-    report.exit(error instanceof ExecError ? error.exitCode : FAILURE, null);
+    const { exitCode = FAILURE, signal = null } = error as { exitCode?: number; signal?: number | null };
+    report.exit(exitCode, signal);
     throw error;
   }
 }
