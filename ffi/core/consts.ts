@@ -141,7 +141,6 @@ export const PIDFD_GET = {
   mnt: 0xff03,
   net: 0xff04,
   pid: 0xff05,
-  pidForChildren: 0xff06,
   time: 0xff07,
   timeForChildren: 0xff08,
   user: 0xff09,

@@ -33,6 +33,10 @@ export const SPEC = {
           help:
             "Namespaces to join: user, mnt, pid, ipc, uts, net, cgroup, time, or all (default: all that differ from your own)",
         },
+        {
+          name: "for-children",
+          help: "Join the pid and time namespaces in which children of TARGET's process are born",
+        },
         { name: "root", help: "Use the root directory of TARGET's process, which may be in a chroot" },
         { name: "cgroup", help: "Put COMMAND into the cgroups of TARGET's process" },
       ],
@@ -88,6 +92,7 @@ export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
       ...endRequest(options),
       ...whichSet(options),
       target,
+      forChildren: options["for-children"],
       root: options.root,
       cgroup: options.cgroup,
       targetEnv: options["target-env"],

@@ -14,7 +14,8 @@ import type { StaleOptions } from "../kept/staleness.ts";
 import { ownInum } from "../namespaces/id.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { explainPid, openDescriptor, openPath } from "../netns/open.ts";
-import { TargetProcess } from "./process.ts";
+import { checkNothing } from "./nothing.ts";
+import { type ForChildren, TargetProcess } from "./process.ts";
 import type { EnterPlan } from "./plan.ts";
 import type { EnterTarget } from "./target.ts";
 
@@ -53,8 +54,13 @@ function openProcess({ pid, inode }: Extract<EnterTarget, { kind: "pid" }>): Tar
   });
 }
 
+type OnWarning = (message: string) => void;
+
 /** Kinds of namespaces to open, or null for all. */
 type Wanted = EnterPlan["types"];
+
+/** Whether a kind of namespace is entered by children only. */
+const isForChildren = (type: NamespaceType): type is ForChildren => type === "pid" || type === "time";
 
 /** A set while it is being opened. */
 class Opening {
@@ -77,9 +83,9 @@ class Opening {
   }
 
   /** Adds a namespace by its file, or those of a process by its pidfd. */
-  addFile(label: string, fd: Fd): void {
+  addFile(label: string, fd: Fd, forChildren: boolean, onWarning: OnWarning): void {
     this.#owned.use(fd);
-    if (isPidfd(fd)) return this.addProcess(new TargetProcess(`the process of ${label}`, fd));
+    if (isPidfd(fd)) return this.addProcess(new TargetProcess(`the process of ${label}`, fd), forChildren, onWarning);
     if (!isNamespaceFile(fd)) throw new PenneError(`use ${label}: it is neither a namespace nor a pidfd`);
     const type = typeOf(label, fd);
     if (this.#wanted && !this.#wanted.includes(type)) {
@@ -88,13 +94,19 @@ class Opening {
     this.#add(label, type, fd);
   }
 
-  /** Adds the namespaces of a process. */
-  addProcess(process: TargetProcess): void {
+  /** Adds the namespaces of a process, or those of its children. */
+  addProcess(process: TargetProcess, forChildren: boolean, onWarning: OnWarning): void {
     this.process = this.#owned.use(process);
     for (const type of this.#wanted ?? NAMESPACE_TYPES) {
-      const fd = process.namespace(type);
+      const fd = forChildren && isForChildren(type) && process.forChildren(type) || process.namespace(type);
       if (fd) this.#add(process.label, type, fd);
     }
+    if (forChildren || this.namespaces.size === 0 || !(this.#wanted ?? NAMESPACE_TYPES).includes("pid")) return;
+    const joined = this.namespaces.get("pid");
+    const ino = joined ? stat(self, joined).ino : ownInum("pid");
+    using born = process.forChildren("pid");
+    if (!born || stat(self, born).ino === ino) return;
+    onWarning(`children of ${process.label} are in another pid namespace: --for-children joins that`);
   }
 
   /** Adds the namespaces of a kept set. */
@@ -124,35 +136,38 @@ export type KeptOpener = (
  *
  * @param plan The target, and the kinds of namespaces to open.
  * @param openKept Opens a kept set, if the target names one.
- * @param onWarning Called with warnings about a kept set.
+ * @param onWarning Called with warnings about a kept set or a process.
  * @returns The namespaces, which it keeps alive.
  * @throws {PenneError} If one cannot be opened, or one that was asked for is missing.
  */
 export function openSet(
-  { target, types, kept }: EnterPlan,
+  plan: EnterPlan,
   openKept: KeptOpener,
-  onWarning: (message: string) => void = () => {},
+  onWarning: OnWarning = () => {},
 ): OpenSet {
+  const { target, types, kept, forChildren } = plan;
   using owned = new DisposableStack();
   const opening = new Opening(types, owned);
   const label = `"${target.text}"`;
   switch (target.kind) {
     case "pid":
-      opening.addProcess(openProcess(target));
+      opening.addProcess(openProcess(target), forChildren, onWarning);
       break;
     case "fd":
-      opening.addFile(label, openDescriptor(label, target.fd));
+      opening.addFile(label, openDescriptor(label, target.fd), forChildren, onWarning);
       break;
     case "paths":
       for (const path of target.paths) {
         const name = target.paths.length > 1 ? `"${path}"` : label;
-        opening.addFile(name, openPath(name, path));
+        opening.addFile(name, openPath(name, path), forChildren, onWarning);
       }
       break;
     case "kept":
       opening.addKept(target.name, openKept(target.name, { ...kept, onWarning }));
   }
   const { namespaces, process } = opening;
+  const takesMore = plan.root || plan.cgroup || plan.inherit === "target";
+  if (process && namespaces.size === 0 && !takesMore) checkNothing(process, onWarning);
   const resources = owned.move();
   return { label: process?.label ?? label, namespaces, process, [Symbol.dispose]: () => resources.dispose() };
 }

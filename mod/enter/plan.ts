@@ -15,6 +15,8 @@ export interface EnterOptions extends CommandOptions, WhichSet, StaleOptions {
   readonly target: string;
   /** Kinds of namespaces to join: by default all that the target has. */
   readonly types?: readonly NamespaceType[];
+  /** Whether the pid and time namespaces are those in which children of the target's process are born. */
+  readonly forChildren?: boolean;
   /** Whether the command gets the root directory of the target's process. */
   readonly root?: boolean;
   /** Whether the command is moved to the cgroups of the target's process. */
@@ -37,6 +39,8 @@ export interface EnterPlan {
   readonly target: EnterTarget;
   /** Kinds of namespaces to join, or null for all that the target has. */
   readonly types: readonly NamespaceType[] | null;
+  /** Whether the pid and time namespaces are those in which children of the target's process are born. */
+  readonly forChildren: boolean;
   /** Which kept set is meant, if the target is one. */
   readonly kept: Pick<EnterOptions, typeof KEPT_OPTIONS[number]>;
   /** Whether the command gets the root directory of the target's process. */
@@ -81,13 +85,13 @@ function mayBeProcess({ kind }: EnterTarget): boolean {
  */
 export function planEnter(options: EnterOptions): EnterPlan {
   const { types = null, root = false, cgroup = false, targetEnv = false, clearEnv = false } = options;
-  const { env = {}, command = [], preserveCredentials = false, keepViews = false } = options;
+  const { env = {}, command = [], preserveCredentials = false, keepViews = false, forChildren = false } = options;
   const addHost = checkHosts(options.addHost ?? []);
   const settings = planSettings(options);
   const wrong = types?.find((type) => !NAMESPACE_TYPES.includes(type));
   if (wrong !== undefined) throw usage(`join ${wrong}: it is not one of ${NAMESPACE_TYPES.join(", ")}`);
   const target = parseTarget(options.target);
-  for (const [what, asked] of Object.entries({ root, cgroup, environment: targetEnv })) {
+  for (const [what, asked] of Object.entries({ root, cgroup, environment: targetEnv, children: forChildren })) {
     if (asked && !mayBeProcess(target)) throw needsProcess(target, what, true);
   }
   for (const name of KEPT_OPTIONS) {
@@ -112,6 +116,7 @@ export function planEnter(options: EnterOptions): EnterPlan {
     target,
     types,
     kept,
+    forChildren,
     root,
     cgroup,
     inherit,

@@ -18,6 +18,9 @@ import { explainPid } from "../netns/open.ts";
  */
 const FILE_MAX = 2 << 20;
 
+/** Kinds of namespaces that a process does not move to, while its children are born there. */
+export type ForChildren = "pid" | "time";
+
 /**
  * A process, by a pidfd.
  *
@@ -138,7 +141,7 @@ export class TargetProcess implements Disposable {
    * @returns The namespace, or null if this kernel lacks this kind.
    * @throws {PenneError} If it may not be opened, or the process has ended.
    */
-  namespaceByProc(type: NamespaceType): Fd | null {
+  namespaceByProc(type: NamespaceType | `${ForChildren}_for_children`): Fd | null {
     const what = `open the ${type} namespace of`;
     try {
       return this.open(what, `ns/${type}`, O.RDONLY);
@@ -147,6 +150,18 @@ export class TargetProcess implements Disposable {
       this.#checkAlive(`${what} ${this.label}`); // the files of a process that is ending are missing too
       return null;
     }
+  }
+
+  /**
+   * Opens the namespace in which its children are born, which may be another one than its own.
+   *
+   * @param type The kind.
+   * @returns The namespace; null if this kernel lacks this kind, or the pid namespace has no PID 1, without which nothing can
+   * be started there.
+   * @throws {PenneError} If it may not be opened, or the process has ended.
+   */
+  forChildren(type: ForChildren): Fd | null {
+    return this.namespaceByProc(`${type}_for_children`);
   }
 
   /** Closes it. */
