@@ -292,8 +292,8 @@ static i64 wait_end(i32 pidfd, i64 milliseconds) {
 // Kills the processes in a list until all of them have ended. The list is a subreaper's, so the orphans of one
 // generation come into it as the one before ends. Its owner may be stopped, or reap children meanwhile: a pid still
 // belongs to a child if it is in the list after its pidfd was opened. One that may not be killed is left alone, and so
-// is one that does not end, as in a file system that hangs: it ends as soon as it can. Each gets `grace` milliseconds to
-// end by itself.
+// is one that does not end, as in a file system that hangs: it ends as soon as it can. Each gets `grace` milliseconds
+// to end by itself.
 static void kill_listed(i32 list, i64 grace, int *late) {
   for (;;) {
     const u8 *at = read_list(list, packet.payload);

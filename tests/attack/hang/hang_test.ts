@@ -2,10 +2,10 @@
 // by one, an environment mapped from one. penne ends at a deadline, at once on TERM and Ctrl-C, and leaves nothing.
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { marker, Place } from "../enter/places.ts";
-import { firstOutput, Place as KeptPlace } from "../kept/place.ts";
-import { command, isAgent, penne, processes, ROOT, test, TEST_USER, until } from "../lib/helpers.ts";
-import { Pty } from "../lib/pty.ts";
+import { marker, Place } from "../../enter/places.ts";
+import { firstOutput, Place as KeptPlace } from "../../kept/place.ts";
+import { command, isAgent, penne, processes, ROOT, test, TEST_USER, until } from "../../lib/helpers.ts";
+import { Pty } from "../../lib/pty.ts";
 
 /** Milliseconds for "at once" on a machine that may be loaded, and those that penne gives an agent, with its end. */
 const AT_ONCE = 7000;
@@ -22,7 +22,7 @@ function stopping(how = {}): Promise<Place> {
 /** A place with a file system on a directory that answers nothing but some operations. */
 function hanging(directory: string, { argv = INSIDE, answered = "" } = {}): Promise<Place> {
   // The list of mounts is read from the working directory and by the shell alone: /proc may be what is covered.
-  const script = `cd /proc; perl ${ROOT}tests/attack/hang.pl ${directory} ${answered} &
+  const script = `cd /proc; perl ${ROOT}tests/attack/hang/hang.pl ${directory} ${answered} &
     mounted() { while read -r _ place type _; do [ "$place $type" = "${directory} fuse" ] && return; done <self/mounts
       return 1; }
     until mounted; do :; done; cd /; exec "$@"`;
@@ -251,7 +251,7 @@ test(
     const directory = await Deno.makeTempDir();
     const [mounted, name] = [`${directory}/mnt`, `locked${Deno.pid % 1e6}`];
     await Deno.mkdir(mounted);
-    const built = await command(["gcc", "-o", `${directory}/${name}`, `${ROOT}tests/attack/locked.c`]).output();
+    const built = await command(["gcc", "-o", `${directory}/${name}`, `${ROOT}tests/attack/hang/locked.c`]).output();
     assert(built.success, new TextDecoder().decode(built.stderr));
     const place = await hanging(mounted, { answered: "1 3 14" });
     const argv = ["nsenter", "-t", `${place.pid}`, "-U", "-m", "-p", `${directory}/${name}`, `${mounted}/file`];

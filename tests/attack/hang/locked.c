@@ -1,5 +1,5 @@
-// Keeps the lock of its own memory, so that nobody can read its arguments and environment: locked FILE, which is in hang.pl.
-// mmap(2) of a file that is not to be cached waits, with that lock, for the page of another reader.
+// Keeps the lock of its own memory, so that nobody can read its arguments and environment: locked FILE.
+// mmap(2) of a file that is not to be cached waits, with that lock, for the page of another reader. See hang.pl.
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
