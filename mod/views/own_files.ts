@@ -6,7 +6,8 @@
 //  - The mount covers the entry itself, also if that is a symbolic link: then it does not matter what becomes of the link's
 //    target.
 //  - A detached mount cannot be attached again. So there are spare ones, which are attached nowhere: one takes the place of
-//    the first, and is then cloned.
+//    the first, and is then cloned. Where the host replaces its file faster than that, the last one waits until it has
+//    stopped: without any, nothing could be mounted any more.
 //  - The table of mounts tells of a detached mount at once. Everything else (a file that appears again, an exchange, a
 //    changed content) is told by inotify. Closing that takes the kernel some 10 ms, which no short command should have to
 //    wait for. So it is set up only after a moment, or when a mount was detached, and then everything is looked at. Where
@@ -64,6 +65,9 @@ interface Entry extends OwnFile {
   spares: readonly Fd[];
   /** What the host has at the path itself, be it a symbolic link; null if nothing. */
   outside: Stat | null;
+  /** What was there at the last look, and since when, in milliseconds of `performance.now()`. */
+  seen: Stat | null;
+  seenAt: number;
 }
 
 /** Where the files are made: a directory that always exists. */
@@ -82,8 +86,11 @@ const AGENT_TIMEOUT = 1000;
  */
 const LOOKS = 20;
 const PAUSE_MAX = 64;
-/** Spare mounts after the first replacement: the next one may come before a mount was cloned. */
+/** Spare mounts at first, and after the first replacement: the next one may come before a mount was cloned. */
+const SPARES_FIRST = 2;
 const SPARES = 3;
+/** Milliseconds for which the host must leave its file alone before the last spare mount is used. */
+const REST = 50;
 
 /** Whether two descriptions are of the same file, and not of one that has got the other's number. */
 function isSame(a: Stat | null, b: Stat | null): boolean {
@@ -106,6 +113,8 @@ export class OwnFiles implements Disposable {
   #watchAll: (() => void) | null = null;
   /** Of a further look that is due. */
   #timer: Timer | null = null;
+  /** Of the look after a rest. */
+  #resting: Timer | null = null;
   #onWarning: (message: string) => void = () => {};
 
   /**
@@ -173,7 +182,9 @@ export class OwnFiles implements Disposable {
       following = { host, file, content };
     }
     const source = following ? at : typeof content === "object" ? content.bind : EMPTY;
-    const entry: Entry = { ...own, following, spares: [cloneMount(agent, source)], outside: lstat(path) };
+    const spares = Array.from({ length: SPARES_FIRST }, () => cloneMount(agent, source));
+    const outside = lstat(path);
+    const entry: Entry = { ...own, following, spares, outside, seen: outside, seenAt: 0 };
     this.#entries.push(entry);
     if (!entry.outside && entry.optional) return;
     // Not kept open: a process inside could not unmount it.
@@ -267,6 +278,7 @@ export class OwnFiles implements Disposable {
   #place(entry: Entry): boolean {
     const outside = lstat(entry.path);
     if (isSame(outside, entry.outside)) return false;
+    if (outside && entry.spares.length === 1 && !this.#rests(entry, outside)) return true;
     entry.outside = outside;
     if (!outside) return true;
     const mounter = this.#mounter ??= this.#join();
@@ -285,6 +297,18 @@ export class OwnFiles implements Disposable {
     mount.close();
     entry.spares = spares;
     return true;
+  }
+
+  /** Whether the host has left its file alone for a while; looks again later if not. */
+  #rests(entry: Entry, outside: Stat): boolean {
+    const now = performance.now();
+    if (!isSame(outside, entry.seen)) [entry.seen, entry.seenAt] = [outside, now];
+    if (now - entry.seenAt >= REST) return true;
+    this.#resting ??= this.#reactor?.after(REST, () => {
+      this.#resting = null;
+      this.check();
+    }) ?? null;
+    return false;
   }
 
   /** Starts an agent in the mount namespace. */
@@ -311,6 +335,7 @@ export class OwnFiles implements Disposable {
   /** Stops following; the files stay as they are. */
   [Symbol.dispose](): void {
     this.#timer?.cancel();
+    this.#resting?.cancel();
     this.#endMounter();
     for (const { spares } of this.#entries) for (const fd of spares) fd.close();
     this.#resources.dispose();

@@ -1,28 +1,29 @@
-# Reads /etc/resolv.conf again and again until a file "stop" appears beside the word given; then tells what was seen, as
-# JSON: kinds in order ("own", "host", "none"), and for how long the host's file was seen at most, in milliseconds.
-import json, os, sys, time
+# Reads /etc/resolv.conf again and again until a file "stop" appears in the directory given; then tells what was seen, as
+# JSON: kinds in order ("own", "host", "none"), and the text at the end. Whenever a file "ask" appears there, it is removed
+# once what it was asked has been read anew and is in the file "now": the kind, and the text.
+import json, os, sys
 
 directory = sys.argv[1]
-seen, longest, since = [], 0.0, None
-print("ready", flush=True)
-while not os.path.exists(directory + "/stop"):
+seen = []
+
+
+def read():
     try:
         with open("/etc/resolv.conf") as file:
             text = file.read()
     except FileNotFoundError:
-        text = None
-    kind = "none" if text is None else "host" if "203.0.113." in text else "own"
-    now = time.monotonic()
-    if kind == "host":
-        since = since or now
-        longest = max(longest, now - since)
-    else:
-        since = None
+        return "none", None
+    return "host" if "203.0.113." in text else "own", text
+
+
+print("ready", flush=True)
+while not os.path.exists(directory + "/stop"):
+    asked = os.path.exists(directory + "/ask")
+    kind, text = read()
     if not seen or seen[-1] != kind:
         seen.append(kind)
-try:
-    with open("/etc/resolv.conf") as file:
-        text = file.read()
-except FileNotFoundError:
-    text = None
-print(json.dumps({"seen": seen, "longest": longest * 1000, "text": text}))
+    if asked:
+        with open(directory + "/now", "w") as file:
+            file.write(f"{kind} {text}")
+        os.remove(directory + "/ask")
+print(json.dumps({"seen": seen, "text": read()[1]}))
