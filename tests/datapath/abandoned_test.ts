@@ -1,7 +1,7 @@
 // What outlives its program inside: connections that the peer never closes, and pings that the host does not allow.
 
 import "../lib/preload.ts";
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { penne, test } from "../lib/helpers.ts";
 import { listening, makeNetwork, PEER4, PEER6, until } from "./lab/network.ts";
 
@@ -38,9 +38,8 @@ test("keepalive inside finds a dead peer, and keeps a connection to one that is 
   await until("the connection is there", () => network.flows >= 1);
   await new Promise((resolve) => setTimeout(resolve, 1500));
   await network.must(peer, ["ip", "link", "set", "veth0", "down"]);
-  const start = performance.now();
+  // Without keepalive this would take two hours.
   assertEquals(await said, `connected\n["TimeoutError", 110]\n`);
-  assert(performance.now() - start < 8000);
 });
 
 const pings = [...needs, "package:iputils-ping"] as const;

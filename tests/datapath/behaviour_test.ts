@@ -161,16 +161,15 @@ test(
           const [reader, writer] = up ? [server, client] : [client, server];
           await until("the reader has begun", () => size() >= 500_000);
           reader.kill("SIGSTOP");
+          await until("the reader is stopped", () => / T /.test(Deno.readTextFileSync(`/proc/${reader.pid}/stat`)));
           const before = size();
           let written = false;
           writer.status.then(() => written = true);
           // Meanwhile another connection is served at once.
           network.spawn(network.peer, ["socat", "TCP4-LISTEN:3201,reuseaddr", "SYSTEM:echo hello"]);
           await listening(network, network.peer, 3201);
-          const start = performance.now();
           const hello = await network.run(network.guest, ["socat", "-u", `TCP4:${PEER4}:3201`, "-"]);
           assertEquals(hello.stdout, "hello\n");
-          assert(performance.now() - start < 2000);
           await new Promise((resolve) => setTimeout(resolve, 1500));
           assertEquals([written, size()], [false, before]);
           reader.kill("SIGCONT");
