@@ -55,12 +55,16 @@ test("pings use raw sockets where ping sockets are not allowed", pings, async ()
   }
 });
 
-for (const root of [true, false]) {
-  test(`pings that are not allowed are refused, attached by ${root ? "root" : "a user"}`, pings, async () => {
+// `attach` keeps CAP_NET_RAW, if it has it, where it is needed for that.
+for (
+  const [who, root, answer] of [["root", true, /1 received/], ["a user", false, /iltered|dministratively/]] as const
+) {
+  const what = root ? "use raw sockets" : "are refused";
+  test(`pings where ping sockets are not allowed ${what}, attached by ${who}`, pings, async () => {
     await using network = await makeNetwork({ root, pingGroups: "1 0" });
     for (const address of [PEER4, PEER6]) {
       const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W2", address]);
-      assertMatch(stdout, /(Packet filtered|dministratively prohibited)/);
+      assertMatch(stdout, answer);
     }
   });
 }
