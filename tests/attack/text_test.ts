@@ -160,7 +160,7 @@ test("words of the command line and paths are escaped in every error", ["root", 
   }
 });
 
-test("status lines have no character that controls a terminal", ["root", "package:iproute2"], async () => {
+test("status lines have no character that controls a terminal", ["root", "tun", "package:iproute2"], async () => {
   const sleeper = new Deno.Command("unshare", { args: ["-n", "sleep", "100"] }).spawn();
   try {
     await until("it has a namespace of its own", () => {
