@@ -110,6 +110,21 @@ test("enter netns:NAME shows what ip netns exec NAME shows, and the host's mount
   });
 });
 
+test("a user sees the same with a name and files in a user namespace of its own", NEEDS, async () => {
+  const { stdout, stderr, code } = await onHost({
+    user: true,
+    prepare: `mkdir -p /etc/netns/blue; echo 192.0.2.7 of.blue > /etc/netns/blue/hosts`,
+    script: `export PENNE SEE; as unshare -Urm sh -c 'mount -t tmpfs none /run; mkdir /run/netns; : > /run/netns/blue
+      unshare --net sh -c "ip link add inside type veth peer name peer0; mount --bind /proc/self/ns/net /run/netns/blue"
+      $PENNE enter --log-level info netns:blue -- $SEE; $PENNE enter netns:blue -- cat /etc/hosts'`,
+  });
+  assertEquals([code, stderr], [0, ""]);
+  const [own] = seenIn(stdout);
+  assertEquals(own!.interfaces, ["inside", "lo", "peer0"]);
+  for (const path of SUBMOUNTS) assertEquals(typeof own!.mounts[path], "object");
+  assertEquals(stdout.trim().split("\n").at(-1), "192.0.2.7 of.blue");
+});
+
 test(
   "in enter netns:NAME, mounts of the host follow, and files stay when the host replaces its own",
   NEEDS,
