@@ -17,7 +17,8 @@ import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
 import { type Process, processes } from "../lib/helpers.ts";
 import { userIds } from "../lib/user.ts";
 
-const O_DIRECT = 0o40000;
+/** Differs between architectures. */
+const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const F_SETPIPE_SZ = 1031;
 
 /** Descriptors of the pipes in the program. */

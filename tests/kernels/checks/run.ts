@@ -50,14 +50,14 @@ penne run --map-host-loopback fd00::2 -- socat - 'TCP6:[fd00::2]:8001'`,
   },
   {
     title: "UDP through the network",
-    script: `socat -T 60 UDP4-RECVFROM:8002,bind=127.0.0.1,fork SYSTEM:'sed s/^/got-/' & server=$!
+    script: `socat -T 60 -t 30 UDP4-RECVFROM:8002,bind=127.0.0.1,fork SYSTEM:'sed s/^/got-/' & server=$!
 trap 'kill $server' EXIT; until ss -uln | grep -q :8002; do sleep 0.1; done
 penne run --map-host-loopback 10.0.2.2 -- sh -c 'echo datagram | socat -t 10 - UDP4:10.0.2.2:8002'`,
     outcomes: works("got-datagram\n"),
   },
   {
     title: "UDP, hundreds of datagrams into the namespace at once",
-    script: `socat -T 60 UDP4-RECVFROM:8003,bind=127.0.0.1,fork SYSTEM:'seq -f %0400g 300' & server=$!
+    script: `socat -T 60 -t 30 UDP4-RECVFROM:8003,bind=127.0.0.1,fork SYSTEM:'seq -f %0400g 300' & server=$!
 trap 'kill $server' EXIT; until ss -uln | grep -q :8003; do sleep 0.1; done
 penne run --map-host-loopback 10.0.2.2 -- sh -c 'echo go | socat -t 5 - UDP4:10.0.2.2:8003 >answer; wc -c <answer'
 grep -c . answer`,
