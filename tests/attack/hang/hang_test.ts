@@ -154,10 +154,17 @@ test("a container that stops the agents does not hold penne, and keeps none of t
 test("nor does it hold penne keep", ["user", "user namespaces"], async () => {
   await using place = await stopping({ user: true });
   using kept = new KeptPlace(TEST_USER);
-  const run = new Run([], {}, kept.argv("keep", "stopped", "--pid", `${place.pid}`));
-  assert(await run.started());
-  await endsAtOnce(run, "SIGTERM");
-  await until("no agent is left", () => run.left().length === 0, 10);
+  for (let held = false, tries = 0; !held; tries++) {
+    assert(tries < 20);
+    const run = new Run([], {}, kept.argv("keep", "stopped", "--pid", `${place.pid}`));
+    held = await run.started(); // or it was through before anything was stopped
+    if (held) await endsAtOnce(run, "SIGTERM");
+    else {
+      await run.output;
+      await kept.run("drop", "--force", "stopped");
+    }
+    await until("no agent is left", () => run.left().length === 0, 10);
+  }
 });
 
 test("a file system that never answers does not hold penne", ["root", "package:perl"], async (t) => {
