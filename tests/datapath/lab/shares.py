@@ -35,6 +35,7 @@ def make(netns):
 
 
 listener = make(peer)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind((address, int(port)))
 listener.listen(64)
 epoll = select.epoll()
