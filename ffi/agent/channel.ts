@@ -51,9 +51,10 @@ export function socketPair(): [Fd, Fd] {
  *
  * const [a, b] = socketPair();
  * assertEquals(sendPacket(a, new Uint8Array([7]), [a]), true);
- * const { packet, fd } = receivePacket(b)!;
- * assertEquals(packet, new Uint8Array([7]));
- * fd!.close();
+ * const received = receivePacket(b, true);
+ * if (typeof received === "string") throw new Error(received);
+ * assertEquals(received.packet, new Uint8Array([7]));
+ * received.fd!.close();
  * b.close();
  * assertEquals(sendPacket(a, new Uint8Array([7]), []), false);
  * a.close();

@@ -198,7 +198,8 @@ async function build(kernel: Kernel, directory: string): Promise<void> {
 export async function machine(kernel: Kernel): Promise<Machine> {
   const sources = ["disk.ts", "init.sh"].map((name) => Deno.readTextFileSync(new URL(name, import.meta.url))).join("");
   const bytes = new TextEncoder().encode(sources + JSON.stringify({ ...kernel, options: undefined }));
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).slice(0, 4).toHex();
+  const first = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).slice(0, 4);
+  const digest = Array.from(first, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const place = `${cacheDirectory()}/${kernel.name}-${digest}`;
   if (!await Deno.stat(place).catch(() => null)) {
     await Deno.mkdir(cacheDirectory(), { recursive: true });

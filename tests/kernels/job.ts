@@ -34,7 +34,7 @@ export async function denoForAarch64(): Promise<string> {
     });
     const [archive] = [...Deno.readDirSync(work)];
     const bytes = await Deno.readFile(`${work}/${archive!.name}`);
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-512", bytes)).toBase64();
+    const digest = btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest("SHA-512", bytes))));
     if (`sha512-${digest}` !== DENO.integrity) throw new Error(`${name} has an unexpected digest: sha512-${digest}`);
     await must("tar", ["-xzf", archive!.name, "package/deno"], work);
     await Deno.chmod(`${work}/package/deno`, 0o755);
