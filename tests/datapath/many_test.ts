@@ -154,10 +154,10 @@ async function fairness(): Promise<void> {
   for (const address of [PEER4, PEER6]) {
     for (const way of ["up", "down"]) {
       const sorted = (await shares(network, way, address, 64, Array(GUESTS).fill(1))).sort((a, b) => a - b);
-      const [slowest, common] = [sorted[0]!, sorted[Math.ceil(GUESTS / 50)]!];
-      const shown = `${way}, ${address}: the slowest has ${slowest.toFixed(2)} of the mean, all but 2 % have`;
-      // The kernel may leave the receive buffer of one socket small, which then has a fifth of the mean.
-      assert(common >= 1 / 2 && slowest >= 1 / 8, `${shown} ${common.toFixed(2)}`);
+      const [slowest, median] = [sorted[0]!, sorted[GUESTS >> 1]!];
+      const shown = `${way}, ${address}: the slowest has ${slowest.toFixed(2)} of the mean, the median`;
+      // The kernel leaves the receive windows of a few sockets small at times, which then have a fifth of the mean.
+      assert(median >= 3 / 4 && slowest >= 1 / 8, `${shown} ${median.toFixed(2)}`);
       // A hundred connections of one namespace leave another its share. Shares by connection would be 0.02 of the mean; a
       // single connection cannot always have enough on its way, so its share is less than that of the others.
       const [, one] = await shares(network, way, address, 256, [100, 1]);
