@@ -97,22 +97,6 @@ export function accept(s: number, from: Peer): number {
   return fd;
 }
 
-/**
- * The address that a socket is bound to, getsockname(2).
- *
- * @param s The socket.
- * @param address Receives the address.
- * @returns The port, or a negative error number.
- */
-export function localAddress(s: number, address: IpWords): number {
-  name.view.setUint32(32, 28, true);
-  const n = quick(NR.getsockname, s, name.at, name.at + 32, 0, 0, 0);
-  if (n < 0) return n;
-  const port = readSockaddr(name.view, 0, address);
-  unmap(address);
-  return port;
-}
-
 const CONTROL_SIZE = 128;
 /** Bytes of a datagram at most. */
 const DATAGRAM_MAX = 65536;

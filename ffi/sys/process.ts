@@ -184,10 +184,23 @@ export function setOpenFilesLimit(task: Task, limit: Limit): void {
   call(task, "prlimit64", 0, RLIMIT.NOFILE, encode(limit), null);
 }
 
+let raisedFrom: Limit | null = null;
+
 /** Raises this process's soft limit on open files to the hard limit, where the kernel allows that. */
 export function raiseOpenFilesLimit(): void {
-  const { soft, hard } = openFilesLimit();
-  if (soft !== hard) self.raw("prlimit64", 0, RLIMIT.NOFILE, encode({ soft: hard, hard }), null);
+  const limit = openFilesLimit();
+  const { soft, hard } = limit;
+  if (soft === hard) return;
+  if (self.raw("prlimit64", 0, RLIMIT.NOFILE, encode({ soft: hard, hard }), null) >= 0) raisedFrom ??= limit;
+}
+
+/**
+ * The limit on open files before {@linkcode raiseOpenFilesLimit}, for programs that are to have the caller's.
+ *
+ * @returns The limit; null if it was not raised.
+ */
+export function openFilesLimitBefore(): Limit | null {
+  return raisedFrom;
 }
 
 /**

@@ -6,7 +6,14 @@ import { F, SIGNAL } from "../../ffi/core/consts.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { shim } from "../../ffi/core/shim.ts";
 import { call, type Task } from "../../ffi/core/task.ts";
-import { type Affinity, openFilesLimit, setAffinity, setOpenFilesLimit } from "../../ffi/sys/process.ts";
+import {
+  type Affinity,
+  type Limit,
+  openFilesLimit,
+  openFilesLimitBefore,
+  setAffinity,
+  setOpenFilesLimit,
+} from "../../ffi/sys/process.ts";
 import { ignoreSignal, resetSignal } from "../../ffi/sys/signal.ts";
 import { attempt } from "../base/errors.ts";
 
@@ -15,6 +22,11 @@ import { attempt } from "../base/errors.ts";
  * so that the caller's is lost. Most systems start with this value. A compiled penne passes on the caller's own.
  */
 const OPEN_FILES = 1024n;
+
+function usualLimit(): Limit {
+  const { hard } = openFilesLimit();
+  return { soft: hard < OPEN_FILES ? hard : OPEN_FILES, hard };
+}
 
 /**
  * Duplicates descriptors of this process into an agent, under the same numbers.
@@ -43,10 +55,8 @@ export function placeKeptFds(agent: Agent, keepFds: readonly number[]): void {
  * @param affinity The processors that the program may run on; null if the task's own are right.
  */
 export function undoRuntime(task: Task, affinity: Affinity | null = null): void {
-  if (!Deno.build.standalone) {
-    const { hard } = openFilesLimit();
-    setOpenFilesLimit(task, { soft: hard < OPEN_FILES ? hard : OPEN_FILES, hard });
-  }
+  const before = Deno.build.standalone ? openFilesLimitBefore() : usualLimit();
+  if (before) setOpenFilesLimit(task, before);
   if (affinity) setAffinity(task, affinity);
   resetSignal(task, SIGNAL.PIPE); // every Rust program ignores it
   if (shim().ignoresFileSize) resetSignal(task, SIGNAL.XFSZ);

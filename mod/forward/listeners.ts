@@ -17,11 +17,11 @@ const LISTEN = "0A";
 const LOOPBACK = /^(?:.{6}7F|0{24}01000000)$/;
 const CHUNK = 64 * 1024;
 
-/** What is of interest in a table, and whether more of it follows. */
+/** What lines of a table say. */
 export interface Parsed {
   /** Ports that are listened on. */
   readonly ports: readonly number[];
-  /** Whether there was nothing else: of TCP, those that listen come first. */
+  /** Whether later lines may have such ports: in the table of TCP they come first. */
   readonly more: boolean;
 }
 

@@ -4,6 +4,7 @@ import { E } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { SOCK } from "../../ffi/net/constants.ts";
 import { openListener } from "../../ffi/net/listener.ts";
+import { openFilesLimit, raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import { wordsOf } from "../inet/ip_words.ts";
 import type { ForwardingRule } from "./rule.ts";
 
@@ -66,8 +67,11 @@ export function openPort(rule: ForwardingRule, port: number, freebind: boolean):
   return { rule, port, to: rule.to + port - rule.first, fd, [Symbol.dispose]: () => fd.close() };
 }
 
+/** Descriptors that are not for ports: penne's own, and some for what comes in. */
+const RESERVE = 128;
+
 /**
- * Opens the ports of rules. Those of a rule that is looked after later ("auto") are left out.
+ * Opens the ports of rules, for which it raises the limit on open files. Those of a rule that is looked after later ("auto") are left out.
  *
  * @param rules The rules.
  * @param freebind Whether an address need not be the host's, or not yet.
@@ -80,11 +84,13 @@ export function openPorts(
   onFailure: (failed: FailedPort) => void,
 ): OpenPort[] | null {
   const open: OpenPort[] = [];
+  if (rules.length > 0) raiseOpenFilesLimit();
+  const room = rules.length > 0 ? Number(openFilesLimit().soft) - RESERVE : 0;
   for (const rule of rules) {
     if (rule.scan) continue;
-    let [opened, failed] = [0, 0];
+    let [opened, failed, enough] = [0, 0, true];
     for (let port = rule.first; port <= rule.last; port++) {
-      const made = openPort(rule, port, freebind);
+      const made = open.length < room ? openPort(rule, port, freebind) : E.EMFILE;
       if (typeof made !== "number") {
         open.push(made);
         opened++;
@@ -92,9 +98,11 @@ export function openPorts(
       }
       failed++;
       onFailure({ rule, port, errno: made });
-      if (!rule.bestEffort) break;
+      // Whoever asks for all ports does not ask for the first thousand.
+      enough = made !== E.EMFILE && made !== E.ENFILE;
+      if (!rule.bestEffort || !enough) break;
     }
-    if (failed === 0 || rule.bestEffort && opened > 0) continue;
+    if (failed === 0 || rule.bestEffort && opened > 0 && enough) continue;
     for (const port of open) port[Symbol.dispose]();
     return null;
   }

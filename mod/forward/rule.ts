@@ -33,14 +33,8 @@ function formatRange(first: number, last: number): string {
   return first === last ? `${first}` : `${first}-${last}`;
 }
 
-/**
- * Writes what is listened on as messages have it: `*`, `127.0.0.1`, `::1%lo`.
- *
- * @param rule The address and the interface.
- * @param brackets Whether to put the address in brackets.
- * @returns The text.
- */
-export function formatListen(
+/** Writes what is listened on as messages have it: `*`, `127.0.0.1`, `::1%lo`; the address may be in brackets. */
+function formatListen(
   { address, interface: name }: Pick<ForwardingRule, "address" | "interface">,
   brackets = false,
 ): string {
@@ -86,30 +80,10 @@ function overlapping(a: Uint8Array | null, b: Uint8Array | null): boolean {
   return a.length === b.length && (isAny(a) || isAny(b) || sameBytes(a, b));
 }
 
-/**
- * Whether two rules claim the same port. On two different interfaces both can have it.
- *
- * @param a A rule.
- * @param b A rule.
- * @returns Whether they do.
- */
-export function conflict(a: ForwardingRule, b: ForwardingRule): boolean {
+/** Whether two rules claim the same port. On two different interfaces both can have it. */
+function conflict(a: ForwardingRule, b: ForwardingRule): boolean {
   return a.protocol === b.protocol && a.first <= b.last && b.first <= a.last &&
     (a.interface === null || b.interface === null || a.interface === b.interface) && overlapping(a.address, b.address);
-}
-
-/**
- * Whether two rules are the same.
- *
- * @param a A rule.
- * @param b A rule.
- * @returns Whether they are equal in everything that decides where a packet goes.
- */
-export function sameRule(a: ForwardingRule, b: ForwardingRule): boolean {
-  const same = (x: Uint8Array | null, y: Uint8Array | null) => x && y ? sameBytes(x, y) : x === y;
-  return a.protocol === b.protocol && same(a.address, b.address) && a.interface === b.interface &&
-    a.first === b.first &&
-    a.last === b.last && a.to === b.to && same(a.target, b.target) && a.scan === b.scan;
 }
 
 /** What a table of rules is checked against. */
@@ -121,7 +95,7 @@ export interface RuleLimits {
 }
 
 /** Most rules of one direction; as many as pasta(1) has, so that its own tools can show them all. */
-export const RULES_MAX = 255;
+const RULES_MAX = 255;
 
 /** A rule that cannot be added. The message is pasta's, a line for each thing it says. */
 export class RuleError extends Error {

@@ -1,4 +1,4 @@
-// The port specifications of pasta(1): reads and writes them; pure.
+// Reads the port specifications of pasta(1); pure.
 //
 //   SPEC   := "none" | [LISTEN "/"] CHUNK {"," CHUNK}
 //   LISTEN := [ADDRESS | "[" ADDRESS "]" | "*"] ["%" INTERFACE]
@@ -6,7 +6,7 @@
 //
 // A specification without a range of its own means all ports that are not ephemeral, as far as they are free.
 
-import { formatIp, parseIp } from "../inet/ip.ts";
+import { parseIp } from "../inet/ip.ts";
 import type { ForwardingRule, Protocol } from "./rule.ts";
 
 /** Consecutive ports, both ends included. */
@@ -173,7 +173,6 @@ function without([first, last]: PortRange, excluded: readonly PortRange[]): Port
  */
 export function rulesOf(spec: PortSpec, protocol: Protocol, ephemeral: PortRange): ForwardingRule[] {
   const { address, interface: name, mappings, allTarget, scan, excluded } = spec;
-  // The unspecified address of a family is listened on as that of the family; both families are null.
   const all = mappings.length === 0;
   const wanted = all ? [{ ports: [1, 65535] as const, to: 1, target: allTarget }] : mappings;
   return wanted.flatMap(({ ports, to, target }) =>
@@ -189,35 +188,4 @@ export function rulesOf(spec: PortSpec, protocol: Protocol, ephemeral: PortRange
       scan,
     }))
   );
-}
-
-/** The text of a range. */
-function formatRange([first, last]: PortRange): string {
-  return first === last ? `${first}` : `${first}-${last}`;
-}
-
-/** The text of an address in front of ports. */
-function bracketed(address: Uint8Array): string {
-  return address.length === 4 ? formatIp(address) : `[${formatIp(address)}]`;
-}
-
-/**
- * Writes a specification in its shortest form, which {@linkcode parsePortSpec} reads as the same.
- *
- * @param spec The specification; null is "none".
- * @returns The text.
- */
-export function formatPortSpec(spec: PortSpec | null): string {
-  if (!spec) return "none";
-  const { listens, address, interface: name, mappings, allTarget, scan, excluded } = spec;
-  const host = address ? bracketed(address) : name === null ? "*" : "";
-  const chunks = mappings.map(({ ports, to, target }) => {
-    const there = formatRange([to, to + ports[1] - ports[0]]);
-    if (target) return `${formatRange(ports)}:${bracketed(target)}/${there}`;
-    return to === ports[0] ? formatRange(ports) : `${formatRange(ports)}:${there}`;
-  });
-  if (allTarget) chunks.push(`all:${bracketed(allTarget)}`);
-  if (scan) chunks.push("auto");
-  chunks.push(...excluded.map((range) => `~${formatRange(range)}`));
-  return `${listens ? `${host}${name === null ? "" : `%${name}`}/` : ""}${chunks.join(",") || "all"}`;
 }

@@ -4,7 +4,7 @@ import "../lib/preload.ts";
 import { assertEquals, assertThrows } from "@std/assert";
 import { AF } from "../../ffi/net/constants.ts";
 import { addRule, formatRule, type ForwardingRule, RuleError, type RuleLimits } from "../../mod/forward/rule.ts";
-import { formatPortSpec, parsePortSpec, rulesOf, SpecError } from "../../mod/forward/spec.ts";
+import { parsePortSpec, rulesOf, SpecError } from "../../mod/forward/spec.ts";
 import { test } from "../lib/helpers.ts";
 
 const BOTH: RuleLimits = { families: { [AF.INET]: true, [AF.INET6]: true }, protocols: { TCP: true, UDP: true } };
@@ -134,16 +134,4 @@ test("a rule for both families becomes one for the family that is on", () => {
     show(["80"], { ...BOTH, protocols: { TCP: false, UDP: true } })[0],
     "Can't add TCP forwarding rule, TCP not enabled",
   );
-});
-
-test("a specification that is written is read as the same", () => {
-  for (const text of Object.keys(SHOWN)) {
-    let spec;
-    try {
-      spec = parsePortSpec(text);
-    } catch {
-      continue;
-    }
-    assertEquals(parsePortSpec(formatPortSpec(spec)), spec, `${text}: ${formatPortSpec(spec)}`);
-  }
 });

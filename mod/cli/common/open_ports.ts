@@ -3,6 +3,7 @@
 import { E, errnoName, errnoText, orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { readText } from "../../../ffi/sys/file.ts";
+import { openFilesLimit } from "../../../ffi/sys/process.ts";
 import { PenneError } from "../../base/errors.ts";
 import { type FailedPort, type Forwarding, openPorts } from "../../forward/ports.ts";
 import { formatIp } from "../../inet/ip.ts";
@@ -22,6 +23,10 @@ async function explain({ errno, rule, port }: FailedPort): Promise<string[]> {
     return portHolders(rule.protocol, port).map(({ pid, comm }) => `${comm} (process ${pid}) has the port`);
   }
   if (errno === E.EADDRNOTAVAIL) return ["no interface has that address; --freebind listens on it all the same"];
+  if (errno === E.EMFILE) {
+    const { hard } = openFilesLimit();
+    return [`each port takes an open file, and the hard limit is ${hard} (ulimit -Hn): name fewer ports, or raise it`];
+  }
   if (errno === E.EACCES) {
     const setting = "net.ipv4.ip_unprivileged_port_start";
     const start = Number(orNull(() => readText(self, `/proc/sys/${setting.replaceAll(".", "/")}`)) ?? 0);

@@ -51,9 +51,10 @@ export class Perspective {
    * @returns The address; null if the namespace could not answer to any.
    */
   peer({ address }: Peer, inside: IpWords): IpWords | null {
-    const gateway = this.#side(inside.family)?.gateway ?? null;
+    const side = this.#side(inside.family);
+    const gateway = side?.gateway ?? null;
     if (isHostOnly(address)) return this.rules.loopbackInside(inside.family) ?? gateway;
-    if (sameIp(address, inside) || sameIp(address, this.#side(inside.family)?.address ?? address)) {
+    if (sameIp(address, inside) || side && sameIp(address, side.address)) {
       return this.rules.hostInside(inside.family) ?? gateway;
     }
     // Which link a link-local address is on is not known inside.

@@ -106,6 +106,25 @@ test("penne attach with auto ports ends when the name of its namespace goes", NE
   }
 });
 
+test("all ports are opened with the limit on open files raised, and the command has its caller's", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const run = async (limit: string) => {
+    const argv = ["prlimit", `--nofile=${limit}`, penne(), "run", "-t", "2000-5999", "--", "sh", "-c", "ulimit -n"];
+    const [program, ...args] = lab.in(lab.host, asUser(argv));
+    const { code, stdout, stderr } = await new Deno.Command(program!, { args, stdin: "null" }).output();
+    return [code, new TextDecoder().decode(stdout), new TextDecoder().decode(stderr)];
+  };
+  assertEquals(await run("1024:8192"), [0, "1024\n", ""]);
+  assertEquals(await run("1024:2048"), [
+    125,
+    "",
+    "penne: cannot listen on TCP port 3920: Too many open files (EMFILE)\n" +
+    "hint: each port takes an open file, and the hard limit is 2048 (ulimit -Hn): name fewer ports, or raise it\n",
+  ]);
+  assertEquals(await listening(lab), []);
+});
+
 test("who has a port is named to those who may see it", NEEDS, async () => {
   await using lab = await NetLab.open();
   await lab.usual();
