@@ -81,7 +81,7 @@ export function sendPacket(socket: Fd, packet: Uint8Array, fds: readonly Fd[]): 
   return true;
 }
 
-/** What was received: a packet, and the descriptor that came with it; or why there is none. */
+/** A packet and the descriptor that came with it, or the reason why there is no packet. */
 export type Received = { readonly packet: Uint8Array; readonly fd: Fd | null } | "ended" | "late" | "malformed";
 
 /**

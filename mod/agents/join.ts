@@ -46,7 +46,7 @@ function between(user: Fd): Fd[] {
  *
  * @param user The user namespace.
  * @param own Our user id.
- * @returns The user id of another owner as we see it; -1 if it is unknown; null if there is none.
+ * @returns The user id of an owner who is another user, as penne sees it; -1 if that id is unknown; null if all owners are `own`.
  */
 export function otherOwner(user: Fd, own: number): number | null {
   using opened = new DisposableStack();

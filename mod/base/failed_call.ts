@@ -10,7 +10,7 @@ export interface FailedCall {
   readonly syscall: string;
   /** The name of its error. */
   readonly code: string;
-  /** Its arguments as far as they are known; memory is its text, a descriptor of penne's is null. */
+  /** Its arguments: numbers as they are, memory as text, and null for descriptors and what is unknown. */
   readonly args: readonly (number | bigint | string | null)[];
 }
 

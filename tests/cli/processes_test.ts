@@ -73,6 +73,7 @@ test("each command ends at a cgroup's limit of processes, whatever it is", ["pid
     return done;
   };
   const hint = "(pids.max)";
+  // Steps that run at the same time must not be checked for leaks one by one; withoutLeaks() checks the whole test.
   await Promise.all([
     ...cases.map((one) =>
       t.step({

@@ -36,7 +36,7 @@ function stackOf({ name, message, stack = "" }: Error): [string, ...string[]] {
   return stack.startsWith(head) ? [head, ...stack.slice(head.length + 1).split("\n")] : [stack];
 }
 
-/** Words for an error that nobody has said anything about; null if it is a fault of penne's. */
+/** Makes a PenneError of an error that has no message for users yet; null if penne itself is at fault. */
 async function describe(error: unknown): Promise<PenneError | null> {
   if (error instanceof SysError) {
     return new PenneError((await import("../../findings/mod.ts")).words(failedCall(error)), { cause: error });
