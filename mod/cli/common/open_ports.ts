@@ -1,10 +1,9 @@
 // Opens the ports of the host that a command line names, before anything else is changed.
 
-import { E, errnoName, errnoText, orNull } from "../../../ffi/core/errno.ts";
-import { self } from "../../../ffi/core/task.ts";
-import { readText } from "../../../ffi/sys/file.ts";
+import { E, errnoName, errnoText } from "../../../ffi/core/errno.ts";
 import { openFilesLimit } from "../../../ffi/sys/process.ts";
 import { PenneError } from "../../base/errors.ts";
+import { ipSetting } from "../../datapath/netif/tcp_ports.ts";
 import { type FailedPort, type Forwarding, openPorts } from "../../forward/ports.ts";
 import { formatIp } from "../../inet/ip.ts";
 import type { PortRequest } from "../options/ports.ts";
@@ -29,7 +28,7 @@ async function explain({ errno, rule, port }: FailedPort): Promise<string[]> {
   }
   if (errno === E.EACCES) {
     const setting = "net.ipv4.ip_unprivileged_port_start";
-    const start = Number(orNull(() => readText(self, `/proc/sys/${setting.replaceAll(".", "/")}`)) ?? 0);
+    const start = Number(ipSetting("ip_unprivileged_port_start", "0"));
     if (port < start) {
       return [`${setting} is ${start}, so that this port is for root; as root, run: sysctl ${setting}=${port}`];
     }

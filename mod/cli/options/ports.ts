@@ -1,11 +1,9 @@
 // Options for ports of the host that lead into a namespace.
 
-import { orNull } from "../../../ffi/core/errno.ts";
-import { self } from "../../../ffi/core/task.ts";
 import { AF } from "../../../ffi/net/constants.ts";
-import { readText } from "../../../ffi/sys/file.ts";
+import { portRange } from "../../datapath/netif/tcp_ports.ts";
 import { addRule, type ForwardingRule, type Protocol, RuleError } from "../../forward/rule.ts";
-import { parsePortSpec, type PortRange, type PortSpec, rulesOf, SpecError } from "../../forward/spec.ts";
+import { parsePortSpec, type PortSpec, rulesOf, SpecError } from "../../forward/spec.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { badValue } from "./values.ts";
 
@@ -21,13 +19,6 @@ export const PORT_OPTIONS = [
   { name: "udp-ports", short: "u", value: "SPEC", repeat: true, help: "UDP ports of the host that lead inside" },
   { name: "freebind", help: "Listen on addresses that the host does not have, or not yet" },
 ] as const satisfies readonly OptionSpec[];
-
-/** The ports that the kernel gives to programs which ask for any, ip-sysctl net.ipv4.ip_local_port_range. */
-function ephemeralPorts(): PortRange {
-  const text = orNull(() => readText(self, "/proc/sys/net/ipv4/ip_local_port_range")) ?? "32768 60999";
-  const [first, last] = text.trim().split(/\s+/).map(Number);
-  return [first!, last!];
-}
 
 /** Reads the value of one option. */
 function parseSpec(name: string, value: string): PortSpec | null {
@@ -72,7 +63,7 @@ export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version:
       const spec = parseSpec(name, value);
       if (!spec) continue;
       try {
-        for (const rule of rulesOf(spec, protocol, ephemeralPorts())) addRule(rules, rule, limits);
+        for (const rule of rulesOf(spec, protocol, portRange())) addRule(rules, rule, limits);
       } catch (error) {
         throw error instanceof RuleError ? badValue(name, value, error.reason) : error;
       }
