@@ -2,10 +2,8 @@
 
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { AF } from "../../ffi/net/constants.ts";
 import { readAt } from "../../ffi/net/socket.ts";
-import type { ListenerTables } from "../forward/listeners.ts";
-import type { OpenPort } from "../forward/ports.ts";
-import type { ForwardingRule } from "../forward/rule.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
@@ -14,8 +12,8 @@ import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
-import { Follower } from "./forward/follower.ts";
 import { Inbound } from "./forward/inbound.ts";
+import { PortTable } from "./forward/port_table.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { answerNeighbour } from "./neighbour/ndp.ts";
@@ -43,7 +41,8 @@ export class Datapath implements Disposable {
   readonly #udp: Udp;
   readonly #echo: Echo;
   readonly #inbound: Inbound;
-  #follower: Follower | null = null;
+  /** The ports of the host that lead into the namespace; they are closed with the data path. */
+  readonly ports: PortTable;
   readonly #registration: Registration;
   readonly #packet = new Packet();
   readonly #onDead: () => void;
@@ -66,6 +65,10 @@ export class Datapath implements Disposable {
     this.#udp = new Udp(this.#netif);
     this.#echo = new Echo(this.#netif);
     this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#watchTime);
+    this.ports = new PortTable(this.#inbound, {
+      families: { [AF.INET]: link.ipv4 !== null, [AF.INET6]: link.ipv6 !== null },
+      protocols: { TCP: true, UDP: true },
+    });
     this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
     for (const budget of BUDGETS) budget.countNamespace(1);
   }
@@ -78,28 +81,6 @@ export class Datapath implements Disposable {
   /** Number of TCP connections with data from the namespace that is still to come or to be passed on. */
   get unfinished(): number {
     return this.#netif.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
-  }
-
-  /**
-   * Forwards what arrives at ports of the host into the namespace.
-   *
-   * @param ports The ports; they are closed with the data path.
-   * @throws {SysError} If one cannot be watched.
-   */
-  forward(ports: readonly OpenPort[]): void {
-    for (const port of ports) this.#inbound.add(port);
-  }
-
-  /**
-   * Forwards what arrives at ports of the host while programs inside listen on the ports that they lead to.
-   *
-   * @param rules Which ports lead where.
-   * @param freebind Whether an address of a rule need not be the host's.
-   * @param tables The listeners inside, which the data path owns from now on.
-   * @throws {SysError} If the listeners cannot be read.
-   */
-  follow(rules: readonly ForwardingRule[], freebind: boolean, tables: ListenerTables): void {
-    this.#follower = new Follower(this.#reactor, this.#inbound, rules, freebind, tables);
   }
 
   #readable(events: number): void {
@@ -179,7 +160,7 @@ export class Datapath implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     for (const budget of BUDGETS) budget.countNamespace(-1);
-    this.#follower?.[Symbol.dispose]();
+    this.ports[Symbol.dispose]();
     this.#inbound[Symbol.dispose]();
     this.#netif.tcpPorts[Symbol.dispose]();
     this.#registration.remove();

@@ -76,16 +76,18 @@ const RESERVE = 128;
  * @param rules The rules.
  * @param freebind Whether an address need not be the host's, or not yet.
  * @param onFailure Called for each port that cannot be opened, before it is decided whether that is an error.
+ * @param others Number of ports that are open already.
  * @returns The open ports; null if one that must be open is not, and all are closed then.
  */
 export function openPorts(
   rules: readonly ForwardingRule[],
   freebind: boolean,
   onFailure: (failed: FailedPort) => void,
+  others = 0,
 ): OpenPort[] | null {
   const open: OpenPort[] = [];
   if (rules.length > 0) raiseOpenFilesLimit();
-  const room = rules.length > 0 ? Number(openFilesLimit().soft) - RESERVE : 0;
+  const room = rules.length > 0 ? Number(openFilesLimit().soft) - RESERVE - others : 0;
   for (const rule of rules) {
     if (rule.scan) continue;
     let [opened, failed, enough] = [0, 0, true];

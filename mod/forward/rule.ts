@@ -165,8 +165,34 @@ function problem(
 export function addRule(rules: ForwardingRule[], wanted: ForwardingRule, limits: RuleLimits): void {
   const why = problem(wanted, rules, limits);
   if (why) throw new RuleError(wanted, ...why);
-  const { families } = limits;
+  rules.push(narrowed(wanted, limits));
+}
+
+/**
+ * A rule as it is kept: one for both families is for the family that is on where the other is off.
+ *
+ * @param rule The rule.
+ * @param limits What is on.
+ * @returns A new rule.
+ */
+export function narrowed(rule: ForwardingRule, { families }: Pick<RuleLimits, "families">): ForwardingRule {
   const both = families[AF.INET] && families[AF.INET6];
-  const only = wanted.address || both ? wanted.address : new Uint8Array(families[AF.INET] ? 4 : 16);
-  rules.push({ ...wanted, address: only });
+  return { ...rule, address: rule.address || both ? rule.address : new Uint8Array(families[AF.INET] ? 4 : 16) };
+}
+
+function sameAddress(a: Uint8Array | null, b: Uint8Array | null): boolean {
+  return a === b || a !== null && b !== null && sameBytes(a, b);
+}
+
+/**
+ * Whether two rules are alike in everything.
+ *
+ * @param a A rule.
+ * @param b Another one.
+ * @returns True if they are.
+ */
+export function sameRule(a: ForwardingRule, b: ForwardingRule): boolean {
+  return a.protocol === b.protocol && a.interface === b.interface && a.first === b.first && a.last === b.last &&
+    a.to === b.to && a.bestEffort === b.bestEffort && a.scan === b.scan &&
+    sameAddress(a.address, b.address) && sameAddress(a.target, b.target);
 }

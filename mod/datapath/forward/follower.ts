@@ -9,44 +9,70 @@ import type { Inbound } from "./inbound.ts";
 /** Milliseconds between two looks. */
 const INTERVAL = 500;
 
+/** A rule that is followed. */
+interface Followed {
+  readonly freebind: boolean;
+  /** Open ports by number. */
+  readonly open: Map<number, OpenPort>;
+}
+
 /** Follows the listeners of one namespace. */
 export class Follower implements Disposable {
-  /** Open ports, by protocol and number, of each rule. */
-  readonly #open = new Map<ForwardingRule, Map<number, OpenPort>>();
+  readonly #rules = new Map<ForwardingRule, Followed>();
   #timer: Timer | null = null;
 
   /**
    * @param reactor The loop.
    * @param inbound Where open ports lead.
-   * @param rules The rules to follow listeners for.
-   * @param freebind Whether an address need not be the host's.
    * @param tables The listeners inside; closed here.
    */
-  constructor(
-    readonly reactor: Reactor,
-    readonly inbound: Inbound,
-    readonly rules: readonly ForwardingRule[],
-    readonly freebind: boolean,
-    readonly tables: ListenerTables,
-  ) {
-    for (const rule of rules) this.#open.set(rule, new Map());
+  constructor(readonly reactor: Reactor, readonly inbound: Inbound, readonly tables: ListenerTables) {}
+
+  /**
+   * Follows listeners for more rules, from now on.
+   *
+   * @param rules The rules.
+   * @param freebind Whether their addresses need not be the host's.
+   * @throws {SysError} If the listeners cannot be read.
+   */
+  add(rules: readonly ForwardingRule[], freebind: boolean): void {
+    if (rules.length === 0) return;
+    for (const rule of rules) this.#rules.set(rule, { freebind, open: new Map() });
+    this.#timer?.cancel();
     this.#look();
   }
 
+  /**
+   * Follows listeners for a rule no longer.
+   *
+   * @param rule The rule.
+   * @returns The ports that are open for it, to be removed.
+   */
+  remove(rule: ForwardingRule): OpenPort[] {
+    const open = this.ports(rule);
+    this.#rules.delete(rule);
+    return open;
+  }
+
+  /** The ports that are open for a rule. */
+  ports(rule: ForwardingRule): OpenPort[] {
+    return [...this.#rules.get(rule)?.open.values() ?? []];
+  }
+
   readonly #look = () => {
+    this.#timer = null;
+    if (this.#rules.size === 0) return;
     const inside = this.tables.ports();
-    for (const [rule, open] of this.#open) {
+    for (const [rule, { freebind, open }] of this.#rules) {
       // Some protocols have a control connection of TCP and data of UDP at the same number.
       const wanted = rule.protocol === "TCP" ? inside.TCP : new Set([...inside.UDP, ...inside.TCP]);
-      for (const [number, port] of open) {
-        if (wanted.has(port.to)) continue;
-        open.delete(number);
-        this.inbound.remove(port);
-      }
+      const gone = [...open.values()].filter((port) => !wanted.has(port.to));
+      for (const { port } of gone) open.delete(port);
+      this.inbound.removeAll(gone);
       for (const to of wanted) {
         const number = to - rule.to + rule.first;
         if (number < rule.first || number > rule.last || open.has(number)) continue;
-        const port = openPort(rule, number, this.freebind);
+        const port = openPort(rule, number, freebind);
         if (typeof port === "number") continue; // another program has it; perhaps not for long
         open.set(number, port);
         this.inbound.add(port);
@@ -58,6 +84,8 @@ export class Follower implements Disposable {
   /** Stops following; the open ports are closed by what they lead to. */
   [Symbol.dispose](): void {
     this.#timer?.cancel();
+    this.#timer = null;
+    this.#rules.clear();
     this.tables[Symbol.dispose]();
   }
 }

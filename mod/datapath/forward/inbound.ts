@@ -64,6 +64,25 @@ export class Inbound implements Disposable {
     this.#ports.set(port, registration);
   }
 
+  /** Number of ports. */
+  get count(): number {
+    return this.#ports.size;
+  }
+
+  /**
+   * Stops forwarding ports, and closes them. Connections go on. Sequences of datagrams end, because their sockets would
+   * keep the ports from being opened again.
+   *
+   * @param ports The ports.
+   */
+  removeAll(ports: readonly OpenPort[]): void {
+    for (const port of ports) this.remove(port);
+    if (!ports.some(({ rule }) => rule.protocol === "UDP")) return;
+    const removed = new Set(ports);
+    const { list } = this.netif.table;
+    for (const flow of [...list]) if (flow instanceof InboundFlow && removed.has(flow.listener)) flow.close();
+  }
+
   /** Stops forwarding a port, and closes it. */
   remove(port: OpenPort): void {
     const registration = this.#ports.get(port);
@@ -136,7 +155,7 @@ export class Inbound implements Disposable {
     const known = this.netif.table.find(this.#packet, ports) as UdpFlow | null;
     if (known) return known;
     const local = this.#local.family === peer.family ? this.#local : ipWords(peer.family);
-    const flow = new InboundFlow(this.udp, this.#packet, ports, copyOf(local), port.port);
+    const flow = new InboundFlow(this.udp, this.#packet, ports, copyOf(local), port);
     return flow.begin(peer, this.#packet) ? flow : null;
   }
 

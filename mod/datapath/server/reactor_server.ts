@@ -182,10 +182,9 @@ export class ReactorServer implements TapServer {
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);
     this.#datapaths.add(datapath);
-    const { open, followed, freebind } = this.#ports;
+    const ports = this.#ports;
     this.#ports = NO_PORTS;
-    datapath.forward(open);
-    if (tables) datapath.follow(followed, freebind, tables);
+    datapath.ports.begin(ports, tables);
     return () => {
       this.#datapaths.delete(datapath);
       datapath[Symbol.dispose]();

@@ -1,0 +1,130 @@
+// The rules by which ports of the host lead into one namespace, and their open ports; both can be changed at any time.
+
+import { E, SysError } from "../../../ffi/core/errno.ts";
+import type { ListenerTables } from "../../forward/listeners.ts";
+import { type FailedPort, type Forwarding, type OpenPort, openPorts } from "../../forward/ports.ts";
+import { addRule, type ForwardingRule, narrowed, RuleError, type RuleLimits, sameRule } from "../../forward/rule.ts";
+import type { ChangeFailure, RuleTable, ServedRule } from "../../forward/rule_table.ts";
+import { Follower } from "./follower.ts";
+import type { Inbound } from "./inbound.ts";
+
+/** Ports of the host that lead into one namespace. */
+export class PortTable implements RuleTable, Disposable {
+  /** Open ports of each rule, those that are followed without. */
+  readonly #rules = new Map<ForwardingRule, OpenPort[]>();
+  #follower: Follower | null = null;
+  #freebind = false;
+
+  /**
+   * @param inbound Where open ports lead.
+   * @param limits Which rules there may be.
+   */
+  constructor(readonly inbound: Inbound, readonly limits: RuleLimits) {}
+
+  /**
+   * Forwards what arrives at ports that are open already, and follows listeners.
+   *
+   * @param forwarding The ports, closed with what they lead to.
+   * @param tables The listeners inside, if any may be followed; owned by this from now on.
+   * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
+   */
+  begin({ open, followed, freebind }: Forwarding, tables: ListenerTables | null): void {
+    this.#freebind = freebind;
+    if (tables) this.#follower = new Follower(this.inbound.netif.reactor, this.inbound, tables);
+    for (const rule of followed) this.#rules.set(rule, []);
+    for (const port of open) {
+      this.inbound.add(port);
+      const ports = this.#rules.get(port.rule);
+      if (ports) ports.push(port);
+      else this.#rules.set(port.rule, [port]);
+    }
+    this.#follower?.add(followed, freebind);
+  }
+
+  get served(): readonly ServedRule[] {
+    return [...this.#rules].map(([rule, ports]) => ({
+      rule,
+      open: rule.scan ? this.#follower?.ports(rule).length ?? 0 : ports.length,
+    }));
+  }
+
+  add(rules: readonly ForwardingRule[], freebind = this.#freebind): ChangeFailure | null {
+    const all = [...this.#rules.keys()];
+    const known = all.length;
+    try {
+      for (const rule of rules) addRule(all, rule, this.limits);
+    } catch (error) {
+      if (!(error instanceof RuleError)) throw error;
+      const { rule, reason, message } = error;
+      return { kind: "rule", rule, reason, pasta: message };
+    }
+    const added = all.slice(known);
+    const followed = added.filter(({ scan }) => scan);
+    if (followed.length > 0 && !this.#follower) return { kind: "unfollowed", rule: followed[0]! };
+    let failed: FailedPort | null = null;
+    const open = openPorts(added, freebind, (port) => void (failed = port), this.inbound.count);
+    if (!open) return { kind: "port", failed: failed! };
+    const begun = this.#watch(open);
+    if (begun) return { kind: "port", failed: begun };
+    for (const rule of added) this.#rules.set(rule, []);
+    for (const port of open) this.#rules.get(port.rule)!.push(port);
+    this.#follower?.add(followed, freebind);
+    return null;
+  }
+
+  /** Forwards what arrives at open ports; closes all and returns the first that cannot be watched, if there is one. */
+  #watch(open: readonly OpenPort[]): FailedPort | null {
+    for (const [i, port] of open.entries()) {
+      try {
+        this.inbound.add(port);
+      } catch (error) {
+        this.inbound.removeAll(open.slice(0, i));
+        for (const rest of open.slice(i)) rest[Symbol.dispose]();
+        return { rule: port.rule, port: port.port, errno: error instanceof SysError ? error.errno : E.EIO };
+      }
+    }
+    return null;
+  }
+
+  delete(rules: readonly ForwardingRule[]): ChangeFailure | null {
+    const doomed = new Set<ForwardingRule>();
+    for (const rule of rules) {
+      const wanted = narrowed(rule, this.limits);
+      const found = [...this.#rules.keys()].find((known) =>
+        !doomed.has(known) && (sameRule(known, wanted) || sameRule(known, rule))
+      );
+      if (!found) return { kind: "absent", rule: wanted };
+      doomed.add(found);
+    }
+    this.#remove(doomed);
+    return null;
+  }
+
+  #remove(rules: Iterable<ForwardingRule>): void {
+    const ports: OpenPort[] = [];
+    for (const rule of rules) {
+      ports.push(...this.#rules.get(rule)!, ...this.#follower?.remove(rule) ?? []);
+      this.#rules.delete(rule);
+    }
+    this.inbound.removeAll(ports);
+  }
+
+  replace(rules: readonly ForwardingRule[]): readonly ChangeFailure[] {
+    const wanted = rules.map((rule) => narrowed(rule, this.limits));
+    this.#remove([...this.#rules.keys()].filter((known) => !wanted.some((rule) => sameRule(rule, known))));
+    const failures: ChangeFailure[] = [];
+    for (const rule of wanted) {
+      if ([...this.#rules.keys()].some((known) => sameRule(rule, known))) continue;
+      const failure = this.add([rule]);
+      if (failure) failures.push(failure);
+    }
+    return failures;
+  }
+
+  /** Stops following; the open ports are closed by what they lead to. */
+  [Symbol.dispose](): void {
+    this.#follower?.[Symbol.dispose]();
+    this.#follower = null;
+    this.#rules.clear();
+  }
+}
