@@ -15,6 +15,9 @@ import { failedCall } from "../base/failed_call.ts";
 import type { IdMap, MapPlan } from "./plan.ts";
 import { mapText } from "./ranges.ts";
 
+/** What provides the tools. */
+export const INSTALL_TOOLS = "install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)";
+
 /** The finder of causes, loaded after a failure. */
 const findings = () => import("../findings/mod.ts");
 
@@ -23,9 +26,21 @@ function writeProc(pid: number, file: string, text: string): void {
   write(fd, new TextEncoder().encode(text));
 }
 
-/** Explains why a tool has failed. */
-async function toolHints(kind: "uid" | "gid", path: string, { ranges }: IdMap): Promise<string[]> {
-  return (await findings()).mapHints(kind, ranges, path);
+/** A tool was run, and has written no map. */
+export class ToolError extends PenneError {
+  /**
+   * Says how it ended.
+   *
+   * @param kind Which ids.
+   * @param path The tool.
+   * @param map The map.
+   * @param how How it ended.
+   */
+  constructor(kind: "uid" | "gid", readonly path: string, { ranges }: IdMap, how: string) {
+    super(`map ids with new${kind}map: ${how}`, {
+      explain: async () => (await findings()).mapHints(kind, ranges, path),
+    });
+  }
 }
 
 /** Makes a tool write a map; throws if it is missing, exits with another code than 0 or is killed. */
@@ -36,25 +51,18 @@ function writeByTool(tool: string, pid: number, map: IdMap): void {
   if (result instanceof SysError) {
     throw new PenneError(`run ${tool}, which is needed to map these ids without privilege`, {
       cause: result,
-      hints: result.code !== "ENOENT"
-        ? []
-        : ["install it (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"],
+      hints: result.code === "ENOENT" ? [INSTALL_TOOLS] : [],
     });
   }
   const { path, status, output } = result;
-  const what = `map ids with ${tool}`;
   if (status.code === 0) {
     const file = `/proc/${pid}/${kind}_map`;
     if (readText(self, file) !== "") return;
-    throw new PenneError(`${what}: it exited with 0 but has written no map`, {
-      explain: () => toolHints(kind, path, map),
-    });
+    throw new ToolError(kind, path, map, "it exited with 0 but has written no map");
   }
   const said = output.trim().split("\n")[0];
   const how = status.signal === null ? `it exited with ${status.code}` : `it was killed by signal ${status.signal}`;
-  throw new PenneError(`${what}: ${how}${said ? ` (${said.replace(/^newuidmap: |^newgidmap: /, "")})` : ""}`, {
-    explain: () => toolHints(kind, path, map),
-  });
+  throw new ToolError(kind, path, map, `${how}${said ? ` (${said.replace(/^newuidmap: |^newgidmap: /, "")})` : ""}`);
 }
 
 /**

@@ -88,8 +88,26 @@ function autoRanges(own: number, granted: readonly SubIdRange[]): IdRange[] {
   return ranges;
 }
 
+/** This host grants no subordinate ids to the caller. */
+export class NoSubIdsError extends PenneError {
+  /**
+   * Says who has none, and what grants them.
+   *
+   * @param kind The kind of ids.
+   * @param words What is the case, without a full stop.
+   * @param fix What grants them.
+   */
+  constructor(kind: "user" | "group", readonly words: string, readonly fix: string) {
+    super(`map ${kind} ids: ${words}`, { hints: [fix, "--map root needs no subordinate ids"] });
+  }
+}
+
 /** Says why there are no subordinate ids; never of a place where nobody has looked. */
-function noSubIds(kind: "user" | "group", uid: number, { user, [`${kind}s` as const]: granted }: MapFacts): PenneError {
+function noSubIds(
+  kind: "user" | "group",
+  uid: number,
+  { user, [`${kind}s` as const]: granted }: MapFacts,
+): NoSubIdsError {
   const name = user.user?.name;
   const who = name ?? `user ${uid}, who has no name in ${user.looked}`;
   const more = granted.ranges.length ? " besides its own" : "";
@@ -99,9 +117,10 @@ function noSubIds(kind: "user" | "group", uid: number, { user, [`${kind}s` as co
   const line = name === undefined
     ? `add a line to ${file} under the name that the user has elsewhere: newuidmap refuses users without one`
     : `add a line to ${file}, such as "${name}:100000:65536" (as root: usermod ${option} 100000-165535 ${name})`;
-  return new PenneError(
-    `map ${kind} ids: ${granted.looked} grants no subordinate ids${more} to ${[who, ...unseen].join("; ")}`,
-    { hints: [line, "--map root needs no subordinate ids"] },
+  return new NoSubIdsError(
+    kind,
+    `${granted.looked} grants no subordinate ids${more} to ${[who, ...unseen].join("; ")}`,
+    line,
   );
 }
 

@@ -4,6 +4,7 @@
 //   --only WORDS    only checks whose command and title contain all these words; may be repeated
 //   --core          only the few checks that CI runs
 //   --half          run each check once, by root and by the user in turn, instead of by both
+//   --other-half    run each check by the one who does not run it with --half
 //   --outputs       print what each check printed
 //   --list          list the checks, and run nothing
 //   --table         write the table of docs/kernels.md, which follows from the checks, and run nothing
@@ -30,8 +31,9 @@ if (import.meta.main) {
     const word = Deno.args[i]!;
     if (word === "--only") only.push(Deno.args[++i] ?? "");
     else if (word === "--limit") limit = Number(Deno.args[++i]);
-    else if (["--core", "--half", "--outputs", "--list", "--table", "--tests"].includes(word)) flags.add(word);
-    else if (KERNELS.some(({ name }) => name === word)) names.push(word);
+    else if (["--core", "--half", "--other-half", "--outputs", "--list", "--table", "--tests"].includes(word)) {
+      flags.add(word);
+    } else if (KERNELS.some(({ name }) => name === word)) names.push(word);
     else fail(`there is no kernel or option ${word}`, 2);
   }
   if (!(limit > 0)) fail("--limit takes a number of seconds", 2);
@@ -42,7 +44,12 @@ if (import.meta.main) {
   const checks = CHECKS.filter(({ command, title, core }) =>
     (!flags.has("--core") || core) &&
     (!only.length || only.some((words) => words.split(" ").every((word) => `${command}: ${title}`.includes(word))))
-  ).map((check, i): Check => flags.has("--half") ? { ...check, who: check.who ?? (i % 2 ? "user" : "root") } : check);
+  ).flatMap((check, i): Check[] => {
+    const half = check.who ?? (i % 2 ? "user" : "root");
+    if (flags.has("--half")) return [{ ...check, who: half }];
+    if (!flags.has("--other-half")) return [check];
+    return check.who ? [] : [{ ...check, who: half === "root" ? "user" : "root" }];
+  });
   if (!checks.length && !flags.has("--tests")) fail("there is no such check", 2);
   if (flags.has("--list")) {
     for (const { command, title, who } of checks) console.log(`${command}: ${title}${who ? ` (${who})` : ""}`);

@@ -17,12 +17,14 @@ import { isInitial } from "../host.ts";
 import type { Finding } from "../finding.ts";
 import { findings } from "../mod.ts";
 import { explainConnector } from "../sockets.ts";
+import { Refusal } from "./refusal.ts";
+import { mapSubordinateIds } from "./subordinate.ts";
 
 /** Something that commands need, as it was found on this host. */
 export interface Ability {
   /** Its name: a verb and its object. */
   readonly name: string;
-  /** The commands that cannot do their usual work without it. */
+  /** The commands that cannot do their usual work without it; with an option, if only that needs it. */
   readonly commands: readonly string[];
   /** Whether it was possible. */
   readonly possible: boolean;
@@ -70,6 +72,7 @@ const TRIALS: readonly Trial[] = [
     },
   },
   { name: "make namespaces", commands: RUN, attempt: () => inside(() => {}) },
+  { name: "map subordinate ids", commands: ["run --map auto", "keep --map auto"], attempt: mapSubordinateIds },
   {
     name: "change mounts in them",
     commands: RUN,
@@ -130,14 +133,11 @@ const TRIALS: readonly Trial[] = [
       bindNetlink(socket, CN_IDX_PROC);
       call(self, "sendto", socket, NOTHING, NOTHING.length, 0, null, 0);
       // Elsewhere the kernel takes requests, and does not answer.
-      if (!isInitial("pid") || !isInitial("user")) throw new Silence();
+      if (!isInitial("pid") || !isInitial("user")) throw new Refusal(null, explainConnector("silence"));
     },
     explain: explainConnector,
   },
 ];
-
-/** The kernel does not answer. */
-class Silence extends Error {}
 
 /** Tries something. */
 function tryOut({ name, commands, attempt, explain = findings }: Trial): Ability {
@@ -148,7 +148,7 @@ function tryOut({ name, commands, attempt, explain = findings }: Trial): Ability
     attempt();
     return { name, commands, possible: true, error: null, findings: [] };
   } catch (error) {
-    if (error instanceof Silence) return refused(null, explainConnector("silence"));
+    if (error instanceof Refusal) return refused(error.errno, error.findings);
     if (!(error instanceof SysError)) return refused(null, []); // an agent was killed
     const failed = failedCall(error);
     return refused(error.code, explain(failed));
