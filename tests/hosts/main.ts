@@ -3,12 +3,13 @@
 //   [SUITE…]        Debian suites: bullseye, bookworm, trixie, sid; all of them by default
 //   --kind WORDS    only hosts whose description contains all these words, as in --kind "user open"; may be repeated
 //   --quick         only a few of the tests
+//   --limit SECONDS give the tests so much time (default: 480), on a machine that is busy
 //   --anew          make the trees anew
 //   --logs DIR      where to write what was printed; a temporary directory by default
 
 import { describe, Host, KINDS } from "./host.ts";
 import { SUITES, Tree } from "./tree.ts";
-import { bundle, type Seen, tryHost } from "./try.ts";
+import { bundle, LIMIT, type Seen, tryHost } from "./try.ts";
 
 /** A row of the table for the documents. */
 function row(host: string, { first, tests, faults }: Seen): string {
@@ -25,16 +26,22 @@ if (import.meta.main) {
   const [names, kinds]: [string[], string[]] = [[], []];
   const flags = new Set<string>();
   let logs: string | undefined;
+  let limit = LIMIT;
   for (let i = 0; i < Deno.args.length; i++) {
     const word = Deno.args[i]!;
     if (word === "--kind") kinds.push(Deno.args[++i] ?? "");
     else if (word === "--logs") logs = Deno.args[++i];
+    else if (word === "--limit") limit = Number(Deno.args[++i]);
     else if (["--quick", "--anew"].includes(word)) flags.add(word);
     else if (SUITES.some(({ name }) => name === word)) names.push(word);
     else {
       console.error(`hosts: there is no suite or option ${word}`);
       Deno.exit(2);
     }
+  }
+  if (!(limit > 0)) {
+    console.error("hosts: --limit takes a number of seconds");
+    Deno.exit(2);
   }
   if (Deno.uid() !== 0) {
     console.error("hosts: making hosts needs root");
@@ -56,7 +63,7 @@ if (import.meta.main) {
       const log = `${directory}/${suite.name}-${words.replaceAll(/[ ,]+/g, "-")}.log`;
       Deno.writeTextFileSync(log, "");
       console.error(`hosts: ${suite.name}, ${words}: see ${log}`);
-      const seen = await tryHost(await Host.make(tree, one, log), repository, flags.has("--quick"));
+      const seen = await tryHost(await Host.make(tree, one, log), repository, flags.has("--quick"), limit);
       rows.push(row(`${suite.name}, ${words}`, seen));
       console.error(`hosts: ${rows.at(-1)}`);
       for (const line of seen.tests?.lacks ?? []) console.error(`hosts: ${line}`);
