@@ -262,13 +262,18 @@ function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "mon
 /**
  * Plans the command's resolv.conf.
  *
- * @param nameservers The name servers in it.
+ * The resolver inside stands for all name servers of the host. The C library asks each line once in a round, and may ask
+ * one round only, so there are as many lines as there are servers behind it: then it gets to the last of them too.
+ *
+ * @param given The name servers that were asked for.
+ * @param resolver Without them: the resolver inside, and the number of servers behind it if they are not the host's.
  * @param search Search domains; those of the host by default.
  * @param domain The domain that the C library would search if the file names none, unless it finds that itself.
  * @returns The file.
  */
 function planResolvConf(
-  nameservers: readonly NameServer[],
+  given: readonly NameServer[],
+  resolver: { readonly address: Uint8Array; readonly servers: number | null } | null,
   search: readonly string[] | undefined,
   domain: string,
 ): OwnFile {
@@ -277,6 +282,10 @@ function planResolvConf(
     content: (bytes) => {
       const host = parseResolvConf(textOf(bytes));
       const searched = search ?? (host.search.length > 0 || !domain ? host.search : [domain]);
+      const lines = resolver ? Math.max(1, resolver.servers ?? host.nameservers.length) : 0;
+      const nameservers = resolver
+        ? Array.from({ length: lines }, () => ({ address: resolver.address, zone: "" }))
+        : given;
       return bytesOf(formatResolvConf({ ...host, nameservers, search: searched }));
     },
   };
@@ -311,10 +320,11 @@ function planReach(
     address,
     zone: zone || !needsScope(address) ? zone : network.ifname,
   }));
-  const nameservers = given.length ? given : dnsForward.slice(0, 1).map((address) => ({ address, zone: "" }));
+  const [inside] = dnsForward;
+  const resolver = given.length || !inside ? null : { address: inside, servers: reach.dnsHost?.length || null };
   // With the host's own name, the C library inside finds the same domain as outside.
   const domain = hostname === undefined || hostname.includes(".") ? "" : domainOf(facts.hostname);
-  return { network, reach: { ...reach, dnsForward }, files: [planResolvConf(nameservers, search, domain)] };
+  return { network, reach: { ...reach, dnsForward }, files: [planResolvConf(given, resolver, search, domain)] };
 }
 
 /** Plans what is asked for names before the name servers are; those may be the namespace's own. */

@@ -2,6 +2,7 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { PenneError } from "../../mod/base/errors.ts";
+import { parseNameServer } from "../../mod/host/resolv_conf.ts";
 import { parseIp } from "../../mod/inet/ip.ts";
 import { planRun, type RunFacts, type RunOptions } from "../../mod/run/plan.ts";
 import { test } from "../lib/helpers.ts";
@@ -117,6 +118,11 @@ test("a tap gives the resolver an address of its own, and the command a resolv.c
   const rest = "options edns0\nsortlist 10.0.0.0\n";
   assertEquals(conf({}, host), `nameserver 169.254.1.1\nsearch example\n${rest}`);
   assertEquals(conf({}, ""), "nameserver 169.254.1.1\n");
+  // As many lines as there are servers behind the resolver, since the C library may ask each line once only.
+  const three = [1, 2, 3, 4].map((i) => `nameserver 203.0.113.${i}\n`).join("");
+  assertEquals(conf({}, three), "nameserver 169.254.1.1\n".repeat(3));
+  assertEquals(conf({ reach: { dnsHost: [parseNameServer("127.1")!] } }, three), "nameserver 169.254.1.1\n");
+  assertEquals(conf({ dns: [parseNameServer("192.0.2.9")!] }, three), "nameserver 192.0.2.9\n");
   const server = (text: string, zone = "") => ({ address: parseIp(text)!, zone });
   const dns = [server("192.0.2.1"), server("fe80::1"), server("fe80::2", "wg0")];
   assertEquals(plan({ net: "tap", dns }).reach.dnsForward, []);

@@ -53,6 +53,8 @@ export class Udp {
 
   /** Ports of the host, made with the first flow. */
   #ports: HostPorts | null = null;
+  /** The flow of each question to a resolver that was asked last and is not answered yet, by a hash of its words. */
+  readonly questions = new Map<number, UdpFlow>();
 
   constructor(readonly netif: Netif) {}
 
@@ -114,8 +116,37 @@ export class Udp {
   #open(p: Packet): UdpFlow | null {
     const ports = RX.view.getInt32(p.transport);
     if ((ports & 0xffff) === 0) return null; // no port, RFC 768 and RFC 6335 section 6
-    return new UdpFlow(this, p, ports).open(p, ports & 0xffff);
+    const flow = new UdpFlow(this, p, ports).open(p, ports & 0xffff);
+    return flow?.resolver ? this.#ask(flow, p, ports) : flow;
   }
+
+  /**
+   * Notes a question to a resolver. The C library asks the next name server of its list from another port, with the same
+   * words: then the resolver that has not answered them is the wrong one to ask again.
+   */
+  #ask(flow: UdpFlow, p: Packet, ports: number): UdpFlow | null {
+    const { netif, questions } = this;
+    const question = hashOf(p.transport + UDP_HEADER, p.end);
+    const before = questions.get(question);
+    let asked: UdpFlow | null = flow;
+    if (
+      before?.resolver && flow.resolver && before.resolver.join() === flow.resolver.join() &&
+      netif.reactor.now - before.begunAt > RESOLVER_PATIENCE
+    ) {
+      netif.rules.resolverFailed(flow.resolver);
+      flow.close();
+      asked = new UdpFlow(this, p, ports).open(p, ports & 0xffff);
+    }
+    asked?.asks(question);
+    return asked;
+  }
+}
+
+/** A hash of some bytes in RX: FNV-1a. */
+function hashOf(from: number, to: number): number {
+  let hash = 0x811c9dc5;
+  for (let at = from; at < to; at++) hash = Math.imul(hash ^ RX.bytes[at]!, 0x01000193);
+  return hash;
 }
 
 /** Datagrams between two addresses and ports. */
@@ -129,9 +160,24 @@ export class UdpFlow extends DatagramFlow {
   #segments = true;
   /** The port that it shares; null if it has one of its own. */
   #port: HostPort | null = null;
+  /** The question to a resolver that waits for an answer, by its hash; null if none does. */
+  #question: number | null = null;
 
   constructor(readonly udp: Udp, p: Packet, ports: number) {
     super(udp.netif, p, ports);
+  }
+
+  /** Notes the question that it was opened for. */
+  asks(question: number): void {
+    this.#question = question;
+    this.udp.questions.set(question, this);
+  }
+
+  /** Forgets the question: it was answered, or nobody waits any more. */
+  #answered(): void {
+    if (this.#question === null) return;
+    if (this.udp.questions.get(this.#question) === this) this.udp.questions.delete(this.#question);
+    this.#question = null;
   }
 
   /** When it was last used. */
@@ -205,6 +251,7 @@ export class UdpFlow extends DatagramFlow {
         continue;
       }
       this.repliedAt = this.netif.reactor.now;
+      this.#answered();
       let run = 1;
       let total = size;
       while (tapSegments && i + run < n && run < SEGMENTS_MAX) {
@@ -231,6 +278,7 @@ export class UdpFlow extends DatagramFlow {
 
   override close(): void {
     super.close();
+    this.#answered();
     this.udp.ports.leases.end(this);
     const port = this.#port;
     this.#port = null;

@@ -126,6 +126,22 @@ test("Names are found inside where the host finds them: the name server of this 
   }
 });
 
+test("Names are found inside where the host finds them: the last of three name servers", NEEDS, async (t) => {
+  await using lab = await openNames({ peer: ["192.0.2.1"] });
+  // A socket that takes questions and never answers, and an address that nobody has.
+  const silent = "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.9', 53))";
+  const deaf = lab.start(lab.in(lab.host, ["python3", "-c", `${silent}; print('ready', flush=True); time.sleep(600)`]));
+  await until("the silent server is there", () => deaf.output().includes("ready"));
+  const conf = (...addresses: string[]) =>
+    file(`${addresses.map((address) => `nameserver ${address}\n`).join("")}options timeout:1 attempts:1\n`);
+  for (const others of [["127.0.0.9"], ["192.0.2.99"], ["127.0.0.9", "192.0.2.99"]]) {
+    await t.step(others.join(" "), async () => {
+      const [host, inside, stderr] = await lookUp(lab, conf(...others, "192.0.2.1"));
+      assertEquals([host, inside], [true, true], stderr);
+    });
+  }
+});
+
 test("Where no name server is named and none listens, penne says so", NEEDS, async () => {
   await using lab = await openNames({});
   const { code, stderr } = await onHost(lab, file("# nothing\n"), [penne(), "run", "--", "true"]);
