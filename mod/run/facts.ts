@@ -22,7 +22,7 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
   const inherited = options.clearEnv ? [] : environment();
   const auto = options.map?.mode === "auto";
   const shell = options.command?.length || (options.env?.["SHELL"] ?? variable(inherited, "SHELL"));
-  const found = auto || !shell ? lookUpUser(who.uid) : null;
+  const found = auto ? lookUpUser(who.uid) : null;
   const granted = (kind: "user" | "group") => lookUpSubIds(kind, who.uid, found?.user?.name ?? null);
   const map: MapFacts | null = auto && found ? { user: found, users: granted("user"), groups: granted("group") } : null;
   return {
@@ -30,7 +30,7 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
     uid: call(self, "geteuid"),
     lookUp: userOf,
     environment: inherited,
-    user: found?.user ?? null,
+    user: found ? found.user : shell ? null : userOf(who.uid),
     map,
     network: options.net === "tap"
       ? attempt("look at the host's network", () => readNetwork(options.network?.interface))

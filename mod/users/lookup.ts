@@ -7,7 +7,7 @@ import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { runTool, type ToolResult } from "../agents/tool.ts";
-import { attempt } from "../base/errors.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { servicesOf } from "./nsswitch.ts";
 import { parsePasswd, type User, users } from "./passwd.ts";
 
@@ -115,11 +115,19 @@ export function otherServices(): { others: string[]; fileFirst: boolean } {
  *
  * @param who The user's id or name.
  * @returns The user, and where was looked.
- * @throws {PenneError} If a file exists but cannot be read.
+ * @throws {PenneError} If a file exists but cannot be read, and nothing else knows the user.
  */
 export function lookUpUser(who: number | string): Lookup {
   const { others, fileFirst } = otherServices();
-  const known = parsePasswd(passwd(), who);
+  let known: User | null = null;
+  try {
+    known = parsePasswd(passwd(), who);
+  } catch (error) {
+    // As for the C library, a file that cannot be read is passed over, if there is another service.
+    const found = others.length > 0 ? askNss([who], others).users[0] : undefined;
+    if (!found) throw error;
+    return { user: found, looked: `NSS (${others.join(", ")})`, unseen: null };
+  }
   // If the file is asked first, what it says counts; the same user may have another name elsewhere.
   if (others.length === 0 || known && fileFirst) return { user: known, looked: PASSWD, unseen: null };
   const { users: [found = null], unseen } = askNss([who], others);
@@ -128,12 +136,16 @@ export function lookUpUser(who: number | string): Lookup {
 }
 
 /**
- * Finds a user.
+ * Finds a user, for what is possible without one too: a login shell, or a name to be shown.
  *
  * @param who The user's id or name.
- * @returns The user, or null if none was found; {@linkcode lookUpUser} says where.
- * @throws {PenneError} If a file exists but cannot be read.
+ * @returns The user; null if none was found, or if nobody could be asked. {@linkcode lookUpUser} says which.
  */
 export function userOf(who: number | string): User | null {
-  return lookUpUser(who).user;
+  try {
+    return lookUpUser(who).user;
+  } catch (error) {
+    if (error instanceof PenneError) return null;
+    throw error;
+  }
 }

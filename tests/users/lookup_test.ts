@@ -180,6 +180,31 @@ test("A user that only NSS knows has subordinate ids, a login shell and a name",
   });
 });
 
+test(
+  "Where /etc/passwd or nsswitch.conf cannot be read, other services count, and a shell needs none",
+  NEEDS,
+  async (t) => {
+    const text = "ldapuser:400000:10\n";
+    using host = await new Host().etc("subuid", text).etc("subgid", text).etc("nsswitch.conf", NSS).service();
+    host.etc("passwd", Deno.readTextFileSync("/etc/passwd"));
+    Deno.chmodSync(`${host.directory}/passwd`, 0o600);
+    await t.step("--map auto of a user of a service", async () => {
+      assertEquals(await host.auto(70001), ["0 70001 1", "1 400000 10"]);
+    });
+    await t.step("--map auto of a user that only the file knows", async () => {
+      assertEquals((await host.auto(70002))[0], "penne: cannot read /etc/passwd: Permission denied (EACCES)");
+    });
+    const shell = async (uid: number, command: string) =>
+      (await host.run(uid, ["sh", "-c", `echo 'echo $0' | ${penne()} ${command}`])).stdout;
+    await t.step("the login shell", async () => {
+      assertEquals([await shell(70001, "run --net=none"), await shell(70001, "enter $$")], ["-bash\n", "-bash\n"]);
+      assertEquals([await shell(70002, "run --net=none"), await shell(70002, "enter $$")], ["-sh\n", "-sh\n"]);
+      Deno.chmodSync(`${host.directory}/nsswitch.conf`, 0o600);
+      assertEquals([await shell(70001, "run --net=none"), await shell(70001, "enter $$")], ["-sh\n", "-sh\n"]);
+    });
+  },
+);
+
 test("Where nsswitch.conf asks NSS before the file, its name for the user counts", NEEDS, async () => {
   const uid = await own();
   const text = `also:400000:10\n${TEST_USER}:500000:10\n`;
