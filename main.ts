@@ -17,10 +17,23 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   inspect: () => import("./mod/cli/inspect.ts"),
   drop: () => import("./mod/cli/drop.ts"),
   nsexec: () => import("./mod/cli/nsexec.ts"),
+  pasta: () => import("./mod/cli/pasta/start.ts"),
   "__self-test": () => import("./mod/cli/self_test.ts"),
 };
 
+/**
+ * The name that this program was called by, with its directory. A compiled program has Node's process, which knows the name
+ * without a look into /proc; from source the name is always that of Deno, and it would have to be loaded first.
+ */
+function calledAs(): string {
+  if (!Deno.build.standalone) return "";
+  return (globalThis as { process?: { argv0?: string } }).process?.argv0 ?? "";
+}
+
 async function start(args: readonly string[]): Promise<number> {
+  // A name comes before any word: `pasta run` runs a program called run.
+  const name = calledAs();
+  if (/pasta[^/]*$/.test(name)) return (await import("./mod/cli/pasta/start.ts")).start(args, name);
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]!()).start(rest);
   // The name that penne was called by is examined last, because that takes as long as everything else.

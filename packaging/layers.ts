@@ -10,6 +10,7 @@ export const LAYERS: readonly string[] = [
   "mod/std",
   "mod/inet",
   "mod/forward",
+  "mod/pasta",
   "mod/reactor",
   "mod/bpf",
   "mod/netlink",
@@ -50,6 +51,7 @@ export const LAYERS: readonly string[] = [
   "mod/cli/options",
   "mod/cli/common",
   "mod/cli",
+  "mod/cli/pasta",
   "mod/mod.ts",
   "main.ts",
 ];

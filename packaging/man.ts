@@ -19,6 +19,7 @@ import { SPEC as ENTER } from "../mod/cli/enter.ts";
 import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
 import { SPEC as KEEP } from "../mod/cli/keep.ts";
 import { SPEC as NSEXEC } from "../mod/cli/nsexec.ts";
+import { SPEC as PASTA } from "../mod/cli/pasta/spec.ts";
 import { SPEC as RUN } from "../mod/cli/run.ts";
 import { SPEC as WAIT } from "../mod/cli/wait.ts";
 import { SPEC as WATCH } from "../mod/cli/watch.ts";
@@ -36,6 +37,7 @@ export const SPECS: readonly CommandSpec[] = [
   INSPECT,
   DROP,
   NSEXEC,
+  PASTA,
 ];
 
 /** What stands in the frame of a page. */
@@ -198,7 +200,7 @@ function generated(section: string, spec: CommandSpec | null): string[] {
     case "OPTIONS":
       return options([
         ...spec?.groups ?? [],
-        { title: "Common options", options: COMMON_OPTIONS },
+        ...spec?.common === false ? [] : [{ title: "Common options", options: COMMON_OPTIONS }],
       ]);
     case "EXIT STATUS":
       return (spec?.exitCodes ?? []).flatMap(([code, meaning]) => tagged(exitCode(code), sentence(meaning)));

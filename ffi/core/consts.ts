@@ -174,6 +174,7 @@ export const CAP = {
   DAC_READ_SEARCH: 2,
   SETGID: 6,
   SETUID: 7,
+  NET_BIND_SERVICE: 10,
   NET_ADMIN: 12,
   NET_RAW: 13,
   SYS_CHROOT: 18,

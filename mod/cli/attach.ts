@@ -17,10 +17,11 @@ import { Reactor } from "../reactor/reactor.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
+import type { Forwarding } from "../forward/ports.ts";
 import { command } from "./common/command.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { follows, PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
+import { follows, PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 
@@ -85,7 +86,14 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
     keepFds: targets.flatMap((target) => target.kind === "fd" ? [target.fd] : []),
     failure: FAILURE,
     writes: false,
-    prepare: () => (starter) => attachHere(options, targets, wanted, ports, starter),
+    prepare: () => (starter) =>
+      attachHere({
+        targets,
+        wanted,
+        starter,
+        openPorts: () => openRequestedPorts(ports),
+        openReporter: () => openReporter(options),
+      }),
   });
 }
 
@@ -103,28 +111,47 @@ function mayPing(): boolean {
 }
 
 /** Gives up the capabilities that neither serving, nor following names and cleaning up can need once all is set up. */
-function giveUp(options: Options, targets: readonly Target[], attachments: Attachments, report: Reporter): void {
+function giveUp({ wanted, targets }: AttachJob, attachments: Attachments, report: Reporter): void {
   // Every user may look into the directory of ip-netns(8), but not into any.
-  const follows = !options["no-quit"] &&
+  const follows = wanted.quit !== false &&
     targets.some((target) => target.kind === "path" && !target.path.startsWith(`${NETNS_DIRECTORY}/`));
   const needed = [
     ...follows ? [CAP.DAC_READ_SEARCH] : [],
     ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
     ...mayPing() ? [] : [CAP.NET_RAW],
+    // Ports that follow listeners are opened later.
+    ...wanted.followListeners ? [CAP.NET_BIND_SERVICE] : [],
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();
 }
 
-/** Serves the targets until they end. */
-function attachHere(
-  options: Options,
-  targets: readonly Target[],
-  wanted: AttachOptions,
-  ports: PortRequest,
-  starter: Starter,
-): number {
+/** Namespaces to be served. */
+export interface AttachJob {
+  /** The namespaces. */
+  readonly targets: readonly Target[];
+  /** What they get. */
+  readonly wanted: AttachOptions;
+  /** Whoever waits until it is ready. */
+  readonly starter: Starter;
+  /** Opens the ports of the host that lead inside. */
+  readonly openPorts: () => Forwarding;
+  /** Opens what is reported to. */
+  readonly openReporter: () => Reporter;
+  /** Called when all is set up, before privileges are given up. */
+  readonly onReady?: () => void;
+}
+
+/**
+ * Serves namespaces until they end.
+ *
+ * @param job The namespaces.
+ * @returns The exit code.
+ * @throws {PenneError} If one cannot be served; nothing is changed then.
+ */
+export function attachHere(job: AttachJob): number {
+  const { targets, wanted, starter } = job;
   using reactor = new Reactor();
   using signals = new SignalPipe();
   let [failed, signal] = [false, 0];
@@ -135,12 +162,12 @@ function attachHere(
       failed = true;
       log().error(`cannot serve "${attached.target}" any longer: its interface was removed`);
     }
-    if (attachments.served.length === 0 && wanted.quit) reactor.stop();
+    if (attachments.served.length === 0 && wanted.quit !== false) reactor.stop();
   };
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, wanted, onWarning, openRequestedPorts(ports));
+  using server = new ReactorServer(reactor, wanted, onWarning, job.openPorts());
   using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
-  const report = openReporter(options);
+  const report = job.openReporter();
   let exitCode = FAILURE;
   try {
     // Caught before anything is made, so that a signal during set-up is handled after it.
@@ -156,8 +183,9 @@ function attachHere(
     const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
-    giveUp(options, targets, attachments, report);
-    if (attachments.served.length > 0 || !wanted.quit) reactor.run();
+    job.onReady?.();
+    giveUp(job, attachments, report);
+    if (attachments.served.length > 0 || wanted.quit === false) reactor.run();
     exitCode = failed ? FAILURE : 0;
   } finally {
     report.exit(exitCode, null);

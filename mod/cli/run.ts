@@ -9,6 +9,7 @@ import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { ListenerTables } from "../forward/listeners.ts";
+import type { Forwarding } from "../forward/ports.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
@@ -30,7 +31,7 @@ import {
   REPORT_OPTIONS,
 } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { follows, PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
+import { follows, PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
@@ -111,7 +112,13 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
     prepare: () => {
       const ports = portRequest(options, wanted.network?.version);
       const plan = planRun(wanted, readFacts(wanted));
-      return (starter) => runHere(options, plan, ports, starter);
+      return (starter) =>
+        runHere(options, {
+          plan,
+          starter,
+          followsListeners: follows(ports),
+          openPorts: () => openRequestedPorts(ports),
+        });
     },
   });
 }
@@ -119,25 +126,44 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
 /** `penne run`. */
 export const start = command(SPEC, main, FAILURE);
 
-/** Runs the command as a child of this process. */
-async function runHere(
-  options: Options,
-  plan: RunPlan,
-  ports: PortRequest,
-  starter: Starter,
+/** A command to be run in new namespaces. */
+export interface RunJob {
+  /** The namespaces and the command. */
+  readonly plan: RunPlan;
+  /** Whoever waits until it has started. */
+  readonly starter: Starter;
+  /** Whether ports of the host follow listeners inside. */
+  readonly followsListeners: boolean;
+  /** Opens the ports of the host that lead inside. */
+  readonly openPorts: () => Forwarding;
+  /** Opens what is reported to; by default what the options name. */
+  readonly openReporter?: () => Reporter;
+}
+
+/**
+ * Runs a command as a child of this process.
+ *
+ * @param options Options of its life.
+ * @param job The command.
+ * @returns The exit code.
+ * @throws {PenneError} If it cannot be started.
+ */
+export async function runHere(
+  options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
+  { plan, starter, followsListeners, openPorts, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, plan.reach, onWarning, openRequestedPorts(ports));
+  using server = new ReactorServer(reactor, plan.reach, onWarning, openPorts());
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,
       beforeExec: (starting, made) => {
         made.files?.follow(reactor, onWarning);
         if (made.link && plan.network) {
-          const tables = follows(ports) ? new ListenerTables(made.enclosure.agent) : null;
+          const tables = followsListeners ? new ListenerTables(made.enclosure.agent) : null;
           const stop = server.serve(made.link, plan.network, () => {}, tables);
           made.enclosure.afterEnd.defer(() => {
             // Such a signal cuts the delivery short of what the command has sent before its end.
@@ -152,5 +178,5 @@ async function runHere(
     });
   const newSession = options["new-session"];
   const started = (_: unknown, report: Reporter) => starter.ready(report.leaveDirectory(), plan.exposed);
-  return runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started });
+  return runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started, openReporter });
 }

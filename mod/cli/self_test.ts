@@ -47,6 +47,14 @@ function checkArguments(): void {
   must(own.every((word, i) => word === Deno.args[i]), "the arguments are not those of /proc/self/cmdline");
 }
 
+/** Node's process, which is there without being loaded, knows the name that the program was called by. */
+function checkName(): void {
+  if (!Deno.build.standalone) return;
+  const [name] = new TextDecoder().decode(readBytes(self, "/proc/self/cmdline")).split("\0");
+  const known = (globalThis as { process?: { argv0?: string } }).process?.argv0;
+  must(known === name, `the program was called ${name}, and the runtime says ${known}`);
+}
+
 /** The signal handler of the shim is called, and starts no thread. */
 function checkSignals(): void {
   using signals = new SignalPipe();
@@ -107,6 +115,7 @@ export async function start(args: readonly string[]): Promise<number> {
     checkThreads();
     checkAgent();
     checkArguments();
+    checkName();
     checkSignals();
     const code = startInBackground("__self-test", [], [], false);
     must(code === 0, `the process in the background failed with ${code}`);

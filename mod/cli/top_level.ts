@@ -16,6 +16,7 @@ export const SUMMARIES = {
   inspect: "Show kept namespaces",
   drop: "Remove kept namespaces",
   nsexec: "Speak the bootstrap protocol of runc",
+  pasta: "Take the place of pasta",
 } as const;
 
 /**

@@ -33,6 +33,9 @@ const BATCH_BYTES = 512 << 10;
 /** Milliseconds between calls of {@linkcode Flow.tick}. */
 const TICK = 100;
 
+/** Stands for the number of a protocol that is off: no packet has it. */
+const OFF = -1;
+
 /** Serves a tap on a reactor: TCP, UDP and ICMP echo over IPv4 and IPv6, address resolution, and DNS. */
 export class Datapath implements Disposable {
   readonly #reactor: Reactor;
@@ -48,6 +51,10 @@ export class Datapath implements Disposable {
   readonly #onDead: () => void;
   #timer: Timer | null = null;
   #closed = false;
+  readonly #tcpNumber: number;
+  readonly #udpNumber: number;
+  readonly #answersNeighbours: boolean;
+  readonly #icmp: boolean;
 
   /**
    * @param reactor The loop; it may serve any number of namespaces.
@@ -60,6 +67,11 @@ export class Datapath implements Disposable {
     raiseOpenFilesLimit(); // each flow needs a descriptor
     this.#reactor = reactor;
     this.#onDead = onDead;
+    const off = options.off ?? [];
+    this.#tcpNumber = off.includes("tcp") ? OFF : PROTOCOL.TCP;
+    this.#udpNumber = off.includes("udp") ? OFF : PROTOCOL.UDP;
+    this.#answersNeighbours = !off.includes("ndp");
+    this.#icmp = !off.includes("icmp");
     this.#netif = new Netif(reactor, link, options);
     this.#tcp = new Tcp(this.#netif);
     this.#udp = new Udp(this.#netif);
@@ -122,13 +134,14 @@ export class Datapath implements Disposable {
     const kind = parse(RX.view, at, length, p);
     if (kind === KIND.IP) {
       netif.learn(RX.view, p.link);
-      if (p.protocol === PROTOCOL.TCP) {
+      if (p.protocol === this.#tcpNumber) {
         this.#tcp.input(p);
         return false;
       }
-      if (p.protocol === PROTOCOL.UDP) return this.#udp.input(p);
+      if (p.protocol === this.#udpNumber) return this.#udp.input(p);
       if (p.protocol === (p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6)) {
-        if (p.family === 4 || !answerNeighbour(netif, p)) this.#echo.input(p);
+        const isNeighbour = p.family === 6 && this.#answersNeighbours && answerNeighbour(netif, p);
+        if (!isNeighbour && this.#icmp) this.#echo.input(p);
         return false;
       }
     } else if (kind === KIND.ARP) {

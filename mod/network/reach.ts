@@ -21,6 +21,8 @@ export interface ReachRequest {
   readonly dnsHost?: readonly NameServer[];
   /** Addresses inside, one per family, that stand for the host's loopback: `--map-host-loopback`; none by default. */
   readonly mapHostLoopback?: readonly Uint8Array[];
+  /** Whether the gateways of the namespace stand for the host's loopback, instead of those: `--map-gw`. */
+  readonly mapGateway?: boolean;
   /** Addresses inside, one per family, that stand for the host's own address: `--map-guest-addr`; none by default. */
   readonly mapGuestAddress?: readonly Uint8Array[];
   /** Addresses that are not reached: `--exclude`. */
@@ -31,6 +33,8 @@ export interface ReachRequest {
   readonly outbound?: readonly Uint8Array[];
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */
   readonly outboundInterfaces?: { readonly 4?: string; readonly 6?: string };
+  /** Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour. */
+  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp")[];
 }
 
 /** Where the host's resolver is inside by default. */

@@ -26,12 +26,12 @@ import { caller, environment } from "../../host/caller.ts";
 import { endAgents } from "../../agents/enclosure.ts";
 import { placeKeptFds, undoRuntime } from "../../agents/inherit.ts";
 import { explainError } from "./command.ts";
+import { LINK_OPTION } from "./link_option.ts";
 import { type BACKGROUND_OPTIONS, reportFds, type ReportValues } from "../options/lifecycle.ts";
 import type { OptionValues } from "../options/table.ts";
 import { logTo } from "../report/log.ts";
 
-/** Hidden option that names the second process's descriptors. */
-export const LINK_OPTION = "background-link";
+export { LINK_OPTION };
 
 /** The words of this process's command line that precede `Deno.args`. */
 function ownCommand(): Uint8Array[] {
@@ -50,18 +50,20 @@ function ownCommand(): Uint8Array[] {
  *
  * The second process keeps this one's stderr, and for its command stdout, if they are files or in `keepFds`.
  *
- * @param command The command word, such as `run`.
+ * @param command The command word, such as `run`; null if the program's name stands for it.
  * @param args The words after it.
  * @param keepFds Inherited descriptors that the second process needs.
  * @param writes Whether it has a command, which may write to stdout.
+ * @param letsGo Whether it keeps none of the caller's files, not even to log to.
  * @returns The exit code: 0 if the second process is ready, otherwise its own.
  * @throws {PenneError} If it cannot be started.
  */
 export function startInBackground(
-  command: string,
+  command: string | null,
   args: readonly string[],
   keepFds: readonly number[],
   writes: boolean,
+  letsGo: boolean = false,
 ): number {
   const what = "go to the background";
   const [reader, writer] = attempt(what, () => pipe());
@@ -72,13 +74,14 @@ export function startInBackground(
     using nothing = open(self, "/dev/null", O.RDWR);
     const standard = [0, 1, 2].map((number) => Fd.borrow(number));
     placeKeptFds(agent, keepFds.filter((fd) => fd > 2));
-    const files = standard.map((fd) => (stat(self, fd).mode & S.IFMT) === S.IFREG);
+    const files = standard.map((fd) => !letsGo && (stat(self, fd).mode & S.IFMT) === S.IFREG);
     const output = writes && files[1] && !keepFds.includes(1) ? [standard[1]!] : [];
     const link = [said, standard[2]!, ...output].map((fd) => call(agent, "fcntl", fd, F.DUPFD, 3));
     const stdio = standard.map((fd, i) => (i === 2 && files[2]) || keepFds.includes(i) ? fd : nothing);
     call(agent, "setsid");
     undoRuntime(agent);
-    const argv = [...ownCommand(), command, `--${LINK_OPTION}=${link.join(",")}`, ...args];
+    const words = command === null ? [] : [command];
+    const argv = [...ownCommand(), ...words, `--${LINK_OPTION}=${link.join(",")}`, ...args];
     const program = readLink(self, "/proc/self/exe");
     const error = exec(agent, program, argv, environment(), { mask: caller().blocked, stdio });
     if (error) {
@@ -161,8 +164,8 @@ const NOBODY: Starter = { release() {}, ready() {} };
 
 /** Work that may have to be done in the background. */
 export interface BackgroundJob {
-  /** The command word, such as `run`. */
-  readonly command: string;
+  /** The command word, such as `run`; null if the program's name stands for it. */
+  readonly command: string | null;
   /** The words after it. */
   readonly args: readonly string[];
   /** Inherited descriptors that it needs, besides those for reports. */
@@ -173,6 +176,10 @@ export interface BackgroundJob {
   readonly prepare: () => (starter: Starter) => number | Promise<number>;
   /** Whether there is a command, which may write to stdout. */
   readonly writes: boolean;
+  /** Whether the second process keeps none of the caller's files, not even to log to. */
+  readonly letsGo?: boolean;
+  /** Tells of an error, and returns the exit code, where that is not done as usual. */
+  readonly explain?: (error: unknown) => Promise<number>;
 }
 
 /**
@@ -184,7 +191,7 @@ export interface BackgroundJob {
  * @throws {PenneError} If it fails in this process, or the second process cannot be started.
  */
 export function runInBackground(
-  options: ReportValues & OptionValues<typeof BACKGROUND_OPTIONS>,
+  options: ReportValues & Partial<OptionValues<typeof BACKGROUND_OPTIONS>>,
   job: BackgroundJob,
 ): number | Promise<number> {
   const value = options[LINK_OPTION];
@@ -196,11 +203,12 @@ export function runInBackground(
   if (reports.some((fd) => fd <= 2)) {
     throw usage("use --ready-fd or --status-fd with 0, 1 or 2 in the background: those are /dev/null there");
   }
-  return startInBackground(job.command, job.args, [...new Set([...job.keepFds, ...reports])], job.writes);
+  const keepFds = [...new Set([...job.keepFds, ...reports])];
+  return startInBackground(job.command, job.args, keepFds, job.writes, job.letsGo);
 }
 
 /** Does the work in the second process, which logs to the first one until it is ready. */
-async function runBehind(value: string, { prepare, failure }: BackgroundJob): Promise<number> {
+async function runBehind(value: string, { prepare, failure, explain }: BackgroundJob): Promise<number> {
   const link = new BackgroundLink(value);
   const restoreLog = logTo(link.log);
   try {
@@ -215,7 +223,7 @@ async function runBehind(value: string, { prepare, failure }: BackgroundJob): Pr
       },
     });
   } catch (error) {
-    const code = await explainError(error, failure);
+    const code = await (explain ? explain(error) : explainError(error, failure));
     link.done(code);
     return code;
   }

@@ -45,6 +45,8 @@ export interface Job {
   readonly begin: (scene: StartOptions) => Child;
   /** Milliseconds that a command which another user controls has to end after a signal that ends programs. */
   readonly patience?: number;
+  /** Opens what is reported to; by default what the options name. */
+  readonly openReporter?: (() => Reporter) | undefined;
   /** Called once the command has started. */
   readonly started?: (child: Child, report: Reporter) => void;
 }
@@ -76,7 +78,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
   const { reactor, signals, newSession, makeRelay, patience = null, begin, started } = job;
   using parent = parentOf(options);
   using terminal = Terminal.open(newSession);
-  const report = openReporter(options);
+  const report = job.openReporter?.() ?? openReporter(options);
   try {
     const onWarning = (message: string) => log().warn(message);
     using child = begin({

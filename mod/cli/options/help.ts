@@ -37,7 +37,8 @@ function optionEntry({ name, short, value, optional, help, repeat }: OptionSpec)
  * @returns Lines, each with its newline.
  */
 export function commandHelp(spec: CommandSpec): string {
-  const groups = [...spec.groups, { title: "Common options", options: COMMON_OPTIONS }];
+  const common = spec.common === false ? [] : [{ title: "Common options", options: COMMON_OPTIONS }];
+  const groups = [...spec.groups, ...common];
   return [
     `Usage: penne ${spec.name} ${spec.synopsis}`,
     "",

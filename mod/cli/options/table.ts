@@ -33,6 +33,8 @@ export interface CommandSpec {
    * follow so many operands, of which the next one and all words after it, or those after `--`, are more.
    */
   readonly mixed?: true | number;
+  /** Whether it has the common options too; false for a command line that is another program's. */
+  readonly common?: false;
   /** Options in groups, each under a heading. */
   readonly groups: readonly { readonly title: string; readonly options: readonly OptionSpec[] }[];
   /** Exit codes and their meanings. */
@@ -84,13 +86,13 @@ export type ParsedOptions<Spec extends CommandSpec> =
   & Operands;
 
 /**
- * All options of a command, the common ones last.
+ * All options of a command, the common ones last if it has them.
  *
  * @param spec The command.
  * @returns The rows of its table.
  */
 export function allOptions(spec: CommandSpec): readonly OptionSpec[] {
-  return [...spec.groups.flatMap(({ options }) => options), ...COMMON_OPTIONS];
+  return [...spec.groups.flatMap(({ options }) => options), ...spec.common === false ? [] : COMMON_OPTIONS];
 }
 
 /**

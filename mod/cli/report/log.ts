@@ -13,8 +13,8 @@ export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 export interface LogOptions {
   /** Least severity to log; `warning` by default. */
   readonly level?: (typeof LOG_LEVELS)[number];
-  /** Format of a line; `text` by default. */
-  readonly format?: "text" | "json";
+  /** Format of a line; `text` by default, and `bare` for one that only an error begins with the program's name. */
+  readonly format?: "text" | "json" | "bare";
   /** A file to append to, instead of stderr. */
   readonly file?: LogFile;
 }
@@ -32,6 +32,11 @@ function text({ msg, args }: LogRecord): string {
 
 function textLine(record: LogRecord): string {
   return record.levelName === "ERROR" ? `penne: ${text(record)}` : `penne: ${levelName(record)}: ${text(record)}`;
+}
+
+/** A line in which there is the message alone, as programs have it whose output others read. */
+function bareLine(record: LogRecord): string {
+  return record.levelName === "ERROR" ? textLine(record) : text(record);
 }
 
 /** A line of a file, which is read later than it is written. */
@@ -66,7 +71,7 @@ class TargetHandler extends BaseHandler {
 export function setUpLog(options: LogOptions = {}): void {
   const { level = "warning", format = "text", file } = options;
   if (file) target = file;
-  const formatter = format === "json" ? jsonLine : !file ? textLine : fileLine;
+  const formatter = format === "json" ? jsonLine : format === "bare" ? bareLine : !file ? textLine : fileLine;
   logger = new Logger("penne", STD_NAMES[level], { handlers: [new TargetHandler("DEBUG", { formatter })] });
 }
 

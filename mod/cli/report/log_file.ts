@@ -43,10 +43,11 @@ export class LogFile implements Disposable {
   /**
    * @param path The file; created with mode 600 if it does not exist.
    * @param limit Limit of its size, in bytes.
+   * @param empty Whether it is emptied first.
    * @throws {SysError} If it cannot be opened; ENXIO if it is a FIFO that nobody reads.
    * @throws {PenneError} If a symbolic link of another user leads to it, or it has a second name.
    */
-  constructor(path: string, limit: number = LOG_SIZE) {
+  constructor(path: string, limit: number = LOG_SIZE, empty: boolean = false) {
     this.#append = openSafely(path, O.WRONLY | O.CREAT | O.APPEND | O.NONBLOCK, 0o600);
     this.#limit = limit;
     const { mode, links } = stat(self, this.#append);
@@ -55,6 +56,7 @@ export class LogFile implements Disposable {
       this.#append.close();
       throw new PenneError(`use the log file "${path}": it has a second name (a hard link)`);
     }
+    if (empty) call(self, "ftruncate", this.#append, 0);
     // A descriptor opened for appending cannot write anywhere else. This is the same file, whatever has its name by now.
     const again = `/proc/self/fd/${this.#append.number}`;
     orNull(() => this.#edit = open(self, again, O.RDWR)); // not readable by this user: the file grows then

@@ -5,8 +5,19 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { toJson } from "../../base/visible.ts";
 import { log } from "./log.ts";
-import type { PidFile } from "./pid_file.ts";
 import { sendLine } from "./send.ts";
+
+/** A file that tells the pid of penne. */
+export interface PidTeller {
+  /** Makes it independent of the working directory; returns whether that is possible. */
+  makeAbsolute(): boolean;
+  /** Whether removing it can take privileges over the files of others. */
+  readonly isOthers: boolean;
+  /** Writes the pid. */
+  write(): void;
+  /** Removes what was written, at the end. */
+  remove(): void;
+}
 
 /** Where to report to. */
 export interface ReporterOptions {
@@ -15,7 +26,7 @@ export interface ReporterOptions {
   /** Gets JSON lines. */
   readonly status: Fd | null;
   /** Holds the pid of penne from then on until the end. */
-  readonly pidFile: PidFile | null;
+  readonly pidFile: PidTeller | null;
 }
 
 /** Reports the progress of a command to other programs. */

@@ -2,6 +2,7 @@
 
 import { writeAt } from "../../../ffi/net/socket.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
+import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { TX } from "./buffers.ts";
@@ -22,6 +23,8 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly mac: Uint8Array;
   /** Called when an echo request cannot be sent because the host does not allow it. */
   readonly onPingRefused?: () => void;
+  /** Protocols of which no packet is taken. */
+  readonly off?: ReachRequest["off"];
 }
 
 /** Addresses of a packet to the namespace, and their sum. */

@@ -171,8 +171,11 @@ export class ReactorServer implements TapServer {
     onDead: () => void,
     tables: ListenerTables | null = null,
   ): () => void {
+    const { mapGateway, mapHostLoopback } = this.#reach;
+    const gateways = [link.ipv4, link.ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
     const options = {
       ...this.#reach,
+      mapHostLoopback: mapGateway ? gateways : mapHostLoopback ?? [],
       resolvers: this.#resolvers(outside.index),
       hostAddress: outside.addresses,
       scope: outside.index,

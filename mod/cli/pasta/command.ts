@@ -1,0 +1,80 @@
+// Runs a command in namespaces of its own, as pasta(1) does.
+
+import { orNull } from "../../../ffi/core/errno.ts";
+import { self } from "../../../ffi/core/task.ts";
+import { readText } from "../../../ffi/sys/file.ts";
+import type { NamespaceType } from "../../namespaces/types.ts";
+import type { PastaConfig } from "../../pasta/request.ts";
+import { readFacts } from "../../run/facts.ts";
+import { planRun, type RunOptions } from "../../run/plan.ts";
+import type { Starter } from "../common/background.ts";
+import { setUpLog } from "../report/log.ts";
+import { Reporter } from "../report/reporter.ts";
+import { runHere } from "../run.ts";
+import { tell } from "./failure.ts";
+import { openLog, StayingPidFile, warn } from "./files.ts";
+import { become, identityOf } from "./identity.ts";
+import { followsListeners, openPastaPorts } from "./ports.ts";
+import { networkOf, reachOf } from "./requests.ts";
+import type { PastaJob } from "./serve.ts";
+import { refuseUnsupported } from "./unsupported.ts";
+import { lookAtNamespaces } from "./targets.ts";
+
+const HOSTNAME_MAX = 64;
+
+/** The name of the host inside: one that shows where it is from. */
+function hostname({ dhcp }: PastaConfig): string {
+  if (dhcp.hostname !== null) return dhcp.hostname;
+  const name = orNull(() => readText(self, "/proc/sys/kernel/hostname").trim()) ?? "";
+  return `pasta-${name}`.slice(0, HOSTNAME_MAX);
+}
+
+/** The command and its namespaces. */
+function runOptions(config: PastaConfig): RunOptions {
+  const { netnsOnly, pidns, target } = config;
+  const unshare: NamespaceType[] = [
+    ...netnsOnly ? [] : ["user"] as const,
+    ...["mnt", "ipc", "uts", "net"] as const,
+    ...pidns ? ["pid"] as const : [],
+  ];
+  return {
+    command: target.kind === "command" ? target.command : [],
+    unshare,
+    net: "tap",
+    network: networkOf(config),
+    reach: reachOf(config),
+    hostname: hostname(config),
+    // resolv.conf is left alone.
+    dns: "none",
+  };
+}
+
+/**
+ * Runs a command.
+ *
+ * @param job What is run.
+ * @returns The exit code: that of the command.
+ */
+export async function run({ config, head }: PastaJob): Promise<number> {
+  setUpLog({ format: "bare" });
+  try {
+    const logToFile = openLog(config.log, head);
+    warn(config.warnings);
+    refuseUnsupported(config);
+    lookAtNamespaces(config);
+    const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
+    const identity = identityOf(config.runas);
+    if (identity) become(identity, false);
+    const options = runOptions(config);
+    const starter: Starter = { release() {}, ready: logToFile };
+    return await runHere({ "new-session": false }, {
+      plan: planRun(options, readFacts(options)),
+      starter,
+      followsListeners: followsListeners(config),
+      openPorts: () => openPastaPorts(config),
+      openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
+    });
+  } catch (error) {
+    return await tell(error);
+  }
+}

@@ -1,0 +1,56 @@
+// Opens the ports of the host that lead inside, with pasta's words for those that cannot be opened.
+
+import { E, errnoText } from "../../../ffi/core/errno.ts";
+import { type FailedPort, type Forwarding, openPorts } from "../../forward/ports.ts";
+import type { ForwardingRule } from "../../forward/rule.ts";
+import { formatIp } from "../../inet/ip.ts";
+import type { PastaConfig } from "../../pasta/request.ts";
+import { PastaError } from "./failure.ts";
+
+/** What a rule listens on, in front of the port. */
+function where({ address, interface: name }: ForwardingRule): string {
+  return `${address ? formatIp(address) : "*"}${name === null ? "" : `%${name}`}`;
+}
+
+/** The lines for ports of which one must be open, and is not. */
+function linesFor({ rule, port, errno }: FailedPort): string[] {
+  const { protocol, first, last, bestEffort } = rule;
+  const ports = first === last ? `${first}` : `${first}-${last}`;
+  const enough = errno !== E.EMFILE && errno !== E.ENFILE;
+  const line = bestEffort && enough
+    ? `All listens failed for HOST ${protocol} ${where(rule)}/${ports}`
+    : `Listen failed for HOST ${protocol} port ${where(rule)}/${port}: ${errnoText(errno)}`;
+  return [line, "Couldn't listen on requested ports"];
+}
+
+/** Who has a port, a line for each program that can be seen. */
+async function holders({ rule, port, errno }: FailedPort): Promise<string[]> {
+  if (errno !== E.EADDRINUSE) return [];
+  const { portHolders } = await import("../../forward/holder.ts");
+  return portHolders(rule.protocol, port).map(({ pid, comm }) => `${comm} (process ${pid}) has the port`);
+}
+
+/**
+ * Opens ports.
+ *
+ * @param config What the command line asks for.
+ * @returns The open ports, which the caller owns, and those to be opened later.
+ * @throws {PastaError} If one cannot be opened; none is open then.
+ */
+export function openPastaPorts({ rules, freebind }: PastaConfig): Forwarding {
+  const failures: FailedPort[] = [];
+  const open = openPorts(rules.inbound, freebind, (failed) => void failures.push(failed));
+  if (open) return { open, followed: rules.inbound.filter(({ scan }) => scan), freebind };
+  const failed = failures.at(-1)!;
+  throw new PastaError(linesFor(failed), undefined, () => holders(failed));
+}
+
+/**
+ * Whether ports are open only while something listens inside.
+ *
+ * @param config What the command line asks for.
+ * @returns Whether there is such a port.
+ */
+export function followsListeners({ rules }: PastaConfig): boolean {
+  return rules.inbound.some(({ scan }) => scan);
+}

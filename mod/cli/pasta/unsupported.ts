@@ -1,0 +1,24 @@
+// What pasta(1) can do and penne cannot yet: refused, where going on would mean something else.
+
+import { PenneError } from "../../base/errors.ts";
+import type { PastaConfig } from "../../pasta/request.ts";
+import { warn } from "./files.ts";
+
+/**
+ * Refuses what penne cannot do.
+ *
+ * @param config What the command line asks for.
+ * @throws {PenneError} If it asks for that.
+ */
+export function refuseUnsupported({ control, stats, splice, rules, pcap, target, userns }: PastaConfig): void {
+  const refuse = (what: string, reason: string) => {
+    throw new PenneError(`use ${what}: ${reason}`);
+  };
+  if (control !== null) refuse("-c", "ports cannot be changed while penne serves them");
+  if (stats > 0) refuse("--stats", "there are no statistics");
+  if (splice === "only") refuse("--splice-only", "every port leads to the interface");
+  const named = rules.outbound.find(({ scan, bestEffort }) => !scan || !bestEffort);
+  if (named) refuse(named.protocol === "TCP" ? "-T" : "-U", "no port inside leads to the host");
+  if (userns !== null && target.kind === "command") refuse("--userns with a command", "it gets one of its own");
+  if (pcap !== null) warn([`Couldn't open pcap file ${pcap}: frames are not recorded`]);
+}

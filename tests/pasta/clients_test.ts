@@ -1,0 +1,255 @@
+// The command lines by which podman, buildah, RootlessKit and Nix start pasta, each with what its client relies on: at exit
+// code 0 all is usable, nothing of the caller's is held, and the end comes by itself.
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { killIfAlive, sh, test, until } from "../lib/helpers.ts";
+import { must, NetLab } from "../lib/netlab.ts";
+import { call, type Called, Engine, pasta, running } from "./lib.ts";
+
+const NEEDS = ["root", "user", "user namespaces", "tun", "package:iproute2", "package:util-linux"] as const;
+const WITH_SOCAT = [...NEEDS, "package:socat"] as const;
+
+/** Milliseconds for the caller's pipes to be free: 100 are asked for, and this machine may be busy. */
+const RELEASED = 2000;
+const NONE = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"];
+const NO_NS_PORTS = ["-T", "none", "-U", "none"];
+
+/** Addresses and routes in a namespace, without link-local ones. */
+async function network(engine: Engine, netns: string) {
+  const json = async (...args: string[]) => JSON.parse(await must(engine.inside(netns, ["ip", "-j", ...args])) || "[]");
+  const links: { ifname: string; mtu: number; flags: string[]; addr_info: Record<string, unknown>[] }[] = await json(
+    "addr",
+  );
+  const all = links.filter(({ ifname }) => ifname !== "lo").flatMap(({ addr_info }) => addr_info);
+  const routes: { dst: string; gateway?: string }[] = [
+    ...await json("-4", "route"),
+    ...await json("-6", "route"),
+  ].filter(({ dst }) => !dst.startsWith("fe80"));
+  return {
+    names: links.map(({ ifname }) => ifname),
+    loopbackIsUp: links[0]!.flags.includes("UP"),
+    addresses: all.filter(({ scope }) => scope === "global").map(({ local, prefixlen }) => `${local}/${prefixlen}`),
+    unusable: all.filter(({ tentative }) => tentative),
+    routes: routes.map(({ dst, gateway }) => gateway ? `${dst} via ${gateway}` : dst),
+  };
+}
+
+/** What all clients rely on when pasta has exited. */
+function assertReady(called: Called, output: RegExp = /^$/): void {
+  assertEquals(called.code, 0, called.stderr);
+  assertEquals(called.stdout, "");
+  assertMatch(called.stderr, output);
+  assert(called.released < RELEASED, `the caller's pipes were held for ${called.released} ms`);
+}
+
+async function gone(words: readonly string[]): Promise<void> {
+  await until("pasta has ended", () => running(words).length === 0);
+}
+
+/** What a namespace gets of the host of {@linkcode NetLab.usual}. */
+const COPIED = {
+  names: ["lo", "up0"],
+  loopbackIsUp: true,
+  addresses: ["192.0.2.2/24", "2001:db8::2/64"],
+  unusable: [],
+  routes: ["default via 192.0.2.1", "192.0.2.0/24", "2001:db8::/64", "default via 2001:db8::1"],
+};
+
+async function open(): Promise<{ lab: NetLab; engine: Engine }> {
+  const lab = await NetLab.open();
+  await lab.usual();
+  return { lab, engine: await Engine.open(lab) };
+}
+
+/** The words of podman's library, in its order. */
+function podman(ports: readonly string[], more: readonly string[], netns: string): string[] {
+  const none = NONE.filter((_, i) => !ports.includes(NONE[i & ~1]!));
+  return [
+    pasta(),
+    "--config-net",
+    ...ports,
+    "--dns-forward",
+    "169.254.1.1",
+    ...none,
+    "--no-map-gw",
+    "--quiet",
+    ...more,
+    "--netns",
+    netns,
+  ];
+}
+
+test("podman, and buildah, without published ports", NEEDS, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const byName = await engine.named("netns-1");
+  const container = await engine.alone(["sleep", "1000"]);
+  for (const netns of [byName, `/proc/${container.pid}/ns/net`]) {
+    const words = podman([], ["--map-guest-addr", "169.254.1.2"], netns);
+    assertReady(await call(engine.argv(words)));
+    assertEquals(await network(engine, netns), COPIED);
+    assertEquals(running(words).length, 1);
+    if (netns === byName) await must(engine.argv(["umount", netns]));
+    else container.child.kill("SIGKILL");
+    await gone(words);
+  }
+});
+
+test("podman with published ports, which are usable when pasta has exited", WITH_SOCAT, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const netns = await engine.named("netns-2");
+  await must(engine.inside(netns, ["ip", "link", "set", "lo", "up"]));
+  const serve = (listen: string) =>
+    lab.start(engine.inside(netns, ["socat", "-d", "-d", `${listen},fork`, "SYSTEM:echo $SOCAT_PEERADDR"]), {
+      cwd: "/",
+    });
+  const servers = [
+    serve("TCP6-LISTEN:80,ipv6only=0"),
+    lab.start(engine.inside(netns, ["socat", "-d", "-d", "UDP-RECVFROM:53,fork", "EXEC:cat"]), { cwd: "/" }),
+  ];
+  await until("the servers listen", () => servers.every((server) => /listening|receiving on/.test(server.errors())));
+  const ports = ["-t", "8080-8080:80-80", "-t", "192.0.2.2/8081-8082:80-81", "-t", "::/8083-8083:80-80"];
+  const words = podman([...ports, "-u", "5353-5353:53-53"], ["--map-guest-addr", "169.254.1.2"], netns);
+  assertReady(await call(engine.argv(words)));
+  for (const to of ["192.0.2.2]:8080", "2001:db8::2]:8080", "192.0.2.2]:8081", "2001:db8::2]:8083"]) {
+    const kind = to.includes("::") ? "TCP6:[" : "TCP4:";
+    const address = `${kind}${kind.endsWith("[") ? to : to.replace("]", "")}`;
+    const { stdout, stderr } = await lab.run(lab.peer, ["socat", "-u", address, "-"]);
+    assertMatch(
+      stdout,
+      to.includes("::") ? /2001:0?db8:.*:0*1\]?$/m : /(192\.0\.2\.1|:ffff:c000:0201\])$/m,
+      `${to}: ${stderr}`,
+    );
+  }
+  const asked = await lab.run(lab.peer, ["sh", "-c", "echo question | socat -t 5 - UDP4:192.0.2.2:5353"]);
+  assertEquals(asked.stdout, "question\n", asked.stderr);
+  await must(engine.argv(["umount", netns]));
+  await gone(words);
+});
+
+test("podman's rootless bridge: IPv4 copied, IPv6 fixed, and a pid file that stays", NEEDS, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const netns = await engine.named("rootless-netns");
+  const pidFile = `${Engine.directory}/rootless-netns-conn.pid`;
+  const fixed = ["--map-guest-addr", "169.254.1.2", "--map-guest-addr", "fc00::2"];
+  const more = ["--pid", pidFile, ...fixed, "--address", "fc00::3", "--gateway", "fc00::1"];
+  const words = podman([], more, netns);
+  assertReady(await call(engine.argv(words)));
+  assertEquals(await network(engine, netns), {
+    ...COPIED,
+    addresses: ["192.0.2.2/24", "fc00::3/64"],
+    routes: ["default via 192.0.2.1", "192.0.2.0/24", "fc00::/64", "default via fc00::1"],
+  });
+  const [pid] = running(words);
+  const told = await must(engine.argv(["cat", pidFile]));
+  assertEquals(told, `${pid}\n`);
+  assertEquals(Deno.readTextFileSync(`/proc/${pid}/comm`), "pasta\n");
+  assertEquals(await must(engine.argv(["stat", "-c", "%a", pidFile])), "600\n");
+  // The way by which podman ends it.
+  Deno.kill(pid!, "SIGTERM");
+  await gone(words);
+  assertEquals(await must(engine.argv(["cat", pidFile])), told);
+});
+
+test("RootlessKit, by the PID of its child and by paths, with addresses of its own", NEEDS, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  for (const detection of [["--version"], ["--host-lo-to-ns-lo", "--version"]]) {
+    assertEquals((await sh([pasta(), ...detection])).code, 0);
+  }
+  const ipv4 = ["--address=10.0.2.100", "--netmask=24", "--gateway=10.0.2.2", "--dns-forward=10.0.2.3"];
+  const ipv6 = ["--address=fd00::100", "--gateway=fd00::2", "--dns-forward=fd00::3"];
+  const child = await engine.alone(["sleep", "1000"]);
+  const path = await engine.named("netns");
+  const userns = `--userns=/proc/${engine.pid}/ns/user`;
+  const usual = ["--stderr", "--ns-ifname=tap0", "--mtu=65520", "--config-net"];
+  for (const target of [[`${child.pid}`], [userns, `--netns=${path}`]]) {
+    const ports = ["--no-map-gw", "--tcp-ports=auto", "--udp-ports=auto", "--host-lo-to-ns-lo"];
+    const words = [pasta(), ...usual, ...ipv4, ...ipv6, ...ports, ...target];
+    // RootlessKit is outside of the namespaces that it names by paths.
+    const argv = target.length === 1 ? engine.argv(words) : engine.argv(words);
+    assertReady(await call(argv), /^--stderr will be dropped soon\n$/);
+    const netns = target.length === 1 ? `/proc/${child.pid}/ns/net` : path;
+    assertEquals(await network(engine, netns), {
+      ...COPIED,
+      names: ["lo", "tap0"],
+      addresses: ["10.0.2.100/24", "fd00::100/64"],
+      routes: ["default via 10.0.2.2", "10.0.2.0/24", "fd00::/64", "default via fd00::2"],
+    });
+    if (target.length === 1) child.child.kill("SIGKILL");
+    else await must(engine.argv(["umount", path]));
+    await gone(words);
+  }
+});
+
+test("RootlessKit with IPv4 alone, and ports that follow listeners", WITH_SOCAT, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const child = await engine.alone(["socat", "TCP-LISTEN:8080,fork,reuseaddr", "SYSTEM:echo hello"]);
+  const ipv4 = ["--address=10.0.2.100", "--netmask=24", "--gateway=10.0.2.2", "--dns-forward=10.0.2.3", "--ipv4-only"];
+  const ports = ["--no-map-gw", "--tcp-ports=auto", "--udp-ports=auto"];
+  const words = [pasta(), "--ns-ifname=tap0", "--mtu=65520", "--config-net", ...ipv4, ...ports, `${child.pid}`];
+  assertReady(await call(engine.argv(words)));
+  const found = await network(engine, `/proc/${child.pid}/ns/net`);
+  assertEquals(found.addresses, ["10.0.2.100/24"]);
+  let answer = "";
+  for (const end = Date.now() + 20_000; answer === "" && Date.now() < end;) {
+    answer = (await lab.run(lab.peer, ["socat", "-u", "TCP4:192.0.2.2:8080", "-"])).stdout;
+  }
+  assertEquals(answer, "hello\n");
+  child.child.kill("SIGKILL");
+  await gone(words);
+});
+
+test("Nix, with namespaces as stdin and stdout", NEEDS, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const build = await engine.alone(["sleep", "1000"]);
+  const [ipv4, ipv6] = ["169.254.1.", "64:ff9b:1:4b8e:472e:a5c8:a9fe:010"];
+  const addresses = [
+    ["--gateway", `${ipv4}1`, "--address", `${ipv4}2`, "--netmask", "16", "--dns-forward", `${ipv4}1`],
+    ["--gateway", `${ipv6}1`, "--address", `${ipv6}2`, "--dns-forward", `${ipv6}1`],
+  ].flat();
+  const fds = ["--ns-ifname", "eth0", "--netns", "/proc/self/fd/0", "--userns", "/proc/self/fd/1"];
+  for (const ports of [[], NONE]) {
+    const words = [pasta(), "--quiet", "--config-net", ...addresses, ...ports, ...fds];
+    const script = `exec 3>&1; exec "$@" 3>&- </proc/${build.pid}/ns/net 1</proc/${build.pid}/ns/user`;
+    assertReady(await call(engine.argv(["sh", "-c", script, "sh", ...words])));
+    assertEquals(await network(engine, `/proc/${build.pid}/ns/net`), {
+      ...COPIED,
+      names: ["lo", "eth0"],
+      addresses: ["169.254.1.2/16", "64:ff9b:1:4b8e:472e:a5c8:a9fe:102/64"],
+      routes: [
+        "default via 169.254.1.1",
+        "169.254.0.0/16",
+        "64:ff9b:1:4b8e::/64",
+        "default via 64:ff9b:1:4b8e:472e:a5c8:a9fe:101",
+      ],
+    });
+    const [pid] = running(words);
+    // Nothing is left of the namespaces that would keep them in use by their descriptors.
+    const held = [...Deno.readDirSync(`/proc/${pid}/fd`)].map(({ name }) =>
+      Deno.readLinkSync(`/proc/${pid}/fd/${name}`)
+    );
+    assertEquals(held.filter((link) => /^(net|user):/.test(link)), []);
+    if (ports.length) build.child.kill("SIGKILL"); // the namespace ends with its last process
+    else Deno.kill(pid!, "SIGTERM");
+    await gone(words);
+  }
+});
+
+test("nixpak: a PID behind -- is a PID; one that is gone, and one too large, are refused", NEEDS, async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const child = await engine.alone(["sleep", "1000"]);
+  const words = [pasta(), "--config-net", ...NO_NS_PORTS, "-t", "none", "-u", "none", "--", `${child.pid}`];
+  assertReady(await call(engine.argv(words)));
+  assertEquals((await network(engine, `/proc/${child.pid}/ns/net`)).addresses, COPIED.addresses);
+  assert(await killIfAlive(child.pid));
+  await gone(words);
+  const late = await call(engine.argv(words));
+  assertEquals(late.code, 1);
+  assertEquals(late.stderr, `Couldn't open user namespace /proc/${child.pid}/ns/user: No such file or directory\n`);
+});
