@@ -1,7 +1,7 @@
 // Explains errors that come from a limit on resources, getrlimit(2) and cgroups(7).
 
+import { Agent } from "../../ffi/agent/agent.ts";
 import { O, RLIMIT } from "../../ffi/core/consts.ts";
-import { orNull } from "../../ffi/core/errno.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
 import type { FailedCall } from "../base/failed_call.ts";
@@ -10,6 +10,8 @@ import { fixHere, isInitial, mounts, read, setting } from "./host.ts";
 
 /** Descriptors that are enough for every command but a large `attach`. */
 const ENOUGH_FILES = 1024;
+/** More processes than a command has at a time, in which it may be refused another one. */
+const OWN_PROCESSES = 8;
 
 /** A resource limit of this process; Infinity for none. */
 function limit(resource: number): { soft: number; hard: number } {
@@ -98,22 +100,39 @@ export function explainFork(): Finding[] {
   }
   const { soft, hard } = limit(RLIMIT.NPROC);
   const uid = call(self, "getuid");
-  const count = orNull(() => processesOf(uid)) ?? 0;
-  if (count + 1 < soft) return [];
+  const { count, most } = processesOf(uid);
+  if (most + 1 < soft) return [];
   // Processes in other pid namespaces count too, and are not seen: there may be more than these.
   const seen = isInitial("pid") ? "" : " in this pid namespace alone";
+  const few = count + 1 < soft ? ", too few for penne" : "";
   const wanted = 2 * count + 100;
   return [{
     cause: "limit",
-    words: `user ${uid} has ${count} processes${seen}, and may have ${soft} (ulimit -u)`,
+    words: `user ${uid} has ${count} processes${seen}, and may have ${soft} (ulimit -u)${few}`,
     fix: hard >= wanted
       ? `ulimit -Su ${hard === Infinity ? "unlimited" : hard}`
       : raise("u", "LimitNPROC", hard, wanted),
   }];
 }
 
-/** The number of threads of a user's, which is what the limit counts. */
-function processesOf(uid: number): number {
+/**
+ * The number of threads of a user's, which is what the limit counts: now, and when penne had no more than it may have.
+ * Those that it had are gone when the failure is explained, so that others take their place here.
+ */
+function processesOf(uid: number): { count: number; most: number } {
+  const count = threadsOf(uid);
+  const agents: Agent[] = [];
+  try {
+    while (agents.length < OWN_PROCESSES) agents.push(Agent.spawn());
+    return { count, most: count };
+  } catch {
+    return { count, most: threadsOf(uid) };
+  } finally {
+    for (const agent of agents) agent.close();
+  }
+}
+
+function threadsOf(uid: number): number {
   using directory = open(self, "/proc", O.RDONLY | O.DIRECTORY);
   let count = 0;
   for (const name of readDirectory(directory)) {

@@ -118,6 +118,30 @@ test("a limit on processes is named, and the fix works", ["root", "user", "packa
   assertEquals(fixed.stdout, "ran\n", fixed.stderr);
 });
 
+test("a limit on processes is named at each number, also when those that penne had are gone", [
+  "root",
+  "package:util-linux",
+], async () => {
+  // An init that waits for the dead, since they count; and a user of nobody's, whose processes are all there are.
+  const inside = ["unshare", "-mpf", "--mount-proc", "sh", "-c", `"$@"; exit $?`, "sh"];
+  const user = ["setpriv", "--reuid", "54322", "--regid", "54322", "--clear-groups", "--inh-caps=-all", "--"];
+  for (const options of [["--unshare", "user,mnt"], ["--net=none"]]) {
+    const ran: boolean[] = [];
+    for (let most = 1; most <= 8; most++) {
+      const command = ["prlimit", `--nproc=${most}`, "--", penne(), "run", ...options, "--", "echo", "ran"];
+      const result = await sh([...inside, ...user, ...command], { cwd: "/" });
+      ran.push(result.code === 0);
+      if (result.code === 0) continue;
+      assertRefused(
+        result,
+        /EAGAIN/,
+        new RegExp(`^user 54322 has \\d+ processes in this pid namespace alone, and may have ${most} \\(ulimit -u\\)`),
+      );
+    }
+    assertEquals([ran[0], ran.at(-1)], [false, true]);
+  }
+});
+
 test("a cgroup's limit on processes is named, and the fix works", ["root", "user", "pids cgroup"], async () => {
   const version1 = "/sys/fs/cgroup/pids";
   const hierarchy = await Deno.stat(version1).then(() => version1, () => "/sys/fs/cgroup");

@@ -167,7 +167,7 @@ test("nor does it hold penne keep", ["user", "user namespaces"], async () => {
   }
 });
 
-test("a file system that never answers does not hold penne", ["root", "package:perl"], async (t) => {
+test("a file system that never answers does not hold penne", ["root", "fuse", "package:perl"], async (t) => {
   const directory = await Deno.makeTempDir();
   const paths: [string, string[], { cwd?: string }][] = [
     ["in the path of the command", ["--", `${directory}/program`], {}],
@@ -201,7 +201,7 @@ test("a file system that never answers does not hold penne", ["root", "package:p
   }
 });
 
-test("nor does one that answers until the command is read", ["root", "package:perl"], async () => {
+test("nor does one that answers until the command is read", ["root", "fuse", "package:perl"], async () => {
   const directory = await Deno.makeTempDir();
   const place = await hanging(directory, { answered: "1 3 14" });
   const run = new Run(["enter", `${place.pid}`, "--", `${directory}/program`]);
@@ -216,22 +216,26 @@ test("nor does one that answers until the command is read", ["root", "package:pe
   await Deno.remove(directory);
 });
 
-test("Ctrl-C ends penne while the command's file system does not answer", ["root", "package:perl"], async () => {
-  const directory = await Deno.makeTempDir();
-  const place = await hanging(directory);
-  using pty = new Pty([penne(), "enter", `${place.pid}`, "--", `${directory}/program`]);
-  const settings = pty.settings;
-  await sleep(1500);
-  const start = performance.now();
-  pty.type("\x03");
-  assertEquals((await pty.end()).code ?? 130, 130);
-  assert(performance.now() - start < AT_ONCE);
-  assertEquals([pty.settings, pty.foreground], [settings, pty.pid]);
-  await place[Symbol.asyncDispose]();
-  await Deno.remove(directory);
-});
+test(
+  "Ctrl-C ends penne while the command's file system does not answer",
+  ["root", "fuse", "package:perl"],
+  async () => {
+    const directory = await Deno.makeTempDir();
+    const place = await hanging(directory);
+    using pty = new Pty([penne(), "enter", `${place.pid}`, "--", `${directory}/program`]);
+    const settings = pty.settings;
+    await sleep(1500);
+    const start = performance.now();
+    pty.type("\x03");
+    assertEquals((await pty.end()).code ?? 130, 130);
+    assert(performance.now() - start < AT_ONCE);
+    assertEquals([pty.settings, pty.foreground], [settings, pty.pid]);
+    await place[Symbol.asyncDispose]();
+    await Deno.remove(directory);
+  },
+);
 
-test("a /proc that never answers is not asked anything", ["root", "package:perl"], async () => {
+test("a /proc that never answers is not asked anything", ["root", "fuse", "package:perl"], async () => {
   await using place = await hanging("/proc", { argv: ["unshare", "-mpf", "--mount-proc", "--kill-child"] });
   const name = marker();
   const run = new Run(["enter", `${place.pid}`, "--", "sh", "-c", `setsid sleep ${name} & (sleep ${name} &); exit 5`]);
@@ -253,7 +257,7 @@ function named(name: string): number[] {
 
 test(
   "a process whose environment cannot be read holds an agent only",
-  ["root", "package:perl", "package:gcc"],
+  ["root", "fuse", "package:perl", "package:gcc"],
   async () => {
     const directory = await Deno.makeTempDir();
     const [mounted, name] = [`${directory}/mnt`, `locked${Deno.pid % 1e6}`];
