@@ -83,7 +83,7 @@ export function testScript(paths: readonly string[]): Script {
   const text =
     `cp -r /job/source /job/cache /tmp; mkdir /tmp/source/dist; cp /job/bin/penne /tmp/source/dist; cd /tmp/source
 chmod -R a+rX . ../cache; ln -s /job/deno /usr/bin/deno
-export DENO_DIR=/tmp/cache DENO_NO_UPDATE_CHECK=1 NO_COLOR=1
+export DENO_DIR=/tmp/cache DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 PENNE_PATIENCE=20
 deno test -A --no-check --doc ${paths.join(" ")}`;
   return { name: "tests", who: "root", text };
 }

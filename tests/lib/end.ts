@@ -2,9 +2,10 @@
 
 import { assert } from "@std/assert";
 import { command } from "./helpers.ts";
+import { PATIENCE } from "./patience.ts";
 
 /** Milliseconds within which each command ends at once, on a machine that may be loaded. */
-export const AT_ONCE = 8000;
+export const AT_ONCE = 8000 * PATIENCE;
 
 /** How a command ended. */
 export interface End {

@@ -3,6 +3,7 @@
 import { withoutLeaks } from "./leaks.ts";
 import { missingNeeds, type Need, provider } from "./needs.ts";
 import { fromFileUrl } from "./paths.ts";
+import { PATIENCE } from "./patience.ts";
 import { asUser } from "./user.ts";
 
 export type { Need } from "./needs.ts";
@@ -124,9 +125,9 @@ export function test(name: string, first: readonly Need[] | TestBody, second?: T
 
 /** Waits until a condition holds; fails after a number of seconds. */
 export async function until(what: string, condition: () => boolean, seconds = 30): Promise<void> {
-  const end = Date.now() + seconds * 1000;
+  const end = Date.now() + seconds * 1000 * PATIENCE;
   while (!condition()) {
-    if (Date.now() > end) throw new Error(`after ${seconds} s still not: ${what}`);
+    if (Date.now() > end) throw new Error(`after ${seconds * PATIENCE} s still not: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

@@ -59,7 +59,10 @@ const PROBES = {
     provide: "chmod 666 /dev/net/tun",
   },
   /** To be a file system, which a container may not. */
-  "fuse": { argv: sh("test -c /dev/fuse && exec 3<>/dev/fuse"), provide: "modprobe fuse; mknod -m 666 /dev/fuse c 10 229" },
+  "fuse": {
+    argv: sh("test -c /dev/fuse && exec 3<>/dev/fuse"),
+    provide: "modprobe fuse; mknod -m 666 /dev/fuse c 10 229",
+  },
   /** newuidmap and newgidmap that work, and subordinate ids. */
   "newuidmap": {
     argv: ["unshare", "--user", "--map-auto", "--map-root-user", "--setgroups", "allow", "true"],

@@ -136,7 +136,16 @@ function observe(argv: string[], dialect: Dialect, { message, user, env = {}, en
   }
   while (run.pump(20)) continue;
   const pipe = run.text.replace(/\d+/g, (digits) => names.get(Number(digits)) ?? digits);
-  return { pipe, stages, log: byStage(run.log, names), process };
+  return { pipe, stages, log: byStage(dialect === "1.1" ? withOldWords(run.log) : run.log, names), process };
+}
+
+/** The log with a line that runc has changed within 1.1, which penne cannot know from the message, as it was before. */
+function withOldWords(log: readonly LogLine[]): LogLine[] {
+  return log.map((line) =>
+    line.text === "waiting stage-0 to complete the mapping of user namespace"
+      ? { ...line, text: "request stage-0 to map user namespace" }
+      : line
+  );
 }
 
 /** Makes a message whose last attribute has another type. */

@@ -15,6 +15,7 @@ import { call, out, self } from "../../ffi/core/task.ts";
 import { resetSignal } from "../../ffi/sys/signal.ts";
 import { type BootstrapPids, decodePids } from "../../mod/nsexec/message.ts";
 import { type Process, processes } from "../lib/helpers.ts";
+import { PATIENCE } from "../lib/patience.ts";
 import { userIds } from "../lib/user.ts";
 
 /** Differs between architectures. */
@@ -187,7 +188,7 @@ export class Bootstrap implements Disposable {
   /** Reads a line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
   step(): LogLine | null {
     const buffer = new Uint8Array(4096);
-    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000)[0]) throw new Error("the log has no line");
+    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000 * PATIENCE)[0]) throw new Error("the log has no line");
     const n = read(this.#log, buffer);
     const line = new TextDecoder().decode(buffer.subarray(0, n));
     this.#logText += line;
@@ -196,7 +197,7 @@ export class Bootstrap implements Disposable {
 
   /** Waits until the program waits for the next line to be read. */
   settle(): void {
-    poll([{ fd: this.#log, events: POLL.IN }], 5000);
+    poll([{ fd: this.#log, events: POLL.IN }], 5000 * PATIENCE);
     const waits = () => Deno.readTextFileSync(`/proc/${this.pid}/wchan`).includes("pipe_write");
     if (!this.until(waits, 1000)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
   }
@@ -208,7 +209,7 @@ export class Bootstrap implements Disposable {
 
   /** Waits for a condition on the received data; returns whether it holds in time. */
   until(condition: () => unknown, milliseconds = 5000): boolean {
-    const end = Date.now() + milliseconds;
+    const end = Date.now() + milliseconds * PATIENCE;
     while (!condition()) {
       const left = end - Date.now();
       if (left <= 0) return false;
@@ -256,7 +257,7 @@ export class Bootstrap implements Disposable {
     const known = this.#statuses.get(pid);
     if (known) return known;
     const status = new Int32Array(1);
-    const end = Date.now() + milliseconds;
+    const end = Date.now() + milliseconds * PATIENCE;
     for (;;) {
       const n = self.raw("wait4", pid, out(new Uint8Array(status.buffer)), 1, null);
       if (n < 0) throw new Error(`process ${pid} is not a child of this process`);
@@ -264,7 +265,7 @@ export class Bootstrap implements Disposable {
       if (Date.now() > end) {
         self.raw("kill", pid, SIGNAL.KILL);
         waitChild(pid);
-        throw new Error(`process ${pid} has not ended within ${milliseconds} ms`);
+        throw new Error(`process ${pid} has not ended within ${milliseconds * PATIENCE} ms`);
       }
       if (!this.pump(5)) poll([], 2);
     }
