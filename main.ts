@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   run: () => import("./mod/cli/run.ts"),
   enter: () => import("./mod/cli/enter_start.ts"),
   attach: () => import("./mod/cli/attach.ts"),
+  ports: () => import("./mod/cli/ports.ts"),
   watch: () => import("./mod/cli/watch.ts"),
   wait: () => import("./mod/cli/wait.ts"),
   keep: () => import("./mod/cli/keep.ts"),

@@ -19,6 +19,8 @@ export const LAYERS: readonly string[] = [
   "mod/agents",
   "mod/users",
   "mod/idmap",
+  "mod/state",
+  "mod/control",
   "mod/findings",
   "mod/findings/survey",
   "mod/network",

@@ -20,6 +20,7 @@ import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
 import { SPEC as KEEP } from "../mod/cli/keep.ts";
 import { SPEC as NSEXEC } from "../mod/cli/nsexec.ts";
 import { SPEC as PASTA } from "../mod/cli/pasta/spec.ts";
+import { SPEC as PORTS } from "../mod/cli/ports.ts";
 import { SPEC as RUN } from "../mod/cli/run.ts";
 import { SPEC as WAIT } from "../mod/cli/wait.ts";
 import { SPEC as WATCH } from "../mod/cli/watch.ts";
@@ -31,6 +32,7 @@ export const SPECS: readonly CommandSpec[] = [
   RUN,
   ENTER,
   ATTACH,
+  PORTS,
   WAIT,
   WATCH,
   KEEP,

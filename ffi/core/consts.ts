@@ -85,7 +85,7 @@ export const MS = {
 export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;
 
 /** Operations of flock(2). */
-export const LOCK = { SH: 1, EX: 2, NB: 4 } as const;
+export const LOCK = { SH: 1, EX: 2, NB: 4, UN: 8 } as const;
 
 /** Protection of mappings, mmap(2). */
 export const PROT = { READ: 1, WRITE: 2 } as const;

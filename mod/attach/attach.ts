@@ -218,7 +218,10 @@ export class Attachments implements Disposable {
         link,
         handle: handleOf(opened.netns),
         watch,
-        stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry)), tables),
+        stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry)), {
+          netns: opened.id,
+          tables,
+        }),
         cause: null,
       };
       this.#served.add(entry);

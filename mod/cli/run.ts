@@ -10,6 +10,7 @@ import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { ListenerTables } from "../forward/listeners.ts";
 import type { Forwarding } from "../forward/ports.ts";
+import { namespaceIds } from "../namespaces/id.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
@@ -164,7 +165,10 @@ export async function runHere(
         made.files?.follow(reactor, onWarning);
         if (made.link && plan.network) {
           const tables = followsListeners ? new ListenerTables(made.enclosure.agent) : null;
-          const stop = server.serve(made.link, plan.network, () => {}, tables);
+          const { net: netns } = starting.namespaces.net
+            ? starting.namespaces
+            : namespaceIds(made.enclosure.agent, ["net"]);
+          const stop = server.serve(made.link, plan.network, () => {}, { netns, tables });
           made.enclosure.afterEnd.defer(() => {
             // Such a signal cuts the delivery short of what the command has sent before its end.
             server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));

@@ -12,7 +12,7 @@ import { self } from "../../ffi/core/task.ts";
 import { PenneError } from "../base/errors.ts";
 import { namespaceIdOf } from "../namespaces/id.ts";
 import { namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
-import { checkOwnFile } from "./store/directory.ts";
+import { checkOwnFile } from "../state/directory.ts";
 import { isHolder } from "./holder.ts";
 import { openIdentified, ownPids } from "./record/identity.ts";
 import {

@@ -1,7 +1,7 @@
 // Opens the network namespace of a target and finds its owner.
 
 import { CLONE, F, O } from "../../ffi/core/consts.ts";
-import type { SysError } from "../../ffi/core/errno.ts";
+import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { namespaceType, openOwningUser, ownerUid } from "../../ffi/sys/namespace.ts";
 import { isNamespaceFile, stat } from "../../ffi/sys/stat.ts";
@@ -129,16 +129,8 @@ function openOwner(label: string, netns: Fd): OpenTarget["owner"] {
   return null;
 }
 
-/**
- * Opens the network namespace of a target.
- *
- * @param target The target.
- * @returns The namespace, which stays alive until this is disposed of.
- * @throws {PenneError} If it cannot be opened, is not a network namespace, or is our own.
- */
-export function openTarget(target: Target): OpenTarget {
-  const label = `"${target.text}"`;
-  using owned = new DisposableStack();
+/** Opens the network namespace of a target, and its process if it names one; the caller owns both. */
+function openNetns(target: Target, label: string, owned: DisposableStack): { netns: Fd; pidfd: Fd | null } {
   let pidfd: Fd | null = null;
   if (target.kind === "pid") {
     const { pid } = target;
@@ -153,11 +145,39 @@ export function openTarget(target: Target): OpenTarget {
       : openPath(label, target.path),
   );
   checkNetns(label, netns);
+  return { netns, pidfd };
+}
+
+/**
+ * Opens the network namespace of a target.
+ *
+ * @param target The target.
+ * @returns The namespace, which stays alive until this is disposed of.
+ * @throws {PenneError} If it cannot be opened, is not a network namespace, or is our own.
+ */
+export function openTarget(target: Target): OpenTarget {
+  const label = `"${target.text}"`;
+  using owned = new DisposableStack();
+  const { netns, pidfd } = openNetns(target, label, owned);
   const owner = openOwner(label, netns);
   owned.use(owner?.fd);
   const id = namespaceIdOf(netns);
   const resources = owned.move();
   return { label, netns, owner, id, pidfd, [Symbol.dispose]: () => resources.dispose() };
+}
+
+/**
+ * Finds out which network namespace a target is, without more rights than it takes to open it.
+ *
+ * @param target The target.
+ * @returns Its identity, and the user who owns it; null if that is not for us to know.
+ * @throws {PenneError} If it cannot be opened, is not a network namespace, or is our own.
+ */
+export function identifyTarget(target: Target): { readonly id: NamespaceId; readonly owner: number | null } {
+  using owned = new DisposableStack();
+  const { netns } = openNetns(target, `"${target.text}"`, owned);
+  const user = orNull(() => owned.use(openOwningUser(netns)));
+  return { id: namespaceIdOf(netns), owner: user && ownerUid(user) };
 }
 
 /**

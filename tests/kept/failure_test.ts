@@ -170,7 +170,7 @@ test("keeping a set for a user that will not own it gives a warning", ["root", "
 
 test("a lock is waited for, and the process that holds it is named", ["root"], async () => {
   const { LOCK_LIMIT, takeLock } = await import("../../mod/kept/store/lock.ts");
-  const { openDirectory } = await import("../../mod/kept/store/directory.ts");
+  const { openDirectory } = await import("../../mod/state/directory.ts");
   const { self } = await import("../../ffi/core/task.ts");
   assertEquals(LOCK_LIMIT, 30_000);
   using place = new Place();

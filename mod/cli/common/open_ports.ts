@@ -37,6 +37,18 @@ async function explain({ errno, rule, port }: FailedPort): Promise<string[]> {
 }
 
 /**
+ * The error for a port that cannot be opened.
+ *
+ * @param failed The port.
+ * @returns The error, to be thrown.
+ */
+export function portError(failed: FailedPort): PenneError {
+  return new PenneError(`${describe(failed)}: ${errnoText(failed.errno)} (${errnoName(failed.errno)})`, {
+    explain: () => explain(failed),
+  });
+}
+
+/**
  * Opens ports.
  *
  * @param request The ports.
@@ -47,8 +59,5 @@ export function openRequestedPorts({ rules, freebind }: PortRequest): Forwarding
   const failures: FailedPort[] = [];
   const open = openPorts(rules, freebind, (failed) => void failures.push(failed));
   if (open) return { open, followed: rules.filter(({ scan }) => scan), freebind };
-  const failed = failures.at(-1)!;
-  throw new PenneError(`${describe(failed)}: ${errnoText(failed.errno)} (${errnoName(failed.errno)})`, {
-    explain: () => explain(failed),
-  });
+  throw portError(failures.at(-1)!);
 }

@@ -1,5 +1,6 @@
 // The protocol between a program and the Worker that serves its taps: commands as lines of JSON, reports as messages.
 
+import type { NamespaceId } from "../../namespaces/id.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { ServedPlan } from "./reactor_server.ts";
@@ -19,6 +20,7 @@ export type Command =
     readonly serve: number;
     readonly link: Omit<TapLink, "tap"> & { readonly tap: number };
     readonly plan: ServedPlan;
+    readonly netns?: NamespaceId | undefined;
   }
   /** Serve the tap of that number no longer. */
   | { readonly stop: number }

@@ -3,10 +3,12 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
+import { ControlSockets } from "../../control/sockets.ts";
 import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
 import { DEFAULT_SERVER, formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
 import { inPrefix, parseIp } from "../../inet/ip.ts";
+import type { NamespaceId } from "../../namespaces/id.ts";
 import { decodeLink, getLink, type Link } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
 import type { NetworkPlan } from "../../network/plan.ts";
@@ -26,10 +28,18 @@ export interface TapServer extends Disposable {
    * @param link The tap, whose descriptor the caller continues to own.
    * @param plan What its namespace was given.
    * @param onDead Called once when the tap is gone.
-   * @param tables The listeners inside, if ports of the host follow them; owned by the server from now on.
+   * @param inside What is known of the namespace.
    * @returns A function that stops serving it.
    */
-  serve(link: TapLink, plan: ServedPlan, onDead: () => void, tables?: ListenerTables | null): () => void;
+  serve(link: TapLink, plan: ServedPlan, onDead: () => void, inside?: Inside): () => void;
+}
+
+/** What a server may know of a namespace, besides its tap. */
+export interface Inside {
+  /** The namespace; it gets a control socket then. */
+  readonly netns?: NamespaceId | undefined;
+  /** The listeners inside, if ports of the host follow them; owned by the server from now on. */
+  readonly tables?: ListenerTables | null;
 }
 
 /** The part of a plan that serving needs. */
@@ -84,6 +94,7 @@ export class ReactorServer implements TapServer {
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
+  readonly #control: ControlSockets;
   /** Ports for the first namespace. */
   #ports: Forwarding;
 
@@ -101,6 +112,7 @@ export class ReactorServer implements TapServer {
   ) {
     this.#ports = ports;
     this.#reactor = reactor;
+    this.#control = new ControlSockets(reactor);
     const { outboundInterfaces: names = {} } = reach;
     // SO_BINDTODEVICE takes no alternative name that is longer than a name.
     const real = Object.entries(names).map(([version, name]) => [version, findInterface(name)?.name ?? name]);
@@ -169,7 +181,7 @@ export class ReactorServer implements TapServer {
     link: TapLink,
     { outside, peerMac }: ServedPlan,
     onDead: () => void,
-    tables: ListenerTables | null = null,
+    { netns, tables = null }: Inside = {},
   ): () => void {
     const { mapGateway, mapHostLoopback } = this.#reach;
     const gateways = [link.ipv4, link.ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
@@ -188,7 +200,9 @@ export class ReactorServer implements TapServer {
     const ports = this.#ports;
     this.#ports = NO_PORTS;
     datapath.ports.begin(ports, tables);
+    const silence = netns && this.#control.open(netns, datapath.ports);
     return () => {
+      silence?.();
       this.#datapaths.delete(datapath);
       datapath[Symbol.dispose]();
     };
@@ -215,6 +229,7 @@ export class ReactorServer implements TapServer {
 
   /** Stops serving; the taps stay open. */
   [Symbol.dispose](): void {
+    this.#control[Symbol.dispose]();
     for (const datapath of this.#datapaths) datapath[Symbol.dispose]();
     this.#datapaths.clear();
     for (const port of this.#ports.open) port[Symbol.dispose]();

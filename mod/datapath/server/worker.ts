@@ -26,9 +26,9 @@ scope.onmessage = ({ data }) => {
   const perform = (line: string) => {
     const command = decodeCommand(line);
     if ("serve" in command) {
-      const { serve: id, link, plan } = command;
+      const { serve: id, link, plan, netns } = command;
       const tap = new Fd(link.tap);
-      const stop = server.serve({ ...link, tap }, plan, () => scope.postMessage({ dead: id }));
+      const stop = server.serve({ ...link, tap }, plan, () => scope.postMessage({ dead: id }), { netns });
       served.set(id, () => {
         stop();
         tap.close();

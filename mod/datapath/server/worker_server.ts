@@ -11,7 +11,7 @@ import { self } from "../../../ffi/core/task.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import { type Command, encodeCommand, type Report, type Start } from "./protocol.ts";
-import type { ServedPlan, TapServer } from "./reactor_server.ts";
+import type { Inside, ServedPlan, TapServer } from "./reactor_server.ts";
 
 /** Serves taps in a Worker, which is started with the first tap. */
 export class WorkerServer implements TapServer {
@@ -53,12 +53,12 @@ export class WorkerServer implements TapServer {
     write(this.#writer ?? this.#start(), encodeCommand(command));
   }
 
-  serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void): () => void {
+  serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void, { netns }: Inside = {}): () => void {
     const id = this.#next++;
     this.#onDead.set(id, onDead);
     // A duplicate, which the Worker closes when it gets to it.
     const tap = self.open("fcntl", link.tap, F.DUPFD_CLOEXEC, 3).release();
-    this.#send({ serve: id, link: { ...link, tap }, plan: { outside, peerMac } });
+    this.#send({ serve: id, link: { ...link, tap }, plan: { outside, peerMac }, netns });
     return () => {
       if (this.#onDead.delete(id)) this.#send({ stop: id });
     };

@@ -14,7 +14,7 @@ import { stat } from "../../../ffi/sys/stat.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { endAgents } from "../../agents/enclosure.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
-import { checkOwnFile } from "./directory.ts";
+import { checkOwnFile } from "../../state/directory.ts";
 import { commOf } from "../record/identity.ts";
 import type { SetFiles } from "../record/layout.ts";
 

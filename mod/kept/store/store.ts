@@ -15,7 +15,7 @@ import { open, readDirectory, readText } from "../../../ffi/sys/file.ts";
 import { call, self, TaskFd } from "../../../ffi/core/task.ts";
 import { endAgents } from "../../agents/enclosure.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
-import { openDirectory } from "./directory.ts";
+import { openDirectory } from "../../state/directory.ts";
 import { mountNamespaceId } from "./fault.ts";
 import { takeLock } from "./lock.ts";
 import { GLOBAL_LOCK, type Layout, LOCK_DIRECTORY, NAMESPACE_DIRECTORY } from "../record/layout.ts";

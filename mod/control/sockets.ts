@@ -1,0 +1,61 @@
+// The control sockets of the namespaces that one penne serves.
+
+import { orNull, SysError } from "../../ffi/core/errno.ts";
+import { PenneError } from "../base/errors.ts";
+import type { RuleTable } from "../forward/rule_table.ts";
+import type { NamespaceId } from "../namespaces/id.ts";
+import type { Reactor } from "../reactor/reactor.ts";
+import { answer } from "./message.ts";
+import { ControlPlace, ownPlaces, socketName } from "./place.ts";
+import { ControlServer } from "./server.ts";
+
+/** Opens a directory if it can be used; its absence is no problem of a command that is to run. */
+function usable(path: string): ControlPlace | null {
+  try {
+    return ControlPlace.open(path, true);
+  } catch (error) {
+    if (error instanceof PenneError || error instanceof SysError) return null;
+    throw error;
+  }
+}
+
+/** Listens for the namespaces of one process. */
+export class ControlSockets implements Disposable {
+  #place: ControlPlace | null | undefined;
+  readonly #servers = new Set<ControlServer>();
+
+  /** @param reactor The loop. */
+  constructor(readonly reactor: Reactor) {}
+
+  /**
+   * Listens for requests about a namespace, if there is a place for sockets and nobody else does.
+   *
+   * @param netns The namespace.
+   * @param table Its rules.
+   * @returns A function that stops.
+   */
+  open(netns: NamespaceId, table: RuleTable): () => void {
+    if (this.#place === undefined) {
+      this.#place = null;
+      for (const path of ownPlaces()) this.#place ??= usable(path);
+    }
+    const place = this.#place;
+    if (!place) return () => {};
+    const server = orNull(() =>
+      new ControlServer(this.reactor, place, socketName(netns), (request) => answer(request, table))
+    );
+    if (!server) return () => {};
+    this.#servers.add(server);
+    return () => {
+      if (this.#servers.delete(server)) server[Symbol.dispose]();
+    };
+  }
+
+  /** Removes all sockets. */
+  [Symbol.dispose](): void {
+    for (const server of this.#servers) server[Symbol.dispose]();
+    this.#servers.clear();
+    this.#place?.[Symbol.dispose]();
+    this.#place = null;
+  }
+}
