@@ -156,11 +156,9 @@ export class Datapath implements Disposable {
     const { now } = this.#reactor;
     // From the end, as a flow that is removed is replaced by the last one.
     for (let i = list.length - 1; i >= 0; i--) list[i]?.tick(now);
-    if (list.length === 0) FLOW_GARBAGE.collectLater(this.#reactor, this.#quiet);
+    FLOW_GARBAGE.collectLater(this.#reactor, FD_BUDGET.taken);
     this.#timer = list.length > 0 && !this.#closed ? this.#reactor.after(TICK, this.#tick) : null;
   };
-
-  readonly #quiet = () => this.#netif.table.list.length === 0;
 
   #dead(): void {
     if (this.#closed) return;

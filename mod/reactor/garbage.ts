@@ -2,15 +2,20 @@
 //
 // V8 collects garbage when something is allocated. A loop that sleeps in a system call allocates nothing, so the memory of
 // thousands of closed flows would stay in use for as long as the machine is idle. The compiled program exposes `gc()`;
-// where that is missing, V8 decides alone.
+// where that is missing, V8 decides alone. A program that is busy with few objects at a time is not idle either: V8 lets the
+// heap grow between its own collections, and keeps the pages.
 
 import type { Reactor } from "./reactor.ts";
 
 /** Milliseconds between the request and the collection. */
 const QUIET = 5000;
+/** What is dropped meanwhile makes the program busy if it is more than this part of what is worth a collection. */
+const BUSY = 1 / 10;
+/** A collection takes time for each object that is alive, so this part as many must have been dropped. */
+const ALIVE = 1 / 4;
 
 /**
- * Collects garbage when the program is idle and enough objects have been dropped.
+ * Collects garbage when enough objects have been dropped and the program is idle, or has not been for long.
  *
  * @example
  * ```ts
@@ -20,17 +25,22 @@ const QUIET = 5000;
  * using reactor = new Reactor();
  * const garbage = new Garbage(500);
  * garbage.add(1000); // dropped objects
- * garbage.collectLater(reactor, () => true);
+ * garbage.collectLater(reactor);
  * ```
  */
 export class Garbage {
-  #worth: number;
+  readonly #worth: number;
+  readonly #patience: number;
   #count = 0;
   #scheduled = false;
 
-  /** @param worth Number of dropped objects that justifies a collection, which takes some ten milliseconds. */
-  constructor(worth: number) {
+  /**
+   * @param worth Number of dropped objects that justifies a collection, which takes some ten milliseconds.
+   * @param patience Milliseconds after which a busy program collects nevertheless.
+   */
+  constructor(worth: number, patience = Infinity) {
     this.#worth = worth;
+    this.#patience = patience;
   }
 
   /** Counts dropped objects. */
@@ -39,21 +49,31 @@ export class Garbage {
   }
 
   /**
-   * Schedules a collection if enough objects have been dropped.
+   * Schedules a collection if enough objects have been dropped. It waits until few more are.
    *
    * @param reactor The loop.
+   * @param alive Number of objects that are in use.
    * @param quiet Called before the collection; if it returns false, nothing is collected and the caller has to try again.
    */
-  collectLater(reactor: Reactor, quiet: () => boolean): void {
+  collectLater(reactor: Reactor, alive = 0, quiet: () => boolean = () => true): void {
+    if (this.#scheduled || this.#count < Math.max(this.#worth, alive * ALIVE)) return;
     const { gc } = globalThis as { gc?: (how: { type: string; execution: string; flavor: string }) => void };
-    if (this.#scheduled || this.#count < this.#worth || !gc) return;
+    if (!gc) return;
     this.#scheduled = true;
-    reactor.after(QUIET, () => {
-      this.#scheduled = false;
-      if (!quiet()) return;
-      this.#count = 0;
-      // "last-resort" also returns empty pages to the kernel.
-      gc({ type: "major", execution: "sync", flavor: "last-resort" });
-    });
+    const since = reactor.now;
+    const wait = () => {
+      const before = this.#count;
+      reactor.after(QUIET, () => {
+        this.#scheduled = quiet();
+        if (!this.#scheduled) return;
+        const busy = this.#count - before > this.#worth * BUSY;
+        if (busy && reactor.now - since < this.#patience) return wait();
+        this.#scheduled = false;
+        this.#count = 0;
+        // "last-resort" also returns empty pages to the kernel.
+        gc({ type: "major", execution: "sync", flavor: "last-resort" });
+      });
+    };
+    wait();
   }
 }

@@ -10,11 +10,6 @@ import type { Fd } from "../../ffi/core/fd.ts";
 /** Called with the events (EPOLL.*) of a descriptor. */
 export type Handler = (events: number) => void;
 
-interface Slot {
-  handler: Handler | null;
-  generation: number;
-}
-
 let processors = 0;
 
 /** Whether another process can run while this one polls. Asked late, as penne is pinned to one processor during set-up. */
@@ -35,6 +30,53 @@ export interface Registration extends Disposable {
 export interface Timer {
   /** Cancels it. */
   cancel(): void;
+}
+
+/**
+ * The watched descriptors: what is kept of each as long as the loop lives is a number and a reference in an array. An object
+ * for each would be allocated among what is soon garbage, and V8 returns a page to the kernel only if nothing on it is alive.
+ */
+class Slots {
+  readonly epoll = new Epoll();
+  readonly handlers: (Handler | null)[] = [];
+  /** How often each slot was used. */
+  readonly generations: number[] = [];
+  readonly free: number[] = [];
+}
+
+/** Generations begin again after this many: they stay small integers, which V8 keeps in the array itself. */
+const GENERATIONS = 2 ** 30;
+
+class Watched implements Registration {
+  readonly #slots: Slots;
+  readonly #fd: Fd;
+  readonly #index: number;
+  readonly #generation: number;
+
+  constructor(slots: Slots, fd: Fd, index: number) {
+    this.#slots = slots;
+    this.#fd = fd;
+    this.#index = index;
+    this.#generation = slots.generations[index]!;
+  }
+
+  change(events: number): void {
+    this.#slots.epoll.modify(this.#fd, events, this.#index, this.#generation);
+  }
+
+  remove(): void {
+    const { handlers, generations, free, epoll } = this.#slots;
+    const index = this.#index;
+    if (generations[index] !== this.#generation) return;
+    handlers[index] = null;
+    generations[index] = (this.#generation + 1) % GENERATIONS;
+    free.push(index);
+    if (!this.#fd.closed) epoll.remove(this.#fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.remove();
+  }
 }
 
 interface Due extends Timer {
@@ -75,9 +117,7 @@ const SPIN_POLLS = 8;
  * ```
  */
 export class Reactor implements Disposable {
-  #epoll = new Epoll();
-  #slots: Slot[] = [];
-  #free: number[] = [];
+  readonly #slots = new Slots();
   #timers: Due[] = [];
   #soon: (() => void)[] = [];
   #next: (() => void)[] = [];
@@ -91,7 +131,7 @@ export class Reactor implements Disposable {
 
   /** Readable when {@linkcode Reactor.turn} has an event to handle; timers do not make it readable. */
   get fd(): Fd {
-    return this.#epoll.fd;
+    return this.#slots.epoll.fd;
   }
 
   /**
@@ -104,28 +144,21 @@ export class Reactor implements Disposable {
    * @throws {SysError} If epoll(7) refuses the descriptor.
    */
   watch(fd: Fd, events: number, handler: Handler): Registration {
-    const index = this.#free.pop() ?? this.#slots.push({ handler: null, generation: 0 }) - 1;
-    const slot = this.#slots[index]!;
+    const slots = this.#slots;
+    const { handlers, generations, free } = slots;
+    let index = free.pop();
+    if (index === undefined) {
+      index = handlers.push(null) - 1;
+      generations.push(0);
+    }
     try {
-      this.#epoll.add(fd, events, index, slot.generation);
+      slots.epoll.add(fd, events, index, generations[index]!);
     } catch (error) {
-      this.#free.push(index);
+      free.push(index);
       throw error;
     }
-    slot.handler = handler;
-    const remove = () => {
-      if (slot.handler !== handler) return;
-      slot.handler = null;
-      slot.generation = (slot.generation + 1) >>> 0;
-      this.#free.push(index);
-      if (!fd.closed) this.#epoll.remove(fd);
-    };
-    const { generation } = slot;
-    return {
-      change: (wanted) => this.#epoll.modify(fd, wanted, index, generation),
-      remove,
-      [Symbol.dispose]: remove,
-    };
+    handlers[index] = handler;
+    return new Watched(slots, fd, index);
   }
 
   /**
@@ -181,14 +214,14 @@ export class Reactor implements Disposable {
    * @param timeout Milliseconds; negative to wait for an event.
    */
   turn(timeout = -1): void {
-    const epoll = this.#epoll;
+    const { epoll, handlers, generations } = this.#slots;
     const left = this.#soon;
     const limit = this.timeout(timeout);
     const n = this.#expecting && limit !== 0 ? this.#spin(limit) : epoll.wait(limit);
     this.now = performance.now();
     for (let i = 0; i < n; i++) {
-      const slot = this.#slots[epoll.low(i)]!;
-      if (slot.generation === epoll.high(i)) slot.handler?.(epoll.events(i));
+      const index = epoll.low(i);
+      if (generations[index] === epoll.high(i)) handlers[index]?.(epoll.events(i));
     }
     if (left.length > 0) {
       this.#soon = this.#next;
@@ -209,7 +242,7 @@ export class Reactor implements Disposable {
   }
 
   #spin(limit: number): number {
-    const epoll = this.#epoll;
+    const { epoll } = this.#slots;
     const start = performance.now();
     let n = 0;
     this.#expecting = false;
@@ -237,6 +270,6 @@ export class Reactor implements Disposable {
 
   /** Closes the epoll instance; the descriptors stay open. */
   [Symbol.dispose](): void {
-    this.#epoll[Symbol.dispose]();
+    this.#slots.epoll[Symbol.dispose]();
   }
 }

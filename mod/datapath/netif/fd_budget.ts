@@ -47,6 +47,11 @@ export class Budget {
     this.#taken += change;
   }
 
+  /** Flows of all namespaces. */
+  get taken(): number {
+    return this.#taken;
+  }
+
   /** Whether only what is divided is left. */
   get short(): boolean {
     return this.#taken >= Math.max(1, this.total()) * (1 - DIVIDED);

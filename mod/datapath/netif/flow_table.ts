@@ -9,8 +9,8 @@ import { WordHash } from "./word_hash.ts";
 
 const KEY = [...crypto.getRandomValues(new Int32Array(2))] as [number, number];
 
-/** Closed flows of all namespaces that are not collected yet; 500 of them justify a collection. */
-export const FLOW_GARBAGE: Garbage = new Garbage(500);
+/** Closed flows of all namespaces that are not collected yet; 500 of them justify a collection, twice a minute at most. */
+export const FLOW_GARBAGE: Garbage = new Garbage(500, 30_000);
 
 /** What identifies a flow of any protocol. */
 export abstract class Flow {

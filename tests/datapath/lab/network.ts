@@ -248,11 +248,10 @@ export class Network implements AsyncDisposable {
     return this.#files().filter((file) => file.startsWith("socket:") && !local.has(file.slice(8, -1))).length;
   }
 
-  /** Private memory of penne, kB. */
+  /** Memory of penne alone, kB: not that of the program's file, which is private or shared by what else is running. */
   get memory(): number {
     const text = Deno.readTextFileSync(`/proc/${this.pid}/smaps_rollup`);
-    const field = (name: string) => Number(new RegExp(`^${name}: +(\\d+)`, "m").exec(text)![1]);
-    return field("Private_Clean") + field("Private_Dirty");
+    return Number(/^Anonymous: +(\d+)/m.exec(text)![1]);
   }
 
   /** A counter of the first guest's interface. */
