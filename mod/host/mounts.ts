@@ -25,6 +25,7 @@ export interface Mount {
  * @returns Its text.
  */
 export function unescapeField(field: string): string {
+  if (!field.includes("\\")) return field; // most of them: a regular expression takes long the first time
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }
 
@@ -46,10 +47,11 @@ export function unescapeField(field: string): string {
  */
 export function parseMounts(text: string): Mount[] {
   return text.split("\n").flatMap((line) => {
-    const [before = "", after = ""] = line.split(" - ", 2);
-    const [id, parent, , root, path, options = ""] = before.split(" ");
-    const [type = "", , superOptions = ""] = after.split(" ");
+    const fields = line.split(" ");
+    const [id, parent, , root, path, options = ""] = fields;
     if (root === undefined || path === undefined) return [];
+    const at = fields.indexOf("-", 6); // behind it are the type, the source, and the options of the file system
+    const [type = "", , superOptions = ""] = at < 0 ? [] : fields.slice(at + 1);
     return [{
       id: Number(id),
       parent: Number(parent),

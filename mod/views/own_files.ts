@@ -58,11 +58,16 @@ interface Following {
   readonly content: (host: Uint8Array) => Uint8Array;
 }
 
+/** Mounts of one file that are attached nowhere. */
+interface Pool {
+  spares: readonly Fd[];
+}
+
 /** A file, and its mounts. */
 interface Entry extends OwnFile {
   readonly following: Following | null;
-  /** Mounts of it that are attached nowhere. */
-  spares: readonly Fd[];
+  /** Its spare mounts, which several empty files share. */
+  readonly pool: Pool;
   /** What the host has at the path itself, be it a symbolic link; null if nothing. */
   outside: Stat | null;
   /** What was there at the last look, and since when, in milliseconds of `performance.now()`. */
@@ -104,6 +109,7 @@ type OnFailure = (file: OwnFile, error: SysError) => void;
 /** Files of a command's own, which stay where they are whatever the host does to its own. */
 export class OwnFiles implements Disposable {
   readonly #entries: Entry[] = [];
+  readonly #pools = new Map<string, Pool>();
   readonly #resources = new DisposableStack();
   readonly #namespaces: { readonly user: Fd | null; readonly mnt: Fd };
   readonly #mountinfo: Fd;
@@ -182,9 +188,11 @@ export class OwnFiles implements Disposable {
       following = { host, file, content };
     }
     const source = following ? at : typeof content === "object" ? content.bind : EMPTY;
-    const spares = Array.from({ length: SPARES_FIRST }, () => cloneMount(agent, source));
+    const pool = this.#pools.get(source) ?? { spares: [] };
+    this.#pools.set(source, pool);
+    while (pool.spares.length < SPARES_FIRST) pool.spares = [...pool.spares, cloneMount(agent, source)];
     const outside = lstat(path);
-    const entry: Entry = { ...own, following, spares, outside, seen: outside, seenAt: 0 };
+    const entry: Entry = { ...own, following, pool, outside, seen: outside, seenAt: 0 };
     this.#entries.push(entry);
     if (!entry.outside && entry.optional) return;
     // Not kept open: a process inside could not unmount it.
@@ -278,13 +286,13 @@ export class OwnFiles implements Disposable {
   #place(entry: Entry): boolean {
     const outside = lstat(entry.path);
     if (isSame(outside, entry.outside)) return false;
-    if (outside && entry.spares.length === 1 && !this.#rests(entry, outside)) return true;
+    if (outside && entry.pool.spares.length === 1 && !this.#rests(entry, outside)) return true;
     entry.outside = outside;
     if (!outside) return true;
     const mounter = this.#mounter ??= this.#join();
     const inside = lstat(entry.path, mounter);
     if (!inside || inside.mountRoot) return true;
-    const [mount, ...spares] = entry.spares;
+    const [mount, ...spares] = entry.pool.spares;
     if (!mount) throw new SysError("move_mount", E.EINVAL, "the host has replaced it too often");
     const result = attachMount(mounter, mount, entry.path);
     if (result === -E.ENOENT) { // it has been removed again
@@ -295,7 +303,7 @@ export class OwnFiles implements Disposable {
     // None can be made if the host has replaced its file once more.
     for (let fd; spares.length < SPARES && (fd = orNull(() => cloneMount(mounter, mount)));) spares.push(fd);
     mount.close();
-    entry.spares = spares;
+    entry.pool.spares = spares;
     return true;
   }
 
@@ -337,7 +345,7 @@ export class OwnFiles implements Disposable {
     this.#timer?.cancel();
     this.#resting?.cancel();
     this.#endMounter();
-    for (const { spares } of this.#entries) for (const fd of spares) fd.close();
+    for (const { spares } of this.#pools.values()) for (const fd of spares) fd.close();
     this.#resources.dispose();
   }
 }

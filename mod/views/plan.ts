@@ -9,9 +9,13 @@
 // copied. Where parts are hidden all the same, the kernel refuses.
 //
 // The host mounts other file systems on directories of its /sys. Those are no namespace's, and stay in their places.
+//
+// A plan is made at each start of a command, when all code runs for the first time: then the amount of code counts, not how
+// often it runs. So most lines of the table are only looked at, and the tree of mounts is made only where one may cover
+// another.
 
 import { MS } from "../../ffi/core/consts.ts";
-import { type Mount, parseMounts } from "../host/mounts.ts";
+import { type Mount, parseMounts, unescapeField } from "../host/mounts.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 
 /** A file system to be mounted in place of the host's. */
@@ -35,9 +39,7 @@ const SYS = "/sys";
 const QUEUES = "/dev/mqueue";
 const CGROUPS = "/sys/fs/cgroup";
 const PROC = "/proc";
-
-/** Lines of a table of mounts that a plan depends on: other ones may be thousands. */
-const RELEVANT = /^\d+ \d+ \S+ \S+ \/(?:(?:sys|proc)(?:\/\S*)?|dev(?:\/mqueue\S*)?)? .*$/gm;
+const DEV = "/dev";
 
 /** Options that penne gives to every mount of its own. */
 const USUAL = MS.NOSUID | MS.NODEV | MS.NOEXEC;
@@ -62,6 +64,52 @@ function flagsLike({ options, superOptions }: Mount): number {
 
 function isBelow(path: string, directory: string): boolean {
   return path.startsWith(`${directory}/`);
+}
+
+/** A line of the table, of a mount that a plan may depend on. */
+interface Line {
+  readonly id: string;
+  readonly parent: string;
+  readonly path: string;
+  readonly text: string;
+}
+
+/** Finds the lines of `/`, /dev, /proc, /sys, and what is below the last three: others may be thousands. */
+function relevantLines(mountinfo: string): Line[] {
+  const lines: Line[] = [];
+  for (let from = 0, to; (to = mountinfo.indexOf("\n", from)) > 0; from = to + 1) {
+    const id = mountinfo.indexOf(" ", from);
+    const parent = mountinfo.indexOf(" ", id + 1);
+    const at = mountinfo.indexOf(" ", mountinfo.indexOf(" ", parent + 1) + 1) + 1;
+    const path = mountinfo.slice(at, mountinfo.indexOf(" ", at));
+    if (path === "/" || path.startsWith(SYS) || path.startsWith(DEV) || path.startsWith(PROC)) {
+      lines.push({
+        id: mountinfo.slice(from, id),
+        parent: mountinfo.slice(id + 1, parent),
+        path,
+        text: mountinfo.slice(from, to),
+      });
+    }
+  }
+  return lines;
+}
+
+/** The mount that begins at a path; null if the path is within one. */
+function mountAt(lines: readonly Line[], path: string): Mount | null {
+  const way = lines.filter((line) => line.path === "/" || line.path === path || isBelow(path, line.path));
+  way.sort((a, b) => a.path.length - b.path.length);
+  // Each on the one before, and at a place of its own: then none covers another one.
+  const plain = way.every((line, i) => i === 0 || line.parent === way[i - 1]!.id && line.path !== way[i - 1]!.path);
+  if (!plain) return treeOf(lines).at(path);
+  const last = way.at(-1);
+  return last?.path === path ? parseMounts(last.text)[0]! : null;
+}
+
+/** Paths below a mount at which others begin; not those of the mounts on these. */
+function pointsBelow(lines: readonly Line[], { id, path }: Mount): string[] {
+  const points = lines.filter((line) => line.parent === `${id}` && isBelow(line.path, path)).map((line) => line.path);
+  return points.filter((point, i) => points.indexOf(point) === i && !points.some((other) => isBelow(point, other)))
+    .map(unescapeField);
 }
 
 /** Finds mounts as a path leads to them: one may be covered by another one, or out of sight below one. */
@@ -97,19 +145,15 @@ class Tree {
     return nearest;
   }
 
-  /** Paths below a mount at which others begin; not those of the mounts on these. */
-  pointsBelow({ id, path }: Mount): string[] {
-    const points = [...new Set((this.#children.get(id) ?? []).map((child) => child.path))].filter((point) =>
-      isBelow(point, path)
-    );
-    return points.filter((point) => !points.some((other) => isBelow(point, other)));
-  }
-
   /** The mounts at a path and below it that can be seen. */
   seenIn(path: string): Mount[] {
     const paths = new Set(this.#mounts.map((mount) => mount.path));
     return [...paths].filter((one) => one === path || isBelow(one, path)).flatMap((one) => this.at(one) ?? []);
   }
+}
+
+function treeOf(lines: readonly Line[]): Tree {
+  return new Tree(parseMounts(lines.map(({ text }) => text).join("\n")));
 }
 
 /** Options that name a hierarchy of cgroups of version 1: its controllers, or its name. */
@@ -142,18 +186,18 @@ function view(type: NamespaceType, fs: string, path: string, host: Mount | null)
  * @returns The file systems; only of those types that the host has mounted where they belong, but always of processes.
  */
 export function planViews(types: readonly NamespaceType[], mountinfo: string): View[] {
-  const tree = new Tree(parseMounts((mountinfo.match(RELEVANT) ?? []).join("\n")));
+  const lines = relevantLines(mountinfo);
   const views: View[] = [];
   // A part of a file system, or another one, was put there on purpose.
   const whole = (path: string, fs: string) => {
-    const mount = tree.at(path);
+    const mount = mountAt(lines, path);
     return mount?.type === fs && mount.root === "/" ? mount : null;
   };
   if (types.includes("pid")) views.push(view("pid", "proc", PROC, whole(PROC, "proc")));
   const sys = types.includes("net") ? whole(SYS, "sysfs") : null;
-  if (sys) views.push({ ...view("net", "sysfs", SYS, sys), kept: tree.pointsBelow(sys) });
+  if (sys) views.push({ ...view("net", "sysfs", SYS, sys), kept: pointsBelow(lines, sys) });
   if (types.includes("cgroup")) {
-    for (const mount of tree.seenIn(CGROUPS)) {
+    for (const mount of treeOf(lines).seenIn(CGROUPS)) {
       const options = mount.type === "cgroup" ? hierarchy(mount) : [];
       if (/^cgroup2?$/.test(mount.type)) views.push({ ...view("cgroup", mount.type, mount.path, mount), options });
     }
