@@ -8,6 +8,7 @@ import { self } from "../../ffi/core/task.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
+import { aliasFor } from "../network/announce.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { Connector } from "../network/connect.ts";
 import { readNetwork } from "../network/host.ts";
@@ -30,6 +31,8 @@ export type DetachCause = Cause | "interface removed";
 export interface AttachOptions extends NetworkRequest, ReachRequest {
   /** Whether to detach when a target's name or process disappears; true by default. The end of a namespace always detaches it. */
   readonly quit?: boolean;
+  /** Whether the interface is to say which resolver the namespace has, for who enters it; false by default. */
+  readonly announce?: boolean;
   /** Whether the server is to know the listeners inside. Their tables keep a namespace alive until it is detached. */
   readonly followListeners?: boolean;
   /** Called with each problem that is not worth failing for. */
@@ -144,10 +147,11 @@ export class Attachments implements Disposable {
         "look at the host's network",
         () => planNetwork(this.#options, readNetwork(this.#options.interface)),
       );
+      const alias = this.#options.announce ? aliasFor(this.#options.dnsForward ?? []) : null;
       for (const warning of plan.warnings) this.#options.onWarning?.(warning);
       targets.forEach((target, i) => {
         goOn();
-        added.push(this.#connect(target, opened[i]!, plan, connector));
+        added.push(this.#connect(target, opened[i]!, { ...plan, alias }, connector));
         opened[i]!.netns.close();
       });
       this.#watcher?.check();

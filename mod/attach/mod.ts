@@ -56,7 +56,7 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
     if (attachments.served.length === 0) close();
   };
   const server = new WorkerServer(request, onWarning);
-  const attachments = new Attachments(reactor, server, { ...options, onDetach });
+  const attachments = new Attachments(reactor, server, { announce: true, ...options, onDetach });
   let stop = () => {};
   let open = true;
   const close = () => {

@@ -79,7 +79,12 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
       "name the ports, or give a PID, a name or a path as TARGET",
     ]);
   }
-  const wanted: AttachOptions = { ...request, quit: !options["no-quit"], followListeners: follows(ports) };
+  const wanted: AttachOptions = {
+    ...request,
+    announce: true,
+    quit: !options["no-quit"],
+    followListeners: follows(ports),
+  };
   return runInBackground(options, {
     command: "attach",
     args,

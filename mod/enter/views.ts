@@ -10,7 +10,10 @@ import { readLink, readText } from "../../ffi/sys/file.ts";
 import { mount } from "../../ffi/sys/mount.ts";
 import type { Enclosure } from "../agents/enclosure.ts";
 import { PenneError } from "../base/errors.ts";
-import { hideDaemons, HOSTS, planHosts } from "../views/files.ts";
+import type { NameServer } from "../host/resolv_conf.ts";
+import { RESOLV_CONF } from "../host/resolver.ts";
+import { announcedResolvers } from "../network/announce.ts";
+import { domainOf, hideDaemons, HOSTS, planHosts, planResolvConf } from "../views/files.ts";
 import { makeFiles, makeViews } from "../views/make.ts";
 import { changeNames, netnsFiles, netnsName } from "../views/netns_files.ts";
 import type { OwnFile, OwnFiles } from "../views/own_files.ts";
@@ -83,8 +86,26 @@ function nameOf(task: Task): string {
   return text(names.subarray(UTS_FIELD, 2 * UTS_FIELD));
 }
 
+/** Finds the resolver that penne gives the network namespace. */
+function resolversIn(agent: Agent, onInfo: (message: string) => void): NameServer[] {
+  try {
+    return announcedResolvers(agent);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    onInfo(
+      `inside, names are looked up as on the host: the interfaces cannot be listed: ${error.reason} (${error.code})`,
+    );
+    return [];
+  }
+}
+
 /** Plans the files, by what the host has. */
-function planFiles(agent: Agent, { target, addHost, keepViews }: EnterPlan, { namespaces }: OpenSet): OwnFile[] {
+function planFiles(
+  agent: Agent,
+  { target, addHost, keepViews }: EnterPlan,
+  { namespaces }: OpenSet,
+  onInfo: (message: string) => void,
+): OwnFile[] {
   const names = target.kind === "paths" && namespaces.has("net") && !keepViews
     ? target.paths.flatMap((path) => netnsName(path) ?? [])
     : [];
@@ -95,7 +116,12 @@ function planFiles(agent: Agent, { target, addHost, keepViews }: EnterPlan, { na
   const source = hosts && typeof hosts.content === "object" ? hosts.content.bind : HOSTS;
   const made = planHosts(addHost, hostname, source);
   const bound = made.length ? own.filter((file) => file !== hosts) : own;
-  return [...bound, ...made, ...changeNames(own) ? hideDaemons() : []];
+  const resolvers = namespaces.has("net") && !keepViews && !own.some(({ path }) => path === RESOLV_CONF)
+    ? resolversIn(agent, onInfo)
+    : [];
+  const domain = hostname === null || hostname.includes(".") ? "" : domainOf(outside);
+  const conf = resolvers.length ? [planResolvConf([], { addresses: resolvers, servers: null }, undefined, domain)] : [];
+  return [...bound, ...made, ...conf, ...changeNames([...own, ...conf]) ? hideDaemons() : []];
 }
 
 /**
@@ -122,7 +148,7 @@ export function mountViews(
   if (ids?.gid != null) call(agent, "setfsgid", ids.gid);
   if (ids?.uid != null) call(agent, "setfsuid", ids.uid);
   const joinsUser = readLink(agent, "/proc/self/ns/user") !== readLink(self, "/proc/self/ns/user");
-  const files = makeFiles(agent, joinsUser, planFiles(agent, plan, set), log);
+  const files = makeFiles(agent, joinsUser, planFiles(agent, plan, set, log.onInfo), log);
   if (files) afterEnd.use(files);
   return files;
 }

@@ -25,6 +25,7 @@ const IFLA = {
   IFNAME: 3,
   MTU: 4,
   TXQLEN: 13,
+  IFALIAS: 20,
   AF_SPEC: 26,
   NET_NS_FD: 28,
   PROP_LIST: 52,
@@ -48,6 +49,8 @@ export interface Link {
   readonly name: string;
   /** Its alternative names, Linux 5.5. */
   readonly altNames: readonly string[];
+  /** The text that ip-link(8) shows as its alias; empty if it has none. */
+  readonly alias: string;
   /** IFF_*. */
   readonly flags: number;
   /** Its hardware address; empty if there is none. */
@@ -68,6 +71,8 @@ export interface LinkChange {
   readonly mtu?: number;
   /** Length of its transmit queue, packets. */
   readonly txqueuelen?: number;
+  /** Its alias, up to 255 bytes. */
+  readonly alias?: string;
   /** ADDR_GEN_MODE.*. */
   readonly addrGenMode?: number;
   /** Network namespace to move it to, as a descriptor number of the sender. */
@@ -94,12 +99,13 @@ export function dumpLinks(): Request {
  * @param change The changes.
  * @returns The request.
  */
-export function setLink({ index, up, mac, mtu, txqueuelen, addrGenMode, netns }: LinkChange): Request {
+export function setLink({ index, up, mac, mtu, txqueuelen, alias, addrGenMode, netns }: LinkChange): Request {
   const attributes: Attribute[] = [];
   if (netns !== undefined) attributes.push([IFLA.NET_NS_FD, u32(netns)]);
   if (mac) attributes.push([IFLA.ADDRESS, mac]);
   if (mtu !== undefined) attributes.push([IFLA.MTU, u32(mtu)]);
   if (txqueuelen !== undefined) attributes.push([IFLA.TXQLEN, u32(txqueuelen)]);
+  if (alias !== undefined) attributes.push([IFLA.IFALIAS, new TextEncoder().encode(alias)]);
   if (addrGenMode !== undefined) {
     attributes.push(nested(IFLA.AF_SPEC, [nested(AF.INET6, [[IFLA_INET6_ADDR_GEN_MODE, u8(addrGenMode)]])]));
   }
@@ -139,6 +145,7 @@ export function decodeLink(payload: Uint8Array): Link {
     name: text(attributes.get(IFLA.IFNAME) ?? new Uint8Array()),
     altNames: listAttributes(attributes.get(IFLA.PROP_LIST) ?? new Uint8Array())
       .flatMap(([type, value]) => type === IFLA.ALT_IFNAME ? [text(value)] : []),
+    alias: text(attributes.get(IFLA.IFALIAS) ?? new Uint8Array()),
     mac: attributes.get(IFLA.ADDRESS) ?? new Uint8Array(),
     mtu: readU32(attributes.get(IFLA.MTU)) ?? 0,
   };

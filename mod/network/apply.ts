@@ -61,8 +61,8 @@ export interface AppliedTap {
  * @param plan The plan.
  * @returns The changes.
  */
-export function linkChange({ mac, mtu }: NetworkPlan): Omit<LinkChange, "index"> {
-  return { txqueuelen: TXQUEUELEN, ...mac && { mac }, ...mtu && { mtu } };
+export function linkChange({ mac, mtu, alias }: NetworkPlan): Omit<LinkChange, "index"> {
+  return { txqueuelen: TXQUEUELEN, ...mac && { mac }, ...mtu && { mtu }, ...alias !== null && { alias } };
 }
 
 /**

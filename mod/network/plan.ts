@@ -57,6 +57,8 @@ export interface NetworkPlan {
   readonly mtu: number;
   /** MAC address inside; null for the kernel's choice. */
   readonly mac: Uint8Array | null;
+  /** Alias of the interface; null for none. */
+  readonly alias: string | null;
   /** MAC address of our side, which all neighbours of the namespace have. */
   readonly peerMac: Uint8Array;
   /** Whether to bring the interface up, with its addresses and routes. */
@@ -200,6 +202,7 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
     ifname: request.nsIfname ?? (template && isInterfaceName(template.name) ? template.name : DEFAULT_IFNAME),
     mtu,
     mac: request.nsMac ?? null,
+    alias: null,
     peerMac: request.mac ?? PEER_MAC,
     configure: request.configure ?? true,
     families,

@@ -4,8 +4,7 @@ import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Execution, Program } from "../agents/exec.ts";
 import { usage } from "../base/errors.ts";
 import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
-import { formatResolvConf, type NameServer, needsScope, parseResolvConf } from "../host/resolv_conf.ts";
-import { bytesOf, RESOLV_CONF, textOf } from "../host/resolver.ts";
+import { type NameServer, needsScope } from "../host/resolv_conf.ts";
 import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, idToTake, rootIsOther, toOutside } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
@@ -15,7 +14,7 @@ import type { NetworkRequest } from "../network/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
 import { exposedEnvironment } from "./exposed.ts";
-import { hideDaemons, planHosts } from "../views/files.ts";
+import { domainOf, hideDaemons, planHosts, planResolvConf } from "../views/files.ts";
 import { checkHosts, type HostEntry } from "../views/hosts.ts";
 import { planViews, type View } from "../views/plan.ts";
 import type { OwnFile } from "../views/own_files.ts";
@@ -259,43 +258,6 @@ function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "mon
   }
 }
 
-/**
- * Plans the command's resolv.conf.
- *
- * The resolver inside stands for all name servers of the host. The C library asks each line once in a round, and may ask
- * one round only, so there are as many lines as there are servers behind it: then it gets to the last of them too.
- *
- * @param given The name servers that were asked for.
- * @param resolver Without them: the resolver inside, and the number of servers behind it if they are not the host's.
- * @param search Search domains; those of the host by default.
- * @param domain The domain that the C library would search if the file names none, unless it finds that itself.
- * @returns The file.
- */
-function planResolvConf(
-  given: readonly NameServer[],
-  resolver: { readonly address: Uint8Array; readonly servers: number | null } | null,
-  search: readonly string[] | undefined,
-  domain: string,
-): OwnFile {
-  return {
-    path: RESOLV_CONF,
-    content: (bytes) => {
-      const host = parseResolvConf(textOf(bytes));
-      const searched = search ?? (host.search.length > 0 || !domain ? host.search : [domain]);
-      const lines = resolver ? Math.max(1, resolver.servers ?? host.nameservers.length) : 0;
-      const nameservers = resolver
-        ? Array.from({ length: lines }, () => ({ address: resolver.address, zone: "" }))
-        : given;
-      return bytesOf(formatResolvConf({ ...host, nameservers, search: searched }));
-    },
-  };
-}
-
-/** The domain in a host name, as the C library takes it; empty if there is none. */
-function domainOf(hostname: string): string {
-  return hostname.includes(".") ? hostname.slice(hostname.indexOf(".") + 1) : "";
-}
-
 /** Plans the network, what is reached through it, and how names are resolved. */
 function planReach(
   options: RunOptions,
@@ -321,7 +283,9 @@ function planReach(
     zone: zone || !needsScope(address) ? zone : network.ifname,
   }));
   const [inside] = dnsForward;
-  const resolver = given.length || !inside ? null : { address: inside, servers: reach.dnsHost?.length || null };
+  const resolver = given.length || !inside
+    ? null
+    : { addresses: [{ address: inside, zone: "" }], servers: reach.dnsHost?.length || null };
   // With the host's own name, the C library inside finds the same domain as outside.
   const domain = hostname === undefined || hostname.includes(".") ? "" : domainOf(facts.hostname);
   return { network, reach: { ...reach, dnsForward }, files: [planResolvConf(given, resolver, search, domain)] };

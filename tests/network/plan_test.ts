@@ -52,6 +52,7 @@ function host(addresses: Address[], routes: Route[]): Network {
     index: i + 1,
     name,
     altNames: [],
+    alias: "",
     flags: i === 0 ? 9 : 1,
     mac: new Uint8Array(6),
     mtu: 1500,
