@@ -76,9 +76,9 @@ test("any number of reports does not keep penne from a signal", NEEDS, async () 
     await reader.read();
     await new Promise((resolve) => setTimeout(resolve, 500));
     child.kill("SIGTERM");
-    const start = performance.now();
+    const late = setTimeout(() => child.kill("SIGKILL"), 60_000); // the reports never end
     assertEquals((await child.status).code, 143);
-    assert(performance.now() - start < 4000);
+    clearTimeout(late);
     await reader.cancel();
   });
 });

@@ -44,13 +44,14 @@ test(
         const proof = `${lab.secret}/${name.replaceAll(" ", "")}`;
         using pty = new Pty(SHELL);
         await pty.expect(/READY> /);
-        const victim = new Sleeper(3);
+        const victim = new Sleeper();
         pty.type(`${[...argv, ...victim.argv].join(" ")}\n`);
         const pid = await victim.pid();
         const { code, text } = await traceWith([inject, `${pid}`, `id >${proof}\n`]);
         // The method works, so that the shell would get the line if it had the same terminal.
         assertMatch(text, traceable ? /^(\d+) of \1 $/m : /attach: Operation not permitted/);
         assertEquals(code, traceable ? 0 : 1);
+        victim.end();
         await pty.expect(/READY> /);
         pty.type("echo sh''ell\n");
         await pty.expect(/shell/);
@@ -66,7 +67,7 @@ test("environment, working directory and input of root cannot be reached by /pro
   using lab = new Lab();
   await eachWay(async ({ name, argv }) => {
     await t.step(name, async () => {
-      const victim = new Sleeper(4);
+      const victim = new Sleeper();
       const words = [...argv, ...victim.argv].map((word) => `'${word}'`).join(" ");
       const script = `cd ${lab.secret} && MYTOKEN=s3cr3t exec ${words} <file`;
       const child = command(["sh", "-c", script], {}, { stdin: "null", stdout: "piped", stderr: "piped" }).spawn();
@@ -124,10 +125,11 @@ test("the process that keeps a set has no key of the session in which it was sta
   const [keyring, inject] = [await lab.compile("keyring"), await lab.compile("inject")];
   const find = async (pid: number) => (await traceWith([inject, `${pid}`, "--key", "penne-test"])).text;
   await t.step("the method works", async () => {
-    const victim = new Sleeper(3);
+    const victim = new Sleeper();
     const [program, ...args] = asUser([keyring, "add", ...victim.argv]);
     const child = new Deno.Command(program!, { args, cwd: "/" }).spawn();
     assertEquals(await find(await victim.pid()), "key: found\n");
+    victim.end();
     await child.status;
   });
   await using container = await Container.all({ user: true });
@@ -150,7 +152,7 @@ test("the process that keeps a set has no key of the session in which it was sta
 test("the tracer cannot stop, end or trace the agent that gives root its terminal back", NEEDS, async (t) => {
   await eachWay(async ({ name, argv }) => {
     await t.step(name, async () => {
-      const victim = new Sleeper(3);
+      const victim = new Sleeper();
       using pty = new Pty([...argv, ...victim.argv]);
       const pid = await victim.pid();
       const all = processes();
@@ -164,7 +166,7 @@ test("the tracer cannot stop, end or trace the agent that gives root its termina
         await traceWith(["bash", "-c", `kill -STOP ${pid} $(ps -o ppid= ${pid})`]);
         await new Promise((resolve) => setTimeout(resolve, 300));
         Deno.kill(guard.ppid, "SIGKILL");
-      }
+      } else victim.end();
       await pty.end();
       await until("the settings are back", () => pty.settings === pty.initial);
     });
@@ -175,7 +177,7 @@ test("the tracer cannot keep penne from ending by writing for ever to what the c
   using lab = new Lab();
   await eachWay(async ({ name, argv }) => {
     await t.step(name, async () => {
-      const victim = new Sleeper(1.5);
+      const victim = new Sleeper();
       const words = [...argv, "sh", "-c", `'${victim.argv.join(" ")}; exit 7'`].join(" ");
       const go = `${lab.secret}/${name.replaceAll(" ", "")}`;
       const reader = `until [ -e '${go}' ]; do sleep 0.1; done; wc -c`;
@@ -187,6 +189,9 @@ test("the tracer cannot keep penne from ending by writing for ever to what the c
       const pid = await victim.pid();
       const [program, ...args] = asUser(["bash", "-c", `exec yes >/proc/${pid}/fd/1`]);
       const writer = new Deno.Command(program!, { args, cwd: "/", stderr: "null" }).spawn();
+      await until("another process writes", () => Deno.readLinkSync(`/proc/${writer.pid}/exe`).endsWith("/yes"));
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      victim.end();
       await until("the command has ended", () => !victim.runs);
       Deno.writeTextFileSync(go, "");
       const { code, stdout } = await child.output();
@@ -203,14 +208,15 @@ test("the tracer cannot suspend penne where its shell would not be seen to do so
     await t.step(name, async () => {
       using pty = new Pty(SHELL);
       await pty.expect(/READY> /);
-      const victim = new Sleeper(2);
+      const victim = new Sleeper();
       pty.type(`${[...argv, ...victim.argv].join(" ")} </dev/null >/dev/null 2>&1; echo en''d $?\n`);
       const pid = await victim.pid();
       for (const signal of ["TSTP", "STOP", "TTIN", "TTOU"]) {
         await traceWith(["kill", `-${signal}`, `${pid}`]);
         await until("the command runs again", () => !/^State:\tT/m.test(Deno.readTextFileSync(`/proc/${pid}/status`)));
       }
-      await pty.expect(/end 0/);
+      victim.end();
+      await pty.expect(/end 137/);
       pty.type("exit\n");
       await pty.end();
       assert(!pty.text.includes("Stopped"));

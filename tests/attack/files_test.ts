@@ -56,7 +56,7 @@ async function endsWith(child: Deno.ChildProcess, code: number): Promise<void> {
   let status: Deno.CommandStatus | null = null;
   child.status.then((ended) => status = ended);
   try {
-    await until("penne has ended", () => status !== null, 10);
+    await until("penne has ended", () => status !== null);
   } catch (error) {
     child.kill("SIGKILL");
     await child.status;

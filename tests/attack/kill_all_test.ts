@@ -6,7 +6,8 @@ import { asUser, penne, sh, test } from "../lib/helpers.ts";
 /** Runs penne as PID 2 of a pid namespace, where nobody else is killed, and lists what is left of a command's processes. */
 async function left(user: boolean, options: string[], script: string): Promise<string> {
   const run = [penne(), "run", "--net=host", ...options, "--", "sh", "-c", script];
-  const outer = `"$@" >/dev/null 2>&1 & wait $!; sleep 0.5; ps -eo args= | grep '^sleep 1000' || true`;
+  const outer = `"$@" >/dev/null 2>&1 & wait $!; i=0; left() { ps -eo args= | grep '^sleep 1000'; }
+    while left >/dev/null && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done; left || true`;
   const argv = ["unshare", "-pf", "--mount-proc", "sh", "-c", outer, "sh", ...user ? asUser(run) : run];
   return (await sh(argv, { cwd: "/" })).stdout;
 }

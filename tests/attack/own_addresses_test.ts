@@ -15,12 +15,21 @@ const CONNECT = `import socket,sys; socket.create_connection((sys.argv[1], 4000)
 const LISTEN = "import socket\ns=socket.create_server(('::', 4000), family=socket.AF_INET6, dualstack_ipv6=True)\n" +
   "while True: s.accept()[0].close()";
 
+type Reached = [tcp: boolean, udp: boolean, ping: boolean];
+
 /** What of an address answers: TCP, UDP, and echo requests. */
-async function reached(network: Network, address: string): Promise<[tcp: boolean, udp: boolean, ping: boolean]> {
+async function reached(network: Network, address: string): Promise<Reached> {
   const tcp = await network.run(network.guest, ["python3", "-c", CONNECT, address]);
   const udp = await network.run(network.guest, [...script, "ask", address, "4000", "1"]);
   const ping = await network.run(network.guest, ["ping", "-c1", "-W1", address]);
   return [tcp.stdout === "open\n", udp.stdout.includes('"q"'), ping.code === 0];
+}
+
+/** The same, tried again while it is not what is expected: on a machine that is loaded, an answer may be late. */
+async function reachedAs(network: Network, address: string, expected: boolean): Promise<Reached> {
+  let seen = await reached(network, address);
+  for (let i = 0; i < 5 && seen.includes(!expected); i++) seen = await reached(network, address);
+  return seen;
 }
 
 async function host(network: Network): Promise<void> {
@@ -38,12 +47,12 @@ test("addresses of the host are reached, but not those on lo, and not after they
   await using network = await makeNetwork({});
   await host(network);
   for (const address of [HOST4, HOST6, SECOND]) {
-    assertEquals([address, ...await reached(network, address)], [address, true, true, true]);
+    assertEquals([address, ...await reachedAs(network, address, true)], [address, true, true, true]);
   }
   await network.must(network.host, ["ip", "addr", "add", `${LATER_ON_LO}/24`, "dev", "lo"]);
   await new Promise((resolve) => setTimeout(resolve, 300));
   for (const address of [ON_LO, BESIDE, ON_LO6, LATER_ON_LO]) {
-    assertEquals([address, ...await reached(network, address)], [address, false, false, false]);
+    assertEquals([address, ...await reachedAs(network, address, false)], [address, false, false, false]);
   }
 });
 
@@ -55,18 +64,18 @@ test("--exclude of IPv4 addresses excludes their forms in IPv6 that gateways tra
   await listening(network, peer, 4000);
   await listening(network, peer, 4000, true);
   // The peer stands for the gateways, and answers itself.
-  const found = async (address: string) => {
+  const found = async (address: string, expected: boolean) => {
     const [bits, nodad] = address.includes(":") ? [128, ["nodad"]] : [32, []];
     await network.must(peer, ["ip", "addr", "add", `${address}/${bits}`, "dev", "veth0", ...nodad]);
-    const answers = await reached(network, address);
+    const answers = expected ? await reachedAs(network, address, true) : await reached(network, address);
     await network.must(peer, ["ip", "addr", "del", `${address}/${bits}`, "dev", "veth0"]);
     return [address, ...answers];
   };
   for (const address of ["64:ff9b::11.1.2.3", "64:ff9b:1::11.1.2.3", "2002:b01:203::1", "11.1.2.3"]) {
-    assertEquals(await found(address), [address, true, true, true]);
+    assertEquals(await found(address, true), [address, true, true, true]);
   }
   for (const address of ["10.1.2.3", "64:ff9b::10.1.2.3", "64:ff9b:1::10.1.2.3", "2002:a01:203::1"]) {
-    assertEquals(await found(address), [address, false, false, false]);
+    assertEquals(await found(address, false), [address, false, false, false]);
   }
   for (const address of ["::ffff:10.1.2.3", "::10.1.2.3"]) {
     assertEquals([address, ...await reached(network, address)], [address, false, false, false]);
@@ -77,14 +86,17 @@ test("--exclude host excludes all addresses of the host, and nothing else", need
   const options = ["--exclude", "host", "--map-guest-addr", "10.77.0.99"];
   await using network = await makeNetwork({ options });
   await host(network);
-  const found = async (address: string) => [address, ...await reached(network, address)];
+  const found = async (address: string, expected = false) => [
+    address,
+    ...await reachedAs(network, address, expected),
+  ];
   for (const address of [HOST4, HOST6, SECOND, ON_LO]) {
     assertEquals(await found(address), [address, false, false, false]);
   }
   await network.must(network.host, ["ip", "addr", "add", `${LATER}/24`, "dev", "veth0"]);
   await new Promise((resolve) => setTimeout(resolve, 300));
   assertEquals(await found(LATER), [LATER, false, false, false]);
-  assertEquals(await found("10.77.0.99"), ["10.77.0.99", true, true, true]);
-  const { code } = await network.run(network.guest, ["ping", "-c1", "-W1", PEER4]);
+  assertEquals(await found("10.77.0.99", true), ["10.77.0.99", true, true, true]);
+  const { code } = await network.run(network.guest, ["ping", "-c1", "-W30", PEER4]);
   assertEquals(code, 0);
 });

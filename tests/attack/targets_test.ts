@@ -36,8 +36,8 @@ test("the routes of a target take neither memory nor time", NEEDS, async () => {
     await daemon.ended;
   }
   const [without, withRoutes] = results;
-  assert(withRoutes!.memory < without!.memory + 20_000, JSON.stringify(results));
-  assert(withRoutes!.seconds < without!.seconds + 3, JSON.stringify(results));
+  assert(withRoutes!.memory < without!.memory + 40_000, JSON.stringify(results));
+  assert(withRoutes!.seconds < without!.seconds + 30, JSON.stringify(results));
 });
 
 function exists(path: string): boolean {
@@ -70,12 +70,12 @@ test("a target whose interface is deleted at once is named, and the others are l
   const directory = Deno.makeTempDirSync({ prefix: "penne-targets-" });
   lab.defer(() => Deno.remove(directory, { recursive: true }));
   const file = `${directory}/pid`;
-  const deleter = lab.start(lab.in(evil, ["python3", "-c", DELETE, "up0", "20"]));
+  const deleter = lab.start(lab.in(evil, ["python3", "-c", DELETE, "up0", "1000"]));
   for (let tries = 0, failed = 0; failed < 3; tries++) {
-    assert(tries < 20, "the interface could never be deleted in time");
+    assert(tries < 100, "the interface could never be deleted in time");
     const { code, stderr } = await lab.run(lab.host, [
       "timeout",
-      "10",
+      "120",
       penne(),
       "attach",
       "--background",

@@ -179,7 +179,7 @@ test(
             await endOf(as([penne(), ...one[1]], max + outside), { cwd: "/" }),
             "(ulimit -u)",
           );
-          await until("nothing is left", () => count(UID) === outside, 10);
+          await until("nothing is left", () => count(UID) === outside);
           return done;
         }, 1));
     }

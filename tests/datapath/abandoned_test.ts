@@ -1,9 +1,9 @@
 // What outlives its program inside: connections that the peer never closes, and pings that the host does not allow.
 
 import "../lib/preload.ts";
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { penne, test } from "../lib/helpers.ts";
-import { listening, makeNetwork, PEER4, PEER6, until } from "./lab/network.ts";
+import { listening, makeNetwork, PEER4, PEER6, runUntil, until } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps"] as const;
 const script = ["python3", `${import.meta.dirname}/lab/programs.py`];
@@ -19,9 +19,9 @@ test("a connection that is closed inside and never outside ends when the kernel 
   const said = new Response(client.stdout).text();
   await until("there are connections", () => network.flows >= 41);
   // A half-closed connection with a program behind it stays.
-  await until("the abandoned connections have ended", () => network.flows === 1, 18);
+  await until("the abandoned connections have ended", () => network.flows === 1);
   assertEquals(await said, 'closed\n"late"\n');
-  await until("no connection is left", () => network.flows === 0, 10);
+  await until("no connection is left", () => network.flows === 0);
 });
 
 test("keepalive inside finds a dead peer, and keeps a connection to one that is there", needs, async () => {
@@ -47,11 +47,9 @@ const pings = [...needs, "package:iputils-ping"] as const;
 test("pings use raw sockets where ping sockets are not allowed", pings, async () => {
   await using network = await makeNetwork({ pingGroups: "1 0" });
   for (const address of [PEER4, PEER6]) {
-    const ping = ["ping", "-c3", "-i0.2", "-W2", "-s", "100", address];
-    const both = [1, 2].map(() => network.run(network.host, [penne(), "run", "--", ...ping]));
-    for (const { stdout, stderr } of await Promise.all(both)) {
-      assertMatch(stdout, /3 packets transmitted, 3 received, 0% packet loss/, stderr);
-    }
+    const ping = [penne(), "run", "--", "ping", "-c3", "-i0.2", "-W2", "-s", "100", address];
+    const all = /3 packets transmitted, 3 received, 0% packet loss/;
+    await Promise.all([1, 2].map(() => runUntil(network, network.host, ping, all)));
   }
 });
 
@@ -63,8 +61,7 @@ for (
   test(`pings where ping sockets are not allowed ${what}, attached by ${who}`, pings, async () => {
     await using network = await makeNetwork({ root, pingGroups: "1 0" });
     for (const address of [PEER4, PEER6]) {
-      const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W2", address]);
-      assertMatch(stdout, answer);
+      await runUntil(network, network.guest, ["ping", "-c1", "-W2", address], answer);
     }
   });
 }

@@ -18,6 +18,16 @@ async function python(network: Network, netns: string, ...args: string[]): Promi
   return JSON.parse(stdout);
 }
 
+/** Asks, again while the answers are not all: on a machine that is loaded, one may be late. */
+async function answers(network: Network, address: string, expected: unknown[]): Promise<void> {
+  let seen: unknown;
+  for (let tries = 0; tries < 6; tries++) {
+    seen = await python(network, network.guest, "ask", address, "69", "3");
+    if (JSON.stringify(seen) === JSON.stringify(expected)) return;
+  }
+  assertEquals(seen, expected);
+}
+
 /** Starts a server that answers from other ports and addresses. */
 async function multihomed(network: Network): Promise<void> {
   const { peer } = network;
@@ -31,8 +41,7 @@ test("an unconnected socket gets answers from other ports and addresses, a conne
   await using network = await makeNetwork({});
   await multihomed(network);
   for (const [address, other] of [[PEER4, OTHER4], [PEER6, OTHER6]] as const) {
-    const expected = [["q0", address, false], ["q1", other, false]];
-    assertEquals(await python(network, network.guest, "ask", address, "69", "3"), expected);
+    await answers(network, address, [["q0", address, false], ["q1", other, false]]);
     assertEquals(await python(network, network.guest, "ask", address, "69", "1", "connected"), []);
   }
 });
@@ -44,9 +53,9 @@ test("excluded strangers, and the host's loopback, do not get in", needs, async 
   await network.must(network.host, ["ip", "addr", "add", "192.0.2.1/32", "dev", "lo"]);
   await network.must(network.peer, ["ip", "addr", "add", `${HIDDEN4}/32`, "dev", "lo"]);
   for (const [address, host, loopback] of [[PEER4, HOST4, "127.0.0.1"], [PEER6, HOST6, "::1"]] as const) {
-    assertEquals(await python(network, network.guest, "ask", address, "69", "3"), [["q0", address, false]]);
+    await answers(network, address, [["q0", address, false]]);
     // The port is open for the outside, and for the host's own addresses, but not for loopback.
-    const holder = network.spawn(network.guest, [...script, "hold", address, "9", "5555", "25"], { stdout: "piped" });
+    const holder = network.spawn(network.guest, [...script, "hold", address, "9", "5555", "300"], { stdout: "piped" });
     const said = new Response(holder.stdout).text();
     await listening(network, network.guest, 5555, true);
     await listening(network, network.host, 5555, true);

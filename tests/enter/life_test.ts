@@ -89,7 +89,7 @@ for (const [what, open, options] of PLACES) {
           else if (status.signal === null) assertEquals([125, 137].includes(status.code), true, `${status.code}`);
         }));
         done += AT_ONCE;
-        await until(`all is gone`, () => left(name, agents).length === 0, 5).catch((error) => {
+        await until(`all is gone`, () => left(name, agents).length === 0).catch((error) => {
           throw new Error(`${error.message}: ${JSON.stringify(left(name, agents).slice(0, 4))}`);
         });
       }
@@ -117,7 +117,7 @@ for (const which of [0, 1, 2]) {
       Deno.kill(chain[which]!.pid, "SIGKILL");
       child.kill("SIGKILL");
       await child.status;
-      await until(`all is gone: ${JSON.stringify(left(name, agents))}`, () => left(name, agents).length === 0, 5);
+      await until(`all is gone: ${JSON.stringify(left(name, agents))}`, () => left(name, agents).length === 0);
     }
   });
 }
@@ -145,7 +145,7 @@ test("with --die-with-parent the command ends by its kill signal when the parent
   await using place = await Place.all();
   const file = await Deno.makeTempFile();
   const inner = `trap 'echo got TERM >>${file}; exit' TERM; echo up >>${file}; while :; do sleep 0.02; done`;
-  const script = `"$0" enter --die-with-parent --kill-signal TERM ${place.pid} -- sh -c "$1" & exec sleep 1`;
+  const script = `"$0" enter --die-with-parent --kill-signal TERM ${place.pid} -- sh -c "$1" & exec sleep 1000`;
   const parent = command(["sh", "-c", script, penne(), inner]).spawn();
   const text = () => Deno.readTextFileSync(file);
   await until("the command is up", () => text().includes("up"));
@@ -171,9 +171,10 @@ test("the end of the namespaces ends the command, and is reported as such", ["ro
 
 test("the end of a command is reported even if all agents are stopped", UNSHARE, async () => {
   await using place = await Place.all();
-  const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", "100"], {}, { stderr: "null" }).spawn();
-  await until("the agents are there", () => agentsBelow(child.pid).length === 3);
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  const name = marker();
+  const child = command([penne(), "enter", `${place.pid}`, "--", "sleep", name], {}, { stderr: "null" }).spawn();
+  await until("the command runs", () => processes().some(({ cmdline }) => cmdline.join(" ") === `sleep ${name}`));
+  assertEquals(agentsBelow(child.pid).length, 3);
   for (const { pid } of agentsBelow(child.pid)) Deno.kill(pid, "SIGSTOP");
   child.kill("SIGTERM");
   assertEquals((await child.status).code, 143);
@@ -192,7 +193,7 @@ test("penne ends whenever the namespaces end, with a reason and without a trace"
     assertEquals([125, 137].includes(code), true, `${code}`);
     assertMatch(stderr, said);
   }
-  await until("all is gone", () => left("no such marker", agents).length === 0, 5);
+  await until("all is gone", () => left("no such marker", agents).length === 0);
 });
 
 test("the status line says that the command was killed with its agent", UNSHARE, async () => {
@@ -231,7 +232,7 @@ test("Ctrl-Z, fg and Ctrl-C work as for any program at a terminal, and its setti
   pty.type("\x1a");
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
-  assertEquals(state(), "T");
+  await until("the command is stopped", () => state() === "T");
   pty.type("fg\n");
   await until("the command goes on", () => state() === "S");
   pty.type("\x03");
@@ -267,7 +268,7 @@ for (const victim of ["penne", "the first agent", "the last agent"]) {
     for (let i = 0; i < 5; i++) {
       const name = marker();
       const script = `trap : INT; echo READY; ${penne()} enter ${place.pid} -- sh -c ` +
-        `'stty raw -echo; sleep ${name} & sleep ${name}'; echo OVER; sleep 20`;
+        `'stty raw -echo; sleep ${name} & sleep ${name}'; echo OVER; sleep 1000`;
       using pty = new Pty(["/bin/sh", "-mc", script]);
       const settings = pty.settings;
       await pty.expect(/READY/);
@@ -282,13 +283,12 @@ for (const victim of ["penne", "the first agent", "the last agent"]) {
         "SIGKILL",
       );
       await pty.expect(/OVER/);
-      await until("the settings are back", () => pty.settings === settings, 5);
+      await until("the settings are back", () => pty.settings === settings);
       const alive = (group: number) => group === pty.pid || processes().some(({ pid }) => pid === group);
-      await until("the foreground is a living group's", () => alive(pty.foreground), 5);
+      await until("the foreground is a living group's", () => alive(pty.foreground));
       await until(
         "all is gone",
         () => left(name, new Set(ownAgents().map(({ pid }) => pid))).every(({ pid }) => pid === pty.pid),
-        5,
       );
     }
   });
@@ -311,7 +311,7 @@ test(
       () => processes().filter((p) => p.cmdline.join(" ") === `sleep ${name}`).length === 2,
     );
     Deno.kill(-group as number, "SIGKILL");
-    await until("all is gone", () => left(name, agents).length === 0, 5);
+    await until("all is gone", () => left(name, agents).length === 0);
     await reader.cancel();
     await child.status;
   },

@@ -11,6 +11,7 @@ import { stat } from "../../ffi/sys/stat.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { TargetProcess } from "../../mod/enter/process.ts";
 import { PenneError } from "../../mod/base/errors.ts";
+import { until } from "../lib/helpers.ts";
 
 const penne = Deno.args[0]!;
 
@@ -90,9 +91,9 @@ assertStringIncludes(byInode.stderr, `penne: cannot enter the namespaces of proc
 assertStringIncludes(byInode.stderr, "is another process now");
 await end(decoy);
 
-/** Whether penne has opened a pidfd. */
-function hasOpened(): boolean {
-  return [...Deno.readDirSync("/proc")].some(({ name }) => {
+/** The process of penne that has opened a pidfd, if one has. */
+function opener(): string | undefined {
+  return [...Deno.readDirSync("/proc")].map(({ name }) => name).find((name) => {
     try {
       if (!/^\d+$/.test(name) || Deno.readTextFileSync(`/proc/${name}/cmdline`).split("\0")[0] !== penne) return false;
       const fds = [...Deno.readDirSync(`/proc/${name}/fd`)].map((fd) =>
@@ -108,14 +109,14 @@ function hasOpened(): boolean {
 // First between the look-up of the process and the opening of its namespaces, then with a kernel that opens none by pidfd.
 for (const extra of [[], ["-e", "inject=ioctl:error=ENOTTY"]]) {
   const target = sleeper();
-  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_exit=600000:when=1", ...extra];
+  // penne is stopped as soon as it has the pidfd, until another process has the PID.
+  const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:signal=SIGSTOP:when=1", ...extra];
   const racing = run(...trace, penne, "enter", `${target.pid}`, "--", "echo", "ran");
-  for (let tries = 0; !hasOpened(); tries++) {
-    if (tries > 2000) throw new Error("penne has not looked the process up");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until("penne has looked the process up", () => opener() !== undefined);
+  const stopped = Number(opener());
   await end(target);
   const successor = await reuse(target.pid);
+  Deno.kill(stopped, "SIGCONT");
   const { code, stdout, stderr } = await racing;
   assertEquals([code, stdout], [125, ""], stderr);
   assertStringIncludes(stderr, "No such process (ESRCH)");

@@ -63,7 +63,10 @@ function commandLine({ kernel, disk, vmlinuz, initrd }: Machine, work: string): 
     ...["-accel", "tcg,thread=multi,tb-size=512", "-m", "2048", "-smp", "1"],
     ...["-nodefaults", "-no-reboot", "-display", "none", "-net", "none", "-serial", `file:${work}/console`],
     ...["-kernel", vmlinuz, "-initrd", initrd],
-    ...["-append", `console=${terminal} quiet panic=-1 mitigations=off random.trust_cpu=on ${kernel.options ?? ""}`],
+    ...[
+      "-append",
+      `console=${terminal} quiet panic=-1 mitigations=off nowatchdog random.trust_cpu=on ${kernel.options ?? ""}`,
+    ],
     ...["-device", "virtio-rng-pci"],
     ...drive("root", disk, "snapshot=on,cache=unsafe"),
     ...drive("job", `${work}/job.disk`, "readonly=on"),

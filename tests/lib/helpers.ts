@@ -123,8 +123,11 @@ export function test(name: string, first: readonly Need[] | TestBody, second?: T
   }
 }
 
-/** Waits until a condition holds; fails after a number of seconds. */
-export async function until(what: string, condition: () => boolean, seconds = 30): Promise<void> {
+/**
+ * Waits until a condition holds; fails after a number of seconds. They only end a test that hangs: on a machine that is
+ * loaded, what takes a second may take twenty.
+ */
+export async function until(what: string, condition: () => boolean, seconds = 120): Promise<void> {
   const end = Date.now() + seconds * 1000 * PATIENCE;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`after ${seconds * PATIENCE} s still not: ${what}`);

@@ -121,7 +121,7 @@ export function difference(before: Snapshot, after: Snapshot): string[] {
  *
  * @throws {Error} If something is left; the message names all of it.
  */
-export async function withoutLeaks(body: () => void | Promise<void>, patience = 5000, all = ALL): Promise<void> {
+export async function withoutLeaks(body: () => void | Promise<void>, patience = 60_000, all = ALL): Promise<void> {
   const before = snapshot(all);
   await body();
   const end = Date.now() + patience;

@@ -60,7 +60,7 @@ export class PidsGroup implements Disposable, AsyncDisposable {
   }
 
   /** Waits until it is empty; fails after some seconds. */
-  async empty(seconds = 10): Promise<void> {
+  async empty(seconds = 120): Promise<void> {
     await until(`nothing is left in ${this.directory}`, () => this.members.length === 0, seconds);
   }
 
@@ -81,7 +81,7 @@ export class PidsGroup implements Disposable, AsyncDisposable {
   }
 
   [Symbol.dispose](): void {
-    const end = Date.now() + 5000;
+    const end = Date.now() + 60_000;
     while (!this.#kill() && Date.now() < end) continue;
   }
 

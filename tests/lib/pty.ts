@@ -9,6 +9,7 @@ import { open, write } from "../../ffi/sys/file.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { resetSignal } from "../../ffi/sys/signal.ts";
+import { until } from "./helpers.ts";
 
 const TIOCSPTLCK = 0x40045431;
 const TIOCGPTN = 0x80045430;
@@ -93,11 +94,29 @@ export class Pty implements Disposable {
     return group[0]!;
   }
 
+  /** Waits until a shell, whose process group this is, has given the foreground to a job. */
+  async givenAway(group: number): Promise<void> {
+    await until("the job is in the foreground", () => this.foreground !== group);
+  }
+
   /** The terminal's settings, as comparable text. */
   get settings(): string {
     const termios = new Uint8Array(36);
     call(self, "ioctl", this.#slave, IOCTL.TCGETS, out(termios));
     return termios.join(" ");
+  }
+
+  /** Changes the window's size until a program has printed it; a shell may miss a signal while its trap runs. */
+  async resizeUntilSeen(rows: number, columns: number): Promise<void> {
+    for (let tries = 0;; tries++) {
+      this.resize(rows, columns + tries);
+      try {
+        await this.expect(new RegExp(`${rows} ${columns + tries}`), 10);
+        return;
+      } catch (error) {
+        if (tries === 10) throw error;
+      }
+    }
   }
 
   /** Changes the window's size. */
@@ -122,7 +141,7 @@ export class Pty implements Disposable {
   }
 
   /** Waits for output after that of the last such call; fails after some seconds. */
-  async expect(pattern: RegExp, seconds = 20): Promise<RegExpExecArray> {
+  async expect(pattern: RegExp, seconds = 120): Promise<RegExpExecArray> {
     const end = Date.now() + seconds * 1000;
     for (;;) {
       this.read(20);
@@ -140,7 +159,7 @@ export class Pty implements Disposable {
   #seen = 0;
 
   /** Waits for the program's end. */
-  async end(seconds = 20): Promise<WaitStatus> {
+  async end(seconds = 120): Promise<WaitStatus> {
     const limit = Date.now() + seconds * 1000;
     while (!this.#status) {
       this.read(20);

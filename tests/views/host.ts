@@ -93,10 +93,10 @@ export async function onHost({ prepare = "", script, user = false, net = false }
   const host = ["unshare", net ? "-mn" : "-m", "--pid", "--fork", "--kill-child", "--mount-proc"];
   const shell = ["--propagation", "private", "bash", "-c", `CGROUP=${cgroup}; ${whole}`];
   try {
-    return await sh(["timeout", "-k1", "40", ...host, ...shell], { cwd: "/" });
+    return await sh(["timeout", "-k1", "300", ...host, ...shell], { cwd: "/" });
   } finally {
     const remove =
       `mount -t cgroup2 none /mnt; cd /mnt; until [ ! -d "$0" ] || rmdir "$0" 2>/dev/null; do sleep 0.05; done`;
-    await sh(["timeout", "10", "unshare", "-m", "sh", "-c", remove, cgroup]);
+    await sh(["timeout", "60", "unshare", "-m", "sh", "-c", remove, cgroup]);
   }
 }

@@ -1,6 +1,6 @@
 // The command's own files stay in their place, whatever the host does to the files that they stand for.
 
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { asUser, type Need, penne, ROOT, sh, test } from "../lib/helpers.ts";
 
 const NEEDS: readonly Need[] = [
@@ -152,14 +152,14 @@ test("It stays through many replacements in a row, and nothing is used up", NEED
   const count = 'P=$(pgrep -n -f "^[^ ]*penne run -- python3 $D"); ls /proc/$P/fd | wc -l >> $D/fds';
   // What a replacement has opened is closed a moment after the file is back.
   const same =
-    `for i in $(seq 300); do ${count}; [ $(uniq $D/fds | wc -l) != 1 ] || break; sed -i '$d' $D/fds; sleep 0.1; done`;
+    `for i in $(seq 300); do ${count}; [ $(tail -n 1 $D/fds) -gt $(head -n 1 $D/fds) ] || break; sed -i '$d' $D/fds; sleep 0.1; done`;
   const change = `${
     CHANGES["replaced by rename"]
   }; own new; sleep 1; ${count}; ${many}; own new; ${same}; ${count}; cat $D/fds >&2`;
   const { text, stderr } = await follow({ make: KINDS["a file"]!, change });
   const counts = stderr.trim().split("\n").map(Number);
   assertEquals(text, "nameserver 169.254.1.1\nsearch new.example\n");
-  assertEquals(counts.at(-1), counts[0]);
+  assert(counts.at(-1)! <= counts[0]!, `${counts}`);
 });
 
 /** Waits for the command's own file, in a shell. */

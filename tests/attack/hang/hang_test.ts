@@ -124,7 +124,7 @@ test("a container that stops the agents does not hold penne, and keeps none of t
         const run = new Run(args);
         if (!await run.started()) return false; // it was through before anything was stopped
         await endsAtOnce(run, signal);
-        await until("no agent is left", () => run.left().length === 0, 10);
+        await until("no agent is left", () => run.left().length === 0);
         return true;
       }));
       assert(held.includes(true));
@@ -144,7 +144,7 @@ test("a container that stops the agents does not hold penne, and keeps none of t
       assertEquals(code, 125, stderr);
       assert(/did not answer in time: it was stopped there|that took more than 10 s/.test(stderr), stderr);
       assert(time < DEADLINE, `${time}`);
-      await until("no agent is left", () => run.left().length === 0, 10);
+      await until("no agent is left", () => run.left().length === 0);
       return true;
     }));
     assert(held.includes(true));
@@ -163,7 +163,7 @@ test("nor does it hold penne keep", ["user", "user namespaces"], async () => {
       await run.output;
       await kept.run("drop", "--force", "stopped");
     }
-    await until("no agent is left", () => run.left().length === 0, 10);
+    await until("no agent is left", () => run.left().length === 0);
   }
 });
 
@@ -191,7 +191,7 @@ test("a file system that never answers does not hold penne", ["root", "fuse", "p
             assert(/a file system there hangs|a file system that its path leads through hangs/.test(stderr), stderr);
             assert(time < DEADLINE, `${time}`);
           }
-          await until("only what waits is left", () => run.left({ waiting: true }).length === 0, 10);
+          await until("only what waits is left", () => run.left({ waiting: true }).length === 0);
         });
       }
     }
@@ -210,7 +210,7 @@ test("nor does one that answers until the command is read", ["root", "fuse", "pa
   const start = performance.now();
   assertEquals((await run.child.status).code, 143);
   assert(performance.now() - start < AT_ONCE);
-  await until("only what waits is left", () => run.left({ waiting: true }).length === 0, 10);
+  await until("only what waits is left", () => run.left({ waiting: true }).length === 0);
   await place[Symbol.asyncDispose](); // the file system ends, and who waits for it
   assertStringIncludes((await run.output).stderr, "penne: cannot execute the command: SIGTERM came first");
   await Deno.remove(directory);
@@ -309,8 +309,8 @@ for (const who of ["the command", "another process inside"]) {
       await until("agents are stopped", () => run.left().some((one) => stateOf(one) === "T"));
       run.child.kill(signal);
       await run.output;
-      await until("nothing runs any more", () => running().length === 0, 10);
-      await until("no agent is left", () => run.left().length === 0, 10);
+      await until("nothing runs any more", () => running().length === 0);
+      await until("no agent is left", () => run.left().length === 0);
       if (holder) {
         assertEquals(processes().filter(({ ppid }) => ppid === holder.pid).length, 1); // it was none of it
         for (const { pid } of processes().filter(({ ppid }) => ppid === holder.pid)) Deno.kill(pid, "SIGKILL");

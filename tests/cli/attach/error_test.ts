@@ -89,7 +89,7 @@ test("Wrong input gives one clear line and the right exit code, and changes noth
   for (const { args, code, says, hinted = false } of CASES) {
     await t.step(`attach ${args.join(" ")}`, async () => {
       const words = args.map((word) => word.replace("GUEST", guest));
-      const result = await lab.run(lab.host, ["timeout", "20", penne(), "attach", ...words]);
+      const result = await lab.run(lab.host, ["timeout", "120", penne(), "attach", ...words]);
       assertEquals(result.code, code, result.stderr);
       assertEquals(result.stdout, "");
       assertClear(result.stderr, says, hinted);

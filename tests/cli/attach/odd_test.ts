@@ -19,10 +19,10 @@ async function sleeper(lab: NetLab): Promise<Daemon> {
   return daemon;
 }
 
-async function codeOf(daemon: Daemon, seconds = 10): Promise<number> {
+async function codeOf(daemon: Daemon): Promise<number> {
   let over = false;
   daemon.ended.then(() => over = true);
-  await until(`penne has ended: ${daemon.output()}${daemon.errors()}`, () => over, seconds);
+  await until(`penne has ended: ${daemon.output()}${daemon.errors()}`, () => over);
   return (await daemon.ended).code;
 }
 
@@ -64,13 +64,20 @@ test("A thread's path means the thread's namespace", [...NEEDS, "package:perl"],
 test("A PID is one of penne's own pid namespace, whatever /proc is mounted", NEEDS, async () => {
   await using lab = await NetLab.open();
   // Inside, /proc is that of the outer pid namespace, where the PID is another process, or none.
-  const script = `unshare --net sleep 1000 & sleep 0.3; "$0" attach --status-fd 1 $!`;
-  const argv = ["unshare", "--fork", "--pid", "--kill-child", "sh", "-c", script, penne()];
+  const directory = await Deno.makeTempDir({ prefix: "penne-odd-" });
+  lab.defer(() => Deno.remove(directory, { recursive: true }));
+  const script = `unshare --net sh -c ': >"$0"; exec sleep 1000' "$1/up" & until [ -e "$1/up" ]; do sleep 0.02; done
+    "$0" attach --status-fd 1 $!`;
+  const argv = ["unshare", "--fork", "--pid", "--kill-child", "sh", "-c", script, penne(), directory];
   const daemon = lab.start(lab.in(lab.host, argv));
   await until("penne is ready", () => daemon.output().includes('"event":"ready"'));
   const inum = Number(/"inum":(\d+)/.exec(daemon.output())![1]);
   const sleeping = processes().find(({ pid, cmdline }) => {
-    return cmdline[0] === "sleep" && Deno.readLinkSync(`/proc/${pid}/ns/net`) === `net:[${inum}]`;
+    try {
+      return cmdline[0] === "sleep" && Deno.readLinkSync(`/proc/${pid}/ns/net`) === `net:[${inum}]`;
+    } catch {
+      return false; // it has just ended
+    }
   });
   assert(sleeping, "it is the namespace of the process inside");
   assertEquals(await linksIn(sleeping!.pid), ["lo", "tap0"]);
@@ -82,7 +89,7 @@ test("A FIFO, a device or a directory is refused as a target at once", NEEDS, as
   lab.defer(() => Deno.remove(directory, { recursive: true }));
   await must(["mkfifo", `${directory}/fifo`]);
   for (const target of [`${directory}/fifo`, "/dev/null", directory]) {
-    const { code, stderr } = await lab.run(lab.host, ["timeout", "5", penne(), "attach", target]);
+    const { code, stderr } = await lab.run(lab.host, ["timeout", "60", penne(), "attach", target]);
     assertEquals(code, 1, stderr);
     assertMatch(stderr, /it is not a namespace\n/);
   }
@@ -179,7 +186,7 @@ test(
     sleep 0.3; timeout 12 "$0" attach $victim; echo "code $?"`;
     const argv = ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child", "sh", "-c", script, penne()];
     const daemon = lab.start(lab.in(lab.host, argv), { cwd: "/" });
-    await until("penne has given up, or attached before and was ended", () => /code \d/.test(daemon.output()), 30);
+    await until("penne has given up, or attached before and was ended", () => /code \d/.test(daemon.output()));
     assertMatch(daemon.output(), /code (1|124)\n/);
     assertEquals((await daemon.child.status).code, 0); // of the script, which everything it started dies with
     await until("no agent is left", () => ownAgents().every(({ pid }) => before.includes(pid)));
@@ -223,7 +230,7 @@ test("More targets than the soft limit on open files are attached", [...NEEDS, "
   const daemon = lab.start(
     lab.in(lab.host, ["prlimit", "--nofile=50:4096", penne(), "attach", "--status-fd", "1", ...guests]),
   );
-  await until("penne is ready", () => daemon.output().includes('"event":"ready"') || daemon.errors() !== "", 20);
+  await until("penne is ready", () => daemon.output().includes('"event":"ready"') || daemon.errors() !== "");
   assertEquals(daemon.errors(), "");
   daemon.child.kill("SIGTERM");
   assertEquals(await codeOf(daemon), 0);
@@ -233,9 +240,14 @@ test("A signal during the set-up of many targets stops and undoes it", NEEDS, as
   await using lab = await NetLab.open();
   const guests: string[] = [];
   for (let i = 0; i < 40; i++) guests.push(await lab.netns(`s${i}`));
-  const daemon = lab.start(lab.in(lab.host, [penne(), "attach", ...guests]));
-  while ((await lab.json(guests[2]!, "link")).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
-  daemon.child.kill("SIGTERM");
+  let daemon: Daemon;
+  for (let tries = 1;; tries++) {
+    daemon = lab.start(lab.in(lab.host, [penne(), "attach", ...guests]));
+    while ((await lab.json(guests[2]!, "link")).length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    daemon.child.kill("SIGTERM");
+    // On a machine that is loaded the signal may come when all of them are set up.
+    if (await codeOf(daemon) !== 0 || tries === 10) break;
+  }
   assertEquals(await codeOf(daemon), 1);
   assertMatch(daemon.errors(), /interrupted by a signal/);
   for (const guest of [guests[0]!, guests[39]!]) {

@@ -64,6 +64,7 @@ test("a shell inside has job control: Ctrl-C ends and Ctrl-Z stops its foregroun
   await pty.expect(/Stopped +sleep 3100/);
   pty.type("fg\n");
   await pty.expect(/sleep 3100\r\n/);
+  await until("it continues", () => stateOf(3100) === "S");
   pty.type("\x03");
   await pty.expect(/INSIDE> /);
   pty.type("exit 3\n");
@@ -75,7 +76,7 @@ test("Ctrl-Z stops penne and its command; fg and bg continue both", BASH, async 
   await eachWay(async ({ name, argv }) => {
     await t.step(name, async () => {
       using pty = await shell();
-      const prompt = pty.settings; // those of the shell's line editor
+      const [prompt, group] = [pty.settings, pty.foreground]; // those of the shell's line editor
       pty.type(`${[...argv].join(" ")} sh -c 'echo UP; sleep 6100; echo WOKEN'\n`);
       await pty.expect(/\r\nUP/);
       await until("sleep runs", () => sleeps(6100));
@@ -83,7 +84,8 @@ test("Ctrl-Z stops penne and its command; fg and bg continue both", BASH, async 
         pty.type("\x1a");
         await pty.expect(/Stopped/);
         await pty.expect(/READY> /);
-        assertEquals([stateOf(6100), pty.settings], ["T", prompt]);
+        await until("the command is stopped", () => stateOf(6100) === "T");
+        assertEquals(pty.settings, prompt);
         pty.type("fg\n");
         await until("the command continues", () => stateOf(6100) === "S");
       }
@@ -96,6 +98,7 @@ test("Ctrl-Z stops penne and its command; fg and bg continue both", BASH, async 
       assertEquals(pty.settings, prompt);
       pty.type("fg\n");
       await pty.expect(/echo WOKEN'\r\n/);
+      await pty.givenAway(group);
       await pause(200);
       pty.type("\x03");
       await pty.expect(/READY> /);
@@ -112,11 +115,8 @@ test("the command sees changes of the window size", BASH, async () => {
   const script = `trap 'stty size' WINCH; stty size; echo UP; while :; do sleep 0.05; done`;
   using pty = new Pty([...RUN, "--", "bash", "-c", script]);
   await pty.expect(/24 80\r\nUP/);
-  pty.resize(33, 111);
-  await pty.expect(/33 111/);
-  await pause(200); // for bash to leave its trap
-  pty.resize(44, 99);
-  await pty.expect(/44 99/);
+  await pty.resizeUntilSeen(33, 111);
+  await pty.resizeUntilSeen(44, 99);
 });
 
 test("full-screen programs work", [...BASH, "package:vim-tiny", "package:less", "package:procps"], async (t) => {
@@ -132,7 +132,7 @@ test("full-screen programs work", [...BASH, "package:vim-tiny", "package:less", 
       pty.type("iwords");
       await pty.expect(/words/);
       pty.type("\x03");
-      await pause(300);
+      await pause(1500); // the signal empties the terminal's queue
       pty.type("Amore \x16\x1a\x1b:wq\r");
       assertEquals((await pty.end()).code, 0);
       assertEquals(Deno.readTextFileSync(`${directory}/file`), "wordsmore \x1a\n");
@@ -309,6 +309,7 @@ test("in a pipeline and in a script, nobody loses the terminal", BASH, async (t)
   await t.step("Ctrl-Z stops the whole pipeline, and fg continues it", async () => {
     for (const line of [`${LINE} -- sleep 9210 | cat`, `echo | ${LINE} -- sleep 9210`]) {
       using pty = await shell();
+      const group = pty.foreground;
       pty.type(`${line}\n`);
       await until("sleep runs", () => sleeps(9210));
       await pause(100);
@@ -316,6 +317,7 @@ test("in a pipeline and in a script, nobody loses the terminal", BASH, async (t)
       await pty.expect(/Stopped/);
       await pty.expect(/READY> /);
       pty.type("fg\n");
+      await pty.givenAway(group);
       await pause(300);
       pty.type("\x03");
       await pty.expect(/READY> /);
@@ -345,6 +347,7 @@ test("Ctrl-Z is ignored where no shell could continue penne", BASH, async () => 
 
 test("--new-session leaves the command without a controlling terminal, and the keys work", BASH, async () => {
   using pty = await shell();
+  const group = pty.foreground;
   pty.type(`${LINE} --new-session -- sh -c '(: </dev/tty) 2>&1; read x; echo "got $x"; exec sleep 5100'\n`);
   await pty.expect(/No such device or address/);
   pty.type("word\n");
@@ -352,7 +355,9 @@ test("--new-session leaves the command without a controlling terminal, and the k
   await until("sleep runs", () => sleeps(5100));
   pty.type("\x1a");
   await pty.expect(/Stopped/);
+  await pty.expect(/READY> /);
   pty.type("fg; echo code $?\n");
+  await pty.givenAway(group);
   await pause(500);
   pty.type("\x03");
   await pty.expect(/code 130/);
@@ -389,7 +394,7 @@ test("a stopped penne ends when its shell is killed, and kill %1 ends a stopped 
   pty.type("\x1a");
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
-  pty.type("kill %1; sleep 1; jobs; echo do''ne\n");
+  pty.type(`kill %1; while [ -n "$(jobs -s)" ]; do sleep 0.1; done; jobs; echo do''ne\n`);
   const [text] = await pty.expect(/[^]*\r\ndone/);
   assertEquals(text.includes("Stopped   "), false, text);
   pty.type("exit\n");

@@ -40,15 +40,14 @@ export async function eachWay(body: (way: Way) => Promise<void>): Promise<void> 
   }
 }
 
-/** A program that sleeps, and can be told from others. */
+/** A program that sleeps until it is ended, and can be told from others. */
 export class Sleeper {
   /** Its command line. */
   readonly argv: readonly string[];
   #word = marker();
 
-  /** @param seconds How long it sleeps; the rest is a mark. */
-  constructor(seconds: number) {
-    this.argv = ["sleep", `${seconds}`, `0.${this.#word.split(".")[1]}e-9`];
+  constructor() {
+    this.argv = ["sleep", "1000", `0.${this.#word.split(".")[1]}e-9`];
   }
 
   #find() {
@@ -64,6 +63,11 @@ export class Sleeper {
   async pid(): Promise<number> {
     await until("the victim runs", () => this.runs);
     return this.#find()!.pid;
+  }
+
+  /** Kills it. */
+  end(): void {
+    Deno.kill(this.#find()!.pid, "SIGKILL");
   }
 }
 

@@ -99,7 +99,13 @@ function held(pid: number): { args: string; cwd: string; files: string[] }[] {
   return below(pid).map((one) => ({
     args: all.find((p) => p.pid === one)!.cmdline.join(" "),
     cwd: Deno.readLinkSync(`/proc/${one}/cwd`),
-    files: Array.from(Deno.readDirSync(`/proc/${one}/fd`), ({ name }) => Deno.readLinkSync(`/proc/${one}/fd/${name}`)),
+    files: Array.from(Deno.readDirSync(`/proc/${one}/fd`), ({ name }) => {
+      try {
+        return Deno.readLinkSync(`/proc/${one}/fd/${name}`);
+      } catch {
+        return ""; // closed meanwhile
+      }
+    }),
   }));
 }
 
@@ -122,10 +128,12 @@ test("in the background only the command keeps the caller's directory and its st
     ];
     assertEquals((await sh(["sh", "-c", script, "sh", ...argv], { cwd: directory })).code, 0);
     const pid = await pidIn(`${directory}/pid`);
+    const sleeper = () => processes().find(({ cmdline }) => cmdline.join(" ") === `sleep ${marker}`);
+    await until("the command runs", () => sleeper() !== undefined);
     const here = held(pid).filter(({ cwd, files }) => cwd === directory || files.includes(`${directory}/output`));
     assertEquals(here.map(({ args }) => args).filter((args) => !args.includes(marker)), []);
     assertEquals(here.length > 0, true);
-    Deno.kill(processes().find(({ cmdline }) => cmdline.join(" ") === `sleep ${marker}`)!.pid, "SIGKILL");
+    Deno.kill(sleeper()!.pid, "SIGKILL");
     await until(
       "it has ended, and its pid file is gone",
       () => !Array.from(Deno.readDirSync(directory)).some(({ name }) => name === "pid"),
@@ -145,6 +153,5 @@ test("nothing is left when the starting process is killed before it is ready", a
     await child.status;
   }
   await new Promise((resolve) => setTimeout(resolve, 1500));
-  const left = processes().filter((p) => p.cmdline.some((word) => word.includes(marker)));
-  assertEquals(left, []);
+  await until("nothing is left", () => !processes().some((p) => p.cmdline.some((word) => word.includes(marker))));
 });

@@ -6,6 +6,7 @@ import { assertEquals } from "@std/assert";
 import {
   command,
   isAgent,
+  killIfAlive,
   netOption,
   ownAgents,
   penne,
@@ -121,10 +122,8 @@ for (const [what, options] of VARIANTS) {
             await until("an agent exists", () => mine().length > 0);
             const all = mine();
             const chosen = all[Math.floor(Math.random() * all.length)];
-            if (chosen) {
-              hits++;
-              Deno.kill(chosen.pid, "SIGKILL");
-            }
+            if (chosen && await killIfAlive(chosen.pid)) hits++;
+            else child.kill("SIGKILL"); // that agent had done its work
           }
           const status = await child.status;
           if (victim === "penne") hits += status.signal === "SIGKILL" ? 1 : 0;
@@ -147,7 +146,7 @@ for (const victim of ["penne", "an agent"]) {
       const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
       // The session leader stays, so that the terminal can be given back to it.
       const script = `trap : INT; echo READY; ${penne()} run ${netOption()} -- sh -c ` +
-        `'stty raw -echo; sleep ${marker} & sleep ${marker}'; echo OVER; sleep 20`;
+        `'stty raw -echo; sleep ${marker} & sleep ${marker}'; echo OVER; sleep 1000`;
       using pty = new Pty(["/bin/sh", "-mc", script]);
       const settings = pty.settings;
       await pty.expect(/READY/);
@@ -157,23 +156,26 @@ for (const victim of ["penne", "an agent"]) {
       if (victim === "penne") {
         Deno.kill(running.pid, "SIGKILL");
       } else {
-        const mine = () => ownAgents().filter((p) => !agents.has(p.pid) && p.ppid === running.pid);
-        await until("an agent exists", () => mine().length > 0);
-        Deno.kill(mine()[0]!.pid, "SIGKILL");
+        let victim: Process | undefined;
+        await until("an agent exists", () => {
+          victim = ownAgents().find((p) => !agents.has(p.pid) && p.ppid === running.pid);
+          return victim !== undefined;
+        });
+        await killIfAlive(victim!.pid);
       }
       await pty.expect(/OVER/);
-      await until("the settings are back", () => pty.settings === settings, 5);
+      await until("the settings are back", () => pty.settings === settings);
       const alive = (group: number) => group === pty.pid || processes().some(({ pid }) => pid === group);
-      await until("the foreground group is alive", () => alive(pty.foreground), 5);
-      await until("all is gone", () => remaining(marker).every(({ pid }) => pid === pty.pid), 5);
+      await until("the foreground group is alive", () => alive(pty.foreground));
+      await until("all is gone", () => remaining(marker).every(({ pid }) => pid === pty.pid));
     }
   });
 }
 
 test("the next run works after an agent was killed", async () => {
-  const child = command([...penneRun(), "--", "sleep", "100"], {}, { stderr: "piped", stdin: "null" }).spawn();
-  await until("an agent exists", () => ownAgents().some((p) => p.ppid === child.pid));
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+  const child = command([...penneRun(), "--", "sleep", marker], {}, { stderr: "piped", stdin: "null" }).spawn();
+  await until("the command runs", () => processes().some((p) => p.cmdline.join(" ") === `sleep ${marker}`));
   Deno.kill(ownAgents().find((p) => p.ppid === child.pid)!.pid, "SIGKILL");
   const { code, stderr } = await child.output();
   assertEquals(code, 137);

@@ -1,6 +1,6 @@
 // Terminals: job control, window sizes and settings.
 
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { netOption, penne, penneRun, processes, test, until } from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 
@@ -12,6 +12,12 @@ const OWN = crypto.getRandomValues(new Uint32Array(1))[0]!;
 /** Whether our `sleep SECONDS` is running, so that a key typed now finds it there. */
 function sleeps(seconds: number): boolean {
   return processes().some(({ cmdline }) => cmdline.join(" ") === `sleep ${seconds}.${OWN}`);
+}
+
+/** State of our `sleep SECONDS`, as in /proc/PID/stat. */
+function stateOf(seconds: number): string {
+  const found = processes().find(({ cmdline }) => cmdline.join(" ") === `sleep ${seconds}.${OWN}`);
+  return found ? /^State:\t(.)/m.exec(Deno.readTextFileSync(`/proc/${found.pid}/status`))![1]! : "none";
 }
 
 /** Whether a process executes a program. */
@@ -45,6 +51,7 @@ test("an interactive bash inside has job control, and Ctrl-C stops only the fore
   await pty.expect(/Stopped +sleep 3000/);
   pty.type("fg\n");
   await pty.expect(/sleep 3000[.]\d+\r\n/);
+  await until("it continues", () => stateOf(3000) === "S");
   pty.type("\x03");
   await pty.expect(/READY> /);
   pty.type("exit 3\n");
@@ -57,34 +64,28 @@ test("an interactive bash inside has job control, and Ctrl-C stops only the fore
 test("from an outer shell, Ctrl-Z stops penne and its command, and fg continues both", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
+  const shell = pty.foreground;
   pty.type("stty -a | md5sum\n");
   const before = (await pty.expect(/([0-9a-f]{32}) /))[1];
   await pty.expect(/READY> /);
   pty.type(`${penne()} run ${netOption()} -- sh -c 'echo UP; sleep 6000.${OWN}; echo WOKEN'\n`);
-  const states = () => processes().filter(({ cmdline }) => cmdline.join(" ") === `sleep 6000.${OWN}`);
   await pty.expect(/\r\nUP/);
-  await until("sleep runs", () => states().length === 1);
+  await until("sleep runs", () => sleeps(6000));
   pty.type("\x1a");
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
-  assertEquals(states().length, 1);
-  assertMatch(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`), /State:\tT/);
+  await until("the command is stopped", () => stateOf(6000) === "T");
   pty.type("fg\n");
-  await until(
-    "the command continues",
-    () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)),
-  );
+  await until("the command continues", () => stateOf(6000) === "S");
   pty.type("\x1a");
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
   pty.type("bg\n");
   await pty.expect(/READY> /);
-  await until(
-    "it continues in the background",
-    () => /State:\tS/.test(Deno.readTextFileSync(`/proc/${states()[0]!.pid}/status`)),
-  );
+  await until("it continues in the background", () => stateOf(6000) === "S");
   pty.type("fg\n");
   await pty.expect(/run .*-- sh/);
+  await pty.givenAway(shell);
   pty.type("\x03");
   await pty.expect(/READY> /);
   pty.type("echo code $?\n");
@@ -104,11 +105,8 @@ test("the command sees changes of the window size", BASH, async () => {
     `trap 'stty size' WINCH; echo UP; while :; do sleep 0.05; done`,
   ]);
   await pty.expect(/UP/);
-  pty.resize(33, 111);
-  await pty.expect(/33 111/);
-  await new Promise((resolve) => setTimeout(resolve, 200)); // for bash to leave its trap
-  pty.resize(44, 99);
-  await pty.expect(/44 99/);
+  await pty.resizeUntilSeen(33, 111);
+  await pty.resizeUntilSeen(44, 99);
 });
 
 test("settings and foreground are restored when the shell inside is killed", BASH, async () => {
@@ -166,6 +164,7 @@ test("--new-session removes the controlling terminal, and Ctrl-C still reaches t
 test("a penne in the background of a shell is stopped when its command reads the terminal", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
+  const shell = pty.foreground;
   pty.type(`${penne()} run ${netOption()} -- sh -c 'read line; echo "got $line"' &\n`);
   await pty.expect(/\[1\]/);
   // The shell reports it with its next prompt.
@@ -177,7 +176,7 @@ test("a penne in the background of a shell is stopped when its command reads the
   }
   pty.type("fg\n");
   await pty.expect(/run .*-- sh/);
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  await pty.givenAway(shell);
   pty.type("text\n");
   await pty.expect(/got text/);
   pty.type("exit\n");
@@ -253,6 +252,7 @@ test("a hangup of the terminal ends penne as session leader", BASH, async () => 
 test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
   using pty = new Pty(SHELL);
   await pty.expect(/READY> /);
+  const shell = pty.foreground;
   pty.type(`${penne()} run ${netOption()} --new-session -- sleep 9000.${OWN}\n`);
   await until("sleep runs", () => sleeps(9000));
   await new Promise((resolve) => setTimeout(resolve, 100));
@@ -261,6 +261,7 @@ test("--new-session: Ctrl-Z stops penne and its command", BASH, async () => {
   await pty.expect(/READY> /);
   pty.type("fg\n");
   await pty.expect(/run .*--new-session/);
+  await pty.givenAway(shell);
   await new Promise((resolve) => setTimeout(resolve, 300));
   pty.type("\x03");
   await pty.expect(/READY> /);
@@ -299,12 +300,14 @@ test("Ctrl-Z stops a whole pipeline, and fg continues it", BASH, async () => {
   ) {
     using pty = new Pty(SHELL);
     await pty.expect(/READY> /);
+    const shell = pty.foreground;
     pty.type(`${line}\n`);
     await until("sleep runs", () => sleeps(9200));
     pty.type("\x1a");
     await pty.expect(/Stopped/);
     await pty.expect(/READY> /);
     pty.type("fg\n");
+    await pty.givenAway(shell);
     await new Promise((resolve) => setTimeout(resolve, 300));
     pty.type("\x03");
     await pty.expect(/READY> /);
@@ -324,7 +327,7 @@ test("kill %1 ends a stopped job", BASH, async () => {
   await pty.expect(/Stopped/);
   await pty.expect(/READY> /);
   // A shell may say once more that the job is stopped, when it kills it.
-  pty.type("kill %1; sleep 1\n");
+  pty.type(`kill %1; while [ -n "$(jobs -s)" ]; do sleep 0.1; done\n`);
   await pty.expect(/READY> /);
   pty.type("jobs; echo done\n");
   const [text] = await pty.expect(/[^]*\r\ndone/);
@@ -356,6 +359,7 @@ test("signals during the start act as on any program", BASH, async () => {
     await pty.expect(/Stopped/);
     await pty.expect(/READY> /);
     pty.type("fg\n");
+    await pty.givenAway(shell);
     await until("sleep runs", () => sleeps(9400));
     await new Promise((resolve) => setTimeout(resolve, 50));
     pty.type("\x03");

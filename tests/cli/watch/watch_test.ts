@@ -138,7 +138,7 @@ for (const backend of BACKENDS) {
     lab.defer(() => sh(["sh", "-c", `umount ${path} 2>/dev/null; rm -f ${path}`]).then(() => {}));
     const watcher = await watchJson(lab, [...args, "--event", "ns,birth,death", "--type", "uts,user"], APART);
     const cause = async (what: string, id: string | null) => {
-      const emitted = await watcher.first(what, (one) => one.event === "death" && one.id === id, 30);
+      const emitted = await watcher.first(what, (one) => one.event === "death" && one.id === id);
       return emitted.cause;
     };
     const own = idOf(Deno.pid, "uts").id;
@@ -198,7 +198,7 @@ for (const backend of BACKENDS) {
     const begun = (await must(["sh", "-c", script])).trim().split("\n").map(Number);
     const names = () =>
       watcher.emitted().filter((emitted) => emitted.event === "name" && emitted.path.includes(prefix));
-    await until("all names", () => names().length >= 600, 10).catch((error) => {
+    await until("all names", () => names().length >= 600).catch((error) => {
       throw new Error(`${error.message}: ${names().length} of 600`);
     });
     const emitted = names();

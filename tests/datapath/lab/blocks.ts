@@ -44,7 +44,7 @@ if (mode === "serve") {
   const socket = Deno.listenDatagram({ transport: "udp", hostname: local, port: 0 });
   const to = { transport: "udp", hostname: address!, port: Number(port) } as const;
   const ask = async (question: Uint8Array, matches: (answer: Uint8Array) => boolean): Promise<Uint8Array> => {
-    const end = Date.now() + 20_000;
+    const end = Date.now() + 120_000;
     await socket.send(question, to);
     while (Date.now() < end) {
       const timer = setInterval(() => socket.send(question, to).catch(() => {}), 500);

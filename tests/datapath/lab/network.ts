@@ -1,6 +1,7 @@
 // A small network for tests: a "peer", a "host" next to it, and guests that only penne connects with the host. penne is the
 // compiled program, run by an unprivileged user who owns the guests.
 
+import { assertMatch } from "@std/assert";
 import { NR } from "../../../ffi/core/syscalls.ts";
 import { asUser, penne, ROOT } from "../../lib/helpers.ts";
 
@@ -51,8 +52,8 @@ const ENV = { DENO_NO_UPDATE_CHECK: "1" };
 
 let serial = 0;
 
-/** Waits until a condition holds, for some seconds at most. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
+/** Waits until a condition holds; the seconds only end a test that hangs. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, seconds = 120): Promise<void> {
   const end = Date.now() + seconds * 1000;
   while (!await condition()) {
     if (Date.now() > end) throw new Error(`after ${seconds} s not yet: ${what}`);
@@ -355,10 +356,27 @@ export async function makeNetwork(plan: Plan = {}): Promise<Network> {
   }
 }
 
-/** Waits until a program listens on a port in a namespace. */
-export async function listening(network: Network, netns: string, port: number, udp = false): Promise<void> {
+/** Waits until programs listen on a port in a namespace, by one socket or more. */
+export async function listening(
+  network: Network,
+  netns: string,
+  port: number,
+  udp = false,
+  sockets = 1,
+): Promise<void> {
   await until(`a program listens on ${port}`, async () => {
     const { stdout } = await network.run(netns, ["ss", "-Hln", udp ? "-u" : "-t", `sport = :${port}`]);
-    return stdout.trim() !== "";
+    return stdout.split("\n").filter(Boolean).length >= sockets;
   });
+}
+
+/** Runs a program until its output matches; what it waits for may be lost, or late on a machine that is loaded. */
+export async function runUntil(network: Network, netns: string, argv: string[], wanted: RegExp): Promise<void> {
+  let said = "";
+  for (let tries = 0; tries < 6; tries++) {
+    const { stdout, stderr } = await network.run(netns, argv);
+    said = stdout + stderr;
+    if (wanted.test(said)) return;
+  }
+  assertMatch(said, wanted, argv.join(" "));
 }

@@ -31,5 +31,5 @@ for i in range(1, count + 1):
     s.sendto(struct.pack("!BBHHH", 8, 0, 0xFFFF ^ total, i, 1), (address, 0))
     if i % 50 == 0:
         take(0.005)
-take(3)
+take(30)
 print(len(seen))

@@ -75,7 +75,7 @@ def ask(protocol, address, port, size):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as s:
-        s.settimeout(20 if protocol == "tcp" else 5)
+        s.settimeout(120 if protocol == "tcp" else 30)
         s.connect((address, port))
         own = plain(s.getsockname())
         if protocol == "tcp":
@@ -100,7 +100,7 @@ def attempt(call):
 def odd(kind, address, port):
     size = 300_000
     data = os.urandom(size)
-    s = socket.create_connection((address, port), 30)
+    s = socket.create_connection((address, port), 120)
     with s:
         if kind == "at once":
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -23,16 +23,21 @@ def say(value):
     print(json.dumps(value), flush=True)
 
 
-if mode == "claim":  # ADDRESS PORT FIRST LAST: one datagram from each port; the number of answers within a second
+if mode == "claim":  # ADDRESS PORT FIRST LAST: datagrams from each port until one is answered; how many were
     address, port, first, last = rest[0], *map(int, rest[1:])
     sent = answers = 0
     for own in range(first, last + 1):
         try:
             with udp(address, own) as s:
                 s.settimeout(1)
-                s.sendto(b"x", (address, port))
                 sent += 1
-                answers += s.recv(9) == b"x"
+                for _ in range(10):
+                    s.sendto(b"x", (address, port))
+                    try:
+                        answers += s.recv(9) == b"x"
+                        break
+                    except TimeoutError:
+                        pass
         except OSError:
             pass
     say([sent, answers])
@@ -100,7 +105,7 @@ elif mode == "ask":  # ADDRESS PORT COUNT [connected]: sends one datagram; the a
 elif mode == "many":  # ADDRESS PORT COUNT: from one port to COUNT ports and back; wrong answers
     address, port, count = rest[0], int(rest[1]), int(rest[2])
     s = socket.socket(family(address), socket.SOCK_DGRAM)
-    s.settimeout(1.5)
+    s.settimeout(10)
     right = wrong = 0
     for i in range(count):
         s.sendto(b"%d" % (i % 8), (address, port + i % 8))
@@ -113,7 +118,7 @@ elif mode == "many":  # ADDRESS PORT COUNT: from one port to COUNT ports and bac
         else:
             wrong += 1
     say([right, wrong])
-elif mode == "hold":  # ADDRESS PORT OWN SECONDS: a datagram from port OWN, then what else comes there until "stranger" does
+elif mode == "hold":  # ADDRESS PORT OWN SECONDS: datagrams from port OWN, and what else comes there until "stranger" does
     address, port, own, seconds = rest[0], int(rest[1]), int(rest[2]), float(rest[3])
     s = udp(address, own)
     s.sendto(b"q", (address, port))
@@ -121,12 +126,14 @@ elif mode == "hold":  # ADDRESS PORT OWN SECONDS: a datagram from port OWN, then
     end = time.time() + seconds
     got = []
     while time.time() < end:
-        s.settimeout(max(0.01, end - time.time()))
+        s.settimeout(5)
         try:
             data, peer = s.recvfrom(99)
             got.append([data.decode(), peer[0]])
             if data == b"stranger":
                 break
+        except TimeoutError:
+            s.sendto(b"q", (address, port))
         except OSError:
             pass
     say(got)
@@ -165,8 +172,7 @@ elif mode == "keepalive":  # ADDRESS PORT: how long an idle connection with keep
     for option, value in (socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3):
         s.setsockopt(socket.IPPROTO_TCP, option, value)
     print("connected", flush=True)
-    s.settimeout(30)
-    start = time.time()
+    s.settimeout(120)
     try:
         say(["data", s.recv(9).decode()])
     except OSError as error:
@@ -184,7 +190,7 @@ elif mode == "connect":  # ADDRESS PORT COUNT [close]: connections at a time, or
     held, done = [], 0
     for _ in range(int(rest[2])):
         try:
-            s = socket.create_connection((rest[0], int(rest[1])), 5)
+            s = socket.create_connection((rest[0], int(rest[1])), 30)
         except OSError:
             continue
         done += 1

@@ -41,7 +41,7 @@ if (Deno.args[0] === "arp") {
   request.set(parseIp(GUEST4.address)!, 28);
   request.set(parseIp("10.77.0.99")!, 38);
   frames.send(request);
-  const end = Date.now() + 5000;
+  const end = Date.now() + 60_000;
   while (Date.now() < end) {
     const frame = frames.receive();
     if (frame && frame[12] === 8 && frame[13] === 6 && frame[21] === 2) {

@@ -47,7 +47,7 @@ export async function watchJson(
   return {
     daemon,
     emitted,
-    async first(what, condition, seconds = 30) {
+    async first(what, condition, seconds = 120) {
       let found: Emitted | undefined;
       await until(what, () => (found = emitted().find(condition)) !== undefined, seconds);
       return found!;
