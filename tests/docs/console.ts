@@ -139,7 +139,7 @@ export async function runBlock(block: Block, directory: string, binary: string):
     cd "${directory}"
     exec ${[...block.root ? [] : user, "bash", script].join(" ")}`;
   const { stdout } = await new Deno.Command("timeout", {
-    args: ["-k", "5", "90", "unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-c", machine],
+    args: ["-k", "5", "400", "unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-c", machine],
     clearEnv: true,
     env: {
       HOME: directory,

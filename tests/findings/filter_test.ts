@@ -2,7 +2,7 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { type Need, netOption, penne, sh, test } from "../lib/helpers.ts";
-import { NetLab } from "../lib/netlab.ts";
+import { becomes, NetLab } from "../lib/netlab.ts";
 import { assertRefused, DOCKER, filtered, fixIn, withTree } from "./lab/hosts.ts";
 
 const WITHOUT = "start penne from a process without that filter: it is inherited, and cannot be removed";
@@ -168,8 +168,8 @@ test("attach, enter, keep and nsexec under docker's filter say what is refused",
   "package:util-linux",
 ], async () => {
   await using lab = new NetLab();
-  const target = lab.start(["unshare", "--net", "sleep", "100"]);
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  const target = lab.start(["unshare", "--net", "sleep", "1000"]);
+  await becomes(target, "sleep");
   const pid = `${target.child.pid}`;
   const directory = await Deno.makeTempDir();
   const commands: [string[], number, RegExp, string][] = [

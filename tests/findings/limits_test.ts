@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { asUser, netOption, penne, sh, test } from "../lib/helpers.ts";
-import { NetLab } from "../lib/netlab.ts";
+import { becomes, NetLab } from "../lib/netlab.ts";
 import { assertRefused, fixIn, hintsIn } from "./lab/hosts.ts";
 
 /** Runs penne with limits set by a shell's builtin. */
@@ -47,8 +47,8 @@ test(
   ["root", "package:bash", "package:util-linux"],
   async () => {
     await using lab = new NetLab();
-    const target = lab.start(["unshare", "--net", "sleep", "100"]);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const target = lab.start(["unshare", "--net", "sleep", "1000"]);
+    await becomes(target, "sleep");
     const pid = target.child.pid;
     for (
       const args of [

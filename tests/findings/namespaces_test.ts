@@ -1,8 +1,8 @@
 // Hosts that make no namespaces: settings, limits, chroots, ids without a map, missing rights.
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { asUser, penne, run, sh, test, TEST_USER } from "../lib/helpers.ts";
-import { NetLab } from "../lib/netlab.ts";
+import { asUser, penne, run, sh, test, TEST_USER, until } from "../lib/helpers.ts";
+import { becomes, NetLab } from "../lib/netlab.ts";
 import { assertRefused, fixIn, optionIn, rootCommand, withTree } from "./lab/hosts.ts";
 
 /** Runs a script as root of a user namespace of its own, with pid and mount namespaces and /proc; `$0` is penne. */
@@ -31,7 +31,8 @@ for (const type of ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup"]) {
 }
 
 test("a limit of namespaces that is reached is named with its value", LIMITS, async () => {
-  const limit = `echo 1 > /proc/sys/user/max_net_namespaces; unshare -n sleep 100 & sleep 0.5`;
+  const limit =
+    `echo 1 > /proc/sys/user/max_net_namespaces; unshare -n sleep 100 & until [ "$(cat /proc/$!/comm)" = sleep ]; do sleep 0.1; done`;
   const result = await inside(`${limit}; "$0" run --net=none -- echo ran`);
   const [hint] = assertRefused(
     result,
@@ -49,7 +50,7 @@ test(
     await using lab = new NetLab();
     const script = "echo 1 > /proc/sys/user/max_net_namespaces; exec unshare -n sleep 100";
     const owner = lab.start(asUser(["unshare", "-Ur", "sh", "-c", script]));
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await becomes(owner, "sleep");
     const result = await sh([penne(), "attach", `${owner.child.pid}`], { user: true });
     assertRefused(
       result,
@@ -177,8 +178,8 @@ test("a /proc that is partly hidden is named, and the fix works", ["root", "pack
 
 test("root without CAP_SYS_ADMIN is told what it lacks", ["root", "package:util-linux"], async () => {
   await using lab = new NetLab();
-  const target = lab.start(["unshare", "--net", "--mount", "sleep", "100"]);
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  const target = lab.start(["unshare", "--net", "--mount", "sleep", "1000"]);
+  await becomes(target, "sleep");
   const pid = `${target.child.pid}`;
   const dropped = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-all", penne()];
   const lacks = "which root does not have here; start penne from a process that has it";
@@ -211,8 +212,9 @@ test("a process outside of penne's user namespace is told, and outside of it pen
   "package:util-linux",
 ], async () => {
   await using lab = new NetLab();
-  const { pid } = lab.start(["unshare", "--uts", "sleep", "100"]).child;
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  const target = lab.start(["unshare", "--uts", "sleep", "1000"]);
+  const { pid } = target.child;
+  await becomes(target, "sleep");
   const enter = [penne(), "enter", "--type", "uts", `${pid}`, "--", "echo", "ran"];
   assertRefused(
     await sh(["unshare", "-Ur", ...enter]),
@@ -232,14 +234,17 @@ test("a process that may not be looked at: each reason is told apart", [
   await using lab = new NetLab();
   const user = (...argv: string[]) => ["setpriv", ...IDS.split(" "), ...argv];
   const prctl = Deno.build.arch === "aarch64" ? 167 : 157;
-  const undumpable = `syscall(${prctl}, 4, 0, 0, 0, 0); sleep 100`; // PR_SET_DUMPABLE
-  const capable = `setpriv ${IDS} --inh-caps +net_raw --ambient-caps +net_raw sleep 100`;
+  const undumpable = `syscall(${prctl}, 4, 0, 0, 0, 0); sleep 1000`; // PR_SET_DUMPABLE
+  const capable = `setpriv ${IDS} --inh-caps +net_raw --ambient-caps +net_raw sleep 1000`;
   const targets = {
-    root: lab.start(["sleep", "100"]),
+    root: lab.start(["sleep", "1000"]),
     undumpable: lab.start(user("perl", "-e", undumpable)),
     capable: lab.start(["sh", "-c", `exec ${capable}`]),
   };
-  await new Promise((resolve) => setTimeout(resolve, 700));
+  for (const target of [targets.root, targets.capable]) await becomes(target, "sleep");
+  const { pid: hidden } = targets.undumpable.child;
+  await becomes(targets.undumpable, "perl");
+  await until("it is undumpable", () => Deno.statSync(`/proc/${hidden}/environ`).uid === 0);
   const asked: [keyof typeof targets, string][] = [
     ["root", "belongs to user 0; run penne as that user, or as root"],
     ["undumpable", "has made itself undumpable, so that only root may look at it; run penne as root"],

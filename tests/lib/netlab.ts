@@ -22,6 +22,11 @@ export interface Daemon {
   readonly ended: Promise<Deno.CommandStatus>;
 }
 
+/** Waits until a command line that other programs execute, unshare(1) and setpriv(1), has become its program. */
+export async function becomes({ child }: Daemon, program: string): Promise<void> {
+  await until(`it is ${program}`, () => Deno.readTextFileSync(`/proc/${child.pid}/comm`) === `${program}\n`);
+}
+
 /** Namespaces, and processes in them, that are removed at the end of a test. */
 export class NetLab implements AsyncDisposable {
   #names: string[] = [];

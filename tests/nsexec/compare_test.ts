@@ -118,7 +118,7 @@ function observe(argv: string[], dialect: Dialect, { message, user, env = {}, en
   if (end) run.endInput();
   const stage0 = run.wait(run.pid);
   // The last line may arrive after the end of stage 0.
-  run.until(() => stage0.code !== 0 || run.log.some(({ text }) => text.startsWith("booting up")), 2000);
+  run.until(() => stage0.code !== 0 || run.log.some(({ text }) => text.startsWith("booting up")), 10_000);
   while (run.pump(20)) continue;
   const stages = [stage0.code];
   const names = new Map([[run.pid, "S0"]]);

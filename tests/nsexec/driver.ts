@@ -188,7 +188,7 @@ export class Bootstrap implements Disposable {
   /** Reads a line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
   step(): LogLine | null {
     const buffer = new Uint8Array(4096);
-    if (!poll([{ fd: this.#log, events: POLL.IN }], 5000 * PATIENCE)[0]) throw new Error("the log has no line");
+    if (!poll([{ fd: this.#log, events: POLL.IN }], 60_000 * PATIENCE)[0]) throw new Error("the log has no line");
     const n = read(this.#log, buffer);
     const line = new TextDecoder().decode(buffer.subarray(0, n));
     this.#logText += line;
@@ -197,9 +197,9 @@ export class Bootstrap implements Disposable {
 
   /** Waits until the program waits for the next line to be read. */
   settle(): void {
-    poll([{ fd: this.#log, events: POLL.IN }], 5000 * PATIENCE);
+    poll([{ fd: this.#log, events: POLL.IN }], 60_000 * PATIENCE);
     const waits = () => Deno.readTextFileSync(`/proc/${this.pid}/wchan`).includes("pipe_write");
-    if (!this.until(waits, 1000)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
+    if (!this.until(waits)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
   }
 
   /** Lets the program continue without a stop at each line. */
@@ -208,7 +208,7 @@ export class Bootstrap implements Disposable {
   }
 
   /** Waits for a condition on the received data; returns whether it holds in time. */
-  until(condition: () => unknown, milliseconds = 5000): boolean {
+  until(condition: () => unknown, milliseconds = 60_000): boolean {
     const end = Date.now() + milliseconds * PATIENCE;
     while (!condition()) {
       const left = end - Date.now();
@@ -253,7 +253,7 @@ export class Bootstrap implements Disposable {
   }
 
   /** Returns how a child ended; waits some milliseconds for it, then kills it and fails. */
-  wait(pid: number, milliseconds = 5000): WaitStatus {
+  wait(pid: number, milliseconds = 60_000): WaitStatus {
     const known = this.#statuses.get(pid);
     if (known) return known;
     const status = new Int32Array(1);

@@ -140,7 +140,7 @@ function sealed(pid: number): void {
 
 test("the stages and the command have the descriptors that the caller passes on, and no others", ["root"], () => {
   using nothing = open(self, "/dev/null", O.RDWR);
-  const argv = [penne(), "nsexec", "--dialect", "seed", "--", "/bin/sleep", "10"];
+  const argv = [penne(), "nsexec", "--dialect", "seed", "--", "/bin/sleep", "1000"];
   using run = Bootstrap.start({ argv, stepwise: true, fds: [[9, nothing]] });
   run.send(encodeBootstrap({ attributes: [{ name: "cloneFlags", value: 0x2000000 }] }, "seed"));
   run.send(new Uint8Array([0x80]));

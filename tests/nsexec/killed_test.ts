@@ -123,9 +123,9 @@ test("a stage is killed while the mapping tool hangs, and the tool ends too", ["
       assert(run.until(() => run.stagePid(1) && hangs()));
       const { pid } = hangs()!;
       self.raw("kill", run.stagePid(victim)!, 9);
-      assertEquals(run.wait(run.pid, 1000)[victim === 0 ? "signal" : "code"], victim === 0 ? 9 : 1);
-      run.wait(run.stagePid(1)!, 1000);
-      assert(run.until(() => !processes().some((process) => process.pid === pid), 1000));
+      assertEquals(run.wait(run.pid)[victim === 0 ? "signal" : "code"], victim === 0 ? 9 : 1);
+      run.wait(run.stagePid(1)!);
+      assert(run.until(() => !processes().some((process) => process.pid === pid)));
       assertEquals(leftovers(), []);
     }
   } finally {

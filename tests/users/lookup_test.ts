@@ -258,5 +258,5 @@ test("A tool that does not end in time is killed", () => {
   const result = runTool("sleep", ["100"], { timeout: 200 });
   if (result instanceof SysError) throw result;
   assertEquals([result.late, result.status.signal], [true, 9]);
-  assert(performance.now() - start < 5000);
+  assert(performance.now() - start < 60_000);
 });

@@ -3,7 +3,7 @@
 import "../lib/preload.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type TimedEvent, watch } from "../../mod/watch/mod.ts";
-import { test } from "../lib/helpers.ts";
+import { test, until } from "../lib/helpers.ts";
 import { NEEDS_OF_BACKEND } from "../lib/needs.ts";
 
 // The pool that waits for descriptors keeps its own open for the life of the process.
@@ -26,7 +26,8 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
     ["root", ...NEEDS_OF_BACKEND[backend]],
     async () => {
       const events = watch({ backend, interval: 30, trees: [Deno.pid] });
-      const child = new Deno.Command("sleep", { args: ["0.3"] }).spawn();
+      // Long enough for several readings of /proc.
+      const child = new Deno.Command("sleep", { args: [backend === "poll" ? "3" : "0.3"] }).spawn();
       await child.status;
       const seen: TimedEvent[] = [];
       for await (const event of events) {
@@ -61,8 +62,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
         );
         assertThrows(() => watch({ signal: controller.signal }), Error, "enough");
       }
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      assertEquals(openFds(), before);
+      await until("nothing stays open", () => openFds() <= before);
     },
   );
 
@@ -79,8 +79,7 @@ for (const backend of ["ebpf", "proc", "poll"] as const) {
       const waiting = events.next();
       assertEquals(await events.return(), { done: true, value: undefined });
       assertEquals(await waiting, { done: true, value: undefined });
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      assertEquals(openFds(), before);
+      await until("nothing stays open", () => openFds() <= before);
     },
   );
 }

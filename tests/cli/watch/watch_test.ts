@@ -9,7 +9,17 @@ import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, penne, ROOT, sh, test, until } from "../../lib/helpers.ts";
 import { NEEDS_OF_BACKEND } from "../../lib/needs.ts";
 import { must, NetLab } from "../../lib/netlab.ts";
-import { BACKENDS, type Emitted, idOf, OFTEN, pause, startShell, type Watcher, watchJson } from "./lab/events.ts";
+import {
+  BACKENDS,
+  type Emitted,
+  idOf,
+  lasting,
+  OFTEN,
+  pause,
+  startShell,
+  type Watcher,
+  watchJson,
+} from "./lab/events.ts";
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 const HANDLES = [...NEEDS, "kernel:6.18"] as const;
@@ -36,51 +46,56 @@ for (const backend of BACKENDS) {
   const needs = [...NEEDS, ...NEEDS_OF_BACKEND[backend]];
   const handles = [...HANDLES, ...NEEDS_OF_BACKEND[backend]];
 
-  test(`${backend}: a scripted scenario is observed as well as the capabilities say`, needs, async () => {
-    await using lab = new NetLab();
-    const watcher = await watchJson(lab, args);
-    const [{ sights, event, backend: used }] = watcher.emitted() as [Emitted];
-    assertEquals([event, used], ["capabilities", backend]);
-    const uts = lab.start(["unshare", "--uts", "sleep", "1000"]);
-    const own = await Deno.readLink("/proc/self/ns/uts");
-    await until("its namespace", () => Deno.readLinkSync(`/proc/${uts.child.pid}/ns/uts`) !== own);
-    // Everything lasts for several polls.
-    const script =
-      `sleep 0.3; unshare --net sleep 0.3; nsenter --uts=/proc/${uts.child.pid}/ns/uts sleep 0.3; exec sleep 0.3`;
-    const daemon = lab.start(["sh", "-c", script]);
-    const { pid } = daemon.child;
-    await daemon.ended;
-    await watcher.first("its exit", (emitted) => emitted.event === "exit" && emitted.pid === pid);
-    const all = await watcher.end();
-    const pids = new Set([pid]);
-    for (const emitted of all) if (emitted.event === "fork" && pids.has(emitted.ppid)) pids.add(emitted.pid);
-    const mine = all.filter((emitted) => pids.has(emitted.pid));
-    for (const kind of ["fork", "exec", "exit"] as const) {
-      const found = mine.filter((emitted) => emitted.event === kind);
-      const exact = sights[kind] === "exact";
-      // The polling back end sees a new process when it has already executed its program.
-      assert(found.length >= (exact ? 4 : kind === "exec" ? 1 : 3), `${kind}: ${found.length} of 4`);
-      assert(found.every((emitted) => emitted.exact === exact), `${kind} is ${sights[kind]}`);
-    }
-    const unshared = mine.find((emitted) => emitted.event === "ns" && emitted.type === "net");
-    const joined = mine.find((emitted) => emitted.event === "ns" && emitted.type === "uts");
-    assertEquals([unshared?.exact, joined?.exact], [sights.ns.net === "exact", sights.ns.uts === "exact"]);
-    if (sights.ns.net === "exact") assertEquals([unshared?.reason, joined?.reason], ["unshare", "setns"]);
-    assertEquals(joined?.reason === "setns" || joined?.reason === "clone", true);
-    assertEquals(`net:[${unshared?.old.inum}]`, await Deno.readLink("/proc/self/ns/net"));
-    assertEquals(`uts:[${joined?.new.inum}]`, await Deno.readLink(`/proc/${uts.child.pid}/ns/uts`));
-    const born = mine.filter((emitted) => emitted.event === "birth");
-    assertEquals(born.map(({ type, inum }) => [type, inum]), [["net", unshared?.new.inum]]);
-    const death = all.find((emitted) =>
-      emitted.event === "death" && emitted.inum === unshared?.new.inum && emitted.type === "net"
-    );
-    assertEquals(death?.cause, "exit");
-    for (const emitted of mine) {
-      assertMatch(emitted.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
-      assertEquals(Math.abs(Date.parse(emitted.time) - Date.now()) < 60_000, true);
-      assertEquals([typeof emitted.mono_ns, emitted.source], ["number", backend]);
-    }
-  });
+  test(
+    `${backend}: a scripted scenario is observed as well as the capabilities say`,
+    needs,
+    () =>
+      lasting(backend, async (seconds) => {
+        await using lab = new NetLab();
+        const watcher = await watchJson(lab, args);
+        const [{ sights, event, backend: used }] = watcher.emitted() as [Emitted];
+        assertEquals([event, used], ["capabilities", backend]);
+        const uts = lab.start(["unshare", "--uts", "sleep", "1000"]);
+        const own = await Deno.readLink("/proc/self/ns/uts");
+        await until("its namespace", () => Deno.readLinkSync(`/proc/${uts.child.pid}/ns/uts`) !== own);
+        // Everything lasts for several polls.
+        const script =
+          `P="sleep ${seconds}"; $P; unshare --net $P; nsenter --uts=/proc/${uts.child.pid}/ns/uts $P; exec $P`;
+        const daemon = lab.start(["sh", "-c", script]);
+        const { pid } = daemon.child;
+        await daemon.ended;
+        await watcher.first("its exit", (emitted) => emitted.event === "exit" && emitted.pid === pid);
+        const all = await watcher.end();
+        const pids = new Set([pid]);
+        for (const emitted of all) if (emitted.event === "fork" && pids.has(emitted.ppid)) pids.add(emitted.pid);
+        const mine = all.filter((emitted) => pids.has(emitted.pid));
+        for (const kind of ["fork", "exec", "exit"] as const) {
+          const found = mine.filter((emitted) => emitted.event === kind);
+          const exact = sights[kind] === "exact";
+          // The polling back end sees a new process when it has already executed its program.
+          assert(found.length >= (exact ? 4 : kind === "exec" ? 1 : 3), `${kind}: ${found.length} of 4`);
+          assert(found.every((emitted) => emitted.exact === exact), `${kind} is ${sights[kind]}`);
+        }
+        const unshared = mine.find((emitted) => emitted.event === "ns" && emitted.type === "net");
+        const joined = mine.find((emitted) => emitted.event === "ns" && emitted.type === "uts");
+        assertEquals([unshared?.exact, joined?.exact], [sights.ns.net === "exact", sights.ns.uts === "exact"]);
+        if (sights.ns.net === "exact") assertEquals([unshared?.reason, joined?.reason], ["unshare", "setns"]);
+        assertEquals(joined?.reason === "setns" || joined?.reason === "clone", true);
+        assertEquals(`net:[${unshared?.old.inum}]`, await Deno.readLink("/proc/self/ns/net"));
+        assertEquals(`uts:[${joined?.new.inum}]`, await Deno.readLink(`/proc/${uts.child.pid}/ns/uts`));
+        const born = mine.filter((emitted) => emitted.event === "birth");
+        assertEquals(born.map(({ type, inum }) => [type, inum]), [["net", unshared?.new.inum]]);
+        const death = all.find((emitted) =>
+          emitted.event === "death" && emitted.inum === unshared?.new.inum && emitted.type === "net"
+        );
+        assertEquals(death?.cause, "exit");
+        for (const emitted of mine) {
+          assertMatch(emitted.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
+          assertEquals(Math.abs(Date.parse(emitted.time) - Date.now()) < 60_000, true);
+          assertEquals([typeof emitted.mono_ns, emitted.source], ["number", backend]);
+        }
+      }),
+  );
 
   test(
     `${backend}: a namespace that is held by one holder after another ends with the last of them`,
@@ -207,7 +222,7 @@ for (const backend of BACKENDS) {
       const states = emitted.filter((one) => one.path === path);
       assertEquals(states.map(({ state, type }) => [state, type]), [["mounted", "net"], ["gone", "net"]], path);
       assert(states.every(({ inum, exact }) => typeof inum === "number" || exact === false), path);
-      assert(Date.parse(states[0]!.time) / 1000 >= begun[i - 1]! - 0.002, `${path} is early`);
+      assert(Date.parse(states[0]!.time) / 1000 >= begun[i - 1]! - 0.01, `${path} is early`);
     }
     // `penne wait` sees names that stay; it may miss one that exists only for an instant.
     await must(["ip", "netns", "add", last]);
@@ -215,67 +230,74 @@ for (const backend of BACKENDS) {
     assertEquals((await waiter.ended).code, 0);
   });
 
-  test(`${backend}: filters leave out unwanted events`, needs, async () => {
-    await using lab = new NetLab();
-    const tree = startShell(lab, "sleep 0.4 & unshare --uts sleep 0.4; wait");
-    const other = startShell(lab, "unshare --uts --net sleep 0.4; sleep 0.1");
-    const watchers = await Promise.all([
-      watchJson(lab, [...args, "--tree", `${tree.pid}`]),
-      watchJson(lab, [...args, "--event", "ns", "--type", "net"]),
-      watchJson(lab, [...args, "--pid", `${tree.pid}`, "--event", "exit"]),
-      watchJson(lab, [...args, "--uid", "penne-no-such-user,0"]).catch((error) => error),
-    ]);
-    assertMatch(`${watchers[3]}`, /has no user/);
-    const [below, net, one] = watchers as Awaited<ReturnType<typeof watchJson>>[];
-    await Promise.all([tree, other].map(({ go }) => go()));
-    await Promise.all([tree, other].map(({ daemon }) => daemon.ended));
-    await one!.first("the exit", ({ event, pid }) => event === "exit" && pid === tree.pid);
-    await pause(100);
-    const exits = (await one!.end()).filter(({ event }) => event !== "capabilities");
-    assertEquals(exits.map(({ event, pid }) => [event, pid]), [["exit", tree.pid]]);
-    const types = (await net!.end()).filter(({ event }) => event !== "capabilities");
-    assert(types.every(({ event, type }) => event === "ns" && type === "net"));
-    assert(types.some(({ new: { inum } }) => inum > 0));
-    const pids = new Set([tree.pid]);
-    for (const emitted of await below!.end()) {
-      if (["capabilities", "death", "lost", "resync"].includes(emitted.event)) continue;
-      if (emitted.event === "fork") pids.add(emitted.pid);
-      assert(pids.has(emitted.pid), JSON.stringify(emitted));
-    }
-    assert(pids.size >= 3);
-  });
+  test(`${backend}: filters leave out unwanted events`, needs, () =>
+    lasting(backend, async (seconds) => {
+      await using lab = new NetLab();
+      const tree = startShell(lab, `sleep ${seconds} & unshare --uts sleep ${seconds}; wait`);
+      const other = startShell(lab, `unshare --uts --net sleep ${seconds}; sleep 0.1`);
+      const watchers = await Promise.all([
+        watchJson(lab, [...args, "--tree", `${tree.pid}`]),
+        watchJson(lab, [...args, "--event", "ns", "--type", "net"]),
+        watchJson(lab, [...args, "--pid", `${tree.pid}`, "--event", "exit"]),
+        watchJson(lab, [...args, "--uid", "penne-no-such-user,0"]).catch((error) => error),
+      ]);
+      assertMatch(`${watchers[3]}`, /has no user/);
+      const [below, net, one] = watchers as Awaited<ReturnType<typeof watchJson>>[];
+      await Promise.all([tree, other].map(({ go }) => go()));
+      await Promise.all([tree, other].map(({ daemon }) => daemon.ended));
+      await one!.first("the exit", ({ event, pid }) => event === "exit" && pid === tree.pid);
+      await pause(100);
+      const exits = (await one!.end()).filter(({ event }) => event !== "capabilities");
+      assertEquals(exits.map(({ event, pid }) => [event, pid]), [["exit", tree.pid]]);
+      const types = (await net!.end()).filter(({ event }) => event !== "capabilities");
+      assert(types.every(({ event, type }) => event === "ns" && type === "net"));
+      assert(types.some(({ new: { inum } }) => inum > 0));
+      const pids = new Set([tree.pid]);
+      for (const emitted of await below!.end()) {
+        if (["capabilities", "death", "lost", "resync"].includes(emitted.event)) continue;
+        if (emitted.event === "fork") pids.add(emitted.pid);
+        assert(pids.has(emitted.pid), JSON.stringify(emitted));
+      }
+      assert(pids.size >= 3);
+    }));
 
-  test(`${backend}: a command is followed to its end, with a summary`, handles, async () => {
-    const { code, lines, stderr } = await watchText([
-      ...args,
-      "--",
-      "sh",
-      "-c",
-      "sleep 0.2; unshare --uts sleep 0.2; exit 7",
-    ]);
-    assertEquals([code, stderr], [7, ""]);
-    assertMatch(lines[0]!, new RegExp(`^capabilities: backend=${backend} `));
-    assertEquals(lines.filter((line) => line.startsWith("birth: type=uts")).length, 1);
-    assertEquals(lines.filter((line) => line.startsWith("death: type=uts")).length, 1);
-    assertEquals(lines.at(-1), "summary: born=1 alive=0");
-  });
+  test(
+    `${backend}: a command is followed to its end, with a summary`,
+    handles,
+    () =>
+      lasting(backend, async (seconds) => {
+        const { code, lines, stderr } = await watchText([
+          ...args,
+          "--",
+          "sh",
+          "-c",
+          `sleep ${seconds}; unshare --uts sleep ${seconds}; exit 7`,
+        ]);
+        assertEquals([code, stderr], [7, ""]);
+        assertMatch(lines[0]!, new RegExp(`^capabilities: backend=${backend} `));
+        assertEquals(lines.filter((line) => line.startsWith("birth: type=uts")).length, 1);
+        assertEquals(lines.filter((line) => line.startsWith("death: type=uts")).length, 1);
+        assertEquals(lines.at(-1), "summary: born=1 alive=0");
+      }),
+  );
 
-  test(`${backend}: a summary lists what a command leaves behind`, handles, async () => {
-    await using lab = new NetLab();
-    const path = await Deno.makeTempFile({ prefix: "penne-left-" });
-    lab.defer(() => sh(["sh", "-c", `umount ${path}; rm -f ${path}`]).then(() => {}));
-    const { code, lines } = await watchText([
-      ...args,
-      "--",
-      "unshare",
-      "--uts",
-      "sh",
-      "-c",
-      `sleep 0.2; mount --bind /proc/self/ns/uts ${path}`,
-    ]);
-    assertEquals(code, 0);
-    assertStringIncludes(lines.join("\n"), "summary: born=1 alive=1\nalive: type=uts inum=");
-  });
+  test(`${backend}: a summary lists what a command leaves behind`, handles, () =>
+    lasting(backend, async (seconds) => {
+      await using lab = new NetLab();
+      const path = await Deno.makeTempFile({ prefix: "penne-left-" });
+      lab.defer(() => sh(["sh", "-c", `umount ${path}; rm -f ${path}`]).then(() => {}));
+      const { code, lines } = await watchText([
+        ...args,
+        "--",
+        "unshare",
+        "--uts",
+        "sh",
+        "-c",
+        `sleep ${seconds}; mount --bind /proc/self/ns/uts ${path}`,
+      ]);
+      assertEquals(code, 0);
+      assertStringIncludes(lines.join("\n"), "summary: born=1 alive=1\nalive: type=uts inum=");
+    }));
 
   test(`${backend}: a reader that pauses gets the number of lost events, and the differences`, needs, async () => {
     await using lab = new NetLab();
@@ -370,17 +392,15 @@ const PLACES: [string, (argv: string[]) => string[]][] = [
 
 for (const [where, wrap] of PLACES) {
   test(`It never hangs ${where}, and reports its capabilities`, [...NEEDS, "user"], async () => {
-    const start = performance.now();
     const args = ["watch", "--json", "--duration", "0.7", "--interval", "0.1"];
-    const watching = sh(["timeout", "20", ...wrap([penne(), ...args])], { cwd: "/" });
+    const watching = sh(["timeout", "120", ...wrap([penne(), ...args])], { cwd: "/" });
     const { code, stdout, stderr } = await watching;
     assertEquals(code, 0, stderr);
-    assert(performance.now() - start < 10_000);
     const emitted = stdout.trim().split("\n").map((line) => JSON.parse(line));
     assertEquals(emitted[0].event, "capabilities");
     for (const { reason } of emitted[0].refused) assertMatch(reason, /^cannot (watch|observe)/);
     for (const backend of ["ebpf", "proc", "poll"]) {
-      const argv = ["timeout", "20", ...wrap([penne(), "watch", "--duration", "0.1", "--backend", backend])];
+      const argv = ["timeout", "120", ...wrap([penne(), "watch", "--duration", "0.1", "--backend", backend])];
       const forced = await sh(argv, { cwd: "/" });
       if (forced.code === 0) assertMatch(forced.stdout, new RegExp(`^capabilities: backend=${backend} `));
       else {
@@ -394,21 +414,24 @@ for (const [where, wrap] of PLACES) {
 test(
   "An unprivileged user sees their own namespaces, their births and deaths",
   [...HANDLES, "user"],
-  async () => {
-    await using lab = new NetLab();
-    const watcher = await watchJson(lab, OFTEN, { user: true });
-    const [{ denied }] = watcher.emitted() as [Emitted];
-    assert(denied > 0);
-    const daemon = lab.start(asUser(["sh", "-c", "sleep 0.3; unshare --user --map-root-user --net sleep 0.5; true"]));
-    const birth = await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.type === "net");
-    await daemon.ended;
-    const death = await watcher.first(
-      "its death",
-      (emitted) => emitted.event === "death" && emitted.inum === birth.inum,
-    );
-    assertEquals(death.id, birth.id);
-    await watcher.end();
-  },
+  () =>
+    lasting("poll", async (seconds) => {
+      await using lab = new NetLab();
+      const watcher = await watchJson(lab, OFTEN, { user: true });
+      const [{ denied }] = watcher.emitted() as [Emitted];
+      assert(denied > 0);
+      const daemon = lab.start(
+        asUser(["sh", "-c", `sleep ${seconds}; unshare --user --map-root-user --net sleep ${seconds}; true`]),
+      );
+      const birth = await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.type === "net");
+      await daemon.ended;
+      const death = await watcher.first(
+        "its death",
+        (emitted) => emitted.event === "death" && emitted.inum === birth.inum,
+      );
+      assertEquals(death.id, birth.id);
+      await watcher.end();
+    }),
 );
 
 test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.18", [...NEEDS, "ebpf"], async () => {
@@ -502,7 +525,7 @@ test("The polling back end polls at its interval", NEEDS, async () => {
 
 test("It ends quietly when its reader goes away, also while nothing happens", NEEDS, async () => {
   const script = `"$0" watch --event name --type cgroup | head -n 1; echo "\${PIPESTATUS[0]}"`;
-  const { stdout, stderr } = await sh(["timeout", "10", "bash", "-c", script, penne()]);
+  const { stdout, stderr } = await sh(["timeout", "120", "bash", "-c", script, penne()]);
   assertMatch(stdout, /^capabilities: .*\n0\n$/);
   assertEquals(stderr, "");
 });

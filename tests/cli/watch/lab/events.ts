@@ -60,6 +60,21 @@ export async function watchJson(
   };
 }
 
+/**
+ * Calls a body that watches what lasts some seconds. A back end that reads /proc does so less often on a machine that is
+ * loaded, so then the body has another try with what lasts longer.
+ */
+export async function lasting(backend: string, body: (seconds: number) => Promise<void>): Promise<void> {
+  const all = backend === "ebpf" ? [0.3] : [0.3, 1, 4];
+  for (const [i, seconds] of all.entries()) {
+    try {
+      return await body(seconds);
+    } catch (error) {
+      if (i === all.length - 1) throw error;
+    }
+  }
+}
+
 /** Waits. */
 export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
