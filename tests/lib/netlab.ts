@@ -27,6 +27,15 @@ export async function becomes({ child }: Daemon, program: string): Promise<void>
   await until(`it is ${program}`, () => Deno.readTextFileSync(`/proc/${child.pid}/comm`) === `${program}\n`);
 }
 
+/** Waits until something in the network namespace of a process has a port: listens on one of TCP, or has bound one of UDP. */
+export async function hasPort({ child }: Daemon, protocol: "tcp" | "tcp6" | "udp", port: number): Promise<void> {
+  const pattern = new RegExp(`:${port.toString(16).toUpperCase().padStart(4, "0")} \\S+:0000 0[A7] `);
+  await until(
+    `${protocol} port ${port} is there`,
+    () => pattern.test(Deno.readTextFileSync(`/proc/${child.pid}/net/${protocol}`)),
+  );
+}
+
 /** Namespaces, and processes in them, that are removed at the end of a test. */
 export class NetLab implements AsyncDisposable {
   #names: string[] = [];

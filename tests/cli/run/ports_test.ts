@@ -142,7 +142,7 @@ test("ports can be opened again at once, however penne has ended", NEEDS, async 
   for (let i = 0; i < 20; i++) {
     const [program, ...args] = lab.in(
       lab.host,
-      asUser([penne(), "run", "--ready-fd", "1", "-t", "8090-8094", "-u", "8090", "--", "sleep", "60"]),
+      asUser([penne(), "run", "--ready-fd", "1", "-t", "8090-8094", "-u", "8090", "--", "sleep", "1000"]),
     );
     const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
     const reader = child.stdout.getReader();
@@ -152,6 +152,9 @@ test("ports can be opened again at once, however penne has ended", NEEDS, async 
     assertEquals((await listening(lab)).length, before.length + 6);
     child.kill(i % 2 ? "SIGKILL" : "SIGTERM");
     await child.status;
+  }
+  for (let i = 0; i < 100 && (await listening(lab)).join() !== before.join(); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
   assertEquals(await listening(lab), before);
 });
