@@ -12,6 +12,7 @@ import { must, NetLab } from "../../lib/netlab.ts";
 import {
   BACKENDS,
   type Emitted,
+  follows,
   idOf,
   lasting,
   OFTEN,
@@ -86,7 +87,7 @@ for (const backend of BACKENDS) {
         const born = mine.filter((emitted) => emitted.event === "birth");
         assertEquals(born.map(({ type, inum }) => [type, inum]), [["net", unshared?.new.inum]]);
         const death = all.find((emitted) =>
-          emitted.event === "death" && emitted.inum === unshared?.new.inum && emitted.type === "net"
+          emitted.event === "death" && emitted.type === "net" && follows(emitted, born[0]!)
         );
         assertEquals(death?.cause, "exit");
         for (const emitted of mine) {
@@ -393,8 +394,7 @@ const PLACES: [string, (argv: string[]) => string[]][] = [
 for (const [where, wrap] of PLACES) {
   test(`It never hangs ${where}, and reports its capabilities`, [...NEEDS, "user"], async () => {
     const args = ["watch", "--json", "--duration", "0.7", "--interval", "0.1"];
-    const watching = sh(["timeout", "120", ...wrap([penne(), ...args])], { cwd: "/" });
-    const { code, stdout, stderr } = await watching;
+    const { code, stdout, stderr } = await sh(["timeout", "120", ...wrap([penne(), ...args])], { cwd: "/" });
     assertEquals(code, 0, stderr);
     const emitted = stdout.trim().split("\n").map((line) => JSON.parse(line));
     assertEquals(emitted[0].event, "capabilities");
@@ -427,7 +427,7 @@ test(
       await daemon.ended;
       const death = await watcher.first(
         "its death",
-        (emitted) => emitted.event === "death" && emitted.inum === birth.inum,
+        (emitted) => emitted.event === "death" && follows(emitted, birth),
       );
       assertEquals(death.id, birth.id);
       await watcher.end();
@@ -455,7 +455,10 @@ test("ebpf: on a kernel without ids and lists of namespaces, as before Linux 6.1
   const birth = await watcher.first("its birth", (emitted) => emitted.event === "birth" && emitted.pid === pid);
   assertEquals([birth.inum, birth.id, birth.exact], [change.new.inum, null, true]);
   await daemon.ended;
-  const death = await watcher.first("its end", (emitted) => emitted.event === "death" && emitted.inum === birth.inum);
+  const death = await watcher.first(
+    "its end",
+    (emitted) => emitted.event === "death" && follows(emitted, birth),
+  );
   assertEquals([death.cause, death.exact], ["exit", false]); // its end cannot be confirmed
 });
 

@@ -16,6 +16,11 @@ export const OFTEN = ["--interval", "0.05"];
 // deno-lint-ignore no-explicit-any -- it is parsed, not validated
 export type Emitted = Record<string, any>;
 
+/** Whether an event is about the namespace of an earlier one: the number may have been another's before. */
+export function follows(emitted: Emitted, birth: Emitted): boolean {
+  return emitted.inum === birth.inum && emitted.mono_ns >= birth.mono_ns;
+}
+
 /** A running `penne watch`. */
 export interface Watcher {
   readonly daemon: Daemon;
