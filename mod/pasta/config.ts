@@ -18,10 +18,14 @@ class Refusal extends Error {}
 const MTU_MAX = 65521;
 const MTU_DEFAULT = 65520;
 const LOG_SIZE_DEFAULT = 1 << 20;
-/** Smallest log file: the head line and one message. */
-const LOG_SIZE_MIN = 4096;
+/** Smallest log file: pasta's, which has five blocks of the C library. */
+const LOG_SIZE_MIN = 40960;
+/** Greatest length of a path, with the byte behind it, and of the path of a UNIX socket. */
+const PATH_MAX = 4096;
+const SOCKET_PATH_MAX = 108;
 const INTERFACE_MAX = 15;
 const HOSTNAME_MAX = 64;
+const FQDN_MAX = 253;
 
 /** Options of passt(1), and what is said of them. */
 const PASST: Partial<Record<OptionKey, string>> = {
@@ -148,11 +152,19 @@ class Reader {
       }
       case "stats":
         if (!this.#seen.has("foreground")) throw new Refusal("Can't display statistics if not running in foreground");
-        if (!parseNumber(value)) throw new Refusal(`Invalid --stats: ${value}`);
+        break;
+      case "pid":
+        if (!value || value.length >= PATH_MAX) throw new Refusal(`Invalid PID file: ${value}`);
+        break;
+      case "pcap":
+        if (!value || value.length >= PATH_MAX) throw new Refusal(`Invalid pcap path: ${value}`);
+        break;
+      case "conf-path":
+        if (!value || value.length >= SOCKET_PATH_MAX) throw new Refusal(`Invalid configuration path: ${value}`);
         break;
       case "fd":
         if (parseNumber(value) === null) throw new Refusal(`Invalid --fd: ${value}`);
-        throw new Refusal("Could not move --fd descriptor: Operation not supported");
+        break;
       case "mtu": {
         const mtu = /^-\d+$/.test(value) ? 2n ** 64n + BigInt(value) : parseNumber(value);
         if (mtu === null) throw new Refusal(`Invalid MTU: ${value}`);
@@ -201,10 +213,10 @@ class Reader {
         break;
       }
       case "hostname":
-        if (!value || value.length > HOSTNAME_MAX) throw new Refusal(`Invalid hostname: ${value}`);
+        if (value.length > HOSTNAME_MAX) throw new Refusal(`Invalid hostname: ${value}`);
         break;
       case "fqdn":
-        if (!value || value.length > 254) throw new Refusal(`Invalid FQDN: ${value}`);
+        if (value.length > FQDN_MAX) throw new Refusal(`Invalid FQDN: ${value}`);
         break;
       case "dns-forward":
         this.#take(key, parseUnicast(value), `Invalid DNS forwarding address: ${value}`);
@@ -315,6 +327,7 @@ class Reader {
       stats: parseNumber(value("stats") ?? "") ?? 0,
       runas: value("runas"),
       control: value("conf-path"),
+      fd: parseNumber(value("fd") ?? ""),
       configure: has("config-net"),
       copyRoutes: !has("no-copy-routes"),
       copyAddresses: !has("no-copy-addrs"),
@@ -346,8 +359,8 @@ class Reader {
         search: has("search") ? this.#search : null,
         tellDns: has("dhcp-dns"),
         tellSearch: has("dhcp-search"),
-        hostname: value("hostname"),
-        fqdn: value("fqdn"),
+        hostname: value("hostname") || null,
+        fqdn: value("fqdn") || null,
       },
       warnings,
     };

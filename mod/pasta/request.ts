@@ -47,6 +47,8 @@ export interface PastaConfig {
   readonly runas: string | null;
   /** Socket for pesto(1). */
   readonly control: string | null;
+  /** Descriptor of an interface that is open already. */
+  readonly fd: number | null;
 
   /** Whether to configure the interface. */
   readonly configure: boolean;

@@ -1,4 +1,4 @@
-// Time of a bootstrap: penne nsexec beside Debian's runc and, if installed, a newer one (packaging/runc-newer).
+// Time of a bootstrap: penne nsexec beside Debian's runc and, if installed, a newer one (packaging/newer runc).
 //
 // The driver of the tests starts each contestant, waits until it is ready for the message, sends it, and waits for the
 // answer and for the end of stage 0. What runc does afterwards in Go is not timed, and neither is penne's command, which is

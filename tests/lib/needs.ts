@@ -112,7 +112,9 @@ const PROBES = {
     provide: "a network, or PENNE_MIRROR=URL",
   },
   /** A newer runc beside Debian's. */
-  "newer runc": { argv: ["runc-newer", "--version"], provide: "packaging/runc-newer" },
+  "newer runc": { argv: ["runc-newer", "--version"], provide: "packaging/newer runc" },
+  /** A newer pasta beside Debian's. */
+  "newer pasta": { argv: ["pasta-newer", "--version"], provide: "packaging/newer pasta" },
   /** Debian's nscd, and the modules of NSS that ask other daemons. */
   "name daemons": {
     argv: sh("test -x /usr/local/lib/penne-ci/names/nscd"),

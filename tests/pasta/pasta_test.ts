@@ -130,7 +130,7 @@ test("a log file is emptied, begins with a line of its own, and leaves stderr al
   const netns = await engine.named("logged");
   const log = `${Engine.directory}/log`;
   await must(engine.argv(["sh", "-c", `echo old >${log}`]));
-  const words = [pasta(), "--config-net", ...NONE, "-l", log, "--log-size", "0x2000", "--netns", netns];
+  const words = [pasta(), "--config-net", ...NONE, "-l", log, "--log-size", "0x20000", "--netns", netns];
   const { code, stderr } = await call(engine.argv(words));
   assertEquals([code, stderr], [0, ""]);
   await must(engine.argv(["umount", netns]));

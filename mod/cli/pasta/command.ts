@@ -60,8 +60,8 @@ export async function run({ config, head }: PastaJob): Promise<number> {
   try {
     const logToFile = openLog(config.log, head);
     warn(config.warnings);
-    refuseUnsupported(config);
     lookAtNamespaces(config);
+    refuseUnsupported(config);
     const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
     const identity = identityOf(config.runas);
     if (identity) become(identity, false);

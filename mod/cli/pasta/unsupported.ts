@@ -1,8 +1,10 @@
 // What pasta(1) can do and penne cannot yet: refused, where going on would mean something else.
 
+import { F } from "../../../ffi/core/consts.ts";
+import { call, self } from "../../../ffi/core/task.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { PastaConfig } from "../../pasta/request.ts";
-import { warn } from "./files.ts";
+import { attemptPasta, warn } from "./files.ts";
 
 /**
  * Refuses what penne cannot do.
@@ -10,11 +12,15 @@ import { warn } from "./files.ts";
  * @param config What the command line asks for.
  * @throws {PenneError} If it asks for that.
  */
-export function refuseUnsupported({ control, stats, splice, rules, pcap, target, userns }: PastaConfig): void {
+export function refuseUnsupported({ control, fd, stats, splice, rules, pcap, target, userns }: PastaConfig): void {
   const refuse = (what: string, reason: string) => {
     throw new PenneError(`use ${what}: ${reason}`);
   };
   if (control !== null) refuse("-c", "ports cannot be changed while penne serves them");
+  if (fd !== null) {
+    attemptPasta("Could not move --fd descriptor", () => call(self, "fcntl", fd, F.GETFD));
+    refuse("--fd", "penne makes the interface itself");
+  }
   if (stats > 0) refuse("--stats", "there are no statistics");
   if (splice === "only") refuse("--splice-only", "every port leads to the interface");
   const named = rules.outbound.find(({ scan, bestEffort }) => !scan || !bestEffort);
