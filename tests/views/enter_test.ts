@@ -18,51 +18,67 @@ const seenIn = (stdout: string) =>
   stdout.trim().split("\n").filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as Seen);
 
 /** Namespaces with a loopback interface called inside, no queue, and the host name other, and how they are entered. */
-const PLACES: Record<string, { make: string; enter: string; end: string }> = {
+const PLACES: Record<string, { make: string; enter: string; library: string; end: string }> = {
   "a process in the host's mounts": {
     make: `as unshare $USERNS --net --ipc --uts --cgroup --pid --fork sh -c \\
         'ip link add inside type veth peer name peer0; hostname other; read pid rest < /proc/self/stat
           echo $pid > /mnt/go/made; exec sleep 100' 2>/dev/null & maker=$!
       until [ -s /mnt/go/made ]; do kill -0 $maker; sleep 0.02; done; target=$(cat /mnt/go/made)`,
     enter: "$target",
+    library: "$target",
     end: "kill -9 $target; wait $maker || true",
   },
   "a kept set without mounts": {
     make:
       `as $PENNE keep --dir /run/sets --unshare $KEPT --hostname other place -- ip link add inside type veth peer name peer0`,
     enter: "--dir /run/sets place",
+    library: "place /run/sets",
     end: "as $PENNE drop --dir /run/sets place",
   },
   "a kept set with mounts": {
     make:
       `as $PENNE keep --dir /run/sets --unshare all --hostname other place -- ip link add inside type veth peer name peer0`,
     enter: "--dir /run/sets place",
+    library: "place /run/sets",
     end: "as $PENNE drop --dir /run/sets place",
   },
 };
 
+/** Enters the namespaces by the library, as the command lines of the test do. */
+const PROGRAM = `import { enter } from "/mnt/penne/mod/mod.ts";
+  const [target, directory] = Deno.args;
+  const say = (line) => console.error(line);
+  for (const command of [${JSON.stringify(SEE)}, ["getent", "hosts", "other"]]) {
+    await (await enter({ target, directory, command, onInfo: say, onWarning: say })).status;
+  }`;
+
 for (const user of [false, true]) {
-  for (const [place, { make, enter, end }] of Object.entries(PLACES)) {
+  for (const [place, { make, enter, library, end }] of Object.entries(PLACES)) {
     test(`a command of ${user ? "a user" : "root"} sees the namespaces of ${place}`, NEEDS, async () => {
       const { stdout, stderr, code } = await onHost({
         user,
-        prepare: `mkdir -m 777 /mnt/go; install -d ${user ? `-o ${TEST_USER}` : ""} /run/sets; USERNS=${
-          user ? "-Ur" : ""
-        }; KEPT=${user ? "user," : ""}net,ipc,uts,cgroup,pid`,
+        prepare: `echo '${PROGRAM}' > /mnt/program.js; mkdir -m 777 /mnt/go; install -d ${
+          user ? `-o ${TEST_USER}` : ""
+        } /run/sets; USERNS=${user ? "-Ur" : ""}; KEPT=${user ? "user," : ""}net,ipc,uts,cgroup,pid`,
         script: `$SEE; ${make}; as $PENNE enter --log-level info ${enter} -- $SEE
-          as $PENNE enter ${enter} -- getent hosts other; ${end}`,
+          as $PENNE enter ${enter} -- getent hosts other
+          as env DENO_DIR=/dev/shm/deno $DENO run -A --no-check /mnt/program.js ${library}; ${end}`,
       });
       assertEquals([code, stderr], [0, ""]);
-      const [host, own] = seenIn(stdout);
-      assertEquals(own!.interfaces, ["inside", "lo", "peer0"]);
-      assertEquals([own!.queues, own!.name], [[], "other"]);
-      assertEquals([(own!.cgroup as Mount).type, (own!.cgroup as Mount).root], ["cgroup2", "/"]);
-      assert(own!.processes.length < 8 && own!.processes[0] === 1, `${own!.processes}`);
-      for (const path of SUBMOUNTS) {
-        if (path === "/sys/fs/cgroup") continue;
-        assertEquals((own!.mounts[path] as Mount).type, (host!.mounts[path] as Mount).type);
+      const [host, ...entered] = seenIn(stdout);
+      assertEquals(entered.length, 2);
+      for (const own of entered) {
+        assertEquals(own.interfaces, ["inside", "lo", "peer0"]);
+        assertEquals([own.queues, own.name], [[], "other"]);
+        assertEquals([(own.cgroup as Mount).type, (own.cgroup as Mount).root], ["cgroup2", "/"]);
+        assert(own.processes.length < 8 && own.processes[0] === 1, `${own.processes}`);
+        for (const path of SUBMOUNTS) {
+          if (path === "/sys/fs/cgroup") continue;
+          assertEquals((own.mounts[path] as Mount).type, (host!.mounts[path] as Mount).type);
+        }
       }
-      assertEquals(stdout.trim().split("\n").at(-1)!.split(/\s+/), ["127.0.1.1", "other"]);
+      const found = stdout.trim().split("\n").filter((line) => !line.startsWith("{"));
+      assertEquals(found.map((line) => line.split(/\s+/)), [["127.0.1.1", "other"], ["127.0.1.1", "other"]]);
     });
   }
 }
