@@ -5,7 +5,7 @@
 // well divert what is sent to the resolver. Everybody in the namespace can read it, also in `ip link`.
 
 import type { Task } from "../../ffi/core/task.ts";
-import { formatIp, parseIp } from "../inet/ip.ts";
+import { formatIp, parseIp, unusable } from "../inet/ip.ts";
 import { type NameServer, needsScope } from "../host/resolv_conf.ts";
 import { decodeLink, dumpLinks, IFF, type Link } from "../netlink/link.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
@@ -50,7 +50,7 @@ export function aliasFor(resolvers: readonly Uint8Array[]): string | null {
 export function resolversOf({ name, alias }: Pick<Link, "name" | "alias">): NameServer[] {
   if (!alias.startsWith(`${WORDS} `)) return [];
   const addresses = alias.slice(WORDS.length + 1).split(" ").map(parseIp);
-  if (addresses.length > 2 || addresses.includes(null)) return [];
+  if (addresses.length > 2 || addresses.some((address) => !address || unusable(address))) return [];
   return addresses.map((address) => ({ address: address!, zone: needsScope(address!) ? name : "" }));
 }
 

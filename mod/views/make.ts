@@ -1,10 +1,11 @@
 // Mounts what a command sees of its own, through an agent in its namespaces.
 
 import type { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, MS, O } from "../../ffi/core/consts.ts";
-import { check, SysError } from "../../ffi/core/errno.ts";
+import { AT_FDCWD, MS, O, S } from "../../ffi/core/consts.ts";
+import { check, orNull, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { type Task, TaskFd } from "../../ffi/core/task.ts";
+import { self, type Task, TaskFd } from "../../ffi/core/task.ts";
+import { stat } from "../../ffi/sys/stat.ts";
 import { attachMount, mount, mountDetached } from "../../ffi/sys/mount.ts";
 import { type OwnFile, OwnFiles } from "./own_files.ts";
 import type { View } from "./plan.ts";
@@ -69,6 +70,11 @@ export function makeViews(task: Task, views: readonly View[], onInfo: (message: 
   }
 }
 
+/** Whether a path leads to a directory, as a mount on it would find. */
+function isDirectory(path: string): boolean {
+  return ((orNull(() => stat(self, path))?.mode ?? 0) & S.IFMT) === S.IFDIR;
+}
+
 /**
  * Mounts files in place of the host's, see {@linkcode OwnFiles}. Those that cannot be mounted are the host's.
  *
@@ -85,14 +91,17 @@ export function makeFiles(
   { onWarning, onInfo }: { onWarning: (message: string) => void; onInfo: (message: string) => void },
 ): OwnFiles | null {
   if (files.length === 0) return null;
-  const lacks = ({ path, optional }: OwnFile, { syscall, code, reason }: SysError) => {
+  const lacks = ({ path, content, optional }: OwnFile, { syscall, code, reason }: SysError) => {
     const missing = code === "ENOENT" && syscall === "move_mount";
+    const unlike = code === "EINVAL" && syscall === "move_mount" &&
+      isDirectory(path) !== (typeof content === "object" && isDirectory(content.bind));
+    const failure = unlike ? "only one of the two is a directory" : `${reason} (${code})`;
     if (optional) {
-      if (!missing) onInfo(`inside, ${path} is that of the host: ${reason} (${code})`);
+      if (!missing) onInfo(`inside, ${path} is that of the host: ${failure}`);
     } else {
       const why = missing
         ? `the host has none, so there is no place for it until somebody makes one (as root: touch ${path})`
-        : `${reason} (${code})`;
+        : failure;
       onWarning(`the command has no ${path} of its own: ${why}`);
     }
   };

@@ -59,6 +59,15 @@ test("enter netns:NAME asks the resolver of the penne that serves the namespace"
       echo nameserver 192.0.2.7 > /etc/netns/blue/resolv.conf; conf; rm /etc/netns/blue/resolv.conf; conf; leave TERM`);
     assertEquals(said, ["nameserver 192.0.2.7,", OWN]);
   });
+  await t.step("a directory and a file do not take each other's place", async () => {
+    const { stdout, stderr, code } = await onHost({
+      prepare:
+        `ip netns add blue; mkdir -p /etc/netns/blue/resolv.conf; echo host > /mnt/conf; mv /mnt/conf /etc/resolv.conf`,
+      script: "$PENNE enter netns:blue -- cat /etc/resolv.conf",
+    });
+    const why = "penne: warning: the command has no /etc/resolv.conf of its own: only one of the two is a directory\n";
+    assertEquals([code, stdout, stderr], [0, "host\n", why]);
+  });
   await t.step("what the host changes meanwhile is followed", async () => {
     const said = await run(`attach --dns-forward 192.0.2.53 blue
       $PENNE enter netns:blue -- bash -c ': > /mnt/go/1; until grep -q new.example /etc/resolv.conf && grep -q 192 /etc/resolv.conf; do sleep 0.02; done
@@ -68,10 +77,10 @@ test("enter netns:NAME asks the resolver of the penne that serves the namespace"
   });
   await t.step("an interface with another alias says nothing, nor one that is down", async () => {
     const said = await run(`alias() { ip -n blue link set lo alias "$1" $2; conf; }
-      alias 'penne: resolver' up; alias 'penne: resolver x' up; alias 'penne: resolver 192.0.2.53 ::1 ::2' up
+      alias 'penne: resolver' up; alias 'penne: resolver x' up; alias 'penne: resolver 127.0.0.1' up; alias 'penne: resolver 192.0.2.53 ::1 ::2' up
       alias 'penne: resolver 192.0.2.53\\nsearch evil.example' up; alias "$(printf '\\xff')" up
       alias 'penne: resolver 192.0.2.53' down; alias 'penne: resolver 192.0.2.53' up`);
-    assertEquals(said, [...Array(6).fill(HOST), OWN]);
+    assertEquals(said, [...Array(7).fill(HOST), OWN]);
   });
 });
 
@@ -91,4 +100,18 @@ test("the same is true of a user's namespaces, by its process", NEEDS, async () 
   const words = stdout.trim().split(/\s+/);
   assertEquals(words.slice(0, 6), ["nameserver", "192.0.2.53", "search", "host.example", "options", "ndots:1"]);
   assertEquals(words.slice(6), ["192.0.2.1", "some.example", "nameserver", "127.0.0.1"]);
+});
+
+test("where that resolver is asked, no daemon of the host is", [...NEEDS, "name daemons"], async () => {
+  const { stdout, stderr, code } = await onHost({
+    net: true,
+    prepare: `${SERVER} export LD_LIBRARY_PATH=/usr/local/lib/penne-ci/names/lib; ip netns add blue
+      echo 'hosts: files resolve [!UNAVAIL=return] dns' > /mnt/nss; mv /mnt/nss /etc/nsswitch.conf
+      python3 -S ${ROOT}tests/views/lab/daemons.py > /mnt/daemons & until grep -qs ready /mnt/daemons; do sleep 0.02; done
+      attach --dns-forward 192.0.2.53 blue`,
+    script:
+      `for options in "" --keep-views; do $PENNE enter $options netns:blue -- getent hosts some.example; done; leave TERM`,
+  });
+  assertEquals([code, stderr], [0, ""]);
+  assertEquals(stdout.trim().split("\n").map((line) => line.split(" ")[0]), ["192.0.2.1", "203.0.113.12"]);
 });
