@@ -30,6 +30,7 @@ export const LAYERS: readonly string[] = [
   "mod/datapath/neighbour",
   "mod/datapath/datagram",
   "mod/datapath/tcp",
+  "mod/datapath/splice",
   "mod/datapath/forward",
   "mod/datapath",
   "mod/datapath/server",

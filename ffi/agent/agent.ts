@@ -163,6 +163,40 @@ export class Agent implements Task, Disposable {
   }
 
   /**
+   * Makes a syscall whose result is a descriptor several times, without waiting for one answer before the next request.
+   *
+   * @param count How often.
+   * @param name The kernel's name of the call.
+   * @param args Up to six arguments, small enough for one request.
+   * @returns The descriptors, owned by the caller; at least one, and fewer than wanted if some calls have failed.
+   * @throws {SysError} If all calls fail, or no descriptor can be taken over.
+   */
+  openMany(count: number, name: SyscallName, ...args: Arg[]): Fd[] {
+    const m = marshal(args);
+    const packet = encodeRequest({ operation: Operation.SYSCALL, nr: NR[name], flags: REPLY_FD }, m);
+    const opened: Fd[] = [];
+    let failure: unknown;
+    try {
+      for (let i = 0; i < count; i++) this.#request(packet, m);
+      for (let i = 0; i < count; i++) {
+        try {
+          const { answer, fd } = this.#answer(true);
+          check(name, answer.result, args);
+          opened.push(fd!);
+        } catch (error) {
+          if (error instanceof AgentGoneError) throw error;
+          failure ??= error; // the other answers come all the same
+        }
+      }
+    } catch (error) {
+      for (const fd of opened) fd.close();
+      throw error;
+    }
+    if (opened.length === 0) throw failure;
+    return opened;
+  }
+
+  /**
    * Executes a program in place of the agent, execve(2).
    *
    * The signal mask is set in the same step: a pending signal then acts on what is about to be the program, not on an
@@ -343,8 +377,22 @@ export class Agent implements Task, Disposable {
     args?: readonly Arg[],
   ): { result: number; fd: Fd | null } {
     const wantsFd = head.operation === Operation.CLONE || ((head.flags ?? 0) & REPLY_FD) !== 0;
+    this.#request(encodeRequest(head, m), m);
+    const { answer, fd } = this.#answer(wantsFd);
+    for (const { bytes, at } of m.outs) {
+      if (answer.payload.length >= at + bytes.length) bytes.set(answer.payload.subarray(at, at + bytes.length));
+    }
+    if (name) check(name, answer.result, args);
+    return { result: answer.result, fd };
+  }
+
+  #request(packet: Uint8Array, { fds }: Marshalled): void {
     if (this.#gone) this.#lose(this.#gone); // what it may still send is no answer to this request
-    if (!sendPacket(this.socket, encodeRequest(head, m), m.fds)) this.#lose("ended");
+    if (!sendPacket(this.socket, packet, fds)) this.#lose("ended");
+  }
+
+  /** Waits for the answer to a request; a descriptor comes with success only. */
+  #answer(wantsFd: boolean): { answer: Extract<Answer, { kind: "answer" }>; fd: Fd | null } {
     for (;;) {
       this.#wait();
       const { answer, fd } = this.#accept(receivePacket(this.socket, wantsFd, this.#timeout));
@@ -356,11 +404,7 @@ export class Agent implements Task, Disposable {
         fd?.close();
         this.#lose("malformed");
       }
-      for (const { bytes, at } of m.outs) {
-        if (answer.payload.length >= at + bytes.length) bytes.set(answer.payload.subarray(at, at + bytes.length));
-      }
-      if (name) check(name, answer.result, args);
-      return { result: answer.result, fd };
+      return { answer, fd };
     }
   }
 

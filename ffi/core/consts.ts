@@ -154,6 +154,7 @@ export const F = {
   SETFD: 2,
   SETFL: 4,
   DUPFD_CLOEXEC: 1030,
+  SETPIPE_SZ: 1031,
   ADD_SEALS: 1033,
   GET_SEALS: 1034,
   FD_CLOEXEC: 1,

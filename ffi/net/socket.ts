@@ -113,6 +113,19 @@ export function sendRoom(s: number): number {
 }
 
 /**
+ * Whether there are bytes in a socket's send buffer, from SO_MEMINFO: those of a TCP socket have not been acknowledged.
+ *
+ * @param s The socket.
+ * @returns Bytes, including the kernel's bookkeeping; 0 if the socket has failed.
+ */
+export function unsent(s: number): number {
+  const { view, at } = option;
+  view.setUint32(64, 36, true);
+  if (quick(NR.getsockopt, s, SOL_SOCKET, SO.MEMINFO, at, at + 64, 0) < 0) return 0;
+  return view.getUint32(20, true); // SK_MEMINFO_WMEM_QUEUED
+}
+
+/**
  * How long ago a TCP socket has got the last acknowledgement, from TCP_INFO.
  *
  * @param s The socket.

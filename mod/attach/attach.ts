@@ -17,7 +17,9 @@ import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { checkRequest, type NetworkRequest } from "../network/request.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import type { TapServer } from "../datapath/server/reactor_server.ts";
-import { ListenerTables } from "../forward/listeners.ts";
+import type { Hold } from "../forward/ports.ts";
+import { holdInside, type Inside } from "../datapath/splice/inside.ts";
+import { spawnResident } from "../network/resident.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import { type OpenTarget, openTarget } from "../netns/open.ts";
 import { parseTarget, type Target } from "../netns/target.ts";
@@ -33,8 +35,12 @@ export interface AttachOptions extends NetworkRequest, ReachRequest {
   readonly quit?: boolean;
   /** Whether the interface is to say which resolver the namespace has, for who enters it; false by default. */
   readonly announce?: boolean;
-  /** Whether the server is to know the listeners inside. Their tables keep a namespace alive until it is detached. */
-  readonly followListeners?: boolean;
+  /**
+   * What is held in a namespace for ports that lead to it, until it is detached: an agent that opens sockets there
+   * (`sockets`), and the listeners there too (`listeners`). It keeps the namespace alive, so a target's name or process must
+   * tell the end. Nothing by default.
+   */
+  readonly hold?: Hold | null;
   /** Called with each problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;
   /** Called when a namespace was detached. */
@@ -208,11 +214,12 @@ export class Attachments implements Disposable {
       if (served) this.#detach(served, cause);
     });
     let tap: Fd | null = null;
-    let tables: ListenerTables | null = null;
+    let inside: Inside | null = null;
     try {
       const { link, warnings, socket } = connector.connect(opened, plan);
       tap = link.tap;
-      if (this.#options.followListeners) tables = connector.within(opened, (agent) => new ListenerTables(agent));
+      const { hold } = this.#options;
+      if (hold) inside = holdInside(spawnResident(opened.netns, opened.owner?.fd ?? null), hold);
       this.#sockets.push(socket);
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
       const entry = served = {
@@ -224,14 +231,14 @@ export class Attachments implements Disposable {
         watch,
         stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry)), {
           netns: opened.id,
-          tables,
+          inside,
         }),
         cause: null,
       };
       this.#served.add(entry);
       return entry;
     } catch (error) {
-      tables?.[Symbol.dispose]();
+      inside?.[Symbol.dispose]();
       tap?.close();
       watch?.cancel();
       throw error;

@@ -17,7 +17,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
-import type { Forwarding } from "../forward/ports.ts";
+import { type Forwarding, holdFor } from "../forward/ports.ts";
 import { command } from "./common/command.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
@@ -73,18 +73,19 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
   if (ports.rules.length > 0 && targets.length > 1) {
     throw usage("forward ports to more than one namespace: run one penne attach for each");
   }
-  // The tables of listeners inside keep a namespace alive: its end must be known otherwise.
-  if (follows(ports) && (options["no-quit"] || targets.some(({ kind }) => kind === "fd"))) {
+  // What is held inside keeps a namespace alive: its end must be known otherwise.
+  const endIsKnown = !options["no-quit"] && !targets.some(({ kind }) => kind === "fd");
+  if (follows(ports) && !endIsKnown) {
     throw usage("use auto ports with --no-quit or fd:N: looking for listeners would keep the namespace alive", [
       "name the ports, or give a PID, a name or a path as TARGET",
     ]);
   }
-  const wanted: AttachOptions = {
-    ...request,
-    announce: true,
-    quit: !options["no-quit"],
-    followListeners: follows(ports),
-  };
+  if (!endIsKnown && (ports.localOnly || ports.local === "loopback")) {
+    const option = ports.localOnly ? "splice-only" : "host-lo-to-ns-lo";
+    throw usage(`use --${option} with --no-quit or fd:N: sockets inside would keep the namespace alive`);
+  }
+  const hold = endIsKnown ? holdFor(ports.rules) : null;
+  const wanted: AttachOptions = { ...request, announce: true, quit: !options["no-quit"], hold };
   return runInBackground(options, {
     command: "attach",
     args,
@@ -126,7 +127,7 @@ function giveUp({ wanted, targets }: AttachJob, attachments: Attachments, report
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
     ...mayPing() ? [] : [CAP.NET_RAW],
     // Ports that follow listeners are opened later.
-    ...wanted.followListeners ? [CAP.NET_BIND_SERVICE] : [],
+    ...wanted.hold === "listeners" ? [CAP.NET_BIND_SERVICE] : [],
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();

@@ -8,12 +8,13 @@ import { runInBackground, type Starter } from "./common/background.ts";
 import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { ListenerTables } from "../forward/listeners.ts";
-import type { Forwarding } from "../forward/ports.ts";
+import { type Forwarding, type Hold, holdFor } from "../forward/ports.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
+import { holdInside } from "../datapath/splice/inside.ts";
+import { spawnBeside } from "../network/resident.ts";
 import { openRequestedPorts } from "./common/open_ports.ts";
 import { command } from "./common/command.ts";
 import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
@@ -32,7 +33,7 @@ import {
   REPORT_OPTIONS,
 } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { follows, PORT_OPTIONS, portRequest } from "./options/ports.ts";
+import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
@@ -117,7 +118,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
         runHere(options, {
           plan,
           starter,
-          followsListeners: follows(ports),
+          hold: holdFor(ports.rules),
           openPorts: () => openRequestedPorts(ports),
         });
     },
@@ -133,8 +134,8 @@ export interface RunJob {
   readonly plan: RunPlan;
   /** Whoever waits until it has started. */
   readonly starter: Starter;
-  /** Whether ports of the host follow listeners inside. */
-  readonly followsListeners: boolean;
+  /** What ports need to be held in the namespace, or null. */
+  readonly hold: Hold | null;
   /** Opens the ports of the host that lead inside. */
   readonly openPorts: () => Forwarding;
   /** Opens what is reported to; by default what the options name. */
@@ -151,7 +152,7 @@ export interface RunJob {
  */
 export async function runHere(
   options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
-  { plan, starter, followsListeners, openPorts, openReporter }: RunJob,
+  { plan, starter, hold, openPorts, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = new Reactor();
@@ -164,11 +165,11 @@ export async function runHere(
       beforeExec: (starting, made) => {
         made.files?.follow(reactor, onWarning);
         if (made.link && plan.network) {
-          const tables = followsListeners ? new ListenerTables(made.enclosure.agent) : null;
+          const inside = hold && holdInside(spawnBeside(made.enclosure.agent), hold);
           const { net: netns } = starting.namespaces.net
             ? starting.namespaces
             : namespaceIds(made.enclosure.agent, ["net"]);
-          const stop = server.serve(made.link, plan.network, () => {}, { netns, tables });
+          const stop = server.serve(made.link, plan.network, () => {}, { netns, inside });
           made.enclosure.afterEnd.defer(() => {
             // Such a signal cuts the delivery short of what the command has sent before its end.
             server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));

@@ -4,6 +4,7 @@ import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { readAt } from "../../ffi/net/socket.ts";
+import type { Forwarding } from "../forward/ports.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
@@ -22,6 +23,8 @@ import { FD_BUDGET } from "./netif/fd_budget.ts";
 import { FLOW_GARBAGE } from "./netif/flow_table.ts";
 import { HELD_BUDGET } from "./netif/held.ts";
 import { Netif, type NetifOptions } from "./netif/netif.ts";
+import type { Inside } from "./splice/inside.ts";
+import { Splices } from "./splice/splices.ts";
 import { TcpFlow } from "./tcp/flow.ts";
 import { Tcp } from "./tcp/tcp.ts";
 
@@ -46,6 +49,9 @@ export class Datapath implements Disposable {
   readonly #inbound: Inbound;
   /** The ports of the host that lead into the namespace; they are closed with the data path. */
   readonly ports: PortTable;
+  readonly #splices: Splices;
+  /** What is held in the namespace. */
+  #inside: Inside | null = null;
   readonly #registration: Registration;
   readonly #packet = new Packet();
   readonly #onDead: () => void;
@@ -81,18 +87,35 @@ export class Datapath implements Disposable {
       families: { [AF.INET]: link.ipv4 !== null, [AF.INET6]: link.ipv6 !== null },
       protocols: { TCP: true, UDP: true },
     });
+    this.#splices = new Splices(reactor);
     this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
     for (const budget of BUDGETS) budget.countNamespace(1);
   }
 
-  /** Number of frames received from the namespace. */
+  /** Grows whenever something has come from the namespace. */
   get received(): number {
-    return this.#netif.received;
+    return this.#netif.received + this.#splices.progress;
   }
 
   /** Number of TCP connections with data from the namespace that is still to come or to be passed on. */
   get unfinished(): number {
-    return this.#netif.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length;
+    return this.#netif.table.list.filter((flow) => flow instanceof TcpFlow && flow.unfinished).length +
+      this.#splices.unfinished;
+  }
+
+  /**
+   * Forwards what arrives at ports of the host into the namespace, and follows its listeners.
+   *
+   * @param forwarding The ports; those that are open are closed with the data path.
+   * @param inside What is held in the namespace, which the data path owns from now on; null if nothing may be. Listeners
+   * are not followed without its tables, and what comes from the host's loopback takes the interface.
+   * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
+   */
+  forward(forwarding: Forwarding, inside: Inside | null): void {
+    const { local = "usual", localOnly = false } = forwarding;
+    this.#inside = inside;
+    if (inside) this.#inbound.bypass = { inside, splices: this.#splices, local, only: localOnly };
+    this.ports.begin(forwarding, inside?.tables ?? null);
   }
 
   #readable(events: number): void {
@@ -173,6 +196,8 @@ export class Datapath implements Disposable {
     for (const budget of BUDGETS) budget.countNamespace(-1);
     this.ports[Symbol.dispose]();
     this.#inbound[Symbol.dispose]();
+    this.#splices[Symbol.dispose]();
+    this.#inside?.[Symbol.dispose]();
     this.#netif.tcpPorts[Symbol.dispose]();
     this.#registration.remove();
     this.#timer?.cancel();

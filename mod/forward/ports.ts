@@ -28,6 +28,25 @@ export interface Forwarding {
   readonly followed: readonly ForwardingRule[];
   /** Whether addresses need not be the host's. */
   readonly freebind: boolean;
+  /** How what comes from the host's loopback is passed on; `usual` if it is not said. */
+  readonly local?: LocalDelivery;
+  /** Whether nothing else is let in. */
+  readonly localOnly?: boolean;
+}
+
+/**
+ * How what comes from the host's loopback is passed on: by sockets of both sides, to the address inside (`usual`) or to the
+ * loopback inside (`loopback`); or by the interface, like everything else (`interface`).
+ */
+export type LocalDelivery = "usual" | "loopback" | "interface";
+
+/** What ports need to be held in a namespace: sockets are opened there, and listeners are looked at, too. */
+export type Hold = "sockets" | "listeners";
+
+/** What rules need to be held in the namespace; null if there are none. */
+export function holdFor(rules: readonly ForwardingRule[]): Hold | null {
+  if (rules.length === 0) return null;
+  return rules.some(({ scan }) => scan) ? "listeners" : "sockets";
 }
 
 /** No ports. */

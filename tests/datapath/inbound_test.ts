@@ -73,35 +73,48 @@ test("what comes to a port of the host arrives inside whole, and keeps its sende
   }
 });
 
-test("programs of the host itself reach a port too, and are seen as the gateway", needs, async () => {
-  await using network = await makeNetwork({ options: ["-t", "8001", "-u", "8001"] });
-  await serve(network, 8001);
-  const calls = (["tcp", "udp"] as const).flatMap((kind) => [
-    [kind, "127.0.0.1", 8001, 1000] as const,
-    [kind, "::1", 8001, 1000] as const,
-    [kind, HOST4, 8001, 1000] as const,
-    [kind, HOST6, 8001, 1000] as const,
-  ]);
-  const seen = [GUEST4.gateway, GUEST6.gateway, HOST4, HOST6];
-  for (const [i, { whole, peer, error }] of (await ask(network, network.host, calls)).entries()) {
-    assertEquals([error, whole, peer?.[0]], [undefined, true, seen[i % 4]], `${calls[i]}`);
-  }
-});
+/** Who programs of the host are inside, by the address that they call; a loopback address stands for its family. */
+type Seen = Record<"127.0.0.1" | "::1" | typeof HOST4 | typeof HOST6, string>;
 
-test("a copy of the host's address inside is not taken for the host", needs, async () => {
-  await using network = await makeNetwork({ copy: true, options: ["-t", "8001", "-u", "8001"] });
-  await serve(network, 8001);
-  const calls = (["tcp", "udp"] as const).flatMap((kind) => [
-    [kind, HOST4, 8001, 1000] as const,
-    [kind, HOST6, 8001, 1000] as const,
-    [kind, "127.0.0.1", 8001, 1000] as const,
-  ]);
-  // The host's routes are copied, and their gateway is the peer.
-  const seen = [PEER4, PEER6, PEER4];
+async function checkLocal(network: Network, kinds: readonly ("tcp" | "udp")[], seen: Partial<Seen>): Promise<void> {
+  const sizes = { tcp: [1, 10_000_000], udp: [1, 1400, 60_000] };
+  const calls = kinds.flatMap((kind) =>
+    Object.keys(seen).flatMap((address) => sizes[kind].map((size) => [kind, address, 8001, size] as const))
+  );
   for (const [i, { whole, peer, error }] of (await ask(network, network.host, calls)).entries()) {
-    assertEquals([error, whole, peer?.[0]], [undefined, true, seen[i % 3]], `${calls[i]}`);
+    const expected = seen[calls[i]![1] as keyof Seen];
+    assertEquals([error, whole, peer?.[0]], [undefined, true, expected], `${calls[i]}`);
   }
-});
+}
+
+const LOCAL: Record<string, { options: string[]; copy?: boolean; seen: Partial<Seen> }> = {
+  "programs of the host's loopback are seen with the address inside": {
+    options: [],
+    seen: { "127.0.0.1": GUEST4.address, "::1": GUEST6.address, [HOST4]: HOST4, [HOST6]: HOST6 },
+  },
+  "with --host-lo-to-ns-lo they are seen on the loopback inside": {
+    options: ["--host-lo-to-ns-lo"],
+    seen: { "127.0.0.1": "127.0.0.1", "::1": "::1", [HOST4]: HOST4 },
+  },
+  "with --no-splice they are seen as the gateway": {
+    options: ["--no-splice"],
+    seen: { "127.0.0.1": GUEST4.gateway, "::1": GUEST6.gateway, [HOST4]: HOST4, [HOST6]: HOST6 },
+  },
+  // The host's routes are copied, and their gateway is the peer.
+  "a copy of the host's address inside is not taken for the host": {
+    options: [],
+    copy: true,
+    seen: { [HOST4]: PEER4, [HOST6]: PEER6, "127.0.0.1": HOST4, "::1": HOST6 },
+  },
+};
+
+for (const [name, { options, copy, seen }] of Object.entries(LOCAL)) {
+  test(name, needs, async () => {
+    await using network = await makeNetwork({ copy: copy ?? false, options: [...options, "-t", "8001", "-u", "8001"] });
+    await serve(network, 8001);
+    await checkLocal(network, ["tcp", "udp"], seen);
+  });
+}
 
 test("a connection that nobody accepts inside is reset, and leaves nothing behind", needs, async () => {
   await using network = await makeNetwork({ options: ["-t", "8001,8002"] });

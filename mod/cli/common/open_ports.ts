@@ -55,9 +55,9 @@ export function portError(failed: FailedPort): PenneError {
  * @returns The open ports, which the caller owns, and those to be opened later.
  * @throws {PenneError} If one cannot be opened; none is open then.
  */
-export function openRequestedPorts({ rules, freebind }: PortRequest): Forwarding {
+export function openRequestedPorts({ rules, freebind, local, localOnly }: PortRequest): Forwarding {
   const failures: FailedPort[] = [];
   const open = openPorts(rules, freebind, (failed) => void failures.push(failed));
-  if (open) return { open, followed: rules.filter(({ scan }) => scan), freebind };
+  if (open) return { open, followed: rules.filter(({ scan }) => scan), freebind, local, localOnly };
   throw portError(failures.at(-1)!);
 }

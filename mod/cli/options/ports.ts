@@ -2,6 +2,8 @@
 
 import { AF } from "../../../ffi/net/constants.ts";
 import { portRange } from "../../datapath/netif/tcp_ports.ts";
+import { usage } from "../../base/errors.ts";
+import type { LocalDelivery } from "../../forward/ports.ts";
 import { addRule, type ForwardingRule, type Protocol, RuleError } from "../../forward/rule.ts";
 import { parsePortSpec, type PortSpec, rulesOf, SpecError } from "../../forward/spec.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
@@ -18,6 +20,9 @@ export const PORT_OPTIONS = [
   },
   { name: "udp-ports", short: "u", value: "SPEC", repeat: true, help: "UDP ports of the host that lead inside" },
   { name: "freebind", help: "Listen on addresses that the host does not have, or not yet" },
+  { name: "host-lo-to-ns-lo", help: "What comes from the host's loopback arrives on the loopback inside" },
+  { name: "no-splice", help: "What comes from the host's loopback takes the interface like everything else" },
+  { name: "splice-only", help: "Refuse what does not come from the host's loopback" },
 ] as const satisfies readonly OptionSpec[];
 
 /** Reads the value of one option. */
@@ -36,6 +41,19 @@ export interface PortRequest {
   readonly rules: readonly ForwardingRule[];
   /** Whether addresses need not be the host's. */
   readonly freebind: boolean;
+  /** How what comes from the host's loopback is passed on. */
+  readonly local: LocalDelivery;
+  /** Whether nothing else is let in. */
+  readonly localOnly: boolean;
+}
+
+/** How what comes from the host's loopback is to be passed on. */
+function localDelivery(options: OptionValues<typeof PORT_OPTIONS>): LocalDelivery {
+  const given = (["no-splice", "splice-only", "host-lo-to-ns-lo"] as const).filter((name) => options[name]);
+  if (given[0] === "no-splice" && given[1]) throw usage(`use --${given[1]} with --no-splice`);
+  if (options["no-splice"]) return "interface";
+  if (options["host-lo-to-ns-lo"]) return "loopback";
+  return "usual";
 }
 
 /** Whether ports are open only while something listens inside. */
@@ -69,5 +87,5 @@ export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version:
       }
     }
   }
-  return { rules, freebind: options.freebind };
+  return { rules, freebind: options.freebind, local: localDelivery(options), localOnly: options["splice-only"] };
 }

@@ -37,20 +37,11 @@ async function holders({ rule, port, errno }: FailedPort): Promise<string[]> {
  * @returns The open ports, which the caller owns, and those to be opened later.
  * @throws {PastaError} If one cannot be opened; none is open then.
  */
-export function openPastaPorts({ rules, freebind }: PastaConfig): Forwarding {
+export function openPastaPorts({ rules, freebind, splice, toLoopback }: PastaConfig): Forwarding {
   const failures: FailedPort[] = [];
   const open = openPorts(rules.inbound, freebind, (failed) => void failures.push(failed));
-  if (open) return { open, followed: rules.inbound.filter(({ scan }) => scan), freebind };
+  const local = splice === "never" ? "interface" : toLoopback ? "loopback" : "usual";
+  if (open) return { open, followed: rules.inbound.filter(({ scan }) => scan), freebind, local };
   const failed = failures.at(-1)!;
   throw new PastaError(linesFor(failed), undefined, () => holders(failed));
-}
-
-/**
- * Whether ports are open only while something listens inside.
- *
- * @param config What the command line asks for.
- * @returns Whether there is such a port.
- */
-export function followsListeners({ rules }: PastaConfig): boolean {
-  return rules.inbound.some(({ scan }) => scan);
 }

@@ -12,7 +12,8 @@ import { LINK_OPTION } from "../common/link_option.ts";
 import { FAILURE, tell } from "./failure.ts";
 import { openLog, StayingPidFile, warn } from "./files.ts";
 import { become, identityOf } from "./identity.ts";
-import { followsListeners, openPastaPorts } from "./ports.ts";
+import { holdFor } from "../../forward/ports.ts";
+import { openPastaPorts } from "./ports.ts";
 import { networkOf, reachOf } from "./requests.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { lookAtNamespaces, servedTarget } from "./targets.ts";
@@ -60,10 +61,14 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
           const identity = identityOf(config.runas);
           const request = { ...networkOf(config), ...reachOf(config) };
           checkAttach([target.text], request);
+          // As pasta, which has listeners of every namespace looked at.
+          const endIsKnown = !config.stay && target.kind !== "fd";
+          const held = holdFor(config.rules.inbound);
+          const hold = endIsKnown || held === "listeners" ? held : null;
           const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
           return attachHere({
             targets: [target],
-            wanted: { ...request, quit: !config.stay, followListeners: followsListeners(config) },
+            wanted: { ...request, quit: !config.stay, hold },
             openPorts: () => openPastaPorts(config),
             openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
             starter,

@@ -5,9 +5,9 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { accept, lastDatagram, type Peer, receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { resetOnClose, setOption } from "../../../ffi/net/socket.ts";
+import { resetOnClose, setOption, socket } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
-import type { OpenPort } from "../../forward/ports.ts";
+import type { LocalDelivery, OpenPort } from "../../forward/ports.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import { copyOf, ipWords, wordsOf } from "../../inet/ip_words.ts";
 import { Packet } from "../../inet/packet.ts";
@@ -16,6 +16,8 @@ import { payloadMax, writePayload } from "../datagram/frames.ts";
 import { InboundFlow } from "../datagram/inbound_flow.ts";
 import type { Udp, UdpFlow } from "../datagram/udp.ts";
 import type { Netif } from "../netif/netif.ts";
+import type { Inside } from "../splice/inside.ts";
+import { isLoopback, loopbackOf, type Splices } from "../splice/splices.ts";
 import type { Tcp } from "../tcp/tcp.ts";
 import { Perspective } from "./perspective.ts";
 
@@ -24,6 +26,15 @@ const TURN = 32;
 /** Milliseconds for which nothing is accepted after descriptors have run out. */
 const PAUSE = 100;
 
+/** How what comes from the host's loopback is passed on without the interface. */
+export interface Bypass {
+  readonly inside: Inside;
+  readonly splices: Splices;
+  readonly local: LocalDelivery;
+  /** Whether nothing else is let in. */
+  readonly only: boolean;
+}
+
 /** The ports of the host that lead to one namespace. */
 export class Inbound implements Disposable {
   readonly #ports = new Map<OpenPort, Registration>();
@@ -31,6 +42,8 @@ export class Inbound implements Disposable {
   readonly #peer: Peer = { address: ipWords(), port: 0, scope: 0 };
   readonly #local = ipWords();
   readonly #packet = new Packet();
+  /** Set if loopback has a way of its own. */
+  bypass: Bypass | null = null;
 
   /**
    * @param netif The interface.
@@ -117,6 +130,7 @@ export class Inbound implements Disposable {
       if (s === -E.ECONNABORTED) continue;
       if (s < 0) return;
       const fd = new Fd(s);
+      if (this.#acceptLocal(port, fd)) continue;
       if (this.#turn(PROTOCOL.TCP, port.rule.target)) {
         this.tcp.accept(fd, this.#packet, port.to << 16 | this.#peer.port);
         continue;
@@ -124,6 +138,40 @@ export class Inbound implements Disposable {
       resetOnClose(s);
       fd.close();
     }
+  }
+
+  /** Where what the peer sends goes without the interface; null if it does not go that way. */
+  #localTarget({ rule }: OpenPort): IpWords | null {
+    const { address } = this.#peer;
+    const { bypass } = this;
+    if (!bypass || bypass.inside.lost || rule.target || bypass.local === "interface" || !isLoopback(address)) {
+      return null;
+    }
+    return bypass.local === "loopback" ? loopbackOf(address.family) : this.#perspective.inside(address);
+  }
+
+  /** Passes a connection from the host's loopback on; returns whether it is one. */
+  #acceptLocal(port: OpenPort, fd: Fd): boolean {
+    const to = this.#localTarget(port);
+    const { bypass } = this;
+    if (to && bypass) {
+      bypass.splices.accept(fd, bypass.inside.socket, to, port.to, false);
+      return true;
+    }
+    if (!bypass?.only) return false;
+    resetOnClose(fd.number);
+    fd.close();
+    return true;
+  }
+
+  /** Passes a datagram from the host's loopback on; returns whether it is one, or is not let in. */
+  #receiveLocal(port: OpenPort, length: number): boolean {
+    const to = this.#localTarget(port);
+    const { bypass } = this;
+    if (!to || !bypass) return bypass?.only ?? false;
+    const way = { near: socket, far: bypass.inside.socket, port: port.port, to, toPort: port.to };
+    bypass.splices.datagrams.deliver(way, this.#peer, this.#local, length);
+    return true;
   }
 
   /** Accepts nothing for a moment: the kernel keeps a few connections, and says at once that they wait. */
@@ -141,7 +189,8 @@ export class Inbound implements Disposable {
         continue; // an error of an earlier datagram
       }
       const { address, port: from, scope } = this.#peer;
-      if (from === 0 || n > payloadMax(address.family) || !this.#turn(PROTOCOL.UDP, port.rule.target)) continue;
+      if (from === 0 || this.#receiveLocal(port, n)) continue;
+      if (n > payloadMax(address.family) || !this.#turn(PROTOCOL.UDP, port.rule.target)) continue;
       const flow = this.#flow(port, { ...copyOf(address), port: from, scope, resolver: null });
       if (flow === null) continue;
       flow.sentAt = udp.netif.reactor.now;

@@ -15,9 +15,9 @@ import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import type { ListenerTables } from "../../forward/listeners.ts";
 import { type Forwarding, NO_PORTS } from "../../forward/ports.ts";
 import { Datapath } from "../datapath.ts";
+import type { Inside } from "../splice/inside.ts";
 import type { Resolver } from "../netif/rules.ts";
 
 /** Serves taps. */
@@ -28,18 +28,18 @@ export interface TapServer extends Disposable {
    * @param link The tap, whose descriptor the caller continues to own.
    * @param plan What its namespace was given.
    * @param onDead Called once when the tap is gone.
-   * @param inside What is known of the namespace.
+   * @param known What is known of the namespace.
    * @returns A function that stops serving it.
    */
-  serve(link: TapLink, plan: ServedPlan, onDead: () => void, inside?: Inside): () => void;
+  serve(link: TapLink, plan: ServedPlan, onDead: () => void, known?: KnownNamespace): () => void;
 }
 
 /** What a server may know of a namespace, besides its tap. */
-export interface Inside {
+export interface KnownNamespace {
   /** The namespace; it gets a control socket then. */
   readonly netns?: NamespaceId | undefined;
-  /** The listeners inside, if ports of the host follow them; owned by the server from now on. */
-  readonly tables?: ListenerTables | null;
+  /** What is held in the namespace for ports that lead to it; owned by the server from now on. */
+  readonly inside?: Inside | null;
 }
 
 /** The part of a plan that serving needs. */
@@ -181,7 +181,7 @@ export class ReactorServer implements TapServer {
     link: TapLink,
     { outside, peerMac }: ServedPlan,
     onDead: () => void,
-    { netns, tables = null }: Inside = {},
+    { netns, inside = null }: KnownNamespace = {},
   ): () => void {
     const { mapGateway, mapHostLoopback } = this.#reach;
     const gateways = [link.ipv4, link.ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
@@ -199,7 +199,7 @@ export class ReactorServer implements TapServer {
     this.#datapaths.add(datapath);
     const ports = this.#ports;
     this.#ports = NO_PORTS;
-    datapath.ports.begin(ports, tables);
+    datapath.forward(ports, inside);
     const silence = netns && this.#control.open(netns, datapath.ports);
     return () => {
       silence?.();

@@ -11,7 +11,7 @@ import { self } from "../../../ffi/core/task.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import { type Command, encodeCommand, type Report, type Start } from "./protocol.ts";
-import type { Inside, ServedPlan, TapServer } from "./reactor_server.ts";
+import type { KnownNamespace, ServedPlan, TapServer } from "./reactor_server.ts";
 
 /** Serves taps in a Worker, which is started with the first tap. */
 export class WorkerServer implements TapServer {
@@ -53,7 +53,12 @@ export class WorkerServer implements TapServer {
     write(this.#writer ?? this.#start(), encodeCommand(command));
   }
 
-  serve(link: TapLink, { outside, peerMac }: ServedPlan, onDead: () => void, { netns }: Inside = {}): () => void {
+  serve(
+    link: TapLink,
+    { outside, peerMac }: ServedPlan,
+    onDead: () => void,
+    { netns }: KnownNamespace = {},
+  ): () => void {
     const id = this.#next++;
     this.#onDead.set(id, onDead);
     // A duplicate, which the Worker closes when it gets to it.

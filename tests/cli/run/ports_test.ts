@@ -41,6 +41,8 @@ test("a port that cannot be opened is an error that says why, and nothing is ope
     [["-t", "7088", "-t", "8080-8090,8090"], 2, /--tcp-ports "8080-8090,8090": \*:8090 and \*:8080-8090 overlap\n$/],
     [["-4", "-t", "[::1]/8088"], 2, /--tcp-ports "\[::1\]\/8088": IPv6 is off\n$/],
     [["-t", "8088:192.0.2.5"], 2, /a target of IPv4 needs an address of IPv4 to listen on, as in 0\.0\.0\.0\/8088\n$/],
+    [["--no-splice", "--splice-only", "-t", "8088"], 2, "penne: cannot use --splice-only with --no-splice\n"],
+    [["--no-splice", "--host-lo-to-ns-lo"], 2, "penne: cannot use --host-lo-to-ns-lo with --no-splice\n"],
     [["--net=none", "-t", "8088"], 2, "penne: cannot use --tcp-ports without a network\nhint: --net=tap sets one up\n"],
   ];
   for (const [args, code, message] of cases) {
@@ -85,15 +87,23 @@ test("penne attach takes ports for one namespace, and auto ports only where its 
   ];
   assertEquals(await attach("-t", "auto", "fd:0"), refused);
   assertEquals(await attach("-t", "auto", "--no-quit", "a"), refused);
+  const pinned = "with --no-quit or fd:N: sockets inside would keep the namespace alive";
+  for (const option of ["--splice-only", "--host-lo-to-ns-lo"]) {
+    assertEquals(await attach("-t", "8088", option, "fd:0"), [2, `penne: cannot use ${option} ${pinned}`]);
+  }
 });
 
-test("penne attach with auto ports ends when the name of its namespace goes", NEEDS, async () => {
+for (const ports of ["auto", "8099"]) {
+  test(`penne attach -t ${ports} ends when the name of its namespace goes`, NEEDS, () => endsWithName(ports));
+}
+
+async function endsWithName(ports: string): Promise<void> {
   await using lab = await NetLab.open();
   await lab.usual();
   const name = `${lab.host}auto`;
   await must(["ip", "netns", "add", name]);
   try {
-    const argv = [penne(), "attach", "--ready-fd", "1", "-t", "auto", name];
+    const argv = [penne(), "attach", "--ready-fd", "1", "-t", ports, name];
     const [program, ...args] = lab.in(lab.host, argv);
     const child = new Deno.Command(program!, { args, stdin: "null", stdout: "piped", stderr: "inherit" }).spawn();
     const reader = child.stdout.getReader();
@@ -104,7 +114,7 @@ test("penne attach with auto ports ends when the name of its namespace goes", NE
   } finally {
     await new Deno.Command("ip", { args: ["netns", "del", name], stderr: "null" }).output();
   }
-});
+}
 
 test("all ports are opened with the limit on open files raised, and the command has its caller's", NEEDS, async () => {
   await using lab = await NetLab.open();

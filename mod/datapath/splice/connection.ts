@@ -1,0 +1,229 @@
+// One connection that is passed on: two sockets, and the bytes between them, which stay in the kernel.
+//
+// Theory of operation. Each direction takes bytes from one socket into a pipe and from there into the other socket. It takes
+// some only when the pipe is empty and the other socket has room, so that a slow reader slows its writer down as it would
+// without penne, and the pipe is given back as soon as it is empty. The end of a stream is passed on behind its last byte,
+// and so is a reset. Both sockets are watched for edges: what is known of them holds until a call says otherwise.
+
+import { E } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { resetOnClose, shutdownWrite, unsent } from "../../../ffi/net/socket.ts";
+import { type Pipe, splice } from "../../../ffi/net/splice.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import type { Reactor, Registration } from "../../reactor/reactor.ts";
+import { PIPES } from "./pipes.ts";
+
+/** Bytes taken at once, and in one turn of a direction. */
+const CHUNK = 1 << 20;
+const TURN = 4 << 20;
+/** Milliseconds after which a pipe is asked for again. */
+const RETRY = 20;
+
+/** Milliseconds between two looks whether the bytes before a reset have arrived, and for all of them. */
+const LINGER_INTERVAL = 50;
+const LINGER = 60_000;
+
+/** All events, each reported when it comes. */
+const EDGES = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
+
+/** One of the two sockets. */
+class End {
+  readonly s: number;
+  registration: Registration | null = null;
+  /** Whether reading, and writing, is worth a try. */
+  readable = false;
+  writable = false;
+  /** Whether the other side has closed its sending half, so that reading is worth a try until the end. */
+  closing = false;
+  /** Whether the connection to it is broken. */
+  broken = false;
+
+  constructor(readonly fd: Fd) {
+    this.s = fd.number;
+  }
+}
+
+/** What goes from one socket to the other. */
+class Direction {
+  pipe: Pipe | null = null;
+  /** Bytes in the pipe. */
+  held = 0;
+  /** Whether nothing more comes, and whether the other socket has been told. */
+  ended = false;
+  done = false;
+
+  constructor(readonly from: End, readonly to: End) {}
+
+  /** Gives the pipe back. */
+  release(): void {
+    if (this.pipe) PIPES.giveBack(this.pipe, this.held === 0);
+    this.pipe = null;
+    this.held = 0;
+  }
+
+  /** Drops what is on the way, as nobody can take it any more. */
+  abandon(): void {
+    this.release();
+    this.ended = this.done = true;
+  }
+}
+
+/** Whoever has connections. */
+export interface ConnectionOwner {
+  readonly reactor: Reactor;
+  /** Called with the number of bytes that have arrived. */
+  moved(bytes: number): void;
+  /** Called when a connection has ended. */
+  ended(connection: SplicedConnection): void;
+}
+
+/** A connection that is passed on. */
+export class SplicedConnection {
+  readonly #outside: End;
+  readonly #inside: End;
+  readonly #toInside: Direction;
+  readonly #toOutside: Direction;
+  #scheduled = false;
+  #finishing = false;
+  #closed = false;
+
+  /**
+   * @param owner Whoever it belongs to.
+   * @param outside The socket on the host; closed here.
+   * @param inside The one in the namespace; closed here. Either may still be connecting.
+   */
+  constructor(readonly owner: ConnectionOwner, outside: Fd, inside: Fd) {
+    const [a, b] = [this.#outside = new End(outside), this.#inside = new End(inside)];
+    this.#toInside = new Direction(a, b);
+    this.#toOutside = new Direction(b, a);
+  }
+
+  /**
+   * Begins to pass bytes on.
+   *
+   * @throws {SysError} If a socket cannot be watched; close it then.
+   */
+  begin(): void {
+    for (const end of [this.#outside, this.#inside]) {
+      end.registration = this.owner.reactor.watch(end.fd, EDGES, (events) => this.#onEvents(end, events));
+    }
+  }
+
+  /** Whether bytes from the namespace are on the way or may still come. */
+  get unfinished(): boolean {
+    return !this.#toOutside.done;
+  }
+
+  #onEvents(end: End, events: number): void {
+    const failed = (events & (EPOLL.ERR | EPOLL.HUP)) !== 0;
+    if (failed || events & EPOLL.RDHUP) end.closing = true;
+    if (failed || events & (EPOLL.IN | EPOLL.RDHUP)) end.readable = true;
+    if (failed || events & EPOLL.OUT) end.writable = true;
+    this.#pass();
+  }
+
+  /** Passes on what can be passed on, both ways. */
+  readonly #pass = () => {
+    if (this.#closed) return;
+    this.#scheduled = false;
+    const more = [this.#move(this.#toInside), this.#move(this.#toOutside)];
+    if (this.#toInside.done && this.#toOutside.done) return this.#finish();
+    if (more.includes(true)) this.#again();
+  };
+
+  /** Goes on after others had their turn. */
+  #again(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.owner.reactor.soon(this.#pass);
+  }
+
+  /** Moves bytes in one direction; returns whether there is more to do at once. */
+  #move(way: Direction): boolean {
+    if (way.done) return false;
+    const { from, to } = way;
+    let moved = 0;
+    for (;;) {
+      if (way.held > 0) {
+        if (!to.writable) break;
+        const n = splice(way.pipe!.reader, to.s, way.held);
+        if (n > 0) {
+          way.held -= n;
+          moved += n;
+          continue;
+        }
+        if (n === -E.EAGAIN) to.writable = false;
+        else this.#broken(to);
+        break;
+      }
+      if (way.ended || !from.readable || !to.writable || moved >= TURN) break;
+      if (!way.pipe && !(way.pipe = PIPES.borrow())) {
+        this.owner.reactor.after(RETRY, this.#pass);
+        break;
+      }
+      const n = splice(from.s, way.pipe.writer, CHUNK);
+      if (n > 0) {
+        way.held = n;
+        // So little cannot have filled the pipe: it was all that there was.
+        if (n < way.pipe.slots && !from.closing) from.readable = false;
+      } else if (n === -E.EAGAIN) from.readable = false;
+      else {
+        way.ended = true;
+        if (n < 0) this.#broken(from);
+      }
+    }
+    if (moved > 0) this.owner.moved(moved);
+    if (way.held > 0) return false;
+    way.release();
+    if (way.ended && !way.done) {
+      way.done = true;
+      if (!from.broken) shutdownWrite(to.s);
+    }
+    return !way.done && from.readable && to.writable && moved >= TURN;
+  }
+
+  /** Handles the failure of a socket: nothing goes there any more, and what it had to say is passed on first. */
+  #broken(end: End): void {
+    end.broken = true;
+    const [towards, away] = end === this.#inside
+      ? [this.#toInside, this.#toOutside]
+      : [this.#toOutside, this.#toInside];
+    towards.abandon();
+    // Reading tells when all that came before has been read.
+    end.readable = end.closing = true;
+    if (!away.ended) this.#again();
+  }
+
+  /** Closes both sockets. If one was reset, so is the other, when what came before has arrived there. */
+  #finish(): void {
+    const [a, b] = [this.#outside, this.#inside];
+    if (this.#finishing) return;
+    this.#finishing = true;
+    if (a.broken === b.broken) return this.close();
+    const whole = a.broken ? b : a;
+    const { reactor } = this.owner;
+    const start = reactor.now;
+    const look = () => {
+      if (this.#closed) return;
+      if (unsent(whole.s) > 0 && reactor.now - start < LINGER) return void reactor.after(LINGER_INTERVAL, look);
+      resetOnClose(whole.s);
+      this.close();
+    };
+    look();
+  }
+
+  /** Ends it at once: both sockets are closed, and reset if bytes are on the way. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const way of [this.#toInside, this.#toOutside]) {
+      if (!way.done) resetOnClose(way.to.s);
+      way.abandon();
+    }
+    for (const { registration, fd } of [this.#outside, this.#inside]) {
+      registration?.remove();
+      fd.close();
+    }
+    this.owner.ended(this);
+  }
+}

@@ -1,0 +1,104 @@
+// What penne holds in a namespace to open sockets there: an agent, and a few sockets that it has opened ahead.
+//
+// All of it keeps the namespace alive. So it is for a namespace whose end penne learns of otherwise, or that ends with penne.
+
+import { type Agent, AgentGoneError } from "../../../ffi/agent/agent.ts";
+import { E, SysError } from "../../../ffi/core/errno.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { AF, SOCK } from "../../../ffi/net/constants.ts";
+import { endAgents } from "../../agents/enclosure.ts";
+import { ListenerTables } from "../../forward/listeners.ts";
+import type { Hold } from "../../forward/ports.ts";
+
+/** Milliseconds for the agent to answer, and to end. A process in its user namespace can stop it, and penne waits. */
+const ANSWER_TIMEOUT = 1000;
+const END_TIMEOUT = 1000;
+/** Most sockets that are opened at once, and milliseconds after which few are opened again. */
+const AHEAD = 32;
+const CALM = 100;
+
+/** Sockets of one kind that wait to be used. */
+interface Stock {
+  readonly fds: Fd[];
+  /** How many were opened last, and when. */
+  count: number;
+  at: number;
+}
+
+/** What is held in one namespace. */
+export class Inside implements Disposable {
+  readonly #stocks = new Map<number, Stock>();
+  #lost = false;
+  #closed = false;
+
+  /**
+   * @param agent An agent in the namespace; ended with this.
+   * @param tables The listeners there, if they are followed; closed with this.
+   */
+  constructor(readonly agent: Agent, readonly tables: ListenerTables | null) {
+    agent.setDeadline(ANSWER_TIMEOUT);
+  }
+
+  /** Whether the agent has ended or does not answer. */
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /**
+   * Opens a socket in the namespace, non-blocking and closed on exec.
+   *
+   * @param family 4 or 6.
+   * @param type SOCK.STREAM or SOCK.DGRAM.
+   * @returns The descriptor, which the caller owns, or a negative error number; -ESRCH if the agent is gone.
+   */
+  readonly socket = (family: number, type: number): number => {
+    const kind = family << 8 | type;
+    let stock = this.#stocks.get(kind);
+    if (!stock) this.#stocks.set(kind, stock = { fds: [], count: 0, at: 0 });
+    const known = stock.fds.pop();
+    if (known) return known.release();
+    if (this.#lost) return -E.ESRCH;
+    const now = performance.now();
+    // The more come at a time, the more are opened at once.
+    const count = stock.count = now - stock.at < CALM ? Math.min(AHEAD, 2 * stock.count) : 1;
+    stock.at = now;
+    const domain = family === 4 ? AF.INET : AF.INET6;
+    try {
+      stock.fds.push(...this.agent.openMany(count, "socket", domain, type | SOCK.NONBLOCK | SOCK.CLOEXEC, 0));
+    } catch (error) {
+      if (error instanceof SysError) return -error.errno;
+      if (!(error instanceof AgentGoneError)) throw error;
+      this.#lost = true;
+      return -E.ESRCH;
+    }
+    return stock.fds.pop()!.release();
+  };
+
+  /** Closes everything, and ends the agent. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const { fds } of this.#stocks.values()) for (const fd of fds) fd.close();
+    this.#stocks.clear();
+    this.#lost = true;
+    this.tables?.[Symbol.dispose]();
+    endAgents([this.agent], END_TIMEOUT);
+  }
+}
+
+/**
+ * Has an agent in a namespace keep open what ports need.
+ *
+ * @param agent The agent, see {@linkcode Inside}; it is ended if this fails.
+ * @param hold What is held.
+ * @returns What is held there.
+ * @throws {SysError} If the tables of listeners cannot be opened.
+ */
+export function holdInside(agent: Agent, hold: Hold): Inside {
+  try {
+    return new Inside(agent, hold === "listeners" ? new ListenerTables(agent) : null);
+  } catch (error) {
+    endAgents([agent], END_TIMEOUT);
+    throw error;
+  }
+}

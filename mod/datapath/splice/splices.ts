@@ -1,0 +1,113 @@
+// The connections of one namespace that go from loopback to loopback, without its interface.
+
+import { E } from "../../../ffi/core/errno.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { IPPROTO, SOCK, TCP } from "../../../ffi/net/constants.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import { connect, resetOnClose, setOption } from "../../../ffi/net/socket.ts";
+import { ipWords } from "../../inet/ip_words.ts";
+import type { Reactor } from "../../reactor/reactor.ts";
+import { FD_BUDGET } from "../netif/fd_budget.ts";
+import { type OpenSocket, SplicedDatagrams } from "./datagrams.ts";
+import { type ConnectionOwner, SplicedConnection } from "./connection.ts";
+
+const LOOPBACK4 = ipWords(4, 0, 0, 0xffff, 0x7f000001);
+const LOOPBACK6 = ipWords(6, 0, 0, 0, 1);
+
+/** Descriptors of a connection. */
+const DESCRIPTORS = 2;
+/** Bytes below which what has moved may be a question or an answer. */
+const SMALL = 1 << 16;
+
+/** The loopback address of a family. */
+export function loopbackOf(family: number): IpWords {
+  return family === 4 ? LOOPBACK4 : LOOPBACK6;
+}
+
+/** Whether an address is one of the loopback interface: 127.0.0.0/8 or ::1. */
+export function isLoopback({ family, w0, w1, w2, w3 }: IpWords): boolean {
+  return family === 4 ? w3 >>> 24 === 127 : w0 === 0 && w1 === 0 && w2 === 0 && w3 === 1;
+}
+
+/** Connections that are passed on. */
+export class Splices implements ConnectionOwner, Disposable {
+  readonly #connections = new Set<SplicedConnection>();
+  /** Datagrams that take the same way. */
+  readonly datagrams: SplicedDatagrams;
+  /** Number of times that bytes have moved. */
+  progress = 0;
+
+  /** @param reactor The loop. */
+  constructor(readonly reactor: Reactor) {
+    this.datagrams = new SplicedDatagrams(reactor);
+  }
+
+  /** Number of connections with bytes from the namespace that are still to come or to be passed on. */
+  get unfinished(): number {
+    let count = 0;
+    for (const connection of this.#connections) if (connection.unfinished) count++;
+    return count;
+  }
+
+  /** Notes that bytes have arrived. */
+  moved(bytes: number): void {
+    this.progress++;
+    if (bytes < SMALL) this.reactor.expectAnswer();
+  }
+
+  /** Notes the end of a connection. */
+  ended(connection: SplicedConnection): void {
+    if (!this.#connections.delete(connection)) return;
+    for (let i = 0; i < DESCRIPTORS; i++) FD_BUDGET.countFlow(-1);
+  }
+
+  /**
+   * Passes a connection on.
+   *
+   * @param accepted The connection, which is closed here.
+   * @param open Opens a socket on the other side.
+   * @param to Address on the other side.
+   * @param port Port on the other side.
+   * @param fromInside Whether the connection comes from the namespace.
+   * @returns 0, or a negative error number; the connection is reset then.
+   */
+  accept(accepted: Fd, open: OpenSocket, to: IpWords, port: number, fromInside: boolean): number {
+    const mayOpen = FD_BUDGET.mayOpen(DESCRIPTORS * this.#connections.size);
+    const s = mayOpen ? open(to.family, SOCK.STREAM) : -E.EMFILE;
+    if (s < 0) return this.#refuse(accepted, s);
+    const fd = new Fd(s);
+    // Programs decide what they send together; here nothing waits for more.
+    setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
+    setOption(accepted.number, IPPROTO.TCP, TCP.NODELAY, 1);
+    const error = connect(s, to, port);
+    if (error < 0 && error !== -E.EINPROGRESS) {
+      fd.close();
+      return this.#refuse(accepted, error);
+    }
+    const connection = fromInside
+      ? new SplicedConnection(this, fd, accepted)
+      : new SplicedConnection(this, accepted, fd);
+    this.#connections.add(connection);
+    for (let i = 0; i < DESCRIPTORS; i++) FD_BUDGET.countFlow(1);
+    try {
+      connection.begin();
+    } catch {
+      connection.close();
+      return -E.ENOMEM;
+    }
+    this.reactor.expectAnswer();
+    return 0;
+  }
+
+  #refuse(accepted: Fd, error: number): number {
+    resetOnClose(accepted.number);
+    accepted.close();
+    return error;
+  }
+
+  /** Closes everything. */
+  [Symbol.dispose](): void {
+    this.datagrams[Symbol.dispose]();
+    for (const connection of [...this.#connections]) connection.close();
+  }
+}

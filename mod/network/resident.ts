@@ -1,0 +1,56 @@
+// An agent that stays in a network namespace and can do little there.
+
+import { Agent } from "../../ffi/agent/agent.ts";
+import { AT_FDCWD, CAP, CLONE, O } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
+import { call, self, type Task } from "../../ffi/core/task.ts";
+import { openOwningUser } from "../../ffi/sys/namespace.ts";
+import { stat } from "../../ffi/sys/stat.ts";
+import { giveUpCapabilities } from "../agents/credentials.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { harden, setName } from "../agents/guard.ts";
+import { attempt } from "../base/errors.ts";
+
+/** Low ports and, before Linux 5.7, SO_BINDTODEVICE. */
+const KEPT = 1n << BigInt(CAP.NET_BIND_SERVICE) | 1n << BigInt(CAP.NET_RAW);
+
+/**
+ * Starts an agent that stays in a network namespace, which it keeps alive. It is outside of all PID namespaces below ours.
+ *
+ * @param netns The namespace.
+ * @param owner The user namespace that owns it; null if that is our own.
+ * @returns The agent. Of capabilities it has those that opening ports may need.
+ * @throws {PenneError} If the namespaces cannot be entered.
+ */
+export function spawnResident(netns: Fd, owner: Fd | null): Agent {
+  const agent = attempt("start an agent", () => Agent.spawn());
+  try {
+    setName(agent, "penne-ports");
+    harden(agent);
+    attempt("enter the network namespace", () => {
+      if (owner) call(agent, "setns", owner, CLONE.NEWUSER);
+      call(agent, "setns", netns, CLONE.NEWNET);
+      giveUpCapabilities(agent, KEPT);
+    });
+    return agent;
+  } catch (error) {
+    endAgents([agent]);
+    throw error;
+  }
+}
+
+/**
+ * Starts an agent that stays in the network namespace of a task.
+ *
+ * @param task The task, whose user namespace is ours or below it.
+ * @returns The agent.
+ * @throws {PenneError} If the namespaces cannot be entered.
+ */
+export function spawnBeside(task: Task): Agent {
+  const path = cString("/proc/thread-self/ns/net");
+  using netns = attempt("open the network namespace", () => task.open("openat", AT_FDCWD, path, O.RDONLY | O.CLOEXEC));
+  using owner = openOwningUser(netns);
+  const own = stat(self, owner).ino === stat(self, "/proc/thread-self/ns/user").ino;
+  return spawnResident(netns, own ? null : owner);
+}

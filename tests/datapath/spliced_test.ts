@@ -1,0 +1,114 @@
+// Connections from the host's loopback, which penne passes on by splice(2): their ends, slow readers, and many at once.
+
+import "../lib/preload.ts";
+import { assert, assertEquals } from "@std/assert";
+import { ROOT, test } from "../lib/helpers.ts";
+import { HOST4, HOST6, listening, makeNetwork, type Network, until } from "./lab/network.ts";
+
+const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
+const PORTS = `${ROOT}tests/datapath/lab/ports.py`;
+const TOOL = `${ROOT}tests/datapath/lab/tool.ts`;
+const LOCAL = ["--host-lo-to-ns-lo", "-t"];
+const DENO = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--v8-flags=--single-threaded"];
+
+const tool = (side: string, role: string, port: string) => [...DENO, TOOL, side, role, "127.0.0.1", port];
+
+/** Starts a program that writes lines; returns what reads the next one. */
+function lines(network: Network, netns: string, argv: string[], options: Deno.CommandOptions = {}) {
+  const child = network.spawn(netns, argv, { stdout: "piped", stderr: "inherit", ...options });
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  return { child, next: async () => (await reader.read()).value, done: () => reader.cancel() };
+}
+
+test("spliced connections that are half-closed, reset or slow end as they should, many at once", needs, async () => {
+  await using network = await makeNetwork({ options: [...LOCAL, "8001"] });
+  network.spawn(network.guest, ["python3", PORTS, "serve", "8001"], { stderr: "inherit" });
+  await listening(network, network.guest, 8001);
+  const idle = network.flows;
+  for (const address of ["127.0.0.1", "::1"]) {
+    const said = await network.must(network.host, ["python3", PORTS, "odd", address, "8001", "40"]);
+    const right = [40, ["True"]];
+    assertEquals(JSON.parse(said), { "closed": right, "reset": right, "slow": right, "at once": right });
+  }
+  // Sockets that were opened ahead stay.
+  await until("the connections are gone", () => network.flows <= idle + 64);
+});
+
+test("a spliced connection that nobody accepts inside is reset", needs, async () => {
+  await using network = await makeNetwork({ options: [...LOCAL, "8001"] });
+  const before = network.descriptors;
+  const call = JSON.stringify(Array.from({ length: 20 }, () => ["tcp", "127.0.0.1", 8001, 100]));
+  const answers = JSON.parse(await network.must(network.host, ["python3", PORTS, "ask", call]));
+  for (const { error } of answers) assert(error?.startsWith("ConnectionResetError"), error);
+  assert(network.descriptors <= before + 64);
+});
+
+test("a reset of a spliced connection is passed on behind all that came before it", needs, async (t) => {
+  await using network = await makeNetwork({ options: [...LOCAL, "3110-3119"] });
+  const { host, guest } = network;
+  let port = 3110;
+  for (const inside of [true, false]) {
+    for (const how of ["abort", "leave"]) {
+      await t.step(`${how} ${inside ? "inside" : "outside"}`, async () => {
+        const at = `${port++}`;
+        const server = lines(network, guest, tool("serve", inside ? how : "suffer", at));
+        assertEquals(await server.next(), "ready\n");
+        const client = lines(network, host, tool("connect", inside ? "suffer" : how, at));
+        assertEquals(await (inside ? client : server).next(), "ECONNRESET\n");
+        await Promise.all([server.done(), client.done()]);
+      });
+    }
+  }
+  await t.step("poured inside, read late outside", async () => {
+    const at = `${port++}`;
+    const server = lines(network, guest, tool("serve", "pour", at));
+    assertEquals(await server.next(), "ready\n");
+    const client = lines(network, host, tool("connect", "late", at), { stdin: "piped" });
+    assertEquals(await client.next(), "connected\n");
+    assertEquals(await server.next(), "poured\n");
+    const writer = client.child.stdin.getWriter();
+    await writer.write(new Uint8Array(1));
+    assertEquals(await client.next(), "all ECONNRESET\n");
+    await writer.close();
+    await Promise.all([server.done(), client.done()]);
+  });
+});
+
+/** Connections at once; PENNE_FLOWS sets more. */
+const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 1000);
+
+test(`${FLOWS} flows from the host's loopback at once echo at the start and at the end`, needs, async () => {
+  await using network = await makeNetwork({ options: [...LOCAL, "7000", "-u", "7000"] });
+  const script = `${ROOT}tests/datapath/lab/flood.ts`;
+  const server = lines(network, network.guest, [...DENO, script, "serve", "127.0.0.1", "7000"]);
+  await server.next();
+  const idle = network.flows;
+  for (const kind of ["tcp", "udp"]) {
+    const client = lines(network, network.host, [...DENO, script, "flows", kind, "127.0.0.1", "7000", `${FLOWS}`], {
+      stdin: "piped",
+    });
+    const writer = client.child.stdin.getWriter();
+    assertEquals(JSON.parse((await client.next())!), { "echo 0": FLOWS });
+    assert(network.flows >= 2 * FLOWS);
+    await writer.write(new TextEncoder().encode("go\n"));
+    assertEquals(JSON.parse((await client.next())!), { "echo 0": FLOWS, "echo 1": FLOWS });
+    await writer.close();
+    await client.done();
+    await client.child.status;
+    if (kind === "tcp") await until("the connections have ended", () => network.flows <= idle + 64);
+  }
+  await server.done();
+});
+
+test("with --splice-only a connection from elsewhere is reset, and one from loopback arrives", needs, async () => {
+  await using network = await makeNetwork({ options: ["--splice-only", "-t", "8001", "-u", "8001"] });
+  network.spawn(network.guest, ["python3", PORTS, "serve", "8001"], { stderr: "inherit" });
+  await listening(network, network.guest, 8001);
+  const ask = async (from: string, kind: string, address: string) => {
+    const call = JSON.stringify([[kind, address, 8001, 100]]);
+    return JSON.parse(await network.must(from, ["python3", PORTS, "ask", call]))[0];
+  };
+  for (const kind of ["tcp", "udp"]) assertEquals((await ask(network.host, kind, "127.0.0.1")).whole, true, kind);
+  assert((await ask(network.peer, "tcp", HOST4)).error?.startsWith("ConnectionResetError"));
+  assert((await ask(network.peer, "tcp", HOST6)).error?.startsWith("ConnectionResetError"));
+});
