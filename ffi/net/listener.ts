@@ -40,6 +40,12 @@ export interface Binding {
   readonly freebind: boolean;
 }
 
+/** Opens sockets and binds them, as {@linkcode socket} and {@linkcode bind} do. */
+export interface SocketMaker {
+  readonly socket: (family: number, type: number) => number;
+  readonly bind: (s: number, address: IpWords, port: number) => number;
+}
+
 /** Connections that the kernel accepts ahead of us. */
 const BACKLOG = 128;
 
@@ -53,11 +59,16 @@ function unmap(address: IpWords): void {
  *
  * @param type SOCK.STREAM or SOCK.DGRAM.
  * @param binding What it is bound to.
+ * @param maker Opens and binds sockets; this process by default.
  * @returns The descriptor, or a negative error number.
  */
-export function openListener(type: number, { address, dual, port, interface: name, freebind }: Binding): number {
+export function openListener(
+  type: number,
+  { address, dual, port, interface: name, freebind }: Binding,
+  maker: SocketMaker = { socket, bind },
+): number {
   const { family } = address;
-  const s = socket(family, type);
+  const s = maker.socket(family, type);
   if (s < 0) return s;
   let error = family === 6 ? setOption(s, IPPROTO.IPV6, IPV6.V6ONLY, dual ? 0 : 1) : 0;
   if (type === SOCK.STREAM) error ||= setOption(s, SOL_SOCKET, SO.REUSEADDR, 1);
@@ -69,7 +80,7 @@ export function openListener(type: number, { address, dual, port, interface: nam
     error ||= family === 6 ? setOption(s, IPPROTO.IPV6, IPV6.FREEBIND, 1) : setOption(s, IPPROTO.IP, IP.FREEBIND, 1);
   }
   if (name !== null) error ||= bindToDevice(s, name);
-  error ||= bind(s, address, port);
+  error ||= maker.bind(s, address, port);
   if (type === SOCK.STREAM) error ||= quick(NR.listen, s, BACKLOG, 0, 0, 0, 0);
   if (error >= 0) return s;
   quick(NR.close, s, 0, 0, 0, 0, 0);

@@ -82,12 +82,12 @@ export class Datapath implements Disposable {
     this.#tcp = new Tcp(this.#netif);
     this.#udp = new Udp(this.#netif);
     this.#echo = new Echo(this.#netif);
-    this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#watchTime);
+    this.#splices = new Splices(reactor);
+    this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#splices, this.#watchTime);
     this.ports = new PortTable(this.#inbound, {
       families: { [AF.INET]: link.ipv4 !== null, [AF.INET6]: link.ipv6 !== null },
       protocols: { TCP: true, UDP: true },
     });
-    this.#splices = new Splices(reactor);
     this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
     for (const budget of BUDGETS) budget.countNamespace(1);
   }
@@ -114,7 +114,7 @@ export class Datapath implements Disposable {
   forward(forwarding: Forwarding, inside: Inside | null): void {
     const { local = "usual", localOnly = false } = forwarding;
     this.#inside = inside;
-    if (inside) this.#inbound.bypass = { inside, splices: this.#splices, local, only: localOnly };
+    if (inside) this.#inbound.bypass = { inside, local, only: localOnly };
     this.ports.begin(forwarding, inside?.tables ?? null);
   }
 

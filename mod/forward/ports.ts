@@ -3,7 +3,7 @@
 import { E } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { SOCK } from "../../ffi/net/constants.ts";
-import { openListener } from "../../ffi/net/listener.ts";
+import { openListener, type SocketMaker } from "../../ffi/net/listener.ts";
 import { openFilesLimit, raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import { wordsOf } from "../inet/ip_words.ts";
 import type { ForwardingRule } from "./rule.ts";
@@ -26,6 +26,8 @@ export interface Forwarding {
   readonly open: readonly OpenPort[];
   /** Rules whose ports are open while something listens inside. */
   readonly followed: readonly ForwardingRule[];
+  /** Rules of ports inside that lead to the host; none by default. */
+  readonly outward?: readonly ForwardingRule[];
   /** Whether addresses need not be the host's. */
   readonly freebind: boolean;
   /** How what comes from the host's loopback is passed on; `usual` if it is not said. */
@@ -71,13 +73,19 @@ const ANY4 = new Uint8Array(4);
  * @param rule The rule that it is from.
  * @param port The port.
  * @param freebind Whether an address need not be the host's, or not yet.
+ * @param maker Opens and binds sockets; this process by default.
  * @returns The port, which the caller owns; an error number if that fails.
  */
-export function openPort(rule: ForwardingRule, port: number, freebind: boolean): OpenPort | number {
+export function openPort(
+  rule: ForwardingRule,
+  port: number,
+  freebind: boolean,
+  maker?: SocketMaker,
+): OpenPort | number {
   const type = rule.protocol === "TCP" ? SOCK.STREAM : SOCK.DGRAM;
   const binding = { port, interface: rule.interface, freebind };
   const open = (address: Uint8Array, dual: boolean) =>
-    openListener(type, { ...binding, address: wordsOf(address), dual });
+    openListener(type, { ...binding, address: wordsOf(address), dual }, maker);
   let s = rule.address ? open(rule.address, false) : open(ANY6, true);
   // A kernel without IPv6 has IPv4 all the same.
   if (s === -E.EAFNOSUPPORT && !rule.address) s = open(ANY4, false);
@@ -96,6 +104,7 @@ const RESERVE = 128;
  * @param freebind Whether an address need not be the host's, or not yet.
  * @param onFailure Called for each port that cannot be opened, before it is decided whether that is an error.
  * @param others Number of ports that are open already.
+ * @param maker Opens and binds sockets; this process by default.
  * @returns The open ports; null if one that must be open is not, and all are closed then.
  */
 export function openPorts(
@@ -103,6 +112,7 @@ export function openPorts(
   freebind: boolean,
   onFailure: (failed: FailedPort) => void,
   others = 0,
+  maker?: SocketMaker,
 ): OpenPort[] | null {
   const open: OpenPort[] = [];
   if (rules.length > 0) raiseOpenFilesLimit();
@@ -111,7 +121,7 @@ export function openPorts(
     if (rule.scan) continue;
     let [opened, failed, enough] = [0, 0, true];
     for (let port = rule.first; port <= rule.last; port++) {
-      const made = open.length < room ? openPort(rule, port, freebind) : E.EMFILE;
+      const made = open.length < room ? openPort(rule, port, freebind, maker) : E.EMFILE;
       if (typeof made !== "number") {
         open.push(made);
         opened++;

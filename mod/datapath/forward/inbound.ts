@@ -2,16 +2,13 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
-import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { accept, lastDatagram, type Peer, receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { resetOnClose, setOption, socket } from "../../../ffi/net/socket.ts";
-import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { resetOnClose, socket } from "../../../ffi/net/socket.ts";
 import type { LocalDelivery, OpenPort } from "../../forward/ports.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import { copyOf, ipWords, wordsOf } from "../../inet/ip_words.ts";
 import { Packet } from "../../inet/packet.ts";
-import type { Registration } from "../../reactor/reactor.ts";
 import { payloadMax, writePayload } from "../datagram/frames.ts";
 import { InboundFlow } from "../datagram/inbound_flow.ts";
 import type { Udp, UdpFlow } from "../datagram/udp.ts";
@@ -20,24 +17,18 @@ import type { Inside } from "../splice/inside.ts";
 import { isLoopback, loopbackOf, type Splices } from "../splice/splices.ts";
 import type { Tcp } from "../tcp/tcp.ts";
 import { Perspective } from "./perspective.ts";
-
-/** Connections, and datagrams, that one port is given before others get their turn. */
-const TURN = 32;
-/** Milliseconds for which nothing is accepted after descriptors have run out. */
-const PAUSE = 100;
+import { PortSet, TURN } from "./port_set.ts";
 
 /** How what comes from the host's loopback is passed on without the interface. */
 export interface Bypass {
   readonly inside: Inside;
-  readonly splices: Splices;
   readonly local: LocalDelivery;
   /** Whether nothing else is let in. */
   readonly only: boolean;
 }
 
 /** The ports of the host that lead to one namespace. */
-export class Inbound implements Disposable {
-  readonly #ports = new Map<OpenPort, Registration>();
+export class Inbound extends PortSet {
   readonly #perspective: Perspective;
   readonly #peer: Peer = { address: ipWords(), port: 0, scope: 0 };
   readonly #local = ipWords();
@@ -49,60 +40,29 @@ export class Inbound implements Disposable {
    * @param netif The interface.
    * @param tcp Its TCP.
    * @param udp Its UDP.
+   * @param splices What passes on what does not take the interface.
    * @param onFlow Called after flows may have been opened, whose time-outs are to run.
    */
-  constructor(readonly netif: Netif, readonly tcp: Tcp, readonly udp: Udp, readonly onFlow: () => void) {
+  constructor(
+    readonly netif: Netif,
+    readonly tcp: Tcp,
+    readonly udp: Udp,
+    readonly splices: Splices,
+    readonly onFlow: () => void,
+  ) {
+    super(netif.reactor);
     this.#perspective = new Perspective(netif.link, netif.rules);
   }
 
-  /**
-   * Forwards what arrives at a port from now on.
-   *
-   * @param port The port; closed when this is disposed of, or by {@linkcode Inbound.remove}.
-   * @throws {SysError} If it cannot be watched.
-   */
-  add(port: OpenPort): void {
-    const tcp = port.rule.protocol === "TCP";
-    // Only now, so that no other program could share the port when it was bound.
-    if (!tcp) setOption(port.fd.number, SOL_SOCKET, SO.REUSEPORT, 1);
-    const registration = this.netif.reactor.watch(
-      port.fd,
-      EPOLL.IN,
-      () => {
-        if (tcp) this.#accept(port);
-        else this.#receive(port);
-        this.onFlow();
-      },
-    );
-    this.#ports.set(port, registration);
+  protected override taken(): void {
+    this.onFlow();
   }
 
-  /** Number of ports. */
-  get count(): number {
-    return this.#ports.size;
-  }
-
-  /**
-   * Stops forwarding ports, and closes them. Connections go on. Sequences of datagrams end, because their sockets would
-   * keep the ports from being opened again.
-   *
-   * @param ports The ports.
-   */
-  removeAll(ports: readonly OpenPort[]): void {
-    for (const port of ports) this.remove(port);
-    if (!ports.some(({ rule }) => rule.protocol === "UDP")) return;
-    const removed = new Set(ports);
+  /** Ends the sequences of datagrams that have come to ports, as their sockets would keep these from being opened again. */
+  protected override removed(ports: ReadonlySet<OpenPort>): void {
+    this.splices.datagrams.endOf(ports);
     const { list } = this.netif.table;
-    for (const flow of [...list]) if (flow instanceof InboundFlow && removed.has(flow.listener)) flow.close();
-  }
-
-  /** Stops forwarding a port, and closes it. */
-  remove(port: OpenPort): void {
-    const registration = this.#ports.get(port);
-    if (!registration) return;
-    this.#ports.delete(port);
-    registration.remove();
-    port[Symbol.dispose]();
+    for (const flow of [...list]) if (flow instanceof InboundFlow && ports.has(flow.listener)) flow.close();
   }
 
   /**
@@ -122,13 +82,13 @@ export class Inbound implements Disposable {
     return true;
   }
 
-  #accept(port: OpenPort): void {
+  protected override accept(port: OpenPort): void {
     for (let i = 0; i < TURN; i++) {
       const s = accept(port.fd.number, this.#peer);
-      if (s === -E.EMFILE || s === -E.ENFILE || s === -E.ENOMEM) return this.#pause(port);
-      // A peer that is gone already is an error of accept4(2) too.
-      if (s === -E.ECONNABORTED) continue;
-      if (s < 0) return;
+      if (s < 0) {
+        if (this.mayRetry(port, s)) continue;
+        return;
+      }
       const fd = new Fd(s);
       if (this.#acceptLocal(port, fd)) continue;
       if (this.#turn(PROTOCOL.TCP, port.rule.target)) {
@@ -155,7 +115,7 @@ export class Inbound implements Disposable {
     const to = this.#localTarget(port);
     const { bypass } = this;
     if (to && bypass) {
-      bypass.splices.accept(fd, bypass.inside.socket, to, port.to, false);
+      this.splices.accept(fd, bypass.inside.socket, to, port.to, false);
       return true;
     }
     if (!bypass?.only) return false;
@@ -169,18 +129,12 @@ export class Inbound implements Disposable {
     const to = this.#localTarget(port);
     const { bypass } = this;
     if (!to || !bypass) return bypass?.only ?? false;
-    const way = { near: socket, far: bypass.inside.socket, port: port.port, to, toPort: port.to };
-    bypass.splices.datagrams.deliver(way, this.#peer, this.#local, length);
+    const way = { near: socket, far: bypass.inside.socket, from: port, to };
+    this.splices.datagrams.deliver(way, this.#peer, this.#local, length);
     return true;
   }
 
-  /** Accepts nothing for a moment: the kernel keeps a few connections, and says at once that they wait. */
-  #pause(port: OpenPort): void {
-    this.#ports.get(port)?.change(0);
-    this.netif.reactor.after(PAUSE, () => this.#ports.get(port)?.change(EPOLL.IN));
-  }
-
-  #receive(port: OpenPort): void {
+  protected override receive(port: OpenPort): void {
     const { udp } = this;
     for (let i = 0; i < TURN; i++) {
       const n = receiveTo(port.fd.number, this.#peer, this.#local);
@@ -206,10 +160,5 @@ export class Inbound implements Disposable {
     const local = this.#local.family === peer.family ? this.#local : ipWords(peer.family);
     const flow = new InboundFlow(this.udp, this.#packet, ports, copyOf(local), port);
     return flow.begin(peer, this.#packet) ? flow : null;
-  }
-
-  /** Closes all ports. */
-  [Symbol.dispose](): void {
-    for (const port of [...this.#ports.keys()]) this.remove(port);
   }
 }

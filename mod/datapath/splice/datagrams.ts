@@ -12,6 +12,7 @@ import { lastDatagram, type Peer, receiveTo } from "../../../ffi/net/listener.ts
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { bind, connect, getOption, sendAt, setOption } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import type { OpenPort } from "../../forward/ports.ts";
 import { copyOf, ipWords } from "../../inet/ip_words.ts";
 import type { Reactor, Registration, Timer } from "../../reactor/reactor.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
@@ -44,11 +45,10 @@ export interface Way {
   /** Opens sockets on the side of the port, and on the other one. */
   readonly near: OpenSocket;
   readonly far: OpenSocket;
-  /** The port. */
-  readonly port: number;
-  /** Address and port on the other side. */
+  /** The port, which names that of the other side. */
+  readonly from: OpenPort;
+  /** Address on the other side. */
   readonly to: IpWords;
-  readonly toPort: number;
 }
 
 /** One of the two sockets of a sender. */
@@ -63,13 +63,16 @@ interface Half {
 class Pair {
   readonly near: Half;
   readonly far: Half;
+  /** The port that the sender has sent to. */
+  readonly from: OpenPort;
   /** Whether a datagram has come, and been answered, and something has come after that. */
   stage: 0 | 1 | 2 = 0;
   usedAt: number;
 
   constructor(readonly owner: SplicedDatagrams, readonly key: string, near: Fd, far: Fd, peer: Peer, way: Way) {
     this.near = { fd: near, peer: copyOf(peer.address), port: peer.port, registration: null };
-    this.far = { fd: far, peer: copyOf(way.to), port: way.toPort, registration: null };
+    this.far = { fd: far, peer: copyOf(way.to), port: way.from.to, registration: null };
+    this.from = way.from;
     this.usedAt = owner.reactor.now;
   }
 
@@ -150,7 +153,7 @@ export class SplicedDatagrams implements Disposable {
    */
   deliver(way: Way, peer: Peer, local: IpWords, length: number): void {
     const { address } = peer;
-    const key = [way.port, peer.port, address.w3, address.w2, address.w1, address.w0, local.w3].join();
+    const key = [way.from.port, peer.port, address.w3, address.w2, address.w1, address.w0, local.w3].join();
     const known = this.#pairs.get(key);
     const pair = known ?? this.#open(key, way, peer, local);
     if (!pair) return;
@@ -171,13 +174,13 @@ export class SplicedDatagrams implements Disposable {
     using resources = new DisposableStack();
     const near = resources.use(new Fd(s));
     setOption(s, SOL_SOCKET, SO.REUSEPORT, 1);
-    if (bind(s, local.family === family ? local : ipWords(family), way.port) < 0) return null;
+    if (bind(s, local.family === family ? local : ipWords(family), way.from.port) < 0) return null;
     if (connect(s, peer.address, peer.port, peer.scope) < 0) return null;
     const t = way.far(way.to.family, SOCK.DGRAM);
     if (t < 0) return null;
     const far = resources.use(new Fd(t));
     bind(t, ipWords(way.to.family), peer.port); // if it is free
-    if (connect(t, way.to, way.toPort) < 0) return null;
+    if (connect(t, way.to, way.from.to) < 0) return null;
     const pair = new Pair(this, key, near, far, peer, way);
     try {
       pair.begin();
@@ -201,6 +204,11 @@ export class SplicedDatagrams implements Disposable {
       if (n < 0) return;
       this.deliver(way, from, to, n);
     }
+  }
+
+  /** Ends what has come to some ports. */
+  endOf(ports: ReadonlySet<OpenPort>): void {
+    for (const pair of [...this.#pairs.values()]) if (ports.has(pair.from)) this.#end(pair);
   }
 
   #end(pair: Pair): void {
