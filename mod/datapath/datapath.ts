@@ -3,8 +3,11 @@
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { AF } from "../../ffi/net/constants.ts";
+import { self } from "../../ffi/core/task.ts";
 import { readAt } from "../../ffi/net/socket.ts";
-import type { Forwarding } from "../forward/ports.ts";
+import { ListenerTables } from "../forward/listeners.ts";
+import { type Forwarding, NO_PORTS } from "../forward/ports.ts";
+import type { ForwardingRule } from "../forward/rule.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
@@ -14,6 +17,7 @@ import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
 import { Inbound } from "./forward/inbound.ts";
+import { Outbound, outboundError } from "./forward/outbound.ts";
 import { PortTable } from "./forward/port_table.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
@@ -49,6 +53,8 @@ export class Datapath implements Disposable {
   readonly #inbound: Inbound;
   /** The ports of the host that lead into the namespace; they are closed with the data path. */
   readonly ports: PortTable;
+  /** The ports inside that lead to the host; null if there are none. */
+  outward: PortTable | null = null;
   readonly #splices: Splices;
   /** What is held in the namespace. */
   #inside: Inside | null = null;
@@ -104,18 +110,31 @@ export class Datapath implements Disposable {
   }
 
   /**
-   * Forwards what arrives at ports of the host into the namespace, and follows its listeners.
+   * Forwards what arrives at ports of the host into the namespace, and what arrives at ports inside to the host.
    *
    * @param forwarding The ports; those that are open are closed with the data path.
    * @param inside What is held in the namespace, which the data path owns from now on; null if nothing may be. Listeners
-   * are not followed without its tables, and what comes from the host's loopback takes the interface.
+   * are not followed without its tables, no port leads out, and what comes from the host's loopback takes the interface.
+   * @throws {PenneError} If a port inside cannot be opened.
    * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
    */
   forward(forwarding: Forwarding, inside: Inside | null): void {
-    const { local = "usual", localOnly = false } = forwarding;
+    const { local = "usual", localOnly = false, outward = [] } = forwarding;
     this.#inside = inside;
     if (inside) this.#inbound.bypass = { inside, local, only: localOnly };
+    if (inside && outward.length > 0) this.#lead(outward, inside);
     this.ports.begin(forwarding, inside?.tables ?? null);
+  }
+
+  /** Opens ports inside that lead to the host. */
+  #lead(rules: readonly ForwardingRule[], inside: Inside): void {
+    const ports = new Outbound(this.#reactor, inside, this.#splices);
+    const table = this.outward = new PortTable(ports, this.ports.limits, this.#inbound, inside);
+    this.ports.back = ports;
+    const tables = rules.some(({ scan }) => scan) ? new ListenerTables(self, "loopback") : null;
+    table.begin(NO_PORTS, tables);
+    const failure = table.add(rules);
+    if (failure) throw outboundError(failure);
   }
 
   #readable(events: number): void {
@@ -195,6 +214,8 @@ export class Datapath implements Disposable {
     this.#closed = true;
     for (const budget of BUDGETS) budget.countNamespace(-1);
     this.ports[Symbol.dispose]();
+    this.outward?.[Symbol.dispose]();
+    this.outward?.ports[Symbol.dispose]();
     this.#inbound[Symbol.dispose]();
     this.#splices[Symbol.dispose]();
     this.#inside?.[Symbol.dispose]();

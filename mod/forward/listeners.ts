@@ -13,8 +13,20 @@ import type { Protocol } from "./rule.ts";
 
 /** State of a TCP socket that listens. */
 const LISTEN = "0A";
-/** A loopback address as the tables have it: 127.0.0.0/8, or ::1. Nothing but the namespace itself reaches those. */
-const LOOPBACK = /^(?:.{6}7F|0{24}01000000)$/;
+/** Addresses as the tables have them: in 127.0.0.0/8, or ::1; 127.0.0.1 or ::1; all addresses. */
+const LOOPBACK = /^(?:(?:0{16}F{4}0{4})?.{6}7F|0{24}01000000)$/;
+const FIRST_LOOPBACK = /^(?:(?:0{16}F{4}0{4})?0100007F|0{24}01000000)$/;
+const ANY = /^0+$/;
+
+/** Which listeners count: those that can be reached from elsewhere, by loopback, or in either way. */
+export type Reach = "elsewhere" | "loopback" | "any";
+
+function counts(address: string, reach: Reach): boolean {
+  const elsewhere = !LOOPBACK.test(address);
+  if (reach === "elsewhere" || elsewhere && reach === "any") return elsewhere;
+  return ANY.test(address) || FIRST_LOOPBACK.test(address);
+}
+
 const CHUNK = 64 * 1024;
 
 /** What lines of a table say. */
@@ -39,9 +51,10 @@ export interface Parsed {
  *
  * @param protocol The protocol of the table.
  * @param lines Whole lines.
- * @returns The ports, without those of loopback addresses.
+ * @param reach Which listeners count.
+ * @returns The ports.
  */
-export function parseListeners(protocol: Protocol, lines: readonly string[]): Parsed {
+export function parseListeners(protocol: Protocol, lines: readonly string[], reach: Reach = "elsewhere"): Parsed {
   const ports: number[] = [];
   for (const line of lines) {
     const found = /^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]{2}) /.exec(line);
@@ -49,7 +62,7 @@ export function parseListeners(protocol: Protocol, lines: readonly string[]): Pa
     const [, address, port, peer, state] = found;
     if (protocol === "TCP" && state !== LISTEN) return { ports, more: false };
     // A connected UDP socket hears its peer only.
-    if (peer === "0000" && !LOOPBACK.test(address!)) ports.push(parseInt(port!, 16));
+    if (peer === "0000" && counts(address!, reach)) ports.push(parseInt(port!, 16));
   }
   return { ports, more: true };
 }
@@ -63,9 +76,10 @@ export class ListenerTables implements Disposable {
 
   /**
    * @param task A task in the namespace.
+   * @param reach Which listeners count.
    * @throws {SysError} If a table cannot be opened; a kernel without IPv6 has two.
    */
-  constructor(task: Task) {
+  constructor(task: Task, readonly reach: Reach = "elsewhere") {
     for (const [name, protocol] of TABLES) {
       const open = () =>
         task.open("openat", AT_FDCWD, cString(`/proc/thread-self/net/${name}`), O.RDONLY | O.CLOEXEC, 0);
@@ -84,7 +98,7 @@ export class ListenerTables implements Disposable {
       if (n === 0) return;
       const lines = (rest + decoder.decode(this.#buffer.subarray(0, n))).split("\n");
       rest = lines.pop()!;
-      const { ports, more } = parseListeners(protocol, lines);
+      const { ports, more } = parseListeners(protocol, lines, this.reach);
       for (const port of ports) into.add(port);
       if (!more) return;
     }

@@ -27,6 +27,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "The same at a round-trip time of 20 ms, made by a relay that limits the throughput of all",
     open: async () => await (await import("./network.ts")).openNetwork(65520, 10),
   },
+  local: {
+    title: "A port of the host, reached by its loopback, beside pasta, socat and a server on the host",
+    open: async () => await (await import("./local.ts")).openLocal(),
+  },
   ready: {
     title: "From the start of a program until a namespace's network is usable",
     open: async () => await (await import("./ready.ts")).openReady(),

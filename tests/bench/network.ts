@@ -17,7 +17,7 @@ const RR_PORT = 7000;
 const RR_PORTS = 64;
 
 /** A contestant. */
-interface Entry {
+export interface Entry {
   readonly name: string;
   /** First words of a command line that runs inside. */
   readonly inside: readonly string[];
@@ -25,10 +25,11 @@ interface Entry {
   readonly pid: number | null;
 }
 
-const asUser = ["setpriv", "--reuid", TEST_USER, "--regid", TEST_USER, "--init-groups", "--inh-caps=-all", "--"];
+/** Runs what follows as the test user. */
+export const asUser = ["setpriv", "--reuid", TEST_USER, "--regid", TEST_USER, "--init-groups", "--inh-caps=-all", "--"];
 
 /** Processor time of a process, s. */
-function processorTime(pid: number): number {
+export function processorTime(pid: number): number {
   const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
@@ -42,7 +43,7 @@ function privateMemory(pid: number): number {
 }
 
 /** Waits until a child that executes one program after another has become the named one; returns its PID. */
-async function findProcess(child: Deno.ChildProcess, name: string): Promise<number> {
+export async function findProcess(child: Deno.ChildProcess, name: string): Promise<number> {
   for (let tries = 0; tries < 100; tries++) {
     try {
       if (Deno.readTextFileSync(`/proc/${child.pid}/comm`).trim().startsWith(name)) return child.pid;
@@ -85,7 +86,7 @@ const OTHERS: readonly Server[] = [
 ];
 
 /** Starts a server for a new namespace. */
-async function openEntry(network: Network, server: Server, mtu: number): Promise<Entry> {
+export async function openEntry(network: Network, server: Server, mtu: number): Promise<Entry> {
   const { name, comm } = server;
   const holder = network.spawn(network.host, [...asUser, "unshare", "-Urn", "sleep", "3600"]);
   await findProcess(holder, "sleep");
@@ -104,26 +105,27 @@ async function openEntry(network: Network, server: Server, mtu: number): Promise
 }
 
 /** Runs a command line inside. */
-async function inside(entry: Entry, argv: readonly string[], signal: AbortSignal): Promise<string> {
+export async function inside(entry: Entry, argv: readonly string[], signal: AbortSignal): Promise<string> {
   const [program, ...args] = [...entry.inside, ...argv];
   const { stdout } = await new Deno.Command(program!, { args, stdin: "null", stderr: "null", signal }).output();
   return new TextDecoder().decode(stdout);
 }
 
 /** Gbit/s that arrive, and processor seconds per gigabyte. */
-async function iperf(
+export async function iperf(
   entry: Entry,
   signal: AbortSignal,
   options: string[] = [],
   tries = 3,
+  to: readonly string[] = [PEER4],
 ): Promise<{ rate: number; cost: number }> {
   const before = entry.pid === null ? 0 : processorTime(entry.pid);
-  const { end, error } = JSON.parse(await inside(entry, ["iperf3", "-J", "-c", PEER4, "-t", "1", ...options], signal));
+  const { end, error } = JSON.parse(await inside(entry, ["iperf3", "-J", "-c", ...to, "-t", "1", ...options], signal));
   if (error !== undefined) {
     // The server takes one client at a time and may still be busy with the last one.
     if (tries === 0) throw new Error(`iperf3: ${error}`);
     await new Promise((resolve) => setTimeout(resolve, 1000));
-    return await iperf(entry, signal, options, tries - 1);
+    return await iperf(entry, signal, options, tries - 1, to);
   }
   const used = entry.pid === null ? 0 : processorTime(entry.pid) - before;
   const udp = options.includes("-u");

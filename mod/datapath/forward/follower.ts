@@ -1,10 +1,11 @@
-// Opens ports of the host while programs inside listen on the ports that they lead to, "auto" of a port specification.
+// Opens ports while programs on the other side listen on the ports that they lead to, "auto" of a port specification.
 
+import type { SocketMaker } from "../../../ffi/net/listener.ts";
 import type { ListenerTables } from "../../forward/listeners.ts";
 import { type OpenPort, openPort } from "../../forward/ports.ts";
 import type { ForwardingRule } from "../../forward/rule.ts";
 import type { Reactor, Timer } from "../../reactor/reactor.ts";
-import type { Inbound } from "./inbound.ts";
+import type { PortSet } from "./port_set.ts";
 
 /** Milliseconds between two looks. */
 const INTERVAL = 500;
@@ -23,10 +24,18 @@ export class Follower implements Disposable {
 
   /**
    * @param reactor The loop.
-   * @param inbound Where open ports lead.
-   * @param tables The listeners inside; closed here.
+   * @param ports The open ports.
+   * @param tables The listeners on the other side; closed here.
+   * @param own The ports that penne itself has on the other side, which lead back and do not count.
+   * @param maker Opens and binds sockets.
    */
-  constructor(readonly reactor: Reactor, readonly inbound: Inbound, readonly tables: ListenerTables) {}
+  constructor(
+    readonly reactor: Reactor,
+    readonly ports: PortSet,
+    readonly tables: ListenerTables,
+    readonly own: PortSet | null,
+    readonly maker: SocketMaker | undefined,
+  ) {}
 
   /**
    * Follows listeners for more rules, from now on.
@@ -49,33 +58,36 @@ export class Follower implements Disposable {
    * @returns The ports that are open for it, to be removed.
    */
   remove(rule: ForwardingRule): OpenPort[] {
-    const open = this.ports(rule);
+    const open = this.portsOf(rule);
     this.#rules.delete(rule);
     return open;
   }
 
   /** The ports that are open for a rule. */
-  ports(rule: ForwardingRule): OpenPort[] {
+  portsOf(rule: ForwardingRule): OpenPort[] {
     return [...this.#rules.get(rule)?.open.values() ?? []];
   }
 
   readonly #look = () => {
     this.#timer = null;
     if (this.#rules.size === 0) return;
-    const inside = this.tables.ports();
+    const there = this.tables.ports();
+    const [tcp, udp] = (["TCP", "UDP"] as const).map((protocol) =>
+      this.own ? there[protocol].difference(this.own.numbers(protocol)) : there[protocol]
+    );
     for (const [rule, { freebind, open }] of this.#rules) {
       // Some protocols have a control connection of TCP and data of UDP at the same number.
-      const wanted = rule.protocol === "TCP" ? inside.TCP : new Set([...inside.UDP, ...inside.TCP]);
+      const wanted = rule.protocol === "TCP" ? tcp! : udp!.union(tcp!);
       const gone = [...open.values()].filter((port) => !wanted.has(port.to));
       for (const { port } of gone) open.delete(port);
-      this.inbound.removeAll(gone);
+      this.ports.removeAll(gone);
       for (const to of wanted) {
         const number = to - rule.to + rule.first;
         if (number < rule.first || number > rule.last || open.has(number)) continue;
-        const port = openPort(rule, number, freebind);
+        const port = openPort(rule, number, freebind, this.maker);
         if (typeof port === "number") continue; // another program has it; perhaps not for long
         open.set(number, port);
-        this.inbound.add(port);
+        this.ports.add(port);
       }
     }
     this.#timer = this.reactor.after(INTERVAL, this.#look);

@@ -1,11 +1,13 @@
 // Takes what arrives at ports inside a namespace to the host: connections and datagrams, from loopback to loopback.
 
-import { E } from "../../../ffi/core/errno.ts";
+import { E, errnoName, errnoText } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { accept, type Peer, receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { resetOnClose, socket } from "../../../ffi/net/socket.ts";
+import { PenneError } from "../../base/errors.ts";
 import type { OpenPort } from "../../forward/ports.ts";
+import type { ChangeFailure } from "../../forward/rule_table.ts";
 import { ipWords, wordsOf } from "../../inet/ip_words.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import type { Inside } from "../splice/inside.ts";
@@ -69,4 +71,18 @@ export class Outbound extends PortSet {
       this.splices.datagrams.deliver(way, this.#peer, this.#local, n);
     }
   }
+}
+
+/**
+ * The error of a port inside that cannot be opened.
+ *
+ * @param failure Why rules could not be added.
+ * @returns The error.
+ */
+export function outboundError(failure: ChangeFailure): PenneError {
+  if (failure.kind !== "port") return new PenneError(`lead ports out: ${failure.kind}`);
+  const { rule: { protocol }, port, errno } = failure.failed;
+  return new PenneError(`listen on ${protocol} port ${port} inside: ${errnoText(errno)} (${errnoName(errno)})`, {
+    hints: errno === E.EADDRINUSE ? ["a program inside has the port"] : [],
+  });
 }

@@ -5,6 +5,7 @@ import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { setOption } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import type { OpenPort } from "../../forward/ports.ts";
+import type { Protocol } from "../../forward/rule.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
 
 /** Connections, and datagrams, that one port is given before others get their turn. */
@@ -82,10 +83,9 @@ export abstract class PortSet implements Disposable {
     this.reactor.after(PAUSE, () => this.#ports.get(port)?.change(EPOLL.IN));
   }
 
-  /** Open ports, TCP or UDP. */
-  has(protocol: string, number: number): boolean {
-    for (const { rule, port } of this.#ports.keys()) if (port === number && rule.protocol === protocol) return true;
-    return false;
+  /** The numbers of the ports of a protocol. */
+  numbers(protocol: Protocol): ReadonlySet<number> {
+    return new Set([...this.#ports.keys()].filter(({ rule }) => rule.protocol === protocol).map(({ port }) => port));
   }
 
   /** Closes all ports. */

@@ -1,14 +1,15 @@
-// The rules by which ports of the host lead into one namespace, and their open ports; both can be changed at any time.
+// The rules by which ports lead into one namespace, or out of it, and their open ports; both can be changed at any time.
 
 import { E, SysError } from "../../../ffi/core/errno.ts";
+import type { SocketMaker } from "../../../ffi/net/listener.ts";
 import type { ListenerTables } from "../../forward/listeners.ts";
 import { type FailedPort, type Forwarding, type OpenPort, openPorts } from "../../forward/ports.ts";
 import { addRule, type ForwardingRule, narrowed, RuleError, type RuleLimits, sameRule } from "../../forward/rule.ts";
 import type { ChangeFailure, RuleTable, ServedRule } from "../../forward/rule_table.ts";
 import { Follower } from "./follower.ts";
-import type { Inbound } from "./inbound.ts";
+import type { PortSet } from "./port_set.ts";
 
-/** Ports of the host that lead into one namespace. */
+/** Ports that lead into one namespace, or out of it. */
 export class PortTable implements RuleTable, Disposable {
   /** Open ports of each rule, those that are followed without. */
   readonly #rules = new Map<ForwardingRule, OpenPort[]>();
@@ -16,24 +17,31 @@ export class PortTable implements RuleTable, Disposable {
   #freebind = false;
 
   /**
-   * @param inbound Where open ports lead.
+   * @param ports The open ports.
    * @param limits Which rules there may be.
+   * @param back Ports that lead the other way, which are no listeners to follow; null if there are none yet.
+   * @param maker Opens and binds sockets; this process by default.
    */
-  constructor(readonly inbound: Inbound, readonly limits: RuleLimits) {}
+  constructor(
+    readonly ports: PortSet,
+    readonly limits: RuleLimits,
+    public back: PortSet | null = null,
+    readonly maker?: SocketMaker,
+  ) {}
 
   /**
    * Forwards what arrives at ports that are open already, and follows listeners.
    *
    * @param forwarding The ports, closed with what they lead to.
-   * @param tables The listeners inside, if any may be followed; owned by this from now on.
+   * @param tables The listeners on the other side, if any may be followed; owned by this from now on.
    * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
    */
   begin({ open, followed, freebind }: Forwarding, tables: ListenerTables | null): void {
     this.#freebind = freebind;
-    if (tables) this.#follower = new Follower(this.inbound.netif.reactor, this.inbound, tables);
+    if (tables) this.#follower = new Follower(this.ports.reactor, this.ports, tables, this.back, this.maker);
     for (const rule of followed) this.#rules.set(rule, []);
     for (const port of open) {
-      this.inbound.add(port);
+      this.ports.add(port);
       const ports = this.#rules.get(port.rule);
       if (ports) ports.push(port);
       else this.#rules.set(port.rule, [port]);
@@ -44,7 +52,7 @@ export class PortTable implements RuleTable, Disposable {
   get served(): readonly ServedRule[] {
     return [...this.#rules].map(([rule, ports]) => ({
       rule,
-      open: rule.scan ? this.#follower?.ports(rule).length ?? 0 : ports.length,
+      open: rule.scan ? this.#follower?.portsOf(rule).length ?? 0 : ports.length,
     }));
   }
 
@@ -62,7 +70,7 @@ export class PortTable implements RuleTable, Disposable {
     const followed = added.filter(({ scan }) => scan);
     if (followed.length > 0 && !this.#follower) return { kind: "unfollowed", rule: followed[0]! };
     let failed: FailedPort | null = null;
-    const open = openPorts(added, freebind, (port) => void (failed = port), this.inbound.count);
+    const open = openPorts(added, freebind, (port) => void (failed = port), this.ports.count, this.maker);
     if (!open) return { kind: "port", failed: failed! };
     const begun = this.#watch(open);
     if (begun) return { kind: "port", failed: begun };
@@ -76,9 +84,9 @@ export class PortTable implements RuleTable, Disposable {
   #watch(open: readonly OpenPort[]): FailedPort | null {
     for (const [i, port] of open.entries()) {
       try {
-        this.inbound.add(port);
+        this.ports.add(port);
       } catch (error) {
-        this.inbound.removeAll(open.slice(0, i));
+        this.ports.removeAll(open.slice(0, i));
         for (const rest of open.slice(i)) rest[Symbol.dispose]();
         return { rule: port.rule, port: port.port, errno: error instanceof SysError ? error.errno : E.EIO };
       }
@@ -106,7 +114,7 @@ export class PortTable implements RuleTable, Disposable {
       ports.push(...this.#rules.get(rule)!, ...this.#follower?.remove(rule) ?? []);
       this.#rules.delete(rule);
     }
-    this.inbound.removeAll(ports);
+    this.ports.removeAll(ports);
   }
 
   replace(rules: readonly ForwardingRule[]): readonly ChangeFailure[] {

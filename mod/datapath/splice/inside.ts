@@ -4,8 +4,9 @@
 
 import { type Agent, AgentGoneError } from "../../../ffi/agent/agent.ts";
 import { E, SysError } from "../../../ffi/core/errno.ts";
-import type { Fd } from "../../../ffi/core/fd.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
 import { AF, SOCK } from "../../../ffi/net/constants.ts";
+import { type IpWords, sockaddrSize, writeSockaddr } from "../../../ffi/net/sockaddr.ts";
 import { endAgents } from "../../agents/enclosure.ts";
 import { ListenerTables } from "../../forward/listeners.ts";
 import type { Hold } from "../../forward/ports.ts";
@@ -72,6 +73,27 @@ export class Inside implements Disposable {
       return -E.ESRCH;
     }
     return stock.fds.pop()!.release();
+  };
+
+  /**
+   * Binds a socket of the namespace, as the agent, which may use low ports there.
+   *
+   * @param s The socket.
+   * @param address The address.
+   * @param port The port.
+   * @returns 0, or a negative error number; -ESRCH if the agent is gone.
+   */
+  readonly bind = (s: number, address: IpWords, port: number): number => {
+    if (this.#lost) return -E.ESRCH;
+    const name = new Uint8Array(sockaddrSize(address.family));
+    writeSockaddr(new DataView(name.buffer), 0, address, port);
+    try {
+      return this.agent.raw("bind", Fd.borrow(s), name, name.length);
+    } catch (error) {
+      if (!(error instanceof AgentGoneError)) throw error;
+      this.#lost = true;
+      return -E.ESRCH;
+    }
   };
 
   /** Closes everything, and ends the agent. */
