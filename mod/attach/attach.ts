@@ -17,7 +17,6 @@ import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { checkRequest, type NetworkRequest } from "../network/request.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import type { TapServer } from "../datapath/server/reactor_server.ts";
-import type { Hold } from "../forward/ports.ts";
 import { holdInside, type Inside } from "../datapath/splice/inside.ts";
 import { spawnResident } from "../network/resident.ts";
 import type { TapLink } from "../network/tap_link.ts";
@@ -37,10 +36,10 @@ export interface AttachOptions extends NetworkRequest, ReachRequest {
   readonly announce?: boolean;
   /**
    * What is held in a namespace for ports that lead to it, until it is detached: an agent that opens sockets there
-   * (`sockets`), and the listeners there too (`listeners`). It keeps the namespace alive, so a target's name or process must
+   * (`sockets`), and the listeners there too (`listeners`, or `all listeners` with those that only loopback reaches). It keeps the namespace alive, so a target's name or process must
    * tell the end. Nothing by default.
    */
-  readonly hold?: Hold | null;
+  readonly hold?: "sockets" | "listeners" | "all listeners" | null;
   /** Called with each problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;
   /** Called when a namespace was detached. */

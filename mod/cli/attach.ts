@@ -70,7 +70,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
   const request = { ...networkRequest(options), ...reachRequest(options) };
   const targets = checkAttach([...options.operands, ...options.tail ?? []], request);
   const ports = portRequest(options, request.version);
-  if (ports.rules.length > 0 && targets.length > 1) {
+  if (ports.rules.length + ports.outward.length > 0 && targets.length > 1) {
     throw usage("forward ports to more than one namespace: run one penne attach for each");
   }
   // What is held inside keeps a namespace alive: its end must be known otherwise.
@@ -80,11 +80,14 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
       "name the ports, or give a PID, a name or a path as TARGET",
     ]);
   }
+  if (ports.outward.length > 0 && !endIsKnown) {
+    throw usage("use --tcp-ns or --udp-ns with --no-quit or fd:N: ports inside would keep the namespace alive");
+  }
   if (!endIsKnown && (ports.localOnly || ports.local === "loopback")) {
     const option = ports.localOnly ? "splice-only" : "host-lo-to-ns-lo";
     throw usage(`use --${option} with --no-quit or fd:N: sockets inside would keep the namespace alive`);
   }
-  const hold = endIsKnown ? holdFor(ports.rules) : null;
+  const hold = endIsKnown ? holdFor(ports) : null;
   const wanted: AttachOptions = { ...request, announce: true, quit: !options["no-quit"], hold };
   return runInBackground(options, {
     command: "attach",
@@ -127,7 +130,7 @@ function giveUp({ wanted, targets }: AttachJob, attachments: Attachments, report
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
     ...mayPing() ? [] : [CAP.NET_RAW],
     // Ports that follow listeners are opened later.
-    ...wanted.hold === "listeners" ? [CAP.NET_BIND_SERVICE] : [],
+    ...wanted.hold?.endsWith("listeners") ? [CAP.NET_BIND_SERVICE] : [],
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();

@@ -118,7 +118,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
         runHere(options, {
           plan,
           starter,
-          hold: holdFor(ports.rules),
+          hold: holdFor(ports),
           openPorts: () => openRequestedPorts(ports),
         });
     },

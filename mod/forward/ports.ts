@@ -42,13 +42,26 @@ export interface Forwarding {
  */
 export type LocalDelivery = "usual" | "loopback" | "interface";
 
-/** What ports need to be held in a namespace: sockets are opened there, and listeners are looked at, too. */
-export type Hold = "sockets" | "listeners";
+/**
+ * What ports need to be held in a namespace: sockets are opened there, and listeners are looked at, or even those that only
+ * loopback reaches.
+ */
+export type Hold = "sockets" | "listeners" | "all listeners";
+
+/** What decides about {@linkcode Hold}. */
+export interface HoldRequest {
+  /** Rules of ports that lead inside. */
+  readonly rules: readonly ForwardingRule[];
+  /** Rules of ports that lead out. */
+  readonly outward: readonly ForwardingRule[];
+  /** How what comes from the host's loopback is passed on. */
+  readonly local: LocalDelivery;
+}
 
 /** What rules need to be held in the namespace; null if there are none. */
-export function holdFor(rules: readonly ForwardingRule[]): Hold | null {
-  if (rules.length === 0) return null;
-  return rules.some(({ scan }) => scan) ? "listeners" : "sockets";
+export function holdFor({ rules, outward, local }: HoldRequest): Hold | null {
+  if (rules.some(({ scan }) => scan)) return local === "loopback" ? "all listeners" : "listeners";
+  return rules.length > 0 || outward.length > 0 ? "sockets" : null;
 }
 
 /** No ports. */

@@ -55,9 +55,10 @@ export function portError(failed: FailedPort): PenneError {
  * @returns The open ports, which the caller owns, and those to be opened later.
  * @throws {PenneError} If one cannot be opened; none is open then.
  */
-export function openRequestedPorts({ rules, freebind, local, localOnly }: PortRequest): Forwarding {
+export function openRequestedPorts(request: PortRequest): Forwarding {
+  const { rules, outward, freebind, local, localOnly } = request;
   const failures: FailedPort[] = [];
   const open = openPorts(rules, freebind, (failed) => void failures.push(failed));
-  if (open) return { open, followed: rules.filter(({ scan }) => scan), freebind, local, localOnly };
+  if (open) return { open, followed: rules.filter(({ scan }) => scan), outward, freebind, local, localOnly };
   throw portError(failures.at(-1)!);
 }

@@ -1,4 +1,4 @@
-// Options for ports of the host that lead into a namespace.
+// Options for ports that lead into a namespace, and out of it.
 
 import { AF } from "../../../ffi/net/constants.ts";
 import { portRange } from "../../datapath/netif/tcp_ports.ts";
@@ -9,7 +9,7 @@ import { parsePortSpec, type PortSpec, rulesOf, SpecError } from "../../forward/
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { badValue } from "./values.ts";
 
-/** Ports of the host. */
+/** Ports of the host, and ports inside. */
 export const PORT_OPTIONS = [
   {
     name: "tcp-ports",
@@ -19,6 +19,20 @@ export const PORT_OPTIONS = [
     help: "TCP ports of the host that lead inside: [ADDRESS[%INTERFACE]/]PORT[-PORT][:PORT[-PORT]],… (default: none)",
   },
   { name: "udp-ports", short: "u", value: "SPEC", repeat: true, help: "UDP ports of the host that lead inside" },
+  {
+    name: "tcp-ns",
+    short: "T",
+    value: "SPEC",
+    repeat: true,
+    help: "TCP ports inside that lead to the host's loopback",
+  },
+  {
+    name: "udp-ns",
+    short: "U",
+    value: "SPEC",
+    repeat: true,
+    help: "UDP ports inside that lead to the host's loopback",
+  },
   { name: "freebind", help: "Listen on addresses that the host does not have, or not yet" },
   { name: "host-lo-to-ns-lo", help: "What comes from the host's loopback arrives on the loopback inside" },
   { name: "no-splice", help: "What comes from the host's loopback takes the interface like everything else" },
@@ -39,6 +53,8 @@ function parseSpec(name: string, value: string): PortSpec | null {
 export interface PortRequest {
   /** The rules; none if no port is. */
   readonly rules: readonly ForwardingRule[];
+  /** The rules of ports inside that lead to the host. */
+  readonly outward: readonly ForwardingRule[];
   /** Whether addresses need not be the host's. */
   readonly freebind: boolean;
   /** How what comes from the host's loopback is passed on. */
@@ -74,18 +90,28 @@ export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version:
     families: { [AF.INET]: version !== 6, [AF.INET6]: version !== 4 },
     protocols: { TCP: true, UDP: true },
   };
-  const rules: ForwardingRule[] = [];
-  const given = [["tcp-ports", "TCP"], ["udp-ports", "UDP"]] as const satisfies [string, Protocol][];
-  for (const [name, protocol] of given) {
-    for (const value of options[name]) {
-      const spec = parseSpec(name, value);
-      if (!spec) continue;
-      try {
-        for (const rule of rulesOf(spec, protocol, portRange())) addRule(rules, rule, limits);
-      } catch (error) {
-        throw error instanceof RuleError ? badValue(name, value, error.reason) : error;
+  const rulesFor = (given: readonly (readonly [keyof typeof options & string, Protocol])[], inside: boolean) => {
+    const rules: ForwardingRule[] = [];
+    for (const [name, protocol] of given) {
+      for (const value of options[name] as readonly string[]) {
+        const spec = parseSpec(name, value);
+        if (!spec) continue;
+        if (inside && spec.listens) throw badValue(name, value, "a port inside is on loopback, of all addresses");
+        const from = inside ? { ...spec, interface: "lo" } : spec;
+        try {
+          for (const rule of rulesOf(from, protocol, portRange())) addRule(rules, rule, limits);
+        } catch (error) {
+          throw error instanceof RuleError ? badValue(name, value, error.reason) : error;
+        }
       }
     }
-  }
-  return { rules, freebind: options.freebind, local: localDelivery(options), localOnly: options["splice-only"] };
+    return rules;
+  };
+  return {
+    rules: rulesFor([["tcp-ports", "TCP"], ["udp-ports", "UDP"]], false),
+    outward: rulesFor([["tcp-ns", "TCP"], ["udp-ns", "UDP"]], true),
+    freebind: options.freebind,
+    local: localDelivery(options),
+    localOnly: options["splice-only"],
+  };
 }

@@ -14,8 +14,7 @@ import { runHere } from "../run.ts";
 import { tell } from "./failure.ts";
 import { openLog, StayingPidFile, warn } from "./files.ts";
 import { become, identityOf } from "./identity.ts";
-import { holdFor } from "../../forward/ports.ts";
-import { openPastaPorts } from "./ports.ts";
+import { holdOf, openPastaPorts } from "./ports.ts";
 import { networkOf, reachOf } from "./requests.ts";
 import type { PastaJob } from "./serve.ts";
 import { refuseUnsupported } from "./unsupported.ts";
@@ -71,7 +70,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
     return await runHere({ "new-session": false }, {
       plan: planRun(options, readFacts(options)),
       starter,
-      hold: holdFor(config.rules.inbound),
+      hold: holdOf(config),
       openPorts: () => openPastaPorts(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
     });

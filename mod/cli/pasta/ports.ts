@@ -1,7 +1,14 @@
 // Opens the ports of the host that lead inside, with pasta's words for those that cannot be opened.
 
 import { E, errnoText } from "../../../ffi/core/errno.ts";
-import { type FailedPort, type Forwarding, openPorts } from "../../forward/ports.ts";
+import {
+  type FailedPort,
+  type Forwarding,
+  type Hold,
+  holdFor,
+  type LocalDelivery,
+  openPorts,
+} from "../../forward/ports.ts";
 import type { ForwardingRule } from "../../forward/rule.ts";
 import { formatIp } from "../../inet/ip.ts";
 import type { PastaConfig } from "../../pasta/request.ts";
@@ -30,6 +37,23 @@ async function holders({ rule, port, errno }: FailedPort): Promise<string[]> {
   return portHolders(rule.protocol, port).map(({ pid, comm }) => `${comm} (process ${pid}) has the port`);
 }
 
+/** How what comes from the host's loopback is passed on. */
+function localOf({ splice, toLoopback }: Pick<PastaConfig, "splice" | "toLoopback">): LocalDelivery {
+  if (splice === "never") return "interface";
+  return toLoopback ? "loopback" : "usual";
+}
+
+/**
+ * What ports need to be held in the namespace.
+ *
+ * @param config What the command line asks for.
+ * @returns As of {@linkcode holdFor}.
+ */
+export function holdOf(config: PastaConfig): Hold | null {
+  const { inbound: rules, outbound: outward } = config.rules;
+  return holdFor({ rules, outward, local: localOf(config) });
+}
+
 /**
  * Opens ports.
  *
@@ -40,8 +64,9 @@ async function holders({ rule, port, errno }: FailedPort): Promise<string[]> {
 export function openPastaPorts({ rules, freebind, splice, toLoopback }: PastaConfig): Forwarding {
   const failures: FailedPort[] = [];
   const open = openPorts(rules.inbound, freebind, (failed) => void failures.push(failed));
-  const local = splice === "never" ? "interface" : toLoopback ? "loopback" : "usual";
-  if (open) return { open, followed: rules.inbound.filter(({ scan }) => scan), freebind, local };
+  const local = localOf({ splice, toLoopback });
+  const { inbound, outbound: outward } = rules;
+  if (open) return { open, followed: inbound.filter(({ scan }) => scan), outward, freebind, local };
   const failed = failures.at(-1)!;
   throw new PastaError(linesFor(failed), undefined, () => holders(failed));
 }

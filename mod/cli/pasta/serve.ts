@@ -12,8 +12,7 @@ import { LINK_OPTION } from "../common/link_option.ts";
 import { FAILURE, tell } from "./failure.ts";
 import { openLog, StayingPidFile, warn } from "./files.ts";
 import { become, identityOf } from "./identity.ts";
-import { holdFor } from "../../forward/ports.ts";
-import { openPastaPorts } from "./ports.ts";
+import { holdOf, openPastaPorts } from "./ports.ts";
 import { networkOf, reachOf } from "./requests.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { lookAtNamespaces, servedTarget } from "./targets.ts";
@@ -61,10 +60,10 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
           const identity = identityOf(config.runas);
           const request = { ...networkOf(config), ...reachOf(config) };
           checkAttach([target.text], request);
-          // As pasta, which has listeners of every namespace looked at.
+          // As pasta, penne holds namespaces whose end tells nothing, too, if ports follow listeners or lead out.
           const endIsKnown = !config.stay && target.kind !== "fd";
-          const held = holdFor(config.rules.inbound);
-          const hold = endIsKnown || held === "listeners" ? held : null;
+          const held = holdOf(config);
+          const hold = endIsKnown || held !== "sockets" || config.rules.outbound.length > 0 ? held : null;
           const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
           return attachHere({
             targets: [target],

@@ -12,7 +12,7 @@ import { attemptPasta, warn } from "./files.ts";
  * @param config What the command line asks for.
  * @throws {PenneError} If it asks for that.
  */
-export function refuseUnsupported({ control, fd, stats, splice, rules, pcap, target, userns }: PastaConfig): void {
+export function refuseUnsupported({ control, fd, stats, splice, pcap, target, userns }: PastaConfig): void {
   const refuse = (what: string, reason: string) => {
     throw new PenneError(`use ${what}: ${reason}`);
   };
@@ -23,8 +23,6 @@ export function refuseUnsupported({ control, fd, stats, splice, rules, pcap, tar
   }
   if (stats > 0) refuse("--stats", "there are no statistics");
   if (splice === "only") refuse("--splice-only", "every port leads to the interface");
-  const named = rules.outbound.find(({ scan, bestEffort }) => !scan || !bestEffort);
-  if (named) refuse(named.protocol === "TCP" ? "-T" : "-U", "no port inside leads to the host");
   if (userns !== null && target.kind === "command") refuse("--userns with a command", "it gets one of its own");
   if (pcap !== null) warn([`Couldn't open pcap file ${pcap}: frames are not recorded`]);
 }

@@ -118,7 +118,8 @@ export class Inside implements Disposable {
  */
 export function holdInside(agent: Agent, hold: Hold): Inside {
   try {
-    return new Inside(agent, hold === "listeners" ? new ListenerTables(agent) : null);
+    const reach = hold === "all listeners" ? "any" : "elsewhere";
+    return new Inside(agent, hold === "sockets" ? null : new ListenerTables(agent, reach));
   } catch (error) {
     endAgents([agent], END_TIMEOUT);
     throw error;
