@@ -4,8 +4,7 @@
 // joined by a UNIX socket; "direct" is a server on the host itself, the upper bound.
 
 import { makeNetwork, type Network } from "../datapath/lab/network.ts";
-import type { Contest, Metric, Outcome, Sample } from "./harness.ts";
-import { summarise } from "./harness.ts";
+import { type Contest, type Metric, type Outcome, type Sample, summarise } from "./harness.ts";
 import { asUser, type Entry, findProcess, inside, iperf, openEntry, penneServer } from "./network.ts";
 import { PENNE_BINARY, Workshop } from "./workshop.ts";
 

@@ -1,9 +1,9 @@
 // Ports inside that lead to the host: contents, addresses, and ports that follow what listens on the host.
 
 import "../lib/preload.ts";
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { ROOT, test } from "../lib/helpers.ts";
-import { listening, makeNetwork, type Network, until } from "./lab/network.ts";
+import { listening, makeNetwork, Network, until } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
 const PORTS = `${ROOT}tests/datapath/lab/ports.py`;
@@ -43,7 +43,8 @@ test("what comes to a port inside arrives on the host's loopback whole, and from
   for (const port of [8001, 8002, 8003]) await listening(network, network.host, port, true);
   for (const [name, { port, there }] of Object.entries(FORMS)) {
     for (const address of ["127.0.0.1", "::1"]) {
-      const sizes = [["tcp", 1], ["tcp", 10_000_000], ["udp", 1], ["udp", 1400], ["udp", 60_000]] as const;
+      const large = name === "a port" ? 10_000_000 : 100_000;
+      const sizes = [["tcp", 1], ["tcp", large], ["udp", 1], ["udp", 1400], ["udp", 60_000]] as const;
       const answers = await ask(network, network.guest, sizes.map(([kind, size]) => [kind, address, port, size]));
       for (const [i, { peer, local, whole, error }] of answers.entries()) {
         assertEquals([error, whole, peer?.[0]], [undefined, true, address], `${name}, ${sizes[i]}`);
@@ -53,6 +54,16 @@ test("what comes to a port inside arrives on the host's loopback whole, and from
   }
   const [own] = await ask(network, network.guest, [["tcp", "10.77.0.2", 8001, 100]]);
   assertMatch(own!.error!, /^Connection(Reset|Refused)Error/);
+});
+
+test("a port inside that a program there has is an error, and nothing is open then", needs, async () => {
+  await using network = new Network({ options: ["-t", "8001", "-T", "8002"] });
+  await network.make();
+  network.spawn(network.guest, ["python3", PORTS, "serve", "8002"], { stderr: "inherit" });
+  await listening(network, network.guest, 8002);
+  const error = await assertRejects(() => network.serve());
+  assertMatch(`${error}`, /penne has ended/);
+  assertEquals(await openPorts(network, network.host), []);
 });
 
 test("spliced connections out of a namespace end as they should, many at once", needs, async () => {

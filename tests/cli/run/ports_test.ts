@@ -43,6 +43,8 @@ test("a port that cannot be opened is an error that says why, and nothing is ope
     [["-t", "8088:192.0.2.5"], 2, /a target of IPv4 needs an address of IPv4 to listen on, as in 0\.0\.0\.0\/8088\n$/],
     [["--no-splice", "--splice-only", "-t", "8088"], 2, "penne: cannot use --splice-only with --no-splice\n"],
     [["--no-splice", "--host-lo-to-ns-lo"], 2, "penne: cannot use --host-lo-to-ns-lo with --no-splice\n"],
+    [["-T", "127.0.0.1/80"], 2, /--tcp-ns "127\.0\.0\.1\/80": a port inside is on loopback, of all addresses\n$/],
+    [["-U", "80-90,85"], 2, /--udp-ns "80-90,85": \*%lo:85 and \*%lo:80-90 overlap\n$/],
     [["--net=none", "-t", "8088"], 2, "penne: cannot use --tcp-ports without a network\nhint: --net=tap sets one up\n"],
   ];
   for (const [args, code, message] of cases) {
@@ -88,6 +90,10 @@ test("penne attach takes ports for one namespace, and auto ports only where its 
   assertEquals(await attach("-t", "auto", "fd:0"), refused);
   assertEquals(await attach("-t", "auto", "--no-quit", "a"), refused);
   const pinned = "with --no-quit or fd:N: sockets inside would keep the namespace alive";
+  assertEquals(await attach("-T", "8088", "fd:0"), [
+    2,
+    "penne: cannot use --tcp-ns or --udp-ns with --no-quit or fd:N: ports inside would keep the namespace alive",
+  ]);
   for (const option of ["--splice-only", "--host-lo-to-ns-lo"]) {
     assertEquals(await attach("-t", "8088", option, "fd:0"), [2, `penne: cannot use ${option} ${pinned}`]);
   }
