@@ -123,7 +123,7 @@ const inspect: readonly Omit<Check, "command">[] = [
   { title: "a set that does not exist", script: "penne inspect no-such-set", outcomes: fails(1, "no-such-set") },
   {
     title: "processes inside",
-    script: `${BOX}penne enter box -- sleep 1000 & until pgrep -x sleep >/dev/null; do sleep 0.1; done
+    script: `${BOX}penne enter box -- sleep 4325 & until pgrep -x -f 'sleep 4325' >/dev/null; do sleep 0.1; done
 penne inspect box; kill $!`,
     outcomes: works("sleep"),
   },
@@ -132,8 +132,8 @@ penne inspect box; kill $!`,
 const drop: readonly Omit<Check, "command">[] = [
   {
     title: "a set in use, without and with --force",
-    script: `${BOX}penne enter box -- sleep 1000 & until pgrep -x sleep >/dev/null; do sleep 0.1; done
-penne drop box || echo $?; penne drop --force box; pgrep -x sleep >/dev/null && echo runs; kill $!`,
+    script: `${BOX}penne enter box -- sleep 4326 & until pgrep -x -f 'sleep 4326' >/dev/null; do sleep 0.1; done
+penne drop box || echo $?; penne drop --force box; pgrep -x -f 'sleep 4326' >/dev/null && echo runs; kill $!`,
     outcomes: works(/cannot .*\n(.*\n)*1\nruns\n/),
   },
   {

@@ -215,8 +215,8 @@ cat pid; kill "$(cat pid)"; while [ -e pid ]; do sleep 0.1; done; echo ended`,
   {
     title: "descendants end with penne, even if it is killed",
     script: `penne run --net=none -- sh -c 'sleep 4321 & sleep 4321' & pid=$!
-until pgrep -f 'sleep 4321' >/dev/null; do sleep 0.1; done
-kill -KILL $pid; while pgrep -x sleep >/dev/null; do sleep 0.1; done; echo gone`,
+until pgrep -x -f 'sleep 4321' >/dev/null; do sleep 0.1; done
+kill -KILL $pid; while pgrep -x -f 'sleep 4321' >/dev/null; do sleep 0.1; done; echo gone`,
     outcomes: works("gone\n"),
     core: true,
   },
