@@ -38,13 +38,20 @@ export interface Pty {
  * @example
  * ```ts
  * import { openPty } from "./pty.ts";
+ * import { POLL } from "../core/consts.ts";
  * import { read, write } from "./file.ts";
+ * import { poll } from "./poll.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const { master, slave } = openPty();
  * write(slave, new TextEncoder().encode("out\n"));
  * const buffer = new Uint8Array(16);
- * assertEquals(new TextDecoder().decode(buffer.subarray(0, read(master, buffer))), "out\r\n");
+ * let length = 0;
+ * while (length < 5) { // a terminal may pass on a line in pieces
+ *   poll([{ fd: master, events: POLL.IN }], 1000);
+ *   length += read(master, buffer.subarray(length));
+ * }
+ * assertEquals(new TextDecoder().decode(buffer.subarray(0, length)), "out\r\n");
  * slave.close();
  * master.close();
  * ```

@@ -148,7 +148,8 @@ const ENGINES: readonly (readonly [kind: "docker" | "podman" | "kubernetes", pat
  */
 export function surroundings(): Surroundings {
   const env = orNull(environment) ?? [];
-  const unit = /\/([^/]+\.service)(?:\/[^/\n]*)?$/m.exec(read("/proc/self/cgroup") ?? "")?.[1] ?? "";
+  // systemd puts "_" before a name that a file of the kernel's may have, such as that of devices.service.
+  const unit = /\/_?([^/]+\.service)(?:\/[^/\n]*)?$/m.exec(read("/proc/self/cgroup") ?? "")?.[1] ?? "";
   const seen = mounts();
   const engine = ENGINES.find(([, path, root]) => seen.some((one) => path.test(one.path) && root.test(one.root)));
   if (engine) return { kind: engine[0], unit };

@@ -30,6 +30,7 @@ export const PACKAGES = {
   "openssl": ["openssl"],
   "passt": ["pasta"],
   "passwd": ["usermod"],
+  "systemd": ["systemctl"],
   "perl": ["perl"],
   "procps": ["pgrep", "ps", "sysctl", "top"],
   "python3": ["python3"],
