@@ -135,10 +135,9 @@ inside ip -br addr show eth0; target=$other; inside ip -br addr show eth0; kill 
   {
     title: "names of ip netns, until they are removed",
     who: "root",
-    script: `ip netns add blue; ip netns add green; penne attach blue green & penne=$!
-for name in blue green; do
-  until ip netns exec $name ip -br addr show eth0 2>/dev/null | grep 192.0.2.2; do sleep 0.2; done
-done
+    script: `ip netns add blue; ip netns add green; penne attach --ready-fd 3 blue green 3>ready & penne=$!
+until [ -s ready ]; do sleep 0.2; done
+for name in blue green; do ip netns exec $name ip -br addr show eth0 | grep 192.0.2.2; done
 ip netns del blue; ip netns del green; wait $penne; echo "ended with $?"`,
     outcomes: works("ended with 0"),
   },

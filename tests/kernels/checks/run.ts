@@ -61,7 +61,7 @@ penne run --map-host-loopback 10.0.2.2 -- sh -c 'echo datagram | socat -t 10 - U
 trap 'kill $server' EXIT; until ss -uln | grep -q :8003; do sleep 0.1; done
 penne run --map-host-loopback 10.0.2.2 -- sh -c 'echo go | socat -t 5 - UDP4:10.0.2.2:8003 >answer; wc -c <answer'
 grep -c . answer`,
-    outcomes: works(/^[1-9]\d*\n/),
+    outcomes: works(/^[1-9]\d*$/m),
   },
   {
     title: "an echo request to the host's loopback",
