@@ -9,7 +9,7 @@
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
 import { AT_FDCWD, CAP, CLONE, O } from "../../ffi/core/consts.ts";
-import { check, E, orNull } from "../../ffi/core/errno.ts";
+import { check, E, orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
@@ -100,12 +100,14 @@ export class Connector implements Disposable {
   connect(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } {
     try {
       return this.#connect(target, plan);
-    } catch (error) {
-      if (error instanceof AgentGoneError) {
+    } catch (thrown) {
+      if (thrown instanceof AgentGoneError) {
         throw new PenneError(`configure ${target.label}: the agent there was stopped or killed`, {
           hints: ["root in the user namespace that owns it can do that"],
         });
       }
+      // A call may fail anywhere here if somebody removes the interface meanwhile.
+      const error = thrown instanceof SysError ? new PenneError("set the interface up", { cause: thrown }) : thrown;
       // Of several targets, the user must know which one it is.
       if (!(error instanceof PenneError) || error.message.includes(target.label)) throw error;
       const removed = error.code === "ENODEV" ? ["the interface was removed there while it was set up"] : [];

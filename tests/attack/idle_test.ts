@@ -28,7 +28,8 @@ function privileges(pid: number): { capabilities: bigint; noNewPrivs: boolean; i
 
 async function keeps(daemon: Daemon, capabilities: number[]): Promise<void> {
   const wanted = capabilities.reduce((set, number) => set | 1n << BigInt(number), 0n);
-  await until("it has given up the rest", () => privileges(daemon.child.pid).capabilities === wanted);
+  const seen = () => privileges(daemon.child.pid);
+  await until("it has given up the rest", () => seen().capabilities === wanted && seen().noNewPrivs);
   assertEquals(privileges(daemon.child.pid), { capabilities: wanted, noNewPrivs: true, inherited: 0n });
 }
 

@@ -101,3 +101,32 @@ test("a target whose interface is deleted at once is named, and the others are l
   }
   deleter.child.kill("SIGKILL");
 });
+
+test("a request that fails while a target is set up names the target, whichever it is", [
+  ...NEEDS,
+  "package:strace",
+], async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const guest = await lab.netns("guest");
+  let failed = 0;
+  // The first dozen is about the host, and after some thirty there are no more.
+  for (let request = 12; request <= 32; request++) {
+    const inject = ["-e", "trace=sendto", "-e", `inject=sendto:error=ENODEV:when=${request}`];
+    const trace = ["strace", "-qq", "-o", "/dev/null", ...inject];
+    const daemon = lab.start(lab.in(lab.host, [...trace, penne(), "attach", "--ready-fd", "1", guest]));
+    let over = false;
+    daemon.ended.then(() => over = true);
+    await until("it is ready, or has failed", () => over || daemon.output() !== "");
+    if (!over) {
+      const { pid } = daemon.child;
+      Deno.kill(Number(Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`)), "SIGTERM");
+    } else {
+      failed++;
+      assertMatch(daemon.errors(), new RegExp(`^penne: cannot (look at the host's network|[^\n]*"${guest}")`));
+    }
+    await daemon.ended;
+    assertEquals((await lab.json(guest, "link")).map(({ ifname }) => ifname), ["lo"]);
+  }
+  assert(failed >= 8, `${failed} failed`);
+});
