@@ -9,9 +9,9 @@
 //
 // What counts is what happened to a name, not how it looks now: a name that disappeared and is back again counts as gone.
 
-import { F, O, SEEK } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
+import { F, O, PIDFD_GET, SEEK } from "../../ffi/core/consts.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { open, readAll } from "../../ffi/sys/file.ts";
@@ -28,6 +28,13 @@ import {
   mountTable,
   splitPath,
 } from "./name.ts";
+
+/** Whether a process has left its namespaces, as it does a moment before its pidfd tells its end; Linux 6.11. */
+function isLeaving(pidfd: Fd): boolean {
+  const result = self.raw("ioctl", pidfd, PIDFD_GET.net, 0);
+  if (result >= 0) new Fd(result).close();
+  return result === -E.ESRCH;
+}
 
 /** A watch. */
 export interface Watch {
@@ -151,7 +158,7 @@ export class TargetWatcher implements Disposable {
       onGone("process ended");
     });
     const watch = {
-      isThere: () => !isReadable(pidfd),
+      isThere: () => !isReadable(pidfd) && !isLeaving(pidfd),
       cancel: () => {
         registration.remove();
         pidfd.close();

@@ -117,10 +117,14 @@ test("protocols that are off are not served", [...NEEDS, "package:socat"], async
     const words = [pasta(), "--config-net", ...NONE, "--no-map-gw", ...options, "--", "sh", "-c", script];
     return (await lab.run(lab.host, words, USER)).stdout.split("here").length - 1;
   };
-  assertEquals(await answers(), 2);
-  assertEquals(await answers("--no-tcp"), 1);
-  assertEquals(await answers("--no-udp"), 1);
-  assertEquals(await answers("--no-tcp", "--no-udp"), 0);
+  for (
+    const [options, expected] of [[[], 2], [["--no-tcp"], 1], [["--no-udp"], 1], [["--no-tcp", "--no-udp"], 0]] as const
+  ) {
+    let seen = await answers(...options);
+    // On a machine that is loaded an answer may be late.
+    for (let tries = 0; tries < 5 && seen < expected; tries++) seen = await answers(...options);
+    assertEquals([options, seen], [options, expected]);
+  }
 });
 
 test("a log file is emptied, begins with a line of its own, and leaves stderr alone", NEEDS, async () => {
@@ -151,7 +155,7 @@ test("in the foreground, a signal or the end of the namespace ends it with 0", N
     const words = [pasta(), "-f", "--config-net", ...NONE, "-P", pidFile, `${child.pid}`];
     const daemon = lab.start(engine.argv(words), { cwd: "/" });
     const told = () => sh(engine.argv(["cat", pidFile]));
-    for (const end = Date.now() + 20_000; !(await told()).stdout.endsWith("\n") && Date.now() < end;);
+    for (const end = Date.now() + 120_000; !(await told()).stdout.endsWith("\n") && Date.now() < end;);
     assertEquals((await told()).stdout, `${daemon.child.pid}\n`, daemon.errors());
     if (signal) daemon.child.kill(signal);
     else child.child.kill("SIGKILL");

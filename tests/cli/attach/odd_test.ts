@@ -61,6 +61,32 @@ test("A thread's path means the thread's namespace", [...NEEDS, "package:perl"],
   assertEquals(await codeOf(attached), 0);
 });
 
+test("A process that leaves its namespace before it ends is not taken for a removed interface", [
+  ...NEEDS,
+  "user",
+  "package:perl",
+  "kernel:6.11",
+], async () => {
+  await using lab = await NetLab.open();
+  // Its first thread alone is in the namespace, and ends before the other one.
+  const [unshare, exit] = Deno.build.arch === "x86_64" ? [272, 60] : [97, 93];
+  const script = `use Config; die "no threads" unless $Config{useithreads}; require threads; $| = 1;
+    threads->create(sub { sleep 1000 }); syscall(${unshare}, 0x40000000) and die; print "there\\n"; <STDIN>; syscall(${exit}, 0);`;
+  const process = lab.start(asUser(["unshare", "--user", "--map-root-user", "perl", "-e", script]), {
+    stdin: "piped",
+    cwd: "/",
+  });
+  await until("it has its namespace", () => process.output() === "there\n");
+  // From within its user namespace, as engines do, penne has no handle of the namespace.
+  const { pid } = process.child;
+  const enter = ["nsenter", `--target=${pid}`, "--user", "--preserve-credentials", "--"];
+  const attach = asUser([...enter, penne(), "attach", "--status-fd", "1", `${pid}`]);
+  const attached = lab.start(lab.in(lab.host, attach), { cwd: "/" });
+  await until("penne is ready", () => attached.output().includes('"event":"ready"'));
+  await process.child.stdin.close();
+  assertEquals(await codeOf(attached), 0, attached.errors());
+});
+
 test("A PID is one of penne's own pid namespace, whatever /proc is mounted", NEEDS, async () => {
   await using lab = await NetLab.open();
   // Inside, /proc is that of the outer pid namespace, where the PID is another process, or none.
