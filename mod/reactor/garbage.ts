@@ -9,8 +9,8 @@ import type { Reactor } from "./reactor.ts";
 
 /** Milliseconds between the request and the collection. */
 const QUIET = 5000;
-/** What is dropped meanwhile makes the program busy if it is more than this part of what is worth a collection. */
-const BUSY = 1 / 10;
+/** This part of what is worth a collection makes the program busy if it is dropped meanwhile, and is enough if nothing is alive. */
+const FEW = 1 / 10;
 /** A collection takes time for each object that is alive, so this part as many must have been dropped. */
 const ALIVE = 1 / 4;
 
@@ -52,11 +52,12 @@ export class Garbage {
    * Schedules a collection if enough objects have been dropped. It waits until few more are.
    *
    * @param reactor The loop.
-   * @param alive Number of objects that are in use.
+   * @param alive Number of objects that are in use. If there are none, a tenth as many dropped ones are enough.
    * @param quiet Called before the collection; if it returns false, nothing is collected and the caller has to try again.
    */
-  collectLater(reactor: Reactor, alive = 0, quiet: () => boolean = () => true): void {
-    if (this.#scheduled || this.#count < Math.max(this.#worth, alive * ALIVE)) return;
+  collectLater(reactor: Reactor, alive = 1, quiet: () => boolean = () => true): void {
+    const enough = alive === 0 ? this.#worth * FEW : Math.max(this.#worth, alive * ALIVE);
+    if (this.#scheduled || this.#count < enough) return;
     const { gc } = globalThis as { gc?: (how: { type: string; execution: string; flavor: string }) => void };
     if (!gc) return;
     this.#scheduled = true;
@@ -66,7 +67,7 @@ export class Garbage {
       reactor.after(QUIET, () => {
         this.#scheduled = quiet();
         if (!this.#scheduled) return;
-        const busy = this.#count - before > this.#worth * BUSY;
+        const busy = this.#count - before > this.#worth * FEW;
         if (busy && reactor.now - since < this.#patience) return wait();
         this.#scheduled = false;
         this.#count = 0;

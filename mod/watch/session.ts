@@ -241,7 +241,7 @@ export class WatchSession implements Disposable {
     if (this.#facts < FEW_FACTS) return;
     this.#garbage.add(this.#facts);
     this.#facts = 0;
-    this.#garbage.collectLater(this.#reactor, 0, () => !this.#closed && this.#facts < FEW_FACTS);
+    this.#garbage.collectLater(this.#reactor, 1, () => !this.#closed && this.#facts < FEW_FACTS);
   }
 
   #checkEnds(): void {
