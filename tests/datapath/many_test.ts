@@ -178,10 +178,10 @@ async function fairness(): Promise<void> {
       // The kernel leaves the receive windows of a few sockets small at times, which then have a fifth of the mean.
       assert(median >= 3 / 4 && slowest >= 1 / 8, `${shown} ${median.toFixed(2)}`);
       // A hundred connections of one namespace leave another its share. Shares by connection would be 0.02 of the mean; a
-      // single connection cannot always have enough on its way, so its share is less than that of the others.
+      // single connection cannot always have enough on its way, least on a busy machine: there it had 0.22 to 0.94.
       const [, one] = await shares(network, way, address, 256, [100, 1]);
       assert(
-        one! >= 1 / 8,
+        one! >= 1 / 16,
         `${way}, ${address}: ${one!.toFixed(2)} of the mean beside a hundred connections of another`,
       );
     }
