@@ -61,6 +61,12 @@ export function makeView(task: Task, view: View, onInfo: (message: string) => vo
  */
 export function makeViews(task: Task, views: readonly View[], onInfo: (message: string) => void): void {
   for (const view of views) {
+    if (view.hidden !== null) {
+      onInfo(
+        `inside, ${view.path} is that of the host: the kernel refuses a new one, since ${view.hidden} hides a part`,
+      );
+      continue;
+    }
     try {
       makeView(task, view, onInfo);
     } catch (error) {

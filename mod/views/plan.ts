@@ -6,7 +6,8 @@
 //
 // The kernel lets a user namespace mount only what it sees in full: a new sysfs or procfs must not show what the present
 // one hides, and be neither writable where that is not, nor differ in access times (mount_too_revealing()). So options are
-// copied. Where parts are hidden all the same, the kernel refuses.
+// copied. Where parts are hidden all the same, the kernel refuses; that takes it up to 20 ms, so where the refusal is sure,
+// as where a container engine has hidden parts of /sys, nothing is tried.
 //
 // The host mounts other file systems on directories of its /sys. Those are no namespace's, and stay in their places.
 //
@@ -32,6 +33,8 @@ export interface View {
   readonly options: readonly string[];
   /** Mount points below it, where what is mounted there stays. */
   readonly kept: readonly string[];
+  /** A mount point that hides a part of the host's, so that the kernel refuses another one; null if none is known. */
+  readonly hidden: string | null;
 }
 
 /** Where the host has what a namespace decides. */
@@ -163,9 +166,20 @@ function hierarchy({ superOptions }: Mount): string[] {
   return named.every((option) => option.startsWith("name=")) ? ["none", ...named] : named;
 }
 
+/** Directories of a sysfs that are never empty, beside /sys/dev and /sys/devices. */
+const NEVER_EMPTY = ["block", "bus", "class", "firmware", "fs", "kernel", "module", "power"].map((name) =>
+  `${SYS}/${name}`
+);
+
+/** The mount point that makes the kernel refuse another sysfs to a user namespace, unless there is one more to be seen. */
+function hiddenPart(points: readonly string[], mountinfo: string): string | null {
+  const hidden = points.find((point) => point.startsWith(`${SYS}/dev`) || NEVER_EMPTY.includes(point));
+  return hidden !== undefined && mountinfo.split(" - sysfs ").length === 2 ? hidden : null;
+}
+
 /** Plans one view: what it takes the place of is null if the host has no such mount. */
 function view(type: NamespaceType, fs: string, path: string, host: Mount | null): View {
-  return { type, path, fs, flags: host ? flagsLike(host) : USUAL, options: [], kept: [] };
+  return { type, path, fs, flags: host ? flagsLike(host) : USUAL, options: [], kept: [], hidden: null };
 }
 
 /**
@@ -195,7 +209,11 @@ export function planViews(types: readonly NamespaceType[], mountinfo: string): V
   };
   if (types.includes("pid")) views.push(view("pid", "proc", PROC, whole(PROC, "proc")));
   const sys = types.includes("net") ? whole(SYS, "sysfs") : null;
-  if (sys) views.push({ ...view("net", "sysfs", SYS, sys), kept: pointsBelow(lines, sys) });
+  if (sys) {
+    const kept = pointsBelow(lines, sys);
+    const hidden = types.includes("user") ? hiddenPart(kept, mountinfo) : null;
+    views.push({ ...view("net", "sysfs", SYS, sys), kept, hidden });
+  }
   if (types.includes("cgroup")) {
     for (const mount of treeOf(lines).seenIn(CGROUPS)) {
       const options = mount.type === "cgroup" ? hierarchy(mount) : [];

@@ -64,6 +64,19 @@ test("only mounts that can be seen count, and only whole file systems", () => {
   assertEquals(paths(["net"], table("2 77 / /sys rw sysfs", "3 2 / /sys/a rw bpf")), ["sysfs /sys /sys/a"]);
 });
 
+test("no new sysfs is tried where the host's hides a part and the kernel must refuse it", () => {
+  const hidden = (types: Parameters<typeof planViews>[0], ...mounts: string[]) =>
+    planViews(types, table(ROOT, SYS, ...mounts))[0]!.hidden;
+  const usual = ["3 2 / /sys/fs/cgroup rw cgroup2", "4 2 / /sys/kernel/debug rw debugfs", "5 2 / /sys/fs/bpf rw bpf"];
+  assertEquals(hidden(["user", "net"], ...usual), null);
+  for (const point of ["/sys/firmware", "/sys/dev/block", "/sys/devices/virtual/powercap"]) {
+    assertEquals(hidden(["user", "net"], ...usual, `6 2 / ${point} ro tmpfs`), point);
+    // Without a user namespace nothing is refused, and another sysfs may be whole.
+    assertEquals(hidden(["net"], ...usual, `6 2 / ${point} ro tmpfs`), null);
+    assertEquals(hidden(["user", "net"], `6 2 / ${point} ro tmpfs`, "7 1 / /mnt/sys rw sysfs"), null);
+  }
+});
+
 test("every hierarchy of cgroups is mounted anew, by its name or its controllers", () => {
   const views = planViews(
     ["cgroup"],

@@ -67,8 +67,19 @@ test("a command of the library sees the same, as root and as a user", NEEDS, asy
 const ODD: Record<string, { prepare: string; info?: RegExp; interfaces: unknown; flag?: string }> = {
   "part of /sys is hidden": {
     prepare: "mount -t tmpfs none /sys/firmware",
+    info:
+      /^penne: info: inside, \/sys is that of the host: the kernel refuses a new one, since \/sys\/firmware hides a part\n$/,
+    interfaces: "host",
+  },
+  "part of a part of /sys is hidden, and another sysfs too": {
+    prepare: `mount -t tmpfs none /sys/devices/virtual; mkdir /mnt/another; mount -t sysfs none /mnt/another
+      mount -t tmpfs none /mnt/another/class`,
     info: /^penne: info: inside, \/sys is that of the host: a new one is refused: Operation not permitted \(EPERM\)\n$/,
     interfaces: "host",
+  },
+  "part of /sys is hidden, but not of another sysfs": {
+    prepare: "mount -t tmpfs none /sys/firmware; mkdir /mnt/another; mount -t sysfs none /mnt/another",
+    interfaces: ["lo"],
   },
   "/sys is a read-only mount": { prepare: "mount -o remount,bind,ro /sys", interfaces: ["lo"], flag: "ro" },
   "/sys is a read-only file system": { prepare: "mount -o remount,ro /sys", interfaces: ["lo"], flag: "ro" },
