@@ -17,6 +17,7 @@
 // agent is killed: both are subreapers then, and each ends everything that the command started if the other is killed.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { closeLater } from "../../ffi/agent/close_later.ts";
 import { AT_FDCWD, CLONE, MS, O } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
@@ -173,7 +174,7 @@ function setUp(
   if (has("net")) {
     link = setUpNetwork(agent, plan, warn);
     // The tap keeps the net namespace, which still sends what its processes have written.
-    if (link) afterEnd.use(link.tap);
+    if (link) afterEnd.adopt(link.tap, (tap) => closeLater(tap));
     const permitted = maps ? maps.groups?.ranges ?? [] : ownGroups();
     if (permitted.length) permitPing(agent, permitted, warn);
   }

@@ -9,8 +9,8 @@
 //    the first, and is then cloned. Where the host replaces its file faster than that, the last one waits until it has
 //    stopped: without any, nothing could be mounted any more.
 //  - The table of mounts tells of a detached mount at once. Everything else (a file that appears again, an exchange, a
-//    changed content) is told by inotify. Closing that takes the kernel some 10 ms, which no short command should have to
-//    wait for. So it is set up only after a moment, or when a mount was detached, and then everything is looked at. Where
+//    changed content) is told by inotify. Setting that up, and its end, take the kernel some time, which no short command
+//    needs. So it is set up only after a moment, or when a mount was detached, and then everything is looked at. Where
 //    inotify is refused, penne looks every second.
 //  - The mounts are made by an agent that joins the mount namespace when the first one is needed. Agents inside are not
 //    asked: they have other duties, and a process inside may have stopped them.
@@ -20,6 +20,7 @@
 // the file has changed at every look-up, so it does not keep what it has read meanwhile.
 
 import { Agent, AgentGoneError } from "../../ffi/agent/agent.ts";
+import { closeLater } from "../../ffi/agent/close_later.ts";
 import { CLONE, MS, O, POLL, UMOUNT } from "../../ffi/core/consts.ts";
 import { check, E, orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -111,6 +112,8 @@ export class OwnFiles implements Disposable {
   readonly #entries: Entry[] = [];
   readonly #pools = new Map<string, Pool>();
   readonly #resources = new DisposableStack();
+  /** What keeps the mount namespace, and mounts of it: when the last one is closed, the kernel takes them apart. */
+  readonly #fds: Fd[] = [];
   readonly #namespaces: { readonly user: Fd | null; readonly mnt: Fd };
   readonly #mountinfo: Fd;
   #mounter: Agent | null = null;
@@ -138,7 +141,10 @@ export class OwnFiles implements Disposable {
     files: readonly OwnFile[],
     onFailure: OnFailure,
   ) {
-    const keep = (fd: Fd) => this.#resources.use(fd);
+    const keep = (fd: Fd) => {
+      this.#fds.push(fd);
+      return fd;
+    };
     try {
       const namespace = (name: string) => keep(open(agent, `/proc/self/ns/${name}`, O.RDONLY));
       this.#namespaces = { mnt: namespace("mnt"), user: joinsUser ? namespace("user") : null };
@@ -183,7 +189,8 @@ export class OwnFiles implements Disposable {
     if (typeof content === "function") {
       const host = new HostFile(own.source ?? path);
       host.refresh();
-      const file = this.#resources.use(this.#create(agent, at, 0o644));
+      const file = this.#create(agent, at, 0o644);
+      this.#fds.push(file);
       write(file, content(host.content));
       following = { host, file, content };
     }
@@ -219,7 +226,7 @@ export class OwnFiles implements Disposable {
         new PathWatcher([...new Set(this.#entries.flatMap(({ path, source }) => [path, source ?? path]))])
       );
       if (watcher) {
-        this.#resources.use(watcher);
+        this.#resources.adopt(watcher.fd, (fd) => closeLater(fd));
         watch(watcher.fd, EPOLL.IN, () => {
           if (watcher.changed()) this.check();
         });
@@ -345,7 +352,7 @@ export class OwnFiles implements Disposable {
     this.#timer?.cancel();
     this.#resting?.cancel();
     this.#endMounter();
-    for (const { spares } of this.#pools.values()) for (const fd of spares) fd.close();
     this.#resources.dispose();
+    closeLater(...this.#fds, ...[...this.#pools.values()].flatMap(({ spares }) => spares));
   }
 }

@@ -24,6 +24,22 @@ test("a connection that is closed inside and never outside ends when the kernel 
   await until("no connection is left", () => network.flows === 0);
 });
 
+test(
+  "a connection whose peer takes nothing ends when the kernel inside has given up a killed program's data",
+  needs,
+  async () => {
+    await using network = await makeNetwork({});
+    const { guest, peer } = network;
+    await network.must(guest, ["sysctl", "-qw", "net.ipv4.tcp_orphan_retries=1", "net.ipv4.tcp_rto_max_ms=1000"]);
+    network.spawn(peer, [...script, "never", "20"]);
+    await listening(network, peer, 20);
+    const client = network.spawn(guest, [...script, "stuff", PEER4, "20"], { stdout: "piped" });
+    assertEquals(await new Response(client.stdout).text(), "stuffed\n");
+    assertEquals(network.flows, 1);
+    await until("the abandoned connection has ended", () => network.flows === 0, 60);
+  },
+);
+
 test("keepalive inside finds a dead peer, and keeps a connection to one that is there", needs, async () => {
   await using network = await makeNetwork({});
   const { guest, peer } = network;

@@ -33,7 +33,8 @@ const HEARD = 1000;
 const KEEPCNT_MAX = 127;
 const KEEPINTVL_MAX = 32767;
 /**
- * The same for a connection that the namespace has closed. Its kernel forgets it after a minute (tcp_fin_timeout) and says
+ * The same for a connection that the namespace has closed, or whose data the peer does not take. A kernel forgets the one
+ * after a minute (tcp_fin_timeout), and the other, if its program has ended, after some tries (tcp_orphan_retries). It says
  * nothing, but answers the next probe with a reset: a peer that never closes must not keep a descriptor for that long.
  */
 const CLOSED_INTERVAL = 5000;
@@ -327,12 +328,12 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
 
   /** Probes a namespace that has been silent for some milliseconds. */
   #keepAlive(silence: number): void {
-    const closed = this.toHost.finReceived;
-    const [idle, interval, probes] = closed
+    const suspect = this.toHost.finReceived || this.toHost.waits;
+    const [idle, interval, probes] = suspect
       ? [CLOSED_INTERVAL, CLOSED_INTERVAL, CLOSED_PROBES]
       : [KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES];
     if (this.state !== "established" || silence <= idle + this.#probes * interval) return;
-    if (!closed) this.#mirrorKeepalive();
+    if (!suspect) this.#mirrorKeepalive();
     if (++this.#probes > probes) this.reset();
     else this.toInside.probe();
   }

@@ -84,6 +84,11 @@ export class ToHost {
     this.#sack = sack;
   }
 
+  /** Whether data waits for the socket to take it. */
+  get waits(): boolean {
+    return this.#queue.length > 0;
+  }
+
   /** Bytes of the offered window that are left. */
   get #left(): number {
     return distance(this.next, this.#edge);

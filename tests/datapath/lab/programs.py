@@ -1,5 +1,7 @@
 """Programs for tests, as others write them: `programs.py MODE ARGUMENT...`; each prints one line of JSON at its end."""
 import json
+import os
+import signal
 import socket
 import sys
 import threading
@@ -153,6 +155,17 @@ elif mode == "half":  # ADDRESS PORT COUNT: connections that are closed at once,
         kept.shutdown(socket.SHUT_WR)
         print("closed", flush=True)
         say(kept.recv(99).decode())
+elif mode == "stuff":  # ADDRESS PORT: sends as much as is taken within a second, and is killed then
+    s = socket.create_connection((rest[0], int(rest[1])))
+    s.setblocking(False)
+    end = time.time() + 1
+    while time.time() < end:
+        try:
+            s.send(bytes(65536))
+        except BlockingIOError:
+            time.sleep(0.02)
+    print("stuffed", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 elif mode == "never":  # PORT: accepts connections and never closes; those to the next port get an answer after 20 s
     def late(server):
         while True:
