@@ -47,7 +47,7 @@ function serve(network: Network, rr: string, within: readonly string[]): void {
 async function openSocat(network: Network, rr: string, shift: number, directory: string): Promise<Gate> {
   const holder = network.spawn(network.host, [...asUser, "unshare", "-Urn", "sleep", "3600"]);
   await findProcess(holder, "sleep");
-  const within = ["nsenter", "-t", `${holder.pid}`, "-U", "-n", "--preserve-credentials", "--"];
+  const within = ["nsenter", "-t", `${holder.pid}`, "-U", "-n", "--"];
   const { code } = await network.run(network.host, [...within, "ip", "link", "set", "lo", "up"]);
   if (code !== 0) throw new Error("socat's namespace has no loopback");
   serve(network, rr, within);
@@ -69,6 +69,7 @@ export async function openLocal(): Promise<Contest> {
   const rr = await workshop.compile("rr");
   const network = await makeNetwork({ guests: 1 });
   const directory = await Deno.makeTempDir();
+  await Deno.chmod(directory, 0o777); // socat makes its UNIX sockets there as the test user
   const dispose = async () => {
     await network[Symbol.asyncDispose]();
     workshop[Symbol.dispose]();
@@ -118,7 +119,7 @@ export async function openLocal(): Promise<Contest> {
       contestants: gates.map((gate) => ({ name: gate.entry.name, measure: (signal) => measure(gate, signal) })),
       baseline: "penne",
       warmUp: 1,
-      timeLimit: 10_000,
+      timeLimit: 20_000,
       conclude,
       [Symbol.asyncDispose]: dispose,
     };

@@ -3,9 +3,9 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ROOT, test } from "../lib/helpers.ts";
-import { HOST4, HOST6, listening, makeNetwork, type Network, until } from "./lab/network.ts";
+import { GUEST4, HOST4, HOST6, listening, makeNetwork, type Network, until } from "./lab/network.ts";
 
-const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
+const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps"] as const;
 const PORTS = `${ROOT}tests/datapath/lab/ports.py`;
 const TOOL = `${ROOT}tests/datapath/lab/tool.ts`;
 const LOCAL = ["--host-lo-to-ns-lo", "-t"];
@@ -111,4 +111,21 @@ test("with --splice-only a connection from elsewhere is reset, and one from loop
   for (const kind of ["tcp", "udp"]) assertEquals((await ask(network.host, kind, "127.0.0.1")).whole, true, kind);
   assert((await ask(network.peer, "tcp", HOST4)).error?.startsWith("ConnectionResetError"));
   assert((await ask(network.peer, "tcp", HOST6)).error?.startsWith("ConnectionResetError"));
+});
+
+test("when the agent inside is killed or stopped, what comes from loopback takes the interface", needs, async (t) => {
+  for (const signal of ["SIGKILL", "SIGSTOP"] as const) {
+    await t.step(signal, async () => {
+      await using network = await makeNetwork({ options: ["-t", "8001", "-u", "8001"] });
+      network.spawn(network.guest, ["python3", PORTS, "serve", "8001"], { stderr: "inherit" });
+      await listening(network, network.guest, 8001, true);
+      const pids = await network.must(network.host, ["pgrep", "-P", `${network.pid}`, "-x", "penne-ports"]);
+      Deno.kill(Number(pids), signal);
+      const call = JSON.stringify(["tcp", "tcp", "udp"].map((kind) => [kind, "127.0.0.1", 8001, 1000]));
+      const answers = JSON.parse(await network.must(network.host, ["python3", PORTS, "ask", call]));
+      for (const { whole, peer, error } of answers) {
+        assertEquals([error, whole, peer?.[0]], [undefined, true, GUEST4.gateway]);
+      }
+    });
+  }
 });

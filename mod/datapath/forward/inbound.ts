@@ -115,8 +115,7 @@ export class Inbound extends PortSet {
     const to = this.#localTarget(port);
     const { bypass } = this;
     if (to && bypass) {
-      this.splices.accept(fd, bypass.inside.socket, to, port.to, false);
-      return true;
+      if (this.splices.accept(fd, bypass.inside.socket, to, port.to, false) !== -E.ESRCH) return true;
     }
     if (!bypass?.only) return false;
     resetOnClose(fd.number);
@@ -130,8 +129,8 @@ export class Inbound extends PortSet {
     const { bypass } = this;
     if (!to || !bypass) return bypass?.only ?? false;
     const way = { near: socket, far: bypass.inside.socket, from: port, to };
-    this.splices.datagrams.deliver(way, this.#peer, this.#local, length);
-    return true;
+    const delivered = this.splices.datagrams.deliver(way, this.#peer, this.#local, length);
+    return delivered || !bypass.inside.lost || bypass.only;
   }
 
   protected override receive(port: OpenPort): void {

@@ -150,19 +150,21 @@ export class SplicedDatagrams implements Disposable {
    * @param peer Its sender.
    * @param local The address that it was sent to.
    * @param length Its bytes.
+   * @returns Whether its sender has sockets.
    */
-  deliver(way: Way, peer: Peer, local: IpWords, length: number): void {
+  deliver(way: Way, peer: Peer, local: IpWords, length: number): boolean {
     const { address } = peer;
     const key = [way.from.port, peer.port, address.w3, address.w2, address.w1, address.w0, local.w3].join();
     const known = this.#pairs.get(key);
     const pair = known ?? this.#open(key, way, peer, local);
-    if (!pair) return;
+    if (!pair) return false;
     pair.used(true);
     const s = pair.far.fd.number;
     const { at } = lastDatagram();
     // A pending error is reported instead of sending.
     if (sendAt(s, at, length, SENDING) === -E.ECONNREFUSED) sendAt(s, at, length, SENDING);
     if (!known) this.#redeliver(pair, way, local);
+    return true;
   }
 
   /** Opens the sockets of a sender. */

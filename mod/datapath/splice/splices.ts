@@ -69,11 +69,13 @@ export class Splices implements ConnectionOwner, Disposable {
    * @param to Address on the other side.
    * @param port Port on the other side.
    * @param fromInside Whether the connection comes from the namespace.
-   * @returns 0, or a negative error number; the connection is reset then.
+   * @returns 0, or a negative error number; the connection is reset then, except for -ESRCH: there is no way to the other
+   * side any more, and the connection is left alone.
    */
   accept(accepted: Fd, open: OpenSocket, to: IpWords, port: number, fromInside: boolean): number {
     const mayOpen = FD_BUDGET.mayOpen(DESCRIPTORS * this.#connections.size);
     const s = mayOpen ? open(to.family, SOCK.STREAM) : -E.EMFILE;
+    if (s === -E.ESRCH) return s;
     if (s < 0) return this.#refuse(accepted, s);
     const fd = new Fd(s);
     // Programs decide what they send together; here nothing waits for more.
