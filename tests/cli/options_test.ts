@@ -95,7 +95,15 @@ test("parseOptions() lets options follow so many operands, and takes the rest as
 const NAMED = SPECS.filter(({ synopsis }) => /TARGET|NAME/.test(synopsis));
 
 test("Options that stand behind a TARGET or NAME are taken as before it, by every command that has one", () => {
-  assertEquals(NAMED.map(({ name }) => name).toSorted(), ["attach", "drop", "enter", "inspect", "keep", "wait"]);
+  assertEquals(NAMED.map(({ name }) => name).toSorted(), [
+    "attach",
+    "drop",
+    "enter",
+    "inspect",
+    "keep",
+    "ports",
+    "wait",
+  ]);
   for (const spec of NAMED) {
     for (const { name, value, optional } of allOptions(spec)) {
       const option = optional ? [`--${name}=1`] : [`--${name}`, ...value ? ["1"] : []];
