@@ -75,6 +75,11 @@ const SAID: readonly (readonly [args: string, ...lines: string[]])[] = [
   ["-t 0", "Forwarding rule attempts to map from port 0", "Unable to add rule TCP [*]:0  =>  0 "],
   ["-t 80:192.0.2.5", "Dual stack forward to IPv4 address 192.0.2.5 unsupported", "Did you mean 0.0.0.0/... instead?"],
   ["-t 0.0.0.0/80:fd00::2", "Forward from IPv4 (0.0.0.0) to IPv6 (fd00::2) unsupported"],
+  [
+    "-t 80-90 -t 85",
+    "Forwarding configuration conflict: TCP [*]:85  =>  85  versus TCP [*]:80-90  =>  80-90 ",
+    "Unable to add rule TCP [*]:85  =>  85 ",
+  ],
   ["-t 80 -t none", "-t none conflicts with previous options"],
   ["-T 127.0.0.1/80", "Listening address not allowed for -T 127.0.0.1/80"],
   ["-4 -t ::/80", "IPv6 forward, but IPv6 not enabled"],

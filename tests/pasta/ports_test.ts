@@ -1,0 +1,59 @@
+// Ports of penne under the name pasta: what is left of them after an error, and after penne was killed.
+
+import { assertEquals, assertMatch } from "@std/assert";
+import { asUser, killIfAlive, sh, test } from "../lib/helpers.ts";
+import { NetLab } from "../lib/netlab.ts";
+import { call, Engine, pasta, running } from "./lib.ts";
+
+const NEEDS = ["root", "user", "user namespaces", "tun", "package:iproute2", "package:util-linux"] as const;
+/** Times that penne is killed; PENNE_KILLS sets more. */
+const KILLS = Number(Deno.env.get("PENNE_KILLS") ?? 10);
+
+/** Binds ports as another program would: without SO_REUSEADDR. */
+const BIND = `import socket
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for family, any in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for port in range(7100, 7110):
+            s = socket.socket(family, kind)
+            if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.bind((any, port))
+            if kind == socket.SOCK_STREAM: s.listen()
+            s.close()
+print("free")`;
+
+test("killed at any moment, penne leaves every port free at once", [...NEEDS, "package:python3"], async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const engine = await Engine.open(lab);
+  const child = await engine.alone(["sleep", "1000"]);
+  const ports = ["-t", "7100-7109", "-u", "7100-7109:53-62", "-T", "none", "-U", "none"];
+  const words = [pasta(), "--quiet", "--config-net", ...ports, `${child.pid}`];
+  for (let i = 0; i < KILLS; i++) {
+    const called = call(engine.argv(words));
+    // Every third one is ready; others are killed while they start.
+    if (i % 3 === 0) assertEquals((await called).code, 0);
+    else await new Promise((resolve) => setTimeout(resolve, Math.random() * 300));
+    // One that is about to start the second process may do so meanwhile.
+    for (let left; (left = running(words)).length > 0;) await Promise.all(left.map(killIfAlive));
+    await called;
+    for (let left; (left = running(words)).length > 0;) await Promise.all(left.map(killIfAlive));
+    const { stdout, stderr } = await lab.run(lab.host, ["python3", "-c", BIND]);
+    assertEquals(stdout, "free\n", `after ${i} times: ${stderr}`);
+  }
+});
+
+test("where open files run out, penne says so, and has opened no port", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  for (const ports of ["7100-7500", "all"]) {
+    const script = 'ulimit -n 200; exec "$0" "$@"';
+    const words = [pasta(), "-t", ports, "-u", "none", "-T", "none", "-U", "none", "true"];
+    const { code, stderr } = await sh(lab.in(lab.host, asUser(["sh", "-c", script, ...words])), { cwd: "/" });
+    assertEquals(code, 1);
+    assertMatch(
+      stderr,
+      /^Listen failed for HOST TCP port \*\/\d+: Too many open files\nCouldn't listen on requested ports\n/,
+    );
+    assertEquals((await lab.run(lab.host, ["ss", "-Htuln"])).stdout, "");
+  }
+});
