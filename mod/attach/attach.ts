@@ -40,6 +40,8 @@ export interface AttachOptions extends NetworkRequest, ReachRequest {
    * tell the end. Nothing by default.
    */
   readonly hold?: "sockets" | "listeners" | "all listeners" | null;
+  /** Whether a tap inside that has the name of the interface is used; not where the end of the namespace must be seen. */
+  readonly adoptTap?: boolean;
   /** Called with each problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;
   /** Called when a namespace was detached. */
@@ -215,7 +217,7 @@ export class Attachments implements Disposable {
     let tap: Fd | null = null;
     let inside: Inside | null = null;
     try {
-      const { link, warnings, socket } = connector.connect(opened, plan);
+      const { link, warnings, socket } = connector.connect(opened, plan, this.#options.adoptTap);
       tap = link.tap;
       const { hold } = this.#options;
       if (hold) inside = holdInside(spawnResident(opened.netns, opened.owner?.fd ?? null), hold);

@@ -94,12 +94,17 @@ export class Connector implements Disposable {
    *
    * @param target The namespace.
    * @param plan Its network.
+   * @param adopts Whether a tap of that name that is there already is used. It keeps the namespace alive while it is open.
    * @returns The tap, and a socket in the namespace, which the caller must close.
    * @throws {PenneError} If it fails; the namespace is unchanged then.
    */
-  connect(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } {
+  connect(
+    target: NetnsTarget,
+    plan: NetworkPlan,
+    adopts: boolean = false,
+  ): AppliedTap & { readonly socket: NetlinkSocket } {
     try {
-      return this.#connect(target, plan);
+      return adopts && this.#adopt(target, plan) || this.#connect(target, plan);
     } catch (thrown) {
       if (thrown instanceof AgentGoneError) {
         throw new PenneError(`configure ${target.label}: the agent there was stopped or killed`, {
@@ -118,6 +123,27 @@ export class Connector implements Disposable {
         explain: () => error.hints(),
       });
     }
+  }
+
+  /** Opens the tap that the namespace has by the name of the plan; null if it has no such interface. */
+  #adopt(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } | null {
+    const socket = this.within(target, (inside) => new NetlinkSocket(inside));
+    let tap: Fd | null = null;
+    try {
+      const found = orNull(() => socket.get(getLink(plan.ifname)), "ENODEV");
+      if (found) {
+        tap = this.within(target, (inside) => makeTap(inside, plan.ifname));
+        const { index } = decodeLink(found);
+        attempt(`change the interface "${plan.ifname}"`, () => socket.request(setLink({ index, ...linkChange(plan) })));
+        return { ...applyNetwork(socket, plan, tap), socket };
+      }
+    } catch (error) {
+      socket[Symbol.dispose]();
+      tap?.close();
+      throw error;
+    }
+    socket[Symbol.dispose]();
+    return null;
   }
 
   #connect(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } {

@@ -203,6 +203,42 @@ test("RootlessKit with IPv4 alone, and ports that follow listeners", WITH_SOCAT,
   await gone(words);
 });
 
+test(
+  "RootlessKit 2.0, which makes the tap, configures it itself, and keeps pasta in the foreground",
+  WITH_SOCAT,
+  async () => {
+    const { lab, engine } = await open();
+    await using _ = lab;
+    const child = await engine.alone(["socat", "TCP-LISTEN:8080,fork,reuseaddr", "SYSTEM:echo hello"]);
+    const netns = `/proc/${child.pid}/ns/net`;
+    const ip = (...args: string[]) => must(engine.inside(netns, ["ip", ...args]));
+    await ip("tuntap", "add", "name", "tap0", "mode", "tap");
+    await ip("link", "set", "tap0", "up");
+    const options = ["--foreground", "--stderr", "--ns-ifname=tap0", "--mtu=65520", "--no-dhcp", "--no-ra"];
+    const ipv4 = [
+      "--address=10.0.2.100",
+      "--netmask=24",
+      "--gateway=10.0.2.2",
+      "--dns-forward=10.0.2.3",
+      "--no-map-gw",
+    ];
+    const ports = ["--ipv4-only", "--tcp-ports=auto", "--udp-ports=auto"];
+    const words = [pasta(), ...options, ...ipv4, ...ports, `${child.pid}`];
+    const daemon = lab.start(engine.argv(words), { cwd: "/" });
+    await ip("address", "add", "10.0.2.100/24", "dev", "tap0");
+    await ip("route", "add", "default", "via", "10.0.2.2", "dev", "tap0");
+    let answer = "";
+    for (const end = Date.now() + 20_000; answer === "" && Date.now() < end;) {
+      answer = (await lab.run(lab.peer, ["socat", "-u", "TCP4:192.0.2.2:8080", "-"])).stdout;
+    }
+    assertEquals(answer, "hello\n", daemon.errors());
+    const [link] = JSON.parse(await ip("-j", "link", "show", "tap0"));
+    assertEquals(link.mtu, 65520);
+    child.child.kill("SIGKILL");
+    assertEquals((await daemon.ended).code, 0, daemon.errors());
+  },
+);
+
 test("Nix, with namespaces as stdin and stdout", NEEDS, async () => {
   const { lab, engine } = await open();
   await using _ = lab;

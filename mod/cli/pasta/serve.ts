@@ -1,6 +1,7 @@
 // Serves the namespace of a process, a name, a path or a descriptor, as pasta(1) does.
 
-import { self } from "../../../ffi/core/task.ts";
+import { PR } from "../../../ffi/core/consts.ts";
+import { call, self } from "../../../ffi/core/task.ts";
 import { setName } from "../../agents/guard.ts";
 import { setUpLog } from "../report/log.ts";
 import { Reporter } from "../report/reporter.ts";
@@ -54,6 +55,8 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
         if (link === undefined) lookAtNamespaces(config);
         return (starter) => {
           setName(self, "pasta");
+          // RootlessKit asks for a signal at the end of a thread, which the kernel forgets when pasta changes its credentials.
+          call(self, "prctl", PR.SET_PDEATHSIG, 0, 0, 0, 0);
           const logToFile = openLog(config.log, head);
           warn(config.warnings);
           refuseUnsupported(config);
@@ -67,7 +70,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
           const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
           return attachHere({
             targets: [target],
-            wanted: { ...request, quit: !config.stay, hold },
+            wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd" },
             openPorts: () => openPastaPorts(config),
             openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
             starter,
