@@ -61,8 +61,15 @@ async function run(...args: string[]): Promise<{ code: number; stdout: string; s
   return { code, stdout: decode(stdout), stderr: decode(stderr) };
 }
 
+/** Waits until a process is in its own net namespace. */
+async function isApart({ pid }: Deno.ChildProcess): Promise<void> {
+  const own = Deno.readLinkSync("/proc/self/ns/net");
+  await until("it has its namespace", () => Deno.readLinkSync(`/proc/${pid}/ns/net`) !== own);
+}
+
 const victim = sleeper();
 const { pid } = victim;
+await isApart(victim);
 using process = new TargetProcess("the victim", openPid(pid));
 const { ino } = stat(self, process.pidfd);
 using other = new TargetProcess("the victim", openPid(pid));
@@ -109,6 +116,7 @@ function opener(): string | undefined {
 // First between the look-up of the process and the opening of its namespaces, then with a kernel that opens none by pidfd.
 for (const extra of [[], ["-e", "inject=ioctl:error=ENOTTY"]]) {
   const target = sleeper();
+  await isApart(target);
   // penne is stopped as soon as it has the pidfd, until another process has the PID.
   const trace = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:signal=SIGSTOP:when=1", ...extra];
   const racing = run(...trace, penne, "enter", `${target.pid}`, "--", "echo", "ran");
