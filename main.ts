@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   drop: () => import("./mod/cli/drop.ts"),
   nsexec: () => import("./mod/cli/nsexec.ts"),
   pasta: () => import("./mod/cli/pasta/start.ts"),
+  pesto: () => import("./mod/cli/pesto/start.ts"),
   "__self-test": () => import("./mod/cli/self_test.ts"),
 };
 
@@ -35,6 +36,7 @@ async function start(args: readonly string[]): Promise<number> {
   // A name comes before any word: `pasta run` runs a program called run.
   const name = calledAs();
   if (/pasta[^/]*$/.test(name)) return (await import("./mod/cli/pasta/start.ts")).start(args, name);
+  if (/pesto[^/]*$/.test(name)) return (await import("./mod/cli/pesto/start.ts")).start(args, name);
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]!()).start(rest);
   // The name that penne was called by is examined last, because that takes as long as everything else.

@@ -21,6 +21,7 @@ export const LAYERS: readonly string[] = [
   "mod/idmap",
   "mod/state",
   "mod/control",
+  "mod/pesto",
   "mod/findings",
   "mod/findings/survey",
   "mod/network",
@@ -55,6 +56,7 @@ export const LAYERS: readonly string[] = [
   "mod/cli/common",
   "mod/cli",
   "mod/cli/pasta",
+  "mod/cli/pesto",
   "mod/mod.ts",
   "main.ts",
 ];

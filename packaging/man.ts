@@ -20,6 +20,7 @@ import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
 import { SPEC as KEEP } from "../mod/cli/keep.ts";
 import { SPEC as NSEXEC } from "../mod/cli/nsexec.ts";
 import { SPEC as PASTA } from "../mod/cli/pasta/spec.ts";
+import { SPEC as PESTO } from "../mod/cli/pesto/spec.ts";
 import { SPEC as PORTS } from "../mod/cli/ports.ts";
 import { SPEC as RUN } from "../mod/cli/run.ts";
 import { SPEC as WAIT } from "../mod/cli/wait.ts";
@@ -40,6 +41,7 @@ export const SPECS: readonly CommandSpec[] = [
   DROP,
   NSEXEC,
   PASTA,
+  PESTO,
 ];
 
 /** What stands in the frame of a page. */

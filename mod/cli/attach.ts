@@ -14,6 +14,7 @@ import { runInBackground, type Starter } from "./common/background.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import type { PestoSocket } from "../pesto/server.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
@@ -129,8 +130,8 @@ function giveUp({ wanted, targets }: AttachJob, attachments: Attachments, report
     ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
     ...mayPing() ? [] : [CAP.NET_RAW],
-    // Ports that follow listeners are opened later.
-    ...wanted.hold?.endsWith("listeners") ? [CAP.NET_BIND_SERVICE] : [],
+    // Ports may be added at any time.
+    CAP.NET_BIND_SERVICE,
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();
@@ -146,6 +147,8 @@ export interface AttachJob {
   readonly starter: Starter;
   /** Opens the ports of the host that lead inside. */
   readonly openPorts: () => Forwarding;
+  /** Opens the socket by which pesto(1) changes them; none by default. */
+  readonly openPesto?: () => PestoSocket | null;
   /** Opens what is reported to. */
   readonly openReporter: () => Reporter;
   /** Called when all is set up, before privileges are given up. */
@@ -174,7 +177,7 @@ export function attachHere(job: AttachJob): number {
     if (attachments.served.length === 0 && wanted.quit !== false) reactor.stop();
   };
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, wanted, onWarning, job.openPorts());
+  using server = new ReactorServer(reactor, wanted, onWarning, job.openPorts(), job.openPesto?.());
   using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
   const report = job.openReporter();
   let exitCode = FAILURE;

@@ -12,6 +12,7 @@ import { type Forwarding, type Hold, holdFor } from "../forward/ports.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
 import { ENDING } from "../run/supervise.ts";
+import type { PestoSocket } from "../pesto/server.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { holdInside } from "../datapath/splice/inside.ts";
 import { spawnBeside } from "../network/resident.ts";
@@ -138,6 +139,8 @@ export interface RunJob {
   readonly hold: Hold | null;
   /** Opens the ports of the host that lead inside. */
   readonly openPorts: () => Forwarding;
+  /** Opens the socket by which pesto(1) changes them; none by default. */
+  readonly openPesto?: () => PestoSocket | null;
   /** Opens what is reported to; by default what the options name. */
   readonly openReporter?: () => Reporter;
 }
@@ -152,13 +155,13 @@ export interface RunJob {
  */
 export async function runHere(
   options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
-  { plan, starter, hold, openPorts, openReporter }: RunJob,
+  { plan, starter, hold, openPorts, openPesto, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, plan.reach, onWarning, openPorts());
+  using server = new ReactorServer(reactor, plan.reach, onWarning, openPorts(), openPesto?.());
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,

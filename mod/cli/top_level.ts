@@ -18,6 +18,7 @@ export const SUMMARIES = {
   drop: "Remove kept namespaces",
   nsexec: "Speak the bootstrap protocol of runc",
   pasta: "Take the place of pasta",
+  pesto: "Take the place of pesto",
 } as const;
 
 /**

@@ -53,7 +53,7 @@ export class Datapath implements Disposable {
   readonly #inbound: Inbound;
   /** The ports of the host that lead into the namespace; they are closed with the data path. */
   readonly ports: PortTable;
-  /** The ports inside that lead to the host; null if there are none. */
+  /** The ports inside that lead to the host; null if there are none, and can be none later. */
   outward: PortTable | null = null;
   readonly #splices: Splices;
   /** What is held in the namespace. */
@@ -119,19 +119,19 @@ export class Datapath implements Disposable {
    * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
    */
   forward(forwarding: Forwarding, inside: Inside | null): void {
-    const { local = "usual", localOnly = false, outward = [] } = forwarding;
+    const { local = "usual", localOnly = false, outward = [], changing = false } = forwarding;
     this.#inside = inside;
     if (inside) this.#inbound.bypass = { inside, local, only: localOnly };
-    if (inside && outward.length > 0) this.#lead(outward, inside);
+    if (inside && (outward.length > 0 || changing)) this.#lead(outward, inside, changing);
     this.ports.begin(forwarding, inside?.tables ?? null);
   }
 
   /** Opens ports inside that lead to the host. */
-  #lead(rules: readonly ForwardingRule[], inside: Inside): void {
+  #lead(rules: readonly ForwardingRule[], inside: Inside, changing: boolean): void {
     const ports = new Outbound(this.#reactor, inside, this.#splices);
     const table = this.outward = new PortTable(ports, this.ports.limits, this.#inbound, inside);
     this.ports.back = ports;
-    const tables = rules.some(({ scan }) => scan) ? new ListenerTables(self, "loopback") : null;
+    const tables = changing || rules.some(({ scan }) => scan) ? new ListenerTables(self, "loopback") : null;
     table.begin(NO_PORTS, tables);
     const failure = table.add(rules);
     if (failure) throw outboundError(failure);

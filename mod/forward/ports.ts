@@ -34,6 +34,8 @@ export interface Forwarding {
   readonly local?: LocalDelivery;
   /** Whether nothing else is let in. */
   readonly localOnly?: boolean;
+  /** Whether rules may be added later to those of ports inside too; they may be to the others in any case. */
+  readonly changing?: boolean;
 }
 
 /**

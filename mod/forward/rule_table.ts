@@ -1,7 +1,7 @@
 // What can be done with the rules of a running instance, whoever asks: penne's own commands, other programs, the library.
 
 import type { FailedPort } from "./ports.ts";
-import type { ForwardingRule } from "./rule.ts";
+import type { ForwardingRule, RuleLimits } from "./rule.ts";
 
 /** A rule and the ports that are open for it now. */
 export interface ServedRule {
@@ -24,6 +24,10 @@ export type ChangeFailure =
 
 /** Rules of one direction that can be changed while they serve. */
 export interface RuleTable {
+  /** Which rules there may be. */
+  readonly limits: RuleLimits;
+  /** Whether rules can follow listeners on the other side. */
+  readonly follows: boolean;
   /** The rules, in the order in which they were added. */
   readonly served: readonly ServedRule[];
   /**

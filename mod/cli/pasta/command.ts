@@ -14,7 +14,7 @@ import { runHere } from "../run.ts";
 import { tell } from "./failure.ts";
 import { openLog, StayingPidFile, warn } from "./files.ts";
 import { become, identityOf } from "./identity.ts";
-import { holdOf, openPastaPorts } from "./ports.ts";
+import { holdOf, openPastaControl, openPastaPorts } from "./ports.ts";
 import { networkOf, reachOf } from "./requests.ts";
 import type { PastaJob } from "./serve.ts";
 import { refuseUnsupported } from "./unsupported.ts";
@@ -72,6 +72,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
       starter,
       hold: holdOf(config),
       openPorts: () => openPastaPorts(config),
+      openPesto: () => openPastaControl(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
     });
   } catch (error) {

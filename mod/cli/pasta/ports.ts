@@ -1,6 +1,6 @@
 // Opens the ports of the host that lead inside, with pasta's words for those that cannot be opened.
 
-import { E, errnoText } from "../../../ffi/core/errno.ts";
+import { E, errnoText, SysError } from "../../../ffi/core/errno.ts";
 import {
   type FailedPort,
   type Forwarding,
@@ -12,6 +12,7 @@ import {
 import type { ForwardingRule } from "../../forward/rule.ts";
 import { formatIp } from "../../inet/ip.ts";
 import type { PastaConfig } from "../../pasta/request.ts";
+import { PestoSocket } from "../../pesto/server.ts";
 import { PastaError } from "./failure.ts";
 
 /** What a rule listens on, in front of the port. */
@@ -51,7 +52,10 @@ function localOf({ splice, toLoopback }: Pick<PastaConfig, "splice" | "toLoopbac
  */
 export function holdOf(config: PastaConfig): Hold | null {
   const { inbound: rules, outbound: outward } = config.rules;
-  return holdFor({ rules, outward, local: localOf(config) });
+  const local = localOf(config);
+  // By the control socket, any rule may be added.
+  if (config.control !== null) return local === "loopback" ? "all listeners" : "listeners";
+  return holdFor({ rules, outward, local });
 }
 
 /**
@@ -61,12 +65,44 @@ export function holdOf(config: PastaConfig): Hold | null {
  * @returns The open ports, which the caller owns, and those to be opened later.
  * @throws {PastaError} If one cannot be opened; none is open then.
  */
-export function openPastaPorts({ rules, freebind, splice, toLoopback }: PastaConfig): Forwarding {
+export function openPastaPorts({ rules, freebind, splice, toLoopback, control }: PastaConfig): Forwarding {
   const failures: FailedPort[] = [];
   const open = openPorts(rules.inbound, freebind, (failed) => void failures.push(failed));
   const local = localOf({ splice, toLoopback });
   const { inbound, outbound: outward } = rules;
-  if (open) return { open, followed: inbound.filter(({ scan }) => scan), outward, freebind, local };
+  if (open) {
+    return {
+      open,
+      followed: inbound.filter(({ scan }) => scan),
+      outward,
+      freebind,
+      local,
+      changing: control !== null,
+    };
+  }
   const failed = failures.at(-1)!;
   throw new PastaError(linesFor(failed), undefined, () => holders(failed));
+}
+
+/**
+ * Opens the control socket, by which pesto(1) changes ports.
+ *
+ * @param config What the command line asks for.
+ * @returns The socket, which the caller owns; null if none is asked for.
+ * @throws {PastaError} If it cannot be opened.
+ */
+export function openPastaControl({ control }: PastaConfig): PestoSocket | null {
+  if (control === null) return null;
+  try {
+    return new PestoSocket(control);
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    const { code, reason } = error;
+    const line = code === "EADDRINUSE"
+      ? `Socket path ${control} already in use`
+      : code === "ENAMETOOLONG"
+      ? `Invalid configuration path: ${control}`
+      : `Failed to bind UNIX domain socket: ${reason}`;
+    throw new PastaError([line], error);
+  }
 }

@@ -13,7 +13,7 @@ import { LINK_OPTION } from "../common/link_option.ts";
 import { FAILURE, tell } from "./failure.ts";
 import { openLog, StayingPidFile, warn } from "./files.ts";
 import { become, identityOf } from "./identity.ts";
-import { holdOf, openPastaPorts } from "./ports.ts";
+import { holdOf, openPastaControl, openPastaPorts } from "./ports.ts";
 import { networkOf, reachOf } from "./requests.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { lookAtNamespaces, servedTarget } from "./targets.ts";
@@ -72,6 +72,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
             targets: [target],
             wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd" },
             openPorts: () => openPastaPorts(config),
+            openPesto: () => openPastaControl(config),
             openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
             starter,
             onReady: () => {

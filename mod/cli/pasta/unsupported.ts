@@ -12,11 +12,10 @@ import { attemptPasta, warn } from "./files.ts";
  * @param config What the command line asks for.
  * @throws {PenneError} If it asks for that.
  */
-export function refuseUnsupported({ control, fd, stats, splice, pcap, target, userns }: PastaConfig): void {
+export function refuseUnsupported({ fd, stats, splice, pcap, target, userns }: PastaConfig): void {
   const refuse = (what: string, reason: string) => {
     throw new PenneError(`use ${what}: ${reason}`);
   };
-  if (control !== null) refuse("-c", "ports cannot be changed while penne serves them");
   if (fd !== null) {
     attemptPasta("Could not move --fd descriptor", () => call(self, "fcntl", fd, F.GETFD));
     refuse("--fd", "penne makes the interface itself");

@@ -49,6 +49,10 @@ export class PortTable implements RuleTable, Disposable {
     this.#follower?.add(followed, freebind);
   }
 
+  get follows(): boolean {
+    return this.#follower !== null;
+  }
+
   get served(): readonly ServedRule[] {
     return [...this.#rules].map(([rule, ports]) => ({
       rule,

@@ -3,6 +3,7 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
+import { PestoServer, type PestoSocket } from "../../pesto/server.ts";
 import { ControlSockets } from "../../control/sockets.ts";
 import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
@@ -95,6 +96,8 @@ export class ReactorServer implements TapServer {
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath>();
   readonly #control: ControlSockets;
+  readonly #pesto: PestoSocket | null;
+  #pestoServer: PestoServer | null = null;
   /** Ports for the first namespace. */
   #ports: Forwarding;
 
@@ -103,13 +106,16 @@ export class ReactorServer implements TapServer {
    * @param reach What the namespaces reach.
    * @param onWarning Called with problems that are not worth failing for.
    * @param ports Ports of the host that lead to the first namespace that is served; closed with it, or with this.
+   * @param pesto The socket by which pesto(1) changes the ports of that namespace; owned by this from now on.
    */
   constructor(
     reactor: Reactor,
     reach: ReachRequest,
     onWarning: (message: string) => void = () => {},
     ports: Forwarding = NO_PORTS,
+    pesto: PestoSocket | null = null,
   ) {
+    this.#pesto = pesto;
     this.#ports = ports;
     this.#reactor = reactor;
     this.#control = new ControlSockets(reactor);
@@ -200,6 +206,10 @@ export class ReactorServer implements TapServer {
     const ports = this.#ports;
     this.#ports = NO_PORTS;
     datapath.forward(ports, inside);
+    if (this.#pesto) {
+      const tables = { host: datapath.ports, inside: datapath.outward };
+      this.#pestoServer ??= new PestoServer(this.#reactor, this.#pesto, tables, this.#onWarning);
+    }
     const silence = netns && this.#control.open(netns, datapath.ports);
     return () => {
       silence?.();
@@ -230,6 +240,8 @@ export class ReactorServer implements TapServer {
   /** Stops serving; the taps stay open. */
   [Symbol.dispose](): void {
     this.#control[Symbol.dispose]();
+    this.#pestoServer?.[Symbol.dispose]();
+    this.#pesto?.[Symbol.dispose]();
     for (const datapath of this.#datapaths) datapath[Symbol.dispose]();
     this.#datapaths.clear();
     for (const port of this.#ports.open) port[Symbol.dispose]();

@@ -123,6 +123,11 @@ export class PortsLab implements AsyncDisposable {
       .sort();
   }
 
+  /** Registers a function to call at the end. */
+  defer(cleanup: () => void | Promise<void>): void {
+    this.#lab.defer(cleanup);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lab[Symbol.asyncDispose]();
   }
