@@ -27,7 +27,8 @@ interface Connection {
   at: number;
 }
 
-const buffer = new Uint8Array(REQUEST_MAX);
+/** Made for the first request: most runs have none. */
+let buffer: Uint8Array | undefined;
 
 /** Listens on the control socket of one namespace. */
 export class ControlServer implements Disposable {
@@ -98,11 +99,12 @@ export class ControlServer implements Disposable {
 
   /** Answers one request. */
   #read(connection: Connection): void {
-    const n = receive(connection.fd, buffer);
+    const request = buffer ??= new Uint8Array(REQUEST_MAX);
+    const n = receive(connection.fd, request);
     if (n === -E.EAGAIN || n === -E.EINTR) return;
     if (n <= 0) return this.#close(connection);
     connection.at = this.reactor.now;
-    const reply = encode(n > REQUEST_MAX ? tooLong(`more than ${REQUEST_MAX}`) : this.answer(buffer.subarray(0, n)));
+    const reply = encode(n > REQUEST_MAX ? tooLong(`more than ${REQUEST_MAX}`) : this.answer(request.subarray(0, n)));
     const whole = reply.length > REPLY_MAX ? encode(tooLong("a reply of too many")) : reply;
     if (send(connection.fd, whole) !== whole.length) this.#close(connection);
   }

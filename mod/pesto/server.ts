@@ -69,6 +69,19 @@ export class PestoSocket implements Disposable {
     this.#inode = lstat(this.#path)?.ino;
   }
 
+  /**
+   * Serves pesto from now on.
+   *
+   * @param reactor The loop.
+   * @param tables The rules.
+   * @param onProblem Called with what could not be done, a line or more.
+   * @returns The server, to be disposed of before this.
+   * @throws {SysError} If the socket cannot be watched.
+   */
+  serve(reactor: Reactor, tables: PestoTables, onProblem: (message: string) => void): Disposable {
+    return new PestoServer(reactor, this, tables, onProblem);
+  }
+
   /** Closes it and removes its file, unless that has been replaced. */
   [Symbol.dispose](): void {
     if (lstat(this.#path)?.ino === this.#inode) self.raw("unlinkat", AT_FDCWD, cString(this.#path), 0);
@@ -100,14 +113,14 @@ interface Client {
 }
 
 /** Serves pesto. */
-export class PestoServer implements Disposable {
+class PestoServer implements Disposable {
   readonly #registration: Registration;
   #client: Client | null = null;
   #resume: Timer | null = null;
 
   /**
    * @param reactor The loop.
-   * @param socket The control socket, which the caller continues to own.
+   * @param socket The control socket.
    * @param tables The rules.
    * @param onProblem Called with what could not be done, a line or more.
    * @throws {SysError} If the socket cannot be watched.

@@ -97,6 +97,15 @@ for (const [title, pasta, client] of PAIRS) {
     assertEquals(await change("-t", "7001:80"), done);
     assertEquals(await ask("tcp", 7001), "hello");
     assertEquals(await lab.open(), ["tcp 7001"]);
+
+    // Ports inside that lead to the host.
+    assertEquals(await change("-A", "-T", "6000"), done);
+    assertEquals(
+      (await change()).stdout,
+      `${head}  HOST\n${ports("TCP [*]:7001  =>  80 ")}  SPLICE\n${ports("TCP [*]%lo:6000  =>  6000 ")}`,
+    );
+    assertEquals(await change("-D", "-T", "6000"), done);
+    assertEquals((await change()).stdout, `${head}  HOST\n${ports("TCP [*]:7001  =>  80 ")}  SPLICE\n`);
   });
 }
 

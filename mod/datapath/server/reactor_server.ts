@@ -3,7 +3,7 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
-import { PestoServer, type PestoSocket } from "../../pesto/server.ts";
+import type { PestoSocket } from "../../pesto/server.ts";
 import { ControlSockets } from "../../control/sockets.ts";
 import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
@@ -97,7 +97,7 @@ export class ReactorServer implements TapServer {
   #datapaths = new Set<Datapath>();
   readonly #control: ControlSockets;
   readonly #pesto: PestoSocket | null;
-  #pestoServer: PestoServer | null = null;
+  #pestoServer: Disposable | null = null;
   /** Ports for the first namespace. */
   #ports: Forwarding;
 
@@ -208,7 +208,7 @@ export class ReactorServer implements TapServer {
     datapath.forward(ports, inside);
     if (this.#pesto) {
       const tables = { host: datapath.ports, inside: datapath.outward };
-      this.#pestoServer ??= new PestoServer(this.#reactor, this.#pesto, tables, this.#onWarning);
+      this.#pestoServer ??= this.#pesto.serve(this.#reactor, tables, this.#onWarning);
     }
     const silence = netns && this.#control.open(netns, datapath.ports);
     return () => {
