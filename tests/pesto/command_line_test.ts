@@ -4,6 +4,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { formatRule } from "../../mod/forward/rule.ts";
 import { change, readPestoCommandLine, Refusal } from "../../mod/pesto/command_line.ts";
 import { decodeState } from "../../mod/pesto/wire.ts";
+import { test } from "../lib/helpers.ts";
 import { STATE } from "./recorded.ts";
 
 const FACTS = { program: "/usr/bin/pesto", version: "pesto 1\n" };
@@ -22,7 +23,7 @@ function after(...args: string[]): string[][] {
   return sides.map(({ rules }) => rules.map((rule) => formatRule(rule).trimEnd()));
 }
 
-Deno.test("commands are carried out in their order", () => {
+test("commands are carried out in their order", () => {
   const cases: readonly [string[], string[], string[]][] = [
     [[], FIRST, SECOND],
     [["-A", "-t", "90"], [...FIRST, "TCP [*]:90  =>  90"], SECOND],
@@ -40,7 +41,7 @@ Deno.test("commands are carried out in their order", () => {
   for (const [args, host, inside] of cases) assertEquals([args, ...after(...args)], [args, host, inside]);
 });
 
-Deno.test("what cannot be done is refused in pesto's words", () => {
+test("what cannot be done is refused in pesto's words", () => {
   const cases: readonly [string[], string][] = [
     [["-A", "-t", "8080"], "Forwarding configuration conflict: TCP [*]:8080  =>  8080  versus TCP [*]:8080  =>  80 \n"],
     [["-D", "-t", "8080"], "Couldn't find forwarding rule to delete: TCP [*]:8080  =>  8080 \nUnable to delete rule "],

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { formatRule } from "../../mod/forward/rule.ts";
 import { decodeState, decodeUpdate, encodeState, encodeUpdate, PestoError, STATE_MAX } from "../../mod/pesto/wire.ts";
+import { test } from "../lib/helpers.ts";
 import { STATE, UPDATE } from "./recorded.ts";
 
 const shown = (sides: readonly { rules: readonly Parameters<typeof formatRule>[0][] }[]) =>
@@ -16,7 +17,7 @@ const RULES = [
   ],
 ];
 
-Deno.test("what pasta and pesto say is read as they mean it, and written to the same bytes", () => {
+test("what pasta and pesto say is read as they mean it, and written to the same bytes", () => {
   const state = decodeState(STATE)!;
   assertEquals(state.map(({ id, name, follows }) => [id, name, follows]), [[1, "HOST", true], [3, "SPLICE", true]]);
   assertEquals(shown(state), RULES);
@@ -30,14 +31,14 @@ Deno.test("what pasta and pesto say is read as they mean it, and written to the 
   assertEquals(encodeUpdate(update), UPDATE);
 });
 
-Deno.test("a part of a message is no message yet, and more than one is an error", () => {
+test("a part of a message is no message yet, and more than one is an error", () => {
   for (let length = 0; length < STATE.length; length++) assertEquals(decodeState(STATE.subarray(0, length)), null);
   for (let length = 0; length < UPDATE.length; length++) assertEquals(decodeUpdate(UPDATE.subarray(0, length)), null);
   assertThrows(() => decodeState(Uint8Array.of(...STATE, 0)), PestoError);
   assertThrows(() => decodeUpdate(Uint8Array.of(...UPDATE, 1)), PestoError);
 });
 
-Deno.test("other versions and other protocols are told from this one at once", () => {
+test("other versions and other protocols are told from this one at once", () => {
   const other = STATE.slice();
   other[11] = 1;
   assertThrows(() => decodeState(other), PestoError, "it speaks version 1 of the protocol, not 2");
@@ -46,7 +47,7 @@ Deno.test("other versions and other protocols are told from this one at once", (
   assertThrows(() => decodeUpdate(Uint8Array.of(1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0)), PestoError, "there twice");
 });
 
-Deno.test("changed bytes are read, are incomplete, or are an error of the protocol", () => {
+test("changed bytes are read, are incomplete, or are an error of the protocol", () => {
   let [read, refused] = [0, 0];
   // A generator of its own, so that a failure can be repeated.
   let seed = 14;
