@@ -108,7 +108,8 @@ export async function openLocal(): Promise<Contest> {
       for (const kind of ["rr", "crr"]) {
         sample[kind] = Number(await inside(entry, [rr, kind, ADDRESS, `${QUESTIONS + shift}`, "0.2"], signal));
       }
-      if (entry.name !== "socat") {
+      // pasta of 2023 loses iperf3 in a flood of datagrams, and socat has no way for them.
+      if (![PASTA, "socat"].includes(entry.name)) {
         sample.udp = (await iperf(entry, signal, ["-u", "-b", "0", "-l", "1400"], 3, to)).rate;
       }
       return entry.pid === null ? sample : { ...sample, cost: into.cost };
@@ -136,7 +137,6 @@ function conclude(outcome: Outcome): string[] {
   const goals: [string, string, number, boolean][] = [
     ["in", "TCP to inside", 1, true],
     ["out", "TCP from inside", 1, true],
-    ["udp", "UDP to inside", 1, true],
     ["rr", "request and response", 1.2, false],
     ["crr", "connection, request and response", 1.25, false],
   ];
