@@ -121,7 +121,8 @@ function mayPing(): boolean {
 }
 
 /** Gives up the capabilities that neither serving, nor following names and cleaning up can need once all is set up. */
-function giveUp({ wanted, targets }: AttachJob, attachments: Attachments, report: Reporter): void {
+function giveUp(job: AttachJob, attachments: Attachments, report: Reporter, ports: boolean): void {
+  const { wanted, targets } = job;
   // Every user may look into the directory of ip-netns(8), but not into any.
   const follows = wanted.quit !== false &&
     targets.some((target) => target.kind === "path" && !target.path.startsWith(`${NETNS_DIRECTORY}/`));
@@ -130,8 +131,8 @@ function giveUp({ wanted, targets }: AttachJob, attachments: Attachments, report
     ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
     ...mayPing() ? [] : [CAP.NET_RAW],
-    // Ports may be added at any time.
-    CAP.NET_BIND_SERVICE,
+    // Who asks for ports may add some at any time; without any, root's rights to them are not kept.
+    ...ports ? [CAP.NET_BIND_SERVICE] : [],
   ];
   giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
   attachments.capabilitiesChanged();
@@ -177,7 +178,10 @@ export function attachHere(job: AttachJob): number {
     if (attachments.served.length === 0 && wanted.quit !== false) reactor.stop();
   };
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, wanted, onWarning, job.openPorts(), job.openPesto?.());
+  const forwarding = job.openPorts();
+  const pesto = job.openPesto?.();
+  const ports = !!pesto || forwarding.open.length > 0 || forwarding.followed.length > 0;
+  using server = new ReactorServer(reactor, wanted, onWarning, forwarding, pesto);
   using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
   const report = job.openReporter();
   let exitCode = FAILURE;
@@ -196,7 +200,7 @@ export function attachHere(job: AttachJob): number {
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
     job.onReady?.();
-    giveUp(job, attachments, report);
+    giveUp(job, attachments, report, ports);
     if (attachments.served.length > 0 || wanted.quit === false) reactor.run();
     exitCode = failed ? FAILURE : 0;
   } finally {

@@ -30,8 +30,8 @@ test("a namespace that others keep loses its interface when the command has ende
     $P run --ns-ifname tap7 -- sh -c 'echo ready; read -r _ <'$D/go &
     penne=$!
     until child=$(pgrep -f "read -r _ <$D/go" -n) && [ -e /proc/$child/ns/net ] && nsenter -U --preserve-credentials -n -t $child ip link show tap7 >/dev/null 2>&1; do sleep 0.02; done
-    nsenter -U --preserve-credentials -n -t $child sh -c 'until ! ip link show tap7 2>/dev/null >&2; do sleep 0.02; done; echo gone' &
-    sleep 0.2; echo >$D/go; wait`;
+    nsenter -U --preserve-credentials -n -t $child sh -c ': >'$D'/joined; until ! ip link show tap7 2>/dev/null >&2; do sleep 0.02; done; echo gone' &
+    until [ -e $D/joined ]; do sleep 0.02; done; echo >$D/go; wait`;
   const directory = (await sh(asUser(["mktemp", "-d", "/tmp/penne-end-XXXXXX"]))).stdout.trim();
   try {
     const { stdout } = await sh(asUser(["env", `P=${penne()}`, `D=${directory}`, "sh", "-c", script]), { cwd: "/" });
