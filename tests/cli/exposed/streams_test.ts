@@ -151,18 +151,22 @@ test("penne does not run while nothing moves", NEEDS, async (t) => {
       const argv = ["setsid", "bash", "-c", line!];
       const child = command(argv, { cwd: "/" }, { stdin: "null", stdout: "null", stderr: "null" }).spawn();
       const found = () => processes().find(({ cmdline }) => cmdline[0] === penne());
-      await until("penne runs", () => found() !== undefined);
-      const { pid } = found()!;
-      await new Promise((resolve) => setTimeout(resolve, 500)); // for its start, which may take longer
-      const used: number[] = [];
-      while (used.length < 100 && used.at(-1) !== 0) {
-        const before = ticks(pid);
-        await new Promise((resolve) => setTimeout(resolve, 300));
-        used.push(ticks(pid) - before);
+      try {
+        await until("penne runs", () => found() !== undefined);
+        const { pid } = found()!;
+        await new Promise((resolve) => setTimeout(resolve, 500)); // for its start, which may take longer
+        const used: number[] = [];
+        while (used.length < 100 && used.at(-1) !== 0) {
+          const before = ticks(pid);
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          used.push(ticks(pid) - before);
+        }
+        assertEquals(used.at(-1), 0, `${used} ticks in a row`);
+      } finally {
+        Deno.kill(-child.pid, "SIGTERM");
+        await child.status;
+        await until("penne has ended", () => found() === undefined); // it may outlive the shell
       }
-      Deno.kill(-child.pid, "SIGTERM");
-      await child.status;
-      assertEquals(used.at(-1), 0, `${used} ticks in a row`);
     });
   }
 });
