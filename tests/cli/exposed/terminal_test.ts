@@ -192,7 +192,7 @@ test("SIGKILL of penne restores the terminal in a pipeline too", BASH, async () 
   await until("the terminal is raw", () => pty.settings !== pty.initial);
   pty.type("\n");
   await until("sleep runs", () => sleeps(7200));
-  const found = processes().find(({ cmdline }) => cmdline[0] === penne())!;
+  const found = processes().find(({ ppid, cmdline }) => ppid === pty.pid && cmdline[0] === penne())!;
   Deno.kill(found.pid, "SIGKILL");
   await pty.end();
   await until("the settings are back", () => pty.settings === pty.initial);
