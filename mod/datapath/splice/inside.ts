@@ -55,7 +55,7 @@ export class Inside implements Disposable {
   readonly socket = (family: number, type: number): number => {
     const kind = family << 8 | type;
     let stock = this.#stocks.get(kind);
-    if (!stock) this.#stocks.set(kind, stock = { fds: [], count: 0, at: 0 });
+    if (!stock) this.#stocks.set(kind, stock = { fds: [], count: 0, at: -Infinity });
     const known = stock.fds.pop();
     if (known) return known.release();
     if (this.#lost) return -E.ESRCH;
