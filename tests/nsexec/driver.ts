@@ -185,10 +185,17 @@ export class Bootstrap implements Disposable {
     return any;
   }
 
+  /** Waits until the log has a line, or has ended. The end of a child, which is a signal, is no reason to stop waiting. */
+  #hasLine(): boolean {
+    const end = Date.now() + 60_000 * PATIENCE;
+    while (Date.now() < end) if (poll([{ fd: this.#log, events: POLL.IN }], 1000)[0]) return true;
+    return false;
+  }
+
   /** Reads a line of the log, or null at its end; see {@linkcode Bootstrap.go}. */
   step(): LogLine | null {
     const buffer = new Uint8Array(4096);
-    if (!poll([{ fd: this.#log, events: POLL.IN }], 60_000 * PATIENCE)[0]) throw new Error("the log has no line");
+    if (!this.#hasLine()) throw new Error("the log has no line");
     const n = read(this.#log, buffer);
     const line = new TextDecoder().decode(buffer.subarray(0, n));
     this.#logText += line;
@@ -197,7 +204,7 @@ export class Bootstrap implements Disposable {
 
   /** Waits until the program waits for the next line to be read. */
   settle(): void {
-    poll([{ fd: this.#log, events: POLL.IN }], 60_000 * PATIENCE);
+    this.#hasLine();
     const waits = () => Deno.readTextFileSync(`/proc/${this.pid}/wchan`).includes("pipe_write");
     if (!this.until(waits)) throw new Error(`the program does not wait: ${JSON.stringify(this.log.at(-1))}`);
   }
