@@ -165,7 +165,7 @@ export class Agent implements Task, Disposable {
   /**
    * Makes a syscall whose result is a descriptor several times, without waiting for one answer before the next request.
    *
-   * @param count How often.
+   * @param count How often; at least once.
    * @param name The kernel's name of the call.
    * @param args Up to six arguments, small enough for one request.
    * @returns The descriptors, owned by the caller; at least one, and fewer than wanted if some calls have failed.

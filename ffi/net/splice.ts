@@ -5,7 +5,6 @@ import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
 
 const SPLICE_F_NONBLOCK = 2;
-const PAGE = 4096;
 
 /** The two descriptors that pipe2(2) writes. */
 const ends = new Block(8);
@@ -24,15 +23,16 @@ export interface Pipe {
  * Opens a pipe, non-blocking and closed on exec.
  *
  * @param size Bytes that it should hold, in pages of its own; the kernel may give less, see pipe(7).
+ * @param page Bytes of a page of memory.
  * @returns The pipe, or a negative error number.
  */
-export function openPipe(size: number): Pipe | number {
+export function openPipe(size: number, page: number): Pipe | number {
   const result = quick(NR.pipe2, ends.at, O.NONBLOCK | O.CLOEXEC, 0, 0, 0, 0);
   if (result < 0) return result;
   const [reader, writer] = [ends.view.getInt32(0, true), ends.view.getInt32(4, true)];
   const given = quick(NR.fcntl, writer, F.SETPIPE_SZ, size, 0, 0, 0);
   // At the limit on a user's pipes a new one has two slots or, above it, one.
-  return { reader, writer, slots: given > 0 ? given / PAGE : 1 };
+  return { reader, writer, slots: given > 0 ? given / page : 1 };
 }
 
 /** Closes a pipe. */

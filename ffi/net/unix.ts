@@ -95,7 +95,7 @@ export function connectUnix(type: number, path: string, ms: number): Fd {
  * Accepts a connection.
  *
  * @param listener A socket of {@linkcode listenUnix}.
- * @returns The connection, which does not block; a negative error number if there is none.
+ * @returns A non-blocking socket, owned by the caller, or a negative error number.
  */
 export function acceptUnix(listener: Fd): Fd | number {
   const s = self.raw("accept4", listener, null, null, SOCK.CLOEXEC | SOCK.NONBLOCK);
@@ -111,7 +111,7 @@ export interface UnixPeer {
 }
 
 /**
- * Tells who is at the other end, SO_PEERCRED.
+ * Returns the process at the other end of a connection, SO_PEERCRED of socket(7) and unix(7).
  *
  * @param socket A connected socket.
  * @returns The process.

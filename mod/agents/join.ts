@@ -46,7 +46,7 @@ function between(user: Fd): Fd[] {
  *
  * @param user The user namespace.
  * @param own Our user id.
- * @returns The user id of an owner who is another user, as penne sees it; -1 if that id is unknown; null if all owners are `own`.
+ * @returns The id of another user who owns one of them, or -1 if that user has no id here; null if `own` owns all.
  */
 export function otherOwner(user: Fd, own: number): number | null {
   using opened = new DisposableStack();

@@ -35,9 +35,8 @@ export interface AttachOptions extends NetworkRequest, ReachRequest {
   /** Whether the interface is to say which resolver the namespace has, for who enters it; false by default. */
   readonly announce?: boolean;
   /**
-   * What is held in a namespace for ports that lead to it, until it is detached: an agent that opens sockets there
-   * (`sockets`), and the listeners there too (`listeners`, or `all listeners` with those that only loopback reaches). It keeps the namespace alive, so a target's name or process must
-   * tell the end. Nothing by default.
+   * What is held in a namespace for its ports until it is detached; nothing by default. It keeps the namespace alive, so a
+   * target's name or process must tell the end.
    */
   readonly hold?: "sockets" | "listeners" | "all listeners" | null;
   /** Whether a tap inside that has the name of the interface is used; not where the end of the namespace must be seen. */

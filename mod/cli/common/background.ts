@@ -178,7 +178,7 @@ export interface BackgroundJob {
   readonly writes: boolean;
   /** Whether the second process keeps none of the caller's files, not even to log to. */
   readonly letsGo?: boolean;
-  /** Tells of an error, and returns the exit code, where that is not done as usual. */
+  /** Reports an error and returns the exit code; by default as every command does. */
   readonly explain?: (error: unknown) => Promise<number>;
 }
 

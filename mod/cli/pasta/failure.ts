@@ -25,7 +25,7 @@ export class PastaError extends PenneError {
 }
 
 /**
- * Tells of an error.
+ * Reports an error.
  *
  * @param error The error.
  * @returns The exit code.

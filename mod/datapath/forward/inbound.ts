@@ -1,8 +1,8 @@
 // Brings what arrives at ports of the host into the namespace: connections and datagrams, with the sender's address.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { Fd } from "../../../ffi/core/fd.ts";
-import { accept, lastDatagram, type Peer, receiveTo } from "../../../ffi/net/listener.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { lastDatagram, receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { resetOnClose, socket } from "../../../ffi/net/socket.ts";
 import type { LocalDelivery, OpenPort } from "../../forward/ports.ts";
@@ -30,7 +30,6 @@ export interface Bypass {
 /** The ports of the host that lead to one namespace. */
 export class Inbound extends PortSet {
   readonly #perspective: Perspective;
-  readonly #peer: Peer = { address: ipWords(), port: 0, scope: 0 };
   readonly #local = ipWords();
   readonly #packet = new Packet();
   /** Set if loopback has a way of its own. */
@@ -70,10 +69,10 @@ export class Inbound extends PortSet {
    * namespace is to see it as the destination. Returns whether there is such a packet.
    */
   #turn(protocol: number, target: Uint8Array | null): boolean {
-    const { address } = this.#peer;
+    const { address } = this.peer;
     const p = this.#packet;
     const inside = target ? wordsOf(target) : this.#perspective.inside(address);
-    const outside = inside && this.#perspective.peer(this.#peer, inside);
+    const outside = inside && this.#perspective.peer(this.peer, inside);
     if (!inside || !outside || inside.family !== outside.family) return false;
     Object.assign(p.source, inside);
     Object.assign(p.destination, outside);
@@ -82,27 +81,16 @@ export class Inbound extends PortSet {
     return true;
   }
 
-  protected override accept(port: OpenPort): void {
-    for (let i = 0; i < TURN; i++) {
-      const s = accept(port.fd.number, this.#peer);
-      if (s < 0) {
-        if (this.mayRetry(port, s)) continue;
-        return;
-      }
-      const fd = new Fd(s);
-      if (this.#acceptLocal(port, fd)) continue;
-      if (this.#turn(PROTOCOL.TCP, port.rule.target)) {
-        this.tcp.accept(fd, this.#packet, port.to << 16 | this.#peer.port);
-        continue;
-      }
-      resetOnClose(s);
-      fd.close();
-    }
+  protected override connected(port: OpenPort, fd: Fd): boolean {
+    if (this.#acceptLocal(port, fd)) return true;
+    if (!this.#turn(PROTOCOL.TCP, port.rule.target)) return false;
+    this.tcp.accept(fd, this.#packet, port.to << 16 | this.peer.port);
+    return true;
   }
 
   /** Where what the peer sends goes without the interface; null if it does not go that way. */
   #localTarget({ rule }: OpenPort): IpWords | null {
-    const { address } = this.#peer;
+    const { address } = this.peer;
     const { bypass } = this;
     if (!bypass || bypass.inside.lost || rule.target || bypass.local === "interface" || !isLoopback(address)) {
       return null;
@@ -129,19 +117,19 @@ export class Inbound extends PortSet {
     const { bypass } = this;
     if (!to || !bypass) return bypass?.only ?? false;
     const way = { near: socket, far: bypass.inside.socket, from: port, to };
-    const delivered = this.splices.datagrams.deliver(way, this.#peer, this.#local, length);
+    const delivered = this.splices.datagrams.deliver(way, this.peer, this.#local, length);
     return delivered || !bypass.inside.lost || bypass.only;
   }
 
   protected override receive(port: OpenPort): void {
     const { udp } = this;
     for (let i = 0; i < TURN; i++) {
-      const n = receiveTo(port.fd.number, this.#peer, this.#local);
+      const n = receiveTo(port.fd.number, this.peer, this.#local);
       if (n < 0) {
         if (n === -E.EAGAIN) return;
         continue; // an error of an earlier datagram
       }
-      const { address, port: from, scope } = this.#peer;
+      const { address, port: from, scope } = this.peer;
       if (from === 0 || this.#receiveLocal(port, n)) continue;
       if (n > payloadMax(address.family) || !this.#turn(PROTOCOL.UDP, port.rule.target)) continue;
       const flow = this.#flow(port, { ...copyOf(address), port: from, scope, resolver: null });

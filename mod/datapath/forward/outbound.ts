@@ -1,10 +1,10 @@
 // Takes what arrives at ports inside a namespace to the host: connections and datagrams, from loopback to loopback.
 
 import { E, errnoName, errnoText } from "../../../ffi/core/errno.ts";
-import { Fd } from "../../../ffi/core/fd.ts";
-import { accept, type Peer, receiveTo } from "../../../ffi/net/listener.ts";
+import type { Fd } from "../../../ffi/core/fd.ts";
+import { receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { resetOnClose, socket } from "../../../ffi/net/socket.ts";
+import { socket } from "../../../ffi/net/socket.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { OpenPort } from "../../forward/ports.ts";
 import type { ChangeFailure } from "../../forward/rule_table.ts";
@@ -16,7 +16,6 @@ import { PortSet, TURN } from "./port_set.ts";
 
 /** The ports of one namespace that lead to the host. */
 export class Outbound extends PortSet {
-  readonly #peer: Peer = { address: ipWords(), port: 0, scope: 0 };
   readonly #local = ipWords();
 
   /**
@@ -30,7 +29,7 @@ export class Outbound extends PortSet {
 
   /** The address of the host that the peer is taken to; null if it is none of the namespace's loopback. */
   #target({ rule }: OpenPort): IpWords | null {
-    const { address } = this.#peer;
+    const { address } = this.peer;
     if (!isLoopback(address)) return null;
     const target = rule.target ? wordsOf(rule.target) : loopbackOf(address.family);
     return target.family === address.family ? target : null;
@@ -40,35 +39,23 @@ export class Outbound extends PortSet {
     this.splices.datagrams.endOf(ports);
   }
 
-  protected override accept(port: OpenPort): void {
-    for (let i = 0; i < TURN; i++) {
-      const s = accept(port.fd.number, this.#peer);
-      if (s < 0) {
-        if (this.mayRetry(port, s)) continue;
-        return;
-      }
-      const fd = new Fd(s);
-      const to = this.#target(port);
-      if (to) {
-        this.splices.accept(fd, socket, to, port.to, true);
-        continue;
-      }
-      resetOnClose(s);
-      fd.close();
-    }
+  protected override connected(port: OpenPort, fd: Fd): boolean {
+    const to = this.#target(port);
+    if (to) this.splices.accept(fd, socket, to, port.to, true);
+    return to !== null;
   }
 
   protected override receive(port: OpenPort): void {
     for (let i = 0; i < TURN; i++) {
-      const n = receiveTo(port.fd.number, this.#peer, this.#local);
+      const n = receiveTo(port.fd.number, this.peer, this.#local);
       if (n < 0) {
         if (n === -E.EAGAIN) return;
         continue; // an error of an earlier datagram
       }
       const to = this.#target(port);
-      if (!to || this.#peer.port === 0) continue;
+      if (!to || this.peer.port === 0) continue;
       const way = { near: this.inside.socket, far: socket, from: port, to };
-      this.splices.datagrams.deliver(way, this.#peer, this.#local, n);
+      this.splices.datagrams.deliver(way, this.peer, this.#local, n);
     }
   }
 }

@@ -4,6 +4,7 @@
 // tiny. Few connections move bytes at the same moment, and only one whose reader is slow leaves bytes in a pipe.
 
 import { closePipe, openPipe, type Pipe } from "../../../ffi/net/splice.ts";
+import { pageSize } from "../../../ffi/sys/process.ts";
 
 /** Bytes of a pipe, and of one beyond those that are kept. */
 const SIZE = 1 << 20;
@@ -16,11 +17,13 @@ export class PipePool {
   readonly #free: Pipe[] = [];
   /** Pipes that are lent. */
   #lent = 0;
+  /** Bytes of a page, known from the first pipe on. */
+  #page = 0;
 
   /** Lends an empty pipe; null if none can be made. */
   borrow(): Pipe | null {
     const known = this.#free.pop();
-    const pipe = known ?? openPipe(this.#lent < KEPT ? SIZE : SIZE_SMALL);
+    const pipe = known ?? openPipe(this.#lent < KEPT ? SIZE : SIZE_SMALL, this.#page ||= pageSize());
     if (typeof pipe === "number") return null;
     this.#lent++;
     return pipe;
