@@ -43,7 +43,7 @@ test("a spliced connection that nobody accepts inside is reset", needs, async ()
   assert(network.descriptors <= before + 64);
 });
 
-test("a reset of a spliced connection is passed on", needs, async (t) => {
+test("a reset of a spliced connection is passed on behind all that came before it", needs, async (t) => {
   await using network = await makeNetwork({ options: [...LOCAL, "3110-3119"] });
   const { host, guest } = network;
   let port = 3110;
@@ -59,6 +59,19 @@ test("a reset of a spliced connection is passed on", needs, async (t) => {
       });
     }
   }
+  await t.step("poured inside, read late outside", async () => {
+    const at = `${port++}`;
+    const server = lines(network, guest, tool("serve", "pour", at));
+    assertEquals(await server.next(), "ready\n");
+    const client = lines(network, host, tool("connect", "late", at), { stdin: "piped" });
+    assertEquals(await client.next(), "connected\n");
+    assertEquals(await server.next(), "poured\n");
+    const writer = client.child.stdin.getWriter();
+    await writer.write(new Uint8Array(1));
+    assertEquals(await client.next(), "all ECONNRESET\n");
+    await writer.close();
+    await Promise.all([server.done(), client.done()]);
+  });
 });
 
 /** Connections at once; PENNE_FLOWS sets more. */

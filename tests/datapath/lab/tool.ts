@@ -7,6 +7,8 @@ import { MSG, SOCK } from "../../../ffi/net/constants.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { Block } from "../../../ffi/core/quick.ts";
 import { E, errnoName } from "../../../ffi/core/errno.ts";
+import { POLL } from "../../../ffi/core/consts.ts";
+import { poll } from "../../../ffi/sys/poll.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { parseIp } from "../../../mod/inet/ip.ts";
 import { wordsOf } from "../../../mod/inet/ip_words.ts";
@@ -21,11 +23,9 @@ async function connected(): Promise<number> {
   const target = wordsOf(parseIp(address!)!);
   const s = socket(target.family, SOCK.STREAM);
   if (side === "connect") {
-    while (true) {
-      const result = connect(s, target, Number(port));
-      if (result === 0 || result === -E.EISCONN) return s;
-      await pause();
-    }
+    // A second connect(2) would take the error of a connection that has been reset by then.
+    if (connect(s, target, Number(port)) === -E.EINPROGRESS) poll([{ fd: Fd.borrow(s), events: POLL.OUT }]);
+    return s;
   }
   while (bind(s, target, Number(port)) < 0) await pause(); // a server that is exiting may still have the port
   call(self, "listen", s, 1);
