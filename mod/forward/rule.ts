@@ -163,9 +163,10 @@ function problem(
  * @throws {RuleError} If it is not possible, or claims what another rule has; nothing is added then.
  */
 export function addRule(rules: ForwardingRule[], wanted: ForwardingRule, limits: RuleLimits): void {
-  const why = problem(wanted, rules, limits);
-  if (why) throw new RuleError(wanted, ...why);
-  rules.push(narrowed(wanted, limits));
+  const rule = narrowed(wanted, limits);
+  const why = problem(rule, rules, limits);
+  if (why) throw new RuleError(rule, ...why);
+  rules.push(rule);
 }
 
 /**

@@ -126,6 +126,13 @@ test("a rule for both families becomes one for the family that is on", () => {
   const only = (family: 4 | 6) => ({ ...BOTH, families: { [AF.INET]: family === 4, [AF.INET6]: family === 6 } });
   assertEquals(show(["80"], only(4)), ["[0.0.0.0]:80  =>  80 "]);
   assertEquals(show(["80"], only(6)), ["[::]:80  =>  80 "]);
+  // It is that before it is checked: with one family, a target says nothing that is unclear.
+  assertEquals(show(["80:192.0.2.5/81"], only(4)), ["[0.0.0.0]:80  =>  192.0.2.5:81 "]);
+  assertEquals(show(["80:[fd00::2]/81"], only(6)), ["[::]:80  =>  fd00::2:81 "]);
+  assertEquals(show(["80:[fd00::2]/81"], only(4)), [
+    "Forward from IPv4 (0.0.0.0) to IPv6 (fd00::2) unsupported",
+    "Unable to add rule TCP [0.0.0.0]:80  =>  fd00::2:81 ",
+  ]);
   assertEquals(show(["::1/80"], only(4)), [
     "IPv6 forward, but IPv6 not enabled",
     "Unable to add rule TCP [::1]:80  =>  80 ",

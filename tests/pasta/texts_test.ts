@@ -82,6 +82,9 @@ const SAID: readonly (readonly [args: string, ...lines: string[]])[] = [
   ],
   ["-t 80 -t none", "-t none conflicts with previous options"],
   ["-T 127.0.0.1/80", "Listening address not allowed for -T 127.0.0.1/80"],
+  ["-4 -t 0", "Forwarding rule attempts to map from port 0", "Unable to add rule TCP [0.0.0.0]:0  =>  0 "],
+  ["-4 -T 80:::1", "Forward from IPv4 (0.0.0.0) to IPv6 (::1) unsupported"],
+  ["-T 80:127.0.0.1", "Dual stack forward to IPv4 address 127.0.0.1 unsupported"],
   ["-4 -t ::/80", "IPv6 forward, but IPv6 not enabled"],
   ["--no-tcp -t 80", "Can't add TCP forwarding rule, TCP not enabled"],
 ];

@@ -49,6 +49,11 @@ function parseSpec(name: string, value: string): PortSpec | null {
   }
 }
 
+/** A rule of a port inside: no address to listen on can be given there, so that the target alone says the family. */
+function ofTarget(rule: ForwardingRule): ForwardingRule {
+  return rule.target && !rule.address ? { ...rule, address: new Uint8Array(rule.target.length) } : rule;
+}
+
 /** The ports that are forwarded, and how. */
 export interface PortRequest {
   /** The rules; none if no port is. */
@@ -99,7 +104,9 @@ export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version:
         if (inside && spec.listens) throw badValue(name, value, "a port inside is on loopback, of all addresses");
         const from = inside ? { ...spec, interface: "lo" } : spec;
         try {
-          for (const rule of rulesOf(from, protocol, portRange())) addRule(rules, rule, limits);
+          for (const rule of rulesOf(from, protocol, portRange())) {
+            addRule(rules, inside ? ofTarget(rule) : rule, limits);
+          }
         } catch (error) {
           throw error instanceof RuleError ? badValue(name, value, error.reason) : error;
         }

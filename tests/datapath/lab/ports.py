@@ -2,10 +2,12 @@
 
 `serve PORT...` answers on TCP and UDP: what it has received, behind a line of JSON with both addresses and its SHA-256.
 `ask CALLS` makes the calls of a JSON list [protocol, address, port, size] and prints a JSON list of what was answered.
+More bytes than a datagram has go in several, one after the other, each of which is sent again if no answer comes.
 `odd ADDRESS PORT COUNT` makes as many calls at once in each of four ways, and prints how many went as they should: with
 the sending side closed before the answer; reset in the middle of the answer; read slowly; and reset at once.
 """
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -64,29 +66,61 @@ def serve(port):
 def serve_datagrams(port):
     six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     six.bind(("::", port))
     while True:
-        data, peer = six.recvfrom(65535)
-        six.sendto(json.dumps({"peer": plain(peer), "sha": digest(data)}).encode() + b"\n" + data[:1000], peer)
+        data, control, _, peer = six.recvmsg(65535, 100)
+        # The answer has the address that was asked as its source, but does not choose the interface.
+        [to] = [struct.unpack("16sI", it) for _, kind, it in control if kind == socket.IPV6_PKTINFO]
+        source = struct.pack("16sI", to[0], 0)
+        local = plain([socket.inet_ntop(socket.AF_INET6, to[0]), port])
+        facts = {"peer": plain(peer), "local": local, "sha": digest(data)}
+        head = json.dumps(facts).encode() + b"\n"
+        control = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, source)]
+        six.sendmsg([head, data[:1000]], control, 0, peer)
+
+
+DATAGRAM = 60_000
+
+
+@functools.cache
+def noise(size):
+    return os.urandom(size)
+
+
+def ask_datagrams(s, data):
+    facts = None
+    for at in range(0, len(data), DATAGRAM):
+        part = data[at : at + DATAGRAM]
+        wanted = digest(part)
+        for tries in range(5):
+            s.send(part)
+            with contextlib.suppress(TimeoutError):
+                text, _, rest = s.recv(65535).partition(b"\n")
+                answer = json.loads(text)
+                if answer["sha"] == wanted and rest == part[:1000]:
+                    break
+        else:
+            return {**(facts or {}), "whole": False}
+        if facts and (facts["peer"], facts["local"]) != (answer["peer"], answer["local"]):
+            return {**facts, "whole": False, "error": f"then {answer}"}
+        facts = answer
+    return {"whole": True, **facts}
 
 
 def ask(protocol, address, port, size):
-    data = os.urandom(size)
+    data = noise(size)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as s:
-        s.settimeout(120 if protocol == "tcp" else 30)
+        s.settimeout(120 if protocol == "tcp" else 20)
         s.connect((address, port))
         own = plain(s.getsockname())
-        if protocol == "tcp":
-            s.sendall(json.dumps(size).encode() + b"\n" + data)
-            facts = line(s)
-            same = exactly(s, size) == data
-        else:
-            s.send(data)
-            text, _, rest = s.recv(65535).partition(b"\n")
-            facts = json.loads(text)
-            same = rest == data[:1000]
+        if protocol == "udp":
+            return {"own": own, **ask_datagrams(s, data)}
+        s.sendall(json.dumps(size).encode() + b"\n" + data)
+        facts = line(s)
+        same = exactly(s, size) == data
         return {"own": own, "whole": same and facts["sha"] == digest(data), **facts}
 
 
