@@ -19,19 +19,38 @@ export interface Called {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** Milliseconds from its end until nothing could write to its stdout and stderr any more. */
-  readonly released: number;
+  /** Those of stdout and stderr that something else still held when it had ended. */
+  readonly held: readonly string[];
 }
 
-/** Runs a program whose stdout and stderr are read to their ends, as Go's CombinedOutput does. */
+/** Runs a program, and reads its stdout and stderr at the moment when waitpid(2) returns. */
+const CALL = `use Fcntl;
+my @names = ("stdout", "stderr"); my (@readers, @writers);
+pipe($readers[$_], $writers[$_]) for 0, 1;
+my $pid = fork;
+if (!$pid) {
+  open(STDOUT, ">&", $writers[0]); open(STDERR, ">&", $writers[1]);
+  exec { $ARGV[0] } @ARGV; exit 127;
+}
+close $_ for @writers;
+waitpid $pid, 0;
+my $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
+my (@texts, @held);
+for (0, 1) {
+  fcntl($readers[$_], F_SETFL, O_NONBLOCK);
+  my $n;
+  $texts[$_] = "";
+  while ($n = sysread($readers[$_], $texts[$_], 65536, length $texts[$_])) {}
+  push @held, $names[$_] if !defined $n;
+}
+print join("\\0", $code, @texts, @held);`;
+
+/** Runs a program, which writes little, and reads its stdout and stderr to their ends, as Go's CombinedOutput does. */
 export async function call(argv: readonly string[], stdin: "null" | "inherit" = "null"): Promise<Called> {
-  const [program, ...args] = argv;
-  const child = new Deno.Command(program!, { args, stdin, stdout: "piped", stderr: "piped", cwd: "/" }).spawn();
-  const [stdout, stderr] = [new Response(child.stdout).text(), new Response(child.stderr).text()];
-  const { code } = await child.status;
-  const end = performance.now();
-  const [out, err] = await Promise.all([stdout, stderr]);
-  return { code, stdout: out, stderr: err, released: performance.now() - end };
+  const child = new Deno.Command("perl", { args: ["-e", CALL, ...argv], stdin, stdout: "piped", cwd: "/" });
+  const { stdout } = await child.output();
+  const [code, out, err, ...held] = new TextDecoder().decode(stdout).split("\0");
+  return { code: Number(code), stdout: out!, stderr: err!, held };
 }
 
 /** The processes that run a command line, with or without more words in front of it. */

@@ -138,11 +138,12 @@ export class BackgroundLink {
    */
   done(code: number): void {
     if (this.#result.closed) return;
+    // The first process ends on the answer, and its caller may read its stderr up to the end of file.
+    this.log.close();
     try {
       attempt("report to the starting process", () => write(this.#result, new Uint8Array([code])));
     } finally {
       this.#result.close();
-      this.log.close();
     }
   }
 }
