@@ -76,7 +76,7 @@ export const IPV6 = {
 export const UDP = { SEGMENT: 103 } as const;
 
 /** Protocols of netlink(7). */
-export const NETLINK = { ROUTE: 0, CONNECTOR: 11 } as const;
+export const NETLINK = { ROUTE: 0, SOCK_DIAG: 4, CONNECTOR: 11 } as const;
 
 /** Level of setsockopt(2) for netlink sockets. */
 export const SOL_NETLINK = 270;

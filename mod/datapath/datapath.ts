@@ -5,7 +5,7 @@ import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { self } from "../../ffi/core/task.ts";
 import { readAt } from "../../ffi/net/socket.ts";
-import { ListenerTables } from "../forward/listeners.ts";
+import { Listeners } from "../forward/listeners.ts";
 import { type Forwarding, NO_PORTS } from "../forward/ports.ts";
 import type { ForwardingRule } from "../forward/rule.ts";
 import { PROTOCOL } from "../inet/header.ts";
@@ -131,7 +131,7 @@ export class Datapath implements Disposable {
     const ports = new Outbound(this.#reactor, inside, this.#splices);
     const table = this.outward = new PortTable(ports, this.ports.limits, this.#inbound, inside);
     this.ports.back = ports;
-    const tables = changing || rules.some(({ scan }) => scan) ? new ListenerTables(self, "loopback") : null;
+    const tables = changing || rules.some(({ scan }) => scan) ? new Listeners(self, "loopback") : null;
     table.begin(NO_PORTS, tables);
     const failure = table.add(rules);
     if (failure) throw outboundError(failure);

@@ -1,124 +1,124 @@
-// Tells which ports programs in a network namespace listen on, from the tables of proc(5).
+// Tells which ports programs in a network namespace listen on, over and over again.
 //
-// The tables are opened by an agent in the namespace, once, and read again and again from here. As long as they are open,
-// they keep the namespace alive.
+// The kernel is asked by sock_diag(7), over a socket that a task in the namespace has opened once. An answer takes some
+// microseconds. As long as the socket is open, it keeps the namespace alive.
 
-import { AT_FDCWD, O, SEEK } from "../../ffi/core/consts.ts";
-import { orNull } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
-import { call, self, type Task } from "../../ffi/core/task.ts";
-import { read } from "../../ffi/sys/file.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import type { Task } from "../../ffi/core/task.ts";
+import { AF, IPPROTO, NETLINK } from "../../ffi/net/constants.ts";
+import { NetlinkSocket, type Request } from "../netlink/socket.ts";
+import { decodeSocket, dumpSockets, SOCKET_STATE } from "../netlink/inet_diag.ts";
+import { ListenerFiles, type ListeningPorts, type Reach } from "./listener_files.ts";
 import type { Protocol } from "./rule.ts";
 
-/** State of a TCP socket that listens. */
-const LISTEN = "0A";
-/** Addresses as the tables have them: in 127.0.0.0/8, or ::1; 127.0.0.1 or ::1; all addresses. */
-const LOOPBACK = /^(?:(?:0{16}F{4}0{4})?.{6}7F|0{24}01000000)$/;
-const FIRST_LOOPBACK = /^(?:(?:0{16}F{4}0{4})?0100007F|0{24}01000000)$/;
-const ANY = /^0+$/;
+export type { ListeningPorts, Reach };
 
-/** Which listeners count: those that can be reached from elsewhere, by loopback, or in either way. */
-export type Reach = "elsewhere" | "loopback" | "any";
-
-function counts(address: string, reach: Reach): boolean {
-  const elsewhere = !LOOPBACK.test(address);
-  if (reach === "elsewhere" || elsewhere && reach === "any") return elsewhere;
-  return ANY.test(address) || FIRST_LOOPBACK.test(address);
-}
-
-const CHUNK = 64 * 1024;
-
-/** What lines of a table say. */
-export interface Parsed {
-  /** Ports that are listened on. */
-  readonly ports: readonly number[];
-  /** Whether later lines may have such ports: in the table of TCP they come first. */
-  readonly more: boolean;
+/** The IPv4 address that an IPv6 address stands for, or the address itself. */
+function unmapped(address: Uint8Array): Uint8Array {
+  const mapped = address.length === 16 && address.subarray(0, 10).every((byte) => byte === 0) &&
+    address[10] === 0xff && address[11] === 0xff;
+  return mapped ? address.subarray(12) : address;
 }
 
 /**
- * Takes the ports that are listened on out of lines of /proc/net/tcp and its like.
+ * Tells whether a listener counts.
  *
  * @example
  * ```ts
- * import { parseListeners } from "./listeners.ts";
+ * import { counts } from "./listeners.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const lines = ["  sl  local_address", "   0: 00000000:0050 00000000:0000 0A 0", "   1: 0100007F:0051 00000000:0000 0A 0"];
- * assertEquals(parseListeners("TCP", lines), { ports: [80], more: true });
+ * assertEquals(counts(new Uint8Array([0, 0, 0, 0]), "elsewhere"), true);
+ * assertEquals(counts(new Uint8Array([127, 0, 0, 1]), "elsewhere"), false);
  * ```
  *
- * @param protocol The protocol of the table.
- * @param lines Whole lines.
+ * @param bound The address that it is bound to, 4 or 16 bytes.
  * @param reach Which listeners count.
- * @returns The ports.
+ * @returns Whether it does.
  */
-export function parseListeners(protocol: Protocol, lines: readonly string[], reach: Reach = "elsewhere"): Parsed {
-  const ports: number[] = [];
-  for (const line of lines) {
-    const found = /^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F]+:([0-9A-F]{4}) ([0-9A-F]{2}) /.exec(line);
-    if (!found) continue;
-    const [, address, port, peer, state] = found;
-    if (protocol === "TCP" && state !== LISTEN) return { ports, more: false };
-    // A connected UDP socket hears its peer only.
-    if (peer === "0000" && counts(address!, reach)) ports.push(parseInt(port!, 16));
-  }
-  return { ports, more: true };
+export function counts(bound: Uint8Array, reach: Reach): boolean {
+  const address = unmapped(bound);
+  const last = address.length - 1;
+  const first = address.subarray(1, last).every((byte) => byte === 0) && address[last] === 1 &&
+    address[0] === (last === 3 ? 127 : 0);
+  const elsewhere = !(last === 3 ? address[0] === 127 : first);
+  if (reach === "elsewhere" || elsewhere && reach === "any") return elsewhere;
+  return first || address.every((byte) => byte === 0);
 }
 
-const TABLES = [["tcp", "TCP"], ["tcp6", "TCP"], ["udp", "UDP"], ["udp6", "UDP"]] as const;
+/** The questions; the second one of each protocol is not for a kernel without IPv6. */
+const QUESTIONS: readonly (readonly [Protocol, Request])[] = [AF.INET, AF.INET6].flatMap((family) => [
+  ["TCP", dumpSockets(family, IPPROTO.TCP, SOCKET_STATE.LISTEN)],
+  // A connected socket hears its peer only.
+  ["UDP", dumpSockets(family, IPPROTO.UDP, SOCKET_STATE.CLOSE)],
+]);
 
-/** The tables of one namespace. */
-export class ListenerTables implements Disposable {
-  readonly #tables: { readonly fd: Fd; readonly protocol: Protocol }[] = [];
-  readonly #buffer = new Uint8Array(CHUNK);
+/** Asks the kernel by sock_diag(7). */
+class ListenerSocket implements Disposable {
+  readonly #socket: NetlinkSocket;
+
+  constructor(task: Task, readonly reach: Reach) {
+    this.#socket = new NetlinkSocket(task, NETLINK.SOCK_DIAG);
+  }
+
+  ports(): ListeningPorts {
+    const found = { TCP: new Set<number>(), UDP: new Set<number>() };
+    for (const [protocol, question] of QUESTIONS) {
+      for (const answer of this.#socket.dump(question)) {
+        const { address, port } = decodeSocket(answer);
+        if (counts(address, this.reach)) found[protocol].add(port);
+      }
+    }
+    return found;
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket[Symbol.dispose]();
+  }
+}
+
+/** What can be asked for listeners. */
+export type ListenerSource = Disposable & { ports(): ListeningPorts };
+
+/** The listeners of one namespace. */
+export class Listeners implements Disposable {
+  readonly #source: ListenerSource;
 
   /**
    * @param task A task in the namespace.
    * @param reach Which listeners count.
-   * @throws {SysError} If a table cannot be opened; a kernel without IPv6 has two.
+   * @throws {SysError} If the kernel cannot be asked in any way.
    */
-  constructor(task: Task, readonly reach: Reach = "elsewhere") {
-    for (const [name, protocol] of TABLES) {
-      const open = () =>
-        task.open("openat", AT_FDCWD, cString(`/proc/thread-self/net/${name}`), O.RDONLY | O.CLOEXEC, 0);
-      const fd = name.endsWith("6") ? orNull(open, "ENOENT") : open();
-      if (fd) this.#tables.push({ fd, protocol });
-    }
-  }
-
-  /** Reads one table as far as it is of interest. */
-  #read(fd: Fd, protocol: Protocol, into: Set<number>): void {
-    call(self, "lseek", fd, 0, SEEK.SET);
-    const decoder = new TextDecoder();
-    let rest = "";
-    for (;;) {
-      const n = read(fd, this.#buffer);
-      if (n === 0) return;
-      const lines = (rest + decoder.decode(this.#buffer.subarray(0, n))).split("\n");
-      rest = lines.pop()!;
-      const { ports, more } = parseListeners(protocol, lines, this.reach);
-      for (const port of ports) into.add(port);
-      if (!more) return;
-    }
+  constructor(task: Task, reach: Reach = "elsewhere") {
+    this.#source = openSocket(task, reach) ?? new ListenerFiles(task, reach);
   }
 
   /**
-   * Reads the tables.
+   * Tells which ports are listened on.
    *
-   * @returns The ports that are listened on, of each protocol.
-   * @throws {SysError} If a table cannot be read.
+   * @returns The ports.
+   * @throws {SysError} If the kernel does not answer.
    */
-  ports(): { readonly [P in Protocol]: ReadonlySet<number> } {
-    const found = { TCP: new Set<number>(), UDP: new Set<number>() };
-    for (const { fd, protocol } of this.#tables) this.#read(fd, protocol, found[protocol]);
-    return found;
+  ports(): ListeningPorts {
+    return this.#source.ports();
   }
 
-  /** Closes the tables. */
+  /** Closes what keeps the namespace alive. */
   [Symbol.dispose](): void {
-    for (const { fd } of this.#tables) fd.close();
-    this.#tables.length = 0;
+    this.#source[Symbol.dispose]();
+  }
+}
+
+/** A socket that answers; null where sock_diag(7) is not there, as a module of the kernel that is not loaded. */
+function openSocket(task: Task, reach: Reach): ListenerSource | null {
+  let socket: ListenerSource | null = null;
+  try {
+    socket = new ListenerSocket(task, reach);
+    socket.ports();
+    return socket;
+  } catch (error) {
+    socket?.[Symbol.dispose]();
+    if (!(error instanceof SysError)) throw error;
+    return null;
   }
 }

@@ -1,4 +1,4 @@
-// A socket of rtnetlink(7): makes requests and dumps; its errors include the kernel's extended ACK.
+// A socket of rtnetlink(7) or sock_diag(7): makes requests and dumps; its errors include the kernel's extended ACK.
 
 import { check, E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
@@ -38,7 +38,7 @@ export interface Request {
 }
 
 /**
- * A socket of rtnetlink(7) in a task's network namespace.
+ * A socket of rtnetlink(7) or sock_diag(7) in a task's network namespace.
  *
  * The socket belongs to the namespace that it was opened in, whichever task uses it, and keeps that namespace alive.
  *
@@ -60,10 +60,11 @@ export class NetlinkSocket implements Disposable {
 
   /**
    * @param task The task that opens it, in its network namespace.
+   * @param protocol NETLINK.ROUTE or NETLINK.SOCK_DIAG.
    * @throws {SysError} If it cannot be opened.
    */
-  constructor(task: Task) {
-    this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, NETLINK.ROUTE);
+  constructor(task: Task, readonly protocol: number = NETLINK.ROUTE) {
+    this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, protocol);
     // Older kernels lack some of them: then errors say less, or dumps contain more.
     for (const option of Object.values(NETLINK_OPTION)) {
       setOption(this.#fd.number, SOL_NETLINK, option, 1);
@@ -143,8 +144,9 @@ export class NetlinkSocket implements Disposable {
         continue;
       }
       const errno = payload.length >= 4 ? -viewOf(payload).getInt32(0, true) : 0;
-      // ENOENT: a family that never had a route has no table.
-      if (errno > 0 && errno !== E.ENOENT) throw new SysError(request.name, errno);
+      // A family that never had a route has no table.
+      const empty = errno === E.ENOENT && this.protocol === NETLINK.ROUTE;
+      if (errno > 0 && !empty) throw new SysError(request.name, errno);
       return interrupted ? null : payloads;
     }
   }

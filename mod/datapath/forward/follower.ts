@@ -1,14 +1,15 @@
 // Opens ports while programs on the other side listen on the ports that they lead to, "auto" of a port specification.
 
+import { SysError } from "../../../ffi/core/errno.ts";
 import type { SocketMaker } from "../../../ffi/net/listener.ts";
-import type { ListenerTables } from "../../forward/listeners.ts";
+import type { Listeners, ListeningPorts } from "../../forward/listeners.ts";
 import { type OpenPort, openPort } from "../../forward/ports.ts";
 import type { ForwardingRule } from "../../forward/rule.ts";
 import type { Reactor, Timer } from "../../reactor/reactor.ts";
 import type { PortSet } from "./port_set.ts";
 
-/** Milliseconds between two looks. */
-const INTERVAL = 500;
+/** Milliseconds between two looks: a listener is found within a second, also where the machine is busy. */
+const INTERVAL = 750;
 
 /** A rule that is followed. */
 interface Followed {
@@ -32,7 +33,7 @@ export class Follower implements Disposable {
   constructor(
     readonly reactor: Reactor,
     readonly ports: PortSet,
-    readonly tables: ListenerTables,
+    readonly tables: Listeners,
     readonly own: PortSet | null,
     readonly maker: SocketMaker | undefined,
   ) {}
@@ -48,7 +49,7 @@ export class Follower implements Disposable {
     if (rules.length === 0) return;
     for (const rule of rules) this.#rules.set(rule, { freebind, open: new Map() });
     this.#timer?.cancel();
-    this.#look();
+    this.#follow(this.tables.ports());
   }
 
   /**
@@ -71,7 +72,23 @@ export class Follower implements Disposable {
   readonly #look = () => {
     this.#timer = null;
     if (this.#rules.size === 0) return;
-    const there = this.tables.ports();
+    let there: ListeningPorts | null = null;
+    try {
+      there = this.tables.ports();
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error; // such as a kernel that has no memory at the moment
+    }
+    this.#follow(there);
+  };
+
+  /** Opens and closes ports by what is listened on, if that is known, and looks again later. */
+  #follow(there: ListeningPorts | null): void {
+    if (there) this.#update(there);
+    // Those who look look together, so that the process wakes up once for both directions.
+    this.#timer = this.reactor.after(INTERVAL - performance.now() % INTERVAL, this.#look);
+  }
+
+  #update(there: ListeningPorts): void {
     const [tcp, udp] = (["TCP", "UDP"] as const).map((protocol) =>
       this.own ? there[protocol].difference(this.own.numbers(protocol)) : there[protocol]
     );
@@ -90,8 +107,7 @@ export class Follower implements Disposable {
         this.ports.add(port);
       }
     }
-    this.#timer = this.reactor.after(INTERVAL, this.#look);
-  };
+  }
 
   /** Stops following; the open ports are closed by what they lead to. */
   [Symbol.dispose](): void {

@@ -2,7 +2,7 @@
 
 import { E, SysError } from "../../../ffi/core/errno.ts";
 import type { SocketMaker } from "../../../ffi/net/listener.ts";
-import type { ListenerTables } from "../../forward/listeners.ts";
+import type { Listeners } from "../../forward/listeners.ts";
 import { type FailedPort, type Forwarding, type OpenPort, openPorts } from "../../forward/ports.ts";
 import { addRule, type ForwardingRule, narrowed, RuleError, type RuleLimits, sameRule } from "../../forward/rule.ts";
 import type { ChangeFailure, RuleTable, ServedRule } from "../../forward/rule_table.ts";
@@ -36,7 +36,7 @@ export class PortTable implements RuleTable, Disposable {
    * @param tables The listeners on the other side, if any may be followed; owned by this from now on.
    * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
    */
-  begin({ open, followed, freebind }: Forwarding, tables: ListenerTables | null): void {
+  begin({ open, followed, freebind }: Forwarding, tables: Listeners | null): void {
     this.#freebind = freebind;
     if (tables) this.#follower = new Follower(this.ports.reactor, this.ports, tables, this.back, this.maker);
     for (const rule of followed) this.#rules.set(rule, []);

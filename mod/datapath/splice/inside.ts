@@ -8,7 +8,7 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { AF, SOCK } from "../../../ffi/net/constants.ts";
 import { type IpWords, sockaddrSize, writeSockaddr } from "../../../ffi/net/sockaddr.ts";
 import { endAgents } from "../../agents/enclosure.ts";
-import { ListenerTables } from "../../forward/listeners.ts";
+import { Listeners } from "../../forward/listeners.ts";
 import type { Hold } from "../../forward/ports.ts";
 
 /** Milliseconds for the agent to answer, and to end. A process in its user namespace can stop it, and penne waits. */
@@ -36,7 +36,7 @@ export class Inside implements Disposable {
    * @param agent An agent in the namespace; ended with this.
    * @param tables The listeners there, if they are followed; closed with this.
    */
-  constructor(readonly agent: Agent, readonly tables: ListenerTables | null) {
+  constructor(readonly agent: Agent, readonly tables: Listeners | null) {
     agent.setDeadline(ANSWER_TIMEOUT);
   }
 
@@ -119,7 +119,7 @@ export class Inside implements Disposable {
 export function holdInside(agent: Agent, hold: Hold): Inside {
   try {
     const reach = hold === "all listeners" ? "any" : "elsewhere";
-    return new Inside(agent, hold === "sockets" ? null : new ListenerTables(agent, reach));
+    return new Inside(agent, hold === "sockets" ? null : new Listeners(agent, reach));
   } catch (error) {
     endAgents([agent], END_TIMEOUT);
     throw error;
