@@ -27,6 +27,7 @@ export const LAYERS: readonly string[] = [
   "mod/network",
   "mod/netns",
   "mod/datapath/netif",
+  "mod/datapath/capture",
   "mod/datapath/icmp",
   "mod/datapath/neighbour",
   "mod/datapath/datagram",

@@ -10,6 +10,7 @@ import { giveUpCapabilities } from "../agents/credentials.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
 import { usage } from "../base/errors.ts";
 import { openRequestedPorts } from "./common/open_ports.ts";
+import { type OpenFrames, recording } from "./common/frames.ts";
 import { runInBackground, type Starter } from "./common/background.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
@@ -67,7 +68,7 @@ const END_SIGNALS = ["TERM", "QUIT"] as const;
 const FATAL_SIGNALS = ["INT", "HUP"] as const;
 
 /** Attaches, in the background if asked to; returns the exit code. */
-function main(options: Options, args: readonly string[]): number | Promise<number> {
+async function main(options: Options, args: readonly string[]): Promise<number> {
   const request = { ...networkRequest(options), ...reachRequest(options) };
   const targets = checkAttach([...options.operands, ...options.tail ?? []], request);
   const ports = portRequest(options, request.version);
@@ -90,6 +91,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
   }
   const hold = endIsKnown ? holdFor(ports) : null;
   const wanted: AttachOptions = { ...request, announce: true, quit: !options["no-quit"], hold };
+  const frames = await recording(options.pcap);
   return runInBackground(options, {
     command: "attach",
     args,
@@ -101,6 +103,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
         targets,
         wanted,
         starter,
+        ...frames,
         openPorts: () => openRequestedPorts(ports),
         openReporter: () => openReporter(options),
       }),
@@ -150,6 +153,10 @@ export interface AttachJob {
   readonly openPorts: () => Forwarding;
   /** Opens the socket by which pesto(1) changes them; none by default. */
   readonly openPesto?: () => PestoSocket | null;
+  /** Makes the loop; one that counts nothing by default. */
+  readonly makeReactor?: () => Reactor;
+  /** Begins to watch the frames; nobody does by default. */
+  readonly openFrames?: OpenFrames;
   /** Opens what is reported to. */
   readonly openReporter: () => Reporter;
   /** Called when all is set up, before privileges are given up. */
@@ -165,7 +172,7 @@ export interface AttachJob {
  */
 export function attachHere(job: AttachJob): number {
   const { targets, wanted, starter } = job;
-  using reactor = new Reactor();
+  using reactor = job.makeReactor?.() ?? new Reactor();
   using signals = new SignalPipe();
   let [failed, signal] = [false, 0];
   const onDetach = (attached: Attached, cause: DetachCause) => {
@@ -181,7 +188,9 @@ export function attachHere(job: AttachJob): number {
   const forwarding = job.openPorts();
   const pesto = job.openPesto?.();
   const ports = !!pesto || forwarding.open.length > 0 || forwarding.followed.length > 0;
+  using frames = job.openFrames?.(reactor) ?? null;
   using server = new ReactorServer(reactor, wanted, onWarning, forwarding, pesto);
+  server.frames = frames;
   using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
   const report = job.openReporter();
   let exitCode = FAILURE;

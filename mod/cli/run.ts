@@ -4,6 +4,7 @@ import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
+import { type OpenFrames, recording } from "./common/frames.ts";
 import { runInBackground, type Starter } from "./common/background.ts";
 import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
@@ -101,11 +102,12 @@ function runOptions(options: Options): RunOptions {
 }
 
 /** Runs the command, in the background if asked to; returns the exit code. */
-function main(options: Options, args: readonly string[]): number | Promise<number> {
+async function main(options: Options, args: readonly string[]): Promise<number> {
   const wanted = runOptions(options);
   if (options.background && options["die-with-parent"] !== undefined) {
     throw usage("use --background with --die-with-parent: the process in the background has no such parent");
   }
+  const frames = await recording(options.pcap);
   return runInBackground(options, {
     command: "run",
     args,
@@ -121,6 +123,7 @@ function main(options: Options, args: readonly string[]): number | Promise<numbe
           starter,
           hold: holdFor(ports),
           openPorts: () => openRequestedPorts(ports),
+          ...frames,
         });
     },
   });
@@ -141,6 +144,10 @@ export interface RunJob {
   readonly openPorts: () => Forwarding;
   /** Opens the socket by which pesto(1) changes them; none by default. */
   readonly openPesto?: () => PestoSocket | null;
+  /** Makes the loop; one that counts nothing by default. */
+  readonly makeReactor?: () => Reactor;
+  /** Begins to watch the frames; nobody does by default. */
+  readonly openFrames?: OpenFrames;
   /** Opens what is reported to; by default what the options name. */
   readonly openReporter?: () => Reporter;
 }
@@ -155,13 +162,16 @@ export interface RunJob {
  */
 export async function runHere(
   options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
-  { plan, starter, hold, openPorts, openPesto, openReporter }: RunJob,
+  { plan, starter, hold, openPorts, openPesto, makeReactor, openFrames, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
-  using reactor = new Reactor();
+  using reactor = makeReactor?.() ?? new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  using server = new ReactorServer(reactor, plan.reach, onWarning, openPorts(), openPesto?.());
+  const [ports, pesto] = [openPorts(), openPesto?.()];
+  using frames = openFrames?.(reactor) ?? null;
+  using server = new ReactorServer(reactor, plan.reach, onWarning, ports, pesto);
+  server.frames = frames;
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,

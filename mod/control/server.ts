@@ -51,7 +51,7 @@ export class ControlServer implements Disposable {
     readonly answer: (request: Uint8Array) => Reply,
   ) {
     this.#listener = place.listen(name);
-    this.#registration = reactor.watch(this.#listener, EPOLL.IN, () => this.#accept());
+    this.#registration = reactor.watch(this.#listener, EPOLL.IN, () => this.#accept(), "control socket");
   }
 
   #accept(): void {
@@ -67,7 +67,7 @@ export class ControlServer implements Disposable {
         fd.close();
         continue;
       }
-      const registration = this.reactor.watch(fd, EPOLL.IN, () => this.#read(connection));
+      const registration = this.reactor.watch(fd, EPOLL.IN, () => this.#read(connection), "control socket");
       const connection: Connection = { fd, registration, at: this.reactor.now };
       this.#connections.add(connection);
     }

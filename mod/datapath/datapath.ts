@@ -94,7 +94,7 @@ export class Datapath implements Disposable {
       families: { [AF.INET]: link.ipv4 !== null, [AF.INET6]: link.ipv6 !== null },
       protocols: { TCP: true, UDP: true },
     });
-    this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events));
+    this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events), "interface");
     for (const budget of BUDGETS) budget.countNamespace(1);
   }
 
@@ -148,6 +148,7 @@ export class Datapath implements Disposable {
         break;
       }
       bytes += n;
+      if (netif.frames !== null) netif.frames.frame(RX.bytes, at, n, false);
       // A datagram stays in RX until others of its flow have come; all other frames are done with.
       if (this.#frame(at, n)) {
         at += n + 7 & ~7;

@@ -29,6 +29,9 @@ import {
   splitPath,
 } from "./name.ts";
 
+/** What the events count as. */
+const KIND = "name or process of the namespace";
+
 /** Whether a process has left its namespaces, as it does a moment before its pidfd tells its end; Linux 6.11. */
 function isLeaving(pidfd: Fd): boolean {
   const result = self.raw("ioctl", pidfd, PIDFD_GET.net, 0);
@@ -90,10 +93,10 @@ export class TargetWatcher implements Disposable {
   constructor(reactor: Reactor) {
     this.#reactor = reactor;
     this.#mountinfo = open(self, "/proc/self/mountinfo", O.RDONLY);
-    this.#registrations.push(reactor.watch(this.#mountinfo, EPOLL.PRI, () => this.#checkAll()));
+    this.#registrations.push(reactor.watch(this.#mountinfo, EPOLL.PRI, () => this.#checkAll(), KIND));
     try {
       const inotify = this.#inotify = new Inotify();
-      this.#registrations.push(reactor.watch(inotify.fd, EPOLL.IN, () => this.#takeEvents(inotify)));
+      this.#registrations.push(reactor.watch(inotify.fd, EPOLL.IN, () => this.#takeEvents(inotify), KIND));
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
       this.#poll();
@@ -156,7 +159,7 @@ export class TargetWatcher implements Disposable {
     const registration = this.#reactor.watch(pidfd, EPOLL.IN, () => {
       watch.cancel();
       onGone("process ended");
-    });
+    }, KIND);
     const watch = {
       isThere: () => !isReadable(pidfd) && !isLeaving(pidfd),
       cancel: () => {

@@ -131,7 +131,7 @@ class PestoServer implements Disposable {
     readonly tables: PestoTables,
     readonly onProblem: (message: string) => void,
   ) {
-    this.#registration = reactor.watch(socket.fd, EPOLL.IN, () => this.#accept());
+    this.#registration = reactor.watch(socket.fd, EPOLL.IN, () => this.#accept(), "control socket");
   }
 
   #side(id: number, name: string, table: RuleTable | null): Side {
@@ -154,7 +154,7 @@ class PestoServer implements Disposable {
     this.#registration.change(0);
     this.#client = {
       fd,
-      registration: this.reactor.watch(fd, EPOLL.IN, () => this.#read()),
+      registration: this.reactor.watch(fd, EPOLL.IN, () => this.#read(), "control socket"),
       timer: this.reactor.after(PATIENCE, () => this.#finish()),
       bytes: new Uint8Array(UPDATE_MAX),
       length: 0,

@@ -10,6 +10,25 @@ import type { Fd } from "../../ffi/core/fd.ts";
 /** Called with the events (EPOLL.*) of a descriptor. */
 export type Handler = (events: number) => void;
 
+/** What a descriptor is about, for who counts events. */
+export const EVENT_KINDS = [
+  "TCP connection",
+  "spliced TCP connection",
+  "TCP port",
+  "UDP flow",
+  "spliced UDP flow",
+  "UDP port",
+  "ping socket",
+  "interface",
+  "name or process of the namespace",
+  "control socket",
+  "timer",
+  "other",
+] as const;
+
+/** One of {@linkcode EVENT_KINDS}. */
+export type EventKind = (typeof EVENT_KINDS)[number];
+
 let processors = 0;
 
 /** Whether another process can run while this one polls. Asked late, as penne is pinned to one processor during set-up. */
@@ -140,10 +159,11 @@ export class Reactor implements Disposable {
    * @param fd The descriptor, which the caller continues to own.
    * @param events EPOLL.*; ERR and HUP are always reported.
    * @param handler Called with the events.
+   * @param _kind What it is about; for a loop that counts.
    * @returns The registration, to change or remove.
    * @throws {SysError} If epoll(7) refuses the descriptor.
    */
-  watch(fd: Fd, events: number, handler: Handler): Registration {
+  watch(fd: Fd, events: number, handler: Handler, _kind?: EventKind): Registration {
     const slots = this.#slots;
     const { handlers, generations, free } = slots;
     let index = free.pop();

@@ -19,6 +19,7 @@ import { networkOf, reachOf } from "./requests.ts";
 import type { PastaJob } from "./serve.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { lookAtNamespaces } from "./targets.ts";
+import { watching } from "./watching.ts";
 
 const HOSTNAME_MAX = 64;
 
@@ -73,6 +74,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
       hold: holdOf(config),
       openPorts: () => openPastaPorts(config),
       openPesto: () => openPastaControl(config),
+      ...await watching(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
     });
   } catch (error) {

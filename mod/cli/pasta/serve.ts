@@ -17,6 +17,7 @@ import { holdOf, openPastaControl, openPastaPorts } from "./ports.ts";
 import { networkOf, reachOf } from "./requests.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 import { lookAtNamespaces, servedTarget } from "./targets.ts";
+import { watching } from "./watching.ts";
 
 /** What is served, and by whom. */
 export interface PastaJob {
@@ -42,6 +43,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
   setUpLog({ format: "bare" });
   try {
     const target = servedTarget(config)!;
+    const watched = await watching(config);
     return await runInBackground({ background: !config.foreground, ...link !== undefined && { [LINK_OPTION]: link } }, {
       command: word,
       args,
@@ -73,6 +75,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
             wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd" },
             openPorts: () => openPastaPorts(config),
             openPesto: () => openPastaControl(config),
+            ...watched,
             openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
             starter,
             onReady: () => {

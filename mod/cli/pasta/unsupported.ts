@@ -4,7 +4,7 @@ import { F } from "../../../ffi/core/consts.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { PastaConfig } from "../../pasta/request.ts";
-import { attemptPasta, warn } from "./files.ts";
+import { attemptPasta } from "./files.ts";
 
 /**
  * Refuses what penne cannot do.
@@ -12,7 +12,7 @@ import { attemptPasta, warn } from "./files.ts";
  * @param config What the command line asks for.
  * @throws {PenneError} If it asks for that.
  */
-export function refuseUnsupported({ fd, stats, splice, pcap, target, userns }: PastaConfig): void {
+export function refuseUnsupported({ fd, splice, target, userns }: PastaConfig): void {
   const refuse = (what: string, reason: string) => {
     throw new PenneError(`use ${what}: ${reason}`);
   };
@@ -20,8 +20,6 @@ export function refuseUnsupported({ fd, stats, splice, pcap, target, userns }: P
     attemptPasta("Could not move --fd descriptor", () => call(self, "fcntl", fd, F.GETFD));
     refuse("--fd", "penne makes the interface itself");
   }
-  if (stats > 0) refuse("--stats", "there are no statistics");
   if (splice === "only") refuse("--splice-only", "every port leads to the interface");
   if (userns !== null && target.kind === "command") refuse("--userns with a command", "it gets one of its own");
-  if (pcap !== null) warn([`Couldn't open pcap file ${pcap}: frames are not recorded`]);
 }

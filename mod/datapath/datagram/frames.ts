@@ -2,7 +2,6 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { ReceiveBatch } from "../../../ffi/net/datagrams.ts";
-import { writeAt } from "../../../ffi/net/socket.ts";
 import { ipHeaderSize, IPV6, offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
 import { TX } from "../netif/buffers.ts";
 import { type Addresses, headersSize, type Netif } from "../netif/netif.ts";
@@ -42,14 +41,14 @@ export function writeDatagram(netif: Netif, ends: Ends, batch: ReceiveBatch, ind
   const payload = batch.offset(index);
   const size = batch.length(index);
   const at = headers(netif, ends, batch.slots.view, payload, size);
-  writeAt(netif.tap, batch.slots.at + at, payload - at + size);
+  netif.writeFrom(batch.slots, at, payload - at + size);
 }
 
 /** Writes a datagram whose payload is elsewhere. */
 export function writePayload(netif: Netif, ends: Ends, payload: Uint8Array): void {
   const at = headers(netif, ends, TX.view, HEADROOM, payload.length);
   TX.bytes.set(payload, HEADROOM);
-  writeAt(netif.tap, TX.at + at, HEADROOM - at + payload.length);
+  netif.writeFrom(TX, at, HEADROOM - at + payload.length);
 }
 
 /**

@@ -76,7 +76,7 @@ export class HostPort extends Flow implements Lessee {
     if (to.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_ALL, 0);
     else setOption(s, IPPROTO.IPV6, IPV6.MULTICAST_ALL, 0);
     try {
-      this.#registration = netif.reactor.watch(this.#fd, EPOLL.IN, () => this.#receive());
+      this.#registration = netif.reactor.watch(this.#fd, EPOLL.IN, () => this.#receive(), "UDP flow");
     } catch {
       return -E.ENOMEM;
     }

@@ -254,7 +254,8 @@ export class UdpFlow extends DatagramFlow {
       this.#answered();
       let run = 1;
       let total = size;
-      while (tapSegments && i + run < n && run < SEGMENTS_MAX) {
+      // Whoever sees frames is to see datagrams.
+      while (tapSegments && this.netif.frames === null && i + run < n && run < SEGMENTS_MAX) {
         const next = batch.length(i + run);
         if (next <= 0 || next > size || total + next > SEGMENTS_BYTES) break;
         total += next;

@@ -48,7 +48,7 @@ export abstract class PortSet implements Disposable {
       if (tcp) this.#accept(port);
       else this.receive(port);
       this.taken();
-    });
+    }, tcp ? "TCP port" : "UDP port");
     this.#ports.set(port, registration);
   }
 

@@ -1,5 +1,6 @@
 // A namespace's network interface as penne serves it: its tap, its addresses, its flows, and frames to it.
 
+import type { Block } from "../../../ffi/core/quick.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
 import type { ReachRequest } from "../../network/reach.ts";
@@ -7,6 +8,7 @@ import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { TX } from "./buffers.ts";
 import { Egress, type EgressOptions } from "./egress.ts";
+import type { FrameWatch } from "./frame_watch.ts";
 import { type Flow, FlowTable } from "./flow_table.ts";
 import { Held } from "./held.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
@@ -25,6 +27,8 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly onPingRefused?: () => void;
   /** Protocols of which no packet is taken. */
   readonly off?: ReachRequest["off"];
+  /** Who sees each frame. */
+  readonly frames?: FrameWatch | null;
 }
 
 /** Addresses of a packet to the namespace, and their sum. */
@@ -44,6 +48,8 @@ export class Netif {
   readonly tcpPorts = new TcpPorts();
   /** Frames received from the namespace. */
   received = 0;
+  /** Who sees each frame; usually nobody. */
+  readonly frames: FrameWatch | null;
   /** Called when the host refuses to send echo requests. */
   readonly onPingRefused: () => void;
   /** Destination and source of frames to the namespace, 12 bytes as words. */
@@ -55,6 +61,7 @@ export class Netif {
     this.tap = link.tap.number;
     this.mac = options.mac;
     this.onPingRefused = options.onPingRefused ?? (() => {});
+    this.frames = options.frames ?? null;
     this.rules = new Rules(options);
     this.egress = new Egress(options);
     const addresses = new DataView(Uint8Array.of(...link.mac, ...options.mac).buffer);
@@ -111,6 +118,12 @@ export class Netif {
 
   /** Sends the first `length` bytes of TX into the namespace. */
   write(length: number): void {
-    writeAt(this.tap, TX.at, length);
+    this.writeFrom(TX, 0, length);
+  }
+
+  /** Sends `length` bytes of a block into the namespace, from an offset on. */
+  writeFrom({ at, bytes }: Block, offset: number, length: number): void {
+    writeAt(this.tap, at + offset, length);
+    if (this.frames !== null) this.frames.frame(bytes, offset, length, true);
   }
 }

@@ -3,8 +3,9 @@
 import { E } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { connect } from "../../../ffi/net/socket.ts";
+import { PROTOCOL } from "../../inet/header.ts";
 import type { Packet } from "../../inet/packet.ts";
-import type { Registration } from "../../reactor/reactor.ts";
+import type { EventKind, Registration } from "../../reactor/reactor.ts";
 import { FD_BUDGET } from "./fd_budget.ts";
 import { Flow } from "./flow_table.ts";
 import type { Netif } from "./netif.ts";
@@ -12,6 +13,11 @@ import type { Destination } from "./rules.ts";
 
 /** Why a flow was refused if no system call failed: the rules forbid its destination, or a limit was reached. */
 export const FORBIDDEN = 0;
+
+/** What the events of a packet's flow count as. */
+function kindOf({ protocol }: Packet): EventKind {
+  return protocol === PROTOCOL.TCP ? "TCP connection" : protocol === PROTOCOL.UDP ? "UDP flow" : "ping socket";
+}
 
 /** A flow with a socket. */
 export abstract class SocketFlow extends Flow {
@@ -80,7 +86,7 @@ export abstract class SocketFlow extends Flow {
     if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
     this.connected(to);
     try {
-      this.#registration = netif.reactor.watch(this.#fd, events, (ready) => this.onEvents(ready));
+      this.#registration = netif.reactor.watch(this.#fd, events, (ready) => this.onEvents(ready), kindOf(p));
     } catch {
       return this.#refuse(p, FORBIDDEN);
     }
@@ -102,7 +108,7 @@ export abstract class SocketFlow extends Flow {
     this.s = fd.number;
     netif.table.add(this, p);
     try {
-      this.#registration = netif.reactor.watch(fd, events, (ready) => this.onEvents(ready));
+      this.#registration = netif.reactor.watch(fd, events, (ready) => this.onEvents(ready), kindOf(p));
     } catch {
       this.close();
       return false;

@@ -18,6 +18,7 @@ import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { type Forwarding, NO_PORTS } from "../../forward/ports.ts";
 import { Datapath } from "../datapath.ts";
+import type { FrameWatch } from "../netif/frame_watch.ts";
 import type { Inside } from "../splice/inside.ts";
 import type { Resolver } from "../netif/rules.ts";
 
@@ -98,6 +99,8 @@ export class ReactorServer implements TapServer {
   readonly #control: ControlSockets;
   readonly #pesto: PestoSocket | null;
   #pestoServer: Disposable | null = null;
+  /** Who sees the frames of namespaces that are served from now on. */
+  frames: FrameWatch | null = null;
   /** Ports for the first namespace. */
   #ports: Forwarding;
 
@@ -199,6 +202,7 @@ export class ReactorServer implements TapServer {
       scope: outside.index,
       own: this.#own,
       mac: peerMac,
+      frames: this.frames,
       onPingRefused: () => this.#warnPing(),
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);

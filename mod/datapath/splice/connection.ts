@@ -26,6 +26,9 @@ const LINGER = 60_000;
 /** All events, each reported when it comes. */
 const EDGES = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
 
+/** What its events count as. */
+const KIND = "spliced TCP connection";
+
 /** One of the two sockets. */
 class End {
   readonly s: number;
@@ -105,7 +108,7 @@ export class SplicedConnection {
    */
   begin(): void {
     for (const end of [this.#outside, this.#inside]) {
-      end.registration = this.owner.reactor.watch(end.fd, EDGES, (events) => this.#onEvents(end, events));
+      end.registration = this.owner.reactor.watch(end.fd, EDGES, (events) => this.#onEvents(end, events), KIND);
     }
   }
 

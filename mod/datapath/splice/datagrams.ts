@@ -33,6 +33,9 @@ const STRAYS_MAX = 1024;
 const DESCRIPTORS = 2;
 const SENDING = MSG.DONTWAIT | MSG.NOSIGNAL;
 
+/** What the events of a pair count as. */
+const KIND = "spliced UDP flow";
+
 /** Made with the first datagram. */
 let receiving: ReceiveBatch | undefined;
 let sending: SendBatch | undefined;
@@ -79,8 +82,9 @@ class Pair {
   /** Watches both sockets. */
   begin(): void {
     const { near, far } = this;
-    near.registration = this.owner.reactor.watch(near.fd, EPOLL.IN, (events) => this.#onEvents(near, far, events));
-    far.registration = this.owner.reactor.watch(far.fd, EPOLL.IN, (events) => this.#onEvents(far, near, events));
+    const { reactor } = this.owner;
+    near.registration = reactor.watch(near.fd, EPOLL.IN, (events) => this.#onEvents(near, far, events), KIND);
+    far.registration = reactor.watch(far.fd, EPOLL.IN, (events) => this.#onEvents(far, near, events), KIND);
   }
 
   #onEvents(from: Half, to: Half, events: number): void {
