@@ -86,3 +86,6 @@ export const NETLINK_OPTION = { CAP_ACK: 10, EXT_ACK: 11, GET_STRICT_CHK: 12 } a
 
 /** Direction of shutdown(2): sending. */
 export const SHUT_WR = 1;
+
+/** Request of ioctl(2) for the bytes in a TCP socket that are not acknowledged, tcp(7). */
+export const SIOCOUTQ = 0x5411;

@@ -3,7 +3,7 @@
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
-import { AF, IPPROTO, MSG, SHUT_WR, SO, SOCK, SOL_SOCKET, TCP } from "./constants.ts";
+import { AF, IPPROTO, MSG, SHUT_WR, SIOCOUTQ, SO, SOCK, SOL_SOCKET, TCP } from "./constants.ts";
 import {
   IOVEC,
   type IpWords,
@@ -123,6 +123,29 @@ export function unsent(s: number): number {
   view.setUint32(64, 36, true);
   if (quick(NR.getsockopt, s, SOL_SOCKET, SO.MEMINFO, at, at + 64, 0) < 0) return 0;
   return view.getUint32(20, true); // SK_MEMINFO_WMEM_QUEUED
+}
+
+/**
+ * Bytes, with the FIN, that a TCP socket has been given and the peer has not acknowledged, SIOCOUTQ of tcp(7).
+ *
+ * @param s The socket.
+ * @returns Bytes; 0 if the socket has failed.
+ */
+export function unacknowledged(s: number): number {
+  const { view, at } = option;
+  return quick(NR.ioctl, s, SIOCOUTQ, at, 0, 0, 0) < 0 ? 0 : view.getInt32(0, true);
+}
+
+/**
+ * Whether nothing that a TCP socket has sent is on the way, from TCP_INFO: what it still has to send, the peer's window keeps.
+ *
+ * @param s The socket.
+ */
+export function nothingSent(s: number): boolean {
+  const { view, at } = option;
+  view.setUint32(64, 60, true);
+  if (quick(NR.getsockopt, s, IPPROTO.TCP, TCP.INFO, at, at + 64, 0) < 0) return false;
+  return view.getUint32(24, true) === 0; // tcpi_unacked
 }
 
 /**

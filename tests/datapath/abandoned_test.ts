@@ -1,9 +1,10 @@
-// What outlives its program inside: connections that the peer never closes, and pings that the host does not allow.
+// What ends though nobody closes it: connections that the peer never closes, and those whose peer vanishes (keepalive and
+// TCP_USER_TIMEOUT inside). And pings that the host does not allow.
 
 import "../lib/preload.ts";
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { penne, test } from "../lib/helpers.ts";
-import { listening, makeNetwork, PEER4, PEER6, runUntil, until } from "./lab/network.ts";
+import { listening, makeNetwork, type Network, PEER4, PEER6, runUntil, until } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps"] as const;
 const script = ["python3", `${import.meta.dirname}/lab/programs.py`];
@@ -56,6 +57,75 @@ test("keepalive inside finds a dead peer, and keeps a connection to one that is 
   await network.must(peer, ["ip", "link", "set", "veth0", "down"]);
   // Without keepalive this would take two hours.
   assertEquals(await said, `connected\n["TimeoutError", 110]\n`);
+});
+
+/** A program with a connection. Once `go` is called, it sends, and says how it ends: an error, or data, and the seconds. */
+async function patient(network: Network, port: number, ms: number, what: string) {
+  const argv = [...script, "patience", PEER4, `${port}`, `${ms}`, what];
+  const child = network.spawn(network.guest, argv, { stdin: "piped", stdout: "piped" });
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const line = async () => {
+    for (let said = "";;) {
+      const { value, done } = await reader.read();
+      said += value ?? "";
+      if (done || said.endsWith("\n")) return said;
+    }
+  };
+  assertEquals(await line(), "ready\n");
+  return {
+    async go(): Promise<[string, number | string, number]> {
+      const writer = child.stdin.getWriter();
+      await writer.write(new TextEncoder().encode("\n"));
+      await writer.close();
+      return JSON.parse(await line());
+    },
+  };
+}
+
+/** Seconds that a time-out may take longer: the retransmissions that it is noticed at come ever later, and the machine is loaded. */
+const LATE = 10;
+
+for (const ms of [1000, 5000]) {
+  test(`a peer that vanishes is found by a TCP_USER_TIMEOUT of ${ms} ms, whatever was sent`, needs, async () => {
+    await using network = await makeNetwork({});
+    network.spawn(network.peer, [...script, "reluctant", "20", "300"]);
+    await listening(network, network.peer, 20);
+    const kinds = ["little", "much", "stream", "half"];
+    const programs = await Promise.all(kinds.map((what) => patient(network, 20, ms, what)));
+    await network.must(network.peer, ["ip", "link", "set", "veth0", "down"]);
+    for (const [i, [name, errno, took]] of (await Promise.all(programs.map((program) => program.go()))).entries()) {
+      assertEquals([kinds[i], name, errno], [kinds[i], "TimeoutError", 110]);
+      assert(took >= ms / 1000 - 0.5 && took < ms * 2 / 1000 + LATE, `${kinds[i]}: ${took} s`);
+    }
+  });
+}
+
+test("a peer that is there but takes nothing is found by TCP_USER_TIMEOUT", needs, async () => {
+  await using network = await makeNetwork({});
+  network.spawn(network.peer, [...script, "reluctant", "20", "300"]);
+  await listening(network, network.peer, 20);
+  const [name, errno, took] = await (await patient(network, 20, 2000, "much")).go();
+  assertEquals([name, errno], ["TimeoutError", 110]);
+  assert(took >= 1.5 && took < 4 + LATE, `${took} s`);
+  await until("penne has given up the connection too", () => network.flows === 0);
+});
+
+test("a peer that takes what it gets slowly is not taken for one that vanished", needs, async () => {
+  await using network = await makeNetwork({});
+  network.spawn(network.peer, [...script, "reluctant", "20", "0", "0.1"]);
+  await listening(network, network.peer, 20);
+  const [kind, data, took] = await (await patient(network, 20, 2000, "much")).go();
+  assertEquals([kind, data], ["data", "300000"]);
+  assert(took > 2, `${took} s`);
+});
+
+test("a peer that takes nothing for a while keeps a connection without TCP_USER_TIMEOUT", needs, async () => {
+  await using network = await makeNetwork({});
+  await network.must(network.guest, ["sysctl", "-qw", "net.ipv4.tcp_retries2=3"]);
+  network.spawn(network.peer, [...script, "reluctant", "20", "8"]);
+  await listening(network, network.peer, 20);
+  const [kind, data] = await (await patient(network, 20, 0, "much")).go();
+  assertEquals([kind, data], ["data", "300000"]);
 });
 
 const pings = [...needs, "package:iputils-ping"] as const;

@@ -38,10 +38,11 @@ export interface Connection extends Deferring {
    * @param seq Sequence number.
    * @param length Bytes of payload, which is in TX already.
    * @param options Bytes of options, which are in TX before the payload.
+   * @param ack Acknowledgement number, if it is known already.
    */
-  send(flags: number, seq: number, length: number, options?: number): void;
-  /** Sends an acknowledgement at once. */
-  acknowledge(): void;
+  send(flags: number, seq: number, length: number, options?: number, ack?: number): void;
+  /** Sends an acknowledgement at once; its number may be known already. */
+  acknowledge(ack?: number): void;
   /** Sends an acknowledgement after the batch. */
   acknowledgeSoon(): void;
   /** Has {@linkcode Deferring.afterBatch} called. */

@@ -141,15 +141,15 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     this.failed(error === FORBIDDEN ? -E.ECONNREFUSED : error);
   }
 
-  send(flags: number, seq: number, length: number, options = 0): void {
+  send(flags: number, seq: number, length: number, options = 0, ack = this.toHost.acknowledgement()): void {
     const { toHost } = this;
-    const window = toHost.window((flags & FLAG.SYN) !== 0);
-    sendSegment(this.netif, this, flags, seq, toHost.next, window, options, length, this.mss);
-    toHost.acknowledged();
+    const window = toHost.window(ack, (flags & FLAG.SYN) !== 0);
+    sendSegment(this.netif, this, flags, seq, ack, window, options, length, this.mss);
+    toHost.acknowledged(ack);
   }
 
-  acknowledge(): void {
-    this.send(FLAG.ACK, this.toInside.next, 0, this.toHost.writeSack(segmentBody(this.family)));
+  acknowledge(ack = this.toHost.acknowledgement()): void {
+    this.send(FLAG.ACK, this.toInside.next, 0, this.toHost.writeSack(segmentBody(this.family)), ack);
   }
 
   acknowledgeSoon(): void {
@@ -222,12 +222,13 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     this.heardAt = this.netif.reactor.now;
     this.#probes = 0;
     if (flags & FLAG.RST) {
-      if (seq === toHost.next && probed && toHost.shutDown) {
+      const exact = seq === toHost.next || seq === toHost.acked;
+      if (exact && probed && toHost.shutDown) {
         this.close(); // the program has ended long ago, and the host's kernel does the rest
         return false;
       }
       // RFC 5961 section 3.2: only the exact number resets a connection; others in the window are challenged.
-      if (seq === toHost.next) this.abort();
+      if (exact) this.abort();
       else if (this.state !== "connecting" && toHost.inWindow(seq)) this.acknowledge();
       return false;
     }
@@ -262,7 +263,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     if (length > 0 || fin) toHost.data(seq, t + header, length, fin);
     else if (seq !== toHost.next) {
       // A keepalive, or a probe of our window.
-      if (distance(seq, toHost.next) === 1) this.#passProbe();
+      if (distance(seq, toHost.acked) === 1) this.#passProbe();
       else this.acknowledgeSoon();
     }
   }
@@ -313,7 +314,10 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
       if (now - heardAt > SYN_PATIENCE + 2.5 * (heardAt - this.#begunAt)) this.abort();
       return;
     }
-    if (this.#probedAt !== 0 && this.state === "established") this.#answerProbe(now);
+    if (this.state === "established") {
+      this.toHost.look();
+      if (this.#probedAt !== 0) this.#answerProbe(now);
+    }
     if (timer.dueAt !== 0) {
       if (!timer.expired(now)) return;
       if (this.state === "established") return toInside.timedOut();
@@ -328,7 +332,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
 
   /** Probes a namespace that has been silent for some milliseconds. */
   #keepAlive(silence: number): void {
-    const suspect = this.toHost.finReceived || this.toHost.waits;
+    const suspect = this.toHost.finReceived || this.toHost.waits || this.toHost.holdsBack;
     const [idle, interval, probes] = suspect
       ? [CLOSED_INTERVAL, CLOSED_INTERVAL, CLOSED_PROBES]
       : [KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES];

@@ -9,11 +9,11 @@
 // so a retransmission only sets that back. A closed window of the namespace thus fills the socket, which closes its window
 // to the sender.
 //
-// Towards the host (to_host.ts) data is acknowledged once the socket has it. The window offered is the room in the socket's
-// send buffer and an excess: only a writer that fills the buffer makes the kernel enlarge it, and only then does epoll
-// report that there is room again. Data that the socket does not take is held here: it was within the offered window, and
-// dropping it would cost a retransmission time-out. While data is held, the window's right edge stays where it is. A window
-// is never taken back.
+// Towards the host (to_host.ts) data is acknowledged once the socket has it, except for the last segment, which waits for
+// the peer (last_segment.ts). The window offered is the room in the socket's send buffer and an excess: only a writer that
+// fills the buffer makes the kernel enlarge it, and only then does epoll report that there is room again. Data that the
+// socket does not take is held here: it was within the offered window, and dropping it would cost a retransmission
+// time-out. While data is held, the window's right edge stays where it is. A window is never taken back.
 //
 // The namespace's kernel does the segmentation, so a frame holds up to 64 kB at any MTU. Most of the work is the kernel's
 // copying.

@@ -2,12 +2,13 @@
 // and schedules acknowledgements.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { getOption, resetOnClose, sendAt, sendRoom, shutdownWrite } from "../../../ffi/net/socket.ts";
+import { getOption, nothingSent, resetOnClose, sendAt, sendRoom, shutdownWrite } from "../../../ffi/net/socket.ts";
 import { MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { distance, writeSackOption } from "../../inet/tcp.ts";
 import { RX, TX } from "../netif/buffers.ts";
 import type { Connection } from "./connection.ts";
 import { ACK_DELAY } from "./deferred.ts";
+import { LastSegment } from "./last_segment.ts";
 import { PRESSURE, Reassembly } from "./reassembly.ts";
 import { SendQueue } from "./send_queue.ts";
 
@@ -49,7 +50,7 @@ export class ToHost {
   /** Whether the namespace understands selective acknowledgements. */
   readonly #sack: boolean;
   /** Sequence number that was acknowledged last. */
-  #acked: number;
+  acked: number;
   /** Right edge of the window that was offered. */
   #edge: number;
   /** Value of `next` when the kernel was last asked for the room in the socket. */
@@ -61,14 +62,20 @@ export class ToHost {
   /** Segments beyond a gap. */
   #early: Reassembly | null = null;
 
+  /** Whether an acknowledgement is due, and whether even one that says nothing new. */
   #ackDue = false;
+  #ackMust = false;
   /** Small exchanges in a row. The first data of a connection is expected to be answered. */
   #pingPong = PING_PONG;
   /** Whether data has come that was not answered, and when. */
   #unanswered = false;
   #unansweredSince = 0;
-  /** Whether the due acknowledgement waits for an answer. */
+  /** Whether an acknowledgement waits for an answer, or for the peer. */
   #ackWaits = false;
+  readonly #last = new LastSegment();
+  /** Whether a closed window is to be shown, and the retransmission that is to be reported. */
+  #closed = false;
+  #repeated: readonly [number, number] | null = null;
 
   /**
    * @param connection The connection.
@@ -79,7 +86,7 @@ export class ToHost {
   constructor(connection: Connection, isn: number, scaled: boolean, sack: boolean) {
     this.#connection = connection;
     this.#queue = new SendQueue(connection.netif.held);
-    this.next = this.#acked = this.#edge = isn + 1 | 0;
+    this.next = this.acked = this.#edge = isn + 1 | 0;
     this.#shift = scaled ? WINDOW_SHIFT : 0;
     this.#sack = sack;
   }
@@ -94,9 +101,31 @@ export class ToHost {
     return distance(this.next, this.#edge);
   }
 
-  /** The window field of a segment; that of a SYN-ACK is not scaled. */
-  window(syn: boolean): number {
-    const offered = this.#connection.state === "established" ? this.#offer() : this.#offerFirst();
+  /** Whether the peer has not acknowledged what the namespace has sent last. */
+  get holdsBack(): boolean {
+    return this.#last.held;
+  }
+
+  /** The acknowledgement number of a segment that is about to be sent. */
+  acknowledgement(): number {
+    const { next } = this;
+    if (this.acked === next) return next;
+    const { s, netif } = this.#connection;
+    if (this.#early !== null) this.#last.give(); // duplicates must have one number
+    if (this.#last.mayAcknowledge(s, this.#queue.length, netif.reactor.now)) return next;
+    return distance(this.acked, this.#last.from) > 0 ? this.#last.from : this.acked;
+  }
+
+  /**
+   * The window field of a segment.
+   *
+   * @param ack Its acknowledgement number.
+   * @param syn Whether it is a SYN-ACK, whose window is not scaled.
+   */
+  window(ack: number, syn: boolean): number {
+    if (this.#closed && this.#last.held) return 0;
+    const offered = distance(ack, this.next) +
+      (this.#connection.state === "established" ? this.#offer() : this.#offerFirst());
     return Math.min(0xffff, syn ? offered : offered >> this.#shift);
   }
 
@@ -129,29 +158,40 @@ export class ToHost {
     return distance(this.next, seq) > 0 && distance(seq, this.#edge) >= 0;
   }
 
-  /** Writes a SACK option for the segments beyond a gap; returns its length. */
+  /** Writes a SACK option for the segments beyond a gap, or for a retransmission; returns its length. */
   writeSack(at: number): number {
-    return this.#early !== null && this.#sack ? writeSackOption(TX.view, at, this.#early.runs(this.next)) : 0;
+    if (!this.#sack) return 0;
+    if (this.#early !== null) return writeSackOption(TX.view, at, this.#early.runs(this.next));
+    return this.#repeated ? writeSackOption(TX.view, at, [this.#repeated]) : 0;
   }
 
   /** Notes that an acknowledgement is due after the batch. */
   ackDue(): void {
-    this.#ackDue = true;
+    this.#ackDue = this.#ackMust = true;
   }
 
-  /** Notes that a segment has acknowledged everything. */
-  acknowledged(): void {
-    this.#ackDue = false;
-    this.#acked = this.next;
+  /** Notes what a segment has acknowledged. */
+  acknowledged(ack: number): void {
+    this.#ackDue = this.#ackMust = false;
+    this.#repeated = null;
+    this.acked = ack;
+    if (this.#last.held && !this.#ackWaits) this.#acknowledgeLater();
   }
 
   /** Acknowledges at the end of a batch: at once, or with the answer that is expected. */
   finishBatch(): void {
     if (!this.#ackDue) return;
     const connection = this.#connection;
-    if (this.#pingPong < PING_PONG || distance(this.#acked, this.next) >= SMALL) return connection.acknowledge();
+    if (this.#pingPong < PING_PONG || distance(this.acked, this.next) >= SMALL) return this.#acknowledge();
     connection.netif.reactor.expectAnswer();
     if (!this.#ackWaits) this.#acknowledgeLater();
+  }
+
+  /** Acknowledges what may be acknowledged, if that is news. */
+  #acknowledge(): void {
+    const ack = this.acknowledgement();
+    if (ack === this.acked && ack !== this.next && !this.#ackMust) this.acknowledged(ack);
+    else this.#connection.acknowledge(ack);
   }
 
   #acknowledgeLater(): void {
@@ -159,19 +199,42 @@ export class ToHost {
     this.#connection.deferred.acknowledgeLater(this.#connection);
   }
 
-  /** Acknowledges what has waited for an answer in vain. */
+  /** Acknowledges what has waited for an answer in vain, and what the peer has acknowledged. */
   acknowledgeLate(): void {
     const connection = this.#connection;
     this.#ackWaits = false;
-    if (!this.#ackDue) return;
+    if (!this.#ackDue && !this.#last.held) return;
     if (connection.netif.reactor.now - this.#unansweredSince < ACK_DELAY) return this.#acknowledgeLater();
-    this.#pingPong = 0;
-    connection.acknowledge();
+    if (this.#ackDue) {
+      this.#pingPong = 0;
+      return this.#acknowledge();
+    }
+    this.look();
+    if (this.#last.held && this.#last.isNew) this.#acknowledgeLater();
+  }
+
+  /** Acknowledges the last segment if it need not be held back any longer. */
+  look(): void {
+    const last = this.#last;
+    const { s, netif } = this.#connection;
+    if (!last.held || !last.look(s, this.#queue.length, netif.reactor.now)) return;
+    this.#repeated = last.repeated;
+    this.#connection.acknowledge();
+  }
+
+  /** Receives the last segment once more: says nothing unless the peer is there, and keeps its window closed. */
+  #repetition(seq: number, length: number): void {
+    this.#last.repeated = [seq, seq + length | 0];
+    if (!nothingSent(this.#connection.s)) return;
+    this.#closed = true;
+    this.#connection.acknowledge();
+    this.#closed = false;
   }
 
   /** Notes that a small answer goes to the namespace, and with it an acknowledgement. */
   answered(): void {
-    if (this.#unanswered) this.#pingPong++;
+    // In a row of exchanges the answer says that the question has arrived, which saves asking the kernel.
+    if (this.#unanswered && this.#pingPong++ >= PING_PONG) this.#last.give();
     if (this.#pingPong >= PING_PONG) this.#connection.netif.reactor.expectAnswer();
     this.#unanswered = false;
   }
@@ -186,12 +249,16 @@ export class ToHost {
    */
   data(seq: number, at: number, length: number, fin: boolean): void {
     const connection = this.#connection;
-    connection.acknowledgeSoon();
+    const known = distance(seq, this.next);
+    const all = fin ? length + 1 : length;
+    if (this.#last.held && known >= all && distance(this.acked, seq) >= 0) return this.#repetition(seq, all);
+    this.#ackDue = true;
+    connection.touch();
     if (length > SMALL || this.#unanswered) this.#pingPong = 0;
     this.#unanswered = true;
     this.#unansweredSince = connection.netif.reactor.now;
-    const known = distance(seq, this.next);
-    if (known > length || this.finReceived) return; // a repetition
+    if (known >= all) this.#ackMust = true; // a repetition
+    if (known > length || this.finReceived) return;
     if (known < 0) return this.#beyondGap(seq, at, length, fin);
     // Drop what is beyond the window.
     const size = Math.min(length - known, Math.max(0, this.#left));
@@ -205,16 +272,26 @@ export class ToHost {
         }
       }
       if (taken < size) taken += this.#queue.push(RX.bytes, at + known + taken, size - taken);
-      this.next = this.next + taken | 0;
+      this.#advance(taken);
     }
-    if (fin && known + taken === length) this.#finish();
+    if (taken < length - known) this.#ackMust = true;
+    if (fin && known + taken === length) this.#finish(taken > 0);
     else if (this.#early !== null) this.#fillGap();
-    else if (distance(this.#acked, this.next) >= ACK_EVERY) connection.acknowledge();
+    else if (distance(this.acked, this.next) >= ACK_EVERY) connection.acknowledge();
   }
 
-  /** Accepts the namespace's FIN, as all data before it has come. */
-  #finish(): void {
-    this.next = this.next + 1 | 0;
+  /** Moves behind bytes, or a FIN, that are taken. */
+  #advance(length: number): void {
+    if (length === 0) return;
+    const { mss, netif } = this.#connection;
+    this.#last.came(this.next + length - 1 - (length - 1) % mss | 0, netif.reactor.now);
+    this.next = this.next + length | 0;
+  }
+
+  /** Accepts the namespace's FIN, as all data before it has come; it may have come in one segment with the last. */
+  #finish(together: boolean): void {
+    if (together) this.next = this.next + 1 | 0;
+    else this.#advance(1);
     this.finReceived = true;
     this.#early?.clear();
     this.#early = null;
@@ -242,12 +319,12 @@ export class ToHost {
       if (known < bytes.length) {
         const size = bytes.length - known;
         const kept = this.#queue.push(bytes, known, size);
-        this.next = this.next + kept | 0;
+        this.#advance(kept);
         if (kept < size) break;
       }
       early.shift();
     }
-    if (early.finAt === this.next) this.#finish();
+    if (early.finAt === this.next) this.#finish(false);
     else if (early.empty) this.#early = null;
     if (this.#queue.length > 0) this.#flush();
     else if (this.#connection.state === "established") this.#connection.acknowledge();
@@ -291,9 +368,10 @@ export class ToHost {
     if (!this.finReceived) connection.acknowledge();
   }
 
-  /** Sends the acknowledgement that is due at once. */
+  /** Sends the acknowledgement of everything at once, as there is nothing left to wait for. */
   acknowledgeIfDue(): void {
-    if (this.#ackDue) this.#connection.acknowledge();
+    this.#last.give();
+    if (this.#ackDue || this.acked !== this.next) this.#connection.acknowledge();
   }
 
   /** Drops all data. */

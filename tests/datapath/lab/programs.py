@@ -190,6 +190,44 @@ elif mode == "keepalive":  # ADDRESS PORT: how long an idle connection with keep
         say(["data", s.recv(9).decode()])
     except OSError as error:
         say([type(error).__name__, error.errno])
+elif mode == "patience":  # ADDRESS PORT MS WHAT: an exchange; after a line of input, WHAT, and how and when it ends
+    ms, what = int(rest[2]), rest[3]
+    s = socket.create_connection((rest[0], int(rest[1])))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ms)
+    s.sendall(b"x")
+    s.recv(1)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begin = time.time()
+    try:
+        if what == "stream":
+            while True:
+                s.sendall(bytes(65536))
+        s.sendall(bytes(100 if what != "much" else 300_000))
+        if what == "half":
+            s.shutdown(socket.SHUT_WR)
+        s.settimeout(60)
+        say(["data", s.recv(9).decode(), time.time() - begin])
+    except OSError as error:
+        say([type(error).__name__, error.errno, time.time() - begin])
+elif mode == "reluctant":  # PORT SECONDS [PAUSE]: answers the first byte, reads nothing for a time, then all; says how much
+    server = socket.create_server(("", int(rest[0])))
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+
+    def serve(s):
+        s.sendall(s.recv(1))
+        time.sleep(float(rest[1]))
+        got = 0
+        try:
+            while got < 300_000:
+                got += len(s.recv(8192)) or 1_000_000
+                time.sleep(float(rest[2]) if rest[2:] else 0)
+            s.sendall(b"%d" % got)
+        except OSError:
+            pass
+
+    while True:
+        threading.Thread(target=serve, args=[server.accept()[0]]).start()
 elif mode == "accept":  # PORT: accepts connections on all addresses, and closes each after its peer
     def drain(connection):
         with connection:
