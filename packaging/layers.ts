@@ -44,6 +44,7 @@ export const LAYERS: readonly string[] = [
   "mod/kept/store",
   "mod/kept",
   "mod/enter",
+  "mod/command",
   "mod/nsexec",
   "mod/watch/facts",
   "mod/watch/ebpf",

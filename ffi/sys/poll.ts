@@ -65,14 +65,20 @@ export function isReadable(fd: Fd, timeout = 0): boolean {
  * Starts threads, which a program that relies on having only one must not do.
  *
  * @param entries What to wait for.
+ * @param onPending Called with the promise of each call that is begun.
  * @returns The events of each entry.
  * @throws {SysError} If the call fails.
  */
-export async function pollAsync(entries: readonly PollEntry[]): Promise<number[]> {
+export async function pollAsync(
+  entries: readonly PollEntry[],
+  onPending: (promise: Promise<unknown>) => void = () => {},
+): Promise<number[]> {
   const { bytes, view } = pollSet(entries);
   const nr = BigInt(NR.ppoll);
   for (;;) {
-    const n = Number(await waitingSyscall(nr, address(bytes), BigInt(entries.length), 0n, 0n, 0n, 0n));
+    const pending = waitingSyscall(nr, address(bytes), BigInt(entries.length), 0n, 0n, 0n, 0n);
+    onPending(pending);
+    const n = Number(await pending);
     if (n === -E.EINTR) continue;
     check("ppoll", n);
     return entries.map((_, i) => view.getInt16(8 * i + 6, true));

@@ -29,7 +29,7 @@ export interface Attachment extends Disposable {
  * @example
  * ```ts ignore
  * import { attach } from "./mod.ts";
- * import { spawn } from "../run/mod.ts";
+ * import { spawn } from "../mod.ts";
  * import { assertEquals } from "@std/assert";
  *
  * using child = spawn({ command: ["sleep", "100"] });
@@ -78,10 +78,10 @@ export function attach(targets: readonly string[], options: AttachOptions = {}):
     close();
     throw error;
   }
-  stop = pump(reactor, (error) => {
+  ({ stop } = pump(reactor, (error) => {
     close();
     reject(error);
-  });
+  }));
   return {
     get served() {
       return attachments.served;

@@ -2,7 +2,7 @@
 
 import { visible } from "../base/visible.ts";
 import { COMMON_OPTIONS } from "./options/table.ts";
-import { suggest } from "./options/suggest.ts";
+import { suggest } from "../base/suggest.ts";
 import { say } from "./common/output.ts";
 
 /** The commands, each in one line. */

@@ -9,10 +9,8 @@ import { type CommandOptions, type CommandSettings, planEnvironment, planProgram
 import { checkHosts, type HostEntry } from "../views/hosts.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";
 
-/** The namespaces to enter and the command; each property has the meaning and default of that option of `penne enter`. */
-export interface EnterOptions extends CommandOptions, WhichSet, StaleOptions {
-  /** A PID, `fd:N`, `netns:NAME`, paths, or the name of a kept set. */
-  readonly target: string;
+/** How namespaces are joined; each property has the meaning and default of that option of `penne enter`. */
+export interface JoinedNamespaces extends WhichSet, StaleOptions {
   /** Kinds of namespaces to join: by default all that the target has. */
   readonly types?: readonly NamespaceType[];
   /** Whether the pid and time namespaces are those in which children of the target's process are born. */
@@ -25,6 +23,12 @@ export interface EnterOptions extends CommandOptions, WhichSet, StaleOptions {
   readonly targetEnv?: boolean;
   /** Whether the command keeps the caller's ids in a user namespace that is joined, where it would be 0 otherwise. */
   readonly preserveCredentials?: boolean;
+}
+
+/** The namespaces to join and the command. */
+export interface EnterOptions extends CommandOptions, JoinedNamespaces {
+  /** A PID, `fd:N`, `netns:NAME`, paths, or the name of a kept set. */
+  readonly target: string;
 }
 
 /** How a set is kept: as penne does, or as snap-confine does. */

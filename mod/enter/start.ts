@@ -248,8 +248,8 @@ export function startEntered(plan: EnterPlan, set: OpenSet, options: StartOption
           takeCommandIds(task, { ...ids, groups: joinedUser ? "try" : "drop", keepCaps: settings.keepCaps });
         },
         changeDirectory: (task) => {
-          const { chdir } = settings;
-          if (chdir !== null) changeInside(task, relay && !elsewhere ? pathFromHere(chdir) : chdir);
+          const { cwd } = settings;
+          if (cwd !== null) changeInside(task, relay && !elsewhere ? pathFromHere(cwd) : cwd);
           else if (elsewhere && !relay) keepDirectory(task, ownPath);
         },
       };

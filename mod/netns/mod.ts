@@ -21,7 +21,7 @@ export interface WaitOptions {
  * @example
  * ```ts
  * import { waitFor } from "./mod.ts";
- * import { spawn } from "../run/mod.ts";
+ * import { spawn } from "../mod.ts";
  *
  * using child = spawn({ command: ["sleep", "100"] });
  * const gone = waitFor([`${child.pid}`], "gone");
@@ -47,7 +47,7 @@ export function waitFor(targets: readonly string[], state: WaitFor, { signal }: 
     reactor[Symbol.dispose]();
     throw error;
   }
-  const stop = pump(reactor, (error) => {
+  const { stop } = pump(reactor, (error) => {
     close();
     reject(error);
   });

@@ -52,6 +52,8 @@ export interface RelayOptions {
   readonly newSession: boolean;
   /** Whether the command gets the foreground at once if the terminal is its input and output. */
   readonly interactive: boolean;
+  /** Descriptors that the command gets in place of the caller's; null where it gets what stands in for the caller's. */
+  readonly given?: readonly (Fd | null)[];
   /** Called when what the command has written could not be passed on. */
   readonly onWarning: (message: string) => void;
 }
@@ -108,7 +110,7 @@ export class Relay implements Disposable {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.apart = !options.shareTerminal;
-    this.#standard = lookAtStandard();
+    this.#standard = lookAtStandard(options.given);
     const [stdin, stdout] = this.#standard;
     const whole = stdin!.kind === "terminal" && stdout!.kind === "terminal" && stdin!.device === stdout!.device;
     this.alone = whole && this.group === call(self, "getpid");
@@ -153,9 +155,10 @@ export class Relay implements Disposable {
   }
 
   #openStreams(owned: DisposableStack): void {
-    const { reactor, onWarning } = this.#options;
+    const { reactor, onWarning, given } = this.#options;
     for (const { kind, number, sameAs } of this.#standard) {
-      if (kind === "terminal") this.#given.push(this.#pty?.slave ?? null);
+      if (kind === "given") this.#given.push(owned.use(duplicate(given![number]!)));
+      else if (kind === "terminal") this.#given.push(this.#pty?.slave ?? null);
       else if (kind === "null") this.#given.push(owned.use(open(self, "/dev/null", O.RDWR)));
       else if (sameAs !== null) this.#given.push(this.#given[sameAs]!);
       else {

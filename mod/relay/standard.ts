@@ -16,8 +16,8 @@ const NULL_DEVICE = "1:3";
 export interface Standard {
   /** 0 to 2. */
   readonly number: number;
-  /** What it is; `null` also if it is not open. */
-  readonly kind: "terminal" | "null" | "stream";
+  /** What it is; `null` also if it is not open, `given` if the command gets another one. */
+  readonly kind: "terminal" | "null" | "stream" | "given";
   /** The device that it is, if it is a terminal. */
   readonly device: string;
   /** An output before it that is the same file, so that one pipe keeps the order of both; or null. */
@@ -27,11 +27,13 @@ export interface Standard {
 /**
  * Looks at the standard descriptors of this process.
  *
+ * @param given What a command gets in place of them; null for those that it does not get another one for.
  * @returns All three.
  */
-export function lookAtStandard(): Standard[] {
-  const files = [0, 1, 2].map((number) => orNull(() => stat(self, Fd.borrow(number)), "EBADF"));
+export function lookAtStandard(given: readonly (Fd | null)[] = []): Standard[] {
+  const files = [0, 1, 2].map((number) => given[number] ? null : orNull(() => stat(self, Fd.borrow(number)), "EBADF"));
   return files.map((file, number) => {
+    if (given[number]) return { number, kind: "given", device: "", sameAs: null };
     const other = number === 2 && file && files[1] && file.ino === files[1].ino && file.device === files[1].device;
     const device = file && (file.mode & S.IFMT) === S.IFCHR ? file.special : "";
     const kind = !file || device === NULL_DEVICE

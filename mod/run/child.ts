@@ -9,8 +9,10 @@ import { type Enclosure, END_TIMEOUT, KILL_TIMEOUT, RESUME_INTERVAL, RESUME_TRIE
 import { PenneError } from "../base/errors.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
-import { waitReadable } from "../reactor/waiter.ts";
+import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { type Wait, waitFor } from "../reactor/waiter.ts";
 import type { Relay } from "../relay/relay.ts";
+import type { RunningCommand, SyncWait } from "./process.ts";
 import { type ChildState, type ExitStatus, Reports } from "./reports.ts";
 
 /** The status of a command whose end was not reported. */
@@ -35,7 +37,7 @@ export interface ChildParts {
 }
 
 /** A command in namespaces; they end with it. */
-export class Child implements Disposable {
+export class Child implements RunningCommand {
   /** Refers to the command even after its end; closed with this object. */
   readonly pidfd: Fd;
   /** Identity of the namespaces, if it was asked for. */
@@ -51,7 +53,8 @@ export class Child implements Disposable {
   #pid = 0;
   #final: ExitStatus | null = null;
   #status: Promise<ExitStatus> | null = null;
-  #cancelWait: (() => void) | null = null;
+  #wait: Wait | null = null;
+  #keeps = true;
 
   /** @param parts What it is made of. */
   constructor({ enclosure, parent, command, namespaces, killSignal, onExit, relay }: ChildParts) {
@@ -101,11 +104,11 @@ export class Child implements Disposable {
    * @returns How it ended; as by SIGKILL if an agent was killed.
    */
   get status(): Promise<ExitStatus> {
-    this.#status ??= this.#wait();
+    this.#status ??= this.#waitForEnd();
     return this.#status;
   }
 
-  async #wait(): Promise<ExitStatus> {
+  async #waitForEnd(): Promise<ExitStatus> {
     let [ended, tries] = [false, 0];
     try {
       while (!this.#final) {
@@ -116,12 +119,11 @@ export class Child implements Disposable {
         else if (state) await new Promise((resolve) => setTimeout(resolve));
         else {
           const fds = this.reports.sockets;
-          const { readable, cancel } = waitReadable(ended ? fds : [...fds, this.pidfd]);
-          this.#cancelWait = cancel;
-          const timer = ended ? setTimeout(cancel, RESUME_INTERVAL) : undefined;
-          await readable;
+          const wait = this.#wait = waitFor(ended ? fds : [...fds, this.pidfd], EPOLL.IN, this.#keeps);
+          const timer = ended ? setTimeout(wait.cancel, RESUME_INTERVAL) : undefined;
+          await wait.ready;
           clearTimeout(timer);
-          this.#cancelWait = null;
+          this.#wait = null;
           ended ||= !this.pidfd.closed && isReadable(this.pidfd);
           if (!ended) continue;
           tries++;
@@ -132,6 +134,41 @@ export class Child implements Disposable {
     } finally {
       this.close();
     }
+  }
+
+  /**
+   * Waits for the command's end without the event loop, and ends its namespaces.
+   *
+   * @param also What is done meanwhile.
+   * @returns How it ended.
+   */
+  readonly waitSync = ({ fds, look }: SyncWait): ExitStatus => {
+    let [ended, tries] = [false, 0];
+    while (!this.#final) {
+      const state = this.next();
+      if (state?.kind === "exited") this.#final = state.status;
+      else if (state?.kind === "lost" || tries > RESUME_TRIES) this.#final = KILLED;
+      if (this.#final || state) continue;
+      const waited = [...this.reports.sockets, ...ended ? [] : [this.pidfd], ...fds()];
+      poll(waited.map((fd) => ({ fd, events: POLL.IN })), ended ? RESUME_INTERVAL : -1);
+      look();
+      ended ||= isReadable(this.pidfd);
+      if (!ended) continue;
+      tries++;
+      this.enclosure.resumeAgents();
+    }
+    this.close();
+    return this.#final;
+  };
+
+  /**
+   * Says whether the program is not to exit before `status` has resolved.
+   *
+   * @param keeps Whether it is kept; it is by default.
+   */
+  keepProgram(keeps: boolean): void {
+    this.#keeps = keeps;
+    this.#wait?.keep(keeps);
   }
 
   /**
@@ -181,7 +218,7 @@ export class Child implements Disposable {
   close(): void {
     if (this.pidfd.closed) return;
     this.#final ??= KILLED;
-    this.#cancelWait?.();
+    this.#wait?.cancel();
     sendSignal(this.pidfd, SIGNAL.KILL);
     isReadable(this.pidfd, KILL_TIMEOUT);
     this.pidfd.close();

@@ -9,13 +9,14 @@
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { PR } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { call, out, self, type Task } from "../../ffi/core/task.ts";
 import type { Affinity } from "../../ffi/sys/process.ts";
 import { type Ids, limitCapabilities, takeIds } from "../agents/credentials.ts";
 import type { Execution } from "../agents/exec.ts";
 import { undoRuntime } from "../agents/inherit.ts";
-import { attempt } from "../base/errors.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import type { CommandSettings } from "./plan.ts";
 
 /** How to turn an agent into the command. */
@@ -65,15 +66,21 @@ export function pathFromHere(path: string): string {
   return path.startsWith("/") ? path : `${workingDirectory(self) ?? ""}/${path}`;
 }
 
+/** A command's working directory could not be changed to. */
+export class DirectoryError extends PenneError {}
+
 /**
  * Changes an agent's working directory.
  *
  * @param task The agent.
  * @param path The directory.
- * @throws {PenneError} If it cannot.
+ * @throws {DirectoryError} If it cannot.
  */
 export function changeDirectory(task: Agent, path: string): void {
-  attempt(`change to the directory "${path}"`, () => call(task, "chdir", cString(path)));
+  const result = task.raw("chdir", cString(path));
+  if (result < 0) {
+    throw new DirectoryError(`change to the directory "${path}"`, { cause: new SysError("chdir", -result) });
+  }
 }
 
 /**

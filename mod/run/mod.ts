@@ -1,54 +1,34 @@
-// Runs commands in namespaces of their own, for any Deno program.
+// Starts a command in namespaces of its own from any Deno program, and looks after it from the event loop.
 
-import { ExecError } from "../agents/exec.ts";
-import { readFacts } from "./facts.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
-import { type CommandOptions, type NetMode, planRun, type RunOptions } from "./plan.ts";
-import type { HostEntry } from "../views/hosts.ts";
 import { keepUp } from "../views/keep_up.ts";
+import { readFacts } from "./facts.ts";
 import type { MadeNamespaces } from "./make_namespaces.ts";
-import type { ChildProcess } from "./process.ts";
+import { planRun, type RunOptions } from "./plan.ts";
+import type { RunningCommand } from "./process.ts";
 import { RelayDriver } from "./relayed.ts";
 import type { ExitStatus } from "./reports.ts";
 import { startChild } from "./start.ts";
 
-export {
-  type ChildProcess,
-  type CommandOptions,
-  ExecError,
-  type ExitStatus,
-  type HostEntry,
-  type NetMode,
-  type RunOptions,
-};
-
 /**
  * Starts a command in its own namespaces.
  *
- * The command ends with the returned object, with this process or with its agents, whichever ends first. It shares this
- * process's stdin, stdout and stderr; if another user may trace it, it gets a terminal and pipes of its own, and this process
- * copies. Call this on the main thread.
- *
- * @example
- * ```ts
- * import { spawn } from "./mod.ts";
- * import { assertEquals } from "@std/assert";
- *
- * using child = spawn({ command: ["sh", "-c", "exit $$"], hostname: "box" });
- * assertEquals(await child.status, { code: 2, signal: null }); // PID 1 is the agent
- * ```
+ * The command ends with the returned object, with this process or with its agents, whichever ends first.
  *
  * @param options The command and its namespaces.
+ * @param stdio What it gets as stdin, stdout and stderr; null for this process's own. If another user may trace the command,
+ *   it gets a terminal and pipes in place of those, and this process copies.
  * @returns The command, running.
  * @throws {PenneError} If it fails; nothing is left then.
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */
-export function spawn(options: RunOptions): ChildProcess {
+export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []): RunningCommand {
   const plan = planRun(options, readFacts(options));
   const { network } = plan;
   const { onWarning, onInfo } = options;
-  const relay = new RelayDriver(onWarning);
-  const start = { identify: true, onWarning, onInfo, openRelay: relay.open };
+  const relay = new RelayDriver(onWarning, stdio);
+  const start = { identify: true, onWarning, onInfo, openRelay: relay.open, ...given(stdio) };
   const keep = ({ files, enclosure }: MadeNamespaces) => {
     if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
   };
@@ -71,8 +51,14 @@ export function spawn(options: RunOptions): ChildProcess {
   }
 }
 
+/** The option for the descriptors of a command that is not exposed. */
+export function given(stdio: readonly (Fd | null)[]): { stdio?: readonly Fd[] } {
+  if (!stdio.some((fd) => fd !== null)) return {};
+  return { stdio: [0, 1, 2].map((number) => stdio[number] ?? Fd.borrow(number)) };
+}
+
 /** Makes the network end with a command, once the data that the command has sent is delivered. */
-function withServer(child: ChildProcess, server: WorkerServer): ChildProcess {
+function withServer(child: RunningCommand, server: WorkerServer): RunningCommand {
   let status: Promise<ExitStatus> | null = null;
   const finish = async () => {
     const ended = await child.status;
@@ -89,6 +75,8 @@ function withServer(child: ChildProcess, server: WorkerServer): ChildProcess {
       return status ??= finish();
     },
     kill: (signal) => child.kill(signal),
+    keepProgram: (keeps) => child.keepProgram(keeps),
+    waitSync: null,
     end() {
       const ended = child.end();
       server[Symbol.dispose]();
@@ -99,25 +87,4 @@ function withServer(child: ChildProcess, server: WorkerServer): ChildProcess {
       server[Symbol.dispose]();
     },
   };
-}
-
-/**
- * Runs a command in its own namespaces to its end.
- *
- * @example
- * ```ts
- * import { run } from "./mod.ts";
- * import { assertEquals } from "@std/assert";
- *
- * assertEquals(await run({ command: ["sh", "-c", "exit 7"] }), { code: 7, signal: null });
- * ```
- *
- * @param options The command and its namespaces.
- * @returns How it ended.
- * @throws {PenneError} If it fails; nothing is left then.
- * @throws {ExecError} If the command cannot be executed; nothing is left then.
- */
-export async function run(options: RunOptions): Promise<ExitStatus> {
-  using child = spawn(options);
-  return await child.status;
 }

@@ -22,22 +22,8 @@ import type { OwnFile } from "../views/own_files.ts";
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
 
-/** A command; each property has the meaning and default of the option of that name. */
-export interface CommandOptions {
-  /** The command and its arguments; the login shell by default. */
-  readonly command?: readonly string[];
-  /** Working directory of the command. */
-  readonly chdir?: string;
-  /** Variables to set for the command. */
-  readonly env?: Readonly<Record<string, string>>;
-  /** Whether to start from an empty environment. */
-  readonly clearEnv?: boolean;
-  /** User id of the command, inside. */
-  readonly uid?: number;
-  /** Group id of the command, inside. */
-  readonly gid?: number;
-  /** Whether the command gets a session of its own, and so no controlling terminal. */
-  readonly newSession?: boolean;
+/** How a command is set up, wherever it runs; each property has the meaning and default of the option of that name. */
+export interface SetupOptions {
   /** Whether the command gets the caller's terminal and session even if a process with fewer rights may trace it. */
   readonly shareTerminal?: boolean;
   /** Inherited descriptors that the command gets under the same numbers. */
@@ -46,8 +32,6 @@ export interface CommandOptions {
   readonly keepCaps?: boolean;
   /** Whether the command and its descendants can never gain privileges. */
   readonly noNewPrivs?: boolean;
-  /** Signal that ends the command when penne must; KILL by default. */
-  readonly killSignal?: SignalName;
   /** Names, and their addresses, in the command's /etc/hosts. */
   readonly addHost?: readonly HostEntry[];
   /** Whether /sys, /proc and what else shows a namespace are left as they are. */
@@ -58,8 +42,28 @@ export interface CommandOptions {
   readonly onInfo?: (message: string) => void;
 }
 
-/** A command and its namespaces; each property has the meaning and default of that option of `penne run`. */
-export interface RunOptions extends CommandOptions {
+/** A command; each property has the meaning and default of the option of that name. */
+export interface CommandOptions extends SetupOptions {
+  /** The command and its arguments; the login shell by default. */
+  readonly command?: readonly string[];
+  /** Working directory of the command. */
+  readonly cwd?: string;
+  /** Variables to set for the command. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether to start from an empty environment. */
+  readonly clearEnv?: boolean;
+  /** User id of the command, inside. */
+  readonly uid?: number;
+  /** Group id of the command, inside. */
+  readonly gid?: number;
+  /** Whether the command gets a session of its own, and so no controlling terminal. */
+  readonly newSession?: boolean;
+  /** Signal that ends the command when penne must; KILL by default. */
+  readonly killSignal?: SignalName;
+}
+
+/** Namespaces to make; each property has the meaning and default of that option of `penne run`. */
+export interface NewNamespaces {
   /** Namespaces to make: user, mnt, pid, ipc, uts and net by default. */
   readonly unshare?: readonly NamespaceType[];
   /**
@@ -86,6 +90,9 @@ export interface RunOptions extends CommandOptions {
   /** Offset of the boot-time clock inside, seconds. */
   readonly boottime?: number;
 }
+
+/** A command and the namespaces to make for it. */
+export interface RunOptions extends CommandOptions, NewNamespaces {}
 
 /** What a plan depends on besides the request. */
 export interface RunFacts {
@@ -119,7 +126,7 @@ export interface CommandSettings extends
   /** Group id inside, or null to keep it. */
   readonly gid: number | null;
   /** Working directory, or null for the default. */
-  readonly chdir: string | null;
+  readonly cwd: string | null;
 }
 
 /** The namespaces to make and the command to start in them, in the kernel's terms. */
@@ -230,9 +237,9 @@ function checkWords(options: RunOptions): void {
  * @throws {PenneError} A usage error.
  */
 export function planSettings(options: CommandOptions): CommandSettings {
-  const { chdir = null, killSignal = "KILL", keepFds = [] } = options;
-  if (chdir === "" || chdir?.includes("\0")) {
-    throw usage(`change the working directory: the path ${chdir ? "has a NUL inside" : "is empty"}`);
+  const { cwd = null, killSignal = "KILL", keepFds = [] } = options;
+  if (cwd === "" || cwd?.includes("\0")) {
+    throw usage(`change the working directory: the path ${cwd ? "has a NUL inside" : "is empty"}`);
   }
   if (!Object.hasOwn(SIGNAL, killSignal)) {
     throw usage(`use "${killSignal}" for killSignal: it is not one of ${Object.keys(SIGNAL).join(", ")}`);
@@ -243,7 +250,7 @@ export function planSettings(options: CommandOptions): CommandSettings {
   const { newSession = false, shareTerminal = false, keepCaps = false, noNewPrivs = false } = options;
   const { uid = null, gid = null } = options;
   const fds = [...new Set(keepFds)];
-  return { chdir, killSignal, keepFds: fds, newSession, shareTerminal, keepCaps, noNewPrivs, uid, gid };
+  return { cwd, killSignal, keepFds: fds, newSession, shareTerminal, keepCaps, noNewPrivs, uid, gid };
 }
 
 function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "monotonic" | "boottime">): void {

@@ -9,11 +9,11 @@ import { call, self } from "../../ffi/core/task.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { RESUME_INTERVAL, RESUME_TRIES } from "../agents/enclosure.ts";
 import { attempt } from "../base/errors.ts";
-import { pump } from "../reactor/pump.ts";
+import { type Pump, pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { Relay } from "../relay/relay.ts";
 import type { Child } from "./child.ts";
-import type { ChildProcess } from "./process.ts";
+import type { RunningCommand } from "./process.ts";
 import { type ChildState, type ExitStatus, REPORTS_MAX } from "./reports.ts";
 import type { RelaySettings } from "./start.ts";
 import { isOrphaned } from "./terminal.ts";
@@ -27,9 +27,16 @@ export class RelayDriver {
   #cleanup = new DisposableStack();
   #over = false;
 
-  /** @param onWarning Called when what the command has written could not be passed on. */
-  constructor(onWarning: (message: string) => void = () => {}) {
+  #given: readonly (Fd | null)[];
+  #pump: Pump | null = null;
+
+  /**
+   * @param onWarning Called when what the command has written could not be passed on.
+   * @param given Descriptors that the command gets in place of the caller's; null where it gets the caller's.
+   */
+  constructor(onWarning: (message: string) => void = () => {}, given: readonly (Fd | null)[] = []) {
     this.#onWarning = onWarning;
+    this.#given = given;
   }
 
   /**
@@ -41,7 +48,14 @@ export class RelayDriver {
   readonly open = (settings: RelaySettings): Relay => {
     this.#reactor = this.#cleanup.use(new Reactor());
     const host = { call, borrow: (number: number) => Fd.borrow(number) };
-    const options = { ...settings, host, reactor: this.#reactor, interactive: false, onWarning: this.#onWarning };
+    const options = {
+      ...settings,
+      host,
+      reactor: this.#reactor,
+      interactive: false,
+      given: this.#given,
+      onWarning: this.#onWarning,
+    };
     return attempt("open a terminal and pipes for the command", () => new Relay(options));
   };
 
@@ -51,7 +65,7 @@ export class RelayDriver {
    * @param begin Starts the command.
    * @returns The command for the caller of the library.
    */
-  drive(begin: () => Child): ChildProcess {
+  drive(begin: () => Child): RunningCommand {
     try {
       const child = begin();
       return child.relay ? this.#drive(child, child.relay, this.#reactor!) : child;
@@ -61,7 +75,7 @@ export class RelayDriver {
     }
   }
 
-  #drive(child: Child, relay: Relay, reactor: Reactor): ChildProcess {
+  #drive(child: Child, relay: Relay, reactor: Reactor): RunningCommand {
     const status = new Promise<ExitStatus>((resolve, reject) => {
       let ended = false;
       const finish = (status: ExitStatus) => {
@@ -97,10 +111,11 @@ export class RelayDriver {
       });
       this.#listen(child, relay);
       relay.start();
-      this.#cleanup.defer(pump(reactor, (error) => {
+      const pumping = this.#pump = pump(reactor, (error) => {
         reject(error);
         this.#close(child);
-      }));
+      });
+      this.#cleanup.defer(pumping.stop);
       this.#cleanup.defer(() => resolve(KILLED));
     });
     return {
@@ -110,6 +125,8 @@ export class RelayDriver {
       namespaces: child.namespaces,
       status,
       kill: (signal) => child.kill(signal),
+      keepProgram: (keeps) => this.#pump?.keep(keeps),
+      waitSync: null,
       end: () => {
         const how = child.end();
         this.#close(child);

@@ -2,6 +2,7 @@
 
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { PR, SIGNAL } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { type Affinity, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import type { SignalPipe } from "../../ffi/sys/signal.ts";
@@ -21,6 +22,8 @@ import type { Relay, RelayOptions, StandardOwner } from "../relay/relay.ts";
 export interface StartOptions extends Omit<NamespaceOptions, "relay"> {
   /** Opens what an exposed command gets in place of the caller's terminal and descriptors. */
   readonly openRelay?: (settings: RelaySettings) => Relay;
+  /** What the command gets as stdin, stdout and stderr unless it is exposed; by default this process's own. */
+  readonly stdio?: readonly Fd[];
   /** Whether to identify the namespaces. */
   readonly identify?: boolean;
   /** Called when everything is set up, right before the command is executed. */
@@ -76,7 +79,7 @@ function childPlan({ command, commandUid, exposed, namespaces, maps, become, own
     owner: { outside: commandUid, inside: command.uid ?? become.uid },
     takeIds: (task) => takeCommandIds(task, { ...command, groups: maps?.denySetgroups ? "keep" : "drop" }),
     changeDirectory: (task) => {
-      if (command.chdir !== null) changeDirectory(task, exposed ? pathFromHere(command.chdir) : command.chdir);
+      if (command.cwd !== null) changeDirectory(task, exposed ? pathFromHere(command.cwd) : command.cwd);
     },
   };
 }
@@ -123,7 +126,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
 export function startIn(
   made: MadeNamespaces,
   plan: ChildPlan,
-  { terminal = null, identify, beforeExec, onExit = () => {}, signals }: StartOptions,
+  { terminal = null, stdio, identify, beforeExec, onExit = () => {}, signals }: StartOptions,
   affinity: Affinity | null,
 ): Child {
   const { enclosure } = made;
@@ -157,7 +160,7 @@ export function startIn(
     // Not before, because the terminal's signals do not reach penne from then on.
     if (job?.jobControl) job.giveTo(child.pid);
     using wait = new ExecWait(child, command, signals ?? null, plan.lookFirst ?? false);
-    execCommand(command, relay ? { ...plan, stdio: null } : plan);
+    execCommand(command, { ...plan, ...relay ? { stdio: null } : stdio && { stdio } });
     command.socket.close();
     // A stop that came too early is repeated, so that it is followed like any other.
     for (const signal of wait.stops) child.kill(signal);

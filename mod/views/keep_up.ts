@@ -14,9 +14,10 @@ import type { OwnFiles } from "./own_files.ts";
 export function keepUp(files: OwnFiles, onWarning: (message: string) => void = () => {}): () => void {
   const reactor = new Reactor();
   files.follow(reactor, onWarning);
-  const stop = pump(reactor, (error) => onWarning(`the command's files are not kept up to date any more: ${error}`));
+  const pumping = pump(reactor, (error) => onWarning(`the command's files are not kept up to date any more: ${error}`));
+  pumping.keep(false); // the command keeps the program, if it is to be kept
   return () => {
-    stop();
+    pumping.stop();
     files[Symbol.dispose]();
     reactor[Symbol.dispose]();
   };

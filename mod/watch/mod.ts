@@ -187,7 +187,7 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
     close();
   };
   const abort = () => fail(signal!.reason);
-  stop = pump(reactor, fail);
+  ({ stop } = pump(reactor, fail));
   signal?.addEventListener("abort", abort);
   const iterator = generate();
   // A generator that has not begun never reaches its `finally`, and one that waits reaches it only after an event.

@@ -1,17 +1,7 @@
 // Kept sets from another Deno program.
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import {
-  drop,
-  dropAll,
-  ExecError,
-  inspect,
-  inspectAll,
-  keep,
-  NAMESPACE_TYPES,
-  openKept,
-  PenneError,
-} from "../../mod/mod.ts";
+import { drop, dropAll, inspect, inspectAll, keep, NAMESPACE_TYPES, openKept, PenneError } from "../../mod/mod.ts";
 import { isAgent, processes, sh, test } from "../lib/helpers.ts";
 import { firstOutput, Place } from "./place.ts";
 
@@ -23,7 +13,7 @@ test("keep() keeps the namespaces of a set-up command, and returns how it ended"
   const setUp = { command: ["sh", "-c", "hostname lib"], unshare: ["user", "pid", "uts"] as const };
   assertEquals(await keep("a", { directory, onWarning, key: "1", setUp }), {
     kept: true,
-    status: { code: 0, signal: null },
+    status: { success: true, code: 0, signal: null },
   });
   assertEquals(await keep("a", { directory, onWarning, key: "1", setUp }), { kept: true, status: null });
   await assertRejects(() => keep("a", { directory, setUp }), PenneError, 'cannot keep "a": that name is taken');
@@ -49,10 +39,10 @@ test("keep() keeps nothing if the set-up command fails, is too slow or does not 
   using place = new Place();
   const { directory } = place;
   const failing = await keep("a", { directory, setUp: { command: ["sh", "-c", "exit 7"] } });
-  assertEquals(failing, { kept: false, status: { code: 7, signal: null } });
+  assertEquals(failing, { kept: false, status: { success: false, code: 7, signal: null } });
   const slow = await keep("a", { directory, timeout: 100, setUp: { command: ["sleep", "100"] } });
-  assertEquals(slow, { kept: false, status: { code: null, signal: 9 } });
-  await assertRejects(() => keep("a", { directory, setUp: { command: ["/no/such"] } }), ExecError);
+  assertEquals(slow, { kept: false, status: { success: false, code: 137, signal: "SIGKILL" } });
+  await assertRejects(() => keep("a", { directory, setUp: { command: ["/no/such"] } }), Deno.errors.NotFound);
   await assertRejects(
     () => keep("a", { directory, setUp: { command: [] } }),
     PenneError,

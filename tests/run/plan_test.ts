@@ -63,7 +63,7 @@ test("the default is a root shell in six namespaces", () => {
       killSignal: "KILL",
       uid: null,
       gid: null,
-      chdir: null,
+      cwd: null,
     },
   });
 });
@@ -147,8 +147,8 @@ test("requests that cannot work are refused as usage errors", () => {
     [{ command: [""] }, "its name is empty"],
     [{ command: ["a\0"] }, "an argument has a NUL inside"],
     [{ env: { "A=": "" } }, 'set the variable "A="'],
-    [{ chdir: "" }, "the path is empty"],
-    [{ chdir: "a\0" }, "the path has a NUL inside"],
+    [{ cwd: "" }, "the path is empty"],
+    [{ cwd: "a\0" }, "the path has a NUL inside"],
     [{ killSignal: "NONE" }, 'use "NONE" for killSignal'],
     [{ keepFds: [2] }, "keep descriptor 2"],
     [{ hostname: "" }, 'set the host name ""'],

@@ -49,7 +49,7 @@ const PROGRAM = `import { enter } from "/mnt/penne/mod/mod.ts";
   const [target, directory] = Deno.args;
   const say = (line) => console.error(line);
   for (const command of [${JSON.stringify(SEE)}, ["getent", "hosts", "other"]]) {
-    await (await enter({ target, directory, command, onInfo: say, onWarning: say })).status;
+    await (enter({ target, directory, command, onInfo: say, onWarning: say })).status;
   }`;
 
 for (const user of [false, true]) {
@@ -183,7 +183,7 @@ test(
 test("the library shows a command the namespaces that it joins", NEEDS, async () => {
   const request = JSON.stringify({ target: "netns:blue", command: SEE });
   const program = `import { enter } from "/mnt/penne/mod/mod.ts";
-    for (const keepViews of [false, true]) await (await enter({ ...${request}, keepViews })).status;`;
+    for (const keepViews of [false, true]) await (enter({ ...${request}, keepViews })).status;`;
   const { stdout, stderr, code } = await onHost({
     prepare: `${FILES} echo '${program}' > /mnt/program.js`,
     script: "$SEE; env DENO_DIR=/dev/shm/deno $DENO run -A --no-check /mnt/program.js",

@@ -90,7 +90,7 @@ export function commandRequest(options: CommandValues, command: readonly string[
     noNewPrivs: options["no-new-privs"],
     ...viewRequest(options),
     ...defined({
-      chdir: options.chdir,
+      cwd: options.chdir,
       uid: numberOption(options, "uid", 0, ID_MAX),
       gid: numberOption(options, "gid", 0, ID_MAX),
     }),

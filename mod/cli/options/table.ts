@@ -2,7 +2,7 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { type PenneError, usage } from "../../base/errors.ts";
-import { suggest } from "./suggest.ts";
+import { suggest } from "../../base/suggest.ts";
 
 /** One row of a table: an option. */
 export interface OptionSpec {

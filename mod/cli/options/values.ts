@@ -5,7 +5,7 @@ import { self } from "../../../ffi/core/task.ts";
 import { type PenneError, usage } from "../../base/errors.ts";
 import { NAMESPACE_TYPES, type NamespaceType } from "../../namespaces/types.ts";
 import { lookUpUser } from "../../users/lookup.ts";
-import { suggest } from "./suggest.ts";
+import { suggest } from "../../base/suggest.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 
 /** Parsed options of which one, named by `Name`, has a value. */

@@ -1,0 +1,147 @@
+// Checks values that come from JavaScript, which knows no types; pure.
+
+import { suggest } from "./suggest.ts";
+
+/** Checks a value. @throws {TypeError} If it is not what the argument takes; the message names the argument. */
+export type Check = (value: unknown, argument: string) => void;
+
+/** What a value looks like in a message. */
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (Array.isArray(value)) return "a list";
+  if (value instanceof Uint8Array) return "bytes";
+  if (typeof value === "object" && value !== null) return "an object";
+  return typeof value === "function" ? "a function" : typeof value === "symbol" ? "a symbol" : `${value}`;
+}
+
+function refuse(value: unknown, argument: string, expected: string): TypeError {
+  return new TypeError(`cannot use ${shown(value)} as ${argument}: it is not ${expected}`);
+}
+
+/** Makes a check from a condition. */
+function that(expected: string, holds: (value: unknown) => boolean): Check {
+  return (value, argument) => {
+    if (!holds(value)) throw refuse(value, argument, expected);
+  };
+}
+
+/** A string. */
+export const text: Check = that("a string", (value) => typeof value === "string");
+/** True or false. */
+export const flag: Check = that("true or false", (value) => typeof value === "boolean");
+/** A function. */
+export const callback: Check = that("a function", (value) => typeof value === "function");
+/** A whole number. */
+export const whole: Check = that("a whole number", Number.isSafeInteger);
+/** A path: a string, or a file URL. */
+export const path: Check = that("a string or a file URL", (value) => typeof value === "string" || value instanceof URL);
+/** An AbortSignal. */
+export const abortSignal: Check = that("an AbortSignal", (value) => value instanceof AbortSignal);
+/** An address: a string, or its bytes. */
+export const address: Check = that(
+  "an address, as a string or as bytes",
+  (value) => typeof value === "string" || value instanceof Uint8Array,
+);
+/** Anything; what takes it checks it. */
+export const anything: Check = () => {};
+
+/** A user or group id. */
+export const id: Check = that("an id from 0 to 4294967294", (value) => isWithin(value, 0, 2 ** 32 - 2));
+
+function isWithin(value: unknown, from: number, to: number): boolean {
+  return Number.isInteger(value) && (value as number) >= from && (value as number) <= to;
+}
+
+/**
+ * One of some values.
+ *
+ * @param values The values.
+ * @returns The check.
+ */
+export function oneOf(...values: readonly unknown[]): Check {
+  return that(`one of ${values.map(shown).join(", ")}`, (value) => values.includes(value));
+}
+
+/**
+ * A list.
+ *
+ * @param item The check of each item.
+ * @returns The check.
+ */
+export function list(item: Check): Check {
+  return (value, argument) => {
+    if (!Array.isArray(value)) throw refuse(value, argument, "a list");
+    value.forEach((one, i) => item(one, `${argument}[${i}]`));
+  };
+}
+
+/**
+ * Either of several kinds of value.
+ *
+ * @param expected What they are, for the message.
+ * @param checks A check for each.
+ * @returns The check.
+ */
+export function either(expected: string, ...checks: readonly Check[]): Check {
+  return that(expected, (value) =>
+    checks.some((check) => {
+      try {
+        check(value, "");
+        return true;
+      } catch {
+        return false;
+      }
+    }));
+}
+
+/**
+ * An object with a value for each name.
+ *
+ * @param item The check of each value.
+ * @returns The check.
+ */
+export function record(item: Check): Check {
+  return (value, argument) => {
+    if (!isObject(value)) throw refuse(value, argument, "an object");
+    for (const [name, one] of Object.entries(value)) item(one, `${argument}.${name}`);
+  };
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * An object with known keys. A value that is undefined counts as absent.
+ *
+ * @example
+ * ```ts
+ * import { flag, object, text } from "./check.ts";
+ * import { assertThrows } from "@std/assert";
+ *
+ * const check = object({ hostname: text, init: flag });
+ * check({ hostname: "box", init: undefined }, "options");
+ * assertThrows(() => check({ hostname: 5 }, "options"), TypeError, "cannot use 5 as options.hostname: it is not a string");
+ * assertThrows(() => check({ hostnam: "" }, "options"), TypeError, 'has no "hostnam"; did you mean hostname?');
+ * ```
+ *
+ * @param keys The check of each key.
+ * @param needed Keys that must be there.
+ * @returns The check.
+ */
+export function object(keys: Readonly<Record<string, Check>>, needed: readonly string[] = []): Check {
+  return (value, argument) => {
+    if (!isObject(value)) throw refuse(value, argument, "an object");
+    for (const [name, one] of Object.entries(value)) {
+      if (!Object.hasOwn(keys, name)) {
+        const [hint] = suggest(name, Object.keys(keys));
+        throw new TypeError(`${argument} has no ${shown(name)}${hint ? `; ${hint}` : ""}`);
+      }
+      if (one !== undefined) keys[name]!(one, `${argument}.${name}`);
+    }
+    for (const name of needed) {
+      if ((value as Record<string, unknown>)[name] === undefined) throw new TypeError(`${argument}.${name} is missing`);
+    }
+  };
+}
