@@ -27,9 +27,9 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "The same at a round-trip time of 20 ms, made by a relay that limits the throughput of all",
     open: async () => await (await import("./network.ts")).openNetwork(65520, 10),
   },
-  local: {
-    title: "A port of the host, reached by its loopback, beside pasta, socat and a server on the host",
-    open: async () => await (await import("./local.ts")).openLocal(),
+  ports: {
+    title: "Ports of the host that lead inside, beside two versions of pasta, socat and a server on the host",
+    open: async () => await (await import("./ports.ts")).openPorts(),
   },
   ready: {
     title: "From the start of a program until a namespace's network is usable",
