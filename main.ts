@@ -1,7 +1,10 @@
 // The program: chooses the command and loads only its code.
 //
-// Start-up time grows with the JavaScript loaded, so nothing is imported before it is needed, and each command is compiled
-// into one file of its own (packaging/compile.ts).
+// Start-up time grows with the JavaScript loaded, so nothing is imported before it is needed. All else is loaded by the
+// first dynamic import, one of those in this file (packaging/compile.ts).
+
+import { VERSION } from "./mod/base/version.ts";
+import { say } from "./mod/cli/common/output.ts";
 
 interface Command {
   start(args: string[]): number | Promise<number>;
@@ -43,7 +46,10 @@ async function start(args: readonly string[]): Promise<number> {
     const code = await (await import("./mod/cli/name.ts")).start();
     if (code !== null) return code;
   }
-  if (word === "--version" || word === "-V") return (await import("./mod/cli/version.ts")).start();
+  if (word === "--version" || word === "-V") {
+    say(Deno.stdout, `penne ${VERSION}\n`);
+    return 0;
+  }
   return (await import("./mod/cli/top_level.ts")).start(word, rest);
 }
 

