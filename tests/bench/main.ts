@@ -11,6 +11,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "From the start of a program to its command's first instruction, and to the end",
     open: async () => await (await import("./startup.ts")).openStartup(),
   },
+  start: {
+    title: "What each command takes above a bare program of the same runtime",
+    open: async () => await (await import("./start.ts")).openStart(),
+  },
   agent: {
     title: "Memory of an agent, and its start in new namespaces",
     open: async () => await (await import("./agent.ts")).openAgent(),

@@ -9,7 +9,7 @@ import { openPid } from "../../ffi/sys/process.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { type Attribute, type Dialect, encodeBootstrap } from "../../mod/nsexec/message.ts";
 import { Bootstrap } from "../nsexec/driver.ts";
-import type { Contest, Contestant, Outcome, Sample } from "./harness.ts";
+import type { Contest, Contestant, Outcome } from "./harness.ts";
 import { PENNE_BINARY, PENNE_MISSING } from "./workshop.ts";
 
 const RUNC = "/usr/sbin/runc";
@@ -29,7 +29,18 @@ const ATTRIBUTES: readonly Attribute[] = [
 /** Milliseconds that the kernel needs to take a set of namespaces apart. */
 const PAUSE = 25;
 
-function measure(argv: readonly string[], dialect: Dialect): Sample {
+/**
+ * Times a bootstrap.
+ *
+ * @param argv The program and its arguments.
+ * @param dialect What it speaks.
+ * @returns Milliseconds until it is ready, from the message to the answer, and until the end of stage 0.
+ * @throws {Error} If it fails.
+ */
+export function measureBootstrap(
+  argv: readonly string[],
+  dialect: Dialect,
+): Readonly<Record<"ready" | "answer" | "end", number>> {
   const message = encodeBootstrap({ flags: 1, attributes: ATTRIBUTES }, dialect);
   const start = performance.now();
   using run = Bootstrap.start({ argv, runc: true });
@@ -51,7 +62,7 @@ function contestant(name: string, argv: readonly string[], dialect: Dialect, mis
     name,
     async measure() {
       if (!await Deno.stat(argv[0]!).then(() => true, () => false)) throw new Error(missing);
-      return measure(argv, dialect);
+      return measureBootstrap(argv, dialect);
     },
   };
 }

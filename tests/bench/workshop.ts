@@ -144,7 +144,8 @@ export class Workshop implements Disposable {
     const source = `${this.directory}/${name}.ts`;
     const built = `${this.directory}/${name}.built`;
     await Deno.writeTextFile(source, script);
-    const flags = ["--quiet", "--no-config", "--no-check", "--no-code-cache", "--v8-flags=--single-threaded"];
+    const v8 = "--single-threaded,--max-semi-space-size=1,--expose-gc";
+    const flags = ["--quiet", "--no-config", "--no-check", "--no-code-cache", "--allow-ffi", `--v8-flags=${v8}`];
     const args = ["compile", ...flags, "--output", built, source];
     const fallback = await fallbackRuntime(like);
     if (!fallback) await runTool([Deno.execPath(), ...args]);
