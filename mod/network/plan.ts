@@ -127,6 +127,13 @@ function reaches({ addresses, routes }: FamilyPlan, address: Uint8Array): boolea
     routes.some(({ destination, prefix }) => !destination || inPrefix(address, destination, prefix));
 }
 
+/** The gateway of the default route by an interface; null if there is none. */
+function gatewayBy({ routes }: FamilyNetwork, index: number): Uint8Array | null {
+  const defaults = routes.filter(({ prefix, type, tos }) => prefix === 0 && type === RTN.UNICAST && tos === 0);
+  const hops = defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0)).flatMap(({ hops }) => hops);
+  return hops.find((hop) => hop.index === index && hop.gateway)?.gateway ?? null;
+}
+
 /** Plans one family; `copied` are the addresses of the template. */
 function planFamily(
   family: Family,
@@ -134,13 +141,15 @@ function planFamily(
   template: Link | null,
   copied: readonly Address[],
   { addresses: given, gateways }: CheckedRequest,
+  all: boolean,
   warn: (message: string) => void,
 ): FamilyPlan {
   const own = given[family];
   const from = copied.length || own ? template : null;
   const local = family === AF.INET ? [newAddress(LOCAL.address, LOCAL.prefix)] : [];
   const addresses = own ? [newAddress(own.address, own.prefix)] : from ? copied : local;
-  const gateway = gateways[family] ?? (from ? null : LOCAL.gateway[family]);
+  const gateway = gateways[family] ??
+    (from ? all ? null : gatewayBy(host, from.index) : LOCAL.gateway[family]);
   const routes = gateway ? [defaultRoute(gateway, addresses)] : copyRoutes(host, from!.index, addresses, warn);
   const originals = from && !own ? gateway ? copyRoutes(host, from.index, addresses, () => {}) : routes : null;
   return { family, template: from?.name ?? null, addresses, routes, originals };
@@ -170,7 +179,7 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
   const checked = checkRequest(request);
   const warnings: string[] = [];
   const warn = (message: string) => warnings.push(message);
-  const { version, mtu = DEFAULT_MTU, routed = [] } = request;
+  const { version, mtu = DEFAULT_MTU, routed = [], copyAddresses: many = true, copyRoutes: all = true } = request;
   const named = namedTemplate(request, host.links);
   const loopback = host.links.filter(({ flags }) => flags & IFF.LOOPBACK).map(({ index }) => index);
   const families: FamilyPlan[] = [];
@@ -188,8 +197,9 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
     }
     const index = templateIndex(network, loopback);
     const template = named ?? host.links.find((link) => link.index === index) ?? null;
-    const copied = template ? copyAddresses(network, template.index) : [];
-    const plan = planFamily(family, network, template, copied, checked, warn);
+    const copies = template ? copyAddresses(network, template.index) : [];
+    const copied = many ? copies : copies.slice(0, 1);
+    const plan = planFamily(family, network, template, copied, checked, all, warn);
     const added = routed.filter((address) => familyOf(address) === family && !reaches(plan, address)).map(linkRoute);
     families.push({ ...plan, routes: [...added, ...plan.routes] });
     if (!template || plan.template === null) continue;

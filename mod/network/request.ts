@@ -34,6 +34,10 @@ export interface NetworkRequest {
   readonly netmask?: number;
   /** Gateways, at most one per family; a default route instead of the template's routes: `--gateway`. */
   readonly gateways?: readonly Uint8Array[];
+  /** Whether all addresses of the template are copied, or one alone; true by default. */
+  readonly copyAddresses?: boolean;
+  /** Whether all routes of the template are copied, or a default route alone; true by default. */
+  readonly copyRoutes?: boolean;
   /** Addresses that must have a route; one on the link is added if there is no other. */
   readonly routed?: readonly Uint8Array[];
 }

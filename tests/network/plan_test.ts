@@ -193,3 +193,27 @@ test("Prefixes are compared bit by bit", () => {
   ];
   for (const [a, b, bits, expected] of cases) assertEquals(inPrefix(ip(a), ip(b), bits), expected, `${a} ${b}/${bits}`);
 });
+
+test("one address alone, or a default route alone, are copied if that is asked for", () => {
+  const addresses = [address(2, "192.0.2.2", 24), address(2, "198.51.100.2", 24)];
+  const routes = [
+    route([{}], { destination: ip("192.0.2.0"), prefix: 24, scope: 253 }),
+    route([{ gateway: ip("192.0.2.9") }], { destination: ip("203.0.113.0"), prefix: 24 }),
+    route([{ index: 3, gateway: ip("10.0.0.1") }], { priority: 50 }),
+    route([{ gateway: ip("192.0.2.8") }], { priority: 200 }),
+    route([{ gateway: ip("192.0.2.1") }], { priority: 100 }),
+  ];
+  const plan = (request: Parameters<typeof planNetwork>[0]) =>
+    planNetwork({ interface: "eth0", ...request }, host(addresses, routes)).families[0]!;
+  const own = (request: Parameters<typeof planNetwork>[0]) =>
+    plan(request).addresses.map(({ local }) => formatIp(local));
+  const gateways = (request: Parameters<typeof planNetwork>[0]) =>
+    plan(request).routes.map(({ prefix, hops }) => [prefix, hops[0]!.gateway && formatIp(hops[0]!.gateway)]);
+  assertEquals(own({}), ["192.0.2.2", "198.51.100.2"]);
+  assertEquals(own({ copyAddresses: false }), ["192.0.2.2"]);
+  assertEquals(gateways({ copyRoutes: false }), [[0, "192.0.2.1"]]);
+  assertEquals(gateways({}).length, 4);
+  // Without a gateway, there is no such route.
+  const flat = planNetwork({ copyRoutes: false }, host([addresses[0]!], [route([{}])])).families[0]!;
+  assertEquals(flat.routes.map(({ prefix }) => prefix), [0]);
+});

@@ -104,7 +104,7 @@ test("the gateway is the host's loopback, unless that is turned off", [...NEEDS,
   }
 });
 
-test("protocols that are off are not served", [...NEEDS, "package:socat"], async () => {
+test("protocols that are off are not served", [...NEEDS, "package:socat", "package:iputils-ping"], async () => {
   await using lab = await NetLab.open();
   await lab.usual();
   const servers = ["TCP4-LISTEN:7002,fork", "UDP4-RECVFROM:7002,fork"].map((listen) =>
@@ -112,13 +112,24 @@ test("protocols that are off are not served", [...NEEDS, "package:socat"], async
   );
   await until("the servers listen", () => servers.every((server) => /listening|receiving on/.test(server.errors())));
   const ask = (to: string) => `echo here | socat -t 2 - ${to}:192.0.2.1:7002`;
-  const script = `${ask("TCP4")},connect-timeout=1; ${ask("UDP4")}`;
+  await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
+  const ping = "ping -c 1 -W 2 192.0.2.1 >/dev/null && echo here";
+  const neighbour = "ip -6 neigh flush dev up0 nud all; ping -c 1 -W 2 2001:db8::1 >/dev/null && echo here";
+  const asks = [`${ask("TCP4")},connect-timeout=1`, ask("UDP4"), ping, neighbour];
+  const script = `${asks.map((one) => `(${one}) &`).join(" ")} wait`;
   const answers = async (...options: string[]) => {
     const words = [pasta(), "--config-net", ...NONE, "--no-map-gw", ...options, "--", "sh", "-c", script];
     return (await lab.run(lab.host, words, USER)).stdout.split("here").length - 1;
   };
   for (
-    const [options, expected] of [[[], 2], [["--no-tcp"], 1], [["--no-udp"], 1], [["--no-tcp", "--no-udp"], 0]] as const
+    const [options, expected] of [
+      [[], 4],
+      [["--no-tcp"], 3],
+      [["--no-udp"], 3],
+      [["--no-icmp"], 2],
+      [["--no-ndp"], 3],
+      [["--no-tcp", "--no-udp", "--no-icmp"], 0],
+    ] as const
   ) {
     let seen = await answers(...options);
     // On a machine that is loaded an answer may be late.
@@ -140,7 +151,7 @@ test("a log file is emptied, begins with a line of its own, and leaves stderr al
   await must(engine.argv(["umount", netns]));
   await until("pasta has ended", () => running(words).length === 0);
   const text = await must(engine.argv(["cat", log]));
-  assertMatch(text, /^pasta \d\S* \(penne\)\n/);
+  assertMatch(text, /^pasta \d\S* \(penne\): \/\S+ \(\d+\)\n/);
   assertStringIncludes(text, `left "${netns}"`);
 });
 
@@ -162,4 +173,52 @@ test("in the foreground, a signal or the end of the namespace ends it with 0", N
     assertEquals((await daemon.ended).code, 0, daemon.errors());
     assertEquals(daemon.errors().replace(/^left .*\n/, ""), "");
   }
+});
+
+test("--no-copy-routes and --no-copy-addrs leave what pasta leaves", [...NEEDS, "package:passt"], async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const device = /dev (\S+)/.exec((await lab.run(lab.host, ["ip", "-4", "route", "show", "default"])).stdout)![1]!;
+  await must(lab.in(lab.host, ["ip", "addr", "add", "198.51.100.7/24", "dev", device]));
+  await must(lab.in(lab.host, ["ip", "route", "add", "203.0.113.0/24", "via", "192.0.2.1"]));
+  const script = "ip -4 -br addr show up to 0.0.0.0/0; ip -4 route";
+  const seen = async (program: string, ...options: string[]) => {
+    const words = [program, "--config-net", ...NONE, ...options, "--", "sh", "-c", script];
+    const { stdout, stderr, code } = await lab.run(lab.host, words, USER);
+    assertEquals(code, 0, stderr);
+    assertEquals(stderr.split("\n").filter((line) => line.endsWith("will be dropped soon")).length, options.length);
+    const of = (pattern: RegExp) => stdout.match(pattern) ?? [];
+    return {
+      addresses: of(/192\.0\.2\.2\/24|198\.51\.100\.7\/24/g),
+      routes: of(/^(default|203)\S*( via \S+)?/gm).sort(),
+    };
+  };
+  const all = {
+    addresses: ["192.0.2.2/24", "198.51.100.7/24"],
+    routes: ["203.0.113.0/24 via 192.0.2.1", "default via 192.0.2.1"],
+  };
+  const both = ["--no-copy-routes", "--no-copy-addrs"];
+  assertEquals(await seen(pasta()), all);
+  assertEquals(await seen(pasta(), both[0]!), { ...all, routes: ["default via 192.0.2.1"] });
+  assertEquals(await seen(pasta(), both[1]!), { ...all, addresses: ["192.0.2.2/24"] });
+});
+
+test("a log file that is full keeps its first line and the newest ones", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const directory = await Deno.makeTempDir({ prefix: "penne-log-" });
+  lab.defer(() => Deno.remove(directory, { recursive: true }));
+  await Deno.chmod(directory, 0o777);
+  const log = `${directory}/log`;
+  await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
+  const inside = "ping -q -f -c 1500 -w 60 192.0.2.1 >/dev/null; echo >/dev/udp/192.0.2.1/1999";
+  const words = [pasta(), "--trace", "-l", log, "--log-size", "0x10000", "--config-net", "--no-map-gw", ...NONE];
+  const { code, stderr } = await lab.run(lab.host, [...words, "--", "bash", "-c", inside], USER);
+  assertEquals([code, stderr], [0, ""]);
+  const text = await Deno.readTextFile(log);
+  assert(text.length > 20_000 && text.length <= 0x10000, `${text.length}`);
+  const lines = text.trimEnd().split("\n");
+  assertMatch(lines[0]!, /^pasta \d\S* \(penne\): \/\S+ \(\d+\) - older lines are left out$/);
+  for (const line of lines.slice(1)) assertMatch(line, /^\d{4}-\S+Z penne: \w+: /);
+  assertStringIncludes(text, "> 192.0.2.1 port 1999");
 });

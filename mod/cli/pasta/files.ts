@@ -1,10 +1,10 @@
 // The pid file and the log file as pasta(1) has them.
 
 import { O } from "../../../ffi/core/consts.ts";
-import { SysError } from "../../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { call, self } from "../../../ffi/core/task.ts";
-import { open, write } from "../../../ffi/sys/file.ts";
+import { open, readLink, write } from "../../../ffi/sys/file.ts";
 import type { PastaLog } from "../../pasta/request.ts";
 import { log, setUpLog } from "../report/log.ts";
 import { LogFile } from "../report/log_file.ts";
@@ -59,8 +59,9 @@ const LEVELS = { quiet: "warning", info: "info", debug: "debug", trace: "debug" 
 export function openLog({ level, file: path, size }: PastaLog, head: string): () => void {
   setUpLog({ level: LEVELS[level], format: "bare" });
   if (path === null) return () => {};
-  const file = attemptPasta(`Couldn't open log file ${path}`, () => new LogFile(path, size, true));
-  file.append(new TextEncoder().encode(`${head}\n`));
+  const program = orNull(() => readLink(self, "/proc/self/exe")) ?? "?";
+  const line = `${head}: ${program} (${call(self, "getpid")})`;
+  const file = attemptPasta(`Couldn't open log file ${path}`, () => new LogFile(path, size, line));
   return () => setUpLog({ level: LEVELS[level], file });
 }
 

@@ -56,6 +56,8 @@ export function networkOf(config: PastaConfig): NetworkRequest {
     })),
     gateways: addresses(config, config.gateways),
     mtu: mtu < MTU_MIN ? 0 : mtu,
+    copyAddresses: config.copyAddresses,
+    copyRoutes: config.copyRoutes,
     ...defined({
       version: version ?? undefined,
       interface: template ?? undefined,

@@ -16,7 +16,7 @@ export const LOG_SIZE = 1 << 20;
 const PATIENCE = 1000;
 
 /**
- * A file to append to. When it would exceed its limit, its older half is discarded, in whole lines.
+ * A file to append to. When it would exceed its limit, its older half is discarded, in whole lines; a first line stays.
  *
  * Several processes may append to the same file: each checks its actual size. It is truncated in place, so a process that
  * follows it need not open it again.
@@ -37,29 +37,41 @@ export class LogFile implements Disposable {
   #append: Fd;
   #edit: Fd | null = null;
   #limit: number;
+  /** What the first line says, also when older lines are discarded. */
+  readonly #head: string | null;
   /** Whether the reader of what is no file has not read for some time. */
   #stuck = false;
 
   /**
    * @param path The file; created with mode 600 if it does not exist.
    * @param limit Limit of its size, in bytes.
-   * @param empty Whether it is emptied first.
+   * @param head First line of the file, which is emptied then; none by default.
    * @throws {SysError} If it cannot be opened; ENXIO if it is a FIFO that nobody reads.
    * @throws {PenneError} If a symbolic link of another user leads to it, or it has a second name.
    */
-  constructor(path: string, limit: number = LOG_SIZE, empty: boolean = false) {
+  constructor(path: string, limit: number = LOG_SIZE, head: string | null = null) {
     this.#append = openSafely(path, O.WRONLY | O.CREAT | O.APPEND | O.NONBLOCK, 0o600);
     this.#limit = limit;
+    this.#head = head;
     const { mode, links } = stat(self, this.#append);
-    if ((mode & S.IFMT) !== S.IFREG) return; // a pipe or a terminal, which cannot grow
+    if ((mode & S.IFMT) !== S.IFREG) { // a pipe or a terminal, which cannot grow
+      this.#begin();
+      return;
+    }
     if (links > 1) {
       this.#append.close();
       throw new PenneError(`use the log file "${path}": it has a second name (a hard link)`);
     }
-    if (empty) call(self, "ftruncate", this.#append, 0);
+    if (head !== null) call(self, "ftruncate", this.#append, 0);
+    this.#begin();
     // A descriptor opened for appending cannot write anywhere else. This is the same file, whatever has its name by now.
     const again = `/proc/self/fd/${this.#append.number}`;
     orNull(() => this.#edit = open(self, again, O.RDWR)); // not readable by this user: the file grows then
+  }
+
+  /** Writes the first line. */
+  #begin(): void {
+    if (this.#head !== null) sendLine(this.#append, new TextEncoder().encode(`${this.#head}\n`), PATIENCE);
   }
 
   /**
@@ -81,8 +93,10 @@ export class LogFile implements Disposable {
     const n = call(self, "pread64", edit, out(kept), kept.length, size - kept.length);
     const start = kept.subarray(0, n).indexOf(10) + 1;
     const lines = start > 0 ? kept.subarray(start, n) : new Uint8Array();
-    if (lines.length) call(self, "pwrite64", edit, lines, lines.length, 0);
-    call(self, "ftruncate", edit, lines.length);
+    const head = new TextEncoder().encode(this.#head === null ? "" : `${this.#head} - older lines are left out\n`);
+    if (head.length) call(self, "pwrite64", edit, head, head.length, 0);
+    if (lines.length) call(self, "pwrite64", edit, lines, lines.length, head.length);
+    call(self, "ftruncate", edit, head.length + lines.length);
   }
 
   /** Closes the file. */
