@@ -18,26 +18,10 @@
 export { SysError } from "../ffi/core/errno.ts";
 export { Fd } from "../ffi/core/fd.ts";
 export { PenneError, type PenneErrorOptions } from "./base/errors.ts";
-export { checkRanges, type IdRange, mapText, parseRange } from "./idmap/ranges.ts";
+export type { IdRange } from "./idmap/ranges.ts";
 export type { MapMode, MapRequest } from "./idmap/plan.ts";
-export {
-  type Attribute,
-  bootstrapLength,
-  type BootstrapMessage,
-  BootstrapMessageError,
-  type BootstrapPids,
-  decodeBootstrap,
-  decodePids,
-  type Dialect,
-  encodeBootstrap,
-  encodePids,
-  type ListAttribute,
-  type NumberAttribute,
-  type TextAttribute,
-} from "./nsexec/message.ts";
 export type { NamespaceId } from "./namespaces/id.ts";
 export { NAMESPACE_TYPES, type NamespaceType } from "./namespaces/types.ts";
-export { SIGNAL, type SignalName } from "../ffi/core/consts.ts";
 export { Command } from "./command/command.ts";
 export { ChildProcess, type CommandOutput, type CommandStatus } from "./command/child.ts";
 export { enter, type EnterOptions, run, type RunOptions, spawn } from "./command/mod.ts";
@@ -52,6 +36,6 @@ export type { JoinedNamespaces, KeptLayout } from "./enter/plan.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
 export * from "./watch/mod.ts";
 export { keep, type KeepRequest, type KeepResult } from "./command/keep.ts";
-export * from "./kept/mod.ts";
-export { formatIp, parseIp } from "./inet/ip.ts";
+export { drop, dropAll, inspect, inspectAll, openKept } from "./command/kept.ts";
+export type * from "./kept/mod.ts";
 export { VERSION } from "./base/version.ts";

@@ -26,6 +26,7 @@ const FLAGS = [
   "-Wswitch-default",
   "-Wl,-e,_start",
   "-Wl,-z,norelro",
+  "-Wl,-z,nodelete", // a pool thread may still wait in it when a Worker that has loaded it is terminated
   "-Wl,-z,noseparate-code",
   "-Wl,-z,noexecstack",
   "-Wl,--build-id=none",

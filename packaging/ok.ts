@@ -9,13 +9,15 @@ const OLDEST = "2.4.2";
 const deno = Deno.execPath();
 const root = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
+const config: { exports: Record<string, string> } = JSON.parse(Deno.readTextFileSync(`${root}/deno.json`));
+
 /** All modules: the type checks want them by name. */
 const files = sources(root, [...PRODUCT, ...OTHERS]);
 const oldest = Deno.version.deno === OLDEST ? [deno] : ["npx", "-y", `deno@${OLDEST}`];
 const steps: [string, string[]][] = [
   ["format", [deno, "fmt", "--check"]],
   ["lint", [deno, "lint"]],
-  ["documentation", [deno, "doc", "--lint", "mod/mod.ts"]],
+  ["documentation", [deno, "doc", "--lint", ...Object.values(config.exports)]],
   [`types on ${Deno.version.deno}`, [deno, "check", ...files]],
   [`types on ${OLDEST}`, [...oldest, "check", ...files]],
   ["shim", [deno, "run", "-A", "packaging/build.ts", "--werror"]],

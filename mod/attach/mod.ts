@@ -2,6 +2,7 @@
 
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { checkTargets } from "../netns/check.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
@@ -45,8 +46,9 @@ export interface Attachment extends Disposable {
  * @returns The attached namespaces; their network is usable.
  * @throws {PenneError} If it fails for one of them; none is changed then.
  */
-export function attach(targets: readonly string[], options: AttachOptions = {}): Attachment {
-  const parsed = checkAttach(targets, options);
+export function attach(targets: readonly (string | number)[], options: AttachOptions = {}): Attachment {
+  checkTargets(targets, "targets");
+  const parsed = checkAttach(targets.map(String), options);
   const reactor = new Reactor();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   // What goes to the Worker is copied, and a function cannot be.

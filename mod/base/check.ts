@@ -34,6 +34,10 @@ export const flag: Check = that("true or false", (value) => typeof value === "bo
 export const callback: Check = that("a function", (value) => typeof value === "function");
 /** A whole number. */
 export const whole: Check = that("a whole number", Number.isSafeInteger);
+/** A whole number above 0. */
+export const positive: Check = that("a whole number above 0", (value) => isWithin(value, 1, Number.MAX_SAFE_INTEGER));
+/** A bigint. */
+export const bigint: Check = that("a bigint", (value) => typeof value === "bigint");
 /** A path: a string, or a file URL. */
 export const path: Check = that("a string or a file URL", (value) => typeof value === "string" || value instanceof URL);
 /** An AbortSignal. */

@@ -2,7 +2,7 @@
 
 import type { JoinedNamespaces } from "../enter/plan.ts";
 import type { NewNamespaces, SetupOptions } from "../run/plan.ts";
-import { type Check, list, text } from "../base/check.ts";
+import { type Check, either, list, text, whole } from "../base/check.ts";
 import type { ChildProcess, CommandStatus } from "./child.ts";
 import { spawnRequest } from "./command.ts";
 import type { CommandOptions, PlaceOptions, ProcessOptions } from "./options.ts";
@@ -24,6 +24,7 @@ export interface EnterOptions
 }
 
 const command: Check = list(text);
+const checkTarget: Check = either("a string, or a PID", text, whole);
 
 function spawnWords(words: readonly string[] | undefined, options: CommandOptions): ChildProcess {
   if (words !== undefined) command(words, "options.command");
@@ -105,5 +106,6 @@ export async function run(options: RunOptions): Promise<CommandStatus> {
 export function enter(options: EnterOptions): ChildProcess {
   const { target, command, ...rest } = checkedObject(options);
   if (target === undefined) throw new TypeError("options.target is missing");
+  checkTarget(target, "options.target");
   return spawnWords(command, { ...rest, enter: target });
 }

@@ -1,10 +1,10 @@
-// Kept sets, for any Deno program: what can be done with them. What keeps them is in mod/command/keep.ts.
+// The types of kept sets, for any Deno program. The functions are in mod/command.
 
-export { drop, dropAll, type DropOptions, type Dropped } from "./discard.ts";
+export type { DropOptions, Dropped } from "./discard.ts";
 export type { WhichSet } from "./find.ts";
-export { inspect, inspectAll, type InspectedNamespace, type Inspection } from "./inspection.ts";
+export type { InspectedNamespace, Inspection } from "./inspection.ts";
 export type { Occupant } from "./occupied.ts";
-export { type OpenKept, openKept } from "./open.ts";
+export type { OpenKept } from "./open.ts";
 export type { ProcessIdentity } from "./record/identity.ts";
 export type { Base, KeptBy, KeptInfo, KeptNamespace, SparseInfo } from "./record/info.ts";
 export type { LayoutName } from "./record/layout.ts";

@@ -1,11 +1,15 @@
 // Waits for targets, for any Deno program.
 
 import { pump } from "../reactor/pump.ts";
+import { abortSignal, object, oneOf } from "../base/check.ts";
+import { checkTargets } from "./check.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { parseTarget } from "./target.ts";
 import { TargetWait, type WaitFor } from "./wait.ts";
 
 export type { WaitFor };
+
+const checkOptions = object({ signal: abortSignal });
 
 /** How to wait. */
 export interface WaitOptions {
@@ -33,16 +37,25 @@ export interface WaitOptions {
  * @param state The state to wait for: "present" or "gone".
  * @param options How to wait.
  * @returns A promise that is fulfilled when all of them have had the state.
+ * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} At once, if one of them cannot be waited for.
  */
-export function waitFor(targets: readonly string[], state: WaitFor, { signal }: WaitOptions = {}): Promise<void> {
+export function waitFor(
+  targets: readonly (string | number)[],
+  state: WaitFor,
+  options: WaitOptions = {},
+): Promise<void> {
+  checkTargets(targets, "targets");
+  oneOf("present", "gone")(state, "state");
+  checkOptions(options, "options");
+  const { signal } = options;
   signal?.throwIfAborted();
   const reactor = new Reactor();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   let finish = () => {};
   let wait: TargetWait;
   try {
-    wait = new TargetWait(reactor, targets.map(parseTarget), state, () => finish());
+    wait = new TargetWait(reactor, targets.map((target) => parseTarget(`${target}`)), state, () => finish());
   } catch (error) {
     reactor[Symbol.dispose]();
     throw error;

@@ -1,12 +1,13 @@
 // Watches processes and namespaces, for any Deno program.
 
-import { pump } from "../reactor/pump.ts";
+import { abortSignal, bigint, either, flag, id, list, object, oneOf, positive, text, whole } from "../base/check.ts";
+import { type Pump, pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { PenneError } from "../base/errors.ts";
-import type { NamespaceType } from "../namespaces/types.ts";
+import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import { CgroupIds } from "./facts/cgroup.ts";
 import { WallClock } from "./facts/clock.ts";
-import type { BackendName, EventKind, Filter } from "./facts/contract.ts";
+import { type BackendName, EVENT_KINDS, type EventKind, type Filter } from "./facts/contract.ts";
 import { taskName } from "./facts/filter.ts";
 import type { EventSink, WatchEvent } from "./facts/watch_event.ts";
 import { WatchSession } from "./session.ts";
@@ -52,7 +53,32 @@ export type TimedEvent = WatchEvent & {
   readonly time: string;
 };
 
+/** A watch: its events, and whether it keeps the program. */
+export interface Watch extends AsyncGenerator<TimedEvent, void, undefined> {
+  /** Keeps the program from exiting while the watch lasts, which is so by default. */
+  ref(): void;
+  /** Lets the program exit; the watch ends then. */
+  unref(): void;
+}
+
 const LIMIT = 65536;
+
+const checkOptions = object({
+  events: list(oneOf(...EVENT_KINDS)),
+  types: list(oneOf(...NAMESPACE_TYPES)),
+  pids: list(whole),
+  trees: list(whole),
+  comms: list(text),
+  uids: list(id),
+  cgroups: list(either("a path or an id", text, bigint)),
+  inums: list(whole),
+  failed: flag,
+  threads: flag,
+  backend: oneOf("ebpf", "proc", "poll", "auto"),
+  interval: positive,
+  limit: positive,
+  signal: abortSignal,
+});
 
 function filterOf(options: WatchOptions): Filter {
   const { types, pids, trees, comms, uids, cgroups, inums, failed } = options;
@@ -149,9 +175,11 @@ class Queue implements EventSink {
  *
  * @param options What to watch, and how.
  * @returns The events; they can be iterated over once.
+ * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If the watch cannot be started; from the call, not from the iteration.
  */
-export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, void, undefined> {
+export function watch(options: WatchOptions = {}): Watch {
+  checkOptions(options, "options");
   const { signal, limit = LIMIT, events, threads, backend, interval } = options;
   signal?.throwIfAborted();
   using starting = new DisposableStack();
@@ -171,12 +199,12 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
   starting.move(); // from now on close() disposes of both
   let failure: { readonly error: unknown } | null = null;
   let open = true;
-  let stop = () => {};
+  let driver: Pump | null = null;
   const close = () => {
     if (!open) return;
     open = false;
     signal?.removeEventListener("abort", abort);
-    stop();
+    driver?.stop();
     session[Symbol.dispose]();
     // The reactor may be in the middle of a turn.
     queueMicrotask(() => reactor[Symbol.dispose]());
@@ -187,7 +215,7 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
     close();
   };
   const abort = () => fail(signal!.reason);
-  ({ stop } = pump(reactor, fail));
+  driver = pump(reactor, fail);
   signal?.addEventListener("abort", abort);
   const iterator = generate();
   // A generator that has not begun never reaches its `finally`, and one that waits reaches it only after an event.
@@ -196,7 +224,7 @@ export function watch(options: WatchOptions = {}): AsyncGenerator<TimedEvent, vo
     close();
     return end(value);
   };
-  return iterator;
+  return Object.assign(iterator, { ref: () => driver?.keep(true), unref: () => driver?.keep(false) });
 
   async function* generate(): AsyncGenerator<TimedEvent, void, undefined> {
     try {

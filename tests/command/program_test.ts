@@ -95,3 +95,31 @@ test("a Worker can run commands, twenty at once", async () => {
     }`);
   assertEquals([stdout.trim(), stderr], [Array.from({ length: 20 }, (_, i) => i).join(" "), ""]);
 });
+
+test("a Worker that is terminated while it waits does not take the program with it", async () => {
+  const { code, stdout } = await program(`
+    if (typeof self.postMessage !== "function") {
+      for (let i = 0; i < 3; i++) {
+        const worker = new Worker(import.meta.url, { type: "module" });
+        await new Promise((resolve) => worker.onmessage = resolve);
+        worker.terminate();
+        await new Promise((resolve) => setTimeout(resolve, 300));
+      }
+      console.log("still here");
+    } else {
+      new Command("sleep", { args: ["0.2"] }).spawn();
+      self.postMessage("waiting");
+    }`);
+  assertEquals([code, stdout], [0, "still here\n"]);
+});
+
+test("a watch keeps its program until unref()", async () => {
+  const { code, stdout } = await program(`
+    const { watch } = await import("file://${ROOT}mod/mod.ts");
+    const events = watch({ backend: "poll" });
+    setTimeout(() => { console.log("kept"); events.unref(); }, 300);
+    (async () => {
+      for await (const event of events) void event;
+    })();`);
+  assertEquals([code, stdout], [0, "kept\n"]);
+});
