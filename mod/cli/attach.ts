@@ -170,7 +170,7 @@ export interface AttachJob {
  * @returns The exit code.
  * @throws {PenneError} If one cannot be served; nothing is changed then.
  */
-export function attachHere(job: AttachJob): number {
+export async function attachHere(job: AttachJob): Promise<number> {
   const { targets, wanted, starter } = job;
   using reactor = job.makeReactor?.() ?? new Reactor();
   using signals = new SignalPipe();
@@ -210,7 +210,7 @@ export function attachHere(job: AttachJob): number {
     attachments.keep();
     job.onReady?.();
     giveUp(job, attachments, report, ports);
-    if (attachments.served.length > 0 || wanted.quit === false) reactor.run();
+    if (attachments.served.length > 0 || wanted.quit === false) await reactor.live();
     exitCode = failed ? FAILURE : 0;
   } finally {
     report.exit(exitCode, null);

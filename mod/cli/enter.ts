@@ -125,10 +125,10 @@ export function enterCommand(openKept: KeptOpener, startKept?: Start): Start {
         }),
     };
     try {
-      return runInForeground(options, job);
+      return await runInForeground(options, job);
     } catch (error) {
       if (!(error instanceof ExposedError)) throw error;
-      return runInForeground(options, { ...job, makeRelay: await loadRelay() });
+      return await runInForeground(options, { ...job, makeRelay: await loadRelay() });
     }
   }, FAILURE);
 }

@@ -135,7 +135,7 @@ async function keepNew(
   const timeout = limit ?? setUp.timeLimit ?? undefined;
   using reactor = new Reactor();
   let late = false;
-  const code = runInForeground({}, {
+  const code = await runInForeground({}, {
     reactor,
     signals: new SignalPipe(), // until the process ends: undoing it would only cost time
     newSession: options["new-session"],

@@ -196,5 +196,5 @@ export async function runHere(
     });
   const newSession = options["new-session"];
   const started = (_: unknown, report: Reporter) => starter.ready(report.leaveDirectory(), plan.exposed);
-  return runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started, openReporter });
+  return await runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started, openReporter });
 }

@@ -13,6 +13,7 @@ import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
+import { Adviser } from "./advice/adviser.ts";
 import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
@@ -64,7 +65,6 @@ export class Datapath implements Disposable {
   #timer: Timer | null = null;
   #closed = false;
   readonly #tcpNumber: number;
-  readonly #udpNumber: number;
   readonly #answersNeighbours: boolean;
   readonly #icmp: boolean;
 
@@ -81,12 +81,12 @@ export class Datapath implements Disposable {
     this.#onDead = onDead;
     const off = options.off ?? [];
     this.#tcpNumber = off.includes("tcp") ? OFF : PROTOCOL.TCP;
-    this.#udpNumber = off.includes("udp") ? OFF : PROTOCOL.UDP;
     this.#answersNeighbours = !off.includes("ndp");
     this.#icmp = !off.includes("icmp");
     this.#netif = new Netif(reactor, link, options);
     this.#tcp = new Tcp(this.#netif);
-    this.#udp = new Udp(this.#netif);
+    const adviser = options.facts ? new Adviser(this.#netif, options.facts, off) : null;
+    this.#udp = new Udp(this.#netif, adviser, off.includes("udp"));
     this.#echo = new Echo(this.#netif);
     this.#splices = new Splices(reactor);
     this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#splices, this.#watchTime);
@@ -181,7 +181,7 @@ export class Datapath implements Disposable {
         this.#tcp.input(p);
         return false;
       }
-      if (p.protocol === this.#udpNumber) return this.#udp.input(p);
+      if (p.protocol === PROTOCOL.UDP) return this.#udp.input(p);
       if (p.protocol === (p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6)) {
         const isNeighbour = p.family === 6 && this.#answersNeighbours && answerNeighbour(netif, p);
         if (!isNeighbour && this.#icmp) this.#echo.input(p);

@@ -56,6 +56,7 @@ export class HostResolver {
   readonly #file: HostFile;
   readonly #onWarning: (message: string) => void;
   #servers: readonly NameServer[] = [];
+  #search: readonly string[] = [];
   /** Whether the file named none when it was last read, and since when; 0 if it named some. */
   #emptySince = 0;
   #warned = "";
@@ -85,9 +86,16 @@ export class HostResolver {
     return this.#servers.length > 0 ? this.#servers : [DEFAULT_SERVER];
   }
 
+  /** The domains that are appended to short names. */
+  get search(): readonly string[] {
+    if (this.#file.refresh()) this.#read();
+    return this.#search;
+  }
+
   #read(): void {
     const { path, content, error } = this.#file;
-    const { nameservers } = parseResolvConf(textOf(content));
+    const { nameservers, search } = parseResolvConf(textOf(content));
+    this.#search = search;
     if (nameservers.length > 0) [this.#servers, this.#emptySince] = [nameservers, 0];
     else this.#emptySince ||= performance.now();
     const code = error?.code ?? "";

@@ -34,7 +34,26 @@ export interface ReachRequest {
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */
   readonly outboundInterfaces?: { readonly 4?: string; readonly 6?: string };
   /** Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour. */
-  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp")[];
+  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp" | "dhcp" | "dhcpv6" | "ra")[];
+  /** What programs inside are told that configure the interface themselves, beside its addresses and routes. */
+  readonly tell?: TellRequest;
+}
+
+/** What is told to programs that configure the interface themselves. */
+export interface TellRequest {
+  /**
+   * Name servers: `--dns`. By default the addresses of `dnsForward`, or else those of the host's name servers that can be
+   * reached. "host" also has the host's loopback inside, if it is reached, stand for a name server on it.
+   */
+  readonly dns?: readonly Uint8Array[] | "host";
+  /** Search domains: `--search`; those of the host by default. */
+  readonly search?: readonly string[];
+  /** The search domain if the host has none. */
+  readonly domain?: string;
+  /** Name of the host inside: `--hostname`; not told by default. */
+  readonly hostname?: string;
+  /** Its full name: `--fqdn`; not told by default. */
+  readonly fqdn?: string;
 }
 
 /** Where the host's resolver is inside by default. */

@@ -141,6 +141,7 @@ export class Reactor implements Disposable {
   #soon: (() => void)[] = [];
   #next: (() => void)[] = [];
   #running = false;
+  #awaited: Promise<void> | null = null;
   /** Whether an answer is expected at once, and whether the last one came so soon that polling for it pays. */
   #expecting = false;
   #soonLast = false;
@@ -281,6 +282,37 @@ export class Reactor implements Disposable {
   run(): void {
     this.#running = true;
     while (this.#running) this.turn();
+  }
+
+  /** Whether a handler waits for a promise, which settles only between turns: see {@linkcode Reactor.settle}. */
+  get awaits(): boolean {
+    return this.#awaited !== null;
+  }
+
+  /**
+   * Has a promise awaited between two turns, as that of a module which is loaded late.
+   *
+   * @param promise The promise; it must not be rejected.
+   */
+  await(promise: Promise<void>): void {
+    const before = this.#awaited;
+    this.#awaited = before ? before.then(() => promise) : promise;
+  }
+
+  /** Awaits the promises of handlers; the loops that are asynchronous call it between turns. */
+  async settle(): Promise<void> {
+    const awaited = this.#awaited;
+    this.#awaited = null;
+    await awaited;
+  }
+
+  /** Turns until {@linkcode Reactor.stop} is called, and awaits the promises of handlers in between. */
+  async live(): Promise<void> {
+    this.#running = true;
+    while (this.#running) {
+      this.turn();
+      if (this.awaits) await this.settle();
+    }
   }
 
   /** Makes {@linkcode Reactor.run} return after the current turn. */

@@ -11,7 +11,7 @@ import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../name
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import type { NetworkRequest } from "../network/request.ts";
-import { checkReach, type ReachRequest, RESOLVER_INSIDE } from "../network/reach.ts";
+import { checkReach, type ReachRequest, RESOLVER_INSIDE, type TellRequest } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
 import { exposedEnvironment } from "./exposed.ts";
 import { domainOf, hideDaemons, planHosts, planResolvConf } from "../views/files.ts";
@@ -283,7 +283,17 @@ function planReach(
   const dnsForward = own.length ? own : reach.dnsForward ?? [];
   const request = { ...options.network, routed: own.slice(0, 1) };
   const network = planNetwork(request, facts.network);
-  if (dns === "none" || !namespaces.includes("mnt")) return { network, reach: { ...reach, dnsForward }, files: [] };
+  // With the host's own name, the C library inside finds the same domain as outside.
+  const domain = hostname === undefined || hostname.includes(".") ? "" : domainOf(facts.hostname);
+  const tell: TellRequest = {
+    ...dns === "none" ? { dns: [] } : dns.length > 0 && { dns: dns.map(({ address }) => address) },
+    ...dns === "none" ? { search: [] } : search && { search },
+    domain,
+    ...hostname !== undefined && { hostname },
+    ...reach.tell,
+  };
+  const reached = { ...reach, dnsForward, tell };
+  if (dns === "none" || !namespaces.includes("mnt")) return { network, reach: reached, files: [] };
   // The interface inside is the only one that an address of a link can be on.
   const given = dns.map(({ address, zone }) => ({
     address,
@@ -293,9 +303,7 @@ function planReach(
   const resolver = given.length || !inside
     ? null
     : { addresses: [{ address: inside, zone: "" }], servers: reach.dnsHost?.length || null };
-  // With the host's own name, the C library inside finds the same domain as outside.
-  const domain = hostname === undefined || hostname.includes(".") ? "" : domainOf(facts.hostname);
-  return { network, reach: { ...reach, dnsForward }, files: [planResolvConf(given, resolver, search, domain)] };
+  return { network, reach: reached, files: [planResolvConf(given, resolver, search, domain)] };
 }
 
 /** Plans what is asked for names before the name servers are; those may be the namespace's own. */

@@ -49,7 +49,7 @@ export interface Supervision {
  * @param supervision The means.
  * @returns How it ended; as by SIGKILL if an agent was lost, and the command with it.
  */
-export function supervise(child: Child, supervision: Supervision): SupervisedStatus {
+export async function supervise(child: Child, supervision: Supervision): Promise<SupervisedStatus> {
   const { reactor, signals, parent, patience } = supervision;
   let [woken, late, insisting] = [false, false, false];
   const wake = () => woken = true;
@@ -92,7 +92,12 @@ export function supervise(child: Child, supervision: Supervision): SupervisedSta
     }
     if (stopped !== null) stopWith(child, stopped, supervision);
     if (stopped !== null || reports === REPORTS_MAX) reactor.turn(0);
-    else for (woken = false; !woken;) reactor.turn();
+    else {
+      for (woken = false; !woken;) {
+        reactor.turn();
+        if (reactor.awaits) await reactor.settle();
+      }
+    }
     const ending = forwardAll(child, supervision);
     if (ending && !insisting) insist();
     if (ending && patience !== null) {

@@ -74,7 +74,10 @@ export async function loadRelay(): Promise<MakeRelay> {
  * @returns The exit code.
  * @throws {PenneError} If the command cannot be started.
  */
-export function runInForeground(options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>, job: Job): number {
+export async function runInForeground(
+  options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>,
+  job: Job,
+): Promise<number> {
   const { reactor, signals, newSession, makeRelay, patience = null, begin, started } = job;
   using parent = parentOf(options);
   using terminal = Terminal.open(newSession);
@@ -99,7 +102,7 @@ export function runInForeground(options: ReportValues & Partial<OptionValues<typ
         `executing a memfd is not allowed here (${Agent.execRefused.code}): agents are forked instead`,
       );
     }
-    const status = supervise(child, { reactor, signals, terminal, newSession, parent, patience });
+    const status = await supervise(child, { reactor, signals, terminal, newSession, parent, patience });
     if (status.lost) log().error(LOST[status.lost]);
     const code = status.lost === "malformed" ? FAILURE : status.code ?? 128 + status.signal!;
     report.exit(code, status.signal);

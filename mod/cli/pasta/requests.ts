@@ -3,7 +3,7 @@
 import { AF } from "../../../ffi/net/constants.ts";
 import { familyOf } from "../../inet/ip.ts";
 import { isInterfaceName, type NetworkRequest } from "../../network/request.ts";
-import type { ReachRequest } from "../../network/reach.ts";
+import type { ReachRequest, TellRequest } from "../../network/reach.ts";
 import type { PastaConfig, PerFamily } from "../../pasta/request.ts";
 import { defined } from "../options/values.ts";
 import { PastaError } from "./failure.ts";
@@ -68,6 +68,16 @@ export function networkOf(config: PastaConfig): NetworkRequest {
   };
 }
 
+/** What programs inside are told that configure the interface themselves: of names, only what is asked for. */
+function toldOf({ dhcp }: PastaConfig): TellRequest {
+  const { tellDns, dns, tellSearch, search, hostname, fqdn } = dhcp;
+  return {
+    dns: tellDns ? dns ?? "host" : [],
+    ...tellSearch ? search && { search } : { search: [] },
+    ...defined({ hostname: hostname ?? undefined, fqdn: fqdn ?? undefined }),
+  };
+}
+
 /**
  * What is to be reached.
  *
@@ -78,7 +88,7 @@ export function reachOf(config: PastaConfig): ReachRequest {
   const { mapHostLoopback, outboundInterfaces, off } = config;
   const dnsHost = addresses(config, config.dnsHost).map((address) => ({ address, zone: "" }));
   const [if4, if6] = [outboundInterfaces[4], outboundInterfaces[6]];
-  const protocols = (["tcp", "udp", "icmp", "ndp"] as const).filter((name) =>
+  const protocols = (["tcp", "udp", "icmp", "ndp", "dhcp", "dhcpv6", "ra"] as const).filter((name) =>
     off.has(name) || name === "ndp" && off.has("icmp")
   );
   return {
@@ -89,5 +99,6 @@ export function reachOf(config: PastaConfig): ReachRequest {
     outbound: addresses(config, config.outbound),
     outboundInterfaces: { ...if4 !== null && { 4: if4 }, ...if6 !== null && { 6: if6 } },
     ...protocols.length > 0 && { off: protocols },
+    tell: toldOf(config),
   };
 }

@@ -11,6 +11,7 @@ import { setOption, socket } from "../../../ffi/net/socket.ts";
 import { isGroup, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX } from "../netif/buffers.ts";
+import type { Adviser } from "../advice/adviser.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
@@ -56,7 +57,12 @@ export class Udp {
   /** The flow of each question to a resolver that was asked last and is not answered yet, by a hash of its words. */
   readonly questions = new Map<number, UdpFlow>();
 
-  constructor(readonly netif: Netif) {}
+  /**
+   * @param netif The interface.
+   * @param adviser Takes the questions of programs that configure the interface themselves.
+   * @param off Whether no other datagram is taken.
+   */
+  constructor(readonly netif: Netif, readonly adviser: Adviser | null = null, readonly off: boolean = false) {}
 
   /**
    * Handles a datagram from the namespace. It is sent by {@linkcode Udp.flush}; until then its memory must stay.
@@ -116,6 +122,7 @@ export class Udp {
   #open(p: Packet): UdpFlow | null {
     const ports = RX.view.getInt32(p.transport);
     if ((ports & 0xffff) === 0) return null; // no port, RFC 768 and RFC 6335 section 6
+    if (this.adviser?.takes(p, ports) || this.off) return null;
     const flow = new UdpFlow(this, p, ports).open(p, ports & 0xffff);
     return flow?.resolver ? this.#ask(flow, p, ports) : flow;
   }

@@ -2,6 +2,7 @@
 
 import type { Block } from "../../../ffi/core/quick.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
+import type { AdviceFacts } from "../../advice/facts.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
@@ -29,6 +30,8 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly off?: ReachRequest["off"];
   /** Who sees each frame. */
   readonly frames?: FrameWatch | null;
+  /** What programs inside are told that configure the interface themselves; nothing by default. */
+  readonly facts?: () => AdviceFacts;
 }
 
 /** Addresses of a packet to the namespace, and their sum. */

@@ -46,7 +46,7 @@ export type Report =
  *
  * const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
  * const link = { tap: 7, name: "tap0", mac, mtu: 1500, ipv4: null, ipv6: null };
- * const plan = { outside: { addresses: [], index: 2 }, peerMac: mac };
+ * const plan = { outside: { addresses: [], index: 2 }, peerMac: mac, families: [], mtu: 1500, configure: true };
  * const command: Command = { serve: 1, link, plan };
  * assertEquals(decodeCommand(new TextDecoder().decode(encodeCommand(command))), command);
  * ```

@@ -21,6 +21,7 @@ import { Datapath } from "../datapath.ts";
 import type { FrameWatch } from "../netif/frame_watch.ts";
 import type { Inside } from "../splice/inside.ts";
 import type { Resolver } from "../netif/rules.ts";
+import { type HostNames, standIns, toldFacts, type ToldPlan } from "./told.ts";
 
 /** Serves taps. */
 export interface TapServer extends Disposable {
@@ -45,7 +46,7 @@ export interface KnownNamespace {
 }
 
 /** The part of a plan that serving needs. */
-export type ServedPlan = Pick<NetworkPlan, "outside" | "peerMac">;
+export type ServedPlan = ToldPlan & Pick<NetworkPlan, "outside">;
 
 const MAPPED = parseIp("::ffff:0.0.0.0")!;
 const LOOPBACK6 = parseIp("::1")!;
@@ -92,6 +93,8 @@ export class ReactorServer implements TapServer {
   #reactor: Reactor;
   #reach: ReachRequest;
   #resolver: HostResolver | null = null;
+  /** The same file for programs inside that ask for more than the resolver does. */
+  #hostNames: HostResolver | null = null;
   #pingWarned = false;
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
@@ -133,10 +136,11 @@ export class ReactorServer implements TapServer {
    * The host's name servers: the requested ones, or the current ones of /etc/resolv.conf.
    *
    * @param link Index of the interface for requested link-local addresses without a zone.
+   * @param dnsForward Addresses inside that lead to them.
    */
-  #resolvers(link: number): () => readonly Resolver[] {
-    const { dnsForward, dnsHost } = this.#reach;
-    if (!dnsForward?.length) return () => [];
+  #resolvers(link: number, dnsForward: readonly Uint8Array[]): () => readonly Resolver[] {
+    const { dnsHost } = this.#reach;
+    if (!dnsForward.length) return () => [];
     if (dnsHost?.length) {
       const given = dnsHost.map((server) => {
         const scope = server.zone === "" && needsScope(server.address) ? link : scopeOf(server, interfaceIndex);
@@ -159,6 +163,14 @@ export class ReactorServer implements TapServer {
     const resolver = this.#resolver;
     return () => resolver.nameservers.map(named);
   }
+
+  /** How the host finds names, for programs inside that ask. */
+  readonly #names = (): HostNames => {
+    const { dnsHost } = this.#reach;
+    const { nameservers, search } = this.#hostNames ??= new HostResolver(this.#onWarning);
+    const servers = dnsHost?.length ? dnsHost : nameservers;
+    return { servers: servers.map(({ address }) => actual(address)), search };
+  };
 
   /** Warns of a name server that cannot be reached for its zone. */
   #check(server: NameServer, { address, scope }: Resolver, of: string): void {
@@ -188,16 +200,21 @@ export class ReactorServer implements TapServer {
 
   serve(
     link: TapLink,
-    { outside, peerMac }: ServedPlan,
+    plan: ServedPlan,
     onDead: () => void,
     { netns, inside = null }: KnownNamespace = {},
   ): () => void {
+    const { outside, peerMac } = plan;
     const { mapGateway, mapHostLoopback } = this.#reach;
     const gateways = [link.ipv4, link.ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
+    const reach = { ...this.#reach, mapHostLoopback: mapGateway ? gateways : mapHostLoopback ?? [] };
+    const standing = standIns(reach, reach.mapHostLoopback, this.#names);
+    const dnsForward = [...reach.dnsForward ?? [], ...standing];
     const options = {
-      ...this.#reach,
-      mapHostLoopback: mapGateway ? gateways : mapHostLoopback ?? [],
-      resolvers: this.#resolvers(outside.index),
+      ...reach,
+      dnsForward,
+      resolvers: this.#resolvers(outside.index, dnsForward),
+      facts: () => toldFacts(link, plan, reach, standing, this.#names),
       hostAddress: outside.addresses,
       scope: outside.index,
       own: this.#own,

@@ -15,7 +15,7 @@ interface Scope {
 
 const scope = globalThis as unknown as Scope;
 
-scope.onmessage = ({ data }) => {
+scope.onmessage = async ({ data }) => {
   const commands = new Fd(data.commands);
   using reactor = new Reactor();
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
@@ -48,7 +48,7 @@ scope.onmessage = ({ data }) => {
     text = lines.pop()!;
     for (const line of lines) perform(line);
   });
-  reactor.run();
+  await reactor.live();
   for (const stop of served.values()) stop();
   commands.close();
   scope.close();

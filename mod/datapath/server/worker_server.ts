@@ -55,7 +55,7 @@ export class WorkerServer implements TapServer {
 
   serve(
     link: TapLink,
-    { outside, peerMac }: ServedPlan,
+    { outside, peerMac, families, mtu, configure }: ServedPlan,
     onDead: () => void,
     { netns }: KnownNamespace = {},
   ): () => void {
@@ -63,7 +63,7 @@ export class WorkerServer implements TapServer {
     this.#onDead.set(id, onDead);
     // A duplicate, which the Worker closes when it gets to it.
     const tap = self.open("fcntl", link.tap, F.DUPFD_CLOEXEC, 3).release();
-    this.#send({ serve: id, link: { ...link, tap }, plan: { outside, peerMac }, netns });
+    this.#send({ serve: id, link: { ...link, tap }, plan: { outside, peerMac, families, mtu, configure }, netns });
     return () => {
       if (this.#onDead.delete(id)) this.#send({ stop: id });
     };

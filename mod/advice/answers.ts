@@ -1,0 +1,3 @@
+// What programs inside are answered when they configure the interface themselves: loaded when the first one asks.
+
+export { answerDhcp } from "./dhcp.ts";
