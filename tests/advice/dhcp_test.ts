@@ -162,7 +162,10 @@ test("an answer has at most the size that the client takes, and uses other field
     assertEquals(answer.option(OPTION.HOSTNAME)?.length, 60);
     if (size >= 1200) assertEquals(decodeNames(answer.option(OPTION.SEARCH)!), search);
   }
-  const small = ask(request(TYPE.DISCOVER), known)!;
+  const few = { ...known, search: search.slice(0, 4), fqdn: `${"f".repeat(60)}.${"g".repeat(40)}.example` };
+  const small = ask(request(TYPE.DISCOVER), few)!;
+  assertEquals(decodeNames(small.option(OPTION.SEARCH)!), few.search);
+  assertEquals(decodeNames(small.option(OPTION.FQDN)!.subarray(3)), [few.fqdn]);
   assert(small.payload.subarray(108, 236).some((byte) => byte !== 0)); // the field for the name of a file
 });
 
