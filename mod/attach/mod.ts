@@ -7,7 +7,7 @@ import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { Cause } from "../netns/name.ts";
-export type { AddressBlock, ReachRequest } from "../network/reach.ts";
+export type { AddressBlock, ReachRequest, TellRequest } from "../network/reach.ts";
 export type { NameServer } from "../host/resolv_conf.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/request.ts";
 export type { Attached, AttachOptions, DetachCause };
