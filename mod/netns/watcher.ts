@@ -5,18 +5,20 @@
 // directory or one above it is removed or renamed, or when its mount leaves the mount table, which can be polled for
 // changes. A process disappears when its pidfd becomes readable. All descriptors are registered with the reactor, so
 // nothing is polled by time. The exceptions: inotify is refused (its limits are per user, not per process), or the name is
-// in a file system without events, such as /proc.
+// in a file system without events, such as /proc. A name below /proc/PID/root is out of reach when that process has ended,
+// which its pidfd tells, too: a process whose parent does not wait for it stays in /proc.
 //
 // What counts is what happened to a name, not how it looks now: a name that disappeared and is back again counts as gone.
 
 import { F, O, PIDFD_GET, SEEK } from "../../ffi/core/consts.ts";
-import { E, SysError } from "../../ffi/core/errno.ts";
+import { E, orNull, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { open, readAll } from "../../ffi/sys/file.ts";
 import { IN, Inotify } from "../../ffi/sys/inotify.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
+import { openPid } from "../../ffi/sys/process.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import {
   type Cause,
@@ -57,6 +59,9 @@ const NAME_EVENTS = IN.CREATE | IN.DELETE | IN.MOVED_FROM | IN.MOVED_TO;
 const SELF_EVENTS = IN.DELETE_SELF | IN.MOVE_SELF;
 /** Events of a directory that disappears itself. */
 const SELF_GONE = SELF_EVENTS | IN.UNMOUNT;
+
+/** A path that leads through the root or working directory of a process. */
+const THROUGH_PROCESS = /^\/proc\/(\d+)\/(?:task\/\d+\/)?(?:root|cwd)\//;
 
 /** Called for each event in a directory. */
 type Listener = (mask: number, name: string) => void;
@@ -125,6 +130,14 @@ export class TargetWatcher implements Disposable {
         this.#watchDirectory(watch, above, null);
       }
     } else this.#poll();
+    const through = THROUGH_PROCESS.exec(found.path);
+    // One that has ended already is found out by the check that follows.
+    const pidfd = through && orNull(() => openPid(Number(through[1])));
+    if (pidfd) {
+      using process = pidfd;
+      const { cancel } = this.watchProcess(process, (cause) => this.#gone(watch, cause));
+      watch.listeners.push(cancel);
+    }
     this.#unchecked.push(watch);
     return {
       isThere: () => watch.found.mount !== null && mountCause(watch.found, this.#readMounts()) === null,

@@ -2,7 +2,7 @@
 // code 0 all is usable, nothing of the caller's is held, and the end comes by itself.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { killIfAlive, sh, test, until } from "../lib/helpers.ts";
+import { asUser, killIfAlive, sh, test, until } from "../lib/helpers.ts";
 import { must, NetLab } from "../lib/netlab.ts";
 import { call, type Called, Engine, pasta, running } from "./lib.ts";
 
@@ -172,9 +172,7 @@ test("RootlessKit, by the PID of its child and by paths, with addresses of its o
   for (const target of [[`${child.pid}`], [userns, `--netns=${path}`]]) {
     const ports = ["--no-map-gw", "--tcp-ports=auto", "--udp-ports=auto", "--host-lo-to-ns-lo"];
     const words = [pasta(), ...usual, ...ipv4, ...ipv6, ...ports, ...target];
-    // RootlessKit is outside of the namespaces that it names by paths.
-    const argv = target.length === 1 ? engine.argv(words) : engine.argv(words);
-    assertReady(await call(argv), /^--stderr will be dropped soon\n$/);
+    assertReady(await call(engine.argv(words)), /^--stderr will be dropped soon\n$/);
     const netns = target.length === 1 ? `/proc/${child.pid}/ns/net` : path;
     assertEquals(await network(engine, netns), {
       ...COPIED,
@@ -186,6 +184,30 @@ test("RootlessKit, by the PID of its child and by paths, with addresses of its o
     else await must(engine.argv(["umount", path]));
     await gone(words);
   }
+});
+
+test("RootlessKit with a path through its child, which is gone with the child, also where nobody waits for that", [
+  ...NEEDS,
+  "package:perl",
+], async () => {
+  const { lab, engine } = await open();
+  await using _ = lab;
+  const fork = 'my $child = fork; exec @ARGV if !$child; $| = 1; print "$child\\n"; sleep 1000';
+  const script = 'mount -t tmpfs none /mnt && touch /mnt/netns && unshare --net=/mnt/netns true && exec "$@"';
+  const child = ["unshare", "--mount", "sh", "-c", script, "sh", "sleep", "1000"];
+  const parent = lab.start(engine.argv(["perl", "-e", fork, ...child]), { cwd: "/" });
+  let pid = 0;
+  await until("the child is ready", () => {
+    pid = Number(parent.output());
+    return pid > 0 && Deno.readTextFileSync(`/proc/${pid}/comm`) === "sleep\n";
+  });
+  lab.defer(() => void killIfAlive(pid));
+  const paths = [`--userns=/proc/${pid}/ns/user`, `--netns=/proc/${pid}/root/mnt/netns`];
+  const words = [pasta(), "--config-net", ...NONE, ...paths];
+  assertReady(await call(lab.in(lab.host, asUser(words))));
+  Deno.kill(pid, "SIGKILL");
+  await gone(words);
+  assertMatch(Deno.readTextFileSync(`/proc/${pid}/stat`), /\) Z /); // still there
 });
 
 test("RootlessKit with IPv4 alone, and ports that follow listeners", WITH_SOCAT, async () => {
