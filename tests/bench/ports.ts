@@ -29,11 +29,28 @@ const DEBIAN = "pasta";
 const NEWER = "pasta-newer";
 const ROUNDS = 7;
 
+/** A process that leads ports inside, and what is added to the servers' ports on the host. */
+interface Served {
+  readonly pid: number | null;
+  readonly shift: number;
+}
+
+/** Whether a process has died. */
+function isDead({ pid }: Served): boolean {
+  try {
+    return pid !== null && !Deno.statSync(`/proc/${pid}`).isDirectory;
+  } catch {
+    return true;
+  }
+}
+
 /** Somebody who leads ports inside. */
 interface Gate {
   readonly name: string;
-  /** The process whose time counts, and what is added to the servers' ports on the host, for each MTU. */
-  readonly served: readonly { readonly pid: number | null; readonly shift: number }[];
+  /** One for each MTU. */
+  readonly served: Served[];
+  /** Starts it again, where it has died. */
+  readonly reopen: ((mtu: number) => Promise<Served>) | null;
   /** Whether what comes from elsewhere, and datagrams, get in. */
   readonly onlyLocal: boolean;
   /** Its command line for a thousand ports, in the background with a pid file. */
@@ -89,7 +106,7 @@ async function openSocat(network: Network, programs: Programs, shift: number, di
     network.spawn(network.host, [...within, "socat", `UNIX-LISTEN:${path},fork`, `TCP4:${LOOPBACK}:${port}`]);
     network.spawn(network.host, ["socat", `TCP4-LISTEN:${port + shift},fork,reuseaddr`, `UNIX-CONNECT:${path}`]);
   }
-  return { name: "socat", served: [{ pid: null, shift }], onlyLocal: true, publish: null };
+  return { name: "socat", served: [{ pid: null, shift }], reopen: null, onlyLocal: true, publish: null };
 }
 
 /** Time until a thousand ports are there, and the memory of who has them. */
@@ -148,7 +165,14 @@ export async function openPorts(): Promise<Contest> {
   try {
     await network.must(network.host, ["sysctl", "-qw", "net.ipv4.ip_local_port_range=45000 65535"]);
     serve(network, programs, []);
-    const gates: Gate[] = [{ name: "direct", served: [{ pid: null, shift: 0 }], onlyLocal: false, publish: null }];
+    const deaths = new Map<string, number>();
+    const gates: Gate[] = [{
+      name: "direct",
+      served: [{ pid: null, shift: 0 }],
+      reopen: null,
+      onlyLocal: false,
+      publish: null,
+    }];
     const penne = workshop.install(PENNE_BINARY, PENNE);
     const contestants = [
       { name: PENNE, comm: PENNE, words: [penne, "pasta"] },
@@ -159,9 +183,8 @@ export async function openPorts(): Promise<Contest> {
       const { success } = await new Deno.Command("sh", { args: ["-c", 'command -v "$0"', words[0]!], stdout: "null" })
         .output();
       if (!success) continue;
-      const served: { pid: number | null; shift: number }[] = [];
-      for (const [j, mtu] of MTUS.entries()) {
-        const shift = 10_000 * (i + 1) + 2_500 * j;
+      const open = async (mtu: number): Promise<Served> => {
+        const shift = 10_000 * (i + 1) + (mtu === MTUS[0] ? 0 : 2_500);
         const server: Server = {
           name,
           comm,
@@ -169,15 +192,17 @@ export async function openPorts(): Promise<Contest> {
         };
         const entry = await openEntry(network, server, mtu);
         serve(network, programs, entry.inside, shift);
-        served.push({ pid: entry.pid, shift });
-      }
+        return { pid: entry.pid, shift };
+      };
       const spec = `${MANY[0]}-${MANY[1]}`;
       const rest = ["-u", "none", "-T", "none", "-U", "none"];
       const publish = (
         pid: number,
         pidFile: string,
       ) => [...words, "--config-net", "-q", "-t", spec, ...rest, "-P", pidFile, `${pid}`];
-      gates.push({ name, served, onlyLocal: false, publish });
+      const served: Served[] = [];
+      for (const mtu of MTUS) served.push(await open(mtu));
+      gates.push({ name, served, reopen: open, onlyLocal: false, publish });
     }
     gates.push(await openSocat(network, programs, 37_000, directory));
     await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -187,8 +212,7 @@ export async function openPorts(): Promise<Contest> {
       inside: ["ip", "netns", "exec", netns],
       pid,
     });
-    const measure = async (gate: Gate, signal: AbortSignal): Promise<Sample> => {
-      const sample: Record<string, number> = {};
+    const measureInto = async (sample: Record<string, number>, gate: Gate, signal: AbortSignal): Promise<void> => {
       const [first, second = first] = gate.served;
       const { pid, shift } = first!;
       const [local, remote] = [from(network.host, pid), from(network.peer, pid)];
@@ -200,7 +224,7 @@ export async function openPorts(): Promise<Contest> {
         Number(await inside(local, [rr, kind, LOOPBACK, `${QUESTIONS + shift}`, `${SECONDS}`], signal));
       Object.assign(sample, { rr: await exchange("rr"), connections: 1e6 / await exchange("crr") });
       if (pid !== null) sample.cost = into.cost;
-      if (gate.onlyLocal) return sample;
+      if (gate.onlyLocal) return;
       const tap = await bulk(remote, HOST4, shift);
       Object.assign(sample, { tap65520: tap.rate });
       if (pid !== null) sample.tapCost = tap.cost;
@@ -217,6 +241,19 @@ export async function openPorts(): Promise<Contest> {
         if (among) sample[`among${count}`] = among.rate;
       }
       if (gate.publish) Object.assign(sample, await publish(network, gate.publish, directory));
+    };
+    const measure = async (gate: Gate, signal: AbortSignal): Promise<Sample> => {
+      for (const [i, mtu] of MTUS.entries()) {
+        if (gate.reopen && isDead(gate.served[i]!)) gate.served[i] = await gate.reopen(mtu);
+      }
+      const sample: Record<string, number> = {};
+      try {
+        await measureInto(sample, gate, signal);
+      } catch (error) {
+        // A version of pasta that dies in a flood has the figures from before.
+        if (!gate.served.some(isDead)) throw error;
+        deaths.set(gate.name, (deaths.get(gate.name) ?? 0) + 1);
+      }
       return sample;
     };
     return {
@@ -230,7 +267,10 @@ export async function openPorts(): Promise<Contest> {
       warmUp: 1,
       mostRounds: ROUNDS,
       timeLimit: 30_000,
-      conclude,
+      conclude: (outcome) => [
+        ...conclude(outcome),
+        ...[...deaths].map(([name, count]) => `${name} has died in ${count} rounds, and was started again`),
+      ],
       [Symbol.asyncDispose]: dispose,
     };
   } catch (error) {
