@@ -1,7 +1,7 @@
 // What is left when penne returns: no process, and soon no namespace.
 
 import { assertEquals } from "@std/assert";
-import { asUser, penne, sh, test } from "../../lib/helpers.ts";
+import { asUser, ownAgents, penne, processes, run, sh, test } from "../../lib/helpers.ts";
 
 const NEEDS = ["root", "user", "user namespaces", "tun", "package:util-linux", "package:iproute2"] as const;
 
@@ -40,3 +40,31 @@ test("a namespace that others keep loses its interface when the command has ende
     Deno.removeSync(directory, { recursive: true });
   }
 });
+
+/** How commands are enclosed, and so who ends what they leave behind. */
+const ENCLOSURES: readonly (readonly string[])[] = [
+  [],
+  ["--net=none"],
+  ["--no-init"],
+  ["--unshare", Deno.uid() === 0 ? "net" : "user,net"],
+];
+
+for (const options of ENCLOSURES) {
+  test(`no process is alive when penne run${options.map((word) => ` ${word}`).join("")} returns`, [
+    "user namespaces",
+  ], async () => {
+    const agents = new Set(ownAgents().map(({ pid }) => pid));
+    for (const [ending, code] of [["exit 3", 3], ["kill -KILL $$", 137]] as const) {
+      if (code === 137 && options.includes("--no-init")) continue; // PID 1 cannot kill itself
+      const marker = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+      // Children, orphans, one that ignores signals, one with a session of its own, and many at once.
+      const script = `sleep ${marker} & (sleep ${marker} &); setsid sleep ${marker} &
+        (trap '' TERM HUP; sleep ${marker} &); for i in 1 2 3 4 5 6 7 8 9; do sleep ${marker} & done; ${ending}`;
+      const result = await run([...options, "--", "sh", "-c", script]);
+      const left = processes().filter(({ cmdline }) => cmdline.includes(marker));
+      const guards = ownAgents().filter(({ pid }) => !agents.has(pid));
+      assertEquals([left, guards], [[], []], ending);
+      assertEquals(result.code, code, result.stderr);
+    }
+  });
+}
