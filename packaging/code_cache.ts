@@ -111,8 +111,8 @@ export function firstModule(main: string, trains: boolean): string {
 
 /** Milliseconds that loading `node:vm` may take; more than that is not worth it. */
 const COST_MAX = 5;
-/** Milliseconds for a lesson. */
-const LESSON = 10_000;
+/** Milliseconds for a lesson, on the busiest machine. */
+const LESSON = 60_000;
 
 /** Starts a program whose output is discarded. */
 function start(program: string, line: string, code: string): Deno.ChildProcess {
@@ -162,19 +162,17 @@ async function openPlace(trainer: string, code: string): Promise<Place> {
  *
  * @param trainer The trainer.
  * @param directory Where to write it.
- * @returns Whether it is worth having.
- * @throws {Error} If no code can be made.
+ * @returns Whether there is any, and it is worth having.
  */
 export async function train(trainer: string, directory: string): Promise<boolean> {
   const path = (part: Part) => `${directory}/${cacheFile(part)}`;
   const succeeds = async (line: string, part: Part) => (await start(trainer, line, path(part)).status).success;
-  if (!await succeeds("--help", "other")) throw new Error("the trainer does not start");
-  if (!await succeeds(`__check ${COST_MAX}`, "other")) return false;
+  if (!await succeeds("--help", "other") || !await succeeds(`__check ${COST_MAX}`, "other")) return false;
   await using place = await openPlace(trainer, path("run"));
   for (const [part, lines] of Object.entries(LESSONS) as [Part, readonly string[]][]) {
     let learned = false;
     for (const line of lines) learned ||= await succeeds(line.replace("PID", place.pid), part);
-    if (!learned || !await succeeds("__check Infinity", part)) throw new Error(`nothing was compiled of ${part}`);
+    if (!learned || !await succeeds("__check Infinity", part)) return false;
   }
   return true;
 }

@@ -314,7 +314,7 @@ if (useFallback) {
       `${FALLBACK_PACKAGE.name}@${FALLBACK_PACKAGE.version}. Releases must not be built this way.`,
   );
 }
-if (!cached) console.error("compile: without cached code, which this runtime refuses or is slow to load");
+if (!cached) console.error("compile: without compiled code: the runtime refuses it, or is slow to load it");
 const tested = await run(output, ["__self-test"]);
 if (tested !== null) {
   await Deno.remove(output);
