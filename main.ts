@@ -10,8 +10,14 @@ interface Command {
   start(args: string[]): number | Promise<number>;
 }
 
-const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
-  run: () => import("./mod/cli/run.ts"),
+/** Whether a command line of `run` looks as if there were no network, so that its code need not be evaluated. */
+function hasNoNetwork(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return (end < 0 ? args : args.slice(0, end)).some((arg) => arg === "--net=none" || arg === "--net=host");
+}
+
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Command>>> = {
+  run: (args) => hasNoNetwork(args) ? import("./mod/cli/run.ts") : import("./mod/cli/run_tap.ts"),
   enter: () => import("./mod/cli/enter_start.ts"),
   attach: () => import("./mod/cli/attach.ts"),
   ports: () => import("./mod/cli/ports.ts"),
@@ -41,7 +47,7 @@ async function start(args: readonly string[]): Promise<number> {
   if (/pasta[^/]*$/.test(name)) return (await import("./mod/cli/pasta/start.ts")).start(args, name);
   if (/pesto[^/]*$/.test(name)) return (await import("./mod/cli/pesto/start.ts")).start(args, name);
   const [word, ...rest] = args[0] === "--" ? args.slice(1) : args;
-  if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]!()).start(rest);
+  if (word !== undefined && Object.hasOwn(COMMANDS, word)) return (await COMMANDS[word]!(rest)).start(rest);
   if (name === "" || /nsenter-[^/]*$/.test(name)) {
     const code = await (await import("./mod/cli/name.ts")).start();
     if (code !== null) return code;

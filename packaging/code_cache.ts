@@ -15,7 +15,7 @@ export const SCRIPT_FILE = "penne.script";
 
 /** The parts of the script, by modules that main.ts imports; any other one has the code of the last. */
 const PARTS = {
-  run: ["mod/cli/run.ts", "mod/cli/attach.ts", "mod/cli/pasta/start.ts"],
+  run: ["mod/cli/run.ts", "mod/cli/run_tap.ts", "mod/cli/attach.ts", "mod/cli/pasta/start.ts"],
   enter: ["mod/cli/enter_start.ts", "mod/cli/nsexec.ts"],
   other: [],
 } as const;

@@ -1,4 +1,6 @@
 // `penne run`: makes namespaces and runs a command in them.
+//
+// The data path is evaluated only with a network, by run_tap.ts.
 
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
@@ -9,16 +11,9 @@ import { runInBackground, type Starter } from "./common/background.ts";
 import { readFacts } from "../run/facts.ts";
 import { startChild, type StartOptions } from "../run/start.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { type Forwarding, type Hold, holdFor } from "../forward/ports.ts";
-import { namespaceIds } from "../namespaces/id.ts";
 import { planRun, type RunOptions, type RunPlan } from "../run/plan.ts";
-import { ENDING } from "../run/supervise.ts";
-import type { PestoSocket } from "../pesto/server.ts";
-import { ReactorServer } from "../datapath/server/reactor_server.ts";
-import { holdInside } from "../datapath/splice/inside.ts";
-import { spawnBeside } from "../network/resident.ts";
-import { openRequestedPorts } from "./common/open_ports.ts";
-import { command } from "./common/command.ts";
+import { command, type Start } from "./common/command.ts";
+import type { OpenRunNetwork } from "./common/run_network.ts";
 import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
 import {
   COMMAND_OPTIONS,
@@ -35,7 +30,7 @@ import {
   REPORT_OPTIONS,
 } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
+import { PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
@@ -101,9 +96,14 @@ function runOptions(options: Options): RunOptions {
   };
 }
 
+/** Makes what opens the network of a command, of the ports that are asked for. */
+type MakeRunNetwork = (ports: PortRequest) => OpenRunNetwork;
+
 /** Runs the command, in the background if asked to; returns the exit code. */
-async function main(options: Options, args: readonly string[]): Promise<number> {
+async function main(makeNetwork: MakeRunNetwork | null, options: Options, args: readonly string[]): Promise<number> {
   const wanted = runOptions(options);
+  // What the command line looked like has decided what was evaluated, and nothing else.
+  if (wanted.net === "tap" && !makeNetwork) return (await import("./run_tap.ts")).start([...args]);
   if (options.background && options["die-with-parent"] !== undefined) {
     throw usage("use --background with --die-with-parent: the process in the background has no such parent");
   }
@@ -117,20 +117,23 @@ async function main(options: Options, args: readonly string[]): Promise<number> 
     prepare: () => {
       const ports = portRequest(options, wanted.network?.version);
       const plan = planRun(wanted, readFacts(wanted));
-      return (starter) =>
-        runHere(options, {
-          plan,
-          starter,
-          hold: holdFor(ports),
-          openPorts: () => openRequestedPorts(ports),
-          ...frames,
-        });
+      return (starter) => runHere(options, { plan, starter, openNetwork: makeNetwork?.(ports) ?? null, ...frames });
     },
   });
 }
 
-/** `penne run`. */
-export const start = command(SPEC, main, FAILURE);
+/**
+ * Makes the program of `penne run`.
+ *
+ * @param makeNetwork Makes what opens the network of a command; null if its code is not loaded.
+ * @returns The program.
+ */
+export function runCommand(makeNetwork: MakeRunNetwork | null): Start {
+  return command(SPEC, (options, args) => main(makeNetwork, options, args), FAILURE);
+}
+
+/** `penne run`, which loads the data path if it turns out to be needed. */
+export const start: Start = runCommand(null);
 
 /** A command to be run in new namespaces. */
 export interface RunJob {
@@ -138,12 +141,8 @@ export interface RunJob {
   readonly plan: RunPlan;
   /** Whoever waits until it has started. */
   readonly starter: Starter;
-  /** What ports need to be held in the namespace, or null. */
-  readonly hold: Hold | null;
-  /** Opens the ports of the host that lead inside. */
-  readonly openPorts: () => Forwarding;
-  /** Opens the socket by which pesto(1) changes them; none by default. */
-  readonly openPesto?: () => PestoSocket | null;
+  /** Opens its network; null if it has none. */
+  readonly openNetwork: OpenRunNetwork | null;
   /** Makes the loop; one that counts nothing by default. */
   readonly makeReactor?: () => Reactor;
   /** Begins to watch the frames; nobody does by default. */
@@ -162,33 +161,19 @@ export interface RunJob {
  */
 export async function runHere(
   options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
-  { plan, starter, hold, openPorts, openPesto, makeReactor, openFrames, openReporter }: RunJob,
+  { plan, starter, openNetwork, makeReactor, openFrames, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = makeReactor?.() ?? new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  const [ports, pesto] = [openPorts(), openPesto?.()];
-  using frames = openFrames?.(reactor) ?? null;
-  using server = new ReactorServer(reactor, plan.reach, onWarning, ports, pesto);
-  server.frames = frames;
+  using network = openNetwork?.({ reactor, reach: plan.reach, signals, onWarning, openFrames });
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,
       beforeExec: (starting, made) => {
         made.files?.follow(reactor, onWarning);
-        if (made.link && plan.network) {
-          const inside = hold && holdInside(spawnBeside(made.enclosure.agent), hold);
-          const { net: netns } = starting.namespaces.net
-            ? starting.namespaces
-            : namespaceIds(made.enclosure.agent, ["net"]);
-          const stop = server.serve(made.link, plan.network, () => {}, { netns, inside });
-          made.enclosure.afterEnd.defer(() => {
-            // Such a signal cuts the delivery short of what the command has sent before its end.
-            server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
-            stop();
-          });
-        }
+        if (plan.network) network?.serve(starting, made, plan.network);
         const { agent, ancestors } = made.enclosure;
         starter.release(plan.ownInit ? ancestors : [...ancestors, agent]);
         scene.beforeExec?.(starting, made);

@@ -22,7 +22,7 @@ const SECTIONS = [
 /** Names of the commands, as main.ts dispatches them. */
 function commands(): string[] {
   const table = /COMMANDS[^]*?^\};/m.exec(Deno.readTextFileSync(`${ROOT}main.ts`))![0];
-  return [...table.matchAll(/^ {2}(\w+): \(\) => import/gm)].map(([, name]) => name!);
+  return [...table.matchAll(/^ {2}(\w+): \((?:args)?\) => /gm)].map(([, name]) => name!);
 }
 
 /** An option as it stands in the source of a page. */

@@ -8,6 +8,7 @@ import type { PastaConfig } from "../../pasta/request.ts";
 import { readFacts } from "../../run/facts.ts";
 import { planRun, type RunOptions } from "../../run/plan.ts";
 import type { Starter } from "../common/background.ts";
+import { runNetwork } from "../common/run_network.ts";
 import { setUpLog } from "../report/log.ts";
 import { Reporter } from "../report/reporter.ts";
 import { runHere } from "../run.ts";
@@ -71,9 +72,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
     return await runHere({ "new-session": false }, {
       plan: planRun(options, readFacts(options)),
       starter,
-      hold: holdOf(config),
-      openPorts: () => openPastaPorts(config),
-      openPesto: () => openPastaControl(config),
+      openNetwork: runNetwork(holdOf(config), () => openPastaPorts(config), () => openPastaControl(config)),
       ...await watching(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
     });

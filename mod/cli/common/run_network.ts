@@ -1,0 +1,72 @@
+// The network of a command that penne runs: the data path, and ports of the host that lead inside.
+
+import { ReactorServer } from "../../datapath/server/reactor_server.ts";
+import { holdInside } from "../../datapath/splice/inside.ts";
+import type { Forwarding, Hold } from "../../forward/ports.ts";
+import { spawnBeside } from "../../network/resident.ts";
+import { namespaceIds } from "../../namespaces/id.ts";
+import { ENDING } from "../../run/supervise.ts";
+import type { SignalPipe } from "../../../ffi/sys/signal.ts";
+import type { PestoSocket } from "../../pesto/server.ts";
+import type { NetworkPlan } from "../../network/plan.ts";
+import type { ReachRequest } from "../../network/reach.ts";
+import type { Reactor } from "../../reactor/reactor.ts";
+import type { OpenFrames } from "./frames.ts";
+import type { Child } from "../../run/child.ts";
+import type { MadeNamespaces } from "../../run/make_namespaces.ts";
+
+/** The network of a command. */
+export interface RunNetwork extends Disposable {
+  /** Serves the command's namespace, until its processes have ended and what they have sent is delivered. */
+  serve(starting: Pick<Child, "namespaces">, made: MadeNamespaces, plan: NetworkPlan): void;
+}
+
+/** Opens the network of a command, before namespaces are made. */
+export type OpenRunNetwork = (
+  host: {
+    readonly reactor: Reactor;
+    readonly reach: ReachRequest;
+    readonly signals: SignalPipe;
+    readonly onWarning: (message: string) => void;
+    readonly openFrames?: OpenFrames | undefined;
+  },
+) => RunNetwork;
+
+/**
+ * Makes what opens the network of a command.
+ *
+ * @param hold What ports need to be held in the namespace, or null.
+ * @param openPorts Opens the ports of the host that lead inside.
+ * @param openPesto Opens the socket by which pesto(1) changes them; none by default.
+ * @returns Opens the network, before namespaces are made.
+ */
+export function runNetwork(
+  hold: Hold | null,
+  openPorts: () => Forwarding,
+  openPesto: () => PestoSocket | null = () => null,
+): OpenRunNetwork {
+  return ({ reactor, reach, signals, onWarning, openFrames }) => {
+    const [ports, pesto] = [openPorts(), openPesto()];
+    const frames = openFrames?.(reactor) ?? null;
+    const server = new ReactorServer(reactor, reach, onWarning, ports, pesto);
+    server.frames = frames;
+    return {
+      serve({ namespaces }, { enclosure, link }, plan) {
+        if (!link) return;
+        const { agent, afterEnd } = enclosure;
+        const inside = hold && holdInside(spawnBeside(agent), hold);
+        const { net: netns } = namespaces.net ? namespaces : namespaceIds(agent, ["net"]);
+        const stop = server.serve(link, plan, () => {}, { netns, inside });
+        afterEnd.defer(() => {
+          // Such a signal cuts the delivery short of what the command has sent before its end.
+          server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
+          stop();
+        });
+      },
+      [Symbol.dispose]() {
+        server[Symbol.dispose]();
+        frames?.[Symbol.dispose]();
+      },
+    };
+  };
+}
