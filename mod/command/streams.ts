@@ -3,6 +3,7 @@
 // A read that would block waits in the one epoll instance that all waits of the program share (mod/reactor/waiter.ts), so a
 // pipe takes no thread. Nothing is read before it is asked for, so a slow reader slows the command down.
 
+import { F } from "../../ffi/core/consts.ts";
 import { E, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { out, self } from "../../ffi/core/task.ts";
@@ -10,6 +11,13 @@ import { type Wait, waitFor } from "../reactor/waiter.ts";
 
 /** Bytes that are read at once: what a pipe holds. */
 export const CHUNK = 65536;
+/**
+ * Bytes that a busy pipe holds. Each wait takes a pool thread, so a large pipe is faster; but the pipes of one user may hold
+ * 64 MiB in all (fs.pipe-user-pages-soft), so only one that is busy becomes large.
+ */
+const BUSY_SIZE = 2 ** 20;
+/** Times that a pipe was full before it counts as busy. */
+const BUSY_AFTER = 8;
 
 /** One end of a pipe, and a wait for it. */
 export class PipeEnd {
@@ -17,6 +25,7 @@ export class PipeEnd {
   readonly #events: number;
   #wait: Wait | null = null;
   #keeps = true;
+  #full = 0;
 
   /**
    * @param fd The end, which does not block; closed with this.
@@ -37,6 +46,11 @@ export class PipeEnd {
     const wait = this.#wait = waitFor([this.#fd], this.#events, this.#keeps);
     await wait.ready;
     this.#wait = null;
+  }
+
+  /** To be called when the pipe was full; makes one that often is larger, if the kernel permits it. */
+  wasFull(): void {
+    if (++this.#full === BUSY_AFTER) self.raw("fcntl", this.#fd, F.SETPIPE_SZ, BUSY_SIZE);
   }
 
   /**
@@ -93,6 +107,7 @@ function byteSource(end: PipeEnd): UnderlyingByteSource {
         : new Uint8Array(CHUNK);
       let n: number | null;
       while ((n = end.fd.closed ? 0 : readNow(end.fd, buffer)) === null) await end.ready();
+      if (n === CHUNK) end.wasFull();
       if (n === 0) {
         end.close();
         controller.close();
@@ -168,6 +183,7 @@ export function inputStream(end: PipeEnd): WritableStream<Uint8Array> {
         const n = self.raw("write", end.fd, chunk.subarray(at), Math.min(chunk.length - at, 2 ** 30));
         if (n >= 0) at += n;
         else if (n === -E.EAGAIN) {
+          end.wasFull();
           await end.ready();
           controller.signal.throwIfAborted();
         } else if (n === -E.EPIPE) {

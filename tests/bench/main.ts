@@ -59,6 +59,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "From the start of a program to its command's first instruction in namespaces that exist already",
     open: async () => await (await import("./enter.ts")).openEnter(),
   },
+  command: {
+    title: "The library's Command beside Deno.Command",
+    open: async () => (await import("./command.ts")).openCommand(),
+  },
   nsexec: {
     title: "A bootstrap by runc's protocol",
     open: async () => await (await import("./nsexec.ts")).openNsexec(),
