@@ -1,15 +1,121 @@
 /**
  * Namespaces for Deno programs: make them, set them up, run commands in them.
  *
- * Needs Linux 5.10 or later and unscoped `--allow-ffi`; no files beside the modules, and no C compiler.
+ * Needs Linux 5.10 or later and unscoped `--allow-ffi`; no files beside the modules, and no C compiler. What serves a network
+ * (`net: "tap"`, `attach()`) needs `--allow-read` too, because a Worker loads the code for that.
  *
- * @example
+ * {@linkcode Command} is `Deno.Command` in namespaces; {@linkcode run}, {@linkcode spawn} and {@linkcode enter} are short forms
+ * of it.
+ *
+ * @example Capture the output of a command
  * ```ts
- * import { run } from "./mod.ts";
+ * import { Command } from "./mod.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const status = await run({ command: ["sh", "-c", "test $(id -u) = 0"], hostname: "box" });
- * assertEquals(status.code, 0);
+ * const { success, stdout } = await new Command("hostname", { hostname: "box" }).output();
+ * assertEquals([success, new TextDecoder().decode(stdout)], [true, "box\n"]);
+ * ```
+ *
+ * @example Stream the log of a build that has no network
+ * ```ts
+ * import { Command } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const build = new Command("sh", { args: ["-c", "echo compiling; echo linking"], stdout: "piped" }).spawn();
+ * const lines: string[] = [];
+ * for await (const line of build.stdout.pipeThrough(new TextDecoderStream())) lines.push(line);
+ * assertEquals(lines.join(""), "compiling\nlinking\n");
+ * assertEquals((await build.status).success, true);
+ * ```
+ *
+ * @example Run a hundred commands, eight at a time
+ * ```ts
+ * import { Command } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const tasks = Array.from({ length: 100 }, (_, i) => `${i}`).values();
+ * let done = 0;
+ * const worker = async () => {
+ *   for (const task of tasks) {
+ *     const { success } = await new Command("test", { args: [task, "-ge", "0"] }).output();
+ *     if (success) done++;
+ *   }
+ * };
+ * await Promise.all(Array.from({ length: 8 }, worker));
+ * assertEquals(done, 100);
+ * ```
+ *
+ * @example Give a command a time limit
+ * ```ts
+ * import { Command } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const { signal } = await new Command("sleep", { args: ["100"], signal: AbortSignal.timeout(50) }).output();
+ * assertEquals(signal, "SIGTERM");
+ * ```
+ *
+ * @example Enter a container: the namespaces of a process
+ * ```ts
+ * import { Command } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using container = new Command("sleep", { args: ["100"], hostname: "container" }).spawn();
+ * const { stdout } = await new Command("hostname", { enter: container.pid }).output();
+ * assertEquals(new TextDecoder().decode(stdout), "container\n");
+ * ```
+ *
+ * @example Keep a prepared root for the commands to come
+ * ```ts
+ * import { Command, drop, keep } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const directory = Deno.makeTempDirSync(Deno.uid() === 0 ? { dir: "/run" } : {});
+ * Deno.chmodSync(directory, 0o700);
+ * await keep("tools", { directory, setUp: { command: ["mount", "-t", "tmpfs", "none", "/mnt"], unshare: ["user", "mnt"] } });
+ * const { code } = await new Command("mountpoint", { args: ["-q", "/mnt"], enter: "tools", directory }).output();
+ * assertEquals(code, 0);
+ * drop("tools", { directory });
+ * new Deno.Command("umount", { args: [`${directory}/ns`], stderr: "null" }).outputSync();
+ * Deno.removeSync(directory, { recursive: true });
+ * ```
+ *
+ * @example Watch until a namespace is gone
+ * ```ts ignore
+ * import { spawn, watch } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const child = spawn({ command: ["sleep", "0.5"], unshare: ["user", "uts"] });
+ * let deaths = 0;
+ * for await (const event of watch({ events: ["death"], inums: [child.namespaces.uts!.inum] })) {
+ *   if (event.event === "death") deaths++;
+ *   if (deaths) break;
+ * }
+ * assertEquals([deaths, (await child.status).code], [1, 0]);
+ * ```
+ *
+ * @example Give a test namespaces of its own
+ * ```ts ignore
+ * import { Command } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * Deno.test("the host name is the test's own", async () => {
+ *   await using box = new Command("sleep", { args: ["100"], hostname: "box" }).spawn();
+ *   const { stdout } = await new Command("hostname", { enter: box.pid }).output();
+ *   assertEquals(new TextDecoder().decode(stdout), "box\n");
+ * });
+ * ```
+ *
+ * @example Run commands in a Worker
+ * ```ts ignore
+ * import { assertEquals } from "@std/assert";
+ *
+ * const program = `import { Command } from "${import.meta.resolve("./mod.ts")}";
+ * const { code } = await new Command("sh", { args: ["-c", "exit 7"] }).output();
+ * self.postMessage(code);`;
+ * const worker = new Worker(URL.createObjectURL(new Blob([program], { type: "text/javascript" })), { type: "module" });
+ * const code = await new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
+ * worker.terminate();
+ * assertEquals(code, 7);
  * ```
  *
  * @module

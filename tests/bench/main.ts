@@ -61,7 +61,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   },
   command: {
     title: "The library's Command beside Deno.Command",
-    open: async () => (await import("./command.ts")).openCommand(),
+    open: async () => (await import("./library/command.ts")).openCommand(),
   },
   nsexec: {
     title: "A bootstrap by runc's protocol",

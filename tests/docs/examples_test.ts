@@ -5,6 +5,7 @@ import { type Need, ROOT, test } from "../lib/helpers.ts";
 
 /** What the examples of a module that are marked `ignore` need. */
 const NEEDS: Readonly<Record<string, readonly Need[]>> = {
+  "mod/mod.ts": ["user namespaces", "tun"],
   "mod/attach/mod.ts": ["user namespaces", "tun"],
   "mod/watch/ebpf/backend.ts": ["root", "ebpf"],
 };
@@ -30,16 +31,36 @@ test("every example that `deno test` ignores is run here", () => {
 for (const [path, needs] of Object.entries(NEEDS)) {
   test(`the examples of ${path} hold`, needs, async () => {
     for (const example of ignoredExamples(path)) {
-      const process = new Deno.Command(Deno.execPath(), {
-        args: ["run", "-A", "--no-check", "--quiet", "-"],
-        cwd: `${ROOT}${path.replace(/[^/]*$/, "")}`, // whatever stdin imports is found from here
-        stdin: "piped",
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn();
-      await new Blob([example]).stream().pipeTo(process.stdin);
-      const { code, stderr } = await process.output();
-      assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+      await (/Deno\.test\(/.test(example) ? runTest : runProgram)(example, path);
     }
   });
+}
+
+/** Runs an example as a program in the directory of its module, from which it imports. */
+async function runProgram(example: string, path: string): Promise<void> {
+  const process = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", "--quiet", "-"],
+    cwd: `${ROOT}${path.replace(/[^/]*$/, "")}`,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  await new Blob([example]).stream().pipeTo(process.stdin);
+  const { code, stderr } = await process.output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+}
+
+/** Runs an example that is a test of its own; only a file can be one. */
+async function runTest(example: string, path: string): Promise<void> {
+  const file = await Deno.makeTempFile({ suffix: "_test.ts" });
+  try {
+    const base = `file://${ROOT}${path.replace(/[^/]*$/, "")}`;
+    await Deno.writeTextFile(file, example.replaceAll('from "./', `from "${base}`));
+    const args = ["test", "-A", "--no-check", "--quiet", `--config=${ROOT}deno.json`, file];
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    assertEquals([code, text(stdout).includes("1 passed")], [0, true], text(stdout) + text(stderr));
+  } finally {
+    await Deno.remove(file);
+  }
 }

@@ -1,7 +1,7 @@
 // The library's Command beside Deno.Command: time of an output(), and bytes a second through a pipe.
 
-import { Command } from "../../mod/mod.ts";
-import type { Contest, Contestant, Outcome } from "./harness.ts";
+import { Command } from "../../../mod/mod.ts";
+import type { Contest, Contestant, Outcome } from "../harness.ts";
 
 const PEER = "Deno.Command";
 const OURS = ["Command, no namespace", "Command, user, pid and mnt"] as const;
