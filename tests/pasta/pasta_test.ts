@@ -222,3 +222,37 @@ test("a log file that is full keeps its first line and the newest ones", NEEDS, 
   for (const line of lines.slice(1)) assertMatch(line, /^\d{4}-\S+Z penne: \w+: /);
   assertStringIncludes(text, "> 192.0.2.1 port 1999");
 });
+
+test(
+  "with --splice-only loopback alone leads inside, and no interface is up",
+  [...NEEDS, "package:socat"],
+  async () => {
+    await using lab = await NetLab.open();
+    await lab.usual();
+    const engine = await Engine.open(lab);
+    const child = await engine.alone(["sleep", "1000"]);
+    const inside = (argv: string[]) =>
+      lab.in(lab.host, [
+        "nsenter",
+        `--target=${child.pid}`,
+        "--user",
+        "--net",
+        "--preserve-credentials",
+        "--",
+        ...argv,
+      ]);
+    const words = [pasta(), "--config-net", "--splice-only", "-t", "7003", "-u", "none", "-T", "none", "-U", "none"];
+    const { code, stderr } = await call(engine.argv([...words, `${child.pid}`]));
+    assertEquals([code, stderr], [0, ""]);
+    const server = lab.start(
+      inside(["socat", "-d", "-d", "TCP4-LISTEN:7003,bind=127.0.0.1,fork", "SYSTEM:echo inside"]),
+    );
+    await until("the server listens", () => server.errors().includes("listening"));
+    const { stdout } = await sh(inside(["ip", "-br", "addr", "show", "up"]));
+    assertMatch(stdout, /^lo\s+UNKNOWN\s+127\.0\.0\.1\/8 ::1\/128\s*$/);
+    const ask = async (from: string, to: string) =>
+      (await lab.run(from, ["socat", "-u", `TCP4:${to}:7003,connect-timeout=30`, "-"])).stdout;
+    assertEquals(await ask(lab.host, "127.0.0.1"), "inside\n");
+    assertEquals(await ask(lab.peer, "192.0.2.2"), "");
+  },
+);

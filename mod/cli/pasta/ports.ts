@@ -77,6 +77,7 @@ export function openPastaPorts({ rules, freebind, splice, toLoopback, control }:
       outward,
       freebind,
       local,
+      localOnly: splice === "only",
       changing: control !== null,
     };
   }

@@ -12,7 +12,7 @@ import { attemptPasta } from "./files.ts";
  * @param config What the command line asks for.
  * @throws {PenneError} If it asks for that.
  */
-export function refuseUnsupported({ fd, splice, target, userns }: PastaConfig): void {
+export function refuseUnsupported({ fd, target, userns }: PastaConfig): void {
   const refuse = (what: string, reason: string) => {
     throw new PenneError(`use ${what}: ${reason}`);
   };
@@ -20,6 +20,5 @@ export function refuseUnsupported({ fd, splice, target, userns }: PastaConfig): 
     attemptPasta("Could not move --fd descriptor", () => call(self, "fcntl", fd, F.GETFD));
     refuse("--fd", "penne makes the interface itself");
   }
-  if (splice === "only") refuse("--splice-only", "every port leads to the interface");
   if (userns !== null && target.kind === "command") refuse("--userns with a command", "it gets one of its own");
 }
