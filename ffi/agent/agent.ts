@@ -14,6 +14,7 @@ import { NR, type SyscallName } from "../core/syscalls.ts";
 import { type Arg, call, pointers, retry, self, type Task } from "../core/task.ts";
 import { MSG, SO, SOL_SOCKET } from "../net/constants.ts";
 import { type Received, receivePacket, sendPacket, socketPair } from "./channel.ts";
+import { AgentGoneError, type AgentParts, type GoneReason } from "./gone.ts";
 import { execRefused, spawnProcess } from "./spawn.ts";
 import {
   type Answer,
@@ -29,25 +30,7 @@ import {
   type RequestHead,
 } from "./wire.ts";
 
-/** Why an agent can no longer be used: it has ended, has not answered in time, or has sent what no agent sends. */
-export type GoneReason = "ended" | "late" | "malformed";
-
-const REASONS = {
-  ended: "The agent has ended",
-  late: "The agent has not answered in time",
-  malformed: "The agent has sent something that no agent sends",
-} as const satisfies Record<GoneReason, string>;
-
-/** The agent can no longer be used. */
-export class AgentGoneError extends Error {
-  /** Always "AgentGoneError". */
-  override readonly name = "AgentGoneError";
-
-  /** @param reason Why. */
-  constructor(readonly reason: GoneReason = "ended") {
-    super(REASONS[reason]);
-  }
-}
+export { AgentGoneError, type AgentParts, type GoneReason };
 
 /** Milliseconds for an answer; a process inside can stop an agent, or have it wait for a file system that hangs. */
 const ANSWER_TIMEOUT = 10_000;
@@ -134,6 +117,35 @@ export class Agent implements Task, Disposable {
    */
   static spawn(flags = 0, { inherit = false }: SpawnOptions = {}): Agent {
     return Agent.#start((theirs) => spawnProcess(theirs, flags, inherit));
+  }
+
+  /**
+   * Takes over an agent that another thread of this process has given away.
+   *
+   * @example
+   * ```ts
+   * import { Agent } from "./agent.ts";
+   * import { call } from "../core/task.ts";
+   * import { assertEquals } from "@std/assert";
+   *
+   * using agent = Agent.adopt(Agent.spawn().release());
+   * assertEquals(call(agent, "getpid"), agent.pid);
+   * ```
+   *
+   * @param parts The agent.
+   * @returns It, with the usual time for each answer.
+   */
+  static adopt({ pid, pidfd, socket }: AgentParts): Agent {
+    return new Agent(pid, new Fd(pidfd), new Fd(socket), ANSWER_TIMEOUT);
+  }
+
+  /**
+   * Gives the agent away, to a thread of this process. It must not be used here any longer.
+   *
+   * @returns What {@linkcode Agent.adopt} takes.
+   */
+  release(): AgentParts {
+    return { pid: this.pid, pidfd: this.pidfd.release(), socket: this.socket.release() };
   }
 
   /**

@@ -5,9 +5,13 @@ import type { Fd } from "../../ffi/core/fd.ts";
 import { isAlive, type NamespaceHandle, namespaceHandle } from "../../ffi/sys/namespace.ts";
 import { raiseOpenFilesLimit, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import { self } from "../../ffi/core/task.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
+import { endAgents } from "../agents/enclosure.ts";
 import { attempt, PenneError } from "../base/errors.ts";
+import type { Hold } from "../forward/ports.ts";
+import type { PortsRequest } from "../forward/request.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
-import type { NetlinkSocket } from "../netlink/socket.ts";
+import { NetlinkSocket } from "../netlink/socket.ts";
 import { aliasFor } from "../network/announce.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { Connector } from "../network/connect.ts";
@@ -17,7 +21,6 @@ import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { checkRequest, type NetworkRequest } from "../network/request.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import type { TapServer } from "../datapath/server/reactor_server.ts";
-import { holdInside, type Inside } from "../datapath/splice/inside.ts";
 import { spawnResident } from "../network/resident.ts";
 import type { TapLink } from "../network/tap_link.ts";
 import { type OpenTarget, openTarget } from "../netns/open.ts";
@@ -34,17 +37,25 @@ export interface AttachOptions extends NetworkRequest, ReachRequest {
   readonly quit?: boolean;
   /** Whether the interface is to say which resolver the namespace has, for who enters it; false by default. */
   readonly announce?: boolean;
-  /**
-   * What is held in a namespace for its ports until it is detached; nothing by default. It keeps the namespace alive, so a
-   * target's name or process must tell the end.
-   */
-  readonly hold?: "sockets" | "listeners" | "all listeners" | null;
-  /** Whether a tap inside that has the name of the interface is used; not where the end of the namespace must be seen. */
-  readonly adoptTap?: boolean;
+  /** Ports that lead into the namespace, of which there must be one alone, and out of it. */
+  readonly ports?: PortsRequest;
   /** Called with each problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;
   /** Called when a namespace was detached. */
   readonly onDetach?: (attached: Attached, cause: DetachCause) => void;
+}
+
+/** How to attach, with what a caller that serves by itself has decided. */
+export interface ServeOptions extends Omit<AttachOptions, "ports"> {
+  /**
+   * What is held in a namespace for its ports until it is detached; nothing by default. It keeps the namespace alive, so a
+   * target's name or process must tell the end.
+   */
+  readonly hold?: Hold | null;
+  /** Whether the namespaces get no interface, and something is held there: ports lead from loopback to loopback. */
+  readonly localOnly?: boolean;
+  /** Whether a tap inside that has the name of the interface is used; not where the end of the namespace must be seen. */
+  readonly adoptTap?: boolean;
 }
 
 /** An attached namespace. */
@@ -53,13 +64,13 @@ export interface Attached {
   readonly target: string;
   /** The namespace. */
   readonly netns: NamespaceId;
-  /** Name of its interface inside. */
+  /** Name of its interface inside; `lo` if it has no other. */
   readonly interface: string;
 }
 
 /** An attached namespace and its resources. */
 interface Served extends Attached {
-  readonly link: TapLink;
+  readonly link: TapLink | null;
   /** Tells whether it is alive; null before Linux 6.18, and if penne may not ask. */
   handle: NamespaceHandle | null;
   readonly watch: TargetWatch | null;
@@ -104,7 +115,7 @@ function ifUsable(handle: NamespaceHandle): NamespaceHandle | null {
 /** Namespaces that are served from one reactor, each for its own time. */
 export class Attachments implements Disposable {
   #reactor: Reactor;
-  #options: AttachOptions;
+  #options: ServeOptions;
   #server: TapServer;
   #watcher: TargetWatcher | null = null;
   #served = new Set<Served>();
@@ -118,7 +129,7 @@ export class Attachments implements Disposable {
    * @param server The server of the taps.
    * @param options How to attach.
    */
-  constructor(reactor: Reactor, server: TapServer, options: AttachOptions = {}) {
+  constructor(reactor: Reactor, server: TapServer, options: ServeOptions = {}) {
     this.#reactor = reactor;
     this.#server = server;
     this.#options = options;
@@ -149,15 +160,10 @@ export class Attachments implements Disposable {
     try {
       for (const target of targets) opened.push(this.#open(target, opened));
       using connector = new Connector();
-      const plan = attempt(
-        "look at the host's network",
-        () => planNetwork(this.#options, readNetwork(this.#options.interface)),
-      );
-      const alias = this.#options.announce ? aliasFor(this.#options.dnsForward ?? []) : null;
-      for (const warning of plan.warnings) this.#options.onWarning?.(warning);
+      const plan = this.#options.localOnly ? null : this.#plan();
       targets.forEach((target, i) => {
         goOn();
-        added.push(this.#connect(target, opened[i]!, { ...plan, alias }, connector));
+        added.push(this.#connect(target, opened[i]!, plan, connector));
         opened[i]!.netns.close();
       });
       this.#watcher?.check();
@@ -207,38 +213,53 @@ export class Attachments implements Disposable {
     throw new PenneError(`attach ${found.label}: it is the same namespace as ${twin}`);
   }
 
-  #connect(target: Target, opened: OpenTarget, plan: NetworkPlan, connector: Connector): Served {
+  /** The network that the namespaces get. */
+  #plan(): NetworkPlan {
+    const plan = attempt(
+      "look at the host's network",
+      () => planNetwork(this.#options, readNetwork(this.#options.interface)),
+    );
+    for (const warning of plan.warnings) this.#options.onWarning?.(warning);
+    return { ...plan, alias: this.#options.announce ? aliasFor(this.#options.dnsForward ?? []) : null };
+  }
+
+  /** @param plan The network it gets; null for none. */
+  #connect(target: Target, opened: OpenTarget, plan: NetworkPlan | null, connector: Connector): Served {
     let served: Served | null = null;
     // Watch before changing the namespace, so that nothing is missed.
     const watch = this.#watch(target, opened, (cause) => {
       if (served) this.#detach(served, cause);
     });
     let tap: Fd | null = null;
-    let inside: Inside | null = null;
+    let agent: Agent | null = null;
     try {
-      const { link, warnings, socket } = connector.connect(opened, plan, this.#options.adoptTap);
-      tap = link.tap;
+      const { link, warnings, socket } = plan
+        ? connector.connect(opened, plan, this.#options.adoptTap)
+        : { link: null, warnings: [], socket: connector.within(opened, (inside) => new NetlinkSocket(inside)) };
+      tap = link?.tap ?? null;
       const { hold } = this.#options;
-      if (hold) inside = holdInside(spawnResident(opened.netns, opened.owner?.fd ?? null), hold);
+      if (hold) agent = spawnResident(opened.netns, opened.owner?.fd ?? null);
       this.#sockets.push(socket);
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
+      const held = agent && hold ? { agent, hold } : null;
+      agent = null; // the server's from then on
       const entry = served = {
         target: target.text,
         netns: opened.id,
-        interface: link.name,
+        interface: link?.name ?? "lo",
         link,
         handle: handleOf(opened.netns),
         watch,
         stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry)), {
           netns: opened.id,
-          inside,
+          held,
         }),
         cause: null,
       };
       this.#served.add(entry);
       return entry;
     } catch (error) {
-      inside?.[Symbol.dispose]();
+      if (agent) endAgents([agent]);
       tap?.close();
       watch?.cancel();
       throw error;
@@ -274,7 +295,7 @@ export class Attachments implements Disposable {
     this.#served.delete(served);
     served.watch?.cancel();
     served.stop();
-    served.link.tap.close();
+    served.link?.tap.close();
   }
 
   /** Detaches all namespaces, and removes their interfaces. */

@@ -1,16 +1,34 @@
 // Attaches network namespaces, for any Deno program.
 
+import { PenneError } from "../base/errors.ts";
+import { portRange } from "../datapath/netif/tcp_ports.ts";
+import { type ServedPorts, servedPorts } from "../datapath/server/served_ports.ts";
+import { openRequestedPorts } from "../forward/open.ts";
+import { checkPorts } from "../forward/request.ts";
+import { planHold } from "./ports.ts";
 import { pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { checkTargets } from "../netns/check.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
+export type { LocalDelivery } from "../forward/ports.ts";
 export type { Cause } from "../netns/name.ts";
 export type { AddressBlock, ReachRequest, TellRequest } from "../network/reach.ts";
 export type { NameServer } from "../host/resolv_conf.ts";
+export type { PortList, PortOptions, PortsRequest } from "../forward/request.ts";
+export type { PortRule, ServedPorts } from "../datapath/server/served_ports.ts";
 export type { NetworkRequest, PrefixedAddress } from "../network/request.ts";
 export type { Attached, AttachOptions, DetachCause };
+
+/** What is asked for, in messages. */
+const WORDS = {
+  auto: 'ports "auto"',
+  outward: "ports.tcpOut or ports.udpOut",
+  loopback: 'ports.local "loopback"',
+  localOnly: "ports.localOnly",
+  stay: "quit: false",
+} as const;
 
 /** Attached namespaces. */
 export interface Attachment extends Disposable {
@@ -18,6 +36,15 @@ export interface Attachment extends Disposable {
   readonly served: readonly Attached[];
   /** Resolves when the last one was detached, or after {@linkcode Attachment.close}. */
   readonly done: Promise<void>;
+  /**
+   * The ports of one namespace, which can be changed while it is served. Ports inside can be added if there were ports from
+   * the start.
+   *
+   * @param target The target as it was given; the only one by default.
+   * @returns Its ports.
+   * @throws {PenneError} If it is not attached, or there are several and none is named.
+   */
+  ports(target?: string): ServedPorts;
   /** Detaches all of them. */
   close(): void;
 }
@@ -49,16 +76,25 @@ export interface Attachment extends Disposable {
 export function attach(targets: readonly (string | number)[], options: AttachOptions = {}): Attachment {
   checkTargets(targets, "targets");
   const parsed = checkAttach(targets.map(String), options);
+  const { ports: wanted = {}, quit = true } = options;
+  const requested = checkPorts(wanted, options.version, portRange);
+  const hold = planHold(requested, parsed, quit, WORDS);
   const reactor = new Reactor();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   // What goes to the Worker is copied, and a function cannot be.
-  const { onDetach: report, onWarning, ...request } = options;
+  const { onDetach: report, onWarning, ports: _, ...request } = options;
   const onDetach = (attached: Attached, cause: DetachCause) => {
     report?.(attached, cause);
     if (attachments.served.length === 0) close();
   };
-  const server = new WorkerServer(request, onWarning);
-  const attachments = new Attachments(reactor, server, { announce: true, ...options, onDetach });
+  const server = new WorkerServer(request, onWarning, openRequestedPorts(requested));
+  const attachments = new Attachments(reactor, server, {
+    announce: true,
+    ...options,
+    onDetach,
+    hold,
+    localOnly: requested.localOnly,
+  });
   let stop = () => {};
   let open = true;
   const close = () => {
@@ -89,6 +125,13 @@ export function attach(targets: readonly (string | number)[], options: AttachOpt
       return attachments.served;
     },
     done: promise,
+    ports(target) {
+      const { served } = attachments;
+      const found = target === undefined ? served : served.filter((one) => one.target === target);
+      if (found.length === 1) return servedPorts((asked) => server.ask(found[0]!.netns, asked));
+      const reason = found.length > 0 ? "name one of the namespaces" : "it is not attached";
+      throw new PenneError(`find the ports of ${target === undefined ? "a namespace" : `"${target}"`}: ${reason}`);
+    },
     close,
     [Symbol.dispose]: close,
   };

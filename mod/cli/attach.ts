@@ -7,9 +7,9 @@ import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
-import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "../attach/attach.ts";
+import { type Attached, Attachments, checkAttach, type DetachCause, type ServeOptions } from "../attach/attach.ts";
 import { usage } from "../base/errors.ts";
-import { openRequestedPorts } from "./common/open_ports.ts";
+import { openRequestedPorts } from "../forward/open.ts";
 import { type OpenFrames, recording } from "./common/frames.ts";
 import { runInBackground, type Starter } from "./common/background.ts";
 import { log } from "./report/log.ts";
@@ -19,13 +19,15 @@ import type { PestoSocket } from "../pesto/server.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
-import { type Forwarding, holdFor } from "../forward/ports.ts";
+import { planHold } from "../attach/ports.ts";
+import type { Forwarding } from "../forward/ports.ts";
 import { command } from "./common/command.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { follows, PORT_OPTIONS, portRequest } from "./options/ports.ts";
+import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import { firstGiven } from "./options/values.ts";
 
 /** What `penne attach` accepts. */
 export const SPEC = {
@@ -67,30 +69,30 @@ const FAILURE = 1;
 const END_SIGNALS = ["TERM", "QUIT"] as const;
 const FATAL_SIGNALS = ["INT", "HUP"] as const;
 
+/** What is asked for, in messages. */
+const WORDS = {
+  auto: "auto ports",
+  outward: "--tcp-ns or --udp-ns",
+  loopback: "--host-lo-to-ns-lo",
+  localOnly: "--splice-only",
+  stay: "--no-quit",
+} as const;
+
 /** Attaches, in the background if asked to; returns the exit code. */
 async function main(options: Options, args: readonly string[]): Promise<number> {
   const request = { ...networkRequest(options), ...reachRequest(options) };
   const targets = checkAttach([...options.operands, ...options.tail ?? []], request);
   const ports = portRequest(options, request.version);
-  if (ports.rules.length + ports.outward.length > 0 && targets.length > 1) {
-    throw usage("forward ports to more than one namespace: run one penne attach for each");
-  }
-  // What is held inside keeps a namespace alive: its end must be known otherwise.
-  const endIsKnown = !options["no-quit"] && !targets.some(({ kind }) => kind === "fd");
-  if (follows(ports) && !endIsKnown) {
-    throw usage("use auto ports with --no-quit or fd:N: looking for listeners would keep the namespace alive", [
-      "name the ports, or give a PID, a name or a path as TARGET",
-    ]);
-  }
-  if (ports.outward.length > 0 && !endIsKnown) {
-    throw usage("use --tcp-ns or --udp-ns with --no-quit or fd:N: ports inside would keep the namespace alive");
-  }
-  if (!endIsKnown && (ports.localOnly || ports.local === "loopback")) {
-    const option = ports.localOnly ? "splice-only" : "host-lo-to-ns-lo";
-    throw usage(`use --${option} with --no-quit or fd:N: sockets inside would keep the namespace alive`);
-  }
-  const hold = endIsKnown ? holdFor(ports) : null;
-  const wanted: AttachOptions = { ...request, announce: true, quit: !options["no-quit"], hold };
+  const needless = ports.localOnly && firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS]);
+  if (needless) throw usage(`use --${needless} with --splice-only: there is no interface`);
+  const hold = planHold(ports, targets, !options["no-quit"], WORDS);
+  const wanted: ServeOptions = {
+    ...request,
+    announce: true,
+    quit: !options["no-quit"],
+    hold,
+    localOnly: ports.localOnly,
+  };
   const frames = await recording(options.pcap);
   return runInBackground(options, {
     command: "attach",
@@ -146,7 +148,7 @@ export interface AttachJob {
   /** The namespaces. */
   readonly targets: readonly Target[];
   /** What they get. */
-  readonly wanted: AttachOptions;
+  readonly wanted: ServeOptions;
   /** Whoever waits until it is ready. */
   readonly starter: Starter;
   /** Opens the ports of the host that lead inside. */

@@ -1,14 +1,13 @@
-// `penne ports`: shows and changes the ports that lead into a namespace which a running penne serves.
+// `penne ports`: shows and changes the ports of a namespace which a running penne serves.
 
 import { PenneError, usage } from "../base/errors.ts";
 import { ask } from "../control/client.ts";
-import type { JsonFailure, JsonServedRule, Reply, Request } from "../control/message.ts";
-import { formatRule, type ForwardingRule } from "../forward/rule.ts";
-import { ruleFromJson, ruleToJson } from "../forward/rule_json.ts";
+import { addRequest, deleteRequest, failureError, showServed } from "../control/failure.ts";
+import type { Reply, Request } from "../control/message.ts";
+import type { PortRequest } from "../forward/request.ts";
 import { identifyTarget } from "../netns/open.ts";
 import { parseTarget } from "../netns/target.ts";
 import { command } from "./common/command.ts";
-import { portError } from "./common/open_ports.ts";
 import { say } from "./common/output.ts";
 import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
@@ -20,7 +19,7 @@ export const SPEC = {
   synopsis: "ls|add|del TARGET [OPTIONS]",
   mixed: true,
   summary:
-    "Show (ls), open (add) or close (del) the ports of the host that lead into a network namespace which a running penne serves. TARGET is the PID of a process in it, a name of ip netns, a path, or fd:N.",
+    "Show (ls), open (add) or close (del) ports that lead into a network namespace which a running penne serves, or out of it. TARGET is the PID of a process in it, a name of ip netns, a path, or fd:N.",
   groups: [
     { title: "Ports", options: PORT_OPTIONS },
     { title: "Output", options: [{ name: "json", help: "Print each rule of ls as a JSON object, one a line" }] },
@@ -41,11 +40,16 @@ type Options = ParsedOptions<typeof SPEC>;
 
 const FAILURE = 1;
 
-/** The rules of a command line, of which there must be one at least. */
-function rulesOf(verb: string, options: Options): { rules: readonly ForwardingRule[]; freebind: boolean } {
-  const { rules, freebind } = portRequest(options, undefined);
-  if (rules.length > 0) return { rules, freebind };
-  throw usage(`use ports ${verb}: no port is named`, ["--tcp-ports or --udp-ports names some, as in -t 8080:80"]);
+/** Options about what comes in, which hold for all ports of a penne. */
+const AT_START = PORT_OPTIONS.filter(({ name }) => !/^(tcp|udp)-|^freebind$/.test(name));
+
+/** The ports of a command line, of which there must be one at least. */
+function portsOf(verb: string, options: Options): PortRequest {
+  const needless = AT_START.find(({ name }) => options[name])?.name;
+  if (needless) throw usage(`use --${needless} with ports ${verb}: it is for the start of that penne`);
+  const request = portRequest(options, undefined);
+  if (request.rules.length + request.outward.length > 0) return request;
+  throw usage(`use ports ${verb}: no port is named`, ["--tcp-ports and the like name some, as in -t 8080:80"]);
 }
 
 function requestOf(verb: string, options: Options): Request {
@@ -55,51 +59,19 @@ function requestOf(verb: string, options: Options): Request {
       if (needless) throw usage(`use --${needless} with ports ls`);
       return { call: "ports.list" };
     }
-    case "add": {
-      const { rules, freebind } = rulesOf(verb, options);
-      return { call: "ports.add", rules: rules.map(ruleToJson), freebind };
-    }
+    case "add":
+      return addRequest(portsOf(verb, options));
     case "del":
-      return { call: "ports.delete", rules: rulesOf(verb, options).rules.map(ruleToJson) };
+      if (options.freebind) throw usage("use --freebind with ports del");
+      return deleteRequest(portsOf(verb, options));
     default:
       throw usage(`use ports ${verb}: there is no such action`, ["the actions are ls, add and del"]);
   }
 }
 
-/** The error for a request that was not carried out. */
-function errorOf(failure: JsonFailure, verb: string): PenneError {
-  const what = `${verb === "add" ? "add" : "delete"} ports`;
-  const rule = "rule" in failure ? ruleFromJson(failure.rule) : null;
-  if (!rule) {
-    return new PenneError(`${what}: penne refuses the request: ${"reason" in failure ? failure.reason : failure.kind}`);
-  }
-  const shown = formatRule(rule).trimEnd();
-  switch (failure.kind) {
-    case "port":
-      return portError({ rule, port: failure.port, errno: failure.errno });
-    case "rule":
-      return new PenneError(`${what}: ${failure.reason}`);
-    case "absent":
-      return new PenneError(`${what}: there is no rule ${shown}`, {
-        hints: ["a rule is deleted as it was added: penne ports ls shows the rules"],
-      });
-    default:
-      return new PenneError(`${what}: ${shown} follows the listeners inside, which this penne does not look for`, {
-        hints: ["start it with --tcp-ports auto or --udp-ports auto"],
-      });
-  }
-}
-
 /** One line for each rule. */
 function show({ rules = [] }: Reply & { ok: true }, json: boolean): string {
-  const line = (served: JsonServedRule) => {
-    if (json) return JSON.stringify(served);
-    const rule = ruleFromJson(served);
-    if (!rule) return JSON.stringify(served);
-    const some = served.open < rule.last - rule.first + 1 ? `  (${served.open} open)` : "";
-    return `${formatRule(rule).trimEnd()}${some}`;
-  };
-  return rules.map((rule) => `${line(rule)}\n`).join("");
+  return rules.map((rule) => `${json ? JSON.stringify(rule) : showServed(rule)}\n`).join("");
 }
 
 /** Asks the penne that serves the target; returns the exit code. */
@@ -119,7 +91,7 @@ function main(options: Options): number {
       hints: ["penne run and penne attach answer to the user who started them, and to root"],
     });
   }
-  if (!reply.ok) throw errorOf(reply.error, verb);
+  if (!reply.ok) throw failureError(reply.error, verb === "add" ? "add" : "delete");
   say(Deno.stdout, show(reply, options.json));
   return 0;
 }

@@ -30,7 +30,8 @@ import {
   REPORT_OPTIONS,
 } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
-import { PORT_OPTIONS, type PortRequest, portRequest } from "./options/ports.ts";
+import type { PortRequest } from "../forward/request.ts";
+import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
@@ -81,8 +82,12 @@ type Options = ParsedOptions<typeof SPEC>;
 /** The library's options, from the command line. */
 function runOptions(options: Options): RunOptions {
   const ownNet = namespacesOption(options, "unshare")?.includes("net") ?? true;
-  const net = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
-  const needless = net !== "tap" &&
+  const wanted = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
+  const local = options["splice-only"];
+  const alone = local && firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS]);
+  if (alone) throw usage(`use --${alone} with --splice-only: there is no interface`);
+  const net = local && wanted === "tap" ? "none" : wanted;
+  const needless = wanted !== "tap" &&
     firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS, ...PORT_OPTIONS]);
   if (needless) throw usage(`use --${needless} without a network`, ["--net=tap sets one up"]);
   return {
@@ -103,7 +108,9 @@ type MakeRunNetwork = (ports: PortRequest) => OpenRunNetwork;
 async function main(makeNetwork: MakeRunNetwork | null, options: Options, args: readonly string[]): Promise<number> {
   const wanted = runOptions(options);
   // What the command line looked like has decided what was evaluated, and nothing else.
-  if (wanted.net === "tap" && !makeNetwork) return (await import("./run_tap.ts")).start([...args]);
+  if ((wanted.net === "tap" || options["splice-only"]) && !makeNetwork) {
+    return (await import("./run_tap.ts")).start([...args]);
+  }
   if (options.background && options["die-with-parent"] !== undefined) {
     throw usage("use --background with --die-with-parent: the process in the background has no such parent");
   }
@@ -173,7 +180,7 @@ export async function runHere(
       ...scene,
       beforeExec: (starting, made) => {
         made.files?.follow(reactor, onWarning);
-        if (plan.network) network?.serve(starting, made, plan.network);
+        network?.serve(starting, made, plan.network);
         const { agent, ancestors } = made.enclosure;
         starter.release(plan.ownInit ? ancestors : [...ancestors, agent]);
         scene.beforeExec?.(starting, made);

@@ -3,6 +3,8 @@
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
+import { PenneError } from "../base/errors.ts";
+import type { ServedPorts } from "../datapath/server/served_ports.ts";
 import type { RunningCommand } from "../run/process.ts";
 import type { ExitStatus } from "../run/reports.ts";
 import { signalName, signalNumber } from "./signals.ts";
@@ -150,6 +152,18 @@ export class ChildProcess implements AsyncDisposable, Disposable {
     const signal = signalNumber(signo);
     if (this.#over) throw new TypeError("Child process has already terminated");
     this.#running.kill(signal);
+  }
+
+  /**
+   * The ports of its network, which can be changed while it runs. Ports inside can be added if there were ports from the
+   * start.
+   *
+   * @returns Its ports.
+   * @throws {PenneError} If it has no network (`net: "tap"`).
+   */
+  ports(): ServedPorts {
+    if (this.#running.ports) return this.#running.ports();
+    throw new PenneError("find the ports of the command: it has no network of its own");
   }
 
   /** Keeps this program from exiting before the command has ended, which is so by default. */

@@ -75,7 +75,7 @@ export class Command {
    */
   outputSync(): CommandOutput {
     refuseInput(this.#options);
-    if (this.#options?.net === "tap") throw needsLoop("its network");
+    if (this.#options?.net === "tap" || this.#options?.ports) throw needsLoop("its network");
     return startRequest(this.#command, this.#options, "piped", (running, stdio) => {
       using _stdio = stdio;
       if (!running.waitSync) {

@@ -102,6 +102,7 @@ const NEW: Readonly<Record<keyof NewNamespaces, Check>> = {
   net: oneOf("none", "host", "tap"),
   network: anything,
   reach: anything,
+  ports: anything,
   dns: either('"none" or a list of name servers', oneOf("none"), list(server)),
   search: list(text),
   map: object({ mode: oneOf("root", "self", "auto", "none"), users: ranges, groups: ranges, setgroups: text }),

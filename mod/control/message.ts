@@ -1,6 +1,12 @@
 // What is said on the control socket of a running penne: one JSON object a packet, one reply to each request; pure.
 
-import type { ChangeFailure, RuleTable, ServedRule } from "../forward/rule_table.ts";
+import {
+  addRules,
+  deleteRules,
+  type DirectedFailure,
+  type NamespaceRules,
+  type ServedRule,
+} from "../forward/rule_table.ts";
 import { type JsonRule, ruleFromJson, ruleToJson } from "../forward/rule_json.ts";
 import type { ForwardingRule } from "../forward/rule.ts";
 
@@ -11,42 +17,60 @@ export const REPLY_MAX = 160 * 1024;
 /** A request. */
 export type Request =
   | { readonly call: "ports.list" }
-  | { readonly call: "ports.add"; readonly rules: readonly JsonRule[]; readonly freebind: boolean }
-  | { readonly call: "ports.delete"; readonly rules: readonly JsonRule[] };
+  | ChangeRequest & { readonly call: "ports.add"; readonly freebind: boolean }
+  | ChangeRequest & { readonly call: "ports.delete" };
+
+/** The rules of a request: of ports of the host, and of ports inside. */
+export interface ChangeRequest {
+  /** Rules of ports that lead inside. */
+  readonly rules: readonly JsonRule[];
+  /** Rules of ports inside that lead to the host. */
+  readonly outward: readonly JsonRule[];
+}
 
 /** A rule, and how many ports are open for it. */
 export interface JsonServedRule extends JsonRule {
   /** Number of open ports. */
   readonly open: number;
+  /** Whether they are ports inside, which lead to the host. */
+  readonly outward: boolean;
 }
 
 /** Why a request was not carried out; nothing has changed then. */
 export type JsonFailure =
   | { readonly kind: "request"; readonly reason: string }
-  | { readonly kind: "port"; readonly rule: JsonRule; readonly port: number; readonly errno: number }
-  | { readonly kind: "rule"; readonly rule: JsonRule; readonly reason: string }
-  | { readonly kind: "absent" | "unfollowed"; readonly rule: JsonRule };
+  | FailedRule & { readonly kind: "port"; readonly port: number; readonly errno: number }
+  | FailedRule & { readonly kind: "rule"; readonly reason: string }
+  | FailedRule & { readonly kind: "absent" | "unfollowed" | "unheld" };
+
+/** The rule of a failure. */
+interface FailedRule {
+  readonly rule: JsonRule;
+  /** Whether it is one of ports inside. */
+  readonly inside: boolean;
+}
 
 /** A reply. */
 export type Reply =
   | { readonly ok: true; readonly rules?: readonly JsonServedRule[] }
   | { readonly ok: false; readonly error: JsonFailure };
 
-function served({ rule, open }: ServedRule): JsonServedRule {
-  return { ...ruleToJson(rule), open };
+function served({ rule, open }: ServedRule, outward: boolean): JsonServedRule {
+  return { ...ruleToJson(rule), open, outward };
 }
 
 /** A failure as it is written. */
-function toJson(failure: ChangeFailure): JsonFailure {
+function toJson(failure: DirectedFailure): JsonFailure {
+  const { inside } = failure;
   switch (failure.kind) {
     case "port": {
       const { rule, port, errno } = failure.failed;
-      return { kind: "port", rule: ruleToJson(rule), port, errno };
+      return { kind: "port", rule: ruleToJson(rule), inside, port, errno };
     }
     case "rule":
-      return { kind: "rule", rule: ruleToJson(failure.rule), reason: failure.reason };
+      return { kind: "rule", rule: ruleToJson(failure.rule), inside, reason: failure.reason };
     default:
-      return { kind: failure.kind, rule: ruleToJson(failure.rule) };
+      return { kind: failure.kind, rule: ruleToJson(failure.rule), inside };
   }
 }
 
@@ -63,28 +87,36 @@ function parse(bytes: Uint8Array): Record<string, unknown> | null {
   }
 }
 
+/** The rules of one direction of a request, none if it has no list; null if it has something that is no rule. */
+function rulesOf(list: unknown): ForwardingRule[] | null {
+  if (list === undefined) return [];
+  if (!Array.isArray(list)) return null;
+  const rules = list.map(ruleFromJson);
+  return rules.every((rule) => rule !== null) ? rules : null;
+}
+
 /**
  * Carries out a request about ports.
  *
  * @param bytes The request; anything.
- * @param table The rules.
+ * @param tables The rules.
  * @returns The reply.
  */
-export function answer(bytes: Uint8Array, table: RuleTable): Reply {
+export function answer(bytes: Uint8Array, tables: NamespaceRules): Reply {
   const request = parse(bytes);
   if (!request) return refuse("it is not a JSON object");
-  if (request.call === "ports.list") return { ok: true, rules: table.served.map(served) };
-  if (request.call !== "ports.add" && request.call !== "ports.delete") return refuse("there is no such call");
-  if (!Array.isArray(request.rules) || request.rules.length === 0) return refuse("it has no rules");
-  const rules: ForwardingRule[] = [];
-  for (const value of request.rules) {
-    const rule = ruleFromJson(value);
-    if (!rule) return refuse("it has a rule that is none");
-    rules.push(rule);
+  if (request.call === "ports.list") {
+    const all = [[tables.ports, false], [tables.outward, true]] as const;
+    return { ok: true, rules: all.flatMap(([table, outward]) => table?.served.map((it) => served(it, outward)) ?? []) };
   }
+  if (request.call !== "ports.add" && request.call !== "ports.delete") return refuse("there is no such call");
+  const [rules, outward] = [rulesOf(request.rules), rulesOf(request.outward)];
+  if (!rules || !outward) return refuse("it has a rule that is none");
+  if (rules.length + outward.length === 0) return refuse("it has no rules");
+  if (outward.some((rule) => rule.interface !== "lo")) return refuse("a port inside is not on loopback");
   const failure = request.call === "ports.delete"
-    ? table.delete(rules)
-    : table.add(rules, typeof request.freebind === "boolean" ? request.freebind : undefined);
+    ? deleteRules(tables, { rules, outward })
+    : addRules(tables, { rules, outward }, typeof request.freebind === "boolean" ? request.freebind : undefined);
   return failure ? { ok: false, error: toJson(failure) } : { ok: true };
 }
 

@@ -2,7 +2,7 @@
 
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { PenneError } from "../base/errors.ts";
-import type { RuleTable } from "../forward/rule_table.ts";
+import type { NamespaceRules } from "../forward/rule_table.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import { answer } from "./message.ts";
@@ -31,10 +31,10 @@ export class ControlSockets implements Disposable {
    * Listens for requests about a namespace, if there is a place for sockets and nobody else does.
    *
    * @param netns The namespace.
-   * @param table Its rules.
+   * @param tables Its rules.
    * @returns A function that stops.
    */
-  open(netns: NamespaceId, table: RuleTable): () => void {
+  open(netns: NamespaceId, tables: NamespaceRules): () => void {
     if (this.#place === undefined) {
       this.#place = null;
       for (const path of ownPlaces()) this.#place ??= usable(path);
@@ -42,7 +42,7 @@ export class ControlSockets implements Disposable {
     const place = this.#place;
     if (!place) return () => {};
     const server = orNull(() =>
-      new ControlServer(this.reactor, place, socketName(netns), (request) => answer(request, table))
+      new ControlServer(this.reactor, place, socketName(netns), (request) => answer(request, tables))
     );
     if (!server) return () => {};
     this.#servers.add(server);

@@ -4,10 +4,11 @@ import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { self } from "../../ffi/core/task.ts";
-import { readAt } from "../../ffi/net/socket.ts";
+import { readAt, socket } from "../../ffi/net/socket.ts";
 import { Listeners } from "../forward/listeners.ts";
-import { type Forwarding, NO_PORTS } from "../forward/ports.ts";
+import { type Forwarding, NO_PORTS, type OpenPort } from "../forward/ports.ts";
 import type { ForwardingRule } from "../forward/rule.ts";
+import type { NamespaceRules, RuleTable } from "../forward/rule_table.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
@@ -18,7 +19,7 @@ import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
 import { Inbound } from "./forward/inbound.ts";
-import { Outbound, outboundError } from "./forward/outbound.ts";
+import { LoopbackPorts, outboundError } from "./forward/outbound.ts";
 import { PortTable } from "./forward/port_table.ts";
 import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
@@ -45,7 +46,7 @@ const TICK = 100;
 const OFF = -1;
 
 /** Serves a tap on a reactor: TCP, UDP and ICMP echo over IPv4 and IPv6, address resolution, and DNS. */
-export class Datapath implements Disposable {
+export class Datapath implements NamespaceRules, Disposable {
   readonly #reactor: Reactor;
   readonly #netif: Netif;
   readonly #tcp: Tcp;
@@ -119,20 +120,28 @@ export class Datapath implements Disposable {
    * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
    */
   forward(forwarding: Forwarding, inside: Inside | null): void {
-    const { local = "usual", localOnly = false, outward = [], changing = false } = forwarding;
+    const { local = "usual", outward = [], opened = [], changing = false } = forwarding;
     this.#inside = inside;
-    if (inside) this.#inbound.bypass = { inside, local, only: localOnly };
-    if (inside && (outward.length > 0 || changing)) this.#lead(outward, inside, changing);
+    if (inside) this.#inbound.bypass = { inside, local };
+    if (inside && (outward.length > 0 || opened.length > 0 || changing)) this.#lead(outward, inside, opened);
     this.ports.begin(forwarding, inside?.tables ?? null);
   }
 
+  leadOut(): RuleTable | null {
+    if (!this.outward && this.#inside) this.#lead([], this.#inside);
+    return this.outward;
+  }
+
   /** Opens ports inside that lead to the host. */
-  #lead(rules: readonly ForwardingRule[], inside: Inside, changing: boolean): void {
-    const ports = new Outbound(this.#reactor, inside, this.#splices);
+  #lead(rules: readonly ForwardingRule[], inside: Inside, open: readonly OpenPort[] = []): void {
+    const ports = new LoopbackPorts(
+      this.#reactor,
+      { near: inside.socket, far: socket, outward: true },
+      this.#splices,
+    );
     const table = this.outward = new PortTable(ports, this.ports.limits, this.#inbound, inside);
     this.ports.back = ports;
-    const tables = changing || rules.some(({ scan }) => scan) ? new Listeners(self, "loopback") : null;
-    table.begin(NO_PORTS, tables);
+    table.begin({ ...NO_PORTS, open }, () => new Listeners(self, "loopback"));
     const failure = table.add(rules);
     if (failure) throw outboundError(failure);
   }

@@ -28,12 +28,12 @@ export interface Forwarding {
   readonly followed: readonly ForwardingRule[];
   /** Rules of ports inside that lead to the host; none by default. */
   readonly outward?: readonly ForwardingRule[];
+  /** Ports inside that lead to the host and are open already; their rules are not in `outward`. */
+  readonly opened?: readonly OpenPort[];
   /** Whether addresses need not be the host's. */
   readonly freebind: boolean;
   /** How what comes from the host's loopback is passed on; `usual` if it is not said. */
   readonly local?: LocalDelivery;
-  /** Whether nothing else is let in. */
-  readonly localOnly?: boolean;
   /** Whether rules may be added later to those of ports inside too; they may be to the others in any case. */
   readonly changing?: boolean;
 }
@@ -58,12 +58,14 @@ export interface HoldRequest {
   readonly outward: readonly ForwardingRule[];
   /** How what comes from the host's loopback is passed on. */
   readonly local: LocalDelivery;
+  /** Whether the namespace has no interface. */
+  readonly localOnly: boolean;
 }
 
 /** What rules need to be held in the namespace; null if there are none. */
-export function holdFor({ rules, outward, local }: HoldRequest): Hold | null {
-  if (rules.some(({ scan }) => scan)) return local === "loopback" ? "all listeners" : "listeners";
-  return rules.length > 0 || outward.length > 0 ? "sockets" : null;
+export function holdFor({ rules, outward, local, localOnly }: HoldRequest): Hold | null {
+  if (rules.some(({ scan }) => scan)) return local === "loopback" || localOnly ? "all listeners" : "listeners";
+  return rules.length > 0 || outward.length > 0 || localOnly ? "sockets" : null;
 }
 
 /** No ports. */

@@ -39,6 +39,13 @@ export interface RuleTable {
    */
   add(rules: readonly ForwardingRule[], freebind?: boolean): ChangeFailure | null;
   /**
+   * Looks for rules that are to be deleted.
+   *
+   * @param rules The rules, exactly as they were added.
+   * @returns Which one there is not; null if there are all.
+   */
+  missing(rules: readonly ForwardingRule[]): ChangeFailure | null;
+  /**
    * Deletes rules: all of them or none. Their ports are closed at once; connections go on.
    *
    * @param rules The rules, exactly as they were added.
@@ -52,4 +59,76 @@ export interface RuleTable {
    * @returns Why rules could not be added; the others are in force.
    */
   replace(rules: readonly ForwardingRule[]): readonly ChangeFailure[];
+}
+
+/** The rules of one namespace, of both directions. */
+export interface NamespaceRules {
+  /** Ports of the host that lead inside. */
+  readonly ports: RuleTable;
+  /** Ports inside that lead to the host; null if there are none yet. */
+  readonly outward: RuleTable | null;
+  /**
+   * Prepares for ports inside that lead to the host.
+   *
+   * @returns Their rules; null if nothing is held in the namespace that could open them.
+   */
+  leadOut(): RuleTable | null;
+}
+
+/** Rules to add, or to delete, in both directions. */
+export interface RuleChange {
+  /** Ports of the host. */
+  readonly rules: readonly ForwardingRule[];
+  /** Ports inside. */
+  readonly outward: readonly ForwardingRule[];
+}
+
+/** Why rules of one of the directions were not changed, and which. */
+export type DirectedFailure =
+  | ChangeFailure & { readonly inside: boolean }
+  /** Nothing is held in the namespace that could open ports there. */
+  | { readonly kind: "unheld"; readonly rule: ForwardingRule; readonly inside: true };
+
+/** The failure of one direction. */
+function directed(failure: ChangeFailure | null, inside: boolean): DirectedFailure | null {
+  return failure && { ...failure, inside };
+}
+
+/**
+ * Adds rules of both directions: all of them or none.
+ *
+ * @param tables The rules that there are.
+ * @param change The rules.
+ * @param freebind Whether their addresses need not be the host's.
+ * @returns Why that was not possible; null if it was.
+ */
+export function addRules(
+  tables: NamespaceRules,
+  { rules, outward }: RuleChange,
+  freebind?: boolean,
+): DirectedFailure | null {
+  const out = outward.length > 0 ? tables.leadOut() : null;
+  if (outward.length > 0 && !out) return { kind: "unheld", rule: outward[0]!, inside: true };
+  const failure = directed(tables.ports.add(rules, freebind), false);
+  if (failure || !out) return failure;
+  const outFailure = directed(out.add(outward), true);
+  if (outFailure) tables.ports.delete(rules);
+  return outFailure;
+}
+
+/**
+ * Deletes rules of both directions: all of them or none.
+ *
+ * @param tables The rules that there are.
+ * @param change The rules, exactly as they were added.
+ * @returns Why that was not possible; null if it was.
+ */
+export function deleteRules(tables: NamespaceRules, { rules, outward }: RuleChange): DirectedFailure | null {
+  const absent = outward.length > 0 && tables.outward === null
+    ? { kind: "absent" as const, rule: outward[0]!, inside: true }
+    : directed(tables.outward?.missing(outward) ?? null, true);
+  if (absent) return absent;
+  const failure = directed(tables.ports.delete(rules), false);
+  if (!failure) tables.outward?.delete(outward);
+  return failure;
 }

@@ -1,6 +1,13 @@
 // Starts a command in namespaces of its own from any Deno program, and looks after it from the event loop.
 
 import { Fd } from "../../ffi/core/fd.ts";
+import { usage } from "../base/errors.ts";
+import { portRange } from "../datapath/netif/tcp_ports.ts";
+import { servedPorts } from "../datapath/server/served_ports.ts";
+import { openRequestedPorts } from "../forward/open.ts";
+import { holdFor } from "../forward/ports.ts";
+import { checkPorts } from "../forward/request.ts";
+import { spawnBeside } from "../network/resident.ts";
 import { WorkerServer } from "../datapath/server/worker_server.ts";
 import { keepUp } from "../views/keep_up.ts";
 import { readFacts } from "./facts.ts";
@@ -24,22 +31,32 @@ import { startChild } from "./start.ts";
  * @throws {ExecError} If the command cannot be executed; nothing is left then.
  */
 export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []): RunningCommand {
-  const plan = planRun(options, readFacts(options));
+  const { ports = {} } = options;
+  const requested = checkPorts(ports, options.network?.version, portRange);
+  const { localOnly } = requested;
+  const wanted: RunOptions = localOnly && options.net === "tap" ? { ...options, net: "none" } : options;
+  const plan = planRun(wanted, readFacts(wanted));
   const { network } = plan;
+  const served = network !== null || localOnly && plan.namespaces.includes("net");
+  if (options.ports && !served) throw usage("use ports without a network", ['net: "tap" sets one up']);
   const { onWarning, onInfo } = options;
   const relay = new RelayDriver(onWarning, stdio);
   const start = { identify: true, onWarning, onInfo, openRelay: relay.open, ...given(stdio) };
   const keep = ({ files, enclosure }: MadeNamespaces) => {
     if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
   };
-  if (!network) return relay.drive(() => startChild(plan, { ...start, beforeExec: (_, made) => keep(made) }));
-  const server = new WorkerServer(plan.reach, onWarning);
+  if (!served) {
+    return relay.drive(() => startChild(plan, { ...start, beforeExec: (_, made) => keep(made) }));
+  }
+  const hold = holdFor(requested);
+  const server = new WorkerServer(plan.reach, onWarning, openRequestedPorts(requested));
   try {
     const child = relay.drive(() =>
       startChild(plan, {
         ...start,
-        beforeExec: (_, made) => {
-          if (made.link) server.serve(made.link, network, () => {});
+        beforeExec: ({ namespaces: { net: netns } }, made) => {
+          const held = hold && { agent: spawnBeside(made.enclosure.agent), hold };
+          server.serve(made.link, network, () => {}, { netns, held });
           keep(made);
         },
       })
@@ -60,6 +77,7 @@ export function given(stdio: readonly (Fd | null)[]): { stdio?: readonly Fd[] } 
 /** Makes the network end with a command, once the data that the command has sent is delivered. */
 function withServer(child: RunningCommand, server: WorkerServer): RunningCommand {
   let status: Promise<ExitStatus> | null = null;
+  const { net } = child.namespaces;
   const finish = async () => {
     const ended = await child.status;
     await server.drain();
@@ -77,6 +95,7 @@ function withServer(child: RunningCommand, server: WorkerServer): RunningCommand
     kill: (signal) => child.kill(signal),
     keepProgram: (keeps) => child.keepProgram(keeps),
     waitSync: null,
+    ...net && { ports: () => servedPorts((asked) => server.ask(net, asked)) },
     end() {
       const ended = child.end();
       server[Symbol.dispose]();

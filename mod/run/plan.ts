@@ -11,6 +11,7 @@ import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../name
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import type { NetworkRequest } from "../network/request.ts";
+import type { PortsRequest } from "../forward/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE, type TellRequest } from "../network/reach.ts";
 import type { User } from "../users/passwd.ts";
 import { exposedEnvironment } from "./exposed.ts";
@@ -75,6 +76,8 @@ export interface NewNamespaces {
   readonly network?: NetworkRequest;
   /** What that network reaches: by default the host's resolver, at an address of its own, but not the host's loopback. */
   readonly reach?: ReachRequest;
+  /** Ports that lead to the command with `net: "tap"`, and out of its network namespace. */
+  readonly ports?: PortsRequest;
   /** Name servers in the command's /etc/resolv.conf instead of the host's resolver; "none" leaves the file alone. */
   readonly dns?: readonly NameServer[] | "none";
   /** Search domains in that file; the host's by default. */

@@ -2,6 +2,7 @@
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import type { SignalName } from "../../ffi/core/consts.ts";
+import type { ServedPorts } from "../datapath/server/served_ports.ts";
 import type { NamespaceId } from "../namespaces/id.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import type { ExitStatus } from "./reports.ts";
@@ -28,6 +29,8 @@ export interface RunningCommand extends Disposable {
   keepProgram(keeps: boolean): void;
   /** Looks after it until it has ended, without the event loop; null if that takes the event loop. */
   readonly waitSync: ((also: SyncWait) => ExitStatus) | null;
+  /** The ports of its network, if that is served. */
+  readonly ports?: () => ServedPorts;
   /** Ends it with its kill signal, by force if that takes too long, then ends its namespaces; returns how it ended. */
   end(): ExitStatus;
 }

@@ -3,7 +3,7 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ROOT, test } from "../lib/helpers.ts";
-import { GUEST4, HOST4, HOST6, listening, makeNetwork, type Network, until } from "./lab/network.ts";
+import { GUEST4, listening, makeNetwork, type Network, until } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps"] as const;
 const PORTS = `${ROOT}tests/datapath/lab/ports.py`;
@@ -98,19 +98,6 @@ test(`${FLOWS} flows from the host's loopback at once echo at the start and at t
     if (kind === "tcp") await until("the connections have ended", () => network.flows <= idle + 64);
   }
   await server.done();
-});
-
-test("with --splice-only a connection from elsewhere is reset, and one from loopback arrives", needs, async () => {
-  await using network = await makeNetwork({ options: ["--splice-only", "-t", "8001", "-u", "8001"] });
-  network.spawn(network.guest, ["python3", PORTS, "serve", "8001"], { stderr: "inherit" });
-  await listening(network, network.guest, 8001);
-  const ask = async (from: string, kind: string, address: string) => {
-    const call = JSON.stringify([[kind, address, 8001, 100]]);
-    return JSON.parse(await network.must(from, ["python3", PORTS, "ask", call]))[0];
-  };
-  for (const kind of ["tcp", "udp"]) assertEquals((await ask(network.host, kind, "127.0.0.1")).whole, true, kind);
-  assert((await ask(network.peer, "tcp", HOST4)).error?.startsWith("ConnectionResetError"));
-  assert((await ask(network.peer, "tcp", HOST6)).error?.startsWith("ConnectionResetError"));
 });
 
 test("when the agent inside is killed or stopped, what comes from loopback takes the interface", needs, async (t) => {

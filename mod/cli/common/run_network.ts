@@ -1,7 +1,6 @@
 // The network of a command that penne runs: the data path, and ports of the host that lead inside.
 
 import { ReactorServer } from "../../datapath/server/reactor_server.ts";
-import { holdInside } from "../../datapath/splice/inside.ts";
 import type { Forwarding, Hold } from "../../forward/ports.ts";
 import { spawnBeside } from "../../network/resident.ts";
 import { namespaceIds } from "../../namespaces/id.ts";
@@ -17,8 +16,8 @@ import type { MadeNamespaces } from "../../run/make_namespaces.ts";
 
 /** The network of a command. */
 export interface RunNetwork extends Disposable {
-  /** Serves the command's namespace, until its processes have ended and what they have sent is delivered. */
-  serve(starting: Pick<Child, "namespaces">, made: MadeNamespaces, plan: NetworkPlan): void;
+  /** Serves the command's namespace, if it has a network, until its processes have ended and what they have sent is delivered. */
+  serve(starting: Pick<Child, "namespaces">, made: MadeNamespaces, plan: NetworkPlan | null): void;
 }
 
 /** Opens the network of a command, before namespaces are made. */
@@ -35,13 +34,13 @@ export type OpenRunNetwork = (
 /**
  * Makes what opens the network of a command.
  *
- * @param hold What ports need to be held in the namespace, or null.
+ * @param needs What ports need to be held in the namespace, or null; and whether that has no interface.
  * @param openPorts Opens the ports of the host that lead inside.
  * @param openPesto Opens the socket by which pesto(1) changes them; none by default.
  * @returns Opens the network, before namespaces are made.
  */
 export function runNetwork(
-  hold: Hold | null,
+  { hold, localOnly }: { readonly hold: Hold | null; readonly localOnly: boolean },
   openPorts: () => Forwarding,
   openPesto: () => PestoSocket | null = () => null,
 ): OpenRunNetwork {
@@ -52,11 +51,11 @@ export function runNetwork(
     server.frames = frames;
     return {
       serve({ namespaces }, { enclosure, link }, plan) {
-        if (!link) return;
+        if (!link && !localOnly) return;
         const { agent, afterEnd } = enclosure;
-        const inside = hold && holdInside(spawnBeside(agent), hold);
+        const held = hold && { agent: spawnBeside(agent), hold };
         const { net: netns } = namespaces.net ? namespaces : namespaceIds(agent, ["net"]);
-        const stop = server.serve(link, plan, () => {}, { netns, inside });
+        const stop = server.serve(link, plan, () => {}, { netns, held });
         afterEnd.defer(() => {
           // Such a signal cuts the delivery short of what the command has sent before its end.
           server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));

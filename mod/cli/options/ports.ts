@@ -1,11 +1,10 @@
 // Options for ports that lead into a namespace, and out of it.
 
-import { AF } from "../../../ffi/net/constants.ts";
 import { portRange } from "../../datapath/netif/tcp_ports.ts";
 import { usage } from "../../base/errors.ts";
 import type { LocalDelivery } from "../../forward/ports.ts";
-import { addRule, type ForwardingRule, type Protocol, RuleError } from "../../forward/rule.ts";
-import { parsePortSpec, type PortSpec, rulesOf, SpecError } from "../../forward/spec.ts";
+import { limitsFor, type PortRequest, readPorts } from "../../forward/request.ts";
+import type { Protocol } from "../../forward/rule.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
 import { badValue } from "./values.ts";
 
@@ -36,37 +35,8 @@ export const PORT_OPTIONS = [
   { name: "freebind", help: "Listen on addresses that the host does not have, or not yet" },
   { name: "host-lo-to-ns-lo", help: "What comes from the host's loopback arrives on the loopback inside" },
   { name: "no-splice", help: "What comes from the host's loopback takes the interface like everything else" },
-  { name: "splice-only", help: "Refuse what does not come from the host's loopback" },
+  { name: "splice-only", help: "No interface: ports from loopback to loopback alone" },
 ] as const satisfies readonly OptionSpec[];
-
-/** Reads the value of one option. */
-function parseSpec(name: string, value: string): PortSpec | null {
-  try {
-    return parsePortSpec(value);
-  } catch (error) {
-    if (!(error instanceof SpecError)) throw error;
-    throw badValue(name, value, "it is not a list of ports", ["write it as in 8080:80, 127.0.0.1/53 or 8000-8010"]);
-  }
-}
-
-/** A rule of a port inside: no address to listen on can be given there, so that the target alone says the family. */
-function ofTarget(rule: ForwardingRule): ForwardingRule {
-  return rule.target && !rule.address ? { ...rule, address: new Uint8Array(rule.target.length) } : rule;
-}
-
-/** The ports that are forwarded, and how. */
-export interface PortRequest {
-  /** The rules; none if no port is. */
-  readonly rules: readonly ForwardingRule[];
-  /** The rules of ports inside that lead to the host. */
-  readonly outward: readonly ForwardingRule[];
-  /** Whether addresses need not be the host's. */
-  readonly freebind: boolean;
-  /** How what comes from the host's loopback is passed on. */
-  readonly local: LocalDelivery;
-  /** Whether nothing else is let in. */
-  readonly localOnly: boolean;
-}
 
 /** How what comes from the host's loopback is to be passed on. */
 function localDelivery(options: OptionValues<typeof PORT_OPTIONS>): LocalDelivery {
@@ -75,11 +45,6 @@ function localDelivery(options: OptionValues<typeof PORT_OPTIONS>): LocalDeliver
   if (options["no-splice"]) return "interface";
   if (options["host-lo-to-ns-lo"]) return "loopback";
   return "usual";
-}
-
-/** Whether ports are open only while something listens inside. */
-export function follows({ rules }: PortRequest): boolean {
-  return rules.some(({ scan }) => scan);
 }
 
 /**
@@ -91,32 +56,18 @@ export function follows({ rules }: PortRequest): boolean {
  * @throws {PenneError} A usage error.
  */
 export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version: 4 | 6 | undefined): PortRequest {
-  const limits = {
-    families: { [AF.INET]: version !== 6, [AF.INET6]: version !== 4 },
-    protocols: { TCP: true, UDP: true },
-  };
-  const rulesFor = (given: readonly (readonly [keyof typeof options & string, Protocol])[], inside: boolean) => {
-    const rules: ForwardingRule[] = [];
-    for (const [name, protocol] of given) {
-      for (const value of options[name] as readonly string[]) {
-        const spec = parseSpec(name, value);
-        if (!spec) continue;
-        if (inside && spec.listens) throw badValue(name, value, "a port inside is on loopback, of all addresses");
-        const from = inside ? { ...spec, interface: "lo" } : spec;
-        try {
-          for (const rule of rulesOf(from, protocol, portRange())) {
-            addRule(rules, inside ? ofTarget(rule) : rule, limits);
-          }
-        } catch (error) {
-          throw error instanceof RuleError ? badValue(name, value, error.reason) : error;
-        }
-      }
-    }
-    return rules;
-  };
+  const values = (name: keyof typeof options & string, protocol: Protocol, inside: boolean) => ({
+    ...{ name, protocol, inside },
+    values: options[name] as readonly string[],
+  });
+  const given = [
+    values("tcp-ports", "TCP", false),
+    values("udp-ports", "UDP", false),
+    values("tcp-ns", "TCP", true),
+    values("udp-ns", "UDP", true),
+  ];
   return {
-    rules: rulesFor([["tcp-ports", "TCP"], ["udp-ports", "UDP"]], false),
-    outward: rulesFor([["tcp-ns", "TCP"], ["udp-ns", "UDP"]], true),
+    ...readPorts(given, limitsFor(version), portRange, badValue),
     freebind: options.freebind,
     local: localDelivery(options),
     localOnly: options["splice-only"],

@@ -42,9 +42,9 @@ function runOptions(config: PastaConfig): RunOptions {
   return {
     command: target.kind === "command" ? target.command : [],
     unshare,
-    net: "tap",
-    network: networkOf(config),
-    reach: reachOf(config),
+    ...config.splice === "only"
+      ? { net: "none" as const }
+      : { net: "tap" as const, network: networkOf(config), reach: reachOf(config) },
     hostname: hostname(config),
     // resolv.conf is left alone.
     dns: "none",
@@ -72,7 +72,11 @@ export async function run({ config, head }: PastaJob): Promise<number> {
     return await runHere({ "new-session": false }, {
       plan: planRun(options, readFacts(options)),
       starter,
-      openNetwork: runNetwork(holdOf(config), () => openPastaPorts(config), () => openPastaControl(config)),
+      openNetwork: runNetwork(
+        { hold: holdOf(config), localOnly: config.splice === "only" },
+        () => openPastaPorts(config),
+        () => openPastaControl(config),
+      ),
       ...await watching(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
     });

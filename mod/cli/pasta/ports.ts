@@ -55,7 +55,7 @@ export function holdOf(config: PastaConfig): Hold | null {
   const local = localOf(config);
   // By the control socket, any rule may be added.
   if (config.control !== null) return local === "loopback" ? "all listeners" : "listeners";
-  return holdFor({ rules, outward, local });
+  return holdFor({ rules, outward, local, localOnly: config.splice === "only" });
 }
 
 /**
@@ -77,7 +77,6 @@ export function openPastaPorts({ rules, freebind, splice, toLoopback, control }:
       outward,
       freebind,
       local,
-      localOnly: splice === "only",
       changing: control !== null,
     };
   }

@@ -48,8 +48,7 @@ export function networkOf(config: PastaConfig): NetworkRequest {
   }
   const own = Object.values(config.addresses).filter(({ address }) => isOn(config, address));
   return {
-    // With --splice-only pasta makes no interface; that of penne stays down.
-    configure: configure && config.splice !== "only",
+    configure,
     // The prefix of an IPv6 address is 64 bits long, whatever is said.
     addresses: own.map(({ address, prefix }) => ({
       address,

@@ -68,11 +68,13 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
           // As pasta, penne holds namespaces whose end tells nothing, too, if ports follow listeners or lead out.
           const endIsKnown = !config.stay && target.kind !== "fd";
           const held = holdOf(config);
-          const hold = endIsKnown || held !== "sockets" || config.rules.outbound.length > 0 ? held : null;
+          const localOnly = config.splice === "only";
+          const needed = held !== "sockets" || config.rules.outbound.length > 0 || localOnly;
+          const hold = endIsKnown || needed ? held : null;
           const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
           return attachHere({
             targets: [target],
-            wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd" },
+            wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd", localOnly },
             openPorts: () => openPastaPorts(config),
             openPesto: () => openPastaControl(config),
             ...watched,

@@ -4,7 +4,7 @@ import { E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { lastDatagram, receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { resetOnClose, socket } from "../../../ffi/net/socket.ts";
+import { socket } from "../../../ffi/net/socket.ts";
 import type { LocalDelivery, OpenPort } from "../../forward/ports.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import { copyOf, ipWords, wordsOf } from "../../inet/ip_words.ts";
@@ -23,8 +23,6 @@ import { PortSet, TURN } from "./port_set.ts";
 export interface Bypass {
   readonly inside: Inside;
   readonly local: LocalDelivery;
-  /** Whether nothing else is let in. */
-  readonly only: boolean;
 }
 
 /** The ports of the host that lead to one namespace. */
@@ -102,23 +100,17 @@ export class Inbound extends PortSet {
   #acceptLocal(port: OpenPort, fd: Fd): boolean {
     const to = this.#localTarget(port);
     const { bypass } = this;
-    if (to && bypass) {
-      if (this.splices.accept(fd, bypass.inside.socket, to, port.to, false) !== -E.ESRCH) return true;
-    }
-    if (!bypass?.only) return false;
-    resetOnClose(fd.number);
-    fd.close();
-    return true;
+    return to !== null && bypass !== null &&
+      this.splices.accept(fd, bypass.inside.socket, to, port.to, false) !== -E.ESRCH;
   }
 
-  /** Passes a datagram from the host's loopback on; returns whether it is one, or is not let in. */
+  /** Passes a datagram from the host's loopback on; returns whether it is one. */
   #receiveLocal(port: OpenPort, length: number): boolean {
     const to = this.#localTarget(port);
     const { bypass } = this;
-    if (!to || !bypass) return bypass?.only ?? false;
+    if (!to || !bypass) return false;
     const way = { near: socket, far: bypass.inside.socket, from: port, to };
-    const delivered = this.splices.datagrams.deliver(way, this.peer, this.#local, length);
-    return delivered || !bypass.inside.lost || bypass.only;
+    return this.splices.datagrams.deliver(way, this.peer, this.#local, length) || !bypass.inside.lost;
   }
 
   protected override receive(port: OpenPort): void {

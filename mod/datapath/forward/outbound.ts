@@ -1,33 +1,43 @@
-// Takes what arrives at ports inside a namespace to the host: connections and datagrams, from loopback to loopback.
+// Takes what arrives at ports from the loopback of one side to that of the other: connections and datagrams.
 
-import { E, errnoName, errnoText } from "../../../ffi/core/errno.ts";
+import { E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { socket } from "../../../ffi/net/socket.ts";
 import { PenneError } from "../../base/errors.ts";
+import { portError } from "../../forward/open.ts";
 import type { OpenPort } from "../../forward/ports.ts";
 import type { ChangeFailure } from "../../forward/rule_table.ts";
 import { ipWords, wordsOf } from "../../inet/ip_words.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import type { Inside } from "../splice/inside.ts";
+import type { OpenSocket } from "../splice/datagrams.ts";
 import { isLoopback, loopbackOf, type Splices } from "../splice/splices.ts";
 import { PortSet, TURN } from "./port_set.ts";
 
-/** The ports of one namespace that lead to the host. */
-export class Outbound extends PortSet {
+/** Both sides of ports. */
+export interface Sides {
+  /** Opens a socket on the side of the ports. */
+  readonly near: OpenSocket;
+  /** Opens one on the other side. */
+  readonly far: OpenSocket;
+  /** Whether the ports are inside, and lead to the host. */
+  readonly outward: boolean;
+}
+
+/** Ports on one side, which lead to the other one. */
+export class LoopbackPorts extends PortSet {
   readonly #local = ipWords();
 
   /**
    * @param reactor The loop.
-   * @param inside What is held in the namespace.
+   * @param sides Both sides.
    * @param splices What passes bytes on.
    */
-  constructor(reactor: Reactor, readonly inside: Inside, readonly splices: Splices) {
+  constructor(reactor: Reactor, readonly sides: Sides, readonly splices: Splices) {
     super(reactor);
   }
 
-  /** The address of the host that the peer is taken to; null if it is none of the namespace's loopback. */
+  /** The address on the other side that the peer is taken to; null if it is not on loopback. */
   #target({ rule }: OpenPort): IpWords | null {
     const { address } = this.peer;
     if (!isLoopback(address)) return null;
@@ -41,8 +51,8 @@ export class Outbound extends PortSet {
 
   protected override connected(port: OpenPort, fd: Fd): boolean {
     const to = this.#target(port);
-    if (to) this.splices.accept(fd, socket, to, port.to, true);
-    return to !== null;
+    const { far, outward } = this.sides;
+    return to !== null && this.splices.accept(fd, far, to, port.to, outward) !== -E.ESRCH;
   }
 
   protected override receive(port: OpenPort): void {
@@ -54,7 +64,7 @@ export class Outbound extends PortSet {
       }
       const to = this.#target(port);
       if (!to || this.peer.port === 0) continue;
-      const way = { near: this.inside.socket, far: socket, from: port, to };
+      const way = { near: this.sides.near, far: this.sides.far, from: port, to };
       this.splices.datagrams.deliver(way, this.peer, this.#local, n);
     }
   }
@@ -68,8 +78,5 @@ export class Outbound extends PortSet {
  */
 export function outboundError(failure: ChangeFailure): PenneError {
   if (failure.kind !== "port") return new PenneError(`lead ports out: ${failure.kind}`);
-  const { rule: { protocol }, port, errno } = failure.failed;
-  return new PenneError(`listen on ${protocol} port ${port} inside: ${errnoText(errno)} (${errnoName(errno)})`, {
-    hints: errno === E.EADDRINUSE ? ["a program inside has the port"] : [],
-  });
+  return portError(failure.failed, true);
 }

@@ -15,6 +15,7 @@ export class PortTable implements RuleTable, Disposable {
   readonly #rules = new Map<ForwardingRule, OpenPort[]>();
   #follower: Follower | null = null;
   #freebind = false;
+  #openTables: (() => Listeners) | null = null;
 
   /**
    * @param ports The open ports.
@@ -33,12 +34,14 @@ export class PortTable implements RuleTable, Disposable {
    * Forwards what arrives at ports that are open already, and follows listeners.
    *
    * @param forwarding The ports, closed with what they lead to.
-   * @param tables The listeners on the other side, if any may be followed; owned by this from now on.
+   * @param tables The listeners on the other side, if any may be followed; owned by this from now on. A function opens
+   * them when they are needed.
    * @throws {SysError} If a port cannot be watched, or the listeners cannot be read.
    */
-  begin({ open, followed, freebind }: Forwarding, tables: Listeners | null): void {
+  begin({ open, followed, freebind }: Forwarding, tables: Listeners | null | (() => Listeners)): void {
     this.#freebind = freebind;
-    if (tables) this.#follower = new Follower(this.ports.reactor, this.ports, tables, this.back, this.maker);
+    if (typeof tables === "function") this.#openTables = tables;
+    else if (tables) this.#follow(tables);
     for (const rule of followed) this.#rules.set(rule, []);
     for (const port of open) {
       this.ports.add(port);
@@ -49,8 +52,12 @@ export class PortTable implements RuleTable, Disposable {
     this.#follower?.add(followed, freebind);
   }
 
+  #follow(tables: Listeners): Follower {
+    return this.#follower = new Follower(this.ports.reactor, this.ports, tables, this.back, this.maker);
+  }
+
   get follows(): boolean {
-    return this.#follower !== null;
+    return this.#follower !== null || this.#openTables !== null;
   }
 
   get served(): readonly ServedRule[] {
@@ -72,7 +79,7 @@ export class PortTable implements RuleTable, Disposable {
     }
     const added = all.slice(known);
     const followed = added.filter(({ scan }) => scan);
-    if (followed.length > 0 && !this.#follower) return { kind: "unfollowed", rule: followed[0]! };
+    if (followed.length > 0 && !this.follows) return { kind: "unfollowed", rule: followed[0]! };
     let failed: FailedPort | null = null;
     const open = openPorts(added, freebind, (port) => void (failed = port), this.ports.count, this.maker);
     if (!open) return { kind: "port", failed: failed! };
@@ -80,7 +87,7 @@ export class PortTable implements RuleTable, Disposable {
     if (begun) return { kind: "port", failed: begun };
     for (const rule of added) this.#rules.set(rule, []);
     for (const port of open) this.#rules.get(port.rule)!.push(port);
-    this.#follower?.add(followed, freebind);
+    if (followed.length > 0) (this.#follower ?? this.#follow(this.#openTables!())).add(followed, freebind);
     return null;
   }
 
@@ -98,17 +105,29 @@ export class PortTable implements RuleTable, Disposable {
     return null;
   }
 
-  delete(rules: readonly ForwardingRule[]): ChangeFailure | null {
-    const doomed = new Set<ForwardingRule>();
+  /** The rules that are to be deleted; or the first one that there is not. */
+  #find(rules: readonly ForwardingRule[]): Set<ForwardingRule> | ForwardingRule {
+    const found = new Set<ForwardingRule>();
     for (const rule of rules) {
       const wanted = narrowed(rule, this.limits);
-      const found = [...this.#rules.keys()].find((known) =>
-        !doomed.has(known) && (sameRule(known, wanted) || sameRule(known, rule))
+      const known = [...this.#rules.keys()].find((known) =>
+        !found.has(known) && (sameRule(known, wanted) || sameRule(known, rule))
       );
-      if (!found) return { kind: "absent", rule: wanted };
-      doomed.add(found);
+      if (!known) return wanted;
+      found.add(known);
     }
-    this.#remove(doomed);
+    return found;
+  }
+
+  missing(rules: readonly ForwardingRule[]): ChangeFailure | null {
+    const found = this.#find(rules);
+    return found instanceof Set ? null : { kind: "absent", rule: found };
+  }
+
+  delete(rules: readonly ForwardingRule[]): ChangeFailure | null {
+    const found = this.#find(rules);
+    if (!(found instanceof Set)) return { kind: "absent", rule: found };
+    this.#remove(found);
     return null;
   }
 

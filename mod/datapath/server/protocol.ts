@@ -3,7 +3,9 @@
 import type { NamespaceId } from "../../namespaces/id.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
+import type { Reply, Request } from "../../control/message.ts";
 import type { ServedPlan } from "./reactor_server.ts";
+import type { SentForwarding, SentHeld } from "./sent_ports.ts";
 
 /** The first message to the Worker. */
 export interface Start {
@@ -15,13 +17,19 @@ export interface Start {
 
 /** A command to the Worker. */
 export type Command =
-  /** Serve a tap from now on, by its descriptor. */
+  /** Serve a namespace from now on, by the descriptor of its tap if it has one. */
   | {
     readonly serve: number;
-    readonly link: Omit<TapLink, "tap"> & { readonly tap: number };
-    readonly plan: ServedPlan;
+    readonly link: Omit<TapLink, "tap"> & { readonly tap: number } | null;
+    readonly plan: ServedPlan | null;
     readonly netns?: NamespaceId | undefined;
+    /** Ports of the namespace. */
+    readonly ports?: SentForwarding;
+    /** What is held there for ports. */
+    readonly held?: SentHeld;
   }
+  /** Carry out a request about the ports of a tap of that number, and report `answered`. */
+  | { readonly ask: number; readonly of: number; readonly request: Request }
   /** Serve the tap of that number no longer. */
   | { readonly stop: number }
   /** Pass on what was sent, and report `done`. */
@@ -33,6 +41,8 @@ export type Report =
   | { readonly dead: number }
   /** A problem that is not worth failing for. */
   | { readonly warning: string }
+  /** The reply to the `ask` command of that number; null if the tap is not served any longer. */
+  | { readonly answered: number; readonly reply: Reply | null }
   /** The `drain` command of that number has been carried out. */
   | { readonly done: number };
 

@@ -9,6 +9,7 @@ import { HostAddresses } from "../../host/addresses.ts";
 import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
 import { DEFAULT_SERVER, formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
 import { inPrefix, parseIp } from "../../inet/ip.ts";
+import type { NamespaceRules } from "../../forward/rule_table.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { decodeLink, getLink, type Link } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
@@ -16,33 +17,47 @@ import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
-import { type Forwarding, NO_PORTS } from "../../forward/ports.ts";
+import type { Agent } from "../../../ffi/agent/agent.ts";
+import { type Forwarding, type Hold, NO_PORTS } from "../../forward/ports.ts";
 import { Datapath } from "../datapath.ts";
+import { LocalPath } from "../local.ts";
 import type { FrameWatch } from "../netif/frame_watch.ts";
-import type { Inside } from "../splice/inside.ts";
+import { holdInside } from "../splice/inside.ts";
 import type { Resolver } from "../netif/rules.ts";
 import { type HostNames, standIns, toldFacts, type ToldPlan } from "./told.ts";
 
 /** Serves taps. */
 export interface TapServer extends Disposable {
   /**
-   * Serves a tap from now on.
+   * Serves a namespace from now on.
    *
-   * @param link The tap, whose descriptor the caller continues to own.
-   * @param plan What its namespace was given.
+   * @param link Its tap, whose descriptor the caller continues to own; null if it has none, but something is held there.
+   * @param plan What it was given; null without a tap.
    * @param onDead Called once when the tap is gone.
    * @param known What is known of the namespace.
    * @returns A function that stops serving it.
    */
-  serve(link: TapLink, plan: ServedPlan, onDead: () => void, known?: KnownNamespace): () => void;
+  serve(link: TapLink | null, plan: ServedPlan | null, onDead: () => void, known?: KnownNamespace): () => void;
 }
 
 /** What a server may know of a namespace, besides its tap. */
 export interface KnownNamespace {
   /** The namespace; it gets a control socket then. */
   readonly netns?: NamespaceId | undefined;
-  /** What is held in the namespace for ports that lead to it; owned by the server from now on. */
-  readonly inside?: Inside | null;
+  /** What is held in the namespace for its ports; owned by the server from now on. */
+  readonly held?: Held | null;
+  /** Its ports, if they are not those that the server was given for the first namespace; owned by the server from now on. */
+  readonly ports?: Forwarding;
+  /** Called with its rules, before anything is forwarded. */
+  readonly onRules?: (rules: NamespaceRules) => void;
+}
+
+/** An agent in a namespace, and what it keeps open there. */
+export interface Held {
+  /** The agent. */
+  readonly agent: Agent;
+  /** What it keeps open. */
+  readonly hold: Hold;
 }
 
 /** The part of a plan that serving needs. */
@@ -98,7 +113,7 @@ export class ReactorServer implements TapServer {
   #pingWarned = false;
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
-  #datapaths = new Set<Datapath>();
+  #datapaths = new Set<Datapath | LocalPath>();
   readonly #control: ControlSockets;
   readonly #pesto: PestoSocket | null;
   #pestoServer: Disposable | null = null;
@@ -199,11 +214,32 @@ export class ReactorServer implements TapServer {
   }
 
   serve(
-    link: TapLink,
-    plan: ServedPlan,
+    link: TapLink | null,
+    plan: ServedPlan | null,
     onDead: () => void,
-    { netns, inside = null }: KnownNamespace = {},
+    { netns, held = null, ports: given, onRules }: KnownNamespace = {},
   ): () => void {
+    const inside = held && holdInside(held.agent, held.hold);
+    const path = link && plan ? this.#datapath(link, plan, onDead) : new LocalPath(this.#reactor, inside!);
+    this.#datapaths.add(path);
+    const ports = given ?? this.#ports;
+    if (!given) this.#ports = NO_PORTS;
+    onRules?.(path);
+    path.forward(ports, inside);
+    if (this.#pesto) {
+      const tables = { host: path.ports, inside: path.outward };
+      this.#pestoServer ??= this.#pesto.serve(this.#reactor, tables, this.#onWarning);
+    }
+    const silence = netns && this.#control.open(netns, path);
+    return () => {
+      silence?.();
+      this.#datapaths.delete(path);
+      path[Symbol.dispose]();
+    };
+  }
+
+  /** The data path of a tap. */
+  #datapath(link: TapLink, plan: ServedPlan, onDead: () => void): Datapath {
     const { outside, peerMac } = plan;
     const { mapGateway, mapHostLoopback } = this.#reach;
     const gateways = [link.ipv4, link.ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
@@ -222,21 +258,7 @@ export class ReactorServer implements TapServer {
       frames: this.frames,
       onPingRefused: () => this.#warnPing(),
     };
-    const datapath = new Datapath(this.#reactor, link, options, onDead);
-    this.#datapaths.add(datapath);
-    const ports = this.#ports;
-    this.#ports = NO_PORTS;
-    datapath.forward(ports, inside);
-    if (this.#pesto) {
-      const tables = { host: datapath.ports, inside: datapath.outward };
-      this.#pestoServer ??= this.#pesto.serve(this.#reactor, tables, this.#onWarning);
-    }
-    const silence = netns && this.#control.open(netns, datapath.ports);
-    return () => {
-      silence?.();
-      this.#datapaths.delete(datapath);
-      datapath[Symbol.dispose]();
-    };
+    return new Datapath(this.#reactor, link, options, onDead);
   }
 
   /**

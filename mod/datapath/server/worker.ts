@@ -5,7 +5,10 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { read } from "../../../ffi/sys/file.ts";
 import { Reactor } from "../../reactor/reactor.ts";
 import { decodeCommand, type Report, type Start } from "./protocol.ts";
+import { answer, encode } from "../../control/message.ts";
+import type { NamespaceRules } from "../../forward/rule_table.ts";
 import { ReactorServer } from "./reactor_server.ts";
+import { receiveForwarding, receiveHeld } from "./sent_ports.ts";
 
 interface Scope {
   onmessage: ((event: MessageEvent<Start>) => void) | null;
@@ -20,19 +23,30 @@ scope.onmessage = async ({ data }) => {
   using reactor = new Reactor();
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
   const served = new Map<number, () => void>();
+  const tables = new Map<number, NamespaceRules>();
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(65536);
   let text = "";
   const perform = (line: string) => {
     const command = decodeCommand(line);
     if ("serve" in command) {
-      const { serve: id, link, plan, netns } = command;
-      const tap = new Fd(link.tap);
-      const stop = server.serve({ ...link, tap }, plan, () => scope.postMessage({ dead: id }), { netns });
-      served.set(id, () => {
-        stop();
-        tap.close();
+      const { serve: id, link, plan, netns, ports, held } = command;
+      const tap = link && new Fd(link.tap);
+      const stop = server.serve(link && tap && { ...link, tap }, plan, () => scope.postMessage({ dead: id }), {
+        netns,
+        ...ports && { ports: receiveForwarding(ports) },
+        ...held && { held: receiveHeld(held) },
+        onRules: (rules) => tables.set(id, rules),
       });
+      served.set(id, () => {
+        tables.delete(id);
+        stop();
+        tap?.close();
+      });
+    } else if ("ask" in command) {
+      const rules = tables.get(command.of);
+      const reply = rules ? answer(encode(command.request), rules) : null;
+      scope.postMessage({ answered: command.ask, reply });
     } else if ("stop" in command) {
       served.get(command.stop)?.();
       served.delete(command.stop);

@@ -11,7 +11,20 @@ import { self } from "../../../ffi/core/task.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import { type Command, encodeCommand, type Report, type Start } from "./protocol.ts";
-import type { KnownNamespace, ServedPlan, TapServer } from "./reactor_server.ts";
+import { endAgents } from "../../agents/enclosure.ts";
+import { PenneError } from "../../base/errors.ts";
+import type { Reply, Request } from "../../control/message.ts";
+import { portError } from "../../forward/open.ts";
+import { type FailedPort, type Forwarding, NO_PORTS, openPorts } from "../../forward/ports.ts";
+import type { NamespaceId } from "../../namespaces/id.ts";
+import { makerBy } from "../splice/inside.ts";
+import type { Held, KnownNamespace, ServedPlan, TapServer } from "./reactor_server.ts";
+import { sendForwarding, sendHeld } from "./sent_ports.ts";
+
+/** The part of a plan that is sent. */
+function servedPart({ outside, peerMac, families, mtu, configure }: ServedPlan): ServedPlan {
+  return { outside, peerMac, families, mtu, configure };
+}
 
 /** Serves taps in a Worker, which is started with the first tap. */
 export class WorkerServer implements TapServer {
@@ -21,14 +34,21 @@ export class WorkerServer implements TapServer {
   #next = 1;
   #onDead = new Map<number, () => void>();
   #waiting = new Map<number, () => void>();
+  readonly #asked = new Map<number, (reply: Reply | null) => void>();
+  /** What namespaces are called in commands, by their inode number. */
+  readonly #ids = new Map<number, number>();
+  /** Ports for the first namespace. */
+  #ports: Forwarding;
 
   /**
    * @param reach What the namespaces reach.
    * @param onWarning Called with problems that are not worth failing for.
+   * @param ports Ports of the first namespace that is served; closed with it, or with this.
    */
-  constructor(reach: ReachRequest, onWarning: (message: string) => void = () => {}) {
+  constructor(reach: ReachRequest, onWarning: (message: string) => void = () => {}, ports: Forwarding = NO_PORTS) {
     this.#reach = reach;
     this.#onWarning = onWarning;
+    this.#ports = ports;
   }
 
   #start(): Fd {
@@ -38,12 +58,13 @@ export class WorkerServer implements TapServer {
     worker.onmessage = ({ data }: MessageEvent<Report>) => {
       if ("dead" in data) this.#onDead.get(data.dead)?.();
       else if ("done" in data) this.#waiting.get(data.done)?.();
+      else if ("answered" in data) this.#asked.get(data.answered)?.(data.reply);
       else this.#onWarning(data.warning);
     };
     worker.onerror = (event) => {
       event.preventDefault();
       this.#onWarning(`the network has failed: ${event.message}`);
-      for (const done of this.#waiting.values()) done();
+      this.#giveUp();
     };
     worker.postMessage({ commands: reader.release(), reach: this.#reach } satisfies Start);
     return this.#writer = writer;
@@ -54,19 +75,70 @@ export class WorkerServer implements TapServer {
   }
 
   serve(
-    link: TapLink,
-    { outside, peerMac, families, mtu, configure }: ServedPlan,
+    link: TapLink | null,
+    plan: ServedPlan | null,
     onDead: () => void,
-    { netns }: KnownNamespace = {},
+    { netns, held }: KnownNamespace = {},
   ): () => void {
+    const ports = this.#openInside(held ?? null);
     const id = this.#next++;
     this.#onDead.set(id, onDead);
+    if (netns) this.#ids.set(netns.inum, id);
     // A duplicate, which the Worker closes when it gets to it.
-    const tap = self.open("fcntl", link.tap, F.DUPFD_CLOEXEC, 3).release();
-    this.#send({ serve: id, link: { ...link, tap }, plan: { outside, peerMac, families, mtu, configure }, netns });
+    const duplicate = ({ tap }: TapLink) => self.open("fcntl", tap, F.DUPFD_CLOEXEC, 3).release();
+    this.#send({
+      ...{ serve: id, link: link && { ...link, tap: duplicate(link) }, netns },
+      plan: plan && servedPart(plan),
+      ...ports !== NO_PORTS && { ports: sendForwarding(ports) },
+      ...held && { held: sendHeld(held) },
+    });
     return () => {
+      if (netns && this.#ids.get(netns.inum) === id) this.#ids.delete(netns.inum);
       if (this.#onDead.delete(id)) this.#send({ stop: id });
     };
+  }
+
+  /** Takes the ports of the first namespace, with those inside opened, so that it is known at once whether they can be. */
+  #openInside(held: Held | null): Forwarding {
+    const ports = this.#ports;
+    const { outward = [] } = ports;
+    const wanted = outward.filter(({ scan }) => !scan);
+    let failed: FailedPort | null = null;
+    const maker = held && makerBy(held.agent);
+    const opened = maker && openPorts(wanted, false, (port) => void (failed = port), ports.open.length, maker);
+    if (maker && !opened) {
+      endAgents([held.agent]);
+      throw portError(failed!, true);
+    }
+    this.#ports = NO_PORTS;
+    return opened?.length ? { ...ports, outward: outward.filter(({ scan }) => scan), opened } : ports;
+  }
+
+  /**
+   * Has a request about the ports of a namespace carried out.
+   *
+   * @param netns The namespace.
+   * @param request The request.
+   * @returns The reply.
+   * @throws {PenneError} If it is not served any longer.
+   */
+  async ask({ inum }: NamespaceId, request: Request): Promise<Reply> {
+    const of = this.#ids.get(inum);
+    const id = this.#next++;
+    const { promise, resolve } = Promise.withResolvers<Reply | null>();
+    this.#asked.set(id, resolve);
+    if (of !== undefined && this.#writer) this.#send({ ask: id, of, request });
+    else resolve(null);
+    const reply = await promise;
+    this.#asked.delete(id);
+    if (!reply) throw new PenneError("ask about ports: the namespace is not served any longer");
+    return reply;
+  }
+
+  /** Lets those go on who wait for the Worker. */
+  #giveUp(): void {
+    for (const done of this.#waiting.values()) done();
+    for (const answer of this.#asked.values()) answer(null);
   }
 
   /** Passes on what was sent before the last process ended; resolves when that is done. */
@@ -85,6 +157,9 @@ export class WorkerServer implements TapServer {
     this.#writer?.close();
     this.#writer = null;
     this.#onDead.clear();
-    for (const done of this.#waiting.values()) done();
+    this.#ids.clear();
+    this.#giveUp();
+    for (const port of this.#ports.open) port[Symbol.dispose]();
+    this.#ports = NO_PORTS;
   }
 }

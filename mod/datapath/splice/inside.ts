@@ -9,6 +9,7 @@ import { AF, SOCK } from "../../../ffi/net/constants.ts";
 import { type IpWords, sockaddrSize, writeSockaddr } from "../../../ffi/net/sockaddr.ts";
 import { endAgents } from "../../agents/enclosure.ts";
 import { Listeners } from "../../forward/listeners.ts";
+import type { SocketMaker } from "../../../ffi/net/listener.ts";
 import type { Hold } from "../../forward/ports.ts";
 
 /** Milliseconds for the agent to answer, and to end. A process in its user namespace can stop it, and penne waits. */
@@ -85,10 +86,8 @@ export class Inside implements Disposable {
    */
   readonly bind = (s: number, address: IpWords, port: number): number => {
     if (this.#lost) return -E.ESRCH;
-    const name = new Uint8Array(sockaddrSize(address.family));
-    writeSockaddr(new DataView(name.buffer), 0, address, port);
     try {
-      return this.agent.raw("bind", Fd.borrow(s), name, name.length);
+      return bindAs(this.agent, s, address, port);
     } catch (error) {
       if (!(error instanceof AgentGoneError)) throw error;
       this.#lost = true;
@@ -106,6 +105,34 @@ export class Inside implements Disposable {
     this.tables?.[Symbol.dispose]();
     endAgents([this.agent], END_TIMEOUT);
   }
+}
+
+/** Binds a socket as an agent. */
+function bindAs(agent: Agent, s: number, address: IpWords, port: number): number {
+  const name = new Uint8Array(sockaddrSize(address.family));
+  writeSockaddr(new DataView(name.buffer), 0, address, port);
+  return agent.raw("bind", Fd.borrow(s), name, name.length);
+}
+
+/**
+ * Opens sockets in the namespace of an agent, one after the other.
+ *
+ * @param agent The agent, which continues to belong to the caller.
+ * @returns What opens and binds them; it throws an {@linkcode AgentGoneError} if the agent is gone.
+ */
+export function makerBy(agent: Agent): SocketMaker {
+  return {
+    socket: (family, type) => {
+      try {
+        const domain = family === 4 ? AF.INET : AF.INET6;
+        return agent.open("socket", domain, type | SOCK.NONBLOCK | SOCK.CLOEXEC, 0).release();
+      } catch (error) {
+        if (error instanceof SysError) return -error.errno;
+        throw error;
+      }
+    },
+    bind: (s, address, port) => bindAs(agent, s, address, port),
+  };
 }
 
 /**

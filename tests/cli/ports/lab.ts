@@ -105,6 +105,8 @@ export class PortsLab implements AsyncDisposable {
   /** Starts a program of {@linkcode CLIENT} in a namespace, and waits for its first line. */
   async begin(netns: string, ...args: string[]): Promise<Daemon> {
     const daemon = this.start(this.#lab.in(netns, ["python3", CLIENT, ...args]), { stdin: "piped" });
+    // It stays open until it is closed, or collected at some time.
+    this.defer(() => daemon.child.stdin.close().catch(() => {}));
     await until(`${args[0]} has begun`, () => daemon.output().includes("\n"));
     return daemon;
   }

@@ -57,10 +57,13 @@ for (const user of [true, false]) {
 
 test("what cannot be changed is an error that says why, and changes nothing", NEEDS, async (t) => {
   await using lab = await PortsLab.open();
-  const { target } = await lab.run(["-t", "8080:80"]);
+  const served = await lab.run(["-t", "8080:80", "-U", "6000"]);
+  const { target } = served;
+  await lab.serve(served, 8099);
   const holder = lab.start(lab.on(["python3", "-m", "http.server", "8090"], true));
   await until("the server listens", () => /:1F9A /.test(Deno.readTextFileSync(`/proc/${holder.child.pid}/net/tcp`)));
-  const before = [await lab.open(), await lab.must("ls", target)];
+  const inside = async () => await must(["nsenter", `--net=/proc/${target}/ns/net`, "ss", "-Htuln"]);
+  const before = [await lab.open(), await lab.must("ls", target), await inside()];
   const cases: readonly [string[], number, RegExp | string][] = [
     [
       ["add", target, "-t", "8088-8090"],
@@ -88,6 +91,32 @@ test("what cannot be changed is an error that says why, and changes nothing", NE
     [["add", target], 2, /no port is named\nhint: /],
     [["add", target, "-t", "none"], 2, /no port is named\nhint: /],
     [
+      ["add", target, "-u", "7000", "-T", "8099"],
+      1,
+      "penne: cannot listen on TCP port 8099 inside: Address already in use (EADDRINUSE)\nhint: a program inside has the port\n",
+    ],
+    [
+      ["add", target, "-T", "7000-7002,7001"],
+      2,
+      /--tcp-ns "7000-7002,7001": \*%lo:7001 and \*%lo:7000-7002 overlap\n$/,
+    ],
+    [["add", target, "-U", "6001", "-U", "6000:6000"], 1, "penne: cannot add ports: *%lo:6000 and *%lo:6000 overlap\n"],
+    [["add", target, "-T", "127.0.0.1/80"], 2, /--tcp-ns "127\.0\.0\.1\/80": a port inside is on loopback/],
+    [["add", target, "-t", "7000", "-T", "x"], 2, /--tcp-ns "x": it is not a list of ports\nhint: /],
+    [
+      ["del", target, "-t", "8080:80", "-T", "7000"],
+      1,
+      "penne: cannot delete ports: there is no rule TCP [*]%lo:7000  =>  7000  (out)\n" +
+      "hint: a rule is deleted as it was added: penne ports ls shows the rules\n",
+    ],
+    [["del", target, "-t", "8081", "-U", "6000"], 1, /there is no rule TCP \[\*\]:8081 {2}=> {2}8081\n/],
+    [["del", target, "-t", "8080", "--freebind"], 2, "penne: cannot use --freebind with ports del\n"],
+    [
+      ["add", target, "-t", "8081", "--no-splice"],
+      2,
+      "penne: cannot use --no-splice with ports add: it is for the start of that penne\n",
+    ],
+    [
       ["ls"],
       2,
       "penne: cannot use ports ls: TARGET is missing\nhint: a TARGET is a PID, a name of ip netns, a path or fd:N\n",
@@ -104,7 +133,7 @@ test("what cannot be changed is an error that says why, and changes nothing", NE
       assertEquals([result.code, result.stdout], [code, ""], result.stderr);
       if (typeof message === "string") assertEquals(result.stderr, message);
       else assertMatch(result.stderr, message);
-      assertEquals([await lab.open(), await lab.must("ls", target)], before);
+      assertEquals([await lab.open(), await lab.must("ls", target), await inside()], before);
     });
   }
   await t.step("who has the port is named to those who may see it", async () => {
