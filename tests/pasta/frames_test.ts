@@ -72,9 +72,9 @@ test("--trace says what each frame is, in the log file too", NEEDS, async () => 
     /^from inside: UDP 192\.0\.2\.\d+ port \d+ > 192\.0\.2\.1 port 9, 43 bytes$/m,
     /^from inside: ICMPv6 type \d+ \S+ > \S+, \d+ bytes$/m,
   ];
-  const inside = `echo >/dev/udp/192.0.2.77/9; ${
-    PING.join(" ")
-  }; (echo >/dev/tcp/192.0.2.1/9) 2>/dev/null; echo >/dev/udp/192.0.2.1/9; true`;
+  // What has an answer comes last, so that all before it has been seen.
+  const datagrams = "echo >/dev/udp/192.0.2.77/9; echo >/dev/udp/192.0.2.1/9";
+  const inside = `${datagrams}; (echo >/dev/tcp/192.0.2.1/9) 2>/dev/null; ${PING.join(" ")}`;
   const run = (...options: string[]) => {
     const words = [pasta(), "--config-net", "--no-map-gw", ...NONE, ...options, "--", "bash", "-c", inside];
     return lab.run(lab.host, words, USER);

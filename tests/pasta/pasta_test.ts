@@ -211,7 +211,8 @@ test("a log file that is full keeps its first line and the newest ones", NEEDS, 
   await Deno.chmod(directory, 0o777);
   const log = `${directory}/log`;
   await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]));
-  const inside = "ping -q -f -c 1500 -w 60 192.0.2.1 >/dev/null; echo >/dev/udp/192.0.2.1/1999";
+  const inside =
+    "ping -q -f -c 1500 -w 60 192.0.2.1 >/dev/null; echo >/dev/udp/192.0.2.1/1999; ping -c 1 -w 60 192.0.2.1 >/dev/null";
   const words = [pasta(), "--trace", "-l", log, "--log-size", "0x10000", "--config-net", "--no-map-gw", ...NONE];
   const { code, stderr } = await lab.run(lab.host, [...words, "--", "bash", "-c", inside], USER);
   assertEquals([code, stderr], [0, ""]);

@@ -1,9 +1,9 @@
 // Records frames in a file that tcpdump and the like read.
 //
-// Theory of operation. The frames of a turn are collected and written with one call at its end, so a file holds whole frames
-// whenever penne is killed. Nobody is waited for: what the reader of a pipe does not take stays in the buffer, and what has
-// no room there is left out. A file that cannot be written any longer is cut behind the last whole frame. The data path
-// goes on in either case, and one warning says so.
+// Theory of operation. The frames of a turn are collected and written with one call at its end, so a file can be read
+// whenever penne is killed: at most its last frame is cut. Nobody is waited for: what the reader of a pipe does not take stays
+// in the buffer, and what has no room there is left out. A file that cannot be written any longer is cut behind the last whole
+// frame. The data path goes on in either case, and one warning says so.
 
 import { CLOCK, POLL } from "../../../ffi/core/consts.ts";
 import { E, errnoText } from "../../../ffi/core/errno.ts";

@@ -9,19 +9,25 @@ export interface Recorded {
   readonly bytes: Uint8Array;
 }
 
-/** The frames of a capture of Ethernet in the format of libpcap. */
-export function readPcap(file: Uint8Array): Recorded[] {
+/**
+ * The frames of a capture of Ethernet in the format of libpcap. Where it may be `cut`, what is incomplete at the end is left
+ * out.
+ */
+export function readPcap(file: Uint8Array, end: "whole" | "cut" = "whole"): Recorded[] {
   const view = new DataView(file.buffer, file.byteOffset, file.length);
+  if (end === "cut" && file.length < 24) return [];
   assert(file.length >= 24, `the header has ${file.length} bytes`);
   const header = [0, 8, 12, 16, 20].map((at) => view.getUint32(at, true));
   assertEquals(header, [0xa1b2c3d4, 0, 0, 65535, 1]);
   assertEquals([view.getUint16(4, true), view.getUint16(6, true)], [2, 4]);
   const frames: Recorded[] = [];
   for (let at = 24; at < file.length;) {
+    if (end === "cut" && at + 16 > file.length) break;
     assert(at + 16 <= file.length, `${file.length - at} bytes of a header at the end`);
     const [seconds, micro, recorded, length] = [0, 4, 8, 12].map((offset) => view.getUint32(at + offset, true));
     assert(micro! < 1_000_000 && recorded === Math.min(length!, 65535) && length! >= 14, `frame ${frames.length}`);
     at += 16;
+    if (end === "cut" && at + recorded! > file.length) break;
     assert(at + recorded! <= file.length, `${file.length - at} of ${recorded} bytes at the end`);
     frames.push({ time: seconds! * 1000 + micro! / 1000, bytes: file.subarray(at, at += recorded!) });
   }
