@@ -535,7 +535,7 @@ _Noreturn static void agent(i32 socket) {
   for (;;) {
     if (self.sigchld >= 0) {
       struct pollfd p[2] = {{self.socket, POLLIN, 0}, {self.sigchld, POLLIN, 0}};
-      if (SYS(__NR_ppoll, p, 2, 0, 0, 0) < 0) continue;
+      if (RETRY(__NR_ppoll, p, 2, 0, 0, 0) < 0) finish(); // as where a filter hides the call
       if (p[1].revents && reap() < 0) finish();
       if (!p[0].revents) continue;
     }
