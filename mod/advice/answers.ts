@@ -1,3 +1,4 @@
 // What programs inside are answered when they configure the interface themselves: loaded when the first one asks.
 
 export { answerDhcp } from "./dhcp.ts";
+export { advertise } from "./advertisement.ts";

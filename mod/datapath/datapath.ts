@@ -51,6 +51,7 @@ export class Datapath implements NamespaceRules, Disposable {
   readonly #netif: Netif;
   readonly #tcp: Tcp;
   readonly #udp: Udp;
+  readonly #adviser: Adviser | null;
   readonly #echo: Echo;
   readonly #inbound: Inbound;
   /** The ports of the host that lead into the namespace; they are closed with the data path. */
@@ -86,8 +87,8 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#icmp = !off.includes("icmp");
     this.#netif = new Netif(reactor, link, options);
     this.#tcp = new Tcp(this.#netif);
-    const adviser = options.facts ? new Adviser(this.#netif, options.facts, off) : null;
-    this.#udp = new Udp(this.#netif, adviser, off.includes("udp"));
+    this.#adviser = options.facts ? new Adviser(this.#netif, options.facts, off, options.router ?? false) : null;
+    this.#udp = new Udp(this.#netif, this.#adviser, off.includes("udp"));
     this.#echo = new Echo(this.#netif);
     this.#splices = new Splices(reactor);
     this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#splices, this.#watchTime);
@@ -192,7 +193,8 @@ export class Datapath implements NamespaceRules, Disposable {
       }
       if (p.protocol === PROTOCOL.UDP) return this.#udp.input(p);
       if (p.protocol === (p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6)) {
-        const isNeighbour = p.family === 6 && this.#answersNeighbours && answerNeighbour(netif, p);
+        const isNeighbour = p.family === 6 && this.#answersNeighbours &&
+          (answerNeighbour(netif, p) || this.#adviser?.isSolicited(p));
         if (!isNeighbour && this.#icmp) this.#echo.input(p);
         return false;
       }
@@ -232,6 +234,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#netif.tcpPorts[Symbol.dispose]();
     this.#registration.remove();
     this.#timer?.cancel();
+    this.#adviser?.[Symbol.dispose]();
     const { list } = this.#netif.table;
     while (list.length > 0) list[list.length - 1]!.close();
   }

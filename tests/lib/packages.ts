@@ -28,6 +28,7 @@ export const PACKAGES = {
   "mmdebstrap": ["mmdebstrap"],
   "mount": ["mount", "umount"],
   "nginx-light": ["nginx"],
+  "ndisc6": ["rdisc6"],
   "openssl": ["openssl"],
   "passt": ["pasta"],
   "passwd": ["usermod"],

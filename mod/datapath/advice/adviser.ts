@@ -6,9 +6,10 @@
 import type { AdviceFacts } from "../../advice/facts.ts";
 import { finish, sum } from "../../inet/checksum.ts";
 import { PROTOCOL } from "../../inet/header.ts";
-import { addressSum, wordsOf } from "../../inet/ip_words.ts";
-import type { Packet } from "../../inet/packet.ts";
+import { addressSum, ipWords, wordsOf } from "../../inet/ip_words.ts";
+import { type Packet, transportValid } from "../../inet/packet.ts";
 import type { ReachRequest } from "../../network/reach.ts";
+import type { Timer } from "../../reactor/reactor.ts";
 import { RX, TX } from "../netif/buffers.ts";
 import type { Netif } from "../netif/netif.ts";
 
@@ -17,6 +18,15 @@ type Answers = typeof import("../../advice/answers.ts");
 /** Ports of clients and servers. */
 const DHCP = { CLIENT: 68, SERVER: 67 } as const;
 const UDP_HEADER = 8;
+/** The ICMPv6 message by which a host asks for routers, and its hop limit, which shows that it comes from the link. */
+const SOLICITATION = 133;
+const SOLICITATION_LENGTH = 8;
+const HOPS = 255;
+/** All hosts of the link, ff02::1, and their MAC address. */
+const ALL_HOSTS = ipWords(6, 0xff020000 | 0, 0, 0, 1);
+const ALL_HOSTS_MAC = Uint8Array.of(0x33, 0x33, 0, 0, 0, 1);
+/** Milliseconds between advertisements that nobody has asked for: between these, at random (RFC 4861 section 6.2.1). */
+const ADVERTISED = [200_000, 600_000] as const;
 /** Questions that are kept while the code is loaded. */
 const WAITING_MAX = 16;
 /** Offset of the Ethernet destination in a frame. */
@@ -31,10 +41,12 @@ function address4(at: number): Uint8Array {
 }
 
 /** Answers the programs of one namespace. */
-export class Adviser {
+export class Adviser implements Disposable {
   readonly #netif: Netif;
   readonly #facts: () => AdviceFacts;
   readonly #dhcp: boolean;
+  readonly #router: boolean;
+  #timer: Timer | null = null;
   /** Questions that came before the code did. */
   readonly #waiting: ((answers: Answers) => void)[] = [];
 
@@ -42,11 +54,58 @@ export class Adviser {
    * @param netif The interface.
    * @param facts What is known of the network at the moment: asked for each answer, so that it may change.
    * @param off Protocols that are off.
+   * @param router Whether the interface is left to the programs inside, so that penne is to say that it is a router.
    */
-  constructor(netif: Netif, facts: () => AdviceFacts, off: NonNullable<ReachRequest["off"]>) {
+  constructor(netif: Netif, facts: () => AdviceFacts, off: NonNullable<ReachRequest["off"]>, router: boolean) {
     this.#netif = netif;
     this.#facts = facts;
     this.#dhcp = !off.includes("dhcp");
+    this.#router = router && !["ra", "ndp", "icmp"].some((name) => (off as readonly string[]).includes(name));
+    if (this.#router) this.#advertiseLater();
+  }
+
+  /**
+   * Takes an ICMPv6 message if it asks for routers.
+   *
+   * @param p The packet, in RX.
+   * @returns Whether it was taken.
+   */
+  isSolicited(p: Packet): boolean {
+    const length = p.end - p.transport;
+    if (!this.#router || length < SOLICITATION_LENGTH || RX.view.getUint8(p.transport) !== SOLICITATION) return false;
+    if (p.ttl === HOPS && transportValid(RX.view, p)) this.advertise();
+    return true;
+  }
+
+  /** Tells all hosts of the link what penne is as a router: also when something of that has changed. */
+  advertise(): void {
+    if (!this.#router) return;
+    this.#when(({ advertise }) => {
+      const made = advertise(this.#facts());
+      if (!made) return;
+      const { view, bytes } = TX;
+      const outside = wordsOf(made.from);
+      const addresses = addressSum(outside, ALL_HOSTS);
+      const size = made.message.length;
+      const t = this.#netif.headers(view, 0, { inside: ALL_HOSTS, outside, addresses }, PROTOCOL.ICMPV6, size, HOPS);
+      bytes.set(ALL_HOSTS_MAC, MAC_AT);
+      bytes.set(made.message, t);
+      view.setUint16(t + 2, finish(sum(view, t, size, addresses + PROTOCOL.ICMPV6 + size)));
+      this.#netif.write(t + size);
+    });
+  }
+
+  #advertiseLater(): void {
+    const [from, to] = ADVERTISED;
+    this.#timer = this.#netif.reactor.after(from + Math.random() * (to - from), () => {
+      this.advertise();
+      this.#advertiseLater();
+    });
+  }
+
+  /** Says nothing any more unless it is asked. */
+  [Symbol.dispose](): void {
+    this.#timer?.cancel();
   }
 
   /**

@@ -1,6 +1,7 @@
 // Neighbour discovery, RFC 4861: every address but the namespace's own is at penne's MAC address.
 
-import { readIp6, writeIp6 } from "../../../ffi/net/sockaddr.ts";
+import { type IpWords, readIp6, writeIp6 } from "../../../ffi/net/sockaddr.ts";
+import { linkLocalOf } from "../../inet/mac.ts";
 import { ipWords, isGroup, sameIp, wordsOf } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { icmpBody, sendIcmp } from "../icmp/message.ts";
@@ -37,12 +38,14 @@ export function answerNeighbour(netif: Netif, p: Packet): boolean {
   readIp6(view, t + 8, target);
   const is = (address: Uint8Array | null | undefined) => address ? sameIp(wordsOf(address), target) : false;
   const own = netif.link.ipv6;
+  // What does not say so would be a router no longer, for who took it for one by an advertisement.
+  const isRouter = (address: IpWords) => sameIp(address, wordsOf(linkLocalOf(netif.mac)));
   if (sameIp(target, source) || is(own?.address) || isGroup(target)) return true;
   const body = icmpBody(6);
   writeIp6(TX.view, body, target);
   TX.view.setUint16(body + 16, 2 << 8 | 1); // target link-layer address, one unit of eight bytes
   TX.bytes.set(netif.mac, body + 18);
-  const flags = FLAGS_SOLICITED_OVERRIDE | (is(own?.gateway) ? FLAG_ROUTER : 0);
+  const flags = FLAGS_SOLICITED_OVERRIDE | (is(own?.gateway) || isRouter(target) ? FLAG_ROUTER : 0);
   sendIcmp(netif, target, source, ADVERTISEMENT, 0, flags, ADVERTISEMENT_BODY, HOPS);
   return true;
 }

@@ -32,6 +32,8 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly frames?: FrameWatch | null;
   /** What programs inside are told that configure the interface themselves; nothing by default. */
   readonly facts?: () => AdviceFacts;
+  /** Whether the interface is left to those programs, so that penne says that it is a router; false by default. */
+  readonly router?: boolean;
 }
 
 /** Addresses of a packet to the namespace, and their sum. */

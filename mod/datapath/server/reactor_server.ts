@@ -250,6 +250,7 @@ export class ReactorServer implements TapServer {
       ...reach,
       dnsForward,
       resolvers: this.#resolvers(outside.index, dnsForward),
+      router: !plan.configure,
       facts: () => toldFacts(link, plan, reach, standing, this.#names),
       hostAddress: outside.addresses,
       scope: outside.index,

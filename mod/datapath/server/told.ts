@@ -80,7 +80,7 @@ export function toldFacts(
   standing: readonly Uint8Array[],
   names: () => HostNames,
 ): AdviceFacts {
-  const { tell, off = [] } = reach;
+  const { tell } = reach;
   const isOn = { [AF.INET]: link.ipv4 !== null, [AF.INET6]: link.ipv6 !== null };
   const told = families.filter(({ family }) => isOn[family]);
   const asks = tell?.search === undefined ||
@@ -94,6 +94,6 @@ export function toldFacts(
     search: tell?.search ?? (known.search.length > 0 || !tell?.domain ? known.search : [tell.domain]),
     hostname: tell?.hostname ?? null,
     fqdn: tell?.fqdn ?? null,
-    dhcpv6: !off.includes("dhcpv6"),
+    dhcpv6: false,
   };
 }
