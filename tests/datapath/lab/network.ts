@@ -187,7 +187,7 @@ export class Network implements AsyncDisposable {
       ...["--gateway", gateway],
     ]);
     const options = ["--status-fd", "1", "--ns-ifname", "tap0", "--mtu", `${plan.mtu ?? 65520}`, ...families];
-    if (plan.relay?.where === "inside") options.push("--no-config-net");
+    if (plan.relay?.where === "inside") options.push("--no-config-net", "--no-ra");
     const argv = [penne(), "attach", ...options, ...plan.options ?? [], ...this.guests];
     const attach = plan.root ? argv : asUser(argv);
     const limited = plan.files === undefined ? attach : ["prlimit", `--nofile=${plan.files}:${plan.files}`, ...attach];
