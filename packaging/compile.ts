@@ -293,12 +293,17 @@ async function script(directory: string): Promise<string[] | null> {
   }
   const [main, text] = await Promise.all(["main", "entries"].map((name) => Deno.readTextFile(`${scripts}/${name}.js`)));
   await Deno.writeTextFile(`${scripts}/${SCRIPT_FILE}`, asScript(withoutShim(text!, Deno.build.arch)));
-  const [first, training, trainer] = ["main.js", "trainer.js", "trainer"].map((name) => `${scripts}/${name}`);
+  const [first, training] = ["main.js", "trainer.js"].map((name) => `${scripts}/${name}`);
+  const trainer = `${output}.trainer`; // programs beside it can be executed, which those in /tmp need not be
   await Deno.writeTextFile(first!, firstModule(main!, false));
   await Deno.writeTextFile(training!, firstModule(main!, true));
   const include = (files: readonly string[]) => files.flatMap((file) => ["--include", `${scripts}/${file}`]);
-  await compileProgram(["--allow-all", "--output", trainer!, ...include([SCRIPT_FILE]), training!]);
-  return await train(trainer!, scripts) ? [...include([SCRIPT_FILE, ...CACHE_FILES]), first!] : null;
+  await compileProgram(["--allow-all", "--output", trainer, ...include([SCRIPT_FILE]), training!]);
+  try {
+    return await train(trainer, scripts) ? [...include([SCRIPT_FILE, ...CACHE_FILES]), first!] : null;
+  } finally {
+    await Deno.remove(trainer);
+  }
 }
 
 await Deno.mkdir(output.replace(/[^/]*$/, "") || ".", { recursive: true });
