@@ -4,6 +4,8 @@ const ARM = Deno.build.arch === "aarch64";
 
 /** In place of a directory: the working directory, for the *at calls. */
 export const AT_FDCWD = -100;
+/** Flag of linkat(2): a symbolic link is followed. */
+export const AT_SYMLINK_FOLLOW = 0x400;
 
 /** Flags of the *at calls. */
 export const AT = { SYMLINK_NOFOLLOW: 0x100, SYMLINK_FOLLOW: 0x400, EMPTY_PATH: 0x1000 } as const;
@@ -25,6 +27,8 @@ export const O = {
   /** Differs between architectures. */
   NOFOLLOW: ARM ? 0o100000 : 0o400000,
   PATH: 0o10000000,
+  /** A file without a name; includes DIRECTORY. */
+  TMPFILE: 0o20000000 | (ARM ? 0o40000 : 0o200000),
 } as const;
 
 /** Restrictions on path resolution, openat2(2). */

@@ -64,11 +64,17 @@ export async function run({ config, head }: PastaJob): Promise<number> {
     warn(config.warnings);
     lookAtNamespaces(config);
     refuseUnsupported(config);
-    const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
     const identity = identityOf(config.runas);
+    const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile, identity !== null);
     if (identity) become(identity, false);
     const options = runOptions(config);
-    const starter: Starter = { release() {}, ready: logToFile };
+    const starter: Starter = {
+      release() {},
+      ready() {
+        pidFile?.keep();
+        logToFile();
+      },
+    };
     return await runHere({ "new-session": false }, {
       plan: planRun(options, readFacts(options)),
       starter,

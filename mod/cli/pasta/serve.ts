@@ -71,7 +71,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
           const localOnly = config.splice === "only";
           const needed = held !== "sockets" || config.rules.outbound.length > 0 || localOnly;
           const hold = endIsKnown || needed ? held : null;
-          const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile);
+          const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile, false);
           return attachHere({
             targets: [target],
             wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd", localOnly },
@@ -81,6 +81,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
             openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
             starter,
             onReady: () => {
+              pidFile?.keep();
               logToFile();
               if (identity) become(identity, true);
             },
