@@ -4,7 +4,7 @@ import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Execution, Program } from "../agents/exec.ts";
 import { usage } from "../base/errors.ts";
 import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
-import { type NameServer, needsScope } from "../host/resolv_conf.ts";
+import { formatNameServer, type NameServer, needsScope } from "../host/resolv_conf.ts";
 import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, idToTake, rootIsOther, toOutside } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
@@ -268,6 +268,17 @@ function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "mon
   }
 }
 
+/** Warnings of name servers on a link that the command does not have yet. */
+function linkWarnings(dns: readonly NameServer[] | "none", ifname: string): string[] {
+  if (dns === "none") return [];
+  const others = dns.filter(({ address, zone }) => needsScope(address) && /\D/.test(zone) && zone !== ifname);
+  return others.map((server) =>
+    `the name server ${
+      formatNameServer(server)
+    } of --dns cannot be reached before an interface "${server.zone}" is made inside`
+  );
+}
+
 /** Plans the network, what is reached through it, and how names are resolved. */
 function planReach(
   options: RunOptions,
@@ -285,7 +296,8 @@ function planReach(
     : [];
   const dnsForward = own.length ? own : reach.dnsForward ?? [];
   const request = { ...options.network, routed: own.slice(0, 1) };
-  const network = planNetwork(request, facts.network);
+  const planned = planNetwork(request, facts.network);
+  const network = { ...planned, warnings: [...planned.warnings, ...linkWarnings(dns, planned.ifname)] };
   // With the host's own name, the C library inside finds the same domain as outside.
   const domain = hostname === undefined || hostname.includes(".") ? "" : domainOf(facts.hostname);
   const tell: TellRequest = {

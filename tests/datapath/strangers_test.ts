@@ -53,6 +53,8 @@ test("excluded strangers, and the host's loopback, do not get in", needs, async 
   await network.must(network.host, ["ip", "addr", "add", "192.0.2.1/32", "dev", "lo"]);
   await network.must(network.peer, ["ip", "addr", "add", `${HIDDEN4}/32`, "dev", "lo"]);
   for (const [address, host, loopback] of [[PEER4, HOST4, "127.0.0.1"], [PEER6, HOST6, "::1"]] as const) {
+    // The first datagram of all goes where nothing may go.
+    assertEquals(await python(network, network.guest, "ask", address === PEER4 ? OTHER4 : OTHER6, "69", "1"), []);
     await answers(network, address, [["q0", address, false]]);
     // The port is open for the outside, and for the host's own addresses, but not for loopback.
     const holder = network.spawn(network.guest, [...script, "hold", address, "9", "5555", "300"], { stdout: "piped" });

@@ -126,6 +126,10 @@ test("a tap gives the resolver an address of its own, and the command a resolv.c
   const server = (text: string, zone = "") => ({ address: parseIp(text)!, zone });
   const dns = [server("192.0.2.1"), server("fe80::1"), server("fe80::2", "wg0")];
   assertEquals(plan({ net: "tap", dns }).reach.dnsForward, []);
+  // The interface may be made later.
+  assertEquals(plan({ net: "tap", dns }).network!.warnings.filter((warning) => warning.includes("--dns")), [
+    'the name server fe80::2%wg0 of --dns cannot be reached before an interface "wg0" is made inside',
+  ]);
   const servers = "nameserver 192.0.2.1\nnameserver fe80::1%tap0\nnameserver fe80::2%wg0\n";
   assertEquals(conf({ dns, search: [] }, host), servers + rest);
   assertEquals(plan({ net: "tap", dns: "none" }).files, []);

@@ -116,7 +116,9 @@ export class Udp {
 
   /** Ports of the host. */
   get ports(): HostPorts {
-    return this.#ports ??= new HostPorts(this.netif, receiving!);
+    // The first flow may be one that is refused.
+    receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
+    return this.#ports ??= new HostPorts(this.netif, receiving);
   }
 
   #open(p: Packet): UdpFlow | null {

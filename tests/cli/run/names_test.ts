@@ -170,6 +170,8 @@ test("--dns and --dns-host take addresses in every form of resolv.conf", NEEDS, 
     const [, inside, stderr] = await lookUp(lab, unused, "--dns-host", "fe80::53%nosuch");
     assertEquals(inside, false);
     assertStringIncludes(stderr, 'fe80::53%nosuch of --dns-host cannot be reached: there is no interface "nosuch"');
+    const later = 'fe80::53%nosuch of --dns cannot be reached before an interface "nosuch" is made inside';
+    assertStringIncludes((await lookUp(lab, unused, "--dns", "fe80::53%nosuch"))[2], later);
   });
   const wrong = [["dns.example", "is not an IP address"], ["192.0.2.1%up0", "is not an IP address"], [
     "fe80::53%",
