@@ -73,6 +73,9 @@ const HANDLE = { header: 8, nsfs: 16 } as const;
 /** Type of such handles; the kernel does not promise it to programs, so no handle is made before one has been read. */
 const FILEID_NSFS = 0xf1;
 
+/** Results for a handle that this caller cannot open: it is stale, or a filter, as docker's, refuses or hides the call. */
+const NOT_OPENED: ReadonlySet<number> = new Set([-E.ESTALE, -E.EPERM, -E.ENOSYS]);
+
 /** A handle of a namespace. */
 export type NamespaceHandle = Uint8Array;
 
@@ -111,11 +114,11 @@ export function namespaceHandle(fd: Fd): NamespaceHandle {
  *
  * @param handle The handle.
  * @returns Whether it could be opened.
- * @throws {SysError} If the call fails with anything but ESTALE.
+ * @throws {SysError} If the call fails with anything but ESTALE, EPERM and ENOSYS.
  */
 export function isAlive(handle: NamespaceHandle): boolean {
   const result = self.raw("open_by_handle_at", FD_NSFS_ROOT, handle, O.CLOEXEC);
-  if (result === -E.ESTALE) return false;
+  if (NOT_OPENED.has(result)) return false;
   new Fd(check("open_by_handle_at", result)).close();
   return true;
 }
@@ -187,7 +190,7 @@ export class Handles {
    * @param flag CLONE_NEW* of its type.
    * @param inum Inode number.
    * @returns Whether it could be opened.
-   * @throws {SysError} If the call fails with anything but ESTALE.
+   * @throws {SysError} If the call fails with anything but ESTALE, EPERM and ENOSYS.
    */
   isAlive(id: bigint, flag: number, inum: number): boolean {
     const { view, at } = this.#handle;
@@ -197,7 +200,7 @@ export class Handles {
     view.setUint32(16, flag, true);
     view.setUint32(20, inum, true);
     const n = quick(NR.open_by_handle_at, FD_NSFS_ROOT, at, O.CLOEXEC, 0, 0, 0);
-    if (n === -E.ESTALE) return false;
+    if (NOT_OPENED.has(n)) return false;
     quick(NR.close, check("open_by_handle_at", n), 0, 0, 0, 0, 0);
     return true;
   }

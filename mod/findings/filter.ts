@@ -56,6 +56,10 @@ const HARMLESS: { readonly [name in SyscallName]?: (args: FailedCall["args"]) =>
   chroot: () => ({ args: [NOWHERE], results: [-E.EFAULT] }),
   setresuid: () => ({ args: [-1, -1, -1], results: [0] }),
   setresgid: () => ({ args: [-1, -1, -1], results: [0] }),
+  statx: () => ({ args: [NO_FD, NOWHERE, 0, 0, NOWHERE], results: [-E.EFAULT] }),
+  signalfd4: () => ({ args: [NO_FD, NOWHERE, 8, 0], results: [-E.EFAULT] }),
+  renameat2: () => ({ args: [NO_FD, NOWHERE, NO_FD, NOWHERE, -1], results: [-E.EINVAL] }),
+  ppoll: () => ({ args: [NOWHERE, 1, NOWHERE, 0, 0], results: [-E.EFAULT] }),
   pidfd_open: () => ({ args: [0, 0], results: [-E.EINVAL] }),
   pidfd_send_signal: () => ({ args: [NO_FD, 0, 0, 0], results: [-E.EBADF] }),
 };

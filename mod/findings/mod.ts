@@ -39,8 +39,10 @@ function explainAbsence(failed: FailedCall): Finding[] {
     const words = `penne needs Linux 5.10, and this is ${text}, which does not have ${failed.syscall}(2)`;
     return [{ cause: "kernel", words, fix: null }];
   }
-  if (status("Seccomp") !== "0") return [];
-  return [{ cause: "kernel", words: `this kernel (${text}) does not have ${failed.syscall}(2)`, fix: null }];
+  const filter = status("Seccomp") === "0"
+    ? ""
+    : ", or the system call filter (seccomp) hides it that penne was started under";
+  return [{ cause: "kernel", words: `this kernel (${text}) does not have ${failed.syscall}(2)${filter}`, fix: null }];
 }
 
 function look(failed: FailedCall, context: Context): Finding[] {
@@ -65,8 +67,11 @@ function look(failed: FailedCall, context: Context): Finding[] {
     case "socket":
     case "socketpair":
       return explainSocket(failed);
-    case "statx":
-      return explainNamespaceFile(failed);
+    case "statx": {
+      const found = explainNamespaceFile(failed);
+      if (found.length) return found;
+      break;
+    }
     case "openat":
       if (args[1] === TUN) return explainDevice(failed);
       if (args[1] === BTF) return explainBtf(failed);

@@ -139,6 +139,48 @@ test(
   },
 );
 
+/** Calls that a kernel which is not Linux itself, as gVisor, may lack; what fails without each, and how. */
+const HIDDEN: readonly (readonly [call: string, command: readonly string[], message: string])[] = [
+  ["pidfd_open", ["wait", "1", "--for", "gone"], 'cannot wait for "1"'],
+  ["pidfd_send_signal", ["run", "--net=none", "--", "true"], "cannot send a signal"],
+  ["ppoll", ["run", "--net=none", "--", "true"], "cannot wait for descriptors"],
+  ["renameat2", ["keep", "box", "--net=none", "--", "true"], "cannot write the info file box.info"],
+  ["signalfd4", ["run", "--net=none", "--", "true"], "cannot receive signals"],
+  ["statx", ["watch", "--backend", "poll", "--", "true"], "cannot look at a file"],
+];
+
+test("a call that is hidden is one line, which names it", [
+  "user",
+  "user namespaces",
+  "package:gcc",
+  "package:coreutils",
+], async () => {
+  const directory = (await sh(["mktemp", "-d"], { user: true })).stdout.trim();
+  try {
+    for (const [call, command, message] of HIDDEN) {
+      const dir = command[0] === "keep" ? ["--dir", directory] : [];
+      const result = await under([`${call}=38`], [command[0]!, ...dir, ...command.slice(1)]);
+      assertRefused(
+        result,
+        `${message}: Function not implemented (ENOSYS)`,
+        `a system call filter (seccomp) hides ${call}(2); ${WITHOUT}`,
+      );
+    }
+  } finally {
+    await sh(["rm", "-rf", directory], { user: true });
+  }
+});
+
+for (const answer of [1, 38]) {
+  test(`watch works where ${answer} answers the calls that later kernels have`, ["user", "package:gcc"], async () => {
+    for (const call of ["open_by_handle_at", "listmount", "statmount", ...answer === 38 ? ["openat2"] : []]) {
+      const command = ["watch", "--backend", "poll", "-o", "/dev/null", "--", "echo", "ran"];
+      const { code, stdout, stderr } = await under([`${call}=${answer}`], command);
+      assertEquals([code, stdout, stderr], [0, "ran\n", ""], call);
+    }
+  });
+}
+
 test("agents that may not be executed are forked by run; enter says why it refuses", [
   "root",
   "package:gcc",

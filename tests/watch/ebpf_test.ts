@@ -155,7 +155,7 @@ test("changes have ids, which are never reused, beside inode numbers", [...needs
 test("fork, exec and exit have threads, status, name, user and cgroup", needs, () => {
   using backend = openEbpf({});
   change("thread", namespaceFlag("uts"), "penne-thread");
-  const child = new Deno.Command("sh", { args: ["-c", "exit 7"], uid: 65534 }).outputSync();
+  const child = new Deno.Command("sh", { args: ["-c", "exit 7"], uid: 65534, cwd: "/" }).outputSync();
   assertEquals(child.code, 7);
   const facts = collect(backend);
   const exec = facts.find(({ kind, comm }) => kind === "exec" && comm === "penne-thread")!;

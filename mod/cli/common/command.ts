@@ -72,6 +72,8 @@ function tell(message: string, ...lines: string[]): void {
  * @returns The exit code.
  */
 export async function explainError(error: unknown, failure: number): Promise<number> {
+  // What fails while things are cleared away after an error fails for the same reason, or because of it.
+  if (error instanceof SuppressedError) return await explainError(error.suppressed, failure);
   const known = error instanceof PenneError ? error : await describe(error);
   if (known) {
     const hints = await known.hints().catch(() => []); // the message matters more

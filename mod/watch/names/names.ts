@@ -82,8 +82,9 @@ export class Names implements Disposable {
       using namespace = open(self, "/proc/self/ns/mnt", O.RDONLY);
       const fanotify = new MountEvents(namespace);
       try {
-        // A kernel, or a filter of system calls, may provide fanotify(7) without statmount(2).
+        // A kernel, or a filter of system calls, may provide fanotify(7) without statmount(2) and listmount(2).
         statMount(1n << 40n);
+        listMounts();
         this.#fanotify = fanotify;
       } catch (error) {
         fanotify[Symbol.dispose]();

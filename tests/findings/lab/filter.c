@@ -24,6 +24,12 @@
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
 #endif
 
+// Headers of Debian 12 do not have these; all architectures have the same numbers.
+#ifndef SYS_statmount
+#define SYS_statmount 457
+#define SYS_listmount 458
+#endif
+
 #define CALL(name) \
   { #name, SYS_##name }
 
@@ -43,20 +49,28 @@ static const struct {
     CALL(memfd_create),
     CALL(mmap),
     CALL(mount),
+    CALL(listmount),
     CALL(move_mount),
     CALL(open_tree),
+    CALL(open_by_handle_at),
     CALL(openat),
+    CALL(openat2),
     CALL(pidfd_open),
     CALL(pivot_root),
+    CALL(ppoll),
     CALL(prctl),
     CALL(prlimit64),
+    CALL(renameat2),
     CALL(setgroups),
     CALL(sethostname),
     CALL(setns),
     CALL(setresuid),
     CALL(setresgid),
+    CALL(signalfd4),
     CALL(socket),
     CALL(socketpair),
+    CALL(statmount),
+    CALL(statx),
     CALL(umount2),
     CALL(unshare),
     CALL(pidfd_send_signal),

@@ -26,7 +26,18 @@ const NAMESPACES = "0x7e020000";
 export const DOCKER = [
   `clone[0&${NAMESPACES}]=1`,
   "clone3=38",
-  ...["unshare", "setns", "mount", "umount2", "sethostname", "bpf", "fsopen", "move_mount", "pivot_root"]
+  ...[
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "sethostname",
+    "bpf",
+    "fsopen",
+    "move_mount",
+    "pivot_root",
+    "open_by_handle_at",
+  ]
     .map((name) => `${name}=1`),
 ];
 
