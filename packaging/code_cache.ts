@@ -55,7 +55,7 @@ export function entryModule(modules: readonly string[]): string {
  * @throws {Error} If the bundle has something that a script cannot have.
  */
 export function asScript(bundle: string): string {
-  const end = /\bexport\{(\w+|\$\w*)(?: as \w+)?\};?\s*$/.exec(bundle);
+  const end = /\bexport\{([\w$]+)(?: as \w+)?\};?\s*$/.exec(bundle);
   if (!end) throw new Error("the bundle does not end with its export");
   const body = bundle.slice(0, end.index);
   const foreign = /\bimport(?:\.meta\b|\(|[^"]*\bfrom ?"| ?")|(?:^|[;}])export[ {*]|<!--|^\s*-->/m.exec(body);
