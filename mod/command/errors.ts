@@ -15,25 +15,22 @@ const MISSING = "entity not found";
  * @returns The error to throw; its `cause` is the one that was given.
  */
 export function denoError(error: unknown, command: string, cwd: string | undefined): unknown {
-  const what = `Failed to spawn '${command}'`;
-  if (error instanceof ExecError) {
-    if (error.exitCode === 127) return new Deno.errors.NotFound(`${what}: ${MISSING}`, { cause: error });
-    if (error.code === "EACCES") {
-      return new Deno.errors.PermissionDenied(`${what}: Permission denied (os error 13)`, { cause: error });
-    }
-    if (error.code === "ENOENT") {
-      return new Deno.errors.NotFound(`${what}: No such file or directory (os error 2)`, { cause: error });
-    }
-    return error;
-  }
-  if (error instanceof DirectoryError) {
-    if (error.code === "ENOENT") return new Deno.errors.NotFound(`${what}: No such cwd '${cwd}'`, { cause: error });
-    if (error.code === "ENOTDIR") {
-      return new Deno.errors.NotFound(`${what}: cwd is not a directory '${cwd}'`, { cause: error });
-    }
-    if (error.code === "EACCES") {
-      return new Deno.errors.PermissionDenied(`${what}: Permission denied (os error 13)`, { cause: error });
-    }
-  }
-  return error;
+  const { NotFound, PermissionDenied } = Deno.errors;
+  if (!(error instanceof ExecError || error instanceof DirectoryError)) return error;
+  const known = error instanceof ExecError && error.exitCode === 127
+    ? [NotFound, MISSING] as const
+    : error.code === "EACCES"
+    ? [PermissionDenied, "Permission denied (os error 13)"] as const
+    : error.code === "ENOENT"
+    ? [
+      NotFound,
+      error instanceof ExecError ? "No such file or directory (os error 2)" : `No such cwd '${cwd}'`,
+    ] as const
+    : error.code === "ENOTDIR" && error instanceof DirectoryError
+    ? [NotFound, `cwd is not a directory '${cwd}'`] as const
+    : null;
+  if (!known) return error;
+  const [Class, reason] = known;
+  // Deno 2.4 does not take the cause as an option.
+  return Object.assign(new Class(`Failed to spawn '${command}': ${reason}`), { cause: error });
 }
