@@ -12,8 +12,10 @@ import {
   MSGHDR_AT,
   readSockaddr,
   SOCKADDR_MAX,
+  sockaddrSize,
   writeIovec,
   writePointer,
+  writeSockaddr,
 } from "./sockaddr.ts";
 
 const SEND = MSG.DONTWAIT | MSG.NOSIGNAL;
@@ -21,7 +23,7 @@ const SEND = MSG.DONTWAIT | MSG.NOSIGNAL;
 const CONTROL = 24;
 const CONTROL_LENGTH = 18;
 
-/** Datagrams that are sent together on a connected socket. */
+/** Datagrams that are sent together on a connected socket, or one by one on an unconnected one. */
 export class SendBatch {
   /** A `struct iovec` for each datagram. */
   readonly #parts: Block;
@@ -29,6 +31,7 @@ export class SendBatch {
   readonly #messages: Block;
   readonly #segments: number;
   readonly #control = new Block(CONTROL);
+  readonly #name = new Block(SOCKADDR_MAX);
 
   /** @param count Datagrams at most. */
   constructor(count: number) {
@@ -63,6 +66,27 @@ export class SendBatch {
    */
   send(s: number, first: number, count: number): number {
     return quick(NR.sendmmsg, s, this.#messages.at + MMSGHDR * first, count, SEND, 0, 0);
+  }
+
+  /**
+   * sendmsg(2) of one datagram on an unconnected socket.
+   *
+   * @param s The socket.
+   * @param index Index of the datagram.
+   * @param to Where it goes.
+   * @param port Port there.
+   * @param scope Index of the interface for a link-local IPv6 address, or 0.
+   * @returns Number of bytes sent, or a negative error number.
+   */
+  sendTo(s: number, index: number, to: IpWords, port: number, scope: number): number {
+    const { view, at } = this.#messages;
+    const header = MMSGHDR * index;
+    writeSockaddr(this.#name.view, 0, to, port, scope);
+    writePointer(view, header + MSGHDR_AT.name, this.#name.at);
+    view.setUint32(header + MSGHDR_AT.nameLength, sockaddrSize(to.family), true);
+    const n = quick(NR.sendmsg, s, at + header, SEND, 0, 0, 0);
+    view.setUint32(header + MSGHDR_AT.nameLength, 0, true);
+    return n;
   }
 
   /**

@@ -3,7 +3,16 @@
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
 import { IP, IPPROTO, IPV6, MSG } from "./constants.ts";
-import { IOVEC, type IpWords, MSGHDR, MSGHDR_AT, readSockaddr, writeIovec, writePointer } from "./sockaddr.ts";
+import {
+  IOVEC,
+  type IpWords,
+  MSGHDR,
+  MSGHDR_AT,
+  readSockaddr,
+  SOCKADDR_MAX,
+  writeIovec,
+  writePointer,
+} from "./sockaddr.ts";
 
 /** An error of a socket, `struct sock_extended_err` of recverr(7). */
 export interface QueuedError {
@@ -19,6 +28,9 @@ export interface QueuedError {
   readonly info: number;
   /** Sender of the ICMP message; family 0 if there was no message. */
   readonly from: IpWords;
+  /** Where the packet in question went, and the port; family 0 if the kernel does not say. */
+  readonly to: IpWords;
+  readonly port: number;
   /** Bytes of the packet in question that are in {@linkcode ERROR_DATA}. */
   readonly length: number;
 }
@@ -27,9 +39,10 @@ const CONTROL = MSGHDR + IOVEC;
 const CONTROL_SIZE = 256;
 const DATA = CONTROL + CONTROL_SIZE;
 const DATA_SIZE = 1024;
+const NAME = DATA + DATA_SIZE;
 
-/** Memory of {@linkcode takeError}: `struct msghdr`, `struct iovec`, control messages, data. */
-const block = new Block(DATA + DATA_SIZE);
+/** Memory of {@linkcode takeError}: `struct msghdr`, `struct iovec`, control messages, data, an address. */
+const block = new Block(NAME + SOCKADDR_MAX);
 
 /** The beginning of the packet that the last error is about. */
 export const ERROR_DATA: { readonly view: DataView; readonly at: number } = { view: block.view, at: DATA };
@@ -42,7 +55,9 @@ export const ERROR_DATA: { readonly view: DataView; readonly at: number } = { vi
  */
 export function takeError(s: number): QueuedError | null {
   const { view, at } = block;
-  view.setUint32(MSGHDR_AT.nameLength, 0, true);
+  writePointer(view, MSGHDR_AT.name, at + NAME);
+  view.setUint32(MSGHDR_AT.nameLength, SOCKADDR_MAX, true);
+  view.setUint16(NAME, 0, true);
   writeIovec(view, MSGHDR, at + DATA, DATA_SIZE);
   writePointer(view, MSGHDR_AT.iov, at + MSGHDR);
   view.setUint32(MSGHDR_AT.iovLength, 1, true);
@@ -60,6 +75,8 @@ export function takeError(s: number): QueuedError | null {
     if (level === IPPROTO.IP && type === IP.RECVERR || level === IPPROTO.IPV6 && type === IPV6.RECVERR) {
       const from = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
       readSockaddr(view, e + 16, from);
+      const to = { family: 0, w0: 0, w1: 0, w2: 0, w3: 0 };
+      const port = readSockaddr(view, NAME, to);
       return {
         errno: view.getUint32(e, true),
         origin: view.getUint8(e + 4),
@@ -67,6 +84,8 @@ export function takeError(s: number): QueuedError | null {
         code: view.getUint8(e + 6),
         info: view.getUint32(e + 8, true),
         from,
+        to,
+        port,
         length,
       };
     }

@@ -84,6 +84,22 @@ test("flows beside an unconnected socket on one port keep their own answers", ne
   }
 });
 
+for (const [times, sockets] of [[1, 1], [2, 10]] as const) {
+  const what = times === 1 ? "share the socket of their port" : "that have another one get sockets of their own";
+  test(`flows of one datagram ${what}, and errors find them`, needs, async () => {
+    for (const address of [PEER4, PEER6]) {
+      await using network = await makeNetwork({});
+      for (let port = 7000; port < 7008; port++) {
+        network.spawn(network.peer, [...script, "echo", `${port}`]);
+        await listening(network, network.peer, port, true);
+      }
+      // Flows go on for a while when their program has ended.
+      const answers = await python(network, network.guest, "once", address, "7000", "8", `${times}`);
+      assertEquals([answers, network.flows], [[8 * times, [8]], sockets]);
+    }
+  });
+}
+
 test("an answer that IPv4 cannot express is dropped, and makes no malformed packet", needs, async () => {
   await using network = await makeNetwork({ options: ["--dns-forward", "10.77.0.53", "--dns-host", "::1"] });
   network.spawn(network.host, [...script, "long", "53", "65520"]);

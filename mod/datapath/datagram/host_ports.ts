@@ -5,6 +5,9 @@
 // sockets of flows beside it by SO_REUSEPORT. The kernel prefers those for what their peers send. Whether a stranger is
 // welcome is for the socket inside to decide, as on any host.
 //
+// A flow of one question and one answer needs no socket of its own, which would take longer to make than the exchange: the
+// first datagram of a flow is sent by the unconnected socket, and its answer is that of a stranger.
+//
 // The unconnected socket binds the port exclusively and only then shares it. So a port is never shared with another
 // program, nor with another namespace.
 
@@ -12,12 +15,14 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { E } from "../../../ffi/core/errno.ts";
 import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { ReceiveBatch } from "../../../ffi/net/datagrams.ts";
-import { bind, localPort, setOption, socket } from "../../../ffi/net/socket.ts";
+import type { QueuedError } from "../../../ffi/net/queue_error.ts";
+import { bind, getOption, localPort, setOption, socket } from "../../../ffi/net/socket.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { addressSum, ipWords, isLinkScoped, sameIp } from "../../inet/ip_words.ts";
-import type { Packet } from "../../inet/packet.ts";
+import { Packet } from "../../inet/packet.ts";
 import type { Registration } from "../../reactor/reactor.ts";
+import { relayErrors } from "../icmp/relay.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
 import { Flow } from "../netif/flow_table.ts";
 import { Leases, type Lessee } from "../netif/lease.ts";
@@ -31,19 +36,22 @@ const TIMEOUT = 30_000;
 
 /** The sender of a datagram, for frames. */
 const stranger = ipWords();
+/** What an error is about. */
+const asked = new Packet();
 
 /** A port. */
 export class HostPort extends Flow implements Lessee {
-  /** The port outside. */
-  number = 0;
+  #number = 0;
   /** Another port with the same number inside, but another address. */
   sibling: HostPort | null = null;
   /** Flows that share it. */
   readonly flows: Lessee[] = [];
-  #s = -1;
+  /** The unconnected socket, or -1. */
+  s = -1;
   #fd: Fd | null = null;
   #registration: Registration | null = null;
-  #heardAt = -Infinity;
+  /** When something came by the unconnected socket. */
+  heardAt = -Infinity;
 
   /**
    * @param owner All ports.
@@ -59,24 +67,19 @@ export class HostPort extends Flow implements Lessee {
   open(to: Destination, p: Packet): number {
     const { netif } = this.owner;
     if (!FD_BUDGET.mayOpen(netif.table.list.length)) return -E.EMFILE;
-    const s = this.#s = socket(to.family, SOCK.DGRAM);
+    const s = this.s = socket(to.family, SOCK.DGRAM);
     if (s < 0) return s;
     this.#fd = new Fd(s);
     const port = this.ports >>> 16;
     const error = netif.egress.bind(s, to, mayClaim(port) ? port : 0);
     if (error < 0) return error;
-    this.number = localPort(s);
-    if (this.number === 0) {
-      const failed = bind(s, ipWords(to.family), 0);
-      if (failed < 0) return failed;
-      this.number = localPort(s);
-    }
-    setOption(s, SOL_SOCKET, SO.REUSEPORT, 1);
+    if (to.family === 4) setOption(s, IPPROTO.IP, IP.RECVERR, 1);
+    else setOption(s, IPPROTO.IPV6, IPV6.RECVERR, 1);
     // What the host's programs get as members of groups is not for the namespace.
     if (to.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_ALL, 0);
     else setOption(s, IPPROTO.IPV6, IPV6.MULTICAST_ALL, 0);
     try {
-      this.#registration = netif.reactor.watch(this.#fd, EPOLL.IN, () => this.#receive(), "UDP flow");
+      this.#registration = netif.reactor.watch(this.#fd, EPOLL.IN, (events) => this.#onEvents(events), "UDP flow");
     } catch {
       return -E.ENOMEM;
     }
@@ -84,20 +87,52 @@ export class HostPort extends Flow implements Lessee {
     return 0;
   }
 
+  /** The port outside, which the sockets of flows share from now on; or a negative error number. */
+  share(): number {
+    if (this.#number > 0) return this.#number;
+    const { s } = this;
+    let number = localPort(s);
+    if (number === 0) {
+      const failed = bind(s, ipWords(this.family), 0);
+      if (failed < 0) return failed;
+      number = localPort(s);
+    }
+    setOption(s, SOL_SOCKET, SO.REUSEPORT, 1);
+    return this.#number = number;
+  }
+
   /** When a flow of it, or a stranger, last used it. */
   get usedAt(): number {
-    return this.flows.reduce((latest, { usedAt }) => Math.max(latest, usedAt), this.#heardAt);
+    return this.flows.reduce((latest, { usedAt }) => Math.max(latest, usedAt), this.heardAt);
+  }
+
+  #onEvents(events: number): void {
+    if (events & EPOLL.ERR) {
+      relayErrors(this.owner.netif, (error) => this.#flowTo(error), this.s);
+      getOption(this.s, SOL_SOCKET, SO.ERROR);
+    }
+    if (events & EPOLL.IN) this.#receive();
+  }
+
+  /** The flow that an error is about. */
+  #flowTo({ to, port }: QueuedError): Flow | null {
+    const { protocol, family, inside } = this;
+    asked.protocol = protocol;
+    asked.family = family;
+    Object.assign(asked.source, inside);
+    Object.assign(asked.destination, to);
+    return port === 0 ? null : this.owner.netif.table.find(asked, this.ports | port);
   }
 
   #receive(): void {
     const { netif, batch } = this.owner;
     const { inside, ports } = this;
-    const n = batch.receiveAny(this.#s);
+    const n = batch.receiveAny(this.s);
     for (let i = 0; i < n; i++) {
       const port = batch.sender(i, stranger);
       const size = batch.length(i);
       if (size < 0 || port === 0 || size > payloadMax(this.family) || !this.#admits(stranger, batch.scope(i))) continue;
-      this.#heardAt = netif.reactor.now;
+      this.heardAt = netif.reactor.now;
       const ends: Ends = { inside, outside: stranger, addresses: addressSum(inside, stranger), ports: ports | port };
       writeDatagram(netif, ends, batch, i);
     }
@@ -109,7 +144,7 @@ export class HostPort extends Flow implements Lessee {
   }
 
   override tick(now: number): void {
-    if (this.flows.length === 0 && now - this.#heardAt > TIMEOUT) this.close();
+    if (this.flows.length === 0 && now - this.heardAt > TIMEOUT) this.close();
   }
 
   /** Adds a flow. */
@@ -124,12 +159,12 @@ export class HostPort extends Flow implements Lessee {
     if (place < 0) return;
     flows[place] = flows[flows.length - 1]!;
     flows.pop();
-    if (this.#s >= 0) this.tick(this.owner.netif.reactor.now);
+    if (this.s >= 0) this.tick(this.owner.netif.reactor.now);
   }
 
   override close(): void {
-    if (this.#s === -1) return;
-    this.#s = -1;
+    if (this.s === -1) return;
+    this.s = -1;
     this.#fd?.close();
     this.#registration?.remove();
     this.owner.netif.table.remove(this);

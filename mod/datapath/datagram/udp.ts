@@ -1,4 +1,4 @@
-// UDP: a connected socket for each pair of addresses and ports, until no datagram has come for a while.
+// UDP: a connected socket for each pair of addresses and ports, from the second datagram until none has come for a while.
 //
 // Consecutive datagrams of one flow are handed to the kernel as one: towards the host with UDP_SEGMENT (or sendmmsg(2), if
 // their sizes differ), towards the namespace as one frame that the kernel there segments. Each is tried once and given up
@@ -8,10 +8,12 @@ import { E } from "../../../ffi/core/errno.ts";
 import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
 import { setOption, socket } from "../../../ffi/net/socket.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { isGroup, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX } from "../netif/buffers.ts";
 import type { Adviser } from "../advice/adviser.ts";
+import { FD_BUDGET } from "../netif/fd_budget.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow } from "./datagram_flow.ts";
@@ -86,7 +88,7 @@ export class Udp {
       flow.close();
       flow = this.#open(p);
     }
-    if (flow === null) return false;
+    if (flow === null || !flow.next(p)) return false;
     flow.sentAt = netif.reactor.now;
     if (p.ttl !== flow.ttl) {
       this.flush();
@@ -158,6 +160,14 @@ function hashOf(from: number, to: number): number {
   return hash;
 }
 
+/**
+ * Whether a port is for one peer only. One that only the peer may answer to (RFC 5452 section 9.1) is of no use to others,
+ * and a socket is saved.
+ */
+function isPrivate(to: Destination, { family, outside }: UdpFlow): boolean {
+  return to.port === DNS_PORT || to.family !== family || !sameIp(to, outside);
+}
+
 /** Datagrams between two addresses and ports. */
 export class UdpFlow extends DatagramFlow {
   readonly begunAt = this.netif.reactor.now;
@@ -169,6 +179,9 @@ export class UdpFlow extends DatagramFlow {
   #segments = true;
   /** The port that it shares; null if it has one of its own. */
   #port: HostPort | null = null;
+  /** Where its datagrams go as long as it has no socket, or null, and how many have come. */
+  #to: Destination | null = null;
+  #count = 0;
   /** The question to a resolver that waits for an answer, by its hash; null if none does. */
   #question: number | null = null;
 
@@ -187,6 +200,43 @@ export class UdpFlow extends DatagramFlow {
     if (this.#question === null) return;
     if (this.udp.questions.get(this.#question) === this) this.udp.questions.delete(this.#question);
     this.#question = null;
+  }
+
+  /** Opens it without a socket if its port's can send the first datagram, or else with one. */
+  override open(p: Packet, port: number): this | null {
+    const { netif } = this;
+    const to = p.ttl === this.ttl ? netif.rules.destination(p.destination, p.protocol, port) : null;
+    const shares = to !== null && !isPrivate(to, this) && !isGroup(to) && !netif.rules.isMapped(to) &&
+      FD_BUDGET.mayOpen(netif.table.list.length);
+    const shared = shares ? this.#sharedPort(p, to) : null;
+    if (shared === null || typeof shared === "number") return super.open(p, port);
+    sending ??= new SendBatch(SEND_MAX);
+    this.#to = to;
+    netif.table.add(this, p);
+    return this;
+  }
+
+  /**
+   * Prepares for a datagram: with the second one, or one of another time to live, the flow gets a socket.
+   *
+   * @param p The datagram, in RX.
+   * @returns Whether it may be sent.
+   */
+  next(p: Packet): boolean {
+    if (this.#to === null || ++this.#count === 1 && p.ttl === this.ttl || FD_BUDGET.short) return true;
+    const to = this.#to;
+    this.#to = null;
+    if (this.#port!.heardAt >= this.begunAt) this.repliedAt = this.#port!.heardAt;
+    return this.openTo(to, p, EPOLL.IN);
+  }
+
+  /** Joins the port of the namespace's port; returns a negative error number, or null, if there is none. */
+  #sharedPort(p: Packet, to: Destination): HostPort | number | null {
+    if (this.#port !== null) return this.#port;
+    const port = this.udp.ports.find(p, this.ports >>> 16, to);
+    if (port === null || typeof port === "number") return port;
+    port.join(this);
+    return this.#port = port;
   }
 
   /** When it was last used. */
@@ -208,19 +258,16 @@ export class UdpFlow extends DatagramFlow {
 
   /** Binds the socket to the port of the namespace's port, unless that is for this peer alone. */
   protected override bind(to: Destination, p: Packet): number {
-    const { ports } = this.udp;
-    // A port that only the peer may answer to (RFC 5452 section 9.1) is of no use to others, and a socket is saved.
-    const alone = to.port === DNS_PORT || to.family !== this.family || !sameIp(to, this.outside);
-    const port = alone ? null : ports.find(p, this.ports >>> 16, to);
+    const port = isPrivate(to, this) ? null : this.#sharedPort(p, to);
     if (typeof port === "number") return port;
     if (port === null) {
-      ports.leases.begin(this);
+      this.udp.ports.leases.begin(this);
       return this.netif.egress.bind(this.s, to);
     }
-    this.#port = port;
-    port.join(this);
+    const number = port.share();
+    if (number < 0) return number;
     setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
-    return this.netif.egress.bind(this.s, to, port.number);
+    return this.netif.egress.bind(this.s, to, number);
   }
 
   /**
@@ -231,6 +278,7 @@ export class UdpFlow extends DatagramFlow {
    * @param even Whether all but the last have that size.
    */
   send(count: number, size: number, even: boolean): void {
+    if (this.#to !== null) return this.#sendShared(count, this.#to);
     if (this.s < 0) return;
     if (this.repliedAt > 0) this.#stream = true;
     if (count > 1 && even && this.#segments && size > 0 && size * count <= SEGMENTS_BYTES) {
@@ -247,6 +295,18 @@ export class UdpFlow extends DatagramFlow {
       else if (n === -E.EAGAIN || n === -E.ENOBUFS) return; // a full buffer loses datagrams, as anywhere
       else if (n === -E.EMSGSIZE) first++;
       else tries++;
+    }
+  }
+
+  /** Sends datagrams by the socket of the port. */
+  #sendShared(count: number, to: Destination): void {
+    const { s } = this.#port!;
+    for (let i = 0; i < count && s >= 0; i++) {
+      // A pending error of an earlier datagram is reported instead of sending, so try again.
+      for (let tries = 0; tries < 3; tries++) {
+        const n = sending!.sendTo(s, i, to, to.port, to.scope);
+        if (n >= 0 || n === -E.EAGAIN || n === -E.ENOBUFS || n === -E.EMSGSIZE) break;
+      }
     }
   }
 

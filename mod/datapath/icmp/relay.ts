@@ -34,13 +34,15 @@ function sourceOf({ outside }: Flow, s: number, from: IpWords): IpWords {
  * Relays what a socket's error queue has.
  *
  * @param netif The interface.
- * @param flow The flow.
- * @param s Its socket.
+ * @param of The flow that has the socket, or finds the flow of an error on a socket of several.
+ * @param s The socket.
  */
-export function relayErrors(netif: Netif, flow: Flow, s: number): void {
+export function relayErrors(netif: Netif, of: Flow | ((error: QueuedError) => Flow | null), s: number): void {
   for (let i = 0; i < ERRORS_MAX; i++) {
     const error = takeError(s);
     if (error === null) return;
+    const flow = typeof of === "function" ? of(error) : of;
+    if (flow === null) continue;
     if (error.errno === 0 || error.origin === 0 || error.origin > ORIGIN.ICMP6) continue;
     // What precedes the payload: UDP's length and a checksum of zero, or identifier and sequence number of an echo.
     let word = 8 + error.length << 16;

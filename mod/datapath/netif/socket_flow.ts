@@ -63,7 +63,8 @@ export abstract class SocketFlow extends Flow {
   }
 
   /**
-   * Opens the socket for a known destination and adds the flow to the table; on failure tells the namespace.
+   * Opens the socket for a known destination and adds the flow to the table, if it is not there; on failure tells the
+   * namespace.
    *
    * @param to The destination on the host.
    * @param p The packet that begins the flow.
@@ -90,7 +91,7 @@ export abstract class SocketFlow extends Flow {
     } catch {
       return this.#refuse(p, FORBIDDEN);
     }
-    netif.table.add(this, p);
+    if (this.place < 0) netif.table.add(this, p);
     return true;
   }
 

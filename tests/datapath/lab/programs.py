@@ -120,6 +120,22 @@ elif mode == "many":  # ADDRESS PORT COUNT: from one port to COUNT ports and bac
         else:
             wrong += 1
     say([right, wrong])
+elif mode == "once":  # ADDRESS PORT COUNT TIMES: asks each of COUNT ports from one port, TIMES times; answers, and refused ports
+    address, port, count, times = rest[0], *map(int, rest[1:])
+    s = udp(address)
+    # Errors of an unconnected socket, with where its datagram went.
+    level, option = (socket.IPPROTO_IPV6, 25) if ":" in address else (socket.IPPROTO_IP, 11)
+    s.setsockopt(level, option, 1)
+    s.settimeout(20)
+    answers, refused = 0, set()
+    for _ in range(times):
+        for to in range(port, port + count + 1):
+            s.sendto(b"q", (address, to))
+            try:
+                answers += s.recvfrom(99)[1][1] == to
+            except ConnectionRefusedError:
+                refused.add(s.recvmsg(99, 512, socket.MSG_ERRQUEUE)[3][1] - port)
+    say([answers, sorted(refused)])
 elif mode == "hold":  # ADDRESS PORT OWN SECONDS: datagrams from port OWN, and what else comes there until "stranger" does
     address, port, own, seconds = rest[0], int(rest[1]), int(rest[2]), float(rest[3])
     s = udp(address, own)
