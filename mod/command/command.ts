@@ -84,8 +84,8 @@ export class Command {
       }
       const outputs = stdio.ours.slice(1).map((fd) => fd && { fd, chunks: [] as Uint8Array[] });
       const open = () => outputs.flatMap((output) => output && !output.fd.closed ? [output] : []);
-      const look = () => open().forEach(({ fd, chunks }) => readAll(fd, chunks));
-      const status = running.waitSync({ fds: () => open().map(({ fd }) => fd), look });
+      const look = (limit?: number) => open().forEach(({ fd, chunks }) => readAll(fd, chunks, limit));
+      const status = running.waitSync({ fds: () => open().map(({ fd }) => fd), look: () => look(16) });
       look();
       const [stdout, stderr] = outputs.map((output) => output && joined(output.chunks));
       return commandOutput(commandStatus(status), stdout ?? null, stderr ?? null);
@@ -124,11 +124,13 @@ function startRequest<T>(
   const { stdin = "inherit", stdout = output, stderr = output } = options;
   const plan: StdioPlan = { stdin, stdout, stderr };
   const stdio = attempt("open pipes for the command", () => new OpenStdio(plan));
+  let running: RunningCommand | null = null;
   try {
-    const running = start(request, stdio);
+    running = start(request, stdio);
     stdio.closeTheirs();
     return use(running, stdio);
   } catch (error) {
+    running?.[Symbol.dispose]();
     stdio.closeTheirs();
     stdio[Symbol.dispose]();
     throw denoError(error, name, request.options.cwd);

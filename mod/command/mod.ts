@@ -27,6 +27,7 @@ const command: Check = list(text);
 const checkTarget: Check = either("a string, or a PID", text, whole);
 
 function spawnWords(words: readonly string[] | undefined, options: CommandOptions): ChildProcess {
+  if (options.args !== undefined) throw new TypeError('options has no "args": command has the arguments too');
   if (words !== undefined) command(words, "options.command");
   const [file = null, ...args] = words ?? [];
   return spawnRequest(file, { ...options, args }, "inherit");
@@ -82,6 +83,10 @@ function checkedObject<T>(options: T): T {
  * @throws As {@linkcode spawn}.
  */
 export async function run(options: RunOptions): Promise<CommandStatus> {
+  for (const name of ["stdin", "stdout", "stderr"] as const) {
+    if (checkedObject(options)[name] !== "piped") continue;
+    throw new TypeError(`cannot pipe ${name} of run(): nobody could use it; spawn() can`);
+  }
   using child = spawn(options);
   return await child.status;
 }

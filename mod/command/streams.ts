@@ -85,9 +85,10 @@ function readNow(fd: Fd, buffer: Uint8Array): number | null {
  *
  * @param fd The end of the pipe.
  * @param chunks Where to put what was read.
+ * @param limit Most chunks to read; a writer may be as fast as the reader.
  */
-export function readAll(fd: Fd, chunks: Uint8Array[]): void {
-  for (;;) {
+export function readAll(fd: Fd, chunks: Uint8Array[], limit = Infinity): void {
+  for (let i = 0; i < limit; i++) {
     const buffer = new Uint8Array(CHUNK);
     const n = readNow(fd, buffer);
     if (n === null) return;
@@ -177,7 +178,12 @@ export function joined(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
  */
 export function inputStream(end: PipeEnd): WritableStream<Uint8Array> {
   return new WritableStream({
-    async write(chunk, controller) {
+    async write(given: unknown, controller) {
+      if (!ArrayBuffer.isView(given)) {
+        end.close(); // nothing can be written any more
+        throw new TypeError("cannot write a chunk that is not bytes");
+      }
+      const chunk = new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
       for (let at = 0; at < chunk.length;) {
         if (end.fd.closed) throw new Deno.errors.BadResource("Bad resource ID");
         const n = self.raw("write", end.fd, chunk.subarray(at), Math.min(chunk.length - at, 2 ** 30));

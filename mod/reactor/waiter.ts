@@ -31,7 +31,7 @@ export interface Wait {
 let epoll: Epoll | undefined;
 let wake: Fd | undefined;
 let pumping = false;
-let nextKey = 1;
+let lastKey = 0;
 let pending: Promise<unknown> | null = null;
 let kept = true;
 const waiters = new Map<number, Waiter>();
@@ -77,7 +77,8 @@ export function waitFor(fds: readonly Fd[], events: number, keeps = true): Wait 
     wake = self.open("eventfd2", 0, O.CLOEXEC | O.NONBLOCK);
     epoll.add(wake, EPOLL.IN, 0, 0);
   }
-  const key = nextKey++;
+  do lastKey = lastKey % 0xffffffff + 1; while (waiters.has(lastKey)); // epoll keeps 32 bits, and 0 is the wake
+  const key = lastKey;
   let done: () => void = () => {};
   const ready = new Promise<void>((resolve) => done = resolve);
   const finish = () => {

@@ -143,22 +143,24 @@ export class Child implements RunningCommand {
    * @returns How it ended.
    */
   readonly waitSync = ({ fds, look }: SyncWait): ExitStatus => {
-    let [ended, tries] = [false, 0];
-    while (!this.#final) {
-      const state = this.next();
-      if (state?.kind === "exited") this.#final = state.status;
-      else if (state?.kind === "lost" || tries > RESUME_TRIES) this.#final = KILLED;
-      if (this.#final || state) continue;
-      const waited = [...this.reports.sockets, ...ended ? [] : [this.pidfd], ...fds()];
-      poll(waited.map((fd) => ({ fd, events: POLL.IN })), ended ? RESUME_INTERVAL : -1);
-      look();
-      ended ||= isReadable(this.pidfd);
-      if (!ended) continue;
-      tries++;
-      this.enclosure.resumeAgents();
+    // Time counts, not tries: what is left inside may write, which ends each wait at once.
+    let [ended, end] = [false, Infinity];
+    try {
+      while (!this.#final) {
+        const state = this.next();
+        if (state?.kind === "exited") this.#final = state.status;
+        else if (state?.kind === "lost" || performance.now() > end) this.#final = KILLED;
+        if (this.#final || state) continue;
+        const waited = [...this.reports.sockets, ...ended ? [] : [this.pidfd], ...fds()];
+        poll(waited.map((fd) => ({ fd, events: POLL.IN })), ended ? RESUME_INTERVAL : -1);
+        look();
+        if (!ended && isReadable(this.pidfd)) [ended, end] = [true, performance.now() + END_TIMEOUT];
+        if (ended) this.enclosure.resumeAgents();
+      }
+      return this.#final;
+    } finally {
+      this.close();
     }
-    this.close();
-    return this.#final;
   };
 
   /**

@@ -79,10 +79,13 @@ function withServer(child: RunningCommand, server: WorkerServer): RunningCommand
   let status: Promise<ExitStatus> | null = null;
   const { net } = child.namespaces;
   const finish = async () => {
-    const ended = await child.status;
-    await server.drain();
-    server[Symbol.dispose]();
-    return ended;
+    try {
+      const ended = await child.status;
+      await server.drain();
+      return ended;
+    } finally {
+      server[Symbol.dispose]();
+    }
   };
   return {
     get pid() {

@@ -134,6 +134,8 @@ test("targets, names and words of a wrong type are refused, and named", async ()
     ["request", () => any.keep("a", { pid: 1, setUp: {} })],
     ["command", () => any.run({ command: "true" })],
     ["command[1]", () => any.run({ command: ["true", 5] })],
+    ["args", () => any.run({ command: ["true"], args: ["x"] })],
+    ["stdout", () => any.run({ command: ["true"], stdout: "piped" })],
     ["options", () => any.run()],
     ["options.target", () => any.enter({ command: ["true"] })],
     ["command", () => new any.Command().spawn()],

@@ -45,6 +45,11 @@ test("64 MB come through outputSync() whole", () => {
   assertEquals([stdout.length, stderr.length], [32 * MB, 32 * MB]);
 });
 
+test("outputSync() tells how the command ended, while what it has left behind writes on", () => {
+  const { code, stdout } = new Command("sh", { args: ["-c", "yes & exit 3"] }).outputSync();
+  assertEquals([code, stdout.every((byte) => byte === 121 || byte === 10)], [3, true]);
+});
+
 test("16 MB go through stdin and back", async () => {
   await leavesNothing(async () => {
     const bytes = new Uint8Array(16 * MB).map((_, i) => i % 251);
@@ -87,6 +92,16 @@ test("a writer waits while nobody reads, and fails when the reader ends", async 
   const write = assertRejects(() => writer.write(new Uint8Array(MB)), Deno.errors.BrokenPipe);
   child.kill("SIGKILL");
   await write;
+  await child.status;
+});
+
+test("a chunk that is not bytes is refused, and other views of bytes are written whole", async () => {
+  const child = new Command("cat", { stdin: "piped", stdout: "piped" }).spawn();
+  const writer = child.stdin.getWriter();
+  const words = new Uint16Array([0x6968, 0x0a21]);
+  await writer.write(words as unknown as Uint8Array);
+  await assertRejects(() => writer.write("text" as unknown as Uint8Array), TypeError, "not bytes");
+  assertEquals(await new Response(child.stdout).text(), "hi!\n");
   await child.status;
 });
 

@@ -108,3 +108,24 @@ test("an answer that IPv4 cannot express is dropped, and makes no malformed pack
   const errors = await network.must(network.guest, ["nstat", "-asz", "IpInHdrErrors", "IpExtInTruncatedPkts"]);
   for (const name of ["IpInHdrErrors", "IpExtInTruncatedPkts"]) assert(new RegExp(`${name} +0 `).test(errors), errors);
 });
+
+test("a datagram to port 0 is ignored, also where its port is in use", needs, async () => {
+  await using network = await makeNetwork({});
+  await multihomed(network);
+  for (const address of [PEER4, PEER6]) {
+    const answer = await python(network, network.guest, "portless", address, "69");
+    assert(typeof answer === "string" && answer.startsWith("q"), `${answer}`);
+  }
+});
+
+test("what the host refuses at once is told to who has sent one datagram", needs, async () => {
+  await using network = await makeNetwork({});
+  const [EACCES, EHOSTUNREACH] = [13, 113];
+  for (const [kind, address] of [["unreachable", "203.0.113.0/24"], ["unreachable", "2001:db8:77::/64"]] as const) {
+    await network.must(network.host, ["ip", "route", "add", kind, address]);
+  }
+  for (const address of ["203.0.113.1", "2001:db8:77::1"]) {
+    const error = await python(network, network.guest, "once", address, "9");
+    assert(error === EHOSTUNREACH || error === EACCES, `${error}`);
+  }
+});

@@ -106,6 +106,7 @@ export class Adviser implements Disposable {
   /** Says nothing any more unless it is asked. */
   [Symbol.dispose](): void {
     this.#timer?.cancel();
+    this.#waiting.length = 0;
   }
 
   /**
@@ -138,7 +139,7 @@ export class Adviser implements Disposable {
       import("../../advice/answers.ts").then((module) => {
         answers = module;
         for (const one of waiting.splice(0)) one(module);
-      }),
+      }).catch(() => void waiting.splice(0)), // as where the files may not be read any more; the client asks again
     );
   }
 

@@ -16,10 +16,13 @@ import { FORBIDDEN, SocketFlow } from "../netif/socket_flow.ts";
 /** Datagrams of other senders that are discarded from a new socket: more than can have arrived. */
 const STRAYS_MAX = 1024;
 
+/** The time to live of what a new socket sends. */
+export const DEFAULT_TTL = 64;
+
 /** Datagrams between two addresses. */
 export abstract class DatagramFlow extends SocketFlow {
   /** Time to live of what is sent; sockets begin with 64. */
-  ttl = 64;
+  ttl: number = DEFAULT_TTL;
   /** Address that the socket is connected to: datagrams from elsewhere are not answers. */
   protected peer: IpWords = ipWords();
   /** Port of the peer; 0 for an echo. */
@@ -47,6 +50,7 @@ export abstract class DatagramFlow extends SocketFlow {
     this.group = isGroup(to);
     // Before it was connected the socket accepted datagrams from any sender. One that is being delivered may even come
     // after this, so the sender of each datagram is checked too.
+    if (this.place >= 0) return; // it has sent something already, and what has come is for its port
     for (let i = 0; i < STRAYS_MAX && receiveAt(s, 0, 0, MSG.DONTWAIT | MSG.TRUNC) >= 0; i++);
   }
 

@@ -111,7 +111,7 @@ export class HostPort extends Flow implements Lessee {
       relayErrors(this.owner.netif, (error) => this.#flowTo(error), this.s);
       getOption(this.s, SOL_SOCKET, SO.ERROR);
     }
-    if (events & EPOLL.IN) this.#receive();
+    if (events & EPOLL.IN) this.receive();
   }
 
   /** The flow that an error is about. */
@@ -124,10 +124,15 @@ export class HostPort extends Flow implements Lessee {
     return port === 0 ? null : this.owner.netif.table.find(asked, this.ports | port);
   }
 
-  #receive(): void {
+  /**
+   * Receives what has come.
+   *
+   * @param s A socket of the port that is not connected: by default the one that never is.
+   */
+  receive(s: number = this.s): void {
     const { netif, batch } = this.owner;
     const { inside, ports } = this;
-    const n = batch.receiveAny(this.s);
+    const n = batch.receiveAny(s);
     for (let i = 0; i < n; i++) {
       const port = batch.sender(i, stranger);
       const size = batch.length(i);

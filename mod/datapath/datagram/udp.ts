@@ -13,10 +13,11 @@ import { isGroup, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX } from "../netif/buffers.ts";
 import type { Adviser } from "../advice/adviser.ts";
+import { sendUnreachable } from "../icmp/problem.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
-import { DatagramFlow } from "./datagram_flow.ts";
+import { DatagramFlow, DEFAULT_TTL } from "./datagram_flow.ts";
 import { HEADROOM, payloadMax, SEGMENTS_BYTES, UDP_HEADER, writeDatagram, writeSegments } from "./frames.ts";
 import { type HostPort, HostPorts } from "./host_ports.ts";
 
@@ -80,7 +81,10 @@ export class Udp {
     if (length < UDP_HEADER || t + length > p.end) return false;
     p.end = t + length;
     if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return false;
-    let flow = netif.table.find(p, view.getInt32(t)) as UdpFlow | null ?? this.#open(p);
+    const ports = view.getInt32(t);
+    // No port, RFC 768 and RFC 6335 section 6. In the table, that is a HostPort, which is no flow.
+    if ((ports & 0xffff) === 0) return false;
+    let flow = netif.table.find(p, ports) as UdpFlow | null ?? this.#open(p);
     if (flow?.resolver && flow.repliedAt === 0 && netif.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
       // The question is repeated and the first one was not answered: ask another resolver.
       this.flush();
@@ -125,7 +129,6 @@ export class Udp {
 
   #open(p: Packet): UdpFlow | null {
     const ports = RX.view.getInt32(p.transport);
-    if ((ports & 0xffff) === 0) return null; // no port, RFC 768 and RFC 6335 section 6
     if (this.adviser?.takes(p, ports) || this.off) return null;
     const flow = new UdpFlow(this, p, ports).open(p, ports & 0xffff);
     return flow?.resolver ? this.#ask(flow, p, ports) : flow;
@@ -166,6 +169,11 @@ function hashOf(from: number, to: number): number {
  */
 function isPrivate(to: Destination, { family, outside }: UdpFlow): boolean {
   return to.port === DNS_PORT || to.family !== family || !sameIp(to, outside);
+}
+
+/** Whether a datagram is lost without a word, as anywhere where a buffer is full, or too large for the path. */
+function isLoss(error: number): boolean {
+  return error === -E.EAGAIN || error === -E.ENOBUFS || error === -E.EMSGSIZE;
 }
 
 /** Datagrams between two addresses and ports. */
@@ -227,7 +235,14 @@ export class UdpFlow extends DatagramFlow {
     const to = this.#to;
     this.#to = null;
     if (this.#port!.heardAt >= this.begunAt) this.repliedAt = this.#port!.heardAt;
+    this.ttl = DEFAULT_TTL; // of the new socket
     return this.openTo(to, p, EPOLL.IN);
+  }
+
+  protected override connected(to: Destination): void {
+    // Before it was connected, the socket took what comes to its port, and so answers to first datagrams.
+    this.#port?.receive(this.s);
+    super.connected(to);
   }
 
   /** Joins the port of the namespace's port; returns a negative error number, or null, if there is none. */
@@ -278,7 +293,7 @@ export class UdpFlow extends DatagramFlow {
    * @param even Whether all but the last have that size.
    */
   send(count: number, size: number, even: boolean): void {
-    if (this.#to !== null) return this.#sendShared(count, this.#to);
+    if (this.#to !== null) return this.#sendShared(count, size, this.#to);
     if (this.s < 0) return;
     if (this.repliedAt > 0) this.#stream = true;
     if (count > 1 && even && this.#segments && size > 0 && size * count <= SEGMENTS_BYTES) {
@@ -299,14 +314,17 @@ export class UdpFlow extends DatagramFlow {
   }
 
   /** Sends datagrams by the socket of the port. */
-  #sendShared(count: number, to: Destination): void {
-    const { s } = this.#port!;
+  #sendShared(count: number, size: number, to: Destination): void {
+    const s = this.#port?.s ?? -1;
     for (let i = 0; i < count && s >= 0; i++) {
+      let n = 0;
       // A pending error of an earlier datagram is reported instead of sending, so try again.
       for (let tries = 0; tries < 3; tries++) {
-        const n = sending!.sendTo(s, i, to, to.port, to.scope);
-        if (n >= 0 || n === -E.EAGAIN || n === -E.ENOBUFS || n === -E.EMSGSIZE) break;
+        n = sending!.sendTo(s, i, to, to.port, to.scope);
+        if (n >= 0 || isLoss(n)) break;
       }
+      // As connect(2) would have said. A refusal can only be that of an earlier datagram.
+      if (n < 0 && !isLoss(n) && n !== -E.ECONNREFUSED) sendUnreachable(this.netif, this, n, (UDP_HEADER + size) << 16);
     }
   }
 
@@ -351,7 +369,7 @@ export class UdpFlow extends DatagramFlow {
     this.#answered();
     this.udp.ports.leases.end(this);
     const port = this.#port;
-    this.#port = null;
+    this.#port = this.#to = null;
     port?.leave(this);
   }
 }

@@ -87,7 +87,13 @@ export class PortTable implements RuleTable, Disposable {
     if (begun) return { kind: "port", failed: begun };
     for (const rule of added) this.#rules.set(rule, []);
     for (const port of open) this.#rules.get(port.rule)!.push(port);
-    if (followed.length > 0) (this.#follower ?? this.#follow(this.#openTables!())).add(followed, freebind);
+    try {
+      if (followed.length > 0) (this.#follower ?? this.#follow(this.#openTables!())).add(followed, freebind);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#remove(added);
+      return { kind: "port", failed: { rule: followed[0]!, port: followed[0]!.first, errno: error.errno } };
+    }
     return null;
   }
 

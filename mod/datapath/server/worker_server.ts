@@ -64,6 +64,13 @@ export class WorkerServer implements TapServer {
     worker.onerror = (event) => {
       event.preventDefault();
       this.#onWarning(`the network has failed: ${event.message}`);
+      // Nobody reads commands any more, so who asks later must not wait, and a stop must not start another Worker.
+      if (this.#writer === writer) {
+        writer.close();
+        this.#writer = null;
+        this.#onDead.clear();
+        this.#ids.clear();
+      }
       this.#giveUp();
     };
     worker.postMessage({ commands: reader.release(), reach: this.#reach } satisfies Start);

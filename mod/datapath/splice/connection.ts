@@ -87,6 +87,7 @@ export class SplicedConnection {
   readonly #toInside: Direction;
   readonly #toOutside: Direction;
   #scheduled = false;
+  #retrying = false;
   #finishing = false;
   #closed = false;
 
@@ -125,6 +126,16 @@ export class SplicedConnection {
     this.#pass();
   }
 
+  /** Tries again later, as no pipe can be made at the moment: once for both directions. */
+  #retry(): void {
+    if (this.#retrying) return;
+    this.#retrying = true;
+    this.owner.reactor.after(RETRY, () => {
+      this.#retrying = false;
+      this.#pass();
+    });
+  }
+
   /** Passes on what can be passed on, both ways. */
   readonly #pass = () => {
     if (this.#closed) return;
@@ -161,7 +172,7 @@ export class SplicedConnection {
       }
       if (way.ended || !from.readable || !to.writable || moved >= TURN) break;
       if (!way.pipe && !(way.pipe = PIPES.borrow())) {
-        this.owner.reactor.after(RETRY, this.#pass);
+        this.#retry();
         break;
       }
       const n = splice(from.s, way.pipe.writer, CHUNK);

@@ -270,3 +270,27 @@ elif mode == "connect":  # ADDRESS PORT COUNT [close]: connections at a time, or
     print(done, flush=True)
     if not rest[3:]:
         time.sleep(600)
+elif mode == "portless":  # ADDRESS PORT: one datagram, and then a raw one from the same port to port 0; what answers the next
+    address, port = rest[0], int(rest[1])
+    s = udp(address, 5400)
+    s.settimeout(5)
+    s.sendto(b"q0", (address, port))
+    raw = socket.socket(family(address), socket.SOCK_RAW, socket.IPPROTO_UDP)
+    if ":" in address:
+        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 6)
+    raw.sendto(bytes([5400 >> 8, 5400 & 255, 0, 0, 0, 9, 0, 0, 33]), (address, 0))
+    time.sleep(0.3)
+    s.sendto(b"q1", (address, port))
+    try:
+        say(s.recv(9).decode())
+    except TimeoutError:
+        say(None)
+elif mode == "once":  # ADDRESS PORT: one datagram; the error that it meets within five seconds
+    s = udp(rest[0])
+    s.connect((rest[0], int(rest[1])))
+    s.settimeout(5)
+    s.send(b"x")
+    try:
+        say(s.recv(9).decode())
+    except OSError as error:
+        say(error.errno)
