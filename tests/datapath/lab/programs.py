@@ -285,7 +285,7 @@ elif mode == "portless":  # ADDRESS PORT: one datagram, and then a raw one from 
         say(s.recv(9).decode())
     except TimeoutError:
         say(None)
-elif mode == "once":  # ADDRESS PORT: one datagram; the error that it meets within five seconds
+elif mode == "single":  # ADDRESS PORT: one datagram; the error that it meets within five seconds
     s = udp(rest[0])
     s.connect((rest[0], int(rest[1])))
     s.settimeout(5)
