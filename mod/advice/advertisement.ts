@@ -46,8 +46,8 @@ function u32(value: number): number[] {
  * The link-local address that penne has as a router: that of the gateway, if it is one, so that the default route leads
  * where a configured one does.
  *
- * @param advice What is told of IPv6.
- * @param mac MAC address of penne's side.
+ * @param advice What penne tells about IPv6.
+ * @param mac MAC address of penne, 6 bytes.
  * @returns 16 bytes.
  */
 export function routerAddress({ gateway }: Pick<FamilyAdvice, "gateway">, mac: Uint8Array): Uint8Array {

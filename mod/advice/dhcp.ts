@@ -164,7 +164,7 @@ function ordered(options: Map<number, Uint8Array>, { options: asked }: DhcpMessa
  * @param payload The payload of a datagram from port 68 to port 67.
  * @param source The source address of the datagram.
  * @param facts What is known of the network.
- * @returns The answer; null if there is none.
+ * @returns The answer; null if the message gets none.
  */
 export function answerDhcp(payload: Uint8Array, source: Uint8Array, facts: AdviceFacts): DhcpAnswer | null {
   const request = parseDhcp(payload);

@@ -32,7 +32,7 @@ export interface AdvisedRoute {
   readonly gateway: Uint8Array | null;
 }
 
-/** What a program inside is told of one family. */
+/** What penne tells programs inside about one family. */
 export interface FamilyAdvice {
   /** Addresses inside. */
   readonly addresses: readonly { readonly address: Uint8Array; readonly prefix: number }[];

@@ -24,7 +24,7 @@ export function prefixOf(address: Uint8Array, bits: number): Uint8Array {
 }
 
 /**
- * What a program inside is told of a family.
+ * Collects what penne tells programs inside about one family.
  *
  * @param facts What is known.
  * @param family AF_INET or AF_INET6.

@@ -102,14 +102,3 @@ export function waitFor(fds: readonly Fd[], events: number, keeps = true): Wait 
     },
   };
 }
-
-/**
- * Waits until one of several descriptors is readable.
- *
- * @param fds The descriptors; they must stay open until `readable` has resolved.
- * @returns A promise that resolves when a descriptor is readable or `cancel` is called.
- */
-export function waitReadable(fds: readonly Fd[]): { readable: Promise<void>; cancel: () => void } {
-  const { ready, cancel } = waitFor(fds, EPOLL.IN);
-  return { readable: ready, cancel };
-}

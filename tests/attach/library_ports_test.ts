@@ -45,13 +45,19 @@ async function serve(lab: NetLab, netns: string, port: number): Promise<void> {
   await until("the server listens", () => daemon.output().includes("\n"));
 }
 
-test("attach() has ports in both directions, and ports() lists, adds and removes some", NEEDS, async () => {
-  await using lab = await NetLab.open();
+/** A namespace to attach, with a server inside and one on the host; returns its name. */
+async function servers(lab: NetLab): Promise<string> {
   await lab.usual();
   const guest = await lab.netns("guest");
   await lab.ip(guest, "link", "set", "lo", "up");
   await serve(lab, guest, 8001);
   await serve(lab, lab.host, 7001);
+  return guest;
+}
+
+test("attach() has ports in both directions, and ports() lists, adds and removes some", NEEDS, async () => {
+  await using lab = await NetLab.open();
+  const guest = await servers(lab);
   await serve(lab, lab.host, 7900);
   const said = await runProgram(
     lab,
@@ -183,11 +189,7 @@ test("spawn() has ports, auto ones among them, that are as those of penne run fo
 
 test("a port that cannot be opened is an error of attach() and spawn(), and nothing is left then", NEEDS, async () => {
   await using lab = await NetLab.open();
-  await lab.usual();
-  const guest = await lab.netns("guest");
-  await lab.ip(guest, "link", "set", "lo", "up");
-  await serve(lab, guest, 8001);
-  await serve(lab, lab.host, 7001);
+  const guest = await servers(lab);
   const said = await runProgram(
     lab,
     `

@@ -5,7 +5,7 @@ import "../lib/preload.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, killIfAlive, penne, sh, test, until } from "../lib/helpers.ts";
 import { becomes, type Daemon, must, NetLab } from "../lib/netlab.ts";
-import { pasta } from "../pasta/lib.ts";
+import { BIND, pasta } from "../pasta/lib.ts";
 
 const NEEDS = [
   ...["root", "user", "user namespaces", "tun", "package:iproute2"] as const,
@@ -175,18 +175,6 @@ test(
     }
   },
 );
-
-/** Binds ports as another program would: without SO_REUSEADDR. */
-const BIND = `import socket
-for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-    for family, any in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        for port in range(7100, 7110):
-            s = socket.socket(family, kind)
-            if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.bind((any, port))
-            if kind == socket.SOCK_STREAM: s.listen()
-            s.close()
-print("free")`;
 
 for (const name of ["run", "attach"] as const) {
   test(`penne ${name} that is killed at any moment leaves every port free at once`, NEEDS, async () => {

@@ -3,6 +3,18 @@
 import { asUser, killIfAlive, penne, processes, until } from "../lib/helpers.ts";
 import { type Daemon, must, type NetLab } from "../lib/netlab.ts";
 
+/** A program in Python that binds ports 7100 to 7109 as another program would, without SO_REUSEADDR, and then says "free". */
+export const BIND = `import socket
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for family, any in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for port in range(7100, 7110):
+            s = socket.socket(family, kind)
+            if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.bind((any, port))
+            if kind == socket.SOCK_STREAM: s.listen()
+            s.close()
+print("free")`;
+
 /** The program under the name pasta, which is a symbolic link. */
 export function pasta(): string {
   const path = penne().replace(/penne$/, "pasta");

@@ -3,23 +3,11 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { asUser, killIfAlive, sh, test } from "../lib/helpers.ts";
 import { NetLab } from "../lib/netlab.ts";
-import { call, Engine, pasta, running } from "./lib.ts";
+import { BIND, call, Engine, pasta, running } from "./lib.ts";
 
 const NEEDS = ["root", "user", "user namespaces", "tun", "package:iproute2", "package:util-linux"] as const;
 /** Times that penne is killed; PENNE_KILLS sets more. */
 const KILLS = Number(Deno.env.get("PENNE_KILLS") ?? 10);
-
-/** Binds ports as another program would: without SO_REUSEADDR. */
-const BIND = `import socket
-for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-    for family, any in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        for port in range(7100, 7110):
-            s = socket.socket(family, kind)
-            if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.bind((any, port))
-            if kind == socket.SOCK_STREAM: s.listen()
-            s.close()
-print("free")`;
 
 test("killed at any moment, penne leaves every port free at once", [...NEEDS, "package:python3"], async () => {
   await using lab = await NetLab.open();

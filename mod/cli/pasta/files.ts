@@ -44,7 +44,7 @@ export class StayingPidFile implements PidTeller {
 
   /**
    * @param path The file.
-   * @param becomes Whether this process becomes another user before it writes, who may be kept from naming a file there.
+   * @param becomes Whether this process becomes another user before it writes. That user may not be permitted to name a file there.
    * @throws {PastaError} If it cannot be opened.
    */
   constructor(path: string, becomes: boolean) {

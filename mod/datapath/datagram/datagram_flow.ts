@@ -50,7 +50,8 @@ export abstract class DatagramFlow extends SocketFlow {
     this.group = isGroup(to);
     // Before it was connected the socket accepted datagrams from any sender. One that is being delivered may even come
     // after this, so the sender of each datagram is checked too.
-    if (this.place >= 0) return; // it has sent something already, and what has come is for its port
+    // A flow that has sent something already gets answers by its port; those have been received.
+    if (this.place >= 0) return;
     for (let i = 0; i < STRAYS_MAX && receiveAt(s, 0, 0, MSG.DONTWAIT | MSG.TRUNC) >= 0; i++);
   }
 

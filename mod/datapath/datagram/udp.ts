@@ -245,7 +245,7 @@ export class UdpFlow extends DatagramFlow {
     super.connected(to);
   }
 
-  /** Joins the port of the namespace's port; returns a negative error number, or null, if there is none. */
+  /** Finds or opens the host's port for the namespace's port, and joins it. If that fails: a negative error number, or null. */
   #sharedPort(p: Packet, to: Destination): HostPort | number | null {
     if (this.#port !== null) return this.#port;
     const port = this.udp.ports.find(p, this.ports >>> 16, to);
