@@ -17,13 +17,14 @@ import { exec } from "../../../ffi/agent/exec.ts";
 import { F, O, S } from "../../../ffi/core/consts.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { cString } from "../../../ffi/core/memory.ts";
+import { isReadable } from "../../../ffi/sys/poll.ts";
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { open, pipe, read, readBytes, readLink, write } from "../../../ffi/sys/file.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { call, self, type Task } from "../../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../../base/errors.ts";
 import { caller, environment } from "../../host/caller.ts";
-import { endAgents } from "../../agents/enclosure.ts";
+import { END_TIMEOUT, endAgents } from "../../agents/enclosure.ts";
 import { placeKeptFds, undoRuntime } from "../../agents/inherit.ts";
 import { explainError } from "./command.ts";
 import { LINK_OPTION } from "./link_option.ts";
@@ -90,7 +91,11 @@ export function startInBackground(
     }
   }
   const answer = new Uint8Array(1);
-  if (read(result, answer) === 1) return answer[0]!;
+  if (read(result, answer) === 1) {
+    // When the caller hears of a failure, nothing of the second process is to be left, such as an open port.
+    if (answer[0] !== 0) isReadable(agent.pidfd, END_TIMEOUT);
+    return answer[0]!;
+  }
   const status = waitChild(agent.pid);
   const how = status.signal === null ? `exited with ${status.code}` : `was killed by signal ${status.signal}`;
   throw new PenneError(`${what}: the process in the background ${how} before it was ready`);
