@@ -125,7 +125,7 @@ test("an agent is lost for good: what comes late is no answer to the next reques
   waitChild(agent.pid);
 });
 
-test("an answer that cannot be sent is an error, and the agent goes on", () => {
+test("an answer that cannot be sent is an error, and the agent goes on", async () => {
   const LIMIT = 8;
   const open = [AT_FDCWD, cString("/dev/null"), O.RDONLY | O.CLOEXEC] as const;
   const agents = [Agent.spawn(), Agent.spawn()] as const;
@@ -143,6 +143,14 @@ test("an answer that cannot be sent is an error, and the agent goes on", () => {
     write(silent.socket, request);
   }
   setOpenFilesLimit(limited, { soft: BigInt(LIMIT), hard: BigInt(LIMIT) });
+  await until("the other agent has sent its answers, which are under way", () => {
+    try {
+      limited.open("openat", ...open).close();
+      return false;
+    } catch {
+      return true;
+    }
+  });
   for (let i = 0; i < 20; i++) assertThrows(() => limited.open("openat", ...open), SysError, "ETOOMANYREFS");
   assertEquals(call(limited, "getpid"), limited.pid);
   for (const { socket } of agents) socket.close();

@@ -56,6 +56,17 @@ export interface Ended {
   /** Both outputs. */
   readonly output: string;
   readonly seconds: number;
+  /** Seconds of a processor that it and what it has waited for took. */
+  readonly processor: number;
+}
+
+/** Seconds of a processor that all children of a shell took, from the second line of its `times`: "1m2.5s 0m3.25s". */
+function processorTime(times: string): number {
+  const [, children = ""] = times.split("\n");
+  return children.split(" ").reduce((sum, word) => {
+    const [, minutes, seconds] = /^(\d+)m([\d.]+)s$/.exec(word)!;
+    return sum + 60 * Number(minutes) + Number(seconds);
+  }, 0);
 }
 
 /** Variables that say how this machine reaches the network; others a bare host does not have. */
@@ -84,7 +95,7 @@ export class Host {
       `id ${USER} >/dev/null 2>&1 || useradd --create-home ${USER}; chown -R ${
         kind.who === "root" ? 0 : USER
       } /var/cache/npm`,
-      { seconds: 60, who: "root" },
+      { limit: 60, who: "root" },
     );
     if (code !== 0) throw new Error(`cannot make a user in ${tree.path}: ${output}`);
     return host;
@@ -97,8 +108,8 @@ export class Host {
     await Deno.chmod(inside, mode);
   }
 
-  /** Runs a shell script in the host, in its home directory, for so many seconds at most. */
-  async run(script: string, { seconds = 600, who = this.kind.who } = {}): Promise<Ended> {
+  /** Runs a shell script in the host, in its home directory, for so many seconds at most (`limit`). */
+  async run(script: string, { limit = 600, who = this.kind.who } = {}): Promise<Ended> {
     const { device, container } = this.kind;
     const cache = `${cacheDirectory()}/npm-${this.kind.who}`;
     await Deno.mkdir(cache, { recursive: true });
@@ -109,10 +120,10 @@ export class Host {
     await Deno.writeTextFile(this.log, `$ ${script}\n`, { append: true });
     const { size } = await Deno.stat(this.log);
     const begin = performance.now();
-    const { code } = await new Deno.Command("sh", {
+    const { code, stdout } = await new Deno.Command("sh", {
       args: [
-        ...["-c", 'log=$1; shift; exec "$@" >>"$log" 2>&1', "sh", this.log],
-        ...["timeout", "--kill-after=5", `${seconds}`, "unshare", "--mount", "--propagation", "private"],
+        ...["-c", 'log=$1; shift; "$@" >>"$log" 2>&1; code=$?; times; exit $code', "sh", this.log],
+        ...["timeout", "--kill-after=5", `${limit}`, "unshare", "--mount", "--propagation", "private"],
         ...container ? ["--pid", "--fork", "--kill-child"] : [],
         ...["sh", "-c", ENTER, "host", this.tree.path, who, device, `${container}`, cache],
         ...who === "root"
@@ -121,11 +132,17 @@ export class Host {
         ...["env", "-i", `HOME=${home}`, `PATH=${path}`, "npm_config_cache=/var/cache/npm", ...networkVariables()],
         ...["sh", "-c", `cd; ${script}`],
       ],
+      env: { LC_ALL: "C" }, // for the numbers of times
       stdin: "null",
-    }).spawn().status;
+      stderr: "inherit",
+    }).output();
     const output = (await Deno.readTextFile(this.log)).slice(size);
-    const ended = { code, output, seconds: Math.round((performance.now() - begin) / 1000) };
-    await Deno.writeTextFile(this.log, `[exit ${code} after ${ended.seconds} s]\n`, { append: true });
+    const [seconds, processor] = [(performance.now() - begin) / 1000, processorTime(new TextDecoder().decode(stdout))]
+      .map(Math.round) as [number, number];
+    const ended = { code, output, seconds, processor };
+    await Deno.writeTextFile(this.log, `[exit ${code} after ${seconds} s, ${processor} s of a processor]\n`, {
+      append: true,
+    });
     return ended;
   }
 }

@@ -4,7 +4,7 @@ import { assertEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
 import { describe, Host, type Kind } from "./host.ts";
 import { SUITES, Tree } from "./tree.ts";
-import { bundle, tryHost } from "./try.ts";
+import { bundle, QUICK, tryHost } from "./try.ts";
 
 const KINDS: readonly Kind[] = [
   { who: "user", device: "closed", container: true },
@@ -29,7 +29,7 @@ test("in a bare Debian 13, as a user and as root, nothing fails", [
       await t.step(describe(kind), async () => {
         const log = `${directory}/log`;
         await Deno.writeTextFile(log, "");
-        const { faults } = await tryHost(await Host.make(tree, kind, log), repository, true);
+        const { faults } = await tryHost(await Host.make(tree, kind, log), repository, QUICK);
         assertEquals(faults, [], await Deno.readTextFile(log));
       });
     }

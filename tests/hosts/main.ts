@@ -3,33 +3,35 @@
 //   [SUITE…]        Debian suites: bullseye, bookworm, trixie, sid; all of them by default
 //   --kind WORDS    only hosts whose description contains all these words, as in --kind "user open"; may be repeated
 //   --quick         only a few of the tests
+//   --only PATH     only the tests of a file or folder; may be repeated
 //   --limit SECONDS give the tests so much time (default: 480), on a machine that is busy
 //   --anew          make the trees anew
 //   --logs DIR      where to write what was printed; a temporary directory by default
 
 import { describe, Host, KINDS } from "./host.ts";
 import { SUITES, Tree } from "./tree.ts";
-import { bundle, LIMIT, type Seen, tryHost } from "./try.ts";
+import { bundle, LIMIT, QUICK, type Seen, tryHost } from "./try.ts";
 
 /** A row of the table for the documents. */
 function row(host: string, { first, tests, faults }: Seen): string {
   const cells = [
     host,
     first,
-    tests ? `${tests.summary}, ${tests.seconds} s` : "",
+    tests ? `${tests.summary}, ${tests.seconds} s, ${tests.processor} s of a processor` : "",
     faults.length ? "faults" : "right",
   ];
   return `| ${cells.join(" | ").replaceAll("\n", " ")} |`;
 }
 
 if (import.meta.main) {
-  const [names, kinds]: [string[], string[]] = [[], []];
+  const [names, kinds, only]: [string[], string[], string[]] = [[], [], []];
   const flags = new Set<string>();
   let logs: string | undefined;
   let limit = LIMIT;
   for (let i = 0; i < Deno.args.length; i++) {
     const word = Deno.args[i]!;
     if (word === "--kind") kinds.push(Deno.args[++i] ?? "");
+    else if (word === "--only") only.push(Deno.args[++i] ?? "");
     else if (word === "--logs") logs = Deno.args[++i];
     else if (word === "--limit") limit = Number(Deno.args[++i]);
     else if (["--quick", "--anew"].includes(word)) flags.add(word);
@@ -63,7 +65,12 @@ if (import.meta.main) {
       const log = `${directory}/${suite.name}-${words.replaceAll(/[ ,]+/g, "-")}.log`;
       Deno.writeTextFileSync(log, "");
       console.error(`hosts: ${suite.name}, ${words}: see ${log}`);
-      const seen = await tryHost(await Host.make(tree, one, log), repository, flags.has("--quick"), limit);
+      const seen = await tryHost(
+        await Host.make(tree, one, log),
+        repository,
+        flags.has("--quick") ? [...QUICK, ...only] : only,
+        limit,
+      );
       rows.push(row(`${suite.name}, ${words}`, seen));
       console.error(`hosts: ${rows.at(-1)}`);
       for (const line of seen.tests?.lacks ?? []) console.error(`hosts: ${line}`);

@@ -2,7 +2,7 @@
 
 import { ROOT } from "../lib/helpers.ts";
 import { must } from "../lib/netlab.ts";
-import type { Host } from "./host.ts";
+import type { Ended, Host } from "./host.ts";
 
 /** What was seen in a host. */
 export interface Seen {
@@ -11,7 +11,7 @@ export interface Seen {
   /** README's first command, or the binary's where node is too old: works, or the line that says why it cannot. */
   readonly first: string;
   /** The tests: the runner's last line, and the table of what the host lacks; null where node is too old. */
-  readonly tests: { readonly summary: string; readonly lacks: string[]; readonly seconds: number } | null;
+  readonly tests: Pick<Ended, "seconds" | "processor"> & { readonly summary: string; readonly lacks: string[] } | null;
 }
 
 const DENO = "npx -y deno@2.9.6";
@@ -20,8 +20,8 @@ const RUN = "run -- sh -c 'id -u; echo $$; hostname; cat /proc/net/dev'";
 /** Seconds for README's second command, with the downloads. */
 export const LIMIT = 480;
 
-/** Files with a few quick tests of every kind: arguments of the second command in quick mode. */
-const QUICK = [
+/** Files with a few quick tests of every kind: what is tested in quick mode. */
+export const QUICK: readonly string[] = [
   ...["tests/cli/self_test_test.ts", "tests/lib/needs_test.ts", "tests/run", "tests/cli/run/map_test.ts"],
   ...["tests/findings/exec_test.ts", "tests/enter/library_test.ts", "ffi/sys/namespace.ts"],
 ];
@@ -54,24 +54,43 @@ async function tryFirst(host: Host, penne: string, faults: string[]): Promise<st
   return line ?? `exit ${code}`;
 }
 
-async function tryTests(host: Host, quick: boolean, limit: number, faults: string[]): Promise<Seen["tests"]> {
-  const { code, output, seconds } = await host.run(
-    `cd penne && NO_COLOR=1 ${DENO} task test ${quick ? QUICK.join(" ") : ""}`,
-    {
-      seconds: limit + 120,
-    },
+/** The title and place of each test that failed, as the runner lists them. */
+function failures(lines: readonly string[]): string[] {
+  const at = lines.lastIndexOf(" FAILURES ");
+  return at < 0 ? [] : lines.slice(at + 2, lines.indexOf("", at + 2));
+}
+
+async function tryTests(
+  host: Host,
+  files: readonly string[],
+  limit: number,
+  faults: string[],
+): Promise<Seen["tests"]> {
+  const { code, output, seconds, processor } = await host.run(
+    `cd penne && NO_COLOR=1 ${DENO} task test ${files.join(" ")}`,
+    { limit: limit + 120 },
   );
   const lines = output.split("\n");
   const summary = lines.findLast((line) => /^(ok|FAILED) \| \d+ passed/.test(line)) ?? "no summary";
-  if (code !== 0 || !summary.startsWith("ok")) faults.push(`the tests: ${summary}`);
+  if (code !== 0 || !summary.startsWith("ok")) faults.push(["the tests: " + summary, ...failures(lines)].join("\n  "));
   if (seconds > limit) faults.push(`the tests took ${seconds} s`);
   const table = lines.findIndex((line) => /^\d+ tests? (was|were) skipped, as this machine lacks:$/.test(line));
   const lacks = table < 0 ? [] : lines.slice(table + 2).filter((line) => line.startsWith("  "));
-  return { summary, lacks, seconds };
+  return { summary, lacks, seconds, processor };
 }
 
-/** Tries everything in a host; the tests may take so many seconds. */
-export async function tryHost(host: Host, bundle: string, quick: boolean, limit = LIMIT): Promise<Seen> {
+/**
+ * Tries everything in a host.
+ *
+ * @param files Files and folders with tests; none are all tests. With some, the binary is not compiled anew.
+ * @param limit Seconds for the tests.
+ */
+export async function tryHost(
+  host: Host,
+  bundle: string,
+  files: readonly string[] = [],
+  limit = LIMIT,
+): Promise<Seen> {
   const faults: string[] = [];
   await host.put(`${ROOT}dist/penne`, "penne-binary", 0o755);
   const binary = await host.run(BINARY);
@@ -80,7 +99,7 @@ export async function tryHost(host: Host, bundle: string, quick: boolean, limit 
   await host.put(bundle, "penne.bundle");
   const clone = await host.run("rm -rf penne && git clone --quiet penne.bundle penne");
   if (clone.code !== 0) throw new Error(`cannot clone: ${clone.output}`);
-  if (quick) await host.run("mkdir penne/dist && cp penne-binary penne/dist/penne");
+  if (files.length) await host.run("mkdir penne/dist && cp penne-binary penne/dist/penne");
   const first = await tryFirst(host, `cd penne && ${DENO} task penne`, faults);
-  return { faults, first, tests: await tryTests(host, quick, limit, faults) };
+  return { faults, first, tests: await tryTests(host, files, limit, faults) };
 }
