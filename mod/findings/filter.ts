@@ -5,7 +5,7 @@
 // give is the filter's. That is done in an agent, since a filter may also kill.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { CLONE } from "../../ffi/core/consts.ts";
+import { CLONE, PR } from "../../ffi/core/consts.ts";
 import { E, errnoName } from "../../ffi/core/errno.ts";
 import type { SyscallName } from "../../ffi/core/syscalls.ts";
 import type { Arg } from "../../ffi/core/task.ts";
@@ -50,8 +50,12 @@ const HARMLESS: { readonly [name in SyscallName]?: (args: FailedCall["args"]) =>
   openat2: () => ({ args: [NO_FD, NOWHERE, NOWHERE, 0], results: [-E.EINVAL] }),
   ioctl: ([, request]) => ({ args: [NO_FD, Number(request ?? 0), 0], results: [-E.EBADF] }),
   bpf: ([command]) => ({ args: [Number(command ?? 0), NOWHERE, 1 << 20], results: [-E.E2BIG, -E.EFAULT] }),
-  prctl: () => ({ args: [NONE, 0, 0, 0, 0], results: [-E.EINVAL] }),
+  prctl: ([option]) => ({
+    args: option === PR.CAP_AMBIENT ? [option, PR.CAP_AMBIENT_RAISE, NONE, 0, 0] : [NONE, 0, 0, 0, 0],
+    results: [-E.EINVAL],
+  }),
   prlimit64: () => ({ args: [0, NONE, 0, 0], results: [-E.EINVAL] }),
+  capget: () => ({ args: [NOWHERE, NOWHERE], results: [-E.EFAULT] }),
   capset: () => ({ args: [NOWHERE, NOWHERE], results: [-E.EFAULT] }),
   chroot: () => ({ args: [NOWHERE], results: [-E.EFAULT] }),
   setresuid: () => ({ args: [-1, -1, -1], results: [0] }),
@@ -95,7 +99,8 @@ export function filterAnswer({ syscall, args }: Pick<FailedCall, "syscall" | "ar
   const name = syscall as SyscallName;
   try {
     const capable = CAPABLE[name];
-    if (capable) return answerTo(name, capable, capable.flags);
+    // Without its capabilities, an agent hears from the kernel what a filter may say.
+    if (capable) return lostCapabilities().length ? null : answerTo(name, capable, capable.flags);
     const harmless = HARMLESS[name]?.(args);
     return harmless ? answerTo(name, harmless) : null;
   } catch {
@@ -180,6 +185,26 @@ export function filterFinding(
   };
 }
 
+/** Calls by which an agent keeps the capabilities that it has in a new user namespace when it is executed. */
+const KEEPING: readonly Pick<FailedCall, "syscall" | "args">[] = [
+  { syscall: "capget", args: [] },
+  { syscall: "capset", args: [] },
+  { syscall: "prctl", args: [PR.CAP_AMBIENT] },
+];
+
+/**
+ * Finds the call without which an agent loses its capabilities, so that the kernel refuses what it does later.
+ *
+ * @returns The finding; none if no filter refuses such a call.
+ */
+export function lostCapabilities(): Finding[] {
+  for (const call of KEEPING) {
+    const answer = filterAnswer(call);
+    if (answer !== null) return [filterFinding(call, answer)];
+  }
+  return [];
+}
+
 /** Calls that penne cannot do without, in the order in which `run` makes them. */
 const NEEDED: readonly Pick<FailedCall, "syscall" | "args">[] = [
   { syscall: "setresuid", args: [] },
@@ -189,8 +214,7 @@ const NEEDED: readonly Pick<FailedCall, "syscall" | "args">[] = [
   { syscall: "sethostname", args: [] },
   { syscall: "socket", args: [AF.NETLINK] },
   { syscall: "ioctl", args: [] },
-  { syscall: "prctl", args: [] },
-  { syscall: "capset", args: [] },
+  ...KEEPING,
   ...NAMESPACE_TYPES.map((type) => ({ syscall: "setns", args: [null, namespaceFlag(type)] })),
   { syscall: "chroot", args: [] },
   { syscall: "unshare", args: [CLONE.NEWNET] },

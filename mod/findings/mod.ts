@@ -91,7 +91,8 @@ function look(failed: FailedCall, context: Context): Finding[] {
   const answer = filterAnswer(failed);
   if (answer !== null) return [filterFinding(failed, answer)];
   // The requests to networks are messages, made in namespaces in which an agent has every capability.
-  return syscall.startsWith("RTM_") ? whyNotCapable(!context.ownRights, "NET_ADMIN") : [];
+  if (syscall.startsWith("RTM_")) return whyNotCapable(!context.ownRights, "NET_ADMIN");
+  return syscall === "sethostname" && code === "EPERM" ? whyNotCapable(!context.ownRights) : [];
 }
 
 /**

@@ -10,6 +10,7 @@ import { getCapabilities } from "../../ffi/sys/capability.ts";
 import { readLink } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
 import { hasCapability } from "../host/caller.ts";
+import { lostCapabilities } from "./filter.ts";
 import type { Finding } from "./finding.ts";
 import { type Confinement, confinement, fixHere, has, read, setting } from "./host.ts";
 
@@ -127,18 +128,21 @@ function isWithheld(name: keyof typeof CAP): boolean {
 const NO_LENGTH = -1;
 
 /**
- * Explains why something is denied with EPERM to a process that has the capability for it: a module denies capabilities
- * that a process has.
+ * Explains why something is denied with EPERM to a process that should have the capability for it: a module denies
+ * capabilities that a process has, or a filter keeps an agent from keeping those that it had.
  *
  * @param inside Whether it is denied to a process in a new user namespace, which has all capabilities there; otherwise to
  * penne itself.
  * @param name The capability.
- * @returns The finding; none if no module denies it.
+ * @returns The finding; none if neither denies it.
  */
 export function whyNotCapable(inside: boolean, name: keyof typeof CAP = "SYS_ADMIN"): Finding[] {
   if (!inside) {
     if (isWithheld(name)) return whyDenied(`CAP_${name}`, CAPABILITIES);
     if (name !== "SYS_ADMIN" || !has(name)) return [];
+  } else {
+    const lost = lostCapabilities();
+    if (lost.length) return lost;
   }
   try {
     using agent = Agent.spawn(!inside ? 0 : name === "NET_ADMIN" ? CLONE.NEWUSER | CLONE.NEWNET : CLONE.NEWUSER);

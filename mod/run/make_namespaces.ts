@@ -143,6 +143,16 @@ function makeTimeNamespace(agent: Agent, { monotonic, boottime }: RunPlan["clock
   }, ({ code }) => code === "ERANGE" ? ["no clock may go below zero, or beyond some 146 years"] : []);
 }
 
+/** Writes the maps of the user namespace that an agent is in. */
+function mapIds(agent: Agent, maps: NonNullable<RunPlan["maps"]>): void {
+  try {
+    applyMaps(maps, procPid(agent));
+  } catch (error) {
+    agent.raw("getpid"); // the files of a process that was killed refuse everybody: that is another error
+    throw error;
+  }
+}
+
 function setUp(
   enclosure: Enclosure,
   plan: RunPlan,
@@ -151,7 +161,7 @@ function setUp(
   const { agent, afterEnd } = enclosure;
   const { maps, become, hostname } = plan;
   const has = (type: RunPlan["namespaces"][number]) => plan.namespaces.includes(type);
-  if (maps) applyMaps(maps, procPid(agent));
+  if (maps) mapIds(agent, maps);
   if (has("time")) makeTimeNamespace(agent, plan.clocks);
   const groups = become.gid === null || maps?.denySetgroups ? "keep" : "try";
   attempt("take ids that are mapped", () => takeIds(agent, { ...become, groups }));

@@ -80,6 +80,27 @@ const FILTERS: readonly {
     message: "cannot change to the command's user and group: Operation not permitted (EPERM)",
     hint: "refuses setresuid(2)",
   },
+  // With these, an agent keeps its capabilities when it is executed; the second is for PR_CAP_AMBIENT.
+  ...[
+    { rules: ["capset=1"], hint: "refuses capset(2)" },
+    { rules: ["prctl[0=47]=1"], hint: "refuses prctl(2)" },
+  ].map((one) => ({ ...one, message: "cannot make mounts private: Operation not permitted (EPERM)" })),
+  {
+    rules: ["capset=38"],
+    args: ["--unshare", "user,uts", "--net=none", "--hostname", "box"],
+    message: "cannot set capabilities: Function not implemented (ENOSYS)",
+    hint: "hides capset(2)",
+  },
+  {
+    rules: ["capget=1"],
+    message: "cannot read capabilities: Operation not permitted (EPERM)",
+    hint: "refuses capget(2)",
+  },
+  {
+    rules: ["capset=kill"],
+    message: "cannot go on: an agent was killed",
+    hint: "kills whoever calls capset(2)",
+  },
   {
     rules: ["ioctl[1=0x400454ca]=1"],
     needs: ["tun"],

@@ -39,6 +39,7 @@ static const struct {
 } calls[] = {
     CALL(bind),
     CALL(bpf),
+    CALL(capget),
     CALL(capset),
     CALL(chroot),
     CALL(clone),
