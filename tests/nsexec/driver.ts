@@ -312,6 +312,9 @@ export function link(path: string): string {
   }
 }
 
+/** Seconds for a stage to end: one that was killed, and that nobody waits for, may still be seen without its memory. */
+const ENDING = 5;
+
 /** Stages that are left: children of this process, or orphans, by the name that a stage takes. */
 export function leftovers(): Process[] {
   const own = (process: Process) => {
@@ -322,5 +325,10 @@ export function leftovers(): Process[] {
       return false;
     }
   };
-  return processes().filter(own);
+  const end = Date.now() + ENDING * 1000;
+  for (;;) {
+    const left = processes().filter(own);
+    if (!left.length || Date.now() > end) return left;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+  }
 }
