@@ -3,7 +3,7 @@
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
-import { exists, has, isInitial, kernel, read, setting } from "./host.ts";
+import { builtWithout, exists, has, isInitial, kernel, read, setting } from "./host.ts";
 import { whyDenied, whyNotCapable } from "./modules.ts";
 
 /** The first version with all that penne's programs need. */
@@ -80,7 +80,7 @@ export function explainBpf(failed: FailedCall): Finding[] {
     case "ENOSYS": {
       const answer = filterAnswer(failed);
       if (answer !== null) return [filterFinding(failed, answer)];
-      return [{ cause: "kernel", words: "this kernel was built without CONFIG_BPF_SYSCALL", fix: null }];
+      return [builtWithout("CONFIG_BPF_SYSCALL", "bpf(2)")];
     }
     case "EINVAL":
       return [...lockedDown(), ...tooOld()];

@@ -7,6 +7,7 @@ import { call, out, self } from "../../ffi/core/task.ts";
 import { readLink, readText } from "../../ffi/sys/file.ts";
 import { effectiveCapabilities, environment, hasCapability, variable } from "../host/caller.ts";
 import { type Mount, parseMounts } from "../host/mounts.ts";
+import type { Finding } from "./finding.ts";
 
 /**
  * Reads a file.
@@ -59,6 +60,44 @@ export function kernel(): { readonly text: string; readonly isBefore: (major: nu
   const release = text(fields.subarray(130, 195));
   const [major = 0, minor = 0] = release.split(".").map((part) => parseInt(part));
   return { text: release, isBefore: (x, y) => major < x || major === x && minor < y };
+}
+
+/** The oldest kernel that penne works with. */
+const OLDEST = [5, 10] as const;
+
+/** A finding if the kernel is gVisor's, which is not Linux. */
+function notLinux(lacks: string): Finding[] {
+  if (!/gvisor|Sun Jan 10 15:06:54 PST 2016/i.test(read("/proc/version") ?? "")) return [];
+  const fix = "run penne on Linux itself (docker run --runtime runc)";
+  return [{ cause: "kernel", words: `this kernel is gVisor's, which does not have ${lacks}`, fix }];
+}
+
+/**
+ * A finding if the kernel is none that penne works with.
+ *
+ * @param lacks What it does not have, to be read after "have".
+ * @returns The finding; none for Linux 5.10 and later.
+ */
+export function wrongKernel(lacks: string): Finding[] {
+  const found = notLinux(lacks);
+  const { text, isBefore } = kernel();
+  if (found.length || !isBefore(...OLDEST)) return found;
+  return [{
+    cause: "kernel",
+    words: `penne needs Linux 5.10, and this is ${text}, which does not have ${lacks}`,
+    fix: null,
+  }];
+}
+
+/**
+ * A finding for what the kernel was built without.
+ *
+ * @param option Options of its configuration, to be read after "without".
+ * @param lacks What penne misses of a kernel that is not Linux.
+ * @returns The finding.
+ */
+export function builtWithout(option: string, lacks: string): Finding {
+  return notLinux(lacks)[0] ?? { cause: "kernel", words: `this kernel was built without ${option}`, fix: null };
 }
 
 /**

@@ -10,7 +10,7 @@ import { explainBpf, explainBtf } from "./ebpf.ts";
 import { explainMemfd, explainOpen } from "./files.ts";
 import { filterAnswer, filterFinding, killingFilters } from "./filter.ts";
 import { type Finding, hintOf } from "./finding.ts";
-import { kernel, read, status } from "./host.ts";
+import { kernel, status, wrongKernel } from "./host.ts";
 import { explainFiles, explainFork, explainSize } from "./limits.ts";
 import { explainMap, explainTool, type OutsideRange } from "./maps.ts";
 import { lacking, whyNotCapable } from "./modules.ts";
@@ -21,28 +21,27 @@ import { explainShim, type ShimFailure } from "./shim.ts";
 import { explainConnector, explainSocket } from "./sockets.ts";
 import { wordsFor } from "./words.ts";
 
-/** The oldest kernel that penne works with. */
-const OLDEST = [5, 10] as const;
 const BTF = "/sys/kernel/btf/vmlinux";
 
 /** Calls that the oldest kernel has, so that a kernel without them is too old or not Linux. */
 function explainAbsence(failed: FailedCall): Finding[] {
   const answer = filterAnswer(failed);
   if (answer !== null) return [filterFinding(failed, answer)];
-  const gvisor = /gvisor|Sun Jan 10 15:06:54 PST 2016/i.test(read("/proc/version") ?? "");
-  const { text, isBefore } = kernel();
-  if (gvisor) {
-    const words = `this kernel is gVisor's, which does not have ${failed.syscall}(2)`;
-    return [{ cause: "kernel", words, fix: "run penne on Linux itself (docker run --runtime runc)" }];
-  }
-  if (isBefore(...OLDEST)) {
-    const words = `penne needs Linux 5.10, and this is ${text}, which does not have ${failed.syscall}(2)`;
-    return [{ cause: "kernel", words, fix: null }];
-  }
+  const found = wrongKernel(`${failed.syscall}(2)`);
+  if (found.length) return found;
   const filter = status("Seccomp") === "0"
     ? ""
     : ", or the system call filter (seccomp) hides it that penne was started under";
-  return [{ cause: "kernel", words: `this kernel (${text}) does not have ${failed.syscall}(2)${filter}`, fix: null }];
+  const words = `this kernel (${kernel().text}) does not have ${failed.syscall}(2)${filter}`;
+  return [{ cause: "kernel", words, fix: null }];
+}
+
+/** What a kernel answers that has a call, but not all that it does in later ones, or on Linux. */
+const PARTIAL: readonly string[] = ["EPERM", "EINVAL", "EOPNOTSUPP", "ENOPROTOOPT", "ENOTTY"];
+
+/** Explains what nothing else explains. */
+function explainRest({ code }: FailedCall): Finding[] {
+  return PARTIAL.includes(code) ? wrongKernel("all that penne needs") : [];
 }
 
 function look(failed: FailedCall, context: Context): Finding[] {
@@ -104,7 +103,8 @@ function look(failed: FailedCall, context: Context): Finding[] {
  */
 export function findings(failed: FailedCall, context: Context = {}): Finding[] {
   try {
-    return look(failed, context);
+    const found = look(failed, context);
+    return found.length ? found : explainRest(failed);
   } catch {
     return []; // a host on which even looking fails
   }

@@ -4,7 +4,7 @@ import { AF, NETLINK } from "../../ffi/net/constants.ts";
 import { filterAnswer, filterFinding } from "./filter.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
-import { fixHere, has, isInitial, kernel } from "./host.ts";
+import { builtWithout, fixHere, has, isInitial, kernel } from "./host.ts";
 import { whyDenied } from "./modules.ts";
 
 /** What the kernel needs for each family. */
@@ -32,10 +32,10 @@ export function explainSocket(failed: FailedCall): Finding[] {
     return name ? whyDenied(`AF_${name} sockets`, name === "UNIX" ? "unix," : `network ${name.toLowerCase()},`) : [];
   }
   if (code === "EAFNOSUPPORT" && OPTION[family!]) {
-    return [{ cause: "kernel", words: `this kernel was built without ${OPTION[family!]}`, fix: null }];
+    return [builtWithout(OPTION[family!]!, "such sockets")];
   }
   if (code === "EPROTONOSUPPORT" && family === AF.NETLINK && protocol === NETLINK.CONNECTOR) {
-    return [{ cause: "kernel", words: "this kernel was built without CONFIG_CONNECTOR", fix: null }];
+    return [builtWithout("CONFIG_CONNECTOR", "it")];
   }
   return [];
 }

@@ -40,6 +40,7 @@ export const PACKAGES = {
   "qemu-system-arm": ["qemu-system-aarch64"],
   "qemu-system-x86": ["qemu-system-x86_64"],
   "runc": ["runc"],
+  "runsc": ["runsc"],
   "slirp4netns": ["slirp4netns"],
   "socat": ["socat"],
   "strace": ["strace"],
