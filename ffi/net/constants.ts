@@ -11,6 +11,7 @@ export const IPPROTO = { IP: 0, ICMP: 1, TCP: 6, UDP: 17, IPV6: 41, ICMPV6: 58 }
 
 /** Flags of recv(2) and send(2). */
 export const MSG = {
+  OOB: 1,
   PEEK: 2,
   CTRUNC: 8,
   TRUNC: 0x20,
@@ -89,3 +90,5 @@ export const SHUT_WR = 1;
 
 /** Request of ioctl(2) for the bytes in a TCP socket that are not acknowledged, tcp(7). */
 export const SIOCOUTQ = 0x5411;
+/** Request of ioctl(2): whether a TCP socket has been read up to its urgent byte, see tcp(7). */
+export const SIOCATMARK = 0x8905;

@@ -3,7 +3,7 @@
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
-import { AF, IPPROTO, MSG, SHUT_WR, SIOCOUTQ, SO, SOCK, SOL_SOCKET, TCP } from "./constants.ts";
+import { AF, IPPROTO, MSG, SHUT_WR, SIOCATMARK, SIOCOUTQ, SO, SOCK, SOL_SOCKET, TCP } from "./constants.ts";
 import {
   IOVEC,
   type IpWords,
@@ -159,6 +159,12 @@ export function sinceAcknowledged(s: number): number {
   view.setUint32(64, 60, true);
   if (quick(NR.getsockopt, s, IPPROTO.TCP, TCP.INFO, at, at + 64, 0) < 0) return Infinity;
   return view.getUint32(56, true); // tcpi_last_ack_recv
+}
+
+/** Whether a TCP socket has been read up to its urgent byte, sockatmark(3). */
+export function atUrgent(s: number): boolean {
+  const { view, at } = option;
+  return quick(NR.ioctl, s, SIOCATMARK, at, 0, 0, 0) === 0 && view.getInt32(0, true) !== 0;
 }
 
 /** shutdown(2) of the sending side. */

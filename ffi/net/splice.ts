@@ -9,6 +9,10 @@ const SPLICE_F_NONBLOCK = 2;
 /** The two descriptors that pipe2(2) writes. */
 const ends = new Block(8);
 
+/** Bytes of the memory for what is lost. */
+const SCRAP_SIZE = 1 << 16;
+let scrap: Block | undefined;
+
 /** A pipe for bytes on their way. */
 export interface Pipe {
   /** Descriptor to read from. */
@@ -22,17 +26,37 @@ export interface Pipe {
 /**
  * Opens a pipe, non-blocking and closed on exec.
  *
- * @param size Bytes that it should hold, in pages of its own; the kernel may give less, see pipe(7).
+ * @param sizes Bytes that it should hold, in pages of its own, in the order of preference; the kernel may give less than any
+ * of them, see pipe(7).
  * @param page Bytes of a page of memory.
  * @returns The pipe, or a negative error number.
  */
-export function openPipe(size: number, page: number): Pipe | number {
+export function openPipe(sizes: readonly number[], page: number): Pipe | number {
   const result = quick(NR.pipe2, ends.at, O.NONBLOCK | O.CLOEXEC, 0, 0, 0, 0);
   if (result < 0) return result;
   const [reader, writer] = [ends.view.getInt32(0, true), ends.view.getInt32(4, true)];
-  const given = quick(NR.fcntl, writer, F.SETPIPE_SZ, size, 0, 0, 0);
+  let given = -1;
+  for (const size of sizes) if (given < 0) given = quick(NR.fcntl, writer, F.SETPIPE_SZ, size, 0, 0, 0);
   // At the limit on a user's pipes a new one has two slots or, above it, one.
-  return { reader, writer, slots: given > 0 ? given / page : 1 };
+  if (given < 0) given = quick(NR.fcntl, writer, F.GETPIPE_SZ, 0, 0, 0, 0);
+  return { reader, writer, slots: Math.max(1, given / page) };
+}
+
+/**
+ * Reads bytes out of a pipe, which are lost.
+ *
+ * @param pipe The pipe.
+ * @param held Bytes that are in it.
+ * @returns Whether it is empty now.
+ */
+export function drain({ reader }: Pipe, held: number): boolean {
+  while (held > 0) {
+    scrap ??= new Block(SCRAP_SIZE);
+    const n = quick(NR.read, reader, scrap.at, Math.min(held, SCRAP_SIZE), 0, 0, 0);
+    if (n <= 0) return false;
+    held -= n;
+  }
+  return true;
 }
 
 /** Closes a pipe. */

@@ -30,6 +30,7 @@ import { FLOW_GARBAGE } from "./netif/flow_table.ts";
 import { HELD_BUDGET } from "./netif/held.ts";
 import { Netif, type NetifOptions } from "./netif/netif.ts";
 import type { Inside } from "./splice/inside.ts";
+import { PIPES } from "./splice/pipes.ts";
 import { Splices } from "./splice/splices.ts";
 import { TcpFlow } from "./tcp/flow.ts";
 import { Tcp } from "./tcp/tcp.ts";
@@ -123,7 +124,10 @@ export class Datapath implements NamespaceRules, Disposable {
   forward(forwarding: Forwarding, inside: Inside | null): void {
     const { local = "usual", outward = [], opened = [], changing = false } = forwarding;
     this.#inside = inside;
-    if (inside) this.#inbound.bypass = { inside, local };
+    if (inside) {
+      this.#inbound.bypass = { inside, local };
+      PIPES.prepare();
+    }
     if (inside && (outward.length > 0 || opened.length > 0 || changing)) this.#lead(outward, inside, opened);
     this.ports.begin(forwarding, inside?.tables ?? null);
   }

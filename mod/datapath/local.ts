@@ -11,6 +11,7 @@ import type { Reactor } from "../reactor/reactor.ts";
 import { LoopbackPorts, outboundError } from "./forward/outbound.ts";
 import { PortTable } from "./forward/port_table.ts";
 import type { Inside } from "./splice/inside.ts";
+import { PIPES } from "./splice/pipes.ts";
 import { Splices } from "./splice/splices.ts";
 
 /** The families and protocols of loopback. */
@@ -60,6 +61,7 @@ export class LocalPath implements NamespaceRules, Disposable {
    */
   forward(forwarding: Forwarding): void {
     const { outward = [], opened = [] } = forwarding;
+    PIPES.prepare();
     this.ports.begin(forwarding, this.inside.tables);
     this.outward.begin({ ...NO_PORTS, open: opened }, () => new Listeners(self, "loopback"));
     const failure = this.outward.add(outward);

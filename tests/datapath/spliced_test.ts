@@ -20,19 +20,68 @@ function lines(network: Network, netns: string, argv: string[], options: Deno.Co
   return { child, next: async () => (await reader.read()).value, done: () => reader.cancel() };
 }
 
-test("spliced connections that are half-closed, reset or slow end as they should, many at once", needs, async () => {
-  await using network = await makeNetwork({ options: [...LOCAL, "8001"] });
-  network.spawn(network.guest, ["python3", PORTS, "serve", "8001"], { stderr: "inherit" });
-  await listening(network, network.guest, 8001);
-  const idle = network.flows;
-  for (const address of ["127.0.0.1", "::1"]) {
-    const said = await network.must(network.host, ["python3", PORTS, "odd", address, "8001", "40"]);
-    const right = [40, ["True"]];
-    assertEquals(JSON.parse(said), { "closed": right, "reset": right, "slow": right, "at once": right });
-  }
-  // Sockets that were opened ahead stay.
-  await until("the connections are gone", () => network.flows <= idle + 64);
-});
+for (const without of [undefined, "large pipes"] as const) {
+  const suffix = without ? ", where no large pipe can be had" : "";
+
+  test(`spliced connections that are half-closed, reset or slow end right, many at once${suffix}`, needs, async () => {
+    await using network = await makeNetwork({ options: [...LOCAL, "8001"], without });
+    network.spawn(network.guest, ["python3", PORTS, "serve", "8001"], { stderr: "inherit" });
+    await listening(network, network.guest, 8001);
+    const idle = network.flows;
+    for (const address of ["127.0.0.1", "::1"]) {
+      const said = await network.must(network.host, ["python3", PORTS, "odd", address, "8001", "40"]);
+      const right = [40, ["True"]];
+      assertEquals(JSON.parse(said), { "closed": right, "reset": right, "slow": right, "at once": right });
+    }
+    // Sockets that were opened ahead stay.
+    await until("the connections are gone", () => network.flows <= idle + 64);
+  });
+
+  test(`an urgent byte of a spliced connection stays one, and stops nothing${suffix}`, needs, async () => {
+    await using network = await makeNetwork({ options: [...LOCAL, "8002"], without });
+    network.spawn(network.guest, ["python3", PORTS, "serve-urgent", "8002"], { stderr: "inherit" });
+    await listening(network, network.guest, 8002);
+    const idle = network.flows;
+    const heard = JSON.parse(await network.must(network.host, ["python3", PORTS, "urgent", "127.0.0.1", "8002"]));
+    const said = [[3, 3], [0, 3], [3, 0], [0, 0], [300_000, 300_000]];
+    assertEquals(
+      heard,
+      said.flatMap(([before = 0, after = 0]) => Array(2).fill([before, true, before + after, true])),
+    );
+    await until("the connections are gone", () => network.flows <= idle + 64);
+  });
+
+  test(`a reset of a spliced connection is passed on behind all that came before it${suffix}`, needs, async (t) => {
+    await using network = await makeNetwork({ options: [...LOCAL, "3110-3119"], without });
+    const { host, guest } = network;
+    let port = 3110;
+    for (const inside of [true, false]) {
+      for (const how of ["abort", "leave"]) {
+        await t.step(`${how} ${inside ? "inside" : "outside"}`, async () => {
+          const at = `${port++}`;
+          const server = lines(network, guest, tool("serve", inside ? how : "suffer", at));
+          assertEquals(await server.next(), "ready\n");
+          const client = lines(network, host, tool("connect", inside ? "suffer" : how, at));
+          assertEquals(await (inside ? client : server).next(), "ECONNRESET\n");
+          await Promise.all([server.done(), client.done()]);
+        });
+      }
+    }
+    await t.step("poured inside, read late outside", async () => {
+      const at = `${port++}`;
+      const server = lines(network, guest, tool("serve", "pour", at));
+      assertEquals(await server.next(), "ready\n");
+      const client = lines(network, host, tool("connect", "late", at), { stdin: "piped" });
+      assertEquals(await client.next(), "connected\n");
+      assertEquals(await server.next(), "poured\n");
+      const writer = client.child.stdin.getWriter();
+      await writer.write(new Uint8Array(1));
+      assertEquals(await client.next(), "all ECONNRESET\n");
+      await writer.close();
+      await Promise.all([server.done(), client.done()]);
+    });
+  });
+}
 
 test("a spliced connection that nobody accepts inside is reset", needs, async () => {
   await using network = await makeNetwork({ options: [...LOCAL, "8001"] });
@@ -41,37 +90,6 @@ test("a spliced connection that nobody accepts inside is reset", needs, async ()
   const answers = JSON.parse(await network.must(network.host, ["python3", PORTS, "ask", call]));
   for (const { error } of answers) assert(error?.startsWith("ConnectionResetError"), error);
   assert(network.descriptors <= before + 64);
-});
-
-test("a reset of a spliced connection is passed on behind all that came before it", needs, async (t) => {
-  await using network = await makeNetwork({ options: [...LOCAL, "3110-3119"] });
-  const { host, guest } = network;
-  let port = 3110;
-  for (const inside of [true, false]) {
-    for (const how of ["abort", "leave"]) {
-      await t.step(`${how} ${inside ? "inside" : "outside"}`, async () => {
-        const at = `${port++}`;
-        const server = lines(network, guest, tool("serve", inside ? how : "suffer", at));
-        assertEquals(await server.next(), "ready\n");
-        const client = lines(network, host, tool("connect", inside ? "suffer" : how, at));
-        assertEquals(await (inside ? client : server).next(), "ECONNRESET\n");
-        await Promise.all([server.done(), client.done()]);
-      });
-    }
-  }
-  await t.step("poured inside, read late outside", async () => {
-    const at = `${port++}`;
-    const server = lines(network, guest, tool("serve", "pour", at));
-    assertEquals(await server.next(), "ready\n");
-    const client = lines(network, host, tool("connect", "late", at), { stdin: "piped" });
-    assertEquals(await client.next(), "connected\n");
-    assertEquals(await server.next(), "poured\n");
-    const writer = client.child.stdin.getWriter();
-    await writer.write(new Uint8Array(1));
-    assertEquals(await client.next(), "all ECONNRESET\n");
-    await writer.close();
-    await Promise.all([server.done(), client.done()]);
-  });
 });
 
 /** Connections at once; PENNE_FLOWS sets more. */

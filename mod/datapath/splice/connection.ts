@@ -7,24 +7,22 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { resetOnClose, shutdownWrite, unsent } from "../../../ffi/net/socket.ts";
+import { atUrgent, resetOnClose, shutdownWrite, unsent } from "../../../ffi/net/socket.ts";
 import { type Pipe, splice } from "../../../ffi/net/splice.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
+import { copy } from "./copy.ts";
 import { PIPES } from "./pipes.ts";
 
 /** Bytes taken at once, and in one turn of a direction. */
 const CHUNK = 1 << 20;
 const TURN = 4 << 20;
-/** Milliseconds after which a pipe is asked for again. */
-const RETRY = 20;
-
 /** Milliseconds between two looks whether the bytes before a reset have arrived, and for all of them. */
 const LINGER_INTERVAL = 50;
 const LINGER = 60_000;
 
 /** All events, each reported when it comes. */
-const EDGES = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
+const EDGES = EPOLL.IN | EPOLL.PRI | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
 
 /** What its events count as. */
 const KIND = "spliced TCP connection";
@@ -38,6 +36,8 @@ class End {
   writable = false;
   /** Whether the other side has closed its sending half, so that reading is worth a try until the end. */
   closing = false;
+  /** Whether an urgent byte has come. */
+  urgent = false;
   /** Whether the connection to it is broken. */
   broken = false;
 
@@ -59,7 +59,7 @@ class Direction {
 
   /** Gives the pipe back. */
   release(): void {
-    if (this.pipe) PIPES.giveBack(this.pipe, this.held === 0);
+    if (this.pipe) PIPES.giveBack(this.pipe, this.held);
     this.pipe = null;
     this.held = 0;
   }
@@ -87,7 +87,6 @@ export class SplicedConnection {
   readonly #toInside: Direction;
   readonly #toOutside: Direction;
   #scheduled = false;
-  #retrying = false;
   #finishing = false;
   #closed = false;
 
@@ -121,19 +120,10 @@ export class SplicedConnection {
   #onEvents(end: End, events: number): void {
     const failed = (events & (EPOLL.ERR | EPOLL.HUP)) !== 0;
     if (failed || events & EPOLL.RDHUP) end.closing = true;
-    if (failed || events & (EPOLL.IN | EPOLL.RDHUP)) end.readable = true;
+    if (events & EPOLL.PRI) end.urgent = true;
+    if (failed || events & (EPOLL.IN | EPOLL.PRI | EPOLL.RDHUP)) end.readable = true;
     if (failed || events & EPOLL.OUT) end.writable = true;
     this.#pass();
-  }
-
-  /** Tries again later, as no pipe can be made at the moment: once for both directions. */
-  #retry(): void {
-    if (this.#retrying) return;
-    this.#retrying = true;
-    this.owner.reactor.after(RETRY, () => {
-      this.#retrying = false;
-      this.#pass();
-    });
   }
 
   /** Passes on what can be passed on, both ways. */
@@ -171,9 +161,9 @@ export class SplicedConnection {
         break;
       }
       if (way.ended || !from.readable || !to.writable || moved >= TURN) break;
-      if (!way.pipe && !(way.pipe = PIPES.borrow())) {
-        this.#retry();
-        break;
+      if (from.urgent || !(way.pipe ??= PIPES.borrow())) {
+        moved += this.#copy(way);
+        continue;
       }
       const n = splice(from.s, way.pipe.writer, CHUNK);
       if (n > 0) {
@@ -181,6 +171,8 @@ export class SplicedConnection {
         // So little cannot have filled the pipe: it was all that there was.
         if (n < way.pipe.slots && !from.closing) from.readable = false;
       } else if (n === -E.EAGAIN) from.readable = false;
+      // Before an urgent byte, the end is reported although there are bytes.
+      else if (n === 0 && atUrgent(from.s)) from.urgent = true;
       else {
         way.ended = true;
         if (n < 0) this.#broken(from);
@@ -194,6 +186,20 @@ export class SplicedConnection {
       if (!from.broken) shutdownWrite(to.s);
     }
     return !way.done && from.readable && to.writable && moved >= TURN;
+  }
+
+  /** Copies what is there in one direction; returns the bytes. */
+  #copy(way: Direction): number {
+    const { from, to } = way;
+    const { read, written, error } = copy(from.s, to.s);
+    if (error === -E.EAGAIN) to.writable = false;
+    else if (error < 0) this.#broken(to);
+    else if (read === -E.EAGAIN) from.readable = false;
+    else if (read <= 0) {
+      way.ended = true;
+      if (read < 0) this.#broken(from);
+    }
+    return written;
   }
 
   /** Handles the failure of a socket: nothing goes there any more, and what it had to say is passed on first. */

@@ -75,13 +75,13 @@ export async function lineSteps(t: Deno.TestContext): Promise<void> {
     "a line inside that drops, with a kernel without SO_PEEK_OFF for TCP",
     async () => {
       const relay = { where: "inside", delay: 1, jitter: 2, loss: 0.01, repeat: 0.01 } as const;
-      await using network = await makeNetwork({ mtu: 1500, relay, noPeekOffset: true });
+      await using network = await makeNetwork({ mtu: 1500, relay, without: "peek offset" });
       await transfers(network, 5_000_000);
     },
   );
 
   await t.step("a good line, with a kernel without SO_PEEK_OFF for TCP", async () => {
-    await using network = await makeNetwork({ mtu: 1500, noPeekOffset: true });
+    await using network = await makeNetwork({ mtu: 1500, without: "peek offset" });
     await transfers(network, 100_000_000);
   });
 }

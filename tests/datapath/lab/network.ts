@@ -28,8 +28,8 @@ export interface Plan {
   pingGroups?: string;
   /** Whether penne is run by root. */
   root?: boolean;
-  /** Whether TCP sockets have no SO_PEEK_OFF, as before Linux 6.9. */
-  noPeekOffset?: boolean;
+  /** What penne has to do without: SO_PEEK_OFF of TCP sockets, as before Linux 6.9, or pipes of a size that is known. */
+  without?: "peek offset" | "large pipes" | undefined;
 }
 
 /** One family of a guest. */
@@ -195,7 +195,7 @@ export class Network implements AsyncDisposable {
     const behind = plan.etc === undefined ? limited : ["unshare", "--mount", "sh", "-c", script, "sh", ...limited];
     const forgetful = `${ROOT}tests/datapath/lab/forgetful.ts`;
     const deno = [Deno.execPath(), "run", "-A", "--no-check", "--quiet", forgetful];
-    return within(this.host, plan.noPeekOffset ? [...deno, ...behind] : behind);
+    return within(this.host, plan.without ? [...deno, plan.without, ...behind] : behind);
   }
 
   /** Starts penne on the host. */

@@ -5,12 +5,15 @@
 More bytes than a datagram has go in several, one after the other, each of which is sent again if no answer comes.
 `odd ADDRESS PORT COUNT` makes as many calls at once in each of four ways, and prints how many went as they should: with
 the sending side closed before the answer; reset in the middle of the answer; read slowly; and reset at once.
+`serve-urgent PORT` hears bytes with an urgent one among them, and says the same. `urgent ADDRESS PORT` lets it, and prints
+a JSON list of what was heard: bytes before the urgent one, whether it came, bytes in all, and whether all were right.
 """
 import contextlib
 import functools
 import hashlib
 import json
 import os
+import select
 import socket
 import struct
 import sys
@@ -163,6 +166,54 @@ def count(results, *call):
         results.append(repr(error))
 
 
+URGENT = [(3, 3), (0, 3), (3, 0), (0, 0), (300_000, 300_000)]
+
+
+def say(s, before, after):
+    s.sendall(bytes(before))
+    s.send(b"!", socket.MSG_OOB)
+    s.sendall(b"\x01" * after)
+    s.shutdown(socket.SHUT_WR)
+
+
+def hear(s):
+    data, urgent, ends = b"", b"", [0]
+    while True:
+        [readable, _, special] = select.select([s], [], [s] if not urgent else [], 60)
+        if special:
+            urgent = s.recv(1, socket.MSG_OOB)
+        elif readable:
+            more = s.recv(1 << 20)  # stops before the urgent byte
+            if not more:
+                break
+            data += more
+            ends.append(len(data))
+        else:
+            raise TimeoutError(f"after {len(data)} bytes")
+    before = data.count(0)
+    whole = data == bytes(before) + b"\x01" * (len(data) - before)
+    return [before, urgent == b"!" and before in ends, len(data), whole]
+
+
+def serve_urgent(port):
+    with socket.create_server(("", port)) as server:
+        for before, after in URGENT:
+            with server.accept()[0] as s:
+                s.sendall(json.dumps(hear(s)).encode() + b"\n")
+                say(s, before, after)
+                s.settimeout(60)
+                s.recv(1)
+
+
+def urgent(address, port):
+    heard = []
+    for before, after in URGENT:
+        with socket.create_connection((address, port), 60) as s:
+            say(s, before, after)
+            heard += [line(s), hear(s)]
+    return heard
+
+
 mode, *rest = sys.argv[1:]
 if mode == "serve":
     for port in map(int, rest):
@@ -170,6 +221,10 @@ if mode == "serve":
         threading.Thread(target=serve_datagrams, args=(port,), daemon=True).start()
     print("ready", flush=True)
     threading.Event().wait()
+elif mode == "serve-urgent":
+    serve_urgent(int(rest[0]))
+elif mode == "urgent":
+    print(json.dumps(urgent(rest[0], int(rest[1]))))
 elif mode == "odd":
     outcome = {}
     threads = []
