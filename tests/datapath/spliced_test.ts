@@ -1,7 +1,13 @@
-// Connections from the host's loopback, which penne passes on by splice(2): their ends, slow readers, and many at once.
+// Connections from the host's loopback, which penne passes on by splice(2): their ends, slow readers, many at once, and the
+// pipes for their bytes.
 
 import "../lib/preload.ts";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertNotStrictEquals, assertStrictEquals } from "@std/assert";
+import { E } from "../../ffi/core/errno.ts";
+import { Block } from "../../ffi/core/quick.ts";
+import { readAt, writeAt } from "../../ffi/net/socket.ts";
+import { closePipe } from "../../ffi/net/splice.ts";
+import { PipePool } from "../../mod/datapath/splice/pipes.ts";
 import { ROOT, test } from "../lib/helpers.ts";
 import { GUEST4, listening, makeNetwork, type Network, until } from "./lab/network.ts";
 
@@ -133,4 +139,30 @@ test("when the agent inside is killed or stopped, what comes from loopback takes
       }
     });
   }
+});
+
+test("a pipe that is given back with bytes in it is lent again without them", () => {
+  const pool = new PipePool();
+  const block = new Block(40_000);
+  const pipe = pool.borrow()!;
+  assertEquals(writeAt(pipe.writer, block.at, 40_000), 40_000);
+  pool.giveBack(pipe, 40_000);
+  const again = pool.borrow();
+  assertStrictEquals(again, pipe);
+  assertEquals(readAt(pipe.reader, block.at, 1), -E.EAGAIN);
+  const other = pool.borrow()!;
+  assertNotStrictEquals(other, pipe);
+  for (const one of [pipe, other]) closePipe(one);
+});
+
+test("more pipes than the pool keeps are lent, and no more are kept", () => {
+  const pool = new PipePool();
+  const pipes = Array.from({ length: 20 }, () => pool.borrow()!);
+  for (const pipe of pipes) {
+    assert(pipe.slots >= 16, `${pipe.slots}`);
+    pool.giveBack(pipe, 0);
+  }
+  const again = Array.from({ length: 20 }, () => pool.borrow()!);
+  assertEquals(again.filter((pipe) => pipes.includes(pipe)).length, 8);
+  for (const pipe of again) closePipe(pipe);
 });
