@@ -38,6 +38,7 @@ export const LAYERS: readonly string[] = [
   "mod/datapath/forward",
   "mod/datapath",
   "mod/datapath/server",
+  "mod/follow",
   "mod/attach",
   "mod/relay",
   "mod/views",

@@ -2,9 +2,13 @@
 
 import type { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
-import { call, type Task } from "../core/task.ts";
+import { call, out, type Task } from "../core/task.ts";
 
 const [TUNSETIFF, TUNSETOFFLOAD] = [0x400454ca, 0x400454d0];
+const [TUNGETIFF, TUNGETDEVNETNS] = [0x800454d2, 0x54e3];
+/** Bytes of `struct ifreq`: {char name[16], …}. */
+const IFREQ = 40;
+const IFNAMSIZ = 16;
 const IFF = { TAP: 2, NO_PI: 0x1000, VNET_HDR: 0x4000 } as const;
 /** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6. */
 const OFFLOADS = 7;
@@ -18,7 +22,7 @@ const OFFLOADS = 7;
  * @throws {SysError} EBUSY if there is an interface of that name, EPERM without CAP_NET_ADMIN in the namespace.
  */
 export function createTap(task: Task, tun: Fd, name: string): void {
-  const request = new Uint8Array(40); // struct ifreq: {char name[16], u16 flags}
+  const request = new Uint8Array(IFREQ); // here {char name[16], u16 flags}
   request.set(cString(name));
   new DataView(request.buffer).setUint16(16, IFF.TAP | IFF.NO_PI | IFF.VNET_HDR, true);
   call(task, "ioctl", tun, TUNSETIFF, request);
@@ -33,4 +37,31 @@ export function createTap(task: Task, tun: Fd, name: string): void {
  */
 export function enableOffloads(task: Task, tap: Fd): void {
   call(task, "ioctl", tap, TUNSETOFFLOAD, OFFLOADS);
+}
+
+/**
+ * Opens the network namespace that a tap is in, wherever it has been moved since it was made.
+ *
+ * @param task The task; it needs CAP_NET_ADMIN in the user namespace that owns the network namespace.
+ * @param tap The tap.
+ * @returns The namespace, which the descriptor keeps alive.
+ * @throws {SysError} EBADFD if the tap is gone, EPERM without the capability, EINVAL before Linux 5.2.
+ */
+export function openTapNetns(task: Task, tap: Fd): Fd {
+  return task.open("ioctl", tap, TUNGETDEVNETNS, 0);
+}
+
+/**
+ * The name of a tap at this moment.
+ *
+ * @param task A task.
+ * @param tap The tap.
+ * @returns Its name.
+ * @throws {SysError} EBADFD if the tap is gone.
+ */
+export function tapName(task: Task, tap: Fd): string {
+  const request = new Uint8Array(IFREQ);
+  call(task, "ioctl", tap, TUNGETIFF, out(request));
+  const name = request.subarray(0, IFNAMSIZ);
+  return new TextDecoder().decode(name.subarray(0, name.indexOf(0)));
 }

@@ -71,6 +71,7 @@ export interface Attached {
 /** An attached namespace and its resources. */
 interface Served extends Attached {
   readonly link: TapLink | null;
+  readonly plan: NetworkPlan | null;
   /** Tells whether it is alive; null before Linux 6.18, and if penne may not ask. */
   handle: NamespaceHandle | null;
   readonly watch: TargetWatch | null;
@@ -138,6 +139,11 @@ export class Attachments implements Disposable {
   /** The attached namespaces. */
   get served(): readonly Attached[] {
     return [...this.#served];
+  }
+
+  /** The taps of the attached namespaces, and what those were given. */
+  get links(): readonly { readonly link: TapLink; readonly plan: NetworkPlan; readonly target: string }[] {
+    return [...this.#served].flatMap(({ link, plan, target }) => link && plan ? [{ link, plan, target }] : []);
   }
 
   /**
@@ -243,14 +249,17 @@ export class Attachments implements Disposable {
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
       const held = agent && hold ? { agent, hold } : null;
       agent = null; // the server's from then on
-      const entry = served = {
+      // What has happened to its name or process comes first, if penne learns of both at once.
+      const dead = () => this.#reactor.soon(() => this.#detach(entry, this.#tapCause(entry)));
+      const entry: Served = served = {
         target: target.text,
         netns: opened.id,
         interface: link?.name ?? "lo",
         link,
+        plan,
         handle: handleOf(opened.netns),
         watch,
-        stop: this.#server.serve(link, plan, () => this.#detach(entry, this.#tapCause(entry)), {
+        stop: this.#server.serve(link, plan, dead, {
           netns: opened.id,
           held,
         }),

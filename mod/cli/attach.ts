@@ -17,11 +17,13 @@ import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { PestoSocket } from "../pesto/server.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
+import { keepRights } from "../follow/keeper.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
 import { planHold } from "../attach/ports.ts";
 import type { Forwarding } from "../forward/ports.ts";
 import { command } from "./common/command.ts";
+import { followHost } from "./common/follow.ts";
 import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
 import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
@@ -108,6 +110,7 @@ async function main(options: Options, args: readonly string[]): Promise<number> 
         ...frames,
         openPorts: () => openRequestedPorts(ports),
         openReporter: () => openReporter(options),
+        follows: !options["no-follow"],
       }),
   });
 }
@@ -161,6 +164,8 @@ export interface AttachJob {
   readonly openFrames?: OpenFrames;
   /** Opens what is reported to. */
   readonly openReporter: () => Reporter;
+  /** Whether changes of the host's network are followed; false by default. */
+  readonly follows?: boolean;
   /** Called when all is set up, before privileges are given up. */
   readonly onReady?: () => void;
 }
@@ -210,6 +215,9 @@ export async function attachHere(job: AttachJob): Promise<number> {
     const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
+    using keeper = job.follows ? orNull(keepRights) : null;
+    const scene = { reactor, server, report, keeper };
+    using _follower = job.follows ? followHost(attachments.links, scene) : null;
     job.onReady?.();
     giveUp(job, attachments, report, ports);
     if (attachments.served.length > 0 || wanted.quit === false) await reactor.live();

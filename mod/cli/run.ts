@@ -124,7 +124,9 @@ async function main(makeNetwork: MakeRunNetwork | null, options: Options, args: 
     prepare: () => {
       const ports = portRequest(options, wanted.network?.version);
       const plan = planRun(wanted, readFacts(wanted));
-      return (starter) => runHere(options, { plan, starter, openNetwork: makeNetwork?.(ports) ?? null, ...frames });
+      const follows = !options["no-follow"];
+      return (starter) =>
+        runHere(options, { plan, starter, openNetwork: makeNetwork?.(ports) ?? null, ...frames, follows });
     },
   });
 }
@@ -156,6 +158,8 @@ export interface RunJob {
   readonly openFrames?: OpenFrames;
   /** Opens what is reported to; by default what the options name. */
   readonly openReporter?: () => Reporter;
+  /** Whether changes of the host's network are followed; false by default. */
+  readonly follows?: boolean;
 }
 
 /**
@@ -168,7 +172,7 @@ export interface RunJob {
  */
 export async function runHere(
   options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
-  { plan, starter, openNetwork, makeReactor, openFrames, openReporter }: RunJob,
+  { plan, starter, openNetwork, makeReactor, openFrames, openReporter, follows = false }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = makeReactor?.() ?? new Reactor();
@@ -187,6 +191,9 @@ export async function runHere(
       },
     });
   const newSession = options["new-session"];
-  const started = (_: unknown, report: Reporter) => starter.ready(report.leaveDirectory(), plan.exposed);
+  const started = (_: unknown, report: Reporter) => {
+    starter.ready(report.leaveDirectory(), plan.exposed);
+    if (follows) network?.follow(report);
+  };
   return await runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started, openReporter });
 }

@@ -3,6 +3,7 @@
 import { E } from "../../ffi/core/errno.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { AF } from "../../ffi/net/constants.ts";
+import type { IpWords } from "../../ffi/net/sockaddr.ts";
 import { self } from "../../ffi/core/task.ts";
 import { readAt, socket } from "../../ffi/net/socket.ts";
 import { Listeners } from "../forward/listeners.ts";
@@ -10,6 +11,7 @@ import { type Forwarding, NO_PORTS, type OpenPort } from "../forward/ports.ts";
 import type { ForwardingRule } from "../forward/rule.ts";
 import type { NamespaceRules, RuleTable } from "../forward/rule_table.ts";
 import { PROTOCOL } from "../inet/header.ts";
+import { sameIp } from "../inet/ip_words.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
 import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import type { TapLink } from "../network/tap_link.ts";
@@ -29,6 +31,7 @@ import { FD_BUDGET } from "./netif/fd_budget.ts";
 import { FLOW_GARBAGE } from "./netif/flow_table.ts";
 import { HELD_BUDGET } from "./netif/held.ts";
 import { Netif, type NetifOptions } from "./netif/netif.ts";
+import type { RuleOptions } from "./netif/rules.ts";
 import type { Inside } from "./splice/inside.ts";
 import { PIPES } from "./splice/pipes.ts";
 import { Splices } from "./splice/splices.ts";
@@ -149,6 +152,22 @@ export class Datapath implements NamespaceRules, Disposable {
     table.begin({ ...NO_PORTS, open }, () => new Listeners(self, "loopback"));
     const failure = table.add(rules);
     if (failure) throw outboundError(failure);
+  }
+
+  /**
+   * Takes what the namespace has inside, and what the host has, from now on; flows that exist go on.
+   *
+   * @param link The configuration inside.
+   * @param rules What is reached.
+   */
+  renew(link: TapLink, rules: RuleOptions): void {
+    this.#netif.link = link;
+    this.#netif.rules.renew(rules);
+  }
+
+  /** Whether a flow has an address inside. */
+  uses(address: IpWords): boolean {
+    return this.#netif.table.list.some(({ inside }) => sameIp(inside, address));
   }
 
   #readable(events: number): void {

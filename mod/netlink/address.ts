@@ -5,10 +5,11 @@ import { type Attribute, concat, decodeAttributes, encodeAttributes, NLM_F, read
 import type { Request } from "./socket.ts";
 
 const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 /** Size of `struct ifaddrmsg`. */
 const IFADDR = 8;
-const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, FLAGS: 8, RT_PRIORITY: 9 } as const;
+const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, CACHEINFO: 6, FLAGS: 8, RT_PRIORITY: 9 } as const;
 
 /** Flags of an address. */
 export const IFA_F = {
@@ -63,6 +64,8 @@ function encode({ family, index, local, peer, prefix, scope, flags, broadcast, m
   const attributes: Attribute[] = [[IFA.LOCAL, local], [IFA.ADDRESS, peer ?? local], [IFA.FLAGS, u32(flags)]];
   if (broadcast) attributes.push([IFA.BROADCAST, broadcast]);
   if (metric !== null) attributes.push([IFA.RT_PRIORITY, u32(metric)]);
+  // struct ifa_cacheinfo: an address is deprecated as it is valid for ever, but preferred no longer.
+  if (flags & IFA_F.DEPRECATED) attributes.push([IFA.CACHEINFO, concat(u32(0), u32(0xffffffff), u32(0), u32(0))]);
   return concat(fixed, encodeAttributes(attributes));
 }
 
@@ -74,6 +77,16 @@ function encode({ family, index, local, peer, prefix, scope, flags, broadcast, m
  */
 export function addAddress(address: Address): Request {
   return { name: "RTM_NEWADDR", type: RTM_NEWADDR, payload: encode(address), flags: NLM_F.CREATE | NLM_F.EXCL };
+}
+
+/**
+ * Removes an address from an interface.
+ *
+ * @param address The address.
+ * @returns The request; it fails with EADDRNOTAVAIL if the interface does not have it.
+ */
+export function deleteAddress(address: Address): Request {
+  return { name: "RTM_DELADDR", type: RTM_DELADDR, payload: encode(address) };
 }
 
 /**

@@ -192,6 +192,16 @@ export function appendRoute(route: Route): Request {
 }
 
 /**
+ * Puts a route in the place of one to the same destination with the same metric, or adds it if there is none.
+ *
+ * @param route The route.
+ * @returns The request.
+ */
+export function replaceRoute(route: Route): Request {
+  return { name: "RTM_NEWROUTE", type: RTM_NEWROUTE, payload: encode(route), flags: NLM_F.CREATE | NLM_F.REPLACE };
+}
+
+/**
  * Deletes a route.
  *
  * @param route The route.

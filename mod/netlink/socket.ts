@@ -55,15 +55,18 @@ export interface Request {
  */
 export class NetlinkSocket implements Disposable {
   #fd: Fd;
+  #sender: Task;
   #seq = 0;
   #received: NetlinkMessage[] = [];
 
   /**
    * @param task The task that opens it, in its network namespace.
    * @param protocol NETLINK.ROUTE or NETLINK.SOCK_DIAG.
+   * @param sender The task that sends the requests; its privileges count, too.
    * @throws {SysError} If it cannot be opened.
    */
-  constructor(task: Task, readonly protocol: number = NETLINK.ROUTE) {
+  constructor(task: Task, readonly protocol: number = NETLINK.ROUTE, sender: Task = self) {
+    this.#sender = sender;
     this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, protocol);
     // Older kernels lack some of them: then errors say less, or dumps contain more.
     for (const option of Object.values(NETLINK_OPTION)) {
@@ -74,7 +77,7 @@ export class NetlinkSocket implements Disposable {
   #send({ type, payload }: Request, flags: number): number {
     const seq = ++this.#seq;
     const bytes = encodeMessage({ type, flags: flags | NLM_F.REQUEST, seq, payload });
-    call(self, "sendto", this.#fd, bytes, bytes.length, 0, null, 0);
+    call(this.#sender, "sendto", this.#fd, bytes, bytes.length, 0, null, 0);
     return seq;
   }
 

@@ -228,10 +228,21 @@ function setAddressGeneration(socket: NetlinkSocket, index: number, mode: number
   orNull(() => socket.request(setLink({ index, addrGenMode: mode })));
 }
 
-/** The configuration of a family as the data path needs it; null if the family is off. */
-function configOf(plan: FamilyPlan | undefined, linkLocal: Address): FamilyConfig | null {
+/** The address that an interface has by its MAC address. */
+function linkLocalAddress(mac: Uint8Array): Address {
+  return newAddress(linkLocalOf(mac), 64, RT_SCOPE.LINK);
+}
+
+/**
+ * The configuration of a family as the data path needs it.
+ *
+ * @param plan The plan of the family.
+ * @param mac MAC address of the interface inside, whose link-local address stands for others if there is none.
+ * @returns The configuration; null if the family is off.
+ */
+export function configOf(plan: FamilyPlan | undefined, mac: Uint8Array): FamilyConfig | null {
   if (!plan) return null;
-  const { local, prefix } = plan.addresses[0] ?? linkLocal;
+  const { local, prefix } = plan.addresses[0] ?? linkLocalAddress(mac);
   const gateway = plan.routes.find((route) => route.prefix === 0)?.hops[0]?.gateway ?? null;
   return { address: local, prefix, gateway };
 }
@@ -250,7 +261,7 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan, tap: Fd):
     "look at the new interface",
     () => decodeLink(socket.get(getLink(plan.ifname))),
   );
-  const linkLocal = newAddress(linkLocalOf(mac), 64, RT_SCOPE.LINK);
+  const linkLocal = linkLocalAddress(mac);
   const warnings: string[] = [];
   const warn = (message: string) => warnings.push(message);
   let { families } = plan;
@@ -272,6 +283,6 @@ export function applyNetwork(socket: NetlinkSocket, plan: NetworkPlan, tap: Fd):
       if (gateway) orNull(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
     }
   }
-  const config = (wanted: number) => configOf(families.find(({ family }) => family === wanted), linkLocal);
+  const config = (wanted: number) => configOf(families.find(({ family }) => family === wanted), mac);
   return { link: { tap, name, mac, mtu, ipv4: config(AF.INET), ipv6: config(AF.INET6) }, warnings };
 }

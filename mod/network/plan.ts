@@ -51,6 +51,8 @@ export interface FamilyPlan {
 
 /** The network of a namespace. */
 export interface NetworkPlan {
+  /** What was asked for. */
+  readonly request: NetworkRequest;
   /** Name of the interface inside. */
   readonly ifname: string;
   /** MTU, bytes; 0 for the kernel's default. */
@@ -105,11 +107,18 @@ function heaviest(hops: readonly NextHop[]): NextHop {
   return hops.reduce((best, hop) => hop.weight > best.weight ? hop : best);
 }
 
-/** Finds the interface that the user names as the template; null if none is named. */
-function namedTemplate({ interface: wanted }: NetworkRequest, links: readonly Link[]): Link | null {
+/**
+ * Finds the interface that the user names as the template; null if none is named, or if it may be missing and is.
+ */
+function namedTemplate(
+  { interface: wanted }: NetworkRequest,
+  links: readonly Link[],
+  mayMiss: boolean,
+): Link | null {
   if (wanted === undefined) return null;
   const link = links.find((one) => hasName(one, wanted));
   if (!link) {
+    if (mayMiss) return null;
     const names = links.map(({ name }) => name).filter((name) => name !== "lo");
     throw new PenneError(`use the interface "${wanted}": it does not exist`, {
       hints: [names.length ? `the interfaces are ${names.join(", ")}` : "the only interface is loopback"],
@@ -172,15 +181,16 @@ function planFamily(
  *
  * @param request The network that is asked for.
  * @param host The host's network.
+ * @param later Whether the namespace has been served before: without an interface that is asked for, it has no network.
  * @returns The plan.
  * @throws {PenneError} If the host cannot provide it; a usage error if no host could.
  */
-export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan {
+export function planNetwork(request: NetworkRequest, host: Network, later: boolean = false): NetworkPlan {
   const checked = checkRequest(request);
   const warnings: string[] = [];
   const warn = (message: string) => warnings.push(message);
   const { version, mtu = DEFAULT_MTU, routed = [], copyAddresses: many = true, copyRoutes: all = true } = request;
-  const named = namedTemplate(request, host.links);
+  const named = namedTemplate(request, host.links, later);
   const loopback = host.links.filter(({ flags }) => flags & IFF.LOOPBACK).map(({ index }) => index);
   const families: FamilyPlan[] = [];
   const templates: Link[] = [];
@@ -195,7 +205,7 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
       warn(`IPv6 is off: it needs an MTU of at least ${MTU_MIN_IPV6} bytes`);
       continue;
     }
-    const index = templateIndex(network, loopback);
+    const index = request.interface === undefined ? templateIndex(network, loopback) : null;
     const template = named ?? host.links.find((link) => link.index === index) ?? null;
     const copies = template ? copyAddresses(network, template.index) : [];
     const copied = many ? copies : copies.slice(0, 1);
@@ -208,6 +218,7 @@ export function planNetwork(request: NetworkRequest, host: Network): NetworkPlan
   }
   const [template] = templates;
   return {
+    request,
     // The host's interface may have a name that only the kernel accepts, such as one that is not UTF-8.
     ifname: request.nsIfname ?? (template && isInterfaceName(template.name) ? template.name : DEFAULT_IFNAME),
     mtu,

@@ -10,6 +10,8 @@ import type { PestoSocket } from "../../pesto/server.ts";
 import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
+import type { Reporter } from "../report/reporter.ts";
+import { followHost, type ServedLink } from "./follow.ts";
 import type { OpenFrames } from "./frames.ts";
 import type { Child } from "../../run/child.ts";
 import type { MadeNamespaces } from "../../run/make_namespaces.ts";
@@ -18,6 +20,8 @@ import type { MadeNamespaces } from "../../run/make_namespaces.ts";
 export interface RunNetwork extends Disposable {
   /** Serves the command's namespace, if it has a network, until its processes have ended and what they have sent is delivered. */
   serve(starting: Pick<Child, "namespaces">, made: MadeNamespaces, plan: NetworkPlan | null): void;
+  /** Follows the host's network from now on, by code that is loaded when the command has run for a moment. */
+  follow(report: Reporter): void;
 }
 
 /** Opens the network of a command, before namespaces are made. */
@@ -49,6 +53,7 @@ export function runNetwork(
     const frames = openFrames?.(reactor) ?? null;
     const server = new ReactorServer(reactor, reach, onWarning, ports, pesto);
     server.frames = frames;
+    let [served, follower]: [ServedLink | null, Disposable | null] = [null, null];
     return {
       serve({ namespaces }, { enclosure, link }, plan) {
         if (!link && !localOnly) return;
@@ -56,11 +61,16 @@ export function runNetwork(
         const held = hold && { agent: spawnBeside(agent), hold };
         const { net: netns } = namespaces.net ? namespaces : namespaceIds(agent, ["net"]);
         const stop = server.serve(link, plan, () => {}, { netns, held });
+        served = link && plan && { link, plan };
         afterEnd.defer(() => {
+          follower?.[Symbol.dispose]();
           // Such a signal cuts the delivery short of what the command has sent before its end.
           server.drain(() => signals.take().some(({ signal }) => ENDING.includes(signal)));
           stop();
         });
+      },
+      follow(report) {
+        if (served) follower = followHost([served], { reactor, server, report, keeper: null });
       },
       [Symbol.dispose]() {
         server[Symbol.dispose]();

@@ -41,6 +41,7 @@ export const NETWORK_OPTIONS = [
   },
   { name: "ns-mac-addr", value: "MAC", help: "MAC address inside (default: random)" },
   { name: "mac-addr", short: "M", value: "MAC", help: "MAC address of every peer (default: 9a:55:9a:55:9a:55)" },
+  { name: "no-follow", help: "Keep the network that the host has now, whatever becomes of it" },
   { name: "mtu", short: "m", value: "BYTES", help: "MTU inside (default: 65520; 0: the kernel's default)" },
   { name: "pcap", short: "p", value: "FILE", help: "Record the frames of the interface in FILE, for tcpdump(8)" },
 ] as const satisfies readonly OptionSpec[];

@@ -48,7 +48,7 @@ export class Inbound extends PortSet {
     readonly onFlow: () => void,
   ) {
     super(netif.reactor);
-    this.#perspective = new Perspective(netif.link, netif.rules);
+    this.#perspective = new Perspective(netif);
   }
 
   protected override taken(): void {

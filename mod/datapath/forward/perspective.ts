@@ -22,19 +22,24 @@ function side(config: FamilyConfig | null): Side | null {
 
 /** The addresses of one namespace. */
 export class Perspective {
-  readonly #ipv4: Side | null;
-  readonly #ipv6: Side | null;
+  readonly #of: { readonly link: TapLink; readonly rules: Rules };
+  #link: TapLink | null = null;
+  #ipv4: Side | null = null;
+  #ipv6: Side | null = null;
 
-  /**
-   * @param link The configuration inside.
-   * @param rules What the addresses outside mean.
-   */
-  constructor(link: TapLink, readonly rules: Rules) {
-    this.#ipv4 = side(link.ipv4);
-    this.#ipv6 = side(link.ipv6);
+  /** @param of The configuration inside, which may be renewed, and what the addresses outside mean. */
+  constructor(of: { readonly link: TapLink; readonly rules: Rules }) {
+    this.#of = of;
+  }
+
+  /** What the addresses outside mean. */
+  get rules(): Rules {
+    return this.#of.rules;
   }
 
   #side(family: number): Side | null {
+    const { link } = this.#of;
+    if (link !== this.#link) [this.#link, this.#ipv4, this.#ipv6] = [link, side(link.ipv4), side(link.ipv6)];
     return family === 4 ? this.#ipv4 : this.#ipv6;
   }
 

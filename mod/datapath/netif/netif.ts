@@ -62,7 +62,7 @@ export class Netif {
   #mac1: number;
   readonly #mac2: number;
 
-  constructor(readonly reactor: Reactor, readonly link: TapLink, options: NetifOptions) {
+  constructor(readonly reactor: Reactor, public link: TapLink, options: NetifOptions) {
     this.tap = link.tap.number;
     this.mac = options.mac;
     this.onPingRefused = options.onPingRefused ?? (() => {});

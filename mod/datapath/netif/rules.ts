@@ -63,16 +63,16 @@ const LOOPBACK6 = ipWords(6, 0, 0, 0, 1);
 
 /** The rules of one namespace. */
 export class Rules {
-  readonly #dns: readonly IpWords[];
-  readonly #loopback: readonly IpWords[];
+  #dns: readonly IpWords[];
+  #loopback: readonly IpWords[];
   readonly #guest: readonly IpWords[];
-  readonly #host: readonly IpWords[];
+  #host: readonly IpWords[];
   readonly #exclude: readonly { prefix: IpWords; bits: number }[];
-  readonly #resolvers: () => readonly Resolver[];
+  #resolvers: () => readonly Resolver[];
   readonly #excludeHost: boolean;
   readonly #own: OwnAddresses | undefined;
   /** Index of the host's interface for link-local addresses, or 0. */
-  readonly scope: number;
+  scope: number;
   /** Times of the last failure of resolvers, in milliseconds. */
   readonly #failed = new Map<string, number>();
 
@@ -88,6 +88,17 @@ export class Rules {
     this.#excludeHost = options.excludeHost ?? false;
     this.#own = options.own;
     this.scope = options.scope ?? 0;
+  }
+
+  /** Takes what depends on the host's network as it is now; flows that exist go on. */
+  renew(
+    { dnsForward = [], mapHostLoopback = [], hostAddress = [], scope = 0, resolvers = () => [] }: RuleOptions,
+  ): void {
+    this.#dns = dnsForward.map(wordsOf);
+    this.#loopback = mapHostLoopback.map(wordsOf);
+    this.#host = hostAddress.map(wordsOf);
+    this.scope = scope;
+    this.#resolvers = resolvers;
   }
 
   /**

@@ -10,6 +10,7 @@ import { HostResolver, RESOLV_CONF } from "../../host/resolver.ts";
 import { DEFAULT_SERVER, formatNameServer, type NameServer, needsScope, scopeOf } from "../../host/resolv_conf.ts";
 import { inPrefix, parseIp } from "../../inet/ip.ts";
 import type { NamespaceRules } from "../../forward/rule_table.ts";
+import { wordsOf } from "../../inet/ip_words.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { decodeLink, getLink, type Link } from "../../netlink/link.ts";
 import { NetlinkSocket } from "../../netlink/socket.ts";
@@ -23,7 +24,7 @@ import { Datapath } from "../datapath.ts";
 import { LocalPath } from "../local.ts";
 import type { FrameWatch } from "../netif/frame_watch.ts";
 import { holdInside } from "../splice/inside.ts";
-import type { Resolver } from "../netif/rules.ts";
+import type { Resolver, RuleOptions } from "../netif/rules.ts";
 import { type HostNames, standIns, toldFacts, type ToldPlan } from "./told.ts";
 
 /** Serves taps. */
@@ -103,6 +104,12 @@ function hasNameServer(): boolean {
   });
 }
 
+/** What a namespace has at the moment. */
+interface Served {
+  link: TapLink;
+  plan: ServedPlan;
+}
+
 /** Serves taps on a reactor. */
 export class ReactorServer implements TapServer {
   #reactor: Reactor;
@@ -114,6 +121,8 @@ export class ReactorServer implements TapServer {
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath | LocalPath>();
+  /** What is served, by the tap as it was when it began to be. */
+  #served = new Map<TapLink, { readonly now: Served; readonly datapath: Datapath }>();
   readonly #control: ControlSockets;
   readonly #pesto: PestoSocket | null;
   #pestoServer: Disposable | null = null;
@@ -213,6 +222,41 @@ export class ReactorServer implements TapServer {
     );
   }
 
+  /** What is reached by a gateway that stands for the host's loopback, and which addresses lead to its resolver for that. */
+  #loopback({ ipv4, ipv6 }: TapLink) {
+    const { mapGateway, mapHostLoopback } = this.#reach;
+    const gateways = [ipv4, ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
+    const reach = { ...this.#reach, mapHostLoopback: mapGateway ? gateways : mapHostLoopback ?? [] };
+    return { reach, standing: standIns(reach, reach.mapHostLoopback, this.#names) };
+  }
+
+  /** What a namespace reaches, as it depends on its network and the host's. */
+  #reached({ link, plan: { outside } }: Served): RuleOptions {
+    const { reach, standing } = this.#loopback(link);
+    const dnsForward = [...reach.dnsForward ?? [], ...standing];
+    const resolvers = this.#resolvers(outside.index, dnsForward);
+    return { ...reach, dnsForward, resolvers, hostAddress: outside.addresses, scope: outside.index };
+  }
+
+  /**
+   * Tells what a namespace has from now on; flows that exist go on.
+   *
+   * @param link The tap, as it was when it began to be served.
+   * @param renewed Its network.
+   * @param plan What the namespace was given.
+   */
+  renew(link: TapLink, renewed: TapLink, plan: ServedPlan): void {
+    const served = this.#served.get(link);
+    if (!served) return;
+    [served.now.link, served.now.plan] = [renewed, plan];
+    served.datapath.renew(renewed, this.#reached(served.now));
+  }
+
+  /** Whether a flow of a tap has an address inside. */
+  uses(link: TapLink, address: Uint8Array): boolean {
+    return this.#served.get(link)?.datapath.uses(wordsOf(address)) ?? false;
+  }
+
   serve(
     link: TapLink | null,
     plan: ServedPlan | null,
@@ -234,32 +278,29 @@ export class ReactorServer implements TapServer {
     return () => {
       silence?.();
       this.#datapaths.delete(path);
+      if (link) this.#served.delete(link);
       path[Symbol.dispose]();
     };
   }
 
   /** The data path of a tap. */
   #datapath(link: TapLink, plan: ServedPlan, onDead: () => void): Datapath {
-    const { outside, peerMac } = plan;
-    const { mapGateway, mapHostLoopback } = this.#reach;
-    const gateways = [link.ipv4, link.ipv6].flatMap((family) => family?.gateway ? [family.gateway] : []);
-    const reach = { ...this.#reach, mapHostLoopback: mapGateway ? gateways : mapHostLoopback ?? [] };
-    const standing = standIns(reach, reach.mapHostLoopback, this.#names);
-    const dnsForward = [...reach.dnsForward ?? [], ...standing];
+    const now: Served = { link, plan };
     const options = {
-      ...reach,
-      dnsForward,
-      resolvers: this.#resolvers(outside.index, dnsForward),
+      ...this.#reached(now),
       router: !plan.configure,
-      facts: () => toldFacts(link, plan, reach, standing, this.#names),
-      hostAddress: outside.addresses,
-      scope: outside.index,
+      facts: () => {
+        const { reach, standing } = this.#loopback(now.link);
+        return toldFacts(now.link, now.plan, reach, standing, this.#names);
+      },
       own: this.#own,
-      mac: peerMac,
+      mac: plan.peerMac,
       frames: this.frames,
       onPingRefused: () => this.#warnPing(),
     };
-    return new Datapath(this.#reactor, link, options, onDead);
+    const datapath = new Datapath(this.#reactor, link, options, onDead);
+    this.#served.set(link, { now, datapath });
+    return datapath;
   }
 
   /**

@@ -373,9 +373,13 @@ test("SIGKILL leaves no interface and no process", NEEDS, async () => {
   await using lab = await NetLab.open();
   const guest = await lab.netns("guest");
   const daemon = await lab.attach([guest]);
-  assertEquals(processes().filter((process) => process.ppid === daemon.child.pid), []);
+  const children = () => processes().filter((process) => process.ppid === daemon.child.pid);
+  await until("its one agent has come, by which it follows the host", () => children().length === 1);
+  const [agent] = children();
+  assertEquals(await Deno.readTextFile(`/proc/${agent!.pid}/comm`), "penne-follow\n");
   daemon.child.kill("SIGKILL");
   await daemon.ended;
+  await until("the agent has ended", () => !processes().some(({ pid }) => pid === agent!.pid));
   assertEquals((await lab.json(guest, "link")).map(({ ifname }) => ifname), ["lo"]);
 });
 

@@ -1,0 +1,297 @@
+// Follows the host's network while namespaces are served: what was copied from it changes inside as it changes there.
+
+import { orNull, SysError } from "../../ffi/core/errno.ts";
+import { AF } from "../../ffi/net/constants.ts";
+import { tapName } from "../../ffi/net/tap.ts";
+import { Fd } from "../../ffi/core/fd.ts";
+import { self } from "../../ffi/core/task.ts";
+import { PenneError } from "../base/errors.ts";
+import { type Family, formatIp } from "../inet/ip.ts";
+import { addAddress, decodeAddress, deleteAddress, dumpAddresses } from "../netlink/address.ts";
+import { decodeLink, getLink } from "../netlink/link.ts";
+import { setNeighbour } from "../netlink/neighbour.ts";
+import { addRoute, appendRoute, deleteRoute, replaceRoute, type Route } from "../netlink/route.ts";
+import type { NetlinkSocket } from "../netlink/socket.ts";
+import { configOf } from "../network/apply.ts";
+import { type Network, readNetwork, readRoutes } from "../network/host.ts";
+import { type FamilyPlan, type NetworkPlan, planNetwork } from "../network/plan.ts";
+import { FAMILY_NAME } from "../network/request.ts";
+import { showRoute } from "../network/routes.ts";
+import type { FollowedLink, Following, FollowOptions } from "./contract.ts";
+import {
+  type Change,
+  changesTo,
+  comparable,
+  extraRoutes,
+  type Goal,
+  isSamePicture,
+  nextGiven,
+  type Picture,
+  planGoal,
+} from "./changes.ts";
+import { Entrance } from "./entrance.ts";
+import { HostWatch } from "./host_watch.ts";
+
+/** How often a change is tried again that could not be made. */
+const FAILURES_MAX = 5;
+/** How often the host's network is read again that changes while it is read. */
+const READS_MAX = 5;
+/** How often what is inside is compared with the goal. */
+const ROUNDS = 4;
+/** Milliseconds between two looks whether flows still use an address that the host does not have any more. */
+const LINGER = 1000;
+/** What the kernel answers if what was to be done is done. */
+const DONE = {
+  "add route": ["EEXIST"],
+  "replace route": ["EEXIST"],
+  "add address": ["EEXIST"],
+  "delete address": ["EADDRNOTAVAIL"],
+  "delete route": ["ESRCH"],
+} as const;
+
+/** A namespace, and what it has. */
+interface Followed extends FollowedLink {
+  readonly tap: Fd;
+  plan: NetworkPlan;
+  given: Picture;
+  /** How often it could not be changed. */
+  failures: number;
+}
+
+function code(error: unknown): string {
+  return error instanceof SysError || error instanceof PenneError ? error.code ?? "" : "";
+}
+
+/** Makes a change inside; returns why it cannot be made, or null. */
+function make(socket: NetlinkSocket, index: number, change: Change): string | null {
+  const request = requestOf(change, index);
+  try {
+    socket.request(request);
+    return null;
+  } catch (error) {
+    const done: readonly string[] = DONE[change.kind as keyof typeof DONE] ?? [];
+    if (!(error instanceof SysError)) throw error;
+    if (done.includes(error.code)) return null;
+    const what = "route" in change
+      ? showRoute(change.route)
+      : `${formatIp(change.address.local)}/${change.address.prefix}`;
+    return `cannot ${change.kind.replace(" ", " the ")} ${what}: ${error.reason} (${error.code})`;
+  }
+}
+
+function requestOf(change: Change, index: number) {
+  if ("address" in change) {
+    const address = { ...change.address, index };
+    return change.kind === "add address" ? addAddress(address) : deleteAddress(address);
+  }
+  const route = { ...change.route, hops: change.route.hops.map((hop) => ({ ...hop, index })) };
+  switch (change.kind) {
+    case "add route":
+      return addRoute(route);
+    case "append route":
+      return appendRoute(route);
+    case "replace route":
+      return replaceRoute(route);
+    case "delete route":
+      return deleteRoute(route);
+  }
+}
+
+/** What a family has, in a status event; null if it is off. */
+function shown(family: FamilyPlan | undefined): Record<string, unknown> | null {
+  if (!family) return null;
+  const gateway = family.routes.find(({ prefix }) => prefix === 0)?.hops[0]?.gateway ?? null;
+  return {
+    host: family.template,
+    addresses: family.addresses.map(({ local, prefix }) => `${formatIp(local)}/${prefix}`),
+    gateway: gateway && formatIp(gateway),
+  };
+}
+
+/** The status event of a change. */
+function eventOf({ target, link }: FollowedLink, { families }: NetworkPlan): Record<string, unknown> {
+  const find = (wanted: number) => shown(families.find(({ family }) => family === wanted));
+  const named = target === undefined ? {} : { target };
+  return { event: "network", ...named, interface: link.name, ipv4: find(AF.INET), ipv6: find(AF.INET6) };
+}
+
+/** The sentence of a change. */
+function sentenceOf({ target, link }: FollowedLink, { families }: NetworkPlan): string {
+  const has = families.map(({ family, template, addresses }) => {
+    if (template === null) return `no ${FAMILY_NAME[family]} but its own`;
+    return `${addresses.map(({ local, prefix }) => `${formatIp(local)}/${prefix}`).join(", ")} as ${template}`;
+  });
+  return `the host's network has changed: ${target === undefined ? link.name : `"${target}"`} has ${has.join(", ")}`;
+}
+
+/** What a plan gives. */
+function planned({ families }: NetworkPlan): Picture {
+  return nextGiven({ addresses: [], routes: [] }, families, () => false);
+}
+
+/** Follows the host's network. */
+class Follower implements Following {
+  readonly #options: FollowOptions;
+  readonly #entrance: Entrance;
+  readonly #watch: HostWatch;
+  #followed: Followed[];
+  /** Those that have not been compared with the host's network since it was last read. */
+  #waiting: Followed[] = [];
+  #plans = new Map<NetworkPlan["request"], NetworkPlan>();
+  #timer: { cancel(): void } | null = null;
+  #warned = "";
+  #closed = false;
+
+  constructor(options: FollowOptions) {
+    this.#options = options;
+    this.#followed = options.links.map((one) => ({
+      ...one,
+      tap: Fd.borrow(one.link.tap),
+      given: planned(one.plan),
+      failures: 0,
+    }));
+    this.#entrance = new Entrance(options.keeper);
+    this.#watch = new HostWatch(options.loop, () => this.#look());
+    this.#watch.start();
+  }
+
+  /** Reads the host's network, and has the namespaces changed. */
+  #look(): void {
+    const plans = new Map<NetworkPlan["request"], NetworkPlan>();
+    this.#followed = this.#followed.filter((one) => one.isServed());
+    try {
+      for (const { plan: { request } } of this.#followed) {
+        if (!plans.has(request)) plans.set(request, planNetwork(request, this.#read(request.interface), true));
+      }
+    } catch (error) {
+      return this.#warn("the host's network cannot be followed", error);
+    }
+    this.#plans = plans;
+    if (this.#waiting.length === 0) this.#options.loop.soon(this.#next);
+    this.#waiting = [...this.#followed];
+  }
+
+  /** Reads the host's network, again if it changes meanwhile: addresses and routes must be those of one moment. */
+  #read(wanted: string | undefined): Network {
+    for (let i = 0;; i++) {
+      const network = readNetwork(wanted);
+      if (i === READS_MAX || !this.#watch.takeReports()) return network;
+    }
+  }
+
+  /** Changes one namespace: others get their turn in between, and the data path, too. */
+  readonly #next = () => {
+    const followed = this.#waiting.shift();
+    if (this.#closed || !followed) return;
+    if (followed.isServed()) this.#update(followed);
+    if (this.#waiting.length > 0) this.#options.loop.soon(this.#next);
+  };
+
+  #update(followed: Followed): void {
+    const { link, plan: old } = followed;
+    const plan = { ...this.#plans.get(old.request)!, alias: old.alias };
+    const given = nextGiven(followed.given, plan.families, followed.uses);
+    if (plan.configure && !isSamePicture(given, followed.given)) {
+      try {
+        this.#change(followed, given, plan);
+      } catch (error) {
+        // The end of the namespace is noticed elsewhere.
+        if (code(error) === "EBADFD") return this.#leave(followed);
+        const named = followed.target === undefined ? "" : `"${followed.target}": `;
+        this.#warn(`${named}cannot follow the host's network`, error);
+        if (followed.failures++ < FAILURES_MAX) this.#lookLater();
+        return;
+      }
+    }
+    followed.failures = 0;
+    followed.given = given;
+    followed.plan = plan;
+    const templates = ({ families }: NetworkPlan) => families.map(({ template }) => template).join("/");
+    const changed = !isSamePicture(planned(plan), planned(old)) || templates(plan) !== templates(old);
+    if (changed || JSON.stringify(old.outside) !== JSON.stringify(plan.outside)) {
+      const config = (family: Family) => configOf(plan.families.find((one) => one.family === family), link.mac);
+      followed.renew({ ipv4: link.ipv4 && config(AF.INET), ipv6: link.ipv6 && config(AF.INET6) }, plan);
+    }
+    if (changed) this.#options.onChange(sentenceOf(followed, plan), eventOf(followed, plan));
+    if (given.addresses.length > planned(plan).addresses.length) this.#lookLater();
+  }
+
+  /** Looks again at addresses that only flows keep. */
+  #lookLater(): void {
+    if (this.#timer) return;
+    this.#timer = this.#options.loop.after(LINGER, () => {
+      this.#timer = null;
+      if (this.#waiting.length === 0) this.#options.loop.soon(this.#next);
+      this.#waiting = [...this.#followed];
+    });
+  }
+
+  /** Changes what is inside. */
+  #change(followed: Followed, given: Picture, plan: NetworkPlan): void {
+    const { link } = followed;
+    const families = [link.ipv4 && AF.INET, link.ipv6 && AF.INET6].filter((family) => family !== null) as Family[];
+    const problems = this.#entrance.within(followed.tap, (socket) => {
+      const { index } = decodeLink(socket.get(getLink(tapName(self, followed.tap))));
+      const read = () =>
+        comparable({
+          addresses: families.flatMap((family) => socket.dump(dumpAddresses(family)).map(decodeAddress))
+            .filter((address) => address.index === index),
+          routes: families.flatMap((family) => readRoutes(socket, family, index))
+            .filter(({ hops }) => hops.some((hop) => hop.index === index)),
+        }, families);
+      const before = read();
+      const wanted = comparable(given, families);
+      const goal: Goal = planGoal(comparable(followed.given, families), wanted, before);
+      let failures: string[] = [];
+      for (let round = 0, now = before; round < ROUNDS; round++, now = read()) {
+        const extra: Change[] = round === 0
+          ? []
+          : extraRoutes(plan.families, before, now).map((route) => ({ kind: "delete route", route }));
+        const changes = [...changesTo(goal, now, round > 0), ...extra];
+        if (changes.length === 0) break;
+        failures = changes.flatMap((change) => make(socket, index, change) ?? []);
+      }
+      for (const { gateway } of wanted.routes.flatMap(({ hops }: Route) => hops)) {
+        // A refusal does not matter: the kernel can find the neighbour itself.
+        if (gateway) orNull(() => socket.request(setNeighbour(index, gateway, plan.peerMac)));
+      }
+      return failures;
+    });
+    for (const problem of problems) this.#options.onWarning(problem);
+  }
+
+  #leave(followed: Followed): void {
+    this.#followed = this.#followed.filter((one) => one !== followed);
+  }
+
+  #warn(what: string, error: unknown): void {
+    // Whatever it is, the namespaces go on with the network that they have.
+    const message = `${what}: ${error instanceof Error ? error.message : error}`;
+    if (message !== this.#warned) this.#options.onWarning(message);
+    this.#warned = message;
+  }
+
+  /** Stops following. */
+  [Symbol.dispose](): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#watch[Symbol.dispose]();
+  }
+}
+
+/**
+ * Follows the host's network from now on.
+ *
+ * @param options What to follow, and how.
+ * @returns What follows; null if the host cannot be watched, of which there was a warning.
+ */
+export function follow(options: FollowOptions): Following | null {
+  try {
+    return new Follower(options);
+  } catch (error) {
+    options.onWarning(
+      `changes of the host's network are not followed: ${error instanceof Error ? error.message : error}`,
+    );
+    return null;
+  }
+}

@@ -1,0 +1,88 @@
+// Watches the network of the host: links, addresses, routes and rules, by one socket of rtnetlink(7).
+//
+// What the kernel reports is not looked at: it says that something has changed, and the whole is read anew. Changes come in
+// bursts, so they are awaited for a moment, during which the kernel's reports wake nobody, and readings have a distance that
+// grows with what one costs.
+
+import type { Fd } from "../../ffi/core/fd.ts";
+import { Block } from "../../ffi/core/quick.ts";
+import { self } from "../../ffi/core/task.ts";
+import { AF, NETLINK, SOCK } from "../../ffi/net/constants.ts";
+import { bindNetlink, receiveFromKernel } from "../../ffi/net/netlink.ts";
+import { E } from "../../ffi/core/errno.ts";
+import type { FollowLoop } from "./contract.ts";
+
+/** Groups of rtnetlink(7): links, and addresses, routes and rules of both families; routes by nexthop objects, too. */
+const GROUPS = [1, 5, 7, 8, 9, 11, 19, 32].reduce((bits, group) => bits | 1 << group - 1, 0) >>> 0;
+
+/** Milliseconds from the first report of a burst until it is looked at, and at least between two looks. */
+const SETTLE = 30;
+const DISTANCE = 100;
+/** How many times as long as a look the pause after it is at least: a host may have all routes of the Internet. */
+const SHARE = 10;
+/** Most milliseconds of such a pause. */
+const PAUSE_MAX = 10_000;
+
+/** How many reports are taken at once. */
+const REPORTS_MAX = 4096;
+
+/** Only that a report has come matters. */
+const report = new Block(64);
+
+/** Watches the network of the host. */
+export class HostWatch implements Disposable {
+  readonly #loop: FollowLoop;
+  readonly #socket: Fd;
+  readonly #look: () => void;
+  #registration: { remove(): void } | null = null;
+  #timer: { cancel(): void } | null = null;
+
+  /**
+   * @param loop The loop.
+   * @param look Called once at the start, and then after changes.
+   * @throws {SysError} If the socket cannot be opened.
+   */
+  constructor(loop: FollowLoop, look: () => void) {
+    this.#loop = loop;
+    this.#look = look;
+    this.#socket = self.open("socket", AF.NETLINK, SOCK.RAW | SOCK.NONBLOCK | SOCK.CLOEXEC, NETLINK.ROUTE);
+    bindNetlink(this.#socket, GROUPS);
+  }
+
+  /** Begins to watch. */
+  start(): void {
+    this.#due();
+  }
+
+  /** Takes the reports that have come; returns whether there were any. */
+  takeReports(): boolean {
+    let [i, n] = [0, 0];
+    // ENOBUFS means that reports were lost.
+    for (; i < REPORTS_MAX && n !== -E.EAGAIN; i++) n = receiveFromKernel(this.#socket, report);
+    return i > 1;
+  }
+
+  /** Waits for a report of the kernel. */
+  #wait(): void {
+    this.#timer = null;
+    this.#registration = this.#loop.watch(this.#socket.number, () => {
+      this.#registration?.remove();
+      this.#timer = this.#loop.after(SETTLE, () => this.#due());
+    });
+  }
+
+  #due(): void {
+    this.takeReports(); // before the look, so that what changes during it is reported anew
+    const start = performance.now();
+    this.#look();
+    const pause = Math.min(PAUSE_MAX, Math.max(DISTANCE - SETTLE, SHARE * (performance.now() - start)));
+    this.#timer = this.#loop.after(pause, () => this.#wait());
+  }
+
+  /** Stops watching. */
+  [Symbol.dispose](): void {
+    this.#timer?.cancel();
+    this.#registration?.remove();
+    this.#socket.close();
+  }
+}

@@ -1,0 +1,52 @@
+// Keeps the rights that changing namespaces takes, in an agent, for a penne that gives up its own.
+
+import { Agent } from "../../ffi/agent/agent.ts";
+import { CAP } from "../../ffi/core/consts.ts";
+import { giveUpCapabilities } from "../agents/credentials.ts";
+import { endAgents } from "../agents/enclosure.ts";
+import { harden, setName } from "../agents/guard.ts";
+import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
+
+/** Milliseconds that such an agent gets to end. */
+export const END_TIMEOUT = 500;
+
+/**
+ * Whether this process may change any namespace of the host; otherwise its user may have rights over a user namespace.
+ *
+ * @returns Whether it has the capabilities.
+ */
+export function isPrivileged(): boolean {
+  const capabilities = effectiveCapabilities();
+  return hasCapability(capabilities, CAP.SYS_ADMIN) && hasCapability(capabilities, CAP.NET_ADMIN);
+}
+
+/** An agent that has the rights; disposing of it ends the agent. */
+export interface Keeper extends Disposable {
+  /** Its pid, and the numbers of its pidfd and of our end of its socket. */
+  readonly agent: { readonly pid: number; readonly pidfd: number; readonly socket: number };
+}
+
+/**
+ * Keeps the rights that this process has now, before it gives them up. Without such rights nothing is kept: those over a
+ * user namespace of this user's do not end.
+ *
+ * @returns The agent; null if this process has no such rights.
+ * @throws {SysError} If the agent cannot be started.
+ */
+export function keepRights(): Keeper | null {
+  if (!isPrivileged()) return null;
+  const agent = Agent.spawn();
+  try {
+    setName(agent, "penne-follow");
+    harden(agent);
+    giveUpCapabilities(agent, 1n << BigInt(CAP.SYS_ADMIN) | 1n << BigInt(CAP.NET_ADMIN));
+  } catch (error) {
+    endAgents([agent], END_TIMEOUT);
+    throw error;
+  }
+  const { pid, pidfd, socket } = agent;
+  return {
+    agent: { pid, pidfd: pidfd.number, socket: socket.number },
+    [Symbol.dispose]: () => endAgents([agent], END_TIMEOUT),
+  };
+}
