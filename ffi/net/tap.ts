@@ -45,7 +45,7 @@ export function enableOffloads(task: Task, tap: Fd): void {
  * @param task The task; it needs CAP_NET_ADMIN in the user namespace that owns the network namespace.
  * @param tap The tap.
  * @returns The namespace, which the descriptor keeps alive.
- * @throws {SysError} EBADFD if the tap is gone, EPERM without the capability, EINVAL before Linux 5.2.
+ * @throws {SysError} EBADFD if the tap is gone, EPERM without the capability.
  */
 export function openTapNetns(task: Task, tap: Fd): Fd {
   return task.open("ioctl", tap, TUNGETDEVNETNS, 0);

@@ -163,6 +163,7 @@ export class Datapath implements NamespaceRules, Disposable {
   renew(link: TapLink, rules: RuleOptions): void {
     this.#netif.link = link;
     this.#netif.rules.renew(rules);
+    this.#adviser?.advertise();
   }
 
   /** Whether a flow has an address inside. */

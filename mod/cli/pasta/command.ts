@@ -85,6 +85,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
       ),
       ...await watching(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
+      follows: true,
     });
   } catch (error) {
     return await tell(error);

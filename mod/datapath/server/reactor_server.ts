@@ -118,6 +118,8 @@ export class ReactorServer implements TapServer {
   /** The same file for programs inside that ask for more than the resolver does. */
   #hostNames: HostResolver | null = null;
   #pingWarned = false;
+  /** Whether the name servers of --dns-host have been looked at. */
+  #checked = false;
   readonly #own = new HostAddresses();
   #onWarning: (message: string) => void;
   #datapaths = new Set<Datapath | LocalPath>();
@@ -166,12 +168,13 @@ export class ReactorServer implements TapServer {
     const { dnsHost } = this.#reach;
     if (!dnsForward.length) return () => [];
     if (dnsHost?.length) {
-      const given = dnsHost.map((server) => {
+      const given = (server: NameServer) => {
         const scope = server.zone === "" && needsScope(server.address) ? link : scopeOf(server, interfaceIndex);
         return { address: actual(server.address), scope };
-      });
-      dnsHost.forEach((server, i) => this.#check(server, given[i]!, "of --dns-host"));
-      return () => given;
+      };
+      if (!this.#checked) dnsHost.forEach((server) => this.#check(server, given(server), "of --dns-host"));
+      this.#checked = true;
+      return () => dnsHost.map(given);
     }
     const named = (server: NameServer) => ({
       address: actual(server.address),
