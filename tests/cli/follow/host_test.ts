@@ -215,7 +215,15 @@ test("A target that goes at any time leaves the others served, and followed", NE
   }
 });
 
-for (const [way, start] of Object.entries(WAYS)) {
+/** The ways of pasta(1), which has no status. */
+const AS_PASTA: typeof WAYS = {
+  "pasta PID of a user": (follow) => follow.pasta(false, "pid"),
+  "pasta PID of root": (follow) => follow.pasta(true, "pid"),
+  "pasta COMMAND of a user": (follow) => follow.pasta(false, "command"),
+  "pasta COMMAND of root": (follow) => follow.pasta(true, "command"),
+};
+
+for (const [way, start] of Object.entries({ ...WAYS, ...AS_PASTA })) {
   test(`Started offline, it comes online with the host, and goes back with it: ${way}`, NEEDS, async () => {
     await using follow = await FollowLab.open(false);
     const served = await start(follow);
@@ -227,8 +235,10 @@ for (const [way, start] of Object.entries(WAYS)) {
     }
     const peer = follow.lab.start(follow.lab.in(follow.lab.peer, ["socat", "TCP-LISTEN:7000,fork", "EXEC:cat"]));
     await becomes(peer, "socat");
+    // As pasta has it, the gateway stands for the host's loopback, so another address of the peer is asked.
+    await follow.lab.ip(follow.lab.peer, "addr", "add", "198.51.100.1/32", "dev", "lo");
     const said = await must([
-      ...follow.inside(served, ["sh", "-c", "echo hello | socat -t 20 - TCP:192.0.2.1:7000,retry=50,interval=0.1"]),
+      ...follow.inside(served, ["sh", "-c", "echo hello | socat -t 20 - TCP:198.51.100.1:7000,retry=50,interval=0.1"]),
     ]);
     assertEquals(said, "hello\n");
     await follow.host("link set up0 down");

@@ -1,7 +1,8 @@
 // A host whose network changes under a running penne, and what is inside meanwhile.
 
 import { asUser, penne, until } from "../../lib/helpers.ts";
-import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
+import { becomes, type Daemon, must, NetLab } from "../../lib/netlab.ts";
+import { processes } from "../../lib/processes.ts";
 
 /** Programs that the tests of following need. */
 export const NEEDS = [
@@ -66,13 +67,37 @@ export class FollowLab {
     return { daemon, pid: Number(/"child":(\d+)/.exec(daemon.output())![1]) };
   }
 
+  /** Starts a process in a namespace of its own; returns its pid. */
+  async #hold(asRoot: boolean): Promise<number> {
+    const argv = ["unshare", ...asRoot ? [] : ["--user", "--map-root-user"], "--net", "sleep", "1000"];
+    const holder = this.lab.start(asRoot ? argv : asUser(argv), { cwd: "/" });
+    await becomes(holder, "sleep");
+    return holder.child.pid;
+  }
+
+  /** Starts penne on the host as pasta(1) is started, with a process or a command. */
+  async pasta(asRoot: boolean, how: "pid" | "command"): Promise<Served> {
+    const { lab } = this;
+    const own = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    const holder = how === "pid" ? await this.#hold(asRoot) : null;
+    const target = how === "pid" ? ["--foreground", `${holder}`] : ["sleep", own];
+    const none = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"];
+    const argv = [penne(), "pasta", "--config-net", "--quiet", ...none, ...target];
+    const daemon = lab.start(lab.in(lab.host, asRoot ? argv : asUser(argv)), { cwd: "/" });
+    const sleeping = () => processes().find(({ cmdline }) => cmdline.join(" ") === `sleep ${own}`)?.pid;
+    if (holder === null) await until("the command runs", () => sleeping() !== undefined);
+    const pid = holder ?? sleeping()!;
+    await until(
+      "it has an interface that is up",
+      () => Deno.readTextFileSync(`/proc/${pid}/net/route`).includes("00000000"),
+    );
+    return { daemon, pid };
+  }
+
   /** Starts `penne attach` on the host, to the namespace of a new process. */
   async attach(asRoot: boolean, how: "pid" | "fd", ...options: string[]): Promise<Served> {
     const { lab } = this;
-    const argv = ["unshare", ...asRoot ? [] : ["--user", "--map-root-user"], "--net", "sleep", "1000"];
-    const holder = lab.start(asRoot ? argv : asUser(argv), { cwd: "/" });
-    const { pid } = holder.child;
-    await until("it has its namespace", () => Deno.readTextFileSync(`/proc/${pid}/comm`) === "sleep\n");
+    const pid = await this.#hold(asRoot);
     const target = how === "pid" ? `${pid}` : "fd:9";
     const open = how === "pid" ? "" : `exec 9</proc/${pid}/ns/net;`;
     const script = `${open} exec "$0" attach --status-fd 1 --log-level info ${options.join(" ")} ${target}`;
