@@ -1,5 +1,6 @@
 // A host whose network changes under a running penne, and what is inside meanwhile.
 
+import { AT_ONCE } from "../../lib/end.ts";
 import { asUser, penne, until } from "../../lib/helpers.ts";
 import { becomes, type Daemon, must, NetLab } from "../../lib/netlab.ts";
 import { processes } from "../../lib/processes.ts";
@@ -19,7 +20,7 @@ export const NEEDS = [
  * Milliseconds in which the inside must equal the host. penne needs less than 200: it waits 30 for the rest of a burst, or
  * 100 since it looked the last time. A machine that is busy with other tests may need any number of times that.
  */
-const LATE = 10_000;
+const LATE = AT_ONCE;
 
 /** Interfaces of the host that the families of a namespace are copied from; null for none. */
 export type Templates = { readonly 4: string | null; readonly 6: string | null };
@@ -39,6 +40,9 @@ function program(script: string, asRoot: boolean): string[] {
 
 /** A host and a peer. */
 export class FollowLab {
+  /** What makes a command line one of a process that has its own /etc; empty at first. */
+  #etc: string[] = [];
+
   private constructor(readonly lab: NetLab) {}
 
   /** Makes them; without addresses and routes if the host is offline. */
@@ -59,10 +63,24 @@ export class FollowLab {
     for (const line of lines) await this.lab.ip(this.lab.host, ...line.split(" "));
   }
 
+  /** Gives what is started from now on an /etc of its own, above the real one; it is changed by shell commands. */
+  async ownEtc(): Promise<(commands: string) => Promise<void>> {
+    const script = `set -e; mount -t tmpfs none /mnt; mkdir /mnt/u /mnt/w
+      mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/u,workdir=/mnt/w /etc; exec sleep 1000`;
+    const holder = this.lab.start(["unshare", "--mount", "sh", "-c", script], { cwd: "/" });
+    await becomes(holder, "sleep");
+    this.#etc = ["nsenter", `--mount=/proc/${holder.child.pid}/ns/mnt`, "--"];
+    return async (commands) => void await must([...this.#etc, "sh", "-ec", commands], { cwd: "/" });
+  }
+
+  #onHost(argv: string[]): Daemon {
+    return this.lab.start(this.lab.in(this.lab.host, [...this.#etc, ...argv]), { cwd: "/" });
+  }
+
   /** Starts `penne run` on the host. */
   async run(asRoot: boolean, ...options: string[]): Promise<Served> {
     const script = `exec "$0" run --status-fd 1 --log-level info ${options.join(" ")} -- sleep 1000`;
-    const daemon = this.lab.start(this.lab.in(this.lab.host, program(script, asRoot)), { cwd: "/" });
+    const daemon = this.#onHost(program(script, asRoot));
     await ready(daemon);
     return { daemon, pid: Number(/"child":(\d+)/.exec(daemon.output())![1]) };
   }
@@ -76,14 +94,13 @@ export class FollowLab {
   }
 
   /** Starts penne on the host as pasta(1) is started, with a process or a command. */
-  async pasta(asRoot: boolean, how: "pid" | "command"): Promise<Served> {
-    const { lab } = this;
+  async pasta(asRoot: boolean, how: "pid" | "command", ...options: string[]): Promise<Served> {
     const own = `1000.${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     const holder = how === "pid" ? await this.#hold(asRoot) : null;
     const target = how === "pid" ? ["--foreground", `${holder}`] : ["sleep", own];
     const none = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"];
-    const argv = [penne(), "pasta", "--config-net", "--quiet", ...none, ...target];
-    const daemon = lab.start(lab.in(lab.host, asRoot ? argv : asUser(argv)), { cwd: "/" });
+    const argv = [penne(), "pasta", "--config-net", "--quiet", ...none, ...options, ...target];
+    const daemon = this.#onHost(asRoot ? argv : asUser(argv));
     const sleeping = () => processes().find(({ cmdline }) => cmdline.join(" ") === `sleep ${own}`)?.pid;
     if (holder === null) await until("the command runs", () => sleeping() !== undefined);
     const pid = holder ?? sleeping()!;
@@ -96,12 +113,11 @@ export class FollowLab {
 
   /** Starts `penne attach` on the host, to the namespace of a new process. */
   async attach(asRoot: boolean, how: "pid" | "fd", ...options: string[]): Promise<Served> {
-    const { lab } = this;
     const pid = await this.#hold(asRoot);
     const target = how === "pid" ? `${pid}` : "fd:9";
     const open = how === "pid" ? "" : `exec 9</proc/${pid}/ns/net;`;
     const script = `${open} exec "$0" attach --status-fd 1 --log-level info ${options.join(" ")} ${target}`;
-    const daemon = lab.start(lab.in(lab.host, program(script, asRoot)), { cwd: "/" });
+    const daemon = this.#onHost(program(script, asRoot));
     await ready(daemon);
     return { daemon, pid };
   }
