@@ -96,12 +96,13 @@ export class AdviceLab implements AsyncDisposable {
   /** What a namespace has for a family. */
   async setup(netns: string, family: 4 | 6): Promise<Setup> {
     const { lab } = this;
-    const [link] = await lab.json(netns, `-${family}`, "addr", "show", "dev", DEVICE);
+    const [link] = await lab.json(netns, "addr", "show", "dev", DEVICE);
+    const infos: { family: string; local: string; prefixlen: number }[] = link?.addr_info ?? [];
     const routes = await lab.json(netns, `-${family}`, "route", "show", "dev", DEVICE);
     return {
-      addresses: (link?.addr_info ?? []).map(({ local, prefixlen }: { local: string; prefixlen: number }) =>
-        `${local}/${prefixlen}`
-      ).filter((address: string) => !address.startsWith("fe80:")).sort(),
+      addresses: infos.filter((info) => info.family === (family === 4 ? "inet" : "inet6"))
+        .map(({ local, prefixlen }) => `${local}/${prefixlen}`)
+        .filter((address) => !address.startsWith("fe80:")).sort(),
       routes: [...new Set<string>(routes.map(({ dst, gateway }) => `${dst} ${gateway ?? ""}`))]
         .filter((route) => !route.startsWith("fe80:") && !route.startsWith("ff00:")).sort(),
       mtu: link?.mtu,
@@ -110,13 +111,31 @@ export class AdviceLab implements AsyncDisposable {
 
   /** Waits until a namespace has for a family what another one has. */
   async equals(netns: string, other: string, family: 4 | 6): Promise<void> {
-    const wanted = JSON.stringify(await this.setup(other, family));
+    await this.becomes(netns, family, await this.setup(other, family));
+  }
+
+  /** Waits until a namespace has something for a family; `called` replaces addresses that nobody can know before. */
+  async becomes(netns: string, family: 4 | 6, wanted: Setup, called = (address: string) => address): Promise<void> {
     let found = "";
     const end = performance.now() + 60_000;
-    while ((found = JSON.stringify(await this.setup(netns, family))) !== wanted) {
-      if (performance.now() > end) throw new Error(`${found} instead of ${wanted}`);
+    for (;;) {
+      const { addresses, ...rest } = await this.setup(netns, family);
+      found = JSON.stringify({ addresses: addresses.map(called).sort(), ...rest });
+      const text = JSON.stringify({ ...wanted, addresses: wanted.addresses.toSorted() });
+      if (found === text) return;
+      if (performance.now() > end) throw new Error(`${found} instead of ${text}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+  }
+
+  /** A command line of systemd-networkd in a namespace, with a configuration. */
+  networkd(netns: string, place: string, network: string): string[] {
+    // Without udev it must not wait for it: a /sys that is read-only says that there is none.
+    const script = `mount -t sysfs -o ro none /sys && mkdir -p /run/systemd/network && cd /run/systemd && mkdir netif &&
+      mkdir netif/links netif/leases netif/lldp && chown -R systemd-network netif &&
+      echo 0123456789abcdef0123456789abcdef >/etc/machine-id && printf '%s' "$1" >network/10.network &&
+      exec /usr/lib/systemd/systemd-networkd`;
+    return this.lab.in(netns, privately(place, ["sh", "-c", script, "sh", network]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -134,4 +153,18 @@ export async function says(daemon: Daemon, pattern: RegExp, times = 1): Promise<
 /** Brings the interface up, as a program that configures it would. */
 export async function bringUp(netns: string): Promise<void> {
   await must(["ip", "-n", netns, "link", "set", DEVICE, "up"]);
+}
+
+/** Makes link-local addresses usable at once, and the kernel take advertisements for itself or not. */
+export async function prepare(netns: string, accepts: boolean): Promise<void> {
+  const conf = `/proc/sys/net/ipv6/conf/${DEVICE}`;
+  const script = `echo 0 >${conf}/accept_dad && echo ${accepts ? 1 : 0} >${conf}/accept_ra`;
+  await must(["nsenter", `--net=/run/netns/${netns}`, "--", "sh", "-c", script]);
+  await bringUp(netns);
+  // The address is made when the kernel has seen that the interface has a carrier.
+  const end = performance.now() + 60_000;
+  let address = "";
+  while (!address.includes("fe80:") && performance.now() < end) {
+    address = await must(["ip", "-n", netns, "-6", "addr", "show", "dev", DEVICE, "scope", "link", "-tentative"]);
+  }
 }

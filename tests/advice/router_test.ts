@@ -4,23 +4,9 @@ import "../lib/preload.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { sh, test } from "../lib/helpers.ts";
 import { must } from "../lib/netlab.ts";
-import { AdviceLab, bringUp, DEVICE } from "./lab.ts";
+import { AdviceLab, DEVICE, prepare } from "./lab.ts";
 
 const needs = ["root", "tun", "package:iproute2"] as const;
-
-/** Makes link-local addresses usable at once, and the kernel take advertisements for itself or not. */
-async function prepare(netns: string, accepts: boolean): Promise<void> {
-  const conf = `/proc/sys/net/ipv6/conf/${DEVICE}`;
-  const script = `echo 0 >${conf}/accept_dad && echo ${accepts ? 1 : 0} >${conf}/accept_ra`;
-  await must(["nsenter", `--net=/run/netns/${netns}`, "--", "sh", "-c", script]);
-  await bringUp(netns);
-  // The address is made when the kernel has seen that the interface has a carrier.
-  const end = performance.now() + 60_000;
-  let address = "";
-  while (!address.includes("fe80:") && performance.now() < end) {
-    address = await must(["ip", "-n", netns, "-6", "addr", "show", "dev", DEVICE, "scope", "link", "-tentative"]);
-  }
-}
 
 test(
   "the kernel configures IPv6 by advertisements: a prefix, an address in it, the default route of a configured one, and the MTU",

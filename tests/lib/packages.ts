@@ -10,6 +10,7 @@ export const PACKAGES = {
   "coreutils": ["chroot", "sha256sum", "stty", "timeout"],
   "cpio": ["cpio"],
   "curl": ["curl"],
+  "dhcpcd-base": ["dhcpcd"],
   "dnsmasq-base": ["dnsmasq"],
   "e2fsprogs": ["mke2fs"],
   "gcc": ["gcc"],

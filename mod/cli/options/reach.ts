@@ -50,6 +50,7 @@ export const REACH_OPTIONS = [
   { name: "outbound-if4", value: "NAME", help: "Host interface for outgoing IPv4" },
   { name: "outbound-if6", value: "NAME", help: "Host interface for outgoing IPv6" },
   { name: "no-dhcp", help: "Do not answer DHCP clients inside" },
+  { name: "no-dhcpv6", help: "Do not answer DHCPv6 clients inside" },
   { name: "no-ra", help: "With --no-config-net: send no router advertisements" },
 ] as const satisfies readonly OptionSpec[];
 
@@ -144,7 +145,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
       }),
     },
     ...options.exclude.includes("host") && { excludeHost: true },
-    off: (["dhcp", "ra"] as const).filter((name) => options[`no-${name}`]),
+    off: (["dhcp", "dhcpv6", "ra"] as const).filter((name) => options[`no-${name}`]),
     outboundInterfaces: defined({ 4: options["outbound-if4"], 6: options["outbound-if6"] }),
   };
 }

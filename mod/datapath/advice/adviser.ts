@@ -3,10 +3,13 @@
 // The code of the answers is loaded with the first question, as hardly any namespace has such a program. The loop goes on
 // meanwhile; the question is kept, so that the client need not repeat it.
 
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import type { AdviceFacts } from "../../advice/facts.ts";
 import { finish, sum } from "../../inet/checksum.ts";
 import { PROTOCOL } from "../../inet/header.ts";
-import { addressSum, ipWords, wordsOf } from "../../inet/ip_words.ts";
+import { isLinkLocal6 } from "../../inet/ip.ts";
+import { addressSum, ipWords, isGroup, isHostOnly, sameIp, wordsOf } from "../../inet/ip_words.ts";
+import { linkLocalOf } from "../../inet/mac.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { Timer } from "../../reactor/reactor.ts";
@@ -17,6 +20,9 @@ type Answers = typeof import("../../advice/answers.ts");
 
 /** Ports of clients and servers. */
 const DHCP = { CLIENT: 68, SERVER: 67 } as const;
+const DHCP6 = { CLIENT: 546, SERVER: 547 } as const;
+/** All servers and relay agents of the link, ff02::1:2, RFC 8415 section 7.1. */
+const ALL_SERVERS = ipWords(6, 0xff020000 | 0, 0, 0, 0x10002);
 const UDP_HEADER = 8;
 /** The ICMPv6 message by which a host asks for routers, and its hop limit, which shows that it comes from the link. */
 const SOLICITATION = 133;
@@ -35,9 +41,9 @@ const MAC_AT = 10;
 /** The answers, once they are loaded: by all namespaces of a thread. */
 let answers: Answers | null = null;
 
-/** The four bytes of an IPv4 address in RX. */
-function address4(at: number): Uint8Array {
-  return RX.bytes.slice(at, at + 4);
+/** A copy of some bytes in RX. */
+function copy(at: number, length: number): Uint8Array {
+  return RX.bytes.slice(at, at + length);
 }
 
 /** Answers the programs of one namespace. */
@@ -45,6 +51,7 @@ export class Adviser implements Disposable {
   readonly #netif: Netif;
   readonly #facts: () => AdviceFacts;
   readonly #dhcp: boolean;
+  readonly #dhcp6: boolean;
   readonly #router: boolean;
   #timer: Timer | null = null;
   /** Questions that came before the code did. */
@@ -60,6 +67,7 @@ export class Adviser implements Disposable {
     this.#netif = netif;
     this.#facts = facts;
     this.#dhcp = !off.includes("dhcp");
+    this.#dhcp6 = !off.includes("dhcpv6");
     this.#router = router && !["ra", "ndp", "icmp"].some((name) => (off as readonly string[]).includes(name));
     if (this.#router) this.#advertiseLater();
   }
@@ -119,14 +127,37 @@ export class Adviser implements Disposable {
   takes(p: Packet, ports: number): boolean {
     if (ports === (DHCP.CLIENT << 16 | DHCP.SERVER) && p.family === 4 && this.#dhcp) {
       const payload = RX.bytes.slice(p.transport + UDP_HEADER, p.end);
-      const source = address4(p.network + 12);
+      const source = copy(p.network + 12, 4);
       this.#when(({ answerDhcp }) => {
         const answer = answerDhcp(payload, source, this.#facts());
-        if (answer) this.#send(answer.payload, answer.from, answer.to, answer.mac, ports);
+        if (answer) this.#send(answer.payload, answer.from, answer.to, answer.mac, ports << 16 | ports >>> 16);
       });
       return true;
     }
-    return false;
+    return (ports & 0xffff) === DHCP6.SERVER && p.family === 6 && this.#dhcp6 && this.#takes6(p);
+  }
+
+  /** Takes a datagram for a server of DHCPv6 if it is for all of them, or for penne as a router. */
+  #takes6(p: Packet): boolean {
+    const isMulticast = sameIp(p.destination, ALL_SERVERS);
+    if (!isMulticast && !this.#isRouter(p.destination) || isGroup(p.source) || isHostOnly(p.source)) return isMulticast;
+    const payload = RX.bytes.slice(p.transport + UDP_HEADER, p.end);
+    const to = copy(p.network + 8, 16);
+    const mac = copy(p.link + 6, 6);
+    this.#when(({ answerDhcp6 }) => {
+      const answer = answerDhcp6(payload, isMulticast, this.#facts());
+      // Whatever port a client sends from, it listens on this one (RFC 8415 section 7.2).
+      if (answer) this.#send(answer.payload, answer.from, to, mac, DHCP6.SERVER << 16 | DHCP6.CLIENT);
+    });
+    return true;
+  }
+
+  /** Whether penne has an address as a router, which is not that of another server. */
+  #isRouter(address: IpWords): boolean {
+    const netif = this.#netif;
+    const gateway = netif.link.ipv6?.gateway;
+    const own = gateway && isLinkLocal6(gateway) ? gateway : linkLocalOf(netif.mac);
+    return sameIp(address, wordsOf(own));
   }
 
   /** Calls a function with the answers, now or when they are loaded. */
@@ -143,15 +174,15 @@ export class Adviser implements Disposable {
     );
   }
 
-  /** Sends a datagram; `ports` are those of the question. */
-  #send(payload: Uint8Array, from: Uint8Array, to: Uint8Array, mac: Uint8Array | null, ports: number): void {
+  /** Sends a datagram; `ports` are `source << 16 | destination`. */
+  #send(payload: Uint8Array, from: Uint8Array, to: Uint8Array, mac: Uint8Array, ports: number): void {
     const { view, bytes } = TX;
     const [outside, inside] = [wordsOf(from), wordsOf(to)];
     const addresses = addressSum(outside, inside);
     const size = UDP_HEADER + payload.length;
     const u = this.#netif.headers(view, 0, { inside, outside, addresses }, PROTOCOL.UDP, size);
-    if (mac) bytes.set(mac, MAC_AT);
-    view.setInt32(u, ports << 16 | ports >>> 16);
+    bytes.set(mac, MAC_AT);
+    view.setInt32(u, ports);
     view.setUint32(u + 4, size << 16);
     bytes.set(payload, u + UDP_HEADER);
     // Computed here: clients that read frames do not expect it to be left to them.

@@ -94,6 +94,6 @@ export function toldFacts(
     search: tell?.search ?? (known.search.length > 0 || !tell?.domain ? known.search : [tell.domain]),
     hostname: tell?.hostname ?? null,
     fqdn: tell?.fqdn ?? null,
-    dhcpv6: false,
+    dhcpv6: !reach.off?.includes("dhcpv6"),
   };
 }
