@@ -3,8 +3,8 @@
 import "../lib/preload.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { killIfAlive, penne, test, until } from "../lib/helpers.ts";
-import type { Daemon } from "../lib/netlab.ts";
-import { NEEDS, PortsLab } from "../cli/ports/lab.ts";
+import { type Daemon, must } from "../lib/netlab.ts";
+import { CLIENT, NEEDS, PortsLab } from "../cli/ports/lab.ts";
 
 /** The program under another name, which is a symbolic link. */
 function named(name: string): string {
@@ -26,6 +26,19 @@ function theirs(): string[] {
 
 const ports = (...lines: string[]) => lines.map((line) => `    ${line}\n`).join("");
 
+/** Processes that a daemon has started. */
+function childrenOf({ child: { pid } }: Daemon): string[] {
+  return Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean);
+}
+
+/** Asks the server of a port, from inside the namespace of a pasta. */
+async function askInside(daemon: Daemon, kind: string, address: string, port: number): Promise<string> {
+  const net = (pid: number | string) => Deno.readLinkSync(`/proc/${pid}/ns/net`);
+  const child = childrenOf(daemon).find((pid) => net(pid) !== net(daemon.child.pid));
+  const argv = ["nsenter", `--net=/proc/${child}/ns/net`, "python3", CLIENT, "ask", kind, address, `${port}`];
+  return (await must(argv)).trim();
+}
+
 /** Starts a pasta with a control socket, and a server inside on port 80. */
 async function begin(lab: PortsLab, program: string, socket: string): Promise<Daemon> {
   const options = ["-f", "-c", socket, "--config-net", "-t", "8080:80", "-u", "none", "-T", "none", "-U", "none"];
@@ -36,8 +49,7 @@ async function begin(lab: PortsLab, program: string, socket: string): Promise<Da
   await until("the server listens", () => over || daemon.output() === "ready\n");
   assert(!over, daemon.errors());
   // Unlike ours, Debian's pasta may be killed without its command.
-  const { pid } = daemon.child;
-  const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean);
+  const children = childrenOf(daemon);
   lab.defer(async () => {
     for (const child of children) await killIfAlive(Number(child));
   });
@@ -61,7 +73,7 @@ for (const [title, pasta, client] of PAIRS) {
   test(title, [...NEEDS, "newer pasta"], async () => {
     await using lab = await PortsLab.open();
     const socket = `${lab.runtime}/pasta.sock`;
-    await begin(lab, pasta(), socket);
+    const daemon = await begin(lab, pasta(), socket);
     const ask = (kind: string, port: number) => lab.client(lab.peer, "ask", kind, "192.0.2.2", `${port}`);
     const change = (...args: string[]) => pesto(lab, client(), ...args, socket);
     const done = { code: 0, stdout: "", stderr: "" };
@@ -99,13 +111,32 @@ for (const [title, pasta, client] of PAIRS) {
     assertEquals(await lab.open(), ["tcp 7001"]);
 
     // Ports inside that lead to the host.
-    assertEquals(await change("-A", "-T", "6000"), done);
-    assertEquals(
-      (await change()).stdout,
-      `${head}  HOST\n${ports("TCP [*]:7001  =>  80 ")}  SPLICE\n${ports("TCP [*]%lo:6000  =>  6000 ")}`,
-    );
+    await lab.begin(lab.host, "serve", "6000");
+    const out = (kind: string, port: number) => askInside(daemon, kind, "127.0.0.1", port);
+    assertEquals(await change("-A", "-T", "6000,6002:6000", "-U", "6001:6000"), done);
+    const [tcp, moved, udp] = [
+      "TCP [*]%lo:6000  =>  6000 ",
+      "TCP [*]%lo:6002  =>  6000 ",
+      "UDP [*]%lo:6001  =>  6000 ",
+    ];
+    const now = async (...rules: string[]) =>
+      assertEquals(
+        (await change()).stdout,
+        `${head}  HOST\n${ports("TCP [*]:7001  =>  80 ")}  SPLICE\n${ports(...rules)}`,
+      );
+    await now(tcp, moved, udp);
+    const answers = [await out("tcp", 6000), await out("tcp", 6002), await out("udp", 6001)];
+    assertEquals(answers, ["hello", "hello", "hello"]);
     assertEquals(await change("-D", "-T", "6000"), done);
-    assertEquals((await change()).stdout, `${head}  HOST\n${ports("TCP [*]:7001  =>  80 ")}  SPLICE\n`);
+    await now(moved, udp);
+    assertEquals(await out("tcp", 6000), "ConnectionRefusedError");
+    assertEquals(await out("tcp", 6002), "hello");
+    assertEquals(await change("-D", "-U", "6001:6000"), done);
+    await now(moved);
+    assertEquals([await out("udp", 6001), await ask("tcp", 7001)], ["ConnectionRefusedError", "hello"]);
+    assertEquals(await change("-C", "SPLICE"), done);
+    await now();
+    assertEquals(await out("tcp", 6002), "ConnectionRefusedError");
   });
 }
 
