@@ -114,12 +114,19 @@ export function openPort(
 /** Descriptors that are not for ports: penne's own, and some for what comes in. */
 const RESERVE = 128;
 
+/** What rules have in common that differ in the ports alone: "all but 22" is two, one of which may be for root only. */
+function place({ protocol, address, interface: name }: ForwardingRule): string {
+  return [protocol, address, name].join();
+}
+
 /**
- * Opens the ports of rules, for which it raises the limit on open files. Those of a rule that is looked after later ("auto") are left out.
+ * Opens the ports of rules, for which it raises the limit on open files. Those of a rule that is looked after later ("auto")
+ * are left out. Of rules that open what they can, one port of all that listen on the same must be had.
  *
  * @param rules The rules.
  * @param freebind Whether an address need not be the host's, or not yet.
- * @param onFailure Called for each port that cannot be opened, before it is decided whether that is an error.
+ * @param onFailure Called for each port that cannot be opened, before it is decided whether that is an error; the last one is
+ * the error, if there is one.
  * @param others Number of ports that are open already.
  * @param maker Opens and binds sockets; this process by default.
  * @returns The open ports; null if one that must be open is not, and all are closed then.
@@ -132,27 +139,34 @@ export function openPorts(
   maker?: SocketMaker,
 ): OpenPort[] | null {
   const open: OpenPort[] = [];
+  /** The last failures of rules that open what they can, and have opened nothing. */
+  const empty: FailedPort[] = [];
+  let error: FailedPort | undefined;
   if (rules.length > 0) raiseOpenFilesLimit();
   const room = rules.length > 0 ? Number(openFilesLimit().soft) - RESERVE - others : 0;
   for (const rule of rules) {
     if (rule.scan) continue;
-    let [opened, failed, enough] = [0, 0, true];
-    for (let port = rule.first; port <= rule.last; port++) {
+    const before = open.length;
+    let failed: FailedPort | undefined;
+    for (let port = rule.first; port <= rule.last && !error; port++) {
       const made = open.length < room ? openPort(rule, port, freebind, maker) : E.EMFILE;
       if (typeof made !== "number") {
         open.push(made);
-        opened++;
         continue;
       }
-      failed++;
-      onFailure({ rule, port, errno: made });
+      onFailure(failed = { rule, port, errno: made });
       // Whoever asks for all ports does not ask for the first thousand.
-      enough = made !== E.EMFILE && made !== E.ENFILE;
-      if (!rule.bestEffort || !enough) break;
+      if (!rule.bestEffort || made === E.EMFILE || made === E.ENFILE) error = failed;
     }
-    if (failed === 0 || rule.bestEffort && opened > 0 && enough) continue;
-    for (const port of open) port[Symbol.dispose]();
-    return null;
+    if (error) break;
+    if (failed && open.length === before) empty.push(failed);
   }
-  return open;
+  if (!error) {
+    const served = new Set(open.filter(({ rule }) => rule.bestEffort).map(({ rule }) => place(rule)));
+    error = empty.find(({ rule }) => !served.has(place(rule)));
+    if (!error) return open;
+    onFailure(error);
+  }
+  for (const port of open) port[Symbol.dispose]();
+  return null;
 }

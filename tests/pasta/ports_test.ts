@@ -1,8 +1,8 @@
 // Ports of penne under the name pasta: what is left of them after an error, and after penne was killed.
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { asUser, killIfAlive, sh, test } from "../lib/helpers.ts";
-import { NetLab } from "../lib/netlab.ts";
+import { asUser, killIfAlive, penne, sh, test } from "../lib/helpers.ts";
+import { must, NetLab } from "../lib/netlab.ts";
 import { BIND, call, Engine, pasta, running } from "./lib.ts";
 
 const NEEDS = ["root", "user", "user namespaces", "tun", "package:iproute2", "package:util-linux"] as const;
@@ -45,3 +45,37 @@ test("where open files run out, penne says so, and has opened no port", NEEDS, a
     assertEquals((await lab.run(lab.host, ["ss", "-Htuln"])).stdout, "");
   }
 });
+
+test(
+  "all ports but some: a user gets those that are not for root alone, and at least one must be had",
+  NEEDS,
+  async () => {
+    await using lab = await NetLab.open();
+    await lab.usual();
+    // All others are for programs that do not choose.
+    await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.ip_local_port_range=1050 65500"]));
+    const engine = await Engine.open(lab);
+    const child = await engine.alone(["sleep", "1000"]);
+    const rest = ["-u", "none", "-T", "none", "-U", "none", `${child.pid}`];
+    const words = [pasta(), "--config-net", "-t", "~22,~1040", ...rest];
+    const { code, stderr } = await call(engine.argv(words));
+    assertEquals([code, stderr], [0, ""]);
+    const open = (await lab.run(lab.host, ["ss", "-Htln"])).stdout.match(/(?<=:)\d+(?= )/g)!.map(Number);
+    const wanted = Array.from({ length: 65_536 }, (_, port) => port).filter((port) =>
+      port >= 1024 && port !== 1040 && (port < 1050 || port > 65_500)
+    );
+    assertEquals(open.sort((a, b) => a - b), wanted);
+    // All of these are taken now.
+    const again = await call(engine.argv(words));
+    assertEquals([again.code, again.stderr.split("\n")[0]], [1, "All listens failed for HOST TCP */1-21"]);
+    const here = [penne(), "run", "-t", "127.0.0.1/~22,~1040", "--", "true"];
+    const refused = await lab.run(lab.host, here, { user: true });
+    assertEquals([refused.code, refused.stderr.split("\n")[0]], [
+      125,
+      "penne: cannot listen on TCP port 21 of 127.0.0.1: Permission denied (EACCES)",
+    ]);
+    for (const pid of running(words)) await killIfAlive(pid);
+    const { code: taken, stderr: said } = await lab.run(lab.host, here, { user: true });
+    assertEquals([taken, said], [0, ""]);
+  },
+);
