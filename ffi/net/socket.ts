@@ -167,6 +167,20 @@ export function atUrgent(s: number): boolean {
   return quick(NR.ioctl, s, SIOCATMARK, at, 0, 0, 0) === 0 && view.getInt32(0, true) !== 0;
 }
 
+/**
+ * Has the kernel probe the peer of a TCP socket that says nothing, SO_KEEPALIVE.
+ *
+ * @param s The socket.
+ * @param seconds Of silence before a probe, and between probes.
+ * @param count Unanswered probes that end the connection, at most 127.
+ */
+export function probeWhenIdle(s: number, seconds: number, count: number): void {
+  setOption(s, IPPROTO.TCP, TCP.KEEPIDLE, seconds);
+  setOption(s, IPPROTO.TCP, TCP.KEEPINTVL, seconds);
+  setOption(s, IPPROTO.TCP, TCP.KEEPCNT, count);
+  setOption(s, SOL_SOCKET, SO.KEEPALIVE, 1);
+}
+
 /** shutdown(2) of the sending side. */
 export function shutdownWrite(s: number): number {
   return quick(NR.shutdown, s, SHUT_WR, 0, 0, 0, 0);

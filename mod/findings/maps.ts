@@ -21,6 +21,9 @@ export interface OutsideRange {
   readonly count: number;
 }
 
+/** Ids below this one belong to users, or may be given to one (UID_MAX of login.defs(5), and 65534 for nobody). */
+const ACCOUNTS = 65_536;
+
 const OWN_ONLY = "--map root needs no subordinate ids";
 
 /** Ids that penne's own user namespace does not map, so that no namespace in it can. */
@@ -122,6 +125,9 @@ function notGranted(kind: "uid" | "gid", wanted: readonly OutsideRange[]): Findi
     words: `${looked} does not grant the ids ${missing.outside}${missing.count > 1 ? ` to ${last}` : ""} to ${
       name ?? uid
     }`,
-    fix: `as root: usermod --add-sub${kind}s ${missing.outside}-${last} ${name ?? uid}`,
+    // Whoever is granted the id of a user can become that user.
+    fix: missing.outside < ACCOUNTS
+      ? `these are for users of the host themselves, so ask for ids above ${ACCOUNTS - 1}`
+      : `as root: usermod --add-sub${kind}s ${missing.outside}-${last} ${name ?? uid}`,
   }];
 }

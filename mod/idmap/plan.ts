@@ -109,6 +109,7 @@ function noSubIds(
   { user, [`${kind}s` as const]: granted }: MapFacts,
 ): NoSubIdsError {
   const name = user.user?.name;
+  const { start, count } = granted.free ?? { start: 100_000, count: 65_536 };
   const who = name ?? `user ${uid}, who has no name in ${user.looked}`;
   const more = granted.ranges.length ? " besides its own" : "";
   const unseen = [...new Set([user.unseen, granted.unseen])].filter((one) => one !== null);
@@ -116,7 +117,8 @@ function noSubIds(
   const option = kind === "user" ? "--add-subuids" : "--add-subgids";
   const line = name === undefined
     ? `add a line to ${file} under the name that the user has elsewhere: newuidmap refuses users without one`
-    : `add a line to ${file}, such as "${name}:100000:65536" (as root: usermod ${option} 100000-165535 ${name})`;
+    : `add a line to ${file}, such as "${name}:${start}:${count}" ` +
+      `(as root: usermod ${option} ${start}-${start + count - 1} ${name})`;
   return new NoSubIdsError(
     kind,
     `${granted.looked} grants no subordinate ids${more} to ${[who, ...unseen].join("; ")}`,

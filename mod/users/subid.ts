@@ -25,7 +25,12 @@ export interface SubIdLookup {
   readonly looked: string;
   /** Where was not looked and why, a clause for messages; null if everywhere was. */
   readonly unseen: string | null;
+  /** Ids that nobody is granted; undefined if that was not looked at. */
+  readonly free?: SubIdRange;
 }
+
+/** The first id that useradd(8) grants, and how many it grants to each user: SUB_UID_MIN, SUB_UID_COUNT of login.defs(5). */
+const USUAL: SubIdRange = { start: 100_000, count: 65_536 };
 
 /** The first number that is no id: the greatest one of 32 bits means "none". */
 const ID_END = 2 ** 32 - 1;
@@ -76,6 +81,28 @@ export function parseSubIds(text: string, owners: readonly string[]): SubIdRange
 }
 
 /**
+ * Finds ids that may be granted to somebody: who is granted those of another user can be that user in its containers.
+ *
+ * @example
+ * ```ts
+ * import { freeSubIds } from "./subid.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(freeSubIds(""), { start: 100000, count: 65536 });
+ * assertEquals(freeSubIds("bob:165536:65536\nalice:100000:65536\n"), { start: 231072, count: 65536 });
+ * ```
+ *
+ * @param text /etc/subuid or /etc/subgid.
+ * @returns As many ids as are usual, which no line grants.
+ */
+export function freeSubIds(text: string): SubIdRange {
+  const taken = text.split("\n").flatMap((line) => parseLine(line)?.range ?? []).sort((a, b) => a.start - b.start);
+  let { start: free } = USUAL;
+  for (const { start, count } of taken) if (start < free + USUAL.count) free = Math.max(free, start + count);
+  return { start: free, count: USUAL.count };
+}
+
+/**
  * Other names of a user that own ranges, which newuidmap accepts too.
  *
  * @returns The names, and where they could not be looked up.
@@ -108,7 +135,7 @@ export function lookUpSubIds(kind: "user" | "group", uid: number, name: string |
   const ranges = parseSubIds(text, [...name === null ? [] : [name], `${uid}`]);
   if (ranges.length > 0) return { ranges, looked: file, unseen: null };
   const { names, unseen } = aliases(text, uid);
-  return { ranges: parseSubIds(text, names), looked: file, unseen };
+  return { ranges: parseSubIds(text, names), looked: file, unseen, free: freeSubIds(text) };
 }
 
 /** Asks a service of NSS by shadow's getsubids(1), which reads the files if the service cannot be had. */

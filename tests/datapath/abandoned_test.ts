@@ -4,7 +4,7 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { penne, test } from "../lib/helpers.ts";
-import { listening, makeNetwork, type Network, PEER4, PEER6, runUntil, until } from "./lab/network.ts";
+import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6, runUntil, until } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps"] as const;
 const script = ["python3", `${import.meta.dirname}/lab/programs.py`];
@@ -40,6 +40,87 @@ test(
     await until("the abandoned connection has ended", () => network.flows === 0, 60);
   },
 );
+
+/** Starts a program with something to say after each of some events; `next` is its next line. */
+function talk(network: Network, netns: string, argv: string[]) {
+  const child = network.spawn(netns, [...script, ...argv], { stdin: "piped", stdout: "piped" });
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let said = "";
+  return {
+    child,
+    async next(): Promise<string> {
+      while (!said.includes("\n")) {
+        const { value, done } = await reader.read();
+        if (done) throw new Error(`${argv.join(" ")} has ended: ${said}`);
+        said += value;
+      }
+      const line = said.slice(0, said.indexOf("\n"));
+      said = said.slice(line.length + 1);
+      return line;
+    },
+    async go(): Promise<void> {
+      const writer = child.stdin.getWriter();
+      await writer.write(new TextEncoder().encode("\n"));
+      await writer.close();
+    },
+  };
+}
+
+for (const cookies of [1, 2]) {
+  const how = cookies === 1 ? "with a queue of requests" : "with SYN cookies";
+  test(`a connection that no program inside accepts ends when the kernel forgets it, ${how}`, needs, async () => {
+    await using network = await makeNetwork({ options: ["-t", "8001-8002"] });
+    const { guest, peer } = network;
+    await network.must(guest, ["sysctl", "-qw", "net.ipv4.tcp_synack_retries=1", `net.ipv4.tcp_syncookies=${cookies}`]);
+    // The queue has room for eleven: the backlog, and one.
+    const server = talk(network, guest, ["full", "10", "8001", "8002"]);
+    assertEquals(await server.next(), "ready");
+    const clients = (count: number, resets: number) =>
+      [HOST4, HOST6].map((to, i) => talk(network, peer, ["wait", to, `${8001 + i}`, `${count}`, `${resets}`]));
+    const first = clients(10, 0);
+    for (const one of first) assertEquals([await one.next(), await one.next()], ["connected", "0"]);
+    // Those that come at once get a SYN-ACK while there is room for one of them.
+    Deno.kill(network.pid, "SIGSTOP");
+    const then = clients(6, 5);
+    try {
+      for (const one of then) assertEquals(await one.next(), "connected");
+    } finally {
+      Deno.kill(network.pid, "SIGCONT");
+    }
+    for (const one of then) assertEquals(await one.next(), "5");
+    // Those in the queue wait for as long as it takes.
+    await server.go();
+    for (const one of [...first, ...then]) await one.go();
+    for (const one of first) assertEquals(await one.next(), "10");
+    for (const one of then) assertEquals(await one.next(), "1");
+  });
+}
+
+test("who waits for a silent end of a spliced connection learns that nobody is there any more", needs, async () => {
+  await using network = await makeNetwork({ options: ["--host-lo-to-ns-lo", "-t", "8001-8004", "-T", "8005-8008"] });
+  const { host, guest } = network;
+  await network.must(guest, ["sysctl", "-qw", "net.ipv4.tcp_fin_timeout=3"]);
+  let port = 8001;
+  const waiting: Promise<void>[] = [];
+  for (const [server, client] of [[guest, host], [host, guest]] as const) {
+    for (const leaver of [guest, host]) {
+      for (const how of ["abort", "killed"]) {
+        // What ends outside without a reset is for the program inside to close.
+        if (leaver === host && how === "killed") continue;
+        const at = `${port++}`;
+        const start = (netns: string, side: string) =>
+          talk(network, netns, [netns === leaver ? "leave" : "stay", side, "127.0.0.1", at, "20", how]);
+        const accepting = start(server, "accept");
+        await listening(network, server, Number(at));
+        const connecting = start(client, "connect");
+        const stays = leaver === server ? connecting : accepting;
+        waiting.push(stays.next().then((said) => assertEquals(said, "[20, 20]", `${leaver === guest} ${how}`)));
+      }
+    }
+    port = 8005;
+  }
+  await Promise.all(waiting);
+});
 
 test("keepalive inside finds a dead peer, and keeps a connection to one that is there", needs, async () => {
   await using network = await makeNetwork({});

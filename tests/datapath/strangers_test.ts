@@ -3,7 +3,7 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { test } from "../lib/helpers.ts";
-import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6 } from "./lab/network.ts";
+import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6, until } from "./lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3"] as const;
 const script = ["python3", `${import.meta.dirname}/lab/programs.py`];
@@ -11,6 +11,9 @@ const OTHER4 = "198.51.100.77";
 const OTHER6 = "2001:db8:1::77";
 /** A link to which nobody has asked anything. */
 const HIDDEN4 = "203.0.113.9";
+/** An address of the host beside its first one, and the peer on the link. */
+const SECOND6 = "2001:db8:1::9";
+const LINK6 = "fe80::77";
 
 async function python(network: Network, netns: string, ...args: string[]): Promise<unknown> {
   const { stdout, stderr } = await network.run(netns, [...script, ...args]);
@@ -127,5 +130,44 @@ test("what the host refuses at once is told to who has sent one datagram", needs
   for (const address of ["203.0.113.1", "2001:db8:77::1"]) {
     const error = await python(network, network.guest, "single", address, "9");
     assert(error === EHOSTUNREACH || error === EACCES, `${error}`);
+  }
+});
+
+test("--outbound is the source of first datagrams too, wherever the first of its port has gone", needs, async () => {
+  await using network = await makeNetwork({ copy: true, options: ["--outbound", SECOND6, "--interface", "veth0"] });
+  const { host, peer, guest } = network;
+  await network.must(host, ["ip", "addr", "add", `${SECOND6}/64`, "dev", "veth0", "nodad", "preferred_lft", "0"]);
+  await network.must(peer, ["ip", "addr", "add", `${LINK6}/64`, "dev", "veth0", "nodad"]);
+  network.spawn(peer, [...script, "who", "69"]);
+  await listening(network, peer, 69, true);
+  for (const netns of [host, peer, guest]) {
+    const tentative = ["ip", "-6", "addr", "show", "tentative"];
+    await until("addresses can be used", async () => await network.must(netns, tentative) === "");
+  }
+  const [link] = JSON.parse(await network.must(guest, ["ip", "-j", "link", "show", "tap0"]));
+  for (const [first, second] of [[LINK6, PEER6], [PEER6, LINK6]] as const) {
+    const args = ["am", "69", `${link.ifindex}`, HOST6, first, second, first, second];
+    const seen = await python(network, guest, ...args) as string[];
+    assertEquals(seen.length, 4, `${seen}`);
+    for (const [i, address] of [first, second, first, second].entries()) {
+      assert((address === PEER6) === (seen[i] === SECOND6), `${seen}`);
+    }
+  }
+});
+
+test("what a router says about a datagram comes from the router", needs, async () => {
+  await using network = await makeNetwork({});
+  const { peer, guest } = network;
+  await network.must(peer, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+  for (
+    const [prefix, address, router] of [["203.0.113.0/24", "203.0.113.1", PEER4], [
+      "2001:db8:77::/64",
+      "2001:db8:77::1",
+      PEER6,
+    ]] as const
+  ) {
+    await network.must(peer, ["ip", "route", "add", "unreachable", prefix]);
+    assertEquals(await python(network, guest, "offender", address, "9"), router);
+    assertEquals(await python(network, guest, "offender", router, "9"), router);
   }
 });

@@ -1,6 +1,6 @@
 // Why newuidmap and newgidmap, or the kernel, refuse a map; each fix is applied and works.
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { type Need, penne, sh, test, TEST_USER } from "../lib/helpers.ts";
 import { assertRefused, fixIn, optionIn, rootCommand } from "./lab/hosts.ts";
 
@@ -79,6 +79,21 @@ test("ids that the file does not grant are named, and the fix works", [...NEEDS,
   );
   const fixed = await withEtc(`${rootCommand(fixIn(hint!))}; ${command}`);
   assertEquals(fixed.stdout.trim().split(/\s+/), ["0", "700000", "10"], fixed.stderr);
+});
+
+test("no fix grants ids of the host's users, nor ids that somebody else has", NEEDS, async () => {
+  for (const outside of [0, 1, 65535]) {
+    const options = `--map-users 0:$(id -u ${TEST_USER}):1 --map-users 1:${outside}:1`;
+    const [hint] = assertRefused(
+      await withEtc(`${USER} "$1" run --net=none ${options} -- true`),
+      TOOL,
+      new RegExp(`^/etc/subuid does not grant the ids ${outside} to ${TEST_USER}; these are for users of the host `),
+    );
+    assert(!hint!.includes("usermod"), hint);
+  }
+  const others = "echo bob:100000:65536 > /etc/subuid; echo 5:165536:65536 >> /etc/subuid";
+  const { stderr } = await withEtc(`${others}; ${AUTO}`);
+  assertStringIncludes(stderr, `(as root: usermod --add-subuids 231072-296607 ${TEST_USER})`);
 });
 
 test(

@@ -96,6 +96,10 @@ test("planMaps() says what is missing for auto, and how to add it", async () => 
   const none = granted([], []);
   assertEquals(error(none).message, "cannot map user ids: /etc/subuid grants no subordinate ids to alice");
   assertStringIncludes((await error(none).hints())[0]!, "usermod --add-subuids 100000-165535 alice");
+  const free = { ...none, users: { ...none.users, free: { start: 231072, count: 65536 } } };
+  const line =
+    'add a line to /etc/subuid, such as "alice:231072:65536" (as root: usermod --add-subuids 231072-296607 alice)';
+  assertEquals((await error(free).hints())[0], line);
   const users = [{ start: 1000, count: 1 }];
   assertEquals(
     error(granted(users)).message,

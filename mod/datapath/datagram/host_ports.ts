@@ -42,6 +42,8 @@ const asked = new Packet();
 /** A port. */
 export class HostPort extends Flow implements Lessee {
   #number = 0;
+  /** Whether its first datagram went to an address of the link only, to which another source address may belong. */
+  #linkScoped = false;
   /** Another port with the same number inside, but another address. */
   sibling: HostPort | null = null;
   /** Flows that share it. */
@@ -69,6 +71,7 @@ export class HostPort extends Flow implements Lessee {
     if (!FD_BUDGET.mayOpen(netif.table.list.length)) return -E.EMFILE;
     const s = this.s = socket(to.family, SOCK.DGRAM);
     if (s < 0) return s;
+    this.#linkScoped = isLinkScoped(to);
     this.#fd = new Fd(s);
     const port = this.ports >>> 16;
     const error = netif.egress.bind(s, to, mayClaim(port) ? port : 0);
@@ -85,6 +88,11 @@ export class HostPort extends Flow implements Lessee {
     }
     netif.table.add(this, p);
     return 0;
+  }
+
+  /** Whether a datagram that it sends there has the right source address. */
+  mayUse(to: Destination): boolean {
+    return isLinkScoped(to) === this.#linkScoped || !this.owner.netif.egress.hasSource(to.family);
   }
 
   /** The port outside, which the sockets of flows share from now on; or a negative error number. */

@@ -217,7 +217,7 @@ export class UdpFlow extends DatagramFlow {
     const shares = to !== null && !isPrivate(to, this) && !isGroup(to) && !netif.rules.isMapped(to) &&
       FD_BUDGET.mayOpen(netif.table.list.length);
     const shared = shares ? this.#sharedPort(p, to) : null;
-    if (shared === null || typeof shared === "number") return super.open(p, port);
+    if (shared === null || typeof shared === "number" || !shared.mayUse(to!)) return super.open(p, port);
     sending ??= new SendBatch(SEND_MAX);
     this.#to = to;
     netif.table.add(this, p);

@@ -19,6 +19,11 @@ export class Egress {
     this.#interfaces = outboundInterfaces;
   }
 
+  /** Whether a source address is given for the family, which is not for addresses of the link only. */
+  hasSource(family: number): boolean {
+    return this.#outbound.some((address) => address.family === family);
+  }
+
   /**
    * Binds a socket to the source address and the interface for a destination.
    *

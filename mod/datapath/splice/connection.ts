@@ -7,7 +7,7 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { atUrgent, resetOnClose, shutdownWrite, unsent } from "../../../ffi/net/socket.ts";
+import { atUrgent, probeWhenIdle, resetOnClose, shutdownWrite, unsent } from "../../../ffi/net/socket.ts";
 import { type Pipe, splice } from "../../../ffi/net/splice.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
@@ -20,6 +20,10 @@ const TURN = 4 << 20;
 /** Milliseconds between two looks whether the bytes before a reset have arrived, and for all of them. */
 const LINGER_INTERVAL = 50;
 const LINGER = 60_000;
+
+/** Seconds between probes of a socket inside that is silent, and how many may stay unanswered. */
+const PROBE_INTERVAL = 5;
+const PROBES = 127;
 
 /** All events, each reported when it comes. */
 const EDGES = EPOLL.IN | EPOLL.PRI | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
@@ -89,6 +93,9 @@ export class SplicedConnection {
   #scheduled = false;
   #finishing = false;
   #closed = false;
+  /** Whether its socket inside is kept under observation. */
+  #observed = false;
+  readonly begunAt: number;
 
   /**
    * @param owner Whoever it belongs to.
@@ -96,6 +103,7 @@ export class SplicedConnection {
    * @param inside The one in the namespace; closed here. Either may still be connecting.
    */
   constructor(readonly owner: ConnectionOwner, outside: Fd, inside: Fd) {
+    this.begunAt = owner.reactor.now;
     const [a, b] = [this.#outside = new End(outside), this.#inside = new End(inside)];
     this.#toInside = new Direction(a, b);
     this.#toOutside = new Direction(b, a);
@@ -117,12 +125,24 @@ export class SplicedConnection {
     return !this.#toOutside.done;
   }
 
+  /**
+   * Finds out whether anybody inside is left, as the kernel there says nothing when it forgets a connection: one whose
+   * program has ended and whose peer never closes, and one that no program has accepted.
+   */
+  observe(): void {
+    if (this.#observed || this.#closed) return;
+    this.#observed = true;
+    probeWhenIdle(this.#inside.s, PROBE_INTERVAL, PROBES);
+  }
+
   #onEvents(end: End, events: number): void {
     const failed = (events & (EPOLL.ERR | EPOLL.HUP)) !== 0;
     if (failed || events & EPOLL.RDHUP) end.closing = true;
     if (events & EPOLL.PRI) end.urgent = true;
     if (failed || events & (EPOLL.IN | EPOLL.PRI | EPOLL.RDHUP)) end.readable = true;
     if (failed || events & EPOLL.OUT) end.writable = true;
+    // What is read no more does not tell of a reset.
+    if (failed && (end === this.#inside ? this.#toOutside : this.#toInside).done) this.#broken(end);
     this.#pass();
   }
 

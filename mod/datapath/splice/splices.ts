@@ -6,7 +6,7 @@ import { IPPROTO, SOCK, TCP } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { connect, resetOnClose, setOption } from "../../../ffi/net/socket.ts";
 import { ipWords } from "../../inet/ip_words.ts";
-import type { Reactor } from "../../reactor/reactor.ts";
+import type { Reactor, Timer } from "../../reactor/reactor.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
 import { type OpenSocket, SplicedDatagrams } from "./datagrams.ts";
 import { type ConnectionOwner, SplicedConnection } from "./connection.ts";
@@ -16,6 +16,8 @@ const LOOPBACK6 = ipWords(6, 0, 0, 0, 1);
 
 /** Descriptors of a connection. */
 const DESCRIPTORS = 2;
+/** Milliseconds after which a connection is observed, as most have ended by then. */
+const OBSERVED_AFTER = 5000;
 /** Bytes below which what has moved may be a question or an answer. */
 const SMALL = 1 << 16;
 
@@ -32,6 +34,7 @@ export function isLoopback({ family, w0, w1, w2, w3 }: IpWords): boolean {
 /** Connections that are passed on. */
 export class Splices implements ConnectionOwner, Disposable {
   readonly #connections = new Set<SplicedConnection>();
+  #timer: Timer | null = null;
   /** Datagrams that take the same way. */
   readonly datagrams: SplicedDatagrams;
   /** Number of times that bytes have moved. */
@@ -90,6 +93,7 @@ export class Splices implements ConnectionOwner, Disposable {
       ? new SplicedConnection(this, fd, accepted)
       : new SplicedConnection(this, accepted, fd);
     this.#connections.add(connection);
+    this.#timer ??= this.reactor.after(OBSERVED_AFTER, this.#observe);
     for (let i = 0; i < DESCRIPTORS; i++) FD_BUDGET.countFlow(1);
     try {
       connection.begin();
@@ -101,6 +105,13 @@ export class Splices implements ConnectionOwner, Disposable {
     return 0;
   }
 
+  /** Observes the connections that have become old. */
+  readonly #observe = () => {
+    const before = this.reactor.now - OBSERVED_AFTER;
+    for (const connection of this.#connections) if (connection.begunAt <= before) connection.observe();
+    this.#timer = this.#connections.size > 0 ? this.reactor.after(OBSERVED_AFTER, this.#observe) : null;
+  };
+
   #refuse(accepted: Fd, error: number): number {
     resetOnClose(accepted.number);
     accepted.close();
@@ -110,6 +121,7 @@ export class Splices implements ConnectionOwner, Disposable {
   /** Closes everything. */
   [Symbol.dispose](): void {
     this.datagrams[Symbol.dispose]();
+    this.#timer?.cancel();
     for (const connection of [...this.#connections]) connection.close();
   }
 }

@@ -33,12 +33,24 @@ const HEARD = 1000;
 const KEEPCNT_MAX = 127;
 const KEEPINTVL_MAX = 32767;
 /**
- * The same for a connection that the namespace has closed, or whose data the peer does not take. A kernel forgets the one
- * after a minute (tcp_fin_timeout), and the other, if its program has ended, after some tries (tcp_orphan_retries). It says
- * nothing, but answers the next probe with a reset: a peer that never closes must not keep a descriptor for that long.
+ * The same for a connection that the namespace has closed, whose data the peer does not take, or which no program may have
+ * accepted. A kernel forgets the first after a minute (tcp_fin_timeout), and the next, if its program has ended, after some
+ * tries (tcp_orphan_retries). It says nothing, but answers the next probe with a reset: a peer that never closes must not keep
+ * a descriptor for that long.
  */
 const CLOSED_INTERVAL = 5000;
 const CLOSED_PROBES = 135;
+
+/**
+ * A kernel with a full queue of connections sends a SYN-ACK all the same, but drops the acknowledgement: it sends the SYN-ACK
+ * again for a minute (tcp_synack_retries), or keeps nothing at all (SYN cookies), and forgets the connection without a word.
+ */
+const DOUBT = {
+  /** It has said nothing since the SYN-ACK. */
+  SILENT: 1,
+  /** It has sent that again. Then it answers probes whether it has the connection or not. */
+  REPEATED: 2,
+} as const;
 
 const EVENTS = EPOLL.IN | EPOLL.OUT | EPOLL.RDHUP | EPOLL.ET;
 
@@ -65,6 +77,8 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
   #probes = 0;
   /** When the namespace has sent a probe that is not answered yet, or 0. */
   #probedAt = 0;
+  /** What speaks against the namespace having the connection: DOUBT.*. */
+  #doubt = 0;
   /** Whether windows are scaled, and whether selective acknowledgements are used. */
   readonly #scaled: boolean;
   readonly #sack: boolean;
@@ -109,6 +123,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
   adopt(fd: Fd, p: Packet): void {
     prepare(fd.number);
     this.state = "established";
+    this.#doubt = DOUBT.SILENT;
     this.toInside.accepted(this.#isn);
     if (this.adoptSocket(fd, p, EVENTS)) this.acknowledge();
   }
@@ -241,6 +256,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     if (flags & FLAG.SYN) {
       if (this.state === "syn-received" && seq === this.#isn && !(flags & FLAG.ACK)) this.#sendSynAck();
       else this.acknowledge(); // RFC 5961 section 4.2
+      if (flags & FLAG.ACK && seq === this.#isn) this.#doubt = DOUBT.REPEATED;
     } else if (flags & FLAG.ACK) this.#onAck(p, header, flags, seq);
     return false;
   }
@@ -253,6 +269,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     const window = view.getUint16(t + 14);
     const length = p.end - t - header;
     const fin = (flags & FLAG.FIN) !== 0;
+    if (this.#doubt === DOUBT.SILENT || length > 0 || fin || ack !== toInside.unacked) this.#doubt = 0;
     if (this.state === "syn-received") {
       if (ack !== toInside.next) return this.send(FLAG.RST, ack, 0);
       this.state = "established";
@@ -332,7 +349,8 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
 
   /** Probes a namespace that has been silent for some milliseconds. */
   #keepAlive(silence: number): void {
-    const suspect = this.toHost.finReceived || this.toHost.waits || this.toHost.holdsBack;
+    const { finReceived, waits, holdsBack } = this.toHost;
+    const suspect = finReceived || waits || holdsBack || this.#doubt !== 0;
     const [idle, interval, probes] = suspect
       ? [CLOSED_INTERVAL, CLOSED_INTERVAL, CLOSED_PROBES]
       : [KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES];

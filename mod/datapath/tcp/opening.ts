@@ -1,7 +1,8 @@
 // A connection from outside until the namespace has accepted it: sends the SYN, and hands over with the SYN-ACK.
 
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { resetOnClose } from "../../../ffi/net/socket.ts";
+import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import { getOption, resetOnClose } from "../../../ffi/net/socket.ts";
 import { ipHeaderSize } from "../../inet/header.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { FLAG, TCP_HEADER, writeSynOptions } from "../../inet/tcp.ts";
@@ -78,7 +79,8 @@ export class Opening extends Flow implements Segments {
 
   override tick(now: number): void {
     if (now < this.#dueAt) return;
-    if (this.#tries === RETRIES) return this.close();
+    // A peer that has reset the connection waits no longer, and nothing has told that.
+    if (this.#tries === RETRIES || getOption(this.fd.number, SOL_SOCKET, SO.ERROR) !== 0) return this.close();
     this.#dueAt = now + (TIMEOUT << ++this.#tries);
     this.#send();
   }

@@ -294,3 +294,107 @@ elif mode == "single":  # ADDRESS PORT: one datagram; the error that it meets wi
         say(s.recv(9).decode())
     except OSError as error:
         say(error.errno)
+elif mode == "full":  # BACKLOG PORT...: listens, and accepts and echoes after a line of input only
+    import select
+
+    servers = [
+        socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=int(rest[0]))
+        for port in map(int, rest[1:])
+    ]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    held = []
+    while True:
+        for one in select.select(servers + held, [], [])[0]:
+            if one in servers:
+                held.append(one.accept()[0])
+                continue
+            try:
+                data = one.recv(9)
+            except OSError:
+                data = b""
+            if data:
+                one.sendall(data)
+            else:
+                held.remove(one)
+elif mode == "wait":  # ADDRESS PORT COUNT RESETS: COUNT silent connections; when RESETS are reset, and then what the others get
+    count, wanted = int(rest[2]), int(rest[3])
+    all = [socket.create_connection((rest[0], int(rest[1])), 60) for _ in range(count)]
+    print("connected", flush=True)
+    end = time.time() + 100
+    broken = []
+    while len(broken) < wanted and time.time() < end:
+        time.sleep(0.1)
+        broken += [s for s in all if s not in broken and s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0]
+    say(len(broken))
+    sys.stdin.readline()
+    echoed = 0
+    for s in all:
+        if s not in broken:
+            try:
+                s.sendall(b"x")
+                echoed += s.recv(9) == b"x"
+            except OSError:
+                pass
+    say(echoed)
+elif mode in ("stay", "leave"):  # accept|connect ADDRESS PORT COUNT [HOW]: COUNT connections, made on that side
+    side, address, port, count = rest[0], rest[1], int(rest[2]), int(rest[3])
+    if side == "accept":
+        server = socket.create_server((address, port), family=family(address), backlog=100)
+        all = [server.accept()[0] for _ in range(count)]
+    else:
+        all = [socket.create_connection((address, port), 60) for _ in range(count)]
+    if mode == "leave":  # HOW: "abort", a reset behind the end of the stream; or "killed"
+        time.sleep(0.5)
+        if rest[4] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        for s in all:
+            s.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+        for s in all:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            s.close()
+    else:  # says nothing; how many streams have ended, and how many connections are reset then
+        ended = sum(s.recv(9) == b"" for s in all)
+        end = time.time() + 100
+        broken = set()
+        while len(broken) < count and time.time() < end:
+            time.sleep(0.1)
+            broken |= {s for s in all if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0}
+        say([ended, len(broken)])
+elif mode == "who":  # PORT: answers each datagram with the address that it is from
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind(("::", int(rest[0])))
+    while True:
+        data, peer = s.recvfrom(9)
+        s.sendto(peer[0].removeprefix("::ffff:").encode(), peer)
+elif mode == "am":  # PORT LINK OWN ADDRESS...: a datagram from OWN to each address, by one socket; the addresses that came back
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind((rest[2], 0))
+    s.settimeout(5)
+    got = []
+    for address in rest[3:]:
+        for _ in range(3):
+            s.sendto(b"q", (address, int(rest[0]), 0, int(rest[1]) if address.startswith("fe80") else 0))
+            try:
+                got.append(s.recv(99).decode())
+                break
+            except TimeoutError:
+                pass
+    say(got)
+elif mode == "offender":  # ADDRESS PORT: one datagram; who has refused it, by the error queue of the socket
+    s = udp(rest[0])
+    level, option = (socket.IPPROTO_IPV6, 25) if ":" in rest[0] else (socket.IPPROTO_IP, 11)
+    s.setsockopt(level, option, 1)
+    s.settimeout(5)
+    s.sendto(b"q", (rest[0], int(rest[1])))
+    try:
+        s.recv(9)
+    except OSError:
+        pass
+    try:
+        data = s.recvmsg(99, 512, socket.MSG_ERRQUEUE)[1][0][2]  # sock_extended_err, and a sockaddr
+        six = data[16] == socket.AF_INET6
+        say(socket.inet_ntop(socket.AF_INET6, data[24:40]) if six else socket.inet_ntoa(data[20:24]))
+    except OSError as error:
+        say(str(error))
