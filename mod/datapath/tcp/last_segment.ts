@@ -6,7 +6,9 @@
 // something, so penne looks: after 2, 4, 8, … ms, and then with the ticks.
 //
 // A connection must not end inside that would go on outside. So the segment is not held back for long where the peer takes
-// what was sent, but slowly. Where it takes nothing, as its window is closed, a retransmission is answered by a closed window: then the
+// what was sent, but slowly; if such a peer vanishes then, nothing inside finds that. It cannot be acknowledged in pieces
+// meanwhile: a kernel starts its timers anew for whole segments only, and counts the time since the first retransmission
+// of a segment, whatever of it is acknowledged later. Where the peer takes nothing, as its window is closed, a retransmission is answered by a closed window: then the
 // kernel inside waits for as long as it is answered (Linux 6.6), unless TCP_USER_TIMEOUT says otherwise. Retransmissions
 // get no other answer, but D-SACK (RFC 2883) with the acknowledgement, so that nothing inside slows down for them.
 
