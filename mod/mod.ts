@@ -93,6 +93,14 @@
  * assertEquals([deaths, (await child.status).code], [1, 0]);
  * ```
  *
+ * @example List the namespaces without a process
+ * ```ts
+ * import { list } from "./mod.ts";
+ *
+ * const { namespaces } = await list({ orphans: true, holders: true });
+ * for (const { type, inum, holders } of namespaces) console.log(`${type}:[${inum}]`, holders);
+ * ```
+ *
  * @example Give a test namespaces of its own
  * ```ts ignore
  * import { Command } from "./mod.ts";
@@ -141,6 +149,8 @@ export * from "./attach/mod.ts";
 export type { JoinedNamespaces, KeptLayout } from "./enter/plan.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
 export * from "./watch/mod.ts";
+export { list, type ListOptions } from "./list/mod.ts";
+export type * from "./list/listing.ts";
 export { keep, type KeepRequest, type KeepResult } from "./command/keep.ts";
 export { drop, dropAll, inspect, inspectAll, openKept } from "./command/kept.ts";
 export type * from "./kept/mod.ts";

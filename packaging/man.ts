@@ -18,6 +18,7 @@ import { SPEC as DROP } from "../mod/cli/drop.ts";
 import { SPEC as ENTER } from "../mod/cli/enter.ts";
 import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
 import { SPEC as KEEP } from "../mod/cli/keep.ts";
+import { SPEC as LS } from "../mod/cli/listing/ls.ts";
 import { SPEC as NSEXEC } from "../mod/cli/nsexec.ts";
 import { SPEC as PASTA } from "../mod/cli/pasta/spec.ts";
 import { SPEC as PESTO } from "../mod/cli/pesto/spec.ts";
@@ -35,6 +36,7 @@ export const SPECS: readonly CommandSpec[] = [
   ATTACH,
   PORTS,
   WAIT,
+  LS,
   WATCH,
   KEEP,
   INSPECT,

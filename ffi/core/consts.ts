@@ -123,10 +123,14 @@ export const IOCTL = {
   TIOCGWINSZ: 0x5413,
   TIOCSWINSZ: 0x5414,
   FIONREAD: 0x541b,
+  /** socket(7): the network namespace of a socket. */
+  SIOCGSKNS: 0x894c,
   TIOCGPTPEER: 0x5441,
   TIOCSPTLCK: 0x40045431,
   /** ioctl_nsfs(2): the user namespace that owns one. */
   NS_GET_USERNS: 0xb701,
+  /** The namespace above a user or pid namespace. */
+  NS_GET_PARENT: 0xb702,
   /** Type of a namespace, CLONE_NEW*. */
   NS_GET_NSTYPE: 0xb703,
   /** Owner of a user namespace. */

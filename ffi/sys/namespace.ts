@@ -184,6 +184,24 @@ export class Handles {
   }
 
   /**
+   * Opens the namespace with such a handle.
+   *
+   * @param id Its id.
+   * @param flag CLONE_NEW* of its type; 0, with an inode number of 0, since Linux 6.19.
+   * @param inum Inode number.
+   * @returns A descriptor, or a negative error number: -ESTALE if it has ended, or may not be opened.
+   */
+  open(id: bigint, flag: number, inum: number): number {
+    const { view, at } = this.#handle;
+    view.setUint32(0, HANDLE.nsfs, true);
+    view.setInt32(4, this.#type, true);
+    view.setBigUint64(8, id, true);
+    view.setUint32(16, flag, true);
+    view.setUint32(20, inum, true);
+    return quick(NR.open_by_handle_at, FD_NSFS_ROOT, at, O.RDONLY | O.CLOEXEC, 0, 0, 0);
+  }
+
+  /**
    * Whether the namespace with such a handle exists; see {@linkcode isAlive} of this module.
    *
    * @param id Its id.
@@ -193,15 +211,42 @@ export class Handles {
    * @throws {SysError} If the call fails with anything but ESTALE, EPERM and ENOSYS.
    */
   isAlive(id: bigint, flag: number, inum: number): boolean {
-    const { view, at } = this.#handle;
-    view.setUint32(0, HANDLE.nsfs, true);
-    view.setInt32(4, this.#type, true);
-    view.setBigUint64(8, id, true);
-    view.setUint32(16, flag, true);
-    view.setUint32(20, inum, true);
-    const n = quick(NR.open_by_handle_at, FD_NSFS_ROOT, at, O.CLOEXEC, 0, 0, 0);
+    const n = this.open(id, flag, inum);
     if (NOT_OPENED.has(n)) return false;
     quick(NR.close, check("open_by_handle_at", n), 0, 0, 0, 0, 0);
     return true;
+  }
+}
+
+/** Ids of namespaces that one call of listns(2) returns at most. */
+const PAGE = 8192;
+/** `struct ns_id_req`: {u32 size, u32 0, u64 last id, u32 types, u32 0, u64 owner}; of any owner and type. */
+const REQUEST = 32;
+
+/**
+ * Lists the ids of all namespaces that the caller may see, listns(2).
+ *
+ * @example
+ * ```ts
+ * import { listNamespaces } from "./namespace.ts";
+ * import { assert } from "@std/assert";
+ *
+ * const ids = listNamespaces();
+ * assert(ids === -38 || ids === -1 || typeof ids === "object"); // ENOSYS before Linux 6.19, EPERM by a filter
+ * ```
+ *
+ * @returns The ids, in their order; a negative error number: -ENOSYS before Linux 6.19.
+ */
+export function listNamespaces(): bigint[] | number {
+  const request = new Block(REQUEST);
+  const page = new Block(8 * PAGE);
+  const ids: bigint[] = [];
+  request.view.setUint32(0, REQUEST, true);
+  for (;;) {
+    const n = quick(NR.listns, request.at, page.at, PAGE, 0, 0, 0);
+    if (n < 0) return n;
+    for (let i = 0; i < n; i++) ids.push(page.view.getBigUint64(8 * i, true));
+    if (n < PAGE) return ids;
+    request.view.setBigUint64(8, ids.at(-1)!, true);
   }
 }

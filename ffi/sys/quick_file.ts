@@ -59,17 +59,28 @@ export class QuickFiles {
   }
 
   /**
+   * Reads the first 16 KiB of a file into the buffer.
+   *
+   * @param path The file.
+   * @returns Bytes, or a negative error number.
+   */
+  protected read(path: string): number {
+    this.setPath(path);
+    const fd = this.#open();
+    if (fd < 0) return fd;
+    const n = quick(NR.read, fd, this.buffer.at, this.buffer.bytes.length, 0, 0, 0);
+    quick(NR.close, fd, 0, 0, 0, 0, 0);
+    return n;
+  }
+
+  /**
    * Reads the first 16 KiB of a file.
    *
    * @param path The file.
    * @returns Its text, or a negative error number.
    */
   text(path: string): string | number {
-    this.setPath(path);
-    const fd = this.#open();
-    if (fd < 0) return fd;
-    const n = quick(NR.read, fd, this.buffer.at, this.buffer.bytes.length, 0, 0, 0);
-    quick(NR.close, fd, 0, 0, 0, 0, 0);
+    const n = this.read(path);
     return n < 0 ? n : this.#text(n);
   }
 

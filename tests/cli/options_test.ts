@@ -101,6 +101,7 @@ test("Options that stand behind a TARGET or NAME are taken as before it, by ever
     "enter",
     "inspect",
     "keep",
+    "ls",
     "ports",
     "wait",
   ]);

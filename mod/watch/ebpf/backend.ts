@@ -29,13 +29,13 @@ import {
   FACT_KINDS,
   type Filter,
   type Namespace,
-  SLOTS,
   slotType,
   type Task,
 } from "../facts/contract.ts";
 import { type Layout, resolveLayout } from "./layout.ts";
-import { namespaces, own } from "./list.ts";
-import { CONTROL, createMaps, createMemory, LIST, type Maps } from "./maps.ts";
+import { own } from "./list.ts";
+import { listBy } from "./list_all.ts";
+import { CONTROL, createMaps, type Maps } from "./maps.ts";
 import { Plan } from "./pieces.ts";
 import { programs } from "./programs.ts";
 import { readRecords, readTasks } from "./record.ts";
@@ -189,20 +189,7 @@ class EbpfBackend implements Backend {
   }
 
   #list(): Namespace[] {
-    using list = createMemory("penne_list", LIST.SIZE);
-    const code = namespaces(this.#plan, list.number);
-    if (code === null) return [];
-    runCode(code, "penne_list");
-    using mapping = new Mapping(list, LIST.SIZE);
-    const view = new DataView(mapping.memory());
-    return Array.from({ length: view.getUint32(LIST.COUNT, true) }, (_, i) => {
-      const at = LIST.ENTRIES + 16 * i;
-      return {
-        type: slotType(SLOTS[view.getUint32(at, true)]!),
-        inum: view.getUint32(at + 4, true),
-        id: `${view.getBigUint64(at + 8, true)}`,
-      };
-    });
+    return listBy(this.#plan) ?? [];
   }
 
   follow(pid: number): void {

@@ -12,6 +12,7 @@ import { CAP } from "../../../ffi/core/consts.ts";
 import { cString } from "../../../ffi/core/memory.ts";
 import { Handles } from "../../../ffi/sys/namespace.ts";
 import { effectiveCapabilities, hasCapability } from "../../host/caller.ts";
+import { DescriptorFiles } from "../../namespaces/descriptors.ts";
 import { namespaceFlag } from "../../namespaces/types.ts";
 import { ProcReader } from "../proc/reader.ts";
 import { isOrphan, type KnownNamespace } from "./known.ts";
@@ -77,6 +78,7 @@ export class Liveness {
   #sweepAt = 0;
   #searched = -Infinity;
   #reader: ProcReader | null = null;
+  #files: DescriptorFiles | null = null;
 
   /**
    * @param all Returns all known namespaces, for the slow round.
@@ -226,15 +228,15 @@ export class Liveness {
    * @param namespaces The namespaces in question.
    */
   decide(namespaces: Iterable<KnownNamespace>): void {
-    let held: Set<string> | null = null;
+    let held: Set<number> | null = null;
     // The end of one may leave one above it without a holder.
     for (let left = [...namespaces], more = true; more;) {
       more = false;
       left = left.filter((namespace) => {
-        const { type, inum, ended } = namespace;
+        const { inum, ended } = namespace;
         if (ended || !isOrphan(namespace) || this.ask(namespace) !== "unknown") return !ended;
         held ??= this.#descriptors();
-        if (held.has(`${type}:[${inum}]`)) return true;
+        if (held.has(inum)) return true;
         this.#orphans.delete(namespace);
         this.#onEnd(namespace, false);
         more = true;
@@ -249,18 +251,20 @@ export class Liveness {
     this.#searched = now;
     const held = this.#descriptors();
     for (const namespace of namespaces) {
-      if (held.has(`${namespace.type}:[${namespace.inum}]`)) namespace.heldUnseen = true;
+      if (held.has(namespace.inum)) namespace.heldUnseen = true;
       else this.#end(namespace, false);
     }
   }
 
-  #descriptors(): Set<string> {
-    const reader = this.#reader ??= new ProcReader();
-    const held = new Set<string>();
-    for (const pid of reader.numbers("/proc")) {
-      for (const fd of reader.numbers(`/proc/${pid}/fd`)) {
-        const link = reader.link(`/proc/${pid}/fd/${fd}`);
-        if (link !== null && link.endsWith("]") && !link.startsWith("/")) held.add(link);
+  #descriptors(): Set<number> {
+    const files = this.#files ??= new DescriptorFiles();
+    const held = new Set<number>();
+    for (const pid of files.numbers("/proc")) {
+      for (const fd of files.numbers(`/proc/${pid}/fd`)) {
+        const path = `/proc/${pid}/fd/${fd}`;
+        const link = files.link(path);
+        const inum = link === null ? null : files.inumOf(path, link);
+        if (inum !== null) held.add(inum);
       }
     }
     return held;
