@@ -212,6 +212,8 @@ export class Network implements AsyncDisposable {
       if (done) throw new Error(`penne has ended: ${said}`);
       said += value;
     }
+    // What it loads and opens for that counts neither as a flow nor as growth.
+    await until("penne follows the host", () => this.#sockets("netlink", 9) > 0);
     const loop = `${NR.epoll_pwait} `;
     await until("penne waits", () => Deno.readTextFileSync(`/proc/${child.pid}/syscall`).startsWith(loop));
     if (plan.relay?.where === "inside") {
@@ -242,11 +244,17 @@ export class Network implements AsyncDisposable {
     return this.#files().length;
   }
 
-  /** Number of flows of all guests: each has a socket, and all other sockets are local. */
+  /** Number of penne's sockets that a table of its network namespace has: the inode is in a column of that number. */
+  #sockets(table: "unix" | "netlink", column: number): number {
+    const lines = Deno.readTextFileSync(`/proc/${this.pid}/net/${table}`).split("\n");
+    const inodes = new Set(lines.map((line) => line.trim().split(/ +/)[column]));
+    return this.#files().filter((file) => file.startsWith("socket:") && inodes.has(file.slice(8, -1))).length;
+  }
+
+  /** Number of flows of all guests: each has a socket, and all other sockets are local, or the one that watches the host. */
   get flows(): number {
-    const table = Deno.readTextFileSync(`/proc/${this.pid}/net/unix`);
-    const local = new Set(table.split("\n").map((line) => line.trim().split(/ +/)[6]));
-    return this.#files().filter((file) => file.startsWith("socket:") && !local.has(file.slice(8, -1))).length;
+    const sockets = this.#files().filter((file) => file.startsWith("socket:")).length;
+    return sockets - this.#sockets("unix", 6) - this.#sockets("netlink", 9);
   }
 
   /** Memory of penne alone, kB: not that of the program's file, which is private or shared by what else is running. */
