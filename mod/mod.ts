@@ -28,6 +28,27 @@
  * assertEquals((await build.status).success, true);
  * ```
  *
+ * @example Give a test a private network, and publish a port of it
+ * ```ts ignore
+ * import { Command } from "./mod.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * Deno.test("the server answers on its published port", async () => {
+ *   await using server = new Command("python3", {
+ *     args: ["-u", "-m", "http.server", "80"],
+ *     net: "tap",
+ *     ports: { tcp: "127.0.0.1/18080:80" },
+ *     stdout: "piped",
+ *     stderr: "null",
+ *   }).spawn();
+ *   const log = server.stdout.getReader();
+ *   await log.read(); // "Serving HTTP on 0.0.0.0 port 80 ..."
+ *   const response = await fetch("http://127.0.0.1:18080/");
+ *   assertEquals([response.status, response.headers.get("content-type")], [200, "text/html; charset=utf-8"]);
+ *   await Promise.all([response.body?.cancel(), log.cancel()]);
+ * });
+ * ```
+ *
  * @example Run a hundred commands, eight at a time
  * ```ts
  * import { Command } from "./mod.ts";
@@ -130,7 +151,7 @@
  */
 
 export { SysError } from "../ffi/core/errno.ts";
-export { Fd } from "../ffi/core/fd.ts";
+export type { Fd } from "../ffi/core/fd.ts";
 export { PenneError, type PenneErrorOptions } from "./base/errors.ts";
 export type { IdRange } from "./idmap/ranges.ts";
 export type { MapMode, MapRequest } from "./idmap/plan.ts";

@@ -36,11 +36,18 @@ const SHIM = {
 
 type LibcCall = (nr: bigint, a: bigint, b: bigint, c: bigint) => bigint;
 
+/** Has Deno ask once for what each file would be asked for, and refuses in its words. */
+function askForPermission(): void {
+  if (Deno.permissions.requestSync({ name: "ffi" }).state === "granted") return;
+  throw new Deno.errors.NotCapable("Requires ffi access, run again with the --allow-ffi flag");
+}
+
 /** The libc that the program already has. */
 function libc(): { readonly syscall: LibcCall } {
   try {
-    return Deno.dlopen("", LIBC).symbols; // without naming a file
+    return Deno.dlopen("", LIBC).symbols; // without naming a file, which takes unscoped permission
   } catch {
+    askForPermission();
     return Deno.dlopen("libc.so.6", LIBC).symbols;
   }
 }
@@ -173,6 +180,7 @@ export function waitingSyscall(...args: SyscallArgs): Promise<bigint> {
  * Returns the shim; the first call loads it, which takes unscoped `--allow-ffi`, and /proc.
  *
  * @returns The shim; the same one every time.
+ * @throws {Deno.errors.NotCapable} If the permission is missing.
  * @throws {ShimError} If this architecture is not supported, or the shim cannot be loaded.
  */
 export function shim(): Shim {
@@ -189,4 +197,9 @@ export function shim(): Shim {
   const ignoresFileSize = limited && ignoreFileSize(symbols.shim);
   loaded = { image: fd, executable, ignoresFileSize, call: symbols.shim };
   return loaded;
+}
+
+/** Closes the image of the shim, which works on but starts no agent any more; for the end of a Worker, which has its own. */
+export function closeImage(): void {
+  if (loaded) loaded.call(BigInt(NR.close), BigInt(loaded.image), 0n, 0n, 0n, 0n, 0n);
 }

@@ -1,12 +1,11 @@
 // poll(2), blocking or on a pool thread.
 
-import { POLL } from "../core/consts.ts";
+import { MAP, POLL, PROT } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
-import { address } from "../core/memory.ts";
 import { waitingSyscall } from "../core/shim.ts";
 import { NR } from "../core/syscalls.ts";
-import { out, self } from "../core/task.ts";
+import { call, out, self } from "../core/task.ts";
 import { timespec } from "./clock.ts";
 
 /** What to wait for on one descriptor; see {@linkcode poll}. */
@@ -24,7 +23,7 @@ export interface PollEntry {
  * ```ts
  * import { pipe, write } from "./file.ts";
  * import { poll } from "./poll.ts";
- * import { POLL } from "../core/consts.ts";
+ * import { MAP, POLL, PROT } from "../core/consts.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const [reader, writer] = pipe();
@@ -64,7 +63,7 @@ export function isReadable(fd: Fd, timeout = 0): boolean {
  *
  * Starts threads, which a program that relies on having only one must not do.
  *
- * @param entries What to wait for.
+ * @param entries What to wait for, 512 at most.
  * @param onPending Called with the promise of each call that is begun.
  * @returns The events of each entry.
  * @throws {SysError} If the call fails.
@@ -73,25 +72,51 @@ export async function pollAsync(
   entries: readonly PollEntry[],
   onPending: (promise: Promise<unknown>) => void = () => {},
 ): Promise<number[]> {
-  const { bytes, view } = pollSet(entries);
+  const page = pages.pop() ?? newPage();
+  const view = fillPollSet(new DataView(page.memory), entries);
   const nr = BigInt(NR.ppoll);
   for (;;) {
-    const pending = waitingSyscall(nr, address(bytes), BigInt(entries.length), 0n, 0n, 0n, 0n);
+    const pending = waitingSyscall(nr, page.at, BigInt(entries.length), 0n, 0n, 0n, 0n);
     onPending(pending);
     const n = Number(await pending);
     if (n === -E.EINTR) continue;
+    const events = entries.map((_, i) => view.getInt16(8 * i + 6, true));
+    pages.push(page);
     check("ppoll", n);
-    return entries.map((_, i) => view.getInt16(8 * i + 6, true));
+    return events;
   }
+}
+
+/**
+ * Memory for a call that waits. A Worker may be terminated meanwhile, and its own memory with it; the kernel would write to
+ * what is somebody else's by then. So this memory is mapped for it, and stays.
+ */
+interface Page {
+  readonly at: bigint;
+  readonly memory: ArrayBuffer;
+}
+
+const pages: Page[] = [];
+const PAGE_SIZE = 4096;
+
+function newPage(): Page {
+  const [protection, kind] = [PROT.READ | PROT.WRITE, MAP.PRIVATE | MAP.ANONYMOUS];
+  const at = BigInt(call(self, "mmap", 0, PAGE_SIZE, protection, kind, -1, 0));
+  return { at, memory: Deno.UnsafePointerView.getArrayBuffer(Deno.UnsafePointer.create(at)!, PAGE_SIZE) };
+}
+
+/** Writes a `struct pollfd[]` for the entries. */
+function fillPollSet(view: DataView, entries: readonly PollEntry[]): DataView {
+  entries.forEach(({ fd, events }, i) => {
+    view.setInt32(8 * i, fd.number, true);
+    view.setInt16(8 * i + 4, events, true);
+    view.setInt16(8 * i + 6, 0, true);
+  });
+  return view;
 }
 
 /** `struct pollfd[]` for the entries, with a view to read the answer. */
 function pollSet(entries: readonly PollEntry[]): { bytes: Uint8Array; view: DataView } {
   const bytes = new Uint8Array(8 * entries.length);
-  const view = new DataView(bytes.buffer);
-  entries.forEach(({ fd, events }, i) => {
-    view.setInt32(8 * i, fd.number, true);
-    view.setInt16(8 * i + 4, events, true);
-  });
-  return { bytes, view };
+  return { bytes, view: fillPollSet(new DataView(bytes.buffer), entries) };
 }

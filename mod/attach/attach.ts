@@ -16,6 +16,7 @@ import { aliasFor } from "../network/announce.ts";
 import { bringUpLoopback } from "../network/apply.ts";
 import { Connector } from "../network/connect.ts";
 import { readNetwork } from "../network/host.ts";
+import type { NetworkOptions, ReachOptions } from "../network/options.ts";
 import { checkReach, type ReachRequest } from "../network/reach.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { checkRequest, type NetworkRequest } from "../network/request.ts";
@@ -32,7 +33,7 @@ import { type TargetWatch, TargetWatcher } from "../netns/watcher.ts";
 export type DetachCause = Cause | "interface removed";
 
 /** How to attach: the network of the namespaces, what they can reach, and when to detach them. */
-export interface AttachOptions extends NetworkRequest, ReachRequest {
+export interface AttachOptions extends NetworkOptions, ReachOptions {
   /** Whether to detach when a target's name or process disappears; true by default. The end of a namespace always detaches it. */
   readonly quit?: boolean;
   /** Whether the interface is to say which resolver the namespace has, for who enters it; false by default. */
@@ -46,7 +47,8 @@ export interface AttachOptions extends NetworkRequest, ReachRequest {
 }
 
 /** How to attach, with what a caller that serves by itself has decided. */
-export interface ServeOptions extends Omit<AttachOptions, "ports"> {
+export interface ServeOptions
+  extends NetworkRequest, ReachRequest, Pick<AttachOptions, "quit" | "announce" | "onWarning" | "onDetach"> {
   /**
    * What is held in a namespace for its ports until it is detached; nothing by default. It keeps the namespace alive, so a
    * target's name or process must tell the end.

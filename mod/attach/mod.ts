@@ -1,24 +1,33 @@
 // Attaches network namespaces, for any Deno program.
 
+import { anything, callback, type Check, flag, object } from "../base/check.ts";
 import { PenneError } from "../base/errors.ts";
 import { portRange } from "../datapath/netif/tcp_ports.ts";
 import { type ServedPorts, servedPorts } from "../datapath/server/served_ports.ts";
 import { openRequestedPorts } from "../forward/open.ts";
 import { checkPorts } from "../forward/request.ts";
 import { planHold } from "./ports.ts";
-import { pump } from "../reactor/pump.ts";
+import { type Pump, pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
+import { NETWORK, networkRequest, REACH, reachRequest } from "../network/options.ts";
 import { checkTargets } from "../netns/check.ts";
-import { WorkerServer } from "../datapath/server/worker_server.ts";
+import { checkPermissions, WorkerServer } from "../datapath/server/worker_server.ts";
 import { type Attached, Attachments, type AttachOptions, checkAttach, type DetachCause } from "./attach.ts";
 
 export type { LocalDelivery } from "../forward/ports.ts";
 export type { Cause } from "../netns/name.ts";
-export type { AddressBlock, ReachRequest, TellRequest } from "../network/reach.ts";
-export type { NameServer } from "../host/resolv_conf.ts";
+export type {
+  Address,
+  AddressBlock,
+  MacAddress,
+  NameServer,
+  NetworkOptions,
+  PrefixedAddress,
+  ReachOptions,
+  TellOptions,
+} from "../network/options.ts";
 export type { PortList, PortOptions, PortsRequest } from "../forward/request.ts";
 export type { PortRule, ServedPorts } from "../datapath/server/served_ports.ts";
-export type { NetworkRequest, PrefixedAddress } from "../network/request.ts";
 export type { Attached, AttachOptions, DetachCause };
 
 /** What is asked for, in messages. */
@@ -29,6 +38,18 @@ const WORDS = {
   localOnly: "ports.localOnly",
   stay: "quit: false",
 } as const;
+
+const checkOptions = object(
+  {
+    ...NETWORK,
+    ...REACH,
+    quit: flag,
+    announce: flag,
+    ports: anything, // checkPorts() says what is wrong with them
+    onWarning: callback,
+    onDetach: callback,
+  } satisfies Record<keyof AttachOptions, Check>,
+);
 
 /** Attached namespaces. */
 export interface Attachment extends Disposable {
@@ -45,6 +66,10 @@ export interface Attachment extends Disposable {
    * @throws {PenneError} If it is not attached, or there are several and none is named.
    */
   ports(target?: string): ServedPorts;
+  /** Keeps the program from exiting while a namespace is attached, which is so by default. */
+  ref(): void;
+  /** Lets the program exit; the namespaces are detached then. */
+  unref(): void;
   /** Detaches all of them. */
   close(): void;
 }
@@ -52,7 +77,8 @@ export interface Attachment extends Disposable {
 /**
  * Gives existing network namespaces their network, each until its name or process disappears or it ends.
  *
- * Call it on the main thread. The program runs as long as a namespace is attached.
+ * Call it on the main thread. The program runs as long as a namespace is attached, unless {@linkcode Attachment.unref} is
+ * called.
  *
  * @example
  * ```ts ignore
@@ -61,7 +87,7 @@ export interface Attachment extends Disposable {
  * import { assertEquals } from "@std/assert";
  *
  * using child = spawn({ command: ["sleep", "100"] });
- * using attachment = attach([`${child.pid}`], { addresses: [{ address: Uint8Array.of(10, 0, 2, 100), prefix: 24 }] });
+ * using attachment = attach([`${child.pid}`], { addresses: ["10.0.2.100/24"] });
  * assertEquals(attachment.served[0]?.netns, child.namespaces.net);
  * child.end();
  * await attachment.done;
@@ -71,36 +97,37 @@ export interface Attachment extends Disposable {
  * close it.
  * @param options How to attach, and which network.
  * @returns The attached namespaces; their network is usable.
+ * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If it fails for one of them; none is changed then.
  */
 export function attach(targets: readonly (string | number)[], options: AttachOptions = {}): Attachment {
   checkTargets(targets, "targets");
-  const parsed = checkAttach(targets.map(String), options);
-  const { ports: wanted = {}, quit = true } = options;
+  checkOptions(options, "options");
+  const { ports: wanted = {}, quit = true, announce = true, onDetach: report, onWarning } = options;
+  const [network, reach] = [networkRequest(options), reachRequest(options)];
+  const parsed = checkAttach(targets.map(String), { ...network, ...reach });
   const requested = checkPorts(wanted, options.version, portRange);
+  const { localOnly } = requested;
   const hold = planHold(requested, parsed, quit, WORDS);
-  const reactor = new Reactor();
+  checkPermissions();
+  using starting = new DisposableStack();
+  const reactor = starting.use(new Reactor());
+  const server = new WorkerServer(reach, onWarning, openRequestedPorts(requested));
+  starting.move(); // from now on close() disposes of both
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  // What goes to the Worker is copied, and a function cannot be.
-  const { onDetach: report, onWarning, ports: _, ...request } = options;
   const onDetach = (attached: Attached, cause: DetachCause) => {
     report?.(attached, cause);
     if (attachments.served.length === 0) close();
   };
-  const server = new WorkerServer(request, onWarning, openRequestedPorts(requested));
-  const attachments = new Attachments(reactor, server, {
-    announce: true,
-    ...options,
-    onDetach,
-    hold,
-    localOnly: requested.localOnly,
-  });
-  let stop = () => {};
+  const warn = onWarning && { onWarning };
+  const how = { ...network, ...reach, quit, announce, onDetach, hold, localOnly, ...warn };
+  const attachments = new Attachments(reactor, server, how);
+  let driver: Pump | null = null;
   let open = true;
   const close = () => {
     if (!open) return;
     open = false;
-    stop();
+    driver?.stop();
     attachments[Symbol.dispose]();
     server[Symbol.dispose]();
     // After the event that reported the end has been handled.
@@ -116,10 +143,14 @@ export function attach(targets: readonly (string | number)[], options: AttachOpt
     close();
     throw error;
   }
-  ({ stop } = pump(reactor, (error) => {
+  driver = pump(reactor, (error) => {
     close();
     reject(error);
-  }));
+  });
+  const keep = (keeps: boolean) => {
+    driver.keep(keeps);
+    server.keepProgram(keeps);
+  };
   return {
     get served() {
       return attachments.served;
@@ -132,6 +163,8 @@ export function attach(targets: readonly (string | number)[], options: AttachOpt
       const reason = found.length > 0 ? "name one of the namespaces" : "it is not attached";
       throw new PenneError(`find the ports of ${target === undefined ? "a namespace" : `"${target}"`}: ${reason}`);
     },
+    ref: () => keep(true),
+    unref: () => keep(false),
     close,
     [Symbol.dispose]: close,
   };

@@ -19,8 +19,14 @@ function refuse(value: unknown, argument: string, expected: string): TypeError {
   return new TypeError(`cannot use ${shown(value)} as ${argument}: it is not ${expected}`);
 }
 
-/** Makes a check from a condition. */
-function that(expected: string, holds: (value: unknown) => boolean): Check {
+/**
+ * Makes a check from a condition.
+ *
+ * @param expected What the value is to be, for the message.
+ * @param holds Whether it is.
+ * @returns The check.
+ */
+export function that(expected: string, holds: (value: unknown) => boolean): Check {
   return (value, argument) => {
     if (!holds(value)) throw refuse(value, argument, expected);
   };
@@ -42,16 +48,25 @@ export const bigint: Check = that("a bigint", (value) => typeof value === "bigin
 export const path: Check = that("a string or a file URL", (value) => typeof value === "string" || value instanceof URL);
 /** An AbortSignal. */
 export const abortSignal: Check = that("an AbortSignal", (value) => value instanceof AbortSignal);
-/** An address: a string, or its bytes. */
-export const address: Check = that(
-  "an address, as a string or as bytes",
-  (value) => typeof value === "string" || value instanceof Uint8Array,
-);
+/** Bytes. */
+export const bytes: Check = that("a Uint8Array", (value) => value instanceof Uint8Array);
 /** Anything; what takes it checks it. */
 export const anything: Check = () => {};
 
+/**
+ * A whole number between two others.
+ *
+ * @param from The least.
+ * @param to The greatest.
+ * @param what What it is called in the message.
+ * @returns The check.
+ */
+export function between(from: number, to: number, what = "a whole number"): Check {
+  return that(`${what} from ${from} to ${to}`, (value) => isWithin(value, from, to));
+}
+
 /** A user or group id. */
-export const id: Check = that("an id from 0 to 4294967294", (value) => isWithin(value, 0, 2 ** 32 - 2));
+export const id: Check = between(0, 2 ** 32 - 2, "an id");
 
 function isWithin(value: unknown, from: number, to: number): boolean {
   return Number.isInteger(value) && (value as number) >= from && (value as number) <= to;
@@ -112,7 +127,19 @@ export function record(item: Check): Check {
   };
 }
 
-function isObject(value: unknown): value is object {
+/**
+ * Either a value of one kind, or an object.
+ *
+ * @param value The check of what is no object; bytes are none.
+ * @param parts The check of an object.
+ * @returns The check.
+ */
+export function orObject(value: Check, parts: Check): Check {
+  return (given, argument) => (isObject(given) && !(given instanceof Uint8Array) ? parts : value)(given, argument);
+}
+
+/** Whether a value is an object, and no list. */
+export function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 

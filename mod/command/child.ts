@@ -8,7 +8,7 @@ import type { ServedPorts } from "../datapath/server/served_ports.ts";
 import type { RunningCommand } from "../run/process.ts";
 import type { ExitStatus } from "../run/reports.ts";
 import { signalName, signalNumber } from "./signals.ts";
-import type { OpenStdio } from "./stdio.ts";
+import { OpenStdio } from "./stdio.ts";
 import { inputStream, OutputStream, PipeEnd } from "./streams.ts";
 
 /** How a command ended. */
@@ -94,7 +94,9 @@ export class ChildProcess implements AsyncDisposable, Disposable {
    * @param stdio Our ends of its pipes, which close with their streams.
    * @param signal Ends the command by SIGTERM.
    */
-  constructor(running: RunningCommand, { ours }: Pick<OpenStdio, "ours">, signal: AbortSignal | undefined) {
+  constructor(running: RunningCommand, stdio: OpenStdio, signal: AbortSignal | undefined) {
+    if (!(stdio instanceof OpenStdio)) throw new TypeError("Illegal constructor");
+    const { ours } = stdio;
     this.#running = running;
     this.pid = running.pid;
     this.namespaces = running.namespaces;

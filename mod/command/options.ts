@@ -2,7 +2,6 @@
 
 import {
   abortSignal,
-  address,
   anything,
   callback,
   type Check,
@@ -22,6 +21,7 @@ import type { EnterOptions as JoinRequest, JoinedNamespaces } from "../enter/pla
 import type { WhichSet } from "../kept/find.ts";
 import type { StaleOptions } from "../kept/staleness.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
+import { NAME_SERVERS, nameServers, NETWORK, networkRequest, REACH, reachRequest, SEARCH } from "../network/options.ts";
 import type { NewNamespaces, RunOptions as RunRequest, SetupOptions } from "../run/plan.ts";
 import { shortName } from "./signals.ts";
 import type { Stdio } from "./stdio.ts";
@@ -68,7 +68,6 @@ export interface CommandOptions extends ProcessOptions, PlaceOptions, SetupOptio
 const stdio = oneOf("piped", "inherit", "null");
 const range = object({ inside: whole, outside: whole, count: whole }, ["inside", "outside", "count"]);
 const ranges = either("a list of ranges { inside, outside, count }", list(range));
-const server = either("an address, or { address, zone }", address, object({ address, zone: text }, ["address"]));
 
 const PROCESS: Readonly<Record<keyof ProcessOptions, Check>> = {
   args: list(either("a string", text, whole)),
@@ -100,11 +99,11 @@ const SETUP: Readonly<Record<keyof SetupOptions | "killSignal", Check>> = {
 const NEW: Readonly<Record<keyof NewNamespaces, Check>> = {
   unshare: list(oneOf(...NAMESPACE_TYPES)),
   net: oneOf("none", "host", "tap"),
-  network: anything,
-  reach: anything,
-  ports: anything,
-  dns: either('"none" or a list of name servers', oneOf("none"), list(server)),
-  search: list(text),
+  network: object(NETWORK),
+  reach: object(REACH),
+  ports: anything, // checkPorts() says what is wrong with them
+  dns: NAME_SERVERS,
+  search: SEARCH,
   map: object({ mode: oneOf("root", "self", "auto", "none"), users: ranges, groups: ranges, setgroups: text }),
   hostname: text,
   init: flag,
@@ -151,15 +150,19 @@ function pick<T>(options: T, ...tables: readonly object[]): Partial<T> {
   return picked;
 }
 
-const { stdin: _0, stdout: _1, stderr: _2, signal: _3, args: _4, ...OF_SET_UP } = PROCESS;
-const checkSetUp = object({ ...OF_SET_UP, ...SETUP, ...NEW, command: list(text) });
+/** Options that mean something with `net: "tap"` alone; ports are checked where they are opened. */
+const OF_NETWORK = ["network", "reach", "dns", "search"] as const;
 
-/** A set-up command: its words and namespaces, without streams of its own. */
+const { stdin: _0, stdout: _1, stderr: _2, signal: _3, args: _4, ...OF_SET_UP } = PROCESS;
+const { network: _5, reach: _6, dns: _7, search: _8, ports: _9, ...WITHOUT_NETWORK } = NEW;
+const checkSetUp = object({ ...OF_SET_UP, ...SETUP, ...WITHOUT_NETWORK, command: list(text) });
+
+/** A set-up command: its words and namespaces, without streams of its own and without a network. */
 export type SetUpOptions =
   & Omit<ProcessOptions, "args" | "stdin" | "stdout" | "stderr" | "signal">
   & Omit<PlaceOptions, "enter">
   & SetupOptions
-  & NewNamespaces
+  & Omit<NewNamespaces, "network" | "reach" | "dns" | "search" | "ports">
   & { readonly command?: readonly string[] };
 
 /**
@@ -174,7 +177,22 @@ export function setUpRequest(options: SetUpOptions, argument: string): RunReques
   checkSetUp(options, argument);
   const { command = [], ...rest } = options;
   const [file, ...args] = command;
-  return requestOf(file ?? null, { ...rest, args }).options;
+  return requestOf(file ?? null, { ...rest, args }).options as RunRequest;
+}
+
+/** An option that needs a network which is not asked for; undefined if there is none. */
+function unusedOption(options: CommandOptions): string | undefined {
+  return options.net === "tap" ? undefined : OF_NETWORK.find((name) => options[name] !== undefined);
+}
+
+/** Turns options of new namespaces into a request, with addresses as bytes. */
+function newNamespaces({ network, reach, dns, ...options }: NewNamespaces): Partial<RunRequest> {
+  return {
+    ...options,
+    ...network && { network: networkRequest(network) },
+    ...reach && { reach: reachRequest(reach) },
+    ...dns && { dns: dns === "none" ? dns : nameServers(dns) },
+  };
 }
 
 /** A command, checked. */
@@ -207,7 +225,9 @@ export function requestOf(command: string | URL | null, options: CommandOptions)
   if (wrong[0] !== undefined) {
     throw usage(`use ${wrong[0]}: it is for a command that ${enter === undefined ? "enters" : "gets new"} namespaces`);
   }
+  const unused = unusedOption(options);
+  if (unused) throw usage(`use ${unused} without a network`, ['net: "tap" sets one up']);
   return enter === undefined
-    ? { kind: "run", options: { ...common, ...pick(rest, NEW) } as RunRequest }
+    ? { kind: "run", options: { ...common, ...newNamespaces(pick(rest, NEW)) } as RunRequest }
     : { kind: "enter", options: { ...common, ...pick(rest, JOINED), target: `${enter}` } as JoinRequest };
 }

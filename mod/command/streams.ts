@@ -19,6 +19,9 @@ const BUSY_SIZE = 2 ** 20;
 /** Times that a pipe was full before it counts as busy. */
 const BUSY_AFTER = 8;
 
+/** Closes the pipes of streams that nobody can use any more: those of a child that has ended and was never read, say. */
+const unreachable = new FinalizationRegistry<Fd>((fd) => fd.close());
+
 /** One end of a pipe, and a wait for it. */
 export class PipeEnd {
   readonly #fd: Fd;
@@ -130,6 +133,7 @@ export class OutputStream extends ReadableStream<Uint8Array<ArrayBuffer>> {
   constructor(end: PipeEnd) {
     // The types of the standard library tell the two kinds of source apart where a subclass cannot.
     super(byteSource(end) as unknown as UnderlyingDefaultSource<Uint8Array<ArrayBuffer>>);
+    unreachable.register(this, end.fd);
   }
 
   /** Reads it to its end. */
@@ -177,7 +181,7 @@ export function joined(chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
  * @returns The stream; writing to it fails with `Deno.errors.BrokenPipe` once nobody can read.
  */
 export function inputStream(end: PipeEnd): WritableStream<Uint8Array> {
-  return new WritableStream({
+  const stream = new WritableStream({
     async write(given: unknown, controller) {
       if (!ArrayBuffer.isView(given)) {
         end.close(); // nothing can be written any more
@@ -201,4 +205,6 @@ export function inputStream(end: PipeEnd): WritableStream<Uint8Array> {
     close: () => end.close(),
     abort: () => end.close(),
   });
+  unreachable.register(stream, end.fd);
+  return stream;
 }

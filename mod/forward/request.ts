@@ -2,6 +2,7 @@
 
 import { AF } from "../../ffi/net/constants.ts";
 import { type PenneError, usage } from "../base/errors.ts";
+import { suggest } from "../base/suggest.ts";
 import type { LocalDelivery } from "./ports.ts";
 import { addRule, type ForwardingRule, type Protocol, RuleError, type RuleLimits } from "./rule.ts";
 import { parsePortSpec, type PortRange, type PortSpec, rulesOf, SpecError } from "./spec.ts";
@@ -191,7 +192,11 @@ export function checkPorts(
   const given = Object.entries(lists).filter(([, list]) => list !== undefined).map(([key, list]): PortValues => {
     const name = `ports.${key}`;
     if (!Object.hasOwn(LISTS, key)) {
-      throw usage(`use ${name}: there is no such option`, [`there are ${Object.keys(LISTS).join(", ")}`]);
+      const known = Object.keys(LISTS);
+      throw usage(`use ${name}: there is no such option`, [
+        ...suggest(key, [...known, "freebind", "local", "localOnly"], "ports."),
+        `there are ${known.join(", ")}`,
+      ]);
     }
     return { ...LISTS[key as keyof typeof LISTS], name, values: specsOf(name, list) };
   });

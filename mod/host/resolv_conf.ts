@@ -67,6 +67,11 @@ export function parseNameServer(text: string): NameServer | null {
   return address && { address, zone };
 }
 
+/** Whether a word can be a search domain. */
+export function isDomain(text: string): boolean {
+  return /^[A-Za-z0-9_.-]{1,253}$/.test(text);
+}
+
 /**
  * Formats the address of a name server.
  *

@@ -2,6 +2,7 @@
 
 import { AF } from "../../ffi/net/constants.ts";
 import { usage } from "../base/errors.ts";
+import { needsScope } from "../host/resolv_conf.ts";
 import { type Family, familyOf, formatIp, isLinkLocal6, sameBytes, unusable } from "../inet/ip.ts";
 
 /** An address and the length of its prefix. */
@@ -123,6 +124,18 @@ function classPrefix(address: Uint8Array): number {
  */
 export function isInterfaceName(name: string, length: number = NAME_MAX): boolean {
   return /^[^\s/:%\0\ufffd]+$/.test(name) && new TextEncoder().encode(name).length <= length && !/^\.\.?$/.test(name);
+}
+
+/**
+ * Why a name server cannot have a zone.
+ *
+ * @param address Its address.
+ * @param zone The zone.
+ * @returns The reason, or null if it can.
+ */
+export function zoneProblem(address: Uint8Array, zone: string): string | null {
+  if (!needsScope(address)) return "only an address of a link has an interface, as in fe80::53%eth0";
+  return isInterfaceName(zone, ALT_NAME_MAX) ? null : `"${zone}" cannot be an interface`;
 }
 
 /** Refuses links that no interface can be. */

@@ -52,7 +52,8 @@ export interface ListAttribute {
 /** An attribute of a bootstrap message. */
 export type Attribute = NumberAttribute | TextAttribute | ListAttribute;
 
-const ATTRIBUTES: Readonly<Record<Attribute["name"], { type: number; kind: Kind; dialect?: Dialect }>> = {
+/** The attributes by name: their numbers, what they contain, and the only dialect that has them. */
+export const ATTRIBUTES: Readonly<Record<Attribute["name"], { type: number; kind: Kind; dialect?: Dialect }>> = {
   cloneFlags: { type: 27281, kind: "number" },
   namespaces: { type: 27282, kind: "text" },
   uidMap: { type: 27283, kind: "text" },

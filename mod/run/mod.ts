@@ -8,7 +8,7 @@ import { openRequestedPorts } from "../forward/open.ts";
 import { holdFor } from "../forward/ports.ts";
 import { checkPorts } from "../forward/request.ts";
 import { spawnBeside } from "../network/resident.ts";
-import { WorkerServer } from "../datapath/server/worker_server.ts";
+import { checkPermissions, WorkerServer } from "../datapath/server/worker_server.ts";
 import { keepUp } from "../views/keep_up.ts";
 import { readFacts } from "./facts.ts";
 import type { MadeNamespaces } from "./make_namespaces.ts";
@@ -48,6 +48,7 @@ export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []
   if (!served) {
     return relay.drive(() => startChild(plan, { ...start, beforeExec: (_, made) => keep(made) }));
   }
+  checkPermissions();
   const hold = holdFor(requested);
   const server = new WorkerServer(plan.reach, onWarning, openRequestedPorts(requested));
   try {
@@ -96,7 +97,10 @@ function withServer(child: RunningCommand, server: WorkerServer): RunningCommand
       return status ??= finish();
     },
     kill: (signal) => child.kill(signal),
-    keepProgram: (keeps) => child.keepProgram(keeps),
+    keepProgram(keeps) {
+      child.keepProgram(keeps);
+      server.keepProgram(keeps);
+    },
     waitSync: null,
     ...net && { ports: () => servedPorts((asked) => server.ask(net, asked)) },
     end() {

@@ -10,6 +10,7 @@ import { hasInside, idToTake, rootIsOther, toOutside } from "../idmap/ranges.ts"
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
+import type { Address, NameServer as NameServerOptions, NetworkOptions, ReachOptions } from "../network/options.ts";
 import type { NetworkRequest } from "../network/request.ts";
 import type { PortsRequest } from "../forward/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE, type TellRequest } from "../network/reach.ts";
@@ -73,13 +74,16 @@ export interface NewNamespaces {
    */
   readonly net?: NetMode;
   /** The network that `net: "tap"` sets up. */
-  readonly network?: NetworkRequest;
+  readonly network?: NetworkOptions;
   /** What that network reaches: by default the host's resolver, at an address of its own, but not the host's loopback. */
-  readonly reach?: ReachRequest;
+  readonly reach?: ReachOptions;
   /** Ports that lead to the command with `net: "tap"`, and out of its network namespace. */
   readonly ports?: PortsRequest;
-  /** Name servers in the command's /etc/resolv.conf instead of the host's resolver; "none" leaves the file alone. */
-  readonly dns?: readonly NameServer[] | "none";
+  /**
+   * Name servers in the /etc/resolv.conf of a command with `net: "tap"`, instead of the host's resolver, such as
+   * `["192.0.2.53"]`, three at most; "none" leaves the file alone.
+   */
+  readonly dns?: readonly (Address | NameServerOptions)[] | "none";
   /** Search domains in that file; the host's by default. */
   readonly search?: readonly string[];
   /** The id maps of the user namespace. */
@@ -94,8 +98,15 @@ export interface NewNamespaces {
   readonly boottime?: number;
 }
 
-/** A command and the namespaces to make for it. */
-export interface RunOptions extends CommandOptions, NewNamespaces {}
+/** A command and the namespaces to make for it, with addresses as bytes. */
+export interface RunOptions extends CommandOptions, Omit<NewNamespaces, "network" | "reach" | "dns"> {
+  /** The network that `net: "tap"` sets up. */
+  readonly network?: NetworkRequest;
+  /** What that network reaches. */
+  readonly reach?: ReachRequest;
+  /** Name servers in the command's /etc/resolv.conf; "none" leaves the file alone. */
+  readonly dns?: readonly NameServer[] | "none";
+}
 
 /** What a plan depends on besides the request. */
 export interface RunFacts {

@@ -76,10 +76,13 @@ export class RelayDriver {
   }
 
   #drive(child: Child, relay: Relay, reactor: Reactor): RunningCommand {
+    /** How it has ended. */
+    let how: ExitStatus | null = null;
+    let settle: (status: ExitStatus) => void;
     const status = new Promise<ExitStatus>((resolve, reject) => {
-      let ended = false;
+      settle = resolve;
       const finish = (status: ExitStatus) => {
-        ended = true;
+        how = status;
         child.endInside();
         relay.drain(() => {
           relay.giveBackInput();
@@ -90,7 +93,7 @@ export class RelayDriver {
       const look = () => {
         // The sockets of the agents are closed once the command has ended.
         let reports = 0;
-        for (let state: ChildState | null; !ended && !this.#over && reports < REPORTS_MAX; reports++) {
+        for (let state: ChildState | null; !how && !this.#over && reports < REPORTS_MAX; reports++) {
           if (!(state = child.next())) return;
           if (state.kind === "exited") return finish(state.status);
           if (state.kind === "lost") return finish(KILLED);
@@ -102,7 +105,7 @@ export class RelayDriver {
         exit.remove();
         let tries = 0;
         const resume = () => {
-          if (ended || this.#over) return;
+          if (how || this.#over) return;
           if (tries++ > RESUME_TRIES) return finish(KILLED);
           child.enclosure.resumeAgents();
           reactor.after(RESUME_INTERVAL, resume);
@@ -128,7 +131,9 @@ export class RelayDriver {
       keepProgram: (keeps) => this.#pump?.keep(keeps),
       waitSync: null,
       end: () => {
-        const how = child.end();
+        if (how) relay.flush();
+        else how = child.end();
+        settle(how);
         this.#close(child);
         return how;
       },

@@ -136,6 +136,7 @@ test("attach() has ports in both directions, and ports() lists, adds and removes
   assertEquals(range[1], 'cannot use ports.tcp "65536": it is not a list of ports');
   assertEquals(name.slice(1), [
     "cannot use ports.tpc: there is no such option",
+    "did you mean ports.tcp?",
     "there are tcp, udp, tcpOut, udpOut",
   ]);
   assertEquals(last, first);

@@ -1,9 +1,14 @@
 // Callers in JavaScript, which knows no types: each wrong argument of the library is refused, and named.
 
 import "../lib/preload.ts";
-import { assert } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import * as idmap from "../../mod/idmap/mod.ts";
+import * as inet from "../../mod/inet/mod.ts";
 import * as penne from "../../mod/mod.ts";
-import { test } from "../lib/helpers.ts";
+import * as netlink from "../../mod/netlink/mod.ts";
+import { NETWORK, REACH } from "../../mod/network/options.ts";
+import * as nsexec from "../../mod/nsexec/mod.ts";
+import { ROOT, test } from "../lib/helpers.ts";
 
 // deno-lint-ignore no-explicit-any -- what a program in JavaScript may pass
 type Anything = any;
@@ -34,6 +39,17 @@ const WRONG: readonly Anything[] = [
   () => {},
 ];
 
+/** Names of options inside an option. */
+const within = (name: string, keys: readonly string[]) => keys.map((key) => `${name}.${key}`);
+const PORTS = ["ports", ...within("ports", ["tcp", "udp", "tcpOut", "udpOut", "freebind", "local", "localOnly"])];
+const TELL = within("tell", ["dns", "search", "domain", "hostname", "fqdn"]);
+const NETWORK_KEYS = [...Object.keys(NETWORK), ...within("addresses[0]", ["address", "prefix"])];
+const REACH_KEYS = [
+  ...[...Object.keys(REACH), ...TELL, ...within("outboundInterfaces", ["4", "6"])],
+  ...[...within("dnsHost[0]", ["address", "zone"]), ...within("exclude[0]", ["address", "prefix"])],
+];
+const KEPT = ["user", "layout", "directory", "base", "key", "onWarning"];
+
 /** Keys of the options of each function, and a call with one of them, which ends at once if the value is right. */
 const CALLS: readonly [name: string, keys: readonly string[], call: (options: Anything) => unknown][] = [
   [
@@ -42,24 +58,16 @@ const CALLS: readonly [name: string, keys: readonly string[], call: (options: An
       ...["args", "cwd", "clearEnv", "env", "uid", "gid", "signal", "stdin", "stdout", "stderr", "detached"],
       ...["windowsRawArguments", "shareTerminal", "keepFds", "keepCaps", "noNewPrivs", "killSignal", "addHost"],
       ...["keepViews", "onWarning", "onInfo", "unshare", "net", "network", "reach", "dns", "search", "map", "hostname"],
-      ...["init", "monotonic", "boottime", "enter"],
+      ...["init", "monotonic", "boottime", "enter", ...within("network", NETWORK_KEYS)],
+      ...[...within("reach", REACH_KEYS), ...within("dns[0]", ["address", "zone"])],
+      ...[...within("map", ["mode", "users", "groups", "setgroups"]), ...within("addHost[0]", ["name", "address"])],
     ],
     (options) => new penne.Command("/no/such", options).spawn(),
   ],
+  ["Command with ports", PORTS, (options) => new penne.Command("/no/such", { net: "host", ...options }).spawn()],
   [
     "Command with enter",
-    [
-      "types",
-      "forChildren",
-      "root",
-      "cgroup",
-      "targetEnv",
-      "preserveCredentials",
-      "user",
-      "layout",
-      "directory",
-      "base",
-    ],
+    ["types", "forChildren", "root", "cgroup", "targetEnv", "preserveCredentials", ...KEPT],
     (options) => new penne.Command("/no/such", { enter: Deno.pid, ...options }).spawn(),
   ],
   ["spawn", ["command", "env"], (options) => penne.spawn({ command: ["/no/such"], ...options })],
@@ -67,22 +75,93 @@ const CALLS: readonly [name: string, keys: readonly string[], call: (options: An
   ["enter", ["command", "target"], (options) => penne.enter({ target: Deno.pid, command: ["/no/such"], ...options })],
   [
     "keep",
-    ["types", "user", "layout", "directory", "base", "key", "onWarning", "pid", "setUp", "timeout"],
+    ["types", ...KEPT, "pid", "setUp", "timeout", ...within("setUp", ["command", "cwd", "net", "map", "hostname"])],
     (options) => penne.keep("a b", { setUp: { command: ["/no/such"] }, ...options }),
   ],
   [
     "watch",
-    ["events", "types", "pids", "trees", "comms", "uids", "cgroups", "inums", "failed", "threads", "backend", "limit"],
+    [
+      ...["events", "types", "pids", "trees", "comms", "uids", "cgroups", "inums", "failed", "threads", "backend"],
+      ...["interval", "limit", "signal"],
+    ],
     (options) => penne.watch({ cgroups: ["/no/such"], ...options }).return(),
   ],
   ["waitFor", ["signal"], (options) => penne.waitFor(["/no/such/\0"], "gone", options)],
-  ["inspect", ["user", "layout", "directory", "base", "key"], (options) => penne.inspect("no-such", options)],
-  ["drop", ["user", "directory", "force", "stale"], (options) => penne.drop("no-such", options)],
-  ["openKept", ["user", "directory", "base"], (options) => penne.openKept("no-such", options)],
+  [
+    "attach",
+    [...NETWORK_KEYS, ...REACH_KEYS, ...PORTS, "quit", "announce", "onWarning", "onDetach"],
+    (options) => penne.attach([Deno.pid], options),
+  ],
+  ["inspect", KEPT, (options) => penne.inspect("no-such", options)],
+  ["inspectAll", KEPT, (options) => penne.inspectAll({ directory: "/no/such", ...options })],
+  ["drop", [...KEPT, "force", "stale"], (options) => penne.drop("no-such", options)],
+  ["dropAll", [...KEPT, "force", "stale"], (options) => penne.dropAll({ directory: "/no/such", ...options })],
+  ["openKept", KEPT, (options) => penne.openKept("no-such", options)],
 ];
 
+const BYTES = new Uint8Array(16);
+const RANGE = { inside: 0, outside: 0, count: 1 };
+const MESSAGE = { type: 1, flags: 0, seq: 0, payload: BYTES };
+
+/** What ends a wait before it begins, once the arguments have been found right. */
+const OVER = AbortSignal.abort(new penne.PenneError("wait"));
+
+/** Each function that takes arguments other than options: what one is called, and a call with it. */
+const ARGUMENTS: readonly (readonly [name: string, argument: string, call: (value: Anything) => unknown])[] = [
+  ["waitFor", "targets", (value) => penne.waitFor(value, "gone", { signal: OVER })],
+  ["waitFor", "state", (value) => penne.waitFor([], value, { signal: OVER })],
+  ["attach", "targets", (value) => penne.attach(value)],
+  ["keep", "name", (value) => penne.keep(value, { pid: 2 ** 30 })],
+  ["inspect", "name", (value) => penne.inspect(value, { directory: "/no/such" })],
+  ["drop", "name", (value) => penne.drop(value, { directory: "/no/such" })],
+  ["openKept", "name", (value) => penne.openKept(value, { directory: "/no/such" })],
+  ["Command", "command", (value) => new penne.Command(value, { cwd: "/no/such" }).spawn()],
+  ["parseIp", "text", inet.parseIp],
+  ["formatIp", "address", inet.formatIp],
+  ["parseMac", "text", inet.parseMac],
+  ["parseRange", "text", idmap.parseRange],
+  ["mapText", "ranges", idmap.mapText],
+  ["mapText", "ranges", (value) => idmap.mapText([{ ...RANGE, count: value }])],
+  ["checkRanges", "kind", (value) => idmap.checkRanges(value, [RANGE])],
+  ["checkRanges", "ranges", (value) => idmap.checkRanges("user", value)],
+  ["encodeMessage", "message", netlink.encodeMessage],
+  ["encodeMessage", "message.payload", (value) => netlink.encodeMessage({ ...MESSAGE, payload: value })],
+  ["encodeMessage", "message.type", (value) => netlink.encodeMessage({ ...MESSAGE, type: value })],
+  ["decodeMessages", "bytes", netlink.decodeMessages],
+  ["encodeAttributes", "attributes", netlink.encodeAttributes],
+  ["encodeAttributes", "attributes[0]", (value) => netlink.encodeAttributes([[1, value]])],
+  ["listAttributes", "bytes", netlink.listAttributes],
+  ["decodeAttributes", "bytes", netlink.decodeAttributes],
+  ["nested", "type", (value) => netlink.nested(value, [])],
+  ["nested", "attributes", (value) => netlink.nested(1, value)],
+  ["decodeAcknowledgement", "message", netlink.decodeAcknowledgement],
+  ["encodeBootstrap", "message", (value) => nsexec.encodeBootstrap(value, "1.2")],
+  ["encodeBootstrap", "message.attributes", (value) => nsexec.encodeBootstrap({ attributes: value }, "1.2")],
+  ...(["uidMap", "cloneFlags", "mountSources"] as const).map((name) =>
+    [
+      "encodeBootstrap",
+      "message.attributes[0].value",
+      (value: Anything) => nsexec.encodeBootstrap({ attributes: [{ name, value }] }, "1.1"),
+    ] as const
+  ),
+  ["encodeBootstrap", "dialect", (value) => nsexec.encodeBootstrap({ attributes: [] }, value)],
+  ["bootstrapLength", "header", nsexec.bootstrapLength],
+  ["decodeBootstrap", "bytes", (value) => nsexec.decodeBootstrap(value, "1.2")],
+  [
+    "decodeBootstrap",
+    "dialect",
+    (value) => nsexec.decodeBootstrap(nsexec.encodeBootstrap({ attributes: [] }, "1.2"), value),
+  ],
+  ["encodePids", "pids", nsexec.encodePids],
+  ["encodePids", "pids.stage1", (value) => nsexec.encodePids({ stage1: value, stage2: 1 })],
+  ["decodePids", "line", nsexec.decodePids],
+];
+
+/** Classes of errors, which penne makes. */
+const ERRORS = ["BootstrapMessageError", "ExecError", "PenneError", "SysError"];
+
 /** The error of a call, if there is one. */
-async function failure(body: () => unknown): Promise<unknown> {
+async function failure(body: () => unknown): Promise<Anything> {
   try {
     await body();
     return null;
@@ -93,20 +172,39 @@ async function failure(body: () => unknown): Promise<unknown> {
 
 /** Whether an error is one that penne, or Deno.Command, means to throw. */
 function isMeant(error: unknown): boolean {
-  if (error instanceof penne.PenneError || error instanceof Deno.errors.NotFound) return true;
+  const known = [penne.PenneError, Deno.errors.NotFound, nsexec.BootstrapMessageError];
+  if (known.some((Class) => error instanceof Class)) return true;
+  if (error instanceof RangeError) return /^(Cannot decode|Attribute )/.test(error.message);
   // What the engine itself says of a value that is not what the code expects begins otherwise.
   return error instanceof TypeError &&
-    /^(cannot use |options|request|Invalid signal|Must be|Failed to spawn|EINVAL)/.test(error.message);
+    /^(cannot use |options|request|[\w.[\]]+ (has no "|is missing)|Invalid signal|Must be|Failed to spawn|EINVAL)/.test(
+      error.message,
+    );
+}
+
+/** Calls a function with a value, which is right or refused as penne refuses values: with the name of the argument. */
+async function checkRefusal(name: string, argument: string, value: Anything, call: () => unknown): Promise<void> {
+  const error = await failure(call);
+  const shown = `${name} with ${argument}: ${String(value).slice(0, 60)}: ${String(error).slice(0, 200)}`;
+  assert(error === null || isMeant(error), shown);
+  if (error instanceof TypeError && error.message.startsWith("cannot use")) {
+    assert(error.message.includes(argument), shown);
+  }
+}
+
+/** Options with a value at a path, such as `reach.dnsHost[0].zone`. */
+function optionsWith(path: string, value: Anything): Anything {
+  const [key = "", ...rest] = path.split(".");
+  const inner = rest.length ? optionsWith(rest.join("."), value) : value;
+  const valid: Record<string, unknown> = path.endsWith(".address") ? { name: "a" } : { address: "192.0.2.1" };
+  return key.endsWith("[0]") ? { [key.slice(0, -3)]: [{ ...valid, ...inner }] } : { [key]: inner };
 }
 
 for (const [name, keys, call] of CALLS) {
   test(`${name}() refuses wrong values, and names the argument`, async () => {
     for (const key of keys) {
       for (const value of WRONG) {
-        const error = await failure(() => call({ [key]: value }));
-        assert(error === null || isMeant(error), `${name} with ${key}: ${String(value).slice(0, 60)}: ${error}`);
-        if (!(error instanceof TypeError) || !error.message.startsWith("cannot use")) continue;
-        assert(error.message.includes(key), `${name} with ${key}: ${error.message}`);
+        await checkRefusal(name, key.split(/[.[]/)[0]!, value, () => call(optionsWith(key, value)));
       }
     }
     for (const value of [null, 5, "x", [], () => {}, Symbol("x")]) {
@@ -117,6 +215,63 @@ for (const [name, keys, call] of CALLS) {
     assert(unknown instanceof TypeError && unknown.message.includes('"nosuchkey"'), `${name}: ${unknown}`);
   });
 }
+
+test("each function refuses wrong arguments, and names them", async () => {
+  for (const [name, argument, call] of ARGUMENTS) {
+    for (const value of [...WRONG, new Uint8Array(7), new Uint8Array(100_000), undefined]) {
+      await checkRefusal(name, argument, value, () => call(value));
+    }
+  }
+});
+
+test("every exported function is among those that are called with wrong values here", async () => {
+  const { exports } = JSON.parse(await Deno.readTextFile(`${ROOT}deno.json`)) as { exports: Record<string, string> };
+  const called = new Set([...CALLS.map(([name]) => name), ...ARGUMENTS.map(([name]) => name), ...ERRORS]);
+  const classes = ["ChildProcess"]; // which has a test of its own
+  for (const [entry, path] of Object.entries(exports)) {
+    const functions = Object.entries(await import(`${ROOT}${path}`)).filter(([, value]) => typeof value === "function");
+    const missing = functions.map(([name]) => name).filter((name) => !called.has(name) && !classes.includes(name));
+    assertEquals(missing, [], entry);
+  }
+});
+
+test("an unknown key inside an option is refused too, with a suggestion", async () => {
+  const any = penne as Record<string, Anything>;
+  const calls: [string, () => unknown][] = [
+    ['options.network has no "mtuu"; did you mean mtu?', () => any.run({ net: "tap", network: { mtuu: 1500 } })],
+    ['options.reach has no "exclud"; did you mean exclude?', () => any.spawn({ net: "tap", reach: { exclud: [] } })],
+    ['options.reach.tell has no "fqdm"; did you mean fqdn?', () => any.spawn({ reach: { tell: { fqdm: "" } } })],
+    ['options has no "gateway"; did you mean gateways?', () => any.attach([Deno.pid], { gateway: "10.0.0.1" })],
+    ['options.exclude[0] has no "prefx"; did you mean prefix?', () => any.attach([1], { exclude: [{ prefx: 8 }] })],
+    ['options.map has no "modes"; did you mean mode?', () => any.run({ map: { modes: "auto" } })],
+    ['request.setUp has no "nett"; did you mean net?', () => any.keep("a", { setUp: { nett: "none" } })],
+  ];
+  for (const [message, call] of calls) {
+    const error = await failure(call);
+    assert(error instanceof TypeError);
+    assertEquals(error.message, message);
+  }
+  const ports = await failure(() => any.attach([Deno.pid], { ports: { tpc: 80 } }));
+  assert(ports instanceof penne.PenneError);
+  assertEquals((await ports.hints())[0], "did you mean ports.tcp?");
+});
+
+test("an option that has no effect without a network is refused without one", async () => {
+  const any = penne as Record<string, Anything>;
+  for (const [name, value] of Object.entries({ network: {}, reach: {}, dns: ["192.0.2.1"], search: [], ports: {} })) {
+    for (const net of ["none", "host", undefined]) {
+      const error = await failure(() => any.run({ command: ["true"], net, [name]: value }));
+      assert(error instanceof penne.PenneError && error.usage, `${name}: ${error}`);
+      assertEquals(error.message, `cannot use ${name} without a network`);
+      assertEquals(await error.hints(), ['net: "tap" sets one up']);
+    }
+  }
+});
+
+test("a child cannot be made by hand", () => {
+  const { ChildProcess } = penne as Record<string, Anything>;
+  assertThrows(() => new ChildProcess(), TypeError, "Illegal constructor");
+});
 
 test("targets, names and words of a wrong type are refused, and named", async () => {
   const any = penne as Record<string, Anything>;

@@ -3,17 +3,28 @@
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
 import { ROOT, sh, test, until } from "../lib/helpers.ts";
+import { Pty } from "../lib/pty.ts";
 
-/** Runs a program that imports the library, with a permission. */
-async function program(body: string, permission = "-A") {
+/** Variables of Deno, such as DENO_DIR. */
+const DENO_VARIABLES = Object.fromEntries(
+  Object.entries(Deno.env.toObject()).filter(([name]) => name.startsWith("DENO_")),
+);
+
+/** Writes a program that imports the library, and does something with its command line. */
+async function withProgram<T>(body: string, permissions: readonly string[], use: (argv: string[]) => Promise<T>) {
   const directory = await Deno.makeTempDir({ prefix: "penne-program-" });
   try {
     await Deno.writeTextFile(`${directory}/program.ts`, `import { Command } from "file://${ROOT}mod/mod.ts";\n${body}`);
-    const words = ["run", "--quiet", "--no-check", "--no-lock", `--config=${ROOT}deno.json`, permission];
-    return await sh([Deno.execPath(), ...words, `${directory}/program.ts`]);
+    const words = ["run", "--quiet", "--no-check", "--no-lock", `--config=${ROOT}deno.json`, ...permissions];
+    return await use([Deno.execPath(), ...words, `${directory}/program.ts`]);
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
+}
+
+/** Runs a program that imports the library, with permissions; by default with all. */
+function program(body: string, ...permissions: readonly string[]) {
+  return withProgram(body, permissions.length ? permissions : ["-A"], sh);
 }
 
 /** Whether a process has ended, and was reaped. */
@@ -69,10 +80,81 @@ test("unref() lets the program go while it waits for the command and its output,
   assertEquals(back.stdout, "read\n");
 });
 
-test("without --allow-ffi, Deno says which permission is missing, and nothing is made", async () => {
-  const { code, stderr } = await program('await new Command("true").output();', "--allow-run");
-  assertEquals(code, 1);
-  assert(stderr.includes("Requires ffi access") && stderr.includes("--allow-ffi"), stderr);
+/** Each function, called so that it would make or change something if it could. */
+const FUNCTIONS = {
+  spawn: 'penne.spawn({ command: ["true"] })',
+  run: 'await penne.run({ command: ["true"] })',
+  enter: 'penne.enter({ target: Deno.pid, command: ["true"] })',
+  output: 'await new Command("true").output()',
+  outputSync: 'new Command("true").outputSync()',
+  attach: 'penne.attach(["4194304"], { ports: { tcp: 18070 } })',
+  tap: 'await penne.run({ command: ["true"], net: "tap" })',
+  waitFor: 'await penne.waitFor([Deno.pid], "present")',
+  watch: 'await penne.watch({ backend: "poll" }).return()',
+  keep: 'await penne.keep("a", { setUp: { command: ["true"] } })',
+  inspect: 'penne.inspect("a")',
+  inspectAll: "penne.inspectAll()",
+  drop: 'penne.drop("a")',
+  dropAll: "penne.dropAll({ stale: true })",
+  openKept: 'penne.openKept("a")',
+} as const;
+
+/** Calls functions one after the other with a permission, and returns what each one throws. */
+async function refusals(calls: Readonly<Record<string, string>>, permissions: readonly string[]): Promise<string[][]> {
+  const each = Object.values(calls).map((call) =>
+    `try { ${call}; said.push(["nothing"]); } catch (error) { said.push([error.constructor.name, error.message]); }`
+  );
+  const { stdout, stderr } = await program(
+    `const penne = await import("file://${ROOT}mod/mod.ts");
+    const said = [];
+    ${each.join("\n")}
+    console.log(JSON.stringify(said));`,
+    ...permissions,
+  );
+  assertEquals(stderr, "");
+  return JSON.parse(stdout);
+}
+
+test("without unscoped --allow-ffi, each function says so, once and in Deno's words, before anything is made", async () => {
+  const words = ["NotCapable", "Requires ffi access, run again with the --allow-ffi flag"];
+  for (const permissions of [[], ["--allow-ffi=/proc/self/fd"], ["--deny-ffi"], ["--allow-read", "--allow-run"]]) {
+    const said = await refusals(FUNCTIONS, ["--no-prompt", ...permissions]);
+    assertEquals(said, Object.values(FUNCTIONS).map(() => words), permissions.join());
+  }
+  const { code, stderr } = await program('await new Command("true").output();', "--no-prompt");
+  assertEquals([code, stderr.match(/^error: .*/gm)], [1, [`error: Uncaught (in promise) ${words.join(": ")}`]]);
+});
+
+test("without --allow-read, what serves a network says so, once and in Deno's words, before anything is made", async () => {
+  const root = ROOT.replace(/\/$/, "");
+  const words = ["NotCapable", `Requires read access to "${root}", run again with the --allow-read flag`];
+  const { attach, tap } = FUNCTIONS;
+  const worker = `${ROOT}mod/datapath/server/worker.ts`;
+  for (const permissions of [[], [`--allow-read=${worker}`], ["--deny-read"]]) {
+    const said = await refusals({ attach, tap }, ["--no-prompt", "--allow-ffi", ...permissions]);
+    assertEquals(said, [words, words], permissions.join());
+  }
+});
+
+test("Deno asks once for each permission, where it may ask", ["tun"], async () => {
+  const body = `
+    const { run } = await import("file://${ROOT}mod/mod.ts");
+    console.log("ended with", (await run({ command: ["sh", "-c", "exit 7"], net: "tap" })).code);`;
+  await withProgram(body, ["--no-code-cache"], async (argv) => {
+    using pty = new Pty(argv, { env: { HOME: Deno.env.get("HOME") ?? "/", NO_COLOR: "1", ...DENO_VARIABLES } });
+    for (const what of ["ffi", "read"]) {
+      await pty.expect(new RegExp(`Deno requests ${what} access[^]*> `));
+      // Deno throws away what was typed before it reads, which is a moment after it has asked.
+      let looks = 0;
+      await until(`${what} is granted`, () => {
+        if (looks++ % 50 === 10) pty.type("y\n");
+        pty.read();
+        return pty.text.includes(`Granted ${what} access`);
+      });
+    }
+    await pty.expect(/ended with 7/);
+    assertEquals(pty.text.match(/Deno requests \w+/g), ["Deno requests ffi", "Deno requests read"], pty.text);
+  });
 });
 
 test("--allow-ffi is all that a command takes", async () => {
@@ -122,4 +204,72 @@ test("a watch keeps its program until unref()", async () => {
       for await (const event of events) void event;
     })();`);
   assertEquals([code, stdout], [0, "kept\n"]);
+});
+
+/** What keeps a program: a namespace that it serves, and a command with a network. */
+const KEEPERS = {
+  "an attachment": `
+    const child = new Command("sleep", { args: ["1000"], net: "none" }).spawn();
+    const keeper = attach([child.pid]);
+    child.unref();`,
+  "a command with a network": 'const keeper = new Command("sleep", { args: ["1000"], net: "tap" }).spawn();',
+  "a command with a network, ports and pipes":
+    'const keeper = new Command("sleep", { args: ["1000"], net: "tap", ports: { tcp: 18071 }, stdout: "piped" }).spawn();',
+};
+
+for (const [what, start] of Object.entries(KEEPERS)) {
+  test(`${what} keeps its program until unref(), and again after ref()`, ["tun"], async () => {
+    const begin = `const { attach } = await import("file://${ROOT}mod/mod.ts");\n${start}`;
+    const kept = await program(`${begin}
+      Deno.unrefTimer(setTimeout(() => { console.log("kept"); keeper.unref(); }, 300));`);
+    assertEquals([kept.code, kept.stdout, kept.stderr], [0, "kept\n", ""]);
+    const again = await program(`${begin}
+      keeper.unref();
+      keeper.ref();
+      Deno.unrefTimer(setTimeout(() => { console.log("kept"); keeper.unref(); }, 300));`);
+    assertEquals([again.code, again.stdout, again.stderr], [0, "kept\n", ""]);
+    const atOnce = await program(`${begin}
+      keeper.unref();
+      Deno.unrefTimer(setTimeout(() => console.log("kept"), 60_000));`);
+    assertEquals([atOnce.code, atOnce.stdout, atOnce.stderr], [0, "", ""]);
+  });
+}
+
+test("the pipes of a child that nobody can read any more are closed", async () => {
+  const { code, stdout, stderr } = await program(
+    `const pipes = () => Array.from(Deno.readDirSync("/proc/self/fd")).filter(({ name }) => {
+      try { return Deno.readLinkSync("/proc/self/fd/" + name).startsWith("pipe:"); } catch { return false; }
+    }).length;
+    const start = () => new Command("true", { stdin: "piped", stdout: "piped", stderr: "piped" }).spawn().status;
+    const before = pipes();
+    for (let i = 0; i < 10; i++) await start();
+    const opened = pipes() - before;
+    for (let i = 0; i < 500 && pipes() > before; i++) {
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    console.log(opened, pipes() - before);`,
+    ...["-A", "--v8-flags=--expose-gc"],
+  );
+  assertEquals([code, stderr], [0, ""]);
+  const [opened, left] = stdout.trim().split(" ").map(Number);
+  assert(opened! > 0 && left === 0, stdout);
+});
+
+test("commands with a network leave no descriptors in their program, whether they ran or not", ["tun"], async () => {
+  const { code, stdout, stderr } = await program(`
+    const count = () => Array.from(Deno.readDirSync("/proc/self/fd")).length;
+    const round = async () => {
+      await Promise.all([1, 2, 3].map(() => new Command("true", { net: "tap" }).output()));
+      await new Command("/no/such", { net: "tap" }).output().catch(() => {});
+    };
+    // What Deno opens once for Workers, and keeps of the last one, is open after the first round.
+    await round();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const before = count();
+    await round();
+    for (let i = 0; i < 500 && count() > before; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+    console.log(count() - before);`);
+  assertEquals([code, stderr], [0, ""]);
+  assert(Number(stdout) <= 0, stdout);
 });

@@ -1,10 +1,10 @@
 // Addresses in values of options.
 
 import { AF } from "../../../ffi/net/constants.ts";
-import { type NameServer, needsScope, parseNameServer } from "../../host/resolv_conf.ts";
+import { type NameServer, parseNameServer } from "../../host/resolv_conf.ts";
 import { familyOf, parseIp } from "../../inet/ip.ts";
 import { parseMac } from "../../inet/mac.ts";
-import { ALT_NAME_MAX, isInterfaceName } from "../../network/request.ts";
+import { zoneProblem } from "../../network/request.ts";
 import { badValue } from "./values.ts";
 
 /**
@@ -41,13 +41,8 @@ export function parseAddress(option: string, value: string): Uint8Array {
 export function parseServer(option: string, value: string): NameServer {
   const server = parseNameServer(value);
   if (!server) throw badValue(option, value, "it is not an IP address");
-  const { address, zone } = server;
-  if (value.includes("%") && !(needsScope(address) && isInterfaceName(zone, ALT_NAME_MAX))) {
-    const reason = needsScope(address)
-      ? `"${zone}" cannot be an interface`
-      : "only an address of a link has an interface, as in fe80::53%eth0";
-    throw badValue(option, value, reason);
-  }
+  const reason = value.includes("%") ? zoneProblem(server.address, server.zone) : null;
+  if (reason) throw badValue(option, value, reason);
   return server;
 }
 

@@ -1,7 +1,7 @@
 // Options for what a namespace with a network can reach, and how it resolves names.
 
 import { usage } from "../../base/errors.ts";
-import type { NameServer } from "../../host/resolv_conf.ts";
+import { isDomain, type NameServer } from "../../host/resolv_conf.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import { parseAddress, parsePrefix, parseServer } from "./addresses.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
@@ -107,7 +107,7 @@ export function nameRequest(
   if (dns.length > 3) throw badValue("dns", dns[3]!, "the C library uses only three");
   if (search.includes("none") && search.length > 1) throw badValue("search", "none", "it excludes other values");
   for (const domain of search) {
-    if (!/^[A-Za-z0-9_.-]{1,253}$/.test(domain)) throw badValue("search", domain, "it is not a domain");
+    if (!isDomain(domain)) throw badValue("search", domain, "it is not a domain");
   }
   const none = given?.length === 0;
   if (none && search.length) throw badValue("search", search[0]!, "--dns none leaves the file alone");

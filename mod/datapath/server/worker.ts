@@ -2,6 +2,7 @@
 
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
+import { closeImage } from "../../../ffi/core/shim.ts";
 import { read } from "../../../ffi/sys/file.ts";
 import { Reactor } from "../../reactor/reactor.ts";
 import { decodeCommand, type Report, type Start } from "./protocol.ts";
@@ -19,6 +20,14 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 
 scope.onmessage = async ({ data }) => {
+  await serve(data);
+  // The descriptors of the process outlive the Worker, which runs no line after close().
+  closeImage();
+  scope.close();
+};
+
+/** Serves until the pipe of the commands is closed. */
+async function serve(data: Start): Promise<void> {
   const commands = new Fd(data.commands);
   using reactor = new Reactor();
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
@@ -65,5 +74,4 @@ scope.onmessage = async ({ data }) => {
   await reactor.live();
   for (const stop of served.values()) stop();
   commands.close();
-  scope.close();
-};
+}

@@ -6,6 +6,8 @@
 
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { F } from "../../../ffi/core/consts.ts";
+import { keepProgramForWorker } from "../../../ffi/core/pending.ts";
+import { shim } from "../../../ffi/core/shim.ts";
 import { pipe, write } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
 import type { ReachRequest } from "../../network/reach.ts";
@@ -21,6 +23,33 @@ import { makerBy } from "../splice/inside.ts";
 import type { Held, KnownNamespace, ServedPlan, TapServer } from "./reactor_server.ts";
 import { sendForwarding, sendHeld } from "./sent_ports.ts";
 
+/** The code of the Worker. */
+const WORKER = new URL("./worker.ts", import.meta.url);
+
+/** The directories of all code that it loads, and the one above both. */
+const [CODE, ROOT] = [["../../", "../../../ffi/"].map(here), here("../../../")];
+
+function here(path: string): URL {
+  return new URL(path, import.meta.url);
+}
+
+/**
+ * Has Deno ask for the permissions that a Worker takes, or refuse, before anything is made: a Worker that cannot be loaded
+ * would say so when it is too late.
+ *
+ * @throws {Deno.errors.NotCapable} If one is missing.
+ */
+export function checkPermissions(): void {
+  shim();
+  const mayRead = (path: URL) => Deno.permissions.querySync({ name: "read", path }).state === "granted";
+  if (WORKER.protocol !== "file:" || CODE.every(mayRead)) return;
+  try {
+    Deno.statSync(ROOT);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+  }
+}
+
 /** The part of a plan that is sent. */
 function servedPart({ outside, peerMac, families, mtu, configure }: ServedPlan): ServedPlan {
   return { outside, peerMac, families, mtu, configure };
@@ -30,7 +59,9 @@ function servedPart({ outside, peerMac, families, mtu, configure }: ServedPlan):
 export class WorkerServer implements TapServer {
   #reach: ReachRequest;
   #onWarning: (message: string) => void;
+  #worker: Worker | null = null;
   #writer: Fd | null = null;
+  #keeps = true;
   #next = 1;
   #onDead = new Map<number, () => void>();
   #waiting = new Map<number, () => void>();
@@ -53,8 +84,9 @@ export class WorkerServer implements TapServer {
 
   #start(): Fd {
     const [reader, writer] = pipe();
-    // The Worker keeps the program alive until it has ended.
-    const worker = new Worker(new URL("./worker.ts", import.meta.url).href, { type: "module" });
+    // The Worker keeps the program alive until it has ended, unless it is told otherwise.
+    const worker = this.#worker = new Worker(WORKER, { type: "module" });
+    if (!this.#keeps) keepProgramForWorker(worker, false);
     worker.onmessage = ({ data }: MessageEvent<Report>) => {
       if ("dead" in data) this.#onDead.get(data.dead)?.();
       else if ("done" in data) this.#waiting.get(data.done)?.();
@@ -75,6 +107,16 @@ export class WorkerServer implements TapServer {
     };
     worker.postMessage({ commands: reader.release(), reach: this.#reach } satisfies Start);
     return this.#writer = writer;
+  }
+
+  /**
+   * Says whether the program is not to exit while the Worker serves.
+   *
+   * @param keeps Whether it is kept; it is by default.
+   */
+  keepProgram(keeps: boolean): void {
+    this.#keeps = keeps;
+    if (this.#worker) keepProgramForWorker(this.#worker, keeps);
   }
 
   #send(command: Command): void {

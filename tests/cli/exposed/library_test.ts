@@ -95,3 +95,28 @@ test("keep() and enter() of the library treat exposed commands the same", NEEDS,
   assertStringIncludes(stdout, "/\n");
   assertEquals(stdout.split("\n").slice(-3).join("\n"), "/\ntrue 5\n");
 });
+
+test("end() and status say the same of every command, exposed or not", NEEDS, async () => {
+  const { stdout, stderr } = await sh(deno(`
+    const block = () => new Deno.Command("sleep", { args: ["0.3"] }).outputSync();
+    const said = [];
+    for (const place of [as(), { unshare: ["pid", "mnt"] }]) {
+      const start = (script, more = {}) => spawn({ ...place, command: ["sh", "-c", script], ...more });
+      const trapping = start("trap 'exit 5' TERM; echo; while :; do sleep 0.05; done", { killSignal: "SIGTERM", stdout: "piped" });
+      await trapping.stdout.getReader().read();
+      const over = start("exit 7");
+      block();
+      const awaited = start("kill -9 $$");
+      await awaited.status;
+      const disposed = start("sleep 100");
+      disposed[Symbol.dispose]();
+      for (const child of [trapping, over, awaited, disposed]) said.push([child.end(), await child.status, child.end()]);
+    }
+    console.log(JSON.stringify(said));`));
+  assertEquals(stderr, "");
+  const said = JSON.parse(stdout);
+  assertEquals(said.length, 8);
+  for (const [ended, status, again] of said) assertEquals([status, again], [ended, ended]);
+  const codes = said.map(([{ code }]: [{ code: number }]) => code);
+  assertEquals([codes[1], codes[2], codes[5], codes[6]], [7, 137, 7, 137]);
+});
