@@ -96,6 +96,11 @@ const CALLS: readonly [name: string, keys: readonly string[], call: (options: An
   ["inspectAll", KEPT, (options) => penne.inspectAll({ directory: "/no/such", ...options })],
   ["drop", [...KEPT, "force", "stale"], (options) => penne.drop("no-such", options)],
   ["dropAll", [...KEPT, "force", "stale"], (options) => penne.dropAll({ directory: "/no/such", ...options })],
+  [
+    "list",
+    ["types", "of", "orphans", "holders", "addresses"],
+    (options) => penne.list({ of: ["/no/such"], ...options }),
+  ],
   ["openKept", KEPT, (options) => penne.openKept("no-such", options)],
 ];
 

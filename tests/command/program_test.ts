@@ -97,6 +97,7 @@ const FUNCTIONS = {
   drop: 'penne.drop("a")',
   dropAll: "penne.dropAll({ stale: true })",
   openKept: 'penne.openKept("a")',
+  list: "await penne.list()",
 } as const;
 
 /** Calls functions one after the other with a permission, and returns what each one throws. */
