@@ -1,8 +1,10 @@
 // Runs a command in namespaces of its own, as pasta(1) does.
 
-import { orNull } from "../../../ffi/core/errno.ts";
+import { CAP } from "../../../ffi/core/consts.ts";
+import { E, errnoText, orNull } from "../../../ffi/core/errno.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { readText } from "../../../ffi/sys/file.ts";
+import { effectiveCapabilities, hasCapability } from "../../host/caller.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
 import type { PastaConfig } from "../../pasta/request.ts";
 import { readFacts } from "../../run/facts.ts";
@@ -12,7 +14,7 @@ import { runNetwork } from "../common/run_network.ts";
 import { setUpLog } from "../report/log.ts";
 import { Reporter } from "../report/reporter.ts";
 import { runHere } from "../run.ts";
-import { tell } from "./failure.ts";
+import { PastaError, tell } from "./failure.ts";
 import { openLog, StayingPidFile, warn } from "./files.ts";
 import { become, identityOf } from "./identity.ts";
 import { holdOf, openPastaControl, openPastaPorts } from "./ports.ts";
@@ -51,6 +53,12 @@ function runOptions(config: PastaConfig): RunOptions {
   };
 }
 
+/** Refuses to make namespaces without one of users where that takes a capability, in pasta's words. */
+function checkNamespaces({ netnsOnly }: PastaConfig): void {
+  if (!netnsOnly || hasCapability(effectiveCapabilities(), CAP.SYS_ADMIN)) return;
+  throw new PastaError([`Failed to clone process with detached namespaces: ${errnoText(E.EPERM)}`]);
+}
+
 /**
  * Runs a command.
  *
@@ -67,6 +75,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
     const identity = identityOf(config.runas);
     const pidFile = config.pidFile === null ? null : new StayingPidFile(config.pidFile, identity !== null);
     if (identity) become(identity, false);
+    checkNamespaces(config);
     const options = runOptions(config);
     const starter: Starter = {
       release() {},
