@@ -86,6 +86,9 @@ export function checkReach(request: ReachRequest): void {
   check("--dns-forward", request.dnsForward);
   onePerFamily("--dns-host", request.dnsHost ?? [], ({ address }) => address, { anything: true });
   check("--map-host-loopback", mapHostLoopback);
+  if (request.mapGateway && mapHostLoopback.length > 0) {
+    throw usage("use --map-gw with --map-host-loopback: choose one");
+  }
   check("--map-guest-addr", mapGuestAddress);
   check("--outbound", request.outbound, true);
   const taken = new Map<string, string>();

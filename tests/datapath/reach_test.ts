@@ -143,12 +143,15 @@ test("redirects and source routes from inside have no effect", needs, async () =
   await answers(network, HOST4, "host");
 });
 
-test("--map-host-loopback makes the host's loopback reachable", needs, async () => {
+const GATEWAYS = ["--map-host-loopback", GUEST4.gateway, "--map-host-loopback", GUEST6.gateway];
+
+for (const options of [GATEWAYS, ["--map-gw"]]) {
+  test(`${options[0]} makes the host's loopback reachable`, needs, () => reachesLoopback(options));
+}
+
+async function reachesLoopback(options: readonly string[]): Promise<void> {
   await using network = await makeNetwork({
-    options: [
-      ...["--map-host-loopback", GUEST4.gateway, "--map-host-loopback", GUEST6.gateway],
-      ...["--exclude", HOST4, "--exclude", `${HOST6}/128`],
-    ],
+    options: [...options, "--exclude", HOST4, "--exclude", `${HOST6}/128`],
   });
   for (const [family, address] of [["4", "127.0.0.1"], ["6", "[::1]"]]) {
     network.spawn(network.host, [
@@ -172,7 +175,7 @@ test("--map-host-loopback makes the host's loopback reachable", needs, async () 
   assertEquals(await ask(network, HOST6), ["", ""]);
   const { stdout } = await network.run(network.guest, ["ping", "-c1", "-W1", HOST4]);
   assertEquals(stdout.includes(" bytes from "), false);
-});
+}
 
 test("--map-guest-addr makes the host itself reachable", needs, async () => {
   await using network = await makeNetwork({

@@ -27,6 +27,7 @@ export const REACH_OPTIONS = [
     repeat: true,
     help: "Address inside, one per family, that leads to the host's loopback; or none (default: none)",
   },
+  { name: "map-gw", help: "The gateways inside lead to the host's loopback" },
   { name: "no-map-gw", help: "Same as --map-host-loopback none" },
   {
     name: "map-guest-addr",
@@ -129,6 +130,9 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
   if (options["no-map-gw"] && mapHostLoopback?.length) {
     throw usage("use --no-map-gw with --map-host-loopback: choose one");
   }
+  const mapGateway = options["map-gw"];
+  if (mapGateway && options["no-map-gw"]) throw usage("use --map-gw with --no-map-gw: choose one");
+  if (mapGateway && mapHostLoopback) throw usage("use --map-gw with --map-host-loopback: choose one");
   const exclude = options.exclude.filter((value) => value !== "host");
   return {
     ...defined({
@@ -138,6 +142,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
       mapGuestAddress: addressesOrNone("map-guest-addr", options["map-guest-addr"]),
       outbound: addresses("outbound", options.outbound),
     }),
+    ...mapGateway && { mapGateway },
     ...exclude.length && {
       exclude: exclude.map((value) => {
         const { address, prefix } = parsePrefix("exclude", value, 0);

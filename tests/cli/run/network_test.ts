@@ -197,6 +197,10 @@ test("the host's loopback is not reachable by default", NEEDS, async () => {
   }
   assertEquals(await ask("10.0.2.2", "--map-host-loopback", "10.0.2.2"), "secret\n");
   assertEquals(await ask("[2001:db8::99]", "--map-host-loopback", "2001:db8::99"), "secret\n");
+  // The gateways, copied and given.
+  assertEquals(await ask("192.0.2.1", "--map-gw"), "secret\n");
+  assertEquals(await ask("[2001:db8::1]", "--map-gw"), "secret\n");
+  assertEquals(await ask("10.9.9.1", "--map-gw", "-4", "-a", "10.9.9.2/24", "-g", "10.9.9.1"), "secret\n");
 });
 
 test("excluded addresses are not reachable", NEEDS, async () => {
