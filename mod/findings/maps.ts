@@ -26,8 +26,14 @@ const ACCOUNTS = 65_536;
 
 const OWN_ONLY = "--map root needs no subordinate ids";
 
-/** Ids that penne's own user namespace does not map, so that no namespace in it can. */
-function unmapped(kind: "uid" | "gid", wanted: readonly OutsideRange[]): Finding[] {
+/**
+ * Finds ids that penne's own user namespace does not map, so that no namespace in it can.
+ *
+ * @param kind Which ids.
+ * @param wanted The ids outside.
+ * @returns The findings.
+ */
+export function unmapped(kind: "uid" | "gid", wanted: readonly OutsideRange[]): Finding[] {
   const map = (read(`/proc/self/${kind}_map`) ?? "").split("\n").map((line) => line.trim().split(/\s+/).map(Number));
   const missing = wanted.find(({ outside, count }) =>
     !map.some(([first = 0, , length = 0]) => outside >= first && outside + count <= first + length)

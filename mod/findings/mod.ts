@@ -12,7 +12,7 @@ import { filterAnswer, filterFinding, killingFilters } from "./filter.ts";
 import { type Finding, hintOf } from "./finding.ts";
 import { kernel, status, wrongKernel } from "./host.ts";
 import { explainFiles, explainFork, explainSize } from "./limits.ts";
-import { explainMap, explainTool, type OutsideRange } from "./maps.ts";
+import { explainMap, explainTool, type OutsideRange, unmapped } from "./maps.ts";
 import { lacking, whyNotCapable } from "./modules.ts";
 import { explainMount } from "./mounts.ts";
 import { explainJoin, explainNamespaces } from "./namespaces.ts";
@@ -153,6 +153,18 @@ function lines(look: () => readonly Finding[], alternatives = true): string[] {
   } catch {
     return [];
   }
+}
+
+/**
+ * Says so if penne's own user namespace does not map some ids, so that no namespace in it can.
+ *
+ * @param kind Which ids.
+ * @param outside The first one.
+ * @param count How many.
+ * @returns The lines.
+ */
+export function unmappedHints(kind: "uid" | "gid", outside: number, count: number): string[] {
+  return lines(() => unmapped(kind, [{ outside, count }]));
 }
 
 /**

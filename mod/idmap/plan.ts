@@ -96,9 +96,17 @@ export class NoSubIdsError extends PenneError {
    * @param kind The kind of ids.
    * @param words What is the case, without a full stop.
    * @param fix What grants them.
+   * @param usual The ids that it grants.
    */
-  constructor(kind: "user" | "group", readonly words: string, readonly fix: string) {
-    super(`map ${kind} ids: ${words}`, { hints: [fix, "--map root needs no subordinate ids"] });
+  constructor(kind: "user" | "group", readonly words: string, readonly fix: string, usual: SubIdRange) {
+    super(`map ${kind} ids: ${words}`, {
+      explain: async () => {
+        // Nothing grants what the user namespace around does not have.
+        const { unmappedHints } = await import("../findings/mod.ts");
+        const found = unmappedHints(kind === "user" ? "uid" : "gid", usual.start, usual.count);
+        return found.length ? found : [fix, "--map root needs no subordinate ids"];
+      },
+    });
   }
 }
 
@@ -109,7 +117,8 @@ function noSubIds(
   { user, [`${kind}s` as const]: granted }: MapFacts,
 ): NoSubIdsError {
   const name = user.user?.name;
-  const { start, count } = granted.free ?? { start: 100_000, count: 65_536 };
+  const usual = granted.free ?? { start: 100_000, count: 65_536 };
+  const { start, count } = usual;
   const who = name ?? `user ${uid}, who has no name in ${user.looked}`;
   const more = granted.ranges.length ? " besides its own" : "";
   const unseen = [...new Set([user.unseen, granted.unseen])].filter((one) => one !== null);
@@ -123,6 +132,7 @@ function noSubIds(
     kind,
     `${granted.looked} grants no subordinate ids${more} to ${[who, ...unseen].join("; ")}`,
     line,
+    usual,
   );
 }
 

@@ -94,6 +94,13 @@ test("no fix grants ids of the host's users, nor ids that somebody else has", NE
   const others = "echo bob:100000:65536 > /etc/subuid; echo 5:165536:65536 >> /etc/subuid";
   const { stderr } = await withEtc(`${others}; ${AUTO}`);
   assertStringIncludes(stderr, `(as root: usermod --add-subuids 231072-296607 ${TEST_USER})`);
+  // In a user namespace that does not have them, nothing grants ids.
+  assertRefused(
+    await withEtc(`echo bob:100000:65536 > /etc/subuid; unshare -Ur "$1" run --net=none --map auto -- true`),
+    /^penne: cannot map user ids: \/etc\/subuid grants no subordinate ids to root$/,
+    "the user namespace that penne runs in does not map the users 165536 to 231071; " +
+      "map them there; --map root needs no subordinate ids",
+  );
 });
 
 test(

@@ -169,6 +169,6 @@ test("ids that are not granted are refused, with a hint", ["user", "newuidmap"],
   assertEquals(result.code, 125);
   assertStringIncludes(
     result.stderr,
-    "hint: /etc/subuid does not grant the ids 1 to 5 to penne-test; as root: usermod",
+    "hint: /etc/subuid does not grant the ids 1 to 5 to penne-test; these are for users of the host themselves",
   );
 });
