@@ -3,7 +3,7 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { SIGNAL } from "../../ffi/core/consts.ts";
 import { FORWARDED } from "../../mod/run/supervise.ts";
-import { command, killIfAlive, ownAgents, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
+import { command, endByAgent, ownAgents, penne, type Process, processes, sh, test, until } from "../lib/helpers.ts";
 import { Pty } from "../lib/pty.ts";
 import { enter, marker, Place } from "./places.ts";
 
@@ -81,8 +81,9 @@ for (const [what, open, options] of PLACES) {
             await until("there is an agent", () => agentsBelow(child.pid).length > 0);
             const all = agentsBelow(child.pid);
             const chosen = all[Math.floor(Math.random() * all.length)];
-            if (chosen && await killIfAlive(chosen.pid)) hits++;
-            else child.kill("SIGKILL"); // the one that joins has given way to the inner ones
+            // The one that joins gives way to the inner ones.
+            if (chosen && await endByAgent(child, chosen.pid)) hits++;
+            else if (!chosen) child.kill("SIGKILL");
           }
           const status = await child.status;
           if (victim === "penne") hits += status.signal === "SIGKILL" ? 1 : 0;

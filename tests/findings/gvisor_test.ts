@@ -1,24 +1,21 @@
-// gVisor, a kernel that is not Linux: each command says that in one line, and works on Linux itself.
+// gVisor, a kernel that is not Linux: each command names it in one line, and works on Linux itself.
 
 import { assertEquals } from "@std/assert";
 import { netOption, penne, sh, test } from "../lib/helpers.ts";
 import { assertRefused } from "./lab/hosts.ts";
 
-/** What each command says there first, and what the kernel lacks. */
-const COMMANDS: readonly (readonly [args: readonly string[], message: string, lacks: string])[] = [
-  [["run", "--net=none", "--", "echo", "ran"], "cannot make mounts private: .* \\(EPERM\\)", "all that penne needs"],
-  [["run", "--", "echo", "ran"], "cannot make mounts private: .* \\(EPERM\\)", "all that penne needs"],
-  [["watch", "--backend", "poll", "--", "true"], "cannot watch a descriptor: .* \\(EPERM\\)", "all that penne needs"],
-  [["watch", "--backend", "proc", "--", "true"], "cannot watch by the process connector: .*", "it"],
-  [["watch", "--backend", "ebpf", "--", "true"], "cannot observe namespaces by eBPF: .* \\(ENOSYS\\)", "bpf\\(2\\)"],
-  [["enter", "1", "--", "true"], "cannot enter the namespaces of process 1: .* \\(ENOSYS\\)", "pidfd_open\\(2\\)"],
-  [["attach", "1"], "cannot open the network namespace of process 1: .* \\(ENOSYS\\)", "pidfd_open\\(2\\)"],
-  [
-    ["keep", "--dir", "/tmp/x", "box", "--pid", "1"],
-    "cannot keep the namespaces of process 1: .*",
-    "pidfd_open\\(2\\)",
-  ],
-  [["keep", "--dir", "/tmp/x", "box", "--", "true"], "cannot make the directory of kept namespaces .*", "all .* needs"],
+/** What is tried there. Which call fails first differs between its versions. */
+const COMMANDS = [
+  "run --net=none -- echo ran",
+  "run -- echo ran",
+  "run --net=none --unshare net -- echo ran",
+  "watch --backend poll -- true",
+  "watch --backend proc -- true",
+  "watch --backend ebpf -- true",
+  "enter 1 -- true",
+  "attach 1",
+  "keep --dir /tmp/x box --pid 1",
+  "keep --dir /tmp/x box -- true",
 ];
 
 test("gVisor is named as the kernel that lacks what a command needs", ["root", "package:runsc"], async () => {
@@ -26,11 +23,11 @@ test("gVisor is named as the kernel that lacks what a command needs", ["root", "
   // The platform that needs nothing of the machine. The sandbox sees the files of the machine, and writes none.
   const within = ["runsc", "--platform=ptrace", "--network=none", `--root=${state}`, "do"];
   try {
-    for (const [args, message, lacks] of COMMANDS) {
+    for (const args of COMMANDS) {
       assertRefused(
-        await sh([...within, penne(), ...args]),
-        new RegExp(`^penne: ${message}$`),
-        new RegExp(`^this kernel is gVisor's, which does not have ${lacks}; run penne on Linux itself \\(.*\\)$`),
+        await sh([...within, penne(), ...args.split(" ")]),
+        /^penne: cannot .*: .* \(E[A-Z]+\)$/,
+        /^this kernel is gVisor's, which does not have (all that penne needs|it|\w+\(2\)); run penne on Linux itself \(.*\)$/,
       );
     }
   } finally {

@@ -7,7 +7,7 @@ import { PATIENCE } from "./patience.ts";
 import { asUser } from "./user.ts";
 
 export type { Need } from "./needs.ts";
-export { isAgent, killIfAlive, ownAgents, type Process, processes } from "./processes.ts";
+export { endByAgent, isAgent, killIfAlive, ownAgents, type Process, processes } from "./processes.ts";
 export { asUser, TEST_USER } from "./user.ts";
 
 /** The checkout. */

@@ -77,3 +77,46 @@ export function ownAgents(): Process[] {
   };
   return [...all.values()].filter((one) => isAgent(one) && isOurs(one));
 }
+
+/** Whether a process holds another one by a pidfd. */
+function holds(pid: number, other: number): boolean {
+  try {
+    return [...Deno.readDirSync(`/proc/${pid}/fdinfo`)].some(({ name }) =>
+      new RegExp(`^Pid:\\s*${other}$`, "m").test(textOf(`/proc/${pid}/fdinfo/${name}`))
+    );
+  } catch {
+    return false; // it has just ended, or closed one
+  }
+}
+
+/** Milliseconds after which a penne that lives on with other agents may have given up one. */
+const GIVEN_UP = 2000;
+
+/**
+ * Kills an agent of a penne, at any moment of its life, and waits until that penne has ended. One that had given up the
+ * agent already goes on with others: it is killed.
+ *
+ * @returns Whether it was the agent whose end has ended it.
+ */
+export async function endByAgent(penne: Deno.ChildProcess, agent: number): Promise<boolean> {
+  let ended = false;
+  const status = penne.status.then(() => ended = true);
+  const soon = () => Promise.race([status, new Promise((resolve) => setTimeout(resolve, GIVEN_UP))]);
+  const others = () => processes().some((one) => isAgent(one) && one.ppid === penne.pid);
+  let given = !await killIfAlive(agent);
+  for (let times = 0; !ended && !given;) {
+    await soon();
+    if (ended) break;
+    times = !holds(penne.pid, agent) && others() ? times + 1 : 0;
+    given = times === 2;
+  }
+  if (given && !ended) {
+    try {
+      penne.kill("SIGKILL");
+    } catch {
+      // It has just ended.
+    }
+  }
+  await status;
+  return !given;
+}

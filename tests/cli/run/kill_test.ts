@@ -5,6 +5,7 @@
 import { assertEquals } from "@std/assert";
 import {
   command,
+  endByAgent,
   isAgent,
   killIfAlive,
   netOption,
@@ -125,8 +126,8 @@ for (const [what, options] of VARIANTS) {
             await until("an agent exists", () => mine().length > 0);
             const all = mine();
             const chosen = all[Math.floor(Math.random() * all.length)];
-            if (chosen && await killIfAlive(chosen.pid)) hits++;
-            else child.kill("SIGKILL"); // that agent had done its work
+            if (chosen && await endByAgent(child, chosen.pid)) hits++;
+            else if (!chosen) child.kill("SIGKILL");
           }
           const status = await child.status;
           if (victim === "penne") hits += status.signal === "SIGKILL" ? 1 : 0;
