@@ -29,6 +29,7 @@ export const LAYERS: readonly string[] = [
   "mod/netns",
   "mod/datapath/netif",
   "mod/datapath/capture",
+  "mod/datapath/fragment",
   "mod/datapath/icmp",
   "mod/datapath/neighbour",
   "mod/datapath/advice",

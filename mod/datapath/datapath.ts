@@ -20,10 +20,10 @@ import { Adviser } from "./advice/adviser.ts";
 import { Echo } from "./datagram/echo.ts";
 import { ECHO_BUDGET, PORT_BUDGET } from "./datagram/number_spaces.ts";
 import { Udp } from "./datagram/udp.ts";
+import { IncomingFragments } from "./fragment/incoming.ts";
 import { Inbound } from "./forward/inbound.ts";
 import { LoopbackPorts, outboundError } from "./forward/outbound.ts";
 import { PortTable } from "./forward/port_table.ts";
-import { refuseFragment } from "./icmp/problem.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { answerNeighbour } from "./neighbour/ndp.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
@@ -57,6 +57,7 @@ export class Datapath implements NamespaceRules, Disposable {
   readonly #udp: Udp;
   readonly #adviser: Adviser | null;
   readonly #echo: Echo;
+  readonly #fragments: IncomingFragments;
   readonly #inbound: Inbound;
   /** The ports of the host that lead into the namespace; they are closed with the data path. */
   readonly ports: PortTable;
@@ -94,6 +95,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#adviser = options.facts ? new Adviser(this.#netif, options.facts, off, options.router ?? false) : null;
     this.#udp = new Udp(this.#netif, this.#adviser, off.includes("udp"));
     this.#echo = new Echo(this.#netif);
+    this.#fragments = new IncomingFragments(this.#netif, this.#whole);
     this.#splices = new Splices(reactor);
     this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#splices, this.#watchTime);
     this.ports = new PortTable(this.#inbound, {
@@ -225,9 +227,23 @@ export class Datapath implements NamespaceRules, Disposable {
     } else if (kind === KIND.ARP) {
       answerArp(netif, p.network, p.end);
       return false;
-    } else if (kind === KIND.FRAGMENT) refuseFragment(netif, p);
+    } else if (kind === KIND.FRAGMENT) {
+      netif.learn(RX.view, p.link);
+      this.#udp.flush();
+      this.#fragments.input(p);
+    }
     return false;
   }
+
+  /** Handles a packet that has come in fragments; neighbour discovery must not (RFC 6980). */
+  readonly #whole = (p: Packet) => {
+    if (p.protocol === this.#tcpNumber) this.#tcp.input(p);
+    else if (p.protocol === PROTOCOL.UDP) {
+      if (this.#udp.input(p)) this.#udp.flush();
+    } else if (this.#icmp && p.protocol === (p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6)) this.#echo.input(p);
+    this.#tcp.finishBatch();
+    this.#watchTime();
+  };
 
   readonly #tick = () => {
     const { list } = this.#netif.table;
@@ -259,6 +275,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#registration.remove();
     this.#timer?.cancel();
     this.#adviser?.[Symbol.dispose]();
+    this.#fragments[Symbol.dispose]();
     const { list } = this.#netif.table;
     while (list.length > 0) list[list.length - 1]!.close();
   }

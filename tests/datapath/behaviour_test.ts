@@ -287,15 +287,6 @@ test("ping, both families; traceroute, unreachable ports and names of ICMP error
   await runUntil(network, guest, ["sh", "-c", twice], /No route to host/);
 });
 
-test("fragments are refused with an ICMP error", ["root", "package:iproute2", "package:iputils-ping"], async () => {
-  await using network = await makeNetwork({ mtu: 1500 });
-  for (const address of [PEER4, PEER6]) {
-    const { code, stdout } = await network.run(network.guest, ["ping", "-c1", "-W30", "-s", "4000", address]);
-    assertEquals(code, 1);
-    assertMatch(stdout, /(Packet filtered|Administratively prohibited|administratively prohibited)/);
-  }
-});
-
 test("ARP answers for any address with the gateway's MAC address, padded with zeros", [
   "root",
   "package:iproute2",

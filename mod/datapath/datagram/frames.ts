@@ -1,15 +1,18 @@
 // Frames with UDP datagrams for the namespace.
 
 import { E } from "../../../ffi/core/errno.ts";
+import type { Block } from "../../../ffi/core/quick.ts";
 import type { ReceiveBatch } from "../../../ffi/net/datagrams.ts";
+import { finish, sum } from "../../inet/checksum.ts";
 import { ipHeaderSize, IPV6, offloadChecksum, offloadSegmentation, PROTOCOL, VNET_GSO } from "../../inet/header.ts";
 import { TX } from "../netif/buffers.ts";
+import { exceedsMtu, FRAGMENT_HEADER, writeFragments } from "../fragment/outgoing.ts";
 import { type Addresses, headersSize, type Netif } from "../netif/netif.ts";
 
 /** Bytes of a UDP header. */
 export const UDP_HEADER = 8;
 /** Room for headers before a received datagram. */
-export const HEADROOM = headersSize(6) + UDP_HEADER;
+export const HEADROOM = headersSize(6) + FRAGMENT_HEADER + UDP_HEADER;
 /** Bytes that one segmented frame or message holds at most. */
 export const SEGMENTS_BYTES = 65535 - IPV6 - UDP_HEADER - 16;
 
@@ -36,18 +39,38 @@ function headers(netif: Netif, ends: Ends, view: DataView, end: number, length: 
   return at;
 }
 
+/** Whether a datagram with so many bytes is larger than the MTU inside. */
+export function isTooLarge(netif: Netif, family: number, length: number): boolean {
+  return exceedsMtu(netif, family, UDP_HEADER + length);
+}
+
+/** Writes a datagram that is larger than the MTU inside, and ends with the payload at an offset of a block. */
+function writeLarge(netif: Netif, ends: Ends, block: Block, payload: number, length: number): void {
+  const { view } = block;
+  const u = payload - UDP_HEADER;
+  const size = UDP_HEADER + length;
+  view.setInt32(u, ends.ports << 16 | ends.ports >>> 16);
+  view.setUint32(u + 4, size << 16);
+  view.setUint16(u + 6, finish(sum(view, u, size, ends.addresses + PROTOCOL.UDP + size)) || 0xffff);
+  writeFragments(netif, block, ends, PROTOCOL.UDP, u, size);
+}
+
 /** Writes a datagram. */
 export function writeDatagram(netif: Netif, ends: Ends, batch: ReceiveBatch, index: number): void {
   const payload = batch.offset(index);
   const size = batch.length(index);
+  if (isTooLarge(netif, ends.inside.family, size)) return writeLarge(netif, ends, batch.slots, payload, size);
   const at = headers(netif, ends, batch.slots.view, payload, size);
   netif.writeFrom(batch.slots, at, payload - at + size);
 }
 
 /** Writes a datagram whose payload is elsewhere. */
 export function writePayload(netif: Netif, ends: Ends, payload: Uint8Array): void {
-  const at = headers(netif, ends, TX.view, HEADROOM, payload.length);
   TX.bytes.set(payload, HEADROOM);
+  if (isTooLarge(netif, ends.inside.family, payload.length)) {
+    return writeLarge(netif, ends, TX, HEADROOM, payload.length);
+  }
+  const at = headers(netif, ends, TX.view, HEADROOM, payload.length);
   netif.writeFrom(TX, at, HEADROOM - at + payload.length);
 }
 

@@ -18,7 +18,15 @@ import { FD_BUDGET } from "../netif/fd_budget.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow, DEFAULT_TTL } from "./datagram_flow.ts";
-import { HEADROOM, payloadMax, SEGMENTS_BYTES, UDP_HEADER, writeDatagram, writeSegments } from "./frames.ts";
+import {
+  HEADROOM,
+  isTooLarge,
+  payloadMax,
+  SEGMENTS_BYTES,
+  UDP_HEADER,
+  writeDatagram,
+  writeSegments,
+} from "./frames.ts";
 import { type HostPort, HostPorts } from "./host_ports.ts";
 
 /** Milliseconds without a datagram after which a flow ends: before there is an exchange, after it, after a DNS answer. */
@@ -342,7 +350,8 @@ export class UdpFlow extends DatagramFlow {
       let run = 1;
       let total = size;
       // Whoever sees frames is to see datagrams.
-      while (tapSegments && this.netif.frames === null && i + run < n && run < SEGMENTS_MAX) {
+      const joins = tapSegments && this.netif.frames === null && !isTooLarge(this.netif, this.family, size);
+      while (joins && i + run < n && run < SEGMENTS_MAX) {
         const next = batch.length(i + run);
         if (next <= 0 || next > size || total + next > SEGMENTS_BYTES) break;
         total += next;

@@ -5,6 +5,7 @@ import { finish, sum } from "../../inet/checksum.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import { addressSum } from "../../inet/ip_words.ts";
 import { TX } from "../netif/buffers.ts";
+import { exceedsMtu, FRAGMENT_HEADER, writeFragments } from "../fragment/outgoing.ts";
 import { headersSize, type Netif } from "../netif/netif.ts";
 
 /** Bytes of an ICMP header: type, code, checksum, and four bytes that depend on the type. */
@@ -41,10 +42,13 @@ export function sendIcmp(
   const size = HEADER + length;
   const addresses = addressSum(source, destination);
   const protocol = source.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6;
-  const t = netif.headers(view, 0, { inside: destination, outside: source, addresses }, protocol, size, ttl);
+  const ends = { inside: destination, outside: source, addresses };
+  const t = netif.headers(view, 0, ends, protocol, size, ttl);
   view.setInt32(t, type << 24 | code << 16);
   view.setInt32(t + 4, rest);
   const pseudo = source.family === 4 ? 0 : addresses + protocol + size;
   view.setUint16(t + 2, finish(sum(view, t, size, pseudo)));
-  netif.write(t + size);
+  if (!exceedsMtu(netif, source.family, size)) return netif.write(t + size);
+  TX.bytes.copyWithin(t + FRAGMENT_HEADER, t, t + size);
+  writeFragments(netif, TX, ends, protocol, t + FRAGMENT_HEADER, size, ttl);
 }

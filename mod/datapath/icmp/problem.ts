@@ -2,10 +2,9 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { IPV6, PROTOCOL, writeIpHeader } from "../../inet/header.ts";
-import { isGroup, isHostOnly, wordsOf } from "../../inet/ip_words.ts";
-import type { Packet } from "../../inet/packet.ts";
-import { RX, TX } from "../netif/buffers.ts";
+import { PROTOCOL, writeIpHeader } from "../../inet/header.ts";
+import { wordsOf } from "../../inet/ip_words.ts";
+import { TX } from "../netif/buffers.ts";
 import type { Flow } from "../netif/flow_table.ts";
 import type { Netif } from "../netif/netif.ts";
 import { icmpBody, sendIcmp } from "./message.ts";
@@ -20,8 +19,6 @@ export interface Problem {
 
 /** "Destination unreachable". */
 const UNREACHABLE = { 4: 3, 6: 1 } as const;
-/** Bytes of a packet that an ICMPv6 error quotes: as many as fit the minimum MTU, RFC 4443 section 3.1. */
-const QUOTE6_MAX = 1280 - IPV6 - 8;
 
 /** Codes of "destination unreachable" for an error number, in ICMP and in ICMPv6. */
 function codesOf(error: number): readonly [icmp: number, icmp6: number] {
@@ -83,22 +80,4 @@ export function sendProblem(netif: Netif, flow: Flow, problem: Problem, word: nu
  */
 export function sendUnreachable(netif: Netif, flow: Flow, error: number, word: number): void {
   sendProblem(netif, flow, problemOf(flow.family, error), word);
-}
-
-/**
- * Refuses a fragmented packet; its first fragment is answered, the others are ignored.
- *
- * @param netif The interface.
- * @param p The fragment, in RX.
- */
-export function refuseFragment(netif: Netif, p: Packet): void {
-  const { source, destination, family, network, transport } = p;
-  const first = family === 4
-    ? (RX.view.getUint16(network + 6) & 0x1fff) === 0
-    : (RX.view.getUint16(transport - 6) & 0xfff8) === 0;
-  if (!first || isGroup(destination) || isGroup(source) || isHostOnly(source)) return;
-  const { type, code } = problemOf(family, -E.EACCES);
-  const quoted = Math.min(p.end - network, family === 4 ? transport - network + 8 : QUOTE6_MAX);
-  TX.bytes.set(RX.bytes.subarray(network, network + quoted), icmpBody(family));
-  sendIcmp(netif, reporter(netif, destination), source, type, code, 0, quoted);
 }
