@@ -9,6 +9,8 @@ import { Packet } from "../../inet/packet.ts";
 import type { Fragment, Reassembly, Whole } from "../../inet/reassembly.ts";
 import type { Timer } from "../../reactor/reactor.ts";
 import { RX } from "../netif/buffers.ts";
+import { FD_BUDGET } from "../netif/fd_budget.ts";
+import { FLOW_GARBAGE } from "../netif/flow_table.ts";
 import type { Netif } from "../netif/netif.ts";
 
 /** Packets of one namespace that are put together at the same time: those of as many processors, mostly. */
@@ -95,8 +97,9 @@ export class IncomingFragments implements Disposable {
 
   #add(reassembly: Reassembly, fragment: Fragment): void {
     const whole = reassembly.add(fragment, this.#netif.reactor.now);
-    if (whole) this.#deliver(whole);
-    else this.#look(reassembly);
+    if (whole) return this.#deliver(whole);
+    FLOW_GARBAGE.add();
+    this.#look(reassembly);
   }
 
   /** Drops what was waited for in vain, now and later. */
@@ -105,6 +108,7 @@ export class IncomingFragments implements Disposable {
     this.#timer = this.#netif.reactor.after(LOOK, () => {
       this.#timer = null;
       reassembly.expire(this.#netif.reactor.now);
+      FLOW_GARBAGE.collectLater(this.#netif.reactor, FD_BUDGET.taken);
       this.#look(reassembly);
     });
   }

@@ -1,10 +1,10 @@
 // Sends fragments on tap0 of packets that never become whole, IPv4 and IPv6 in turn: `COUNT`. Each has a place, a size and an
 // identification by chance. Prints the number of frames sent.
 
-import { finish, sum } from "../../../mod/inet/checksum.ts";
-import { parseIp } from "../../../mod/inet/ip.ts";
-import { openFrames } from "./frames.ts";
-import { GUEST4, GUEST6, PEER4, PEER6 } from "./network.ts";
+import { finish, sum } from "../../mod/inet/checksum.ts";
+import { parseIp } from "../../mod/inet/ip.ts";
+import { openFrames } from "../datapath/lab/frames.ts";
+import { GUEST4, GUEST6, PEER4, PEER6 } from "../datapath/lab/network.ts";
 
 const count = Number(Deno.args[0]);
 let state = 791;
