@@ -30,6 +30,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Com
   nsexec: () => import("./mod/cli/nsexec.ts"),
   pasta: () => import("./mod/cli/pasta/start.ts"),
   pesto: () => import("./mod/cli/pesto/start.ts"),
+  doctor: () => import("./mod/cli/doctor/doctor.ts"),
   "__self-test": () => import("./mod/cli/self_test.ts"),
 };
 

@@ -63,6 +63,7 @@ export const LAYERS: readonly string[] = [
   "mod/cli/common",
   "mod/cli/listing",
   "mod/cli",
+  "mod/cli/doctor",
   "mod/cli/pasta",
   "mod/cli/pesto",
   "mod/mod.ts",

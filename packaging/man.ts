@@ -14,6 +14,7 @@
 // The date in the footer is SOURCE_DATE_EPOCH, or today.
 
 import { SPEC as ATTACH } from "../mod/cli/attach.ts";
+import { SPEC as DOCTOR } from "../mod/cli/doctor/doctor.ts";
 import { SPEC as DROP } from "../mod/cli/drop.ts";
 import { SPEC as ENTER } from "../mod/cli/enter.ts";
 import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
@@ -41,6 +42,7 @@ export const SPECS: readonly CommandSpec[] = [
   KEEP,
   INSPECT,
   DROP,
+  DOCTOR,
   NSEXEC,
   PASTA,
   PESTO,

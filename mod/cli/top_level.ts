@@ -17,6 +17,7 @@ export const SUMMARIES = {
   keep: "Keep namespaces under a name",
   inspect: "Show kept namespaces",
   drop: "Remove kept namespaces",
+  doctor: "Say what works on this host, what does not, and why",
   nsexec: "Speak the bootstrap protocol of runc",
   pasta: "Take the place of pasta",
   pesto: "Take the place of pesto",

@@ -14,9 +14,9 @@ async function survey(host: readonly string[] = []): Promise<Ability[]> {
   return JSON.parse(stdout);
 }
 
-/** What was refused: names, and the causes that were found. */
+/** What was refused: names, and the causes that were found; but for pings, which some hosts grant to nobody but root. */
 function refused(abilities: readonly Ability[]): Record<string, string[]> {
-  const failed = abilities.filter(({ possible }) => !possible);
+  const failed = abilities.filter(({ name, possible }) => !possible && name !== "send pings");
   return Object.fromEntries(failed.map(({ name, findings }) => [name, findings.map(({ cause }) => cause)]));
 }
 
@@ -51,6 +51,7 @@ test(
       "join namespaces of the host": ["user namespace"],
       "watch by eBPF": ["user namespace"],
       "watch by the process connector": [container ? "namespace" : "user namespace"],
+      "name all namespaces": ["user namespace"],
     });
   },
 );
@@ -83,7 +84,7 @@ test("each ability is refused by the host that refuses it, and with that cause",
     }],
     ["a limit of namespaces", scene("echo 0 > /proc/sys/user/max_user_namespaces", "-Ur", "-pf", "--mount-proc"), {
       ...each(["make namespaces", "map subordinate ids", ...inNamespaces], "sysctl"),
-      ...each(["join namespaces of the host", "watch by eBPF"], "user namespace"),
+      ...each(["join namespaces of the host", "watch by eBPF", "name all namespaces"], "user namespace"),
       ...each(["watch by the process connector"], "namespace"),
     }],
     ["no device", scene("mount -t tmpfs none /dev/net"), each(["open /dev/net/tun", "make a tap"], "device")],

@@ -17,6 +17,17 @@ import { isInitial } from "../host.ts";
 import type { Finding } from "../finding.ts";
 import { findings } from "../mod.ts";
 import { explainConnector } from "../sockets.ts";
+import {
+  explainPing,
+  findPlace,
+  identifyAll,
+  openManyFiles,
+  openPing,
+  reserveSpace,
+  seeProcesses,
+  startProcesses,
+} from "./extras.ts";
+import { type Feature, features, type HostFacts, hostFacts } from "./features.ts";
 import { Refusal } from "./refusal.ts";
 import { mapSubordinateIds } from "./subordinate.ts";
 
@@ -30,6 +41,8 @@ export interface Ability {
   readonly possible: boolean;
   /** Name of the error with which it was refused; null if it was possible, or refused without one. */
   readonly error: string | null;
+  /** What commands do without it; null if they cannot do their usual work. */
+  readonly instead: string | null;
   /** Why it was refused, most important first; empty if it was possible, or no cause could be verified. */
   readonly findings: readonly Finding[];
 }
@@ -39,6 +52,8 @@ interface Trial {
   readonly name: string;
   readonly commands: readonly string[];
   readonly attempt: () => void;
+  /** What the commands do without it. */
+  readonly instead?: string;
   /** Explains a failure in another way. */
   readonly explain?: (failed: FailedCall) => Finding[];
 }
@@ -71,8 +86,14 @@ const TRIALS: readonly Trial[] = [
       Agent.spawn(0, { inherit: true }).close(); // which a fork would not do
     },
   },
+  { name: "start processes", commands: ["run", "enter", "attach", "keep", "nsexec"], attempt: startProcesses },
   { name: "make namespaces", commands: RUN, attempt: () => inside(() => {}) },
-  { name: "map subordinate ids", commands: ["run --map auto", "keep --map auto"], attempt: mapSubordinateIds },
+  {
+    name: "map subordinate ids",
+    commands: ["run --map auto", "keep --map auto"],
+    attempt: mapSubordinateIds,
+    instead: "--map root needs no subordinate ids",
+  },
   {
     name: "change mounts in them",
     commands: RUN,
@@ -105,6 +126,7 @@ const TRIALS: readonly Trial[] = [
   {
     name: "join namespaces of the host",
     commands: ["enter", "attach", "keep", "nsexec"],
+    instead: "only namespaces that belong to a user namespace of yours can be joined",
     attempt() {
       using agent = Agent.spawn();
       using own = open(self, "/proc/self/ns/uts", O.RDONLY);
@@ -120,6 +142,7 @@ const TRIALS: readonly Trial[] = [
   {
     name: "watch by eBPF",
     commands: ["watch"],
+    instead: "penne watches by the process connector or by polling, and may miss namespaces that live for a moment",
     attempt() {
       loadProgram(RETURN_0, { prog_type: RAW_TRACEPOINT, prog_name: "penne" }, () => "").close();
       open(self, BTF, O.RDONLY).close();
@@ -128,6 +151,7 @@ const TRIALS: readonly Trial[] = [
   {
     name: "watch by the process connector",
     commands: ["watch"],
+    instead: "penne watches by eBPF or by polling",
     attempt() {
       using socket = new Fd(call(self, "socket", AF.NETLINK, SOCK.DGRAM | SOCK.CLOEXEC, NETLINK.CONNECTOR));
       bindNetlink(socket, CN_IDX_PROC);
@@ -137,16 +161,48 @@ const TRIALS: readonly Trial[] = [
     },
     explain: explainConnector,
   },
+  {
+    name: "send pings",
+    commands: ["run", "attach"],
+    instead: "ping does not work inside",
+    attempt: openPing,
+    explain: explainPing,
+  },
+  {
+    name: "open many files",
+    commands: ["run", "attach"],
+    instead: "many connections or namespaces at once are refused",
+    attempt: openManyFiles,
+  },
+  {
+    name: "reserve address space",
+    commands: ["run", "attach", "watch"],
+    instead: "the runtime may end for lack of memory",
+    attempt: reserveSpace,
+  },
+  { name: "find a place for kept sets", commands: ["keep", "inspect", "drop"], attempt: findPlace },
+  {
+    name: "see the processes of others",
+    commands: ["ls", "watch", "enter"],
+    instead: "only your own processes, and their namespaces, are seen",
+    attempt: seeProcesses,
+  },
+  {
+    name: "name all namespaces",
+    commands: ["ls"],
+    instead: "penne ls lists those that it finds, and says what it could not look at",
+    attempt: identifyAll,
+  },
 ];
 
 /** Tries something. */
-function tryOut({ name, commands, attempt, explain = findings }: Trial): Ability {
+function tryOut({ name, commands, attempt, instead, explain = findings }: Trial): Ability {
   const refused = (error: string | null, found: readonly Finding[]): Ability => {
-    return { name, commands, possible: false, error, findings: found };
+    return { name, commands, possible: false, error, instead: instead ?? null, findings: found };
   };
   try {
     attempt();
-    return { name, commands, possible: true, error: null, findings: [] };
+    return { name, commands, possible: true, error: null, instead: instead ?? null, findings: [] };
   } catch (error) {
     if (error instanceof Refusal) return refused(error.errno, error.findings);
     if (!(error instanceof SysError)) return refused(null, []); // an agent was killed
@@ -162,4 +218,39 @@ function tryOut({ name, commands, attempt, explain = findings }: Trial): Ability
  */
 export function survey(): Ability[] {
   return TRIALS.map(tryOut);
+}
+
+/** What was found out about a host. */
+export interface Diagnosis {
+  /** Whether every command, or the one that was asked about, can do its usual work. */
+  readonly works: boolean;
+  /** What surrounds and confines penne. */
+  readonly host: HostFacts;
+  /** What was tried. */
+  readonly abilities: readonly Ability[];
+  /** What newer kernels have. */
+  readonly features: readonly Feature[];
+}
+
+/**
+ * Finds out what works on this host, what does not, and why. It tries things, and leaves nothing behind.
+ *
+ * @example
+ * ```ts
+ * import { doctor } from "./mod.ts";
+ *
+ * for (const { name, possible, findings } of doctor("run").abilities) {
+ *   if (!possible) console.log(`cannot ${name}`, findings.map(({ words, fix }) => [words, fix]));
+ * }
+ * ```
+ *
+ * @param command A command of penne's, to try only what that needs.
+ * @returns What was found out.
+ */
+export function doctor(command?: string): Diagnosis {
+  const concerns = ({ commands }: { readonly commands: readonly string[] }) =>
+    command === undefined || commands.some((one) => one === command || one.startsWith(`${command} `));
+  const abilities = TRIALS.filter(concerns).map(tryOut);
+  const fails = ({ possible, instead }: Ability) => !possible && instead === null;
+  return { works: !abilities.some(fails), host: hostFacts(), abilities, features: features() };
 }
