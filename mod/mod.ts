@@ -4,6 +4,9 @@
  * Needs Linux 5.10 or later and unscoped `--allow-ffi`; no files beside the modules, and no C compiler. What serves a network
  * (`net: "tap"`, `attach()`) needs `--allow-read` too, because a Worker loads the code for that.
  *
+ * Deno 2.4 takes what the first command loads for a leak of its test: run one before the tests, or give the test
+ * `sanitizeResources: false`.
+ *
  * {@linkcode Command} is `Deno.Command` in namespaces; {@linkcode run}, {@linkcode spawn} and {@linkcode enter} are short forms
  * of it.
  *

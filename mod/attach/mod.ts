@@ -65,7 +65,7 @@ export interface Attachment extends Disposable {
    * @returns Its ports.
    * @throws {PenneError} If it is not attached, or there are several and none is named.
    */
-  ports(target?: string): ServedPorts;
+  ports(target?: string | number): ServedPorts;
   /** Keeps the program from exiting while a namespace is attached, which is so by default. */
   ref(): void;
   /** Lets the program exit; the namespaces are detached then. */
@@ -157,11 +157,12 @@ export function attach(targets: readonly (string | number)[], options: AttachOpt
     },
     done: promise,
     ports(target) {
+      const name = target === undefined ? undefined : `${target}`;
       const { served } = attachments;
-      const found = target === undefined ? served : served.filter((one) => one.target === target);
+      const found = name === undefined ? served : served.filter((one) => one.target === name);
       if (found.length === 1) return servedPorts((asked) => server.ask(found[0]!.netns, asked));
       const reason = found.length > 0 ? "name one of the namespaces" : "it is not attached";
-      throw new PenneError(`find the ports of ${target === undefined ? "a namespace" : `"${target}"`}: ${reason}`);
+      throw new PenneError(`find the ports of ${name === undefined ? "a namespace" : `"${name}"`}: ${reason}`);
     },
     ref: () => keep(true),
     unref: () => keep(false),

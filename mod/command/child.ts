@@ -90,6 +90,7 @@ export class ChildProcess implements AsyncDisposable, Disposable {
   /**
    * Looks after a command; called by {@linkcode Command.spawn}.
    *
+   * @ignore
    * @param running The command.
    * @param stdio Our ends of its pipes, which close with their streams.
    * @param signal Ends the command by SIGTERM.

@@ -23,7 +23,7 @@ import type { StaleOptions } from "../kept/staleness.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { NAME_SERVERS, nameServers, NETWORK, networkRequest, REACH, reachRequest, SEARCH } from "../network/options.ts";
 import type { NewNamespaces, RunOptions as RunRequest, SetupOptions } from "../run/plan.ts";
-import { shortName } from "./signals.ts";
+import { shortName, signalName } from "./signals.ts";
 import type { Stdio } from "./stdio.ts";
 
 /** The options of `Deno.Command`, with the same meaning and defaults. */
@@ -58,8 +58,8 @@ export interface ProcessOptions {
 export interface PlaceOptions {
   /** A PID, `fd:N`, `netns:NAME`, paths, or the name of a kept set: the namespaces to join. Without it, some are made. */
   readonly enter?: string | number;
-  /** Signal that ends the command when penne must; SIGKILL by default. */
-  readonly killSignal?: Deno.Signal;
+  /** Signal that ends the command when penne must, by name or number; SIGKILL by default. */
+  readonly killSignal?: Deno.Signal | number;
 }
 
 /** What a command takes: with `enter`, what is of `NewNamespaces` is refused, and without it what is of `JoinedNamespaces`. */
@@ -89,7 +89,7 @@ const SETUP: Readonly<Record<keyof SetupOptions | "killSignal", Check>> = {
   keepFds: list(whole),
   keepCaps: flag,
   noNewPrivs: flag,
-  killSignal: text,
+  killSignal: either("the name of a signal, or its number", text, whole),
   addHost: list(object({ name: text, address: text }, ["name", "address"])),
   keepViews: flag,
   onWarning: callback,
@@ -219,7 +219,8 @@ export function requestOf(command: string | URL | null, options: CommandOptions)
     ...cwd !== undefined && { cwd: pathOf(cwd) },
     ...pick({ env, clearEnv, uid, gid }, PROCESS),
     ...detached && { newSession: true },
-    ...killSignal !== undefined && { killSignal: shortName(killSignal) },
+    ...killSignal !== undefined &&
+      { killSignal: shortName(typeof killSignal === "number" ? signalName(killSignal) : killSignal) },
   };
   const wrong = Object.keys(pick(rest, enter === undefined ? JOINED : NEW)).filter((key) => !Object.hasOwn(SETUP, key));
   if (wrong[0] !== undefined) {

@@ -100,24 +100,31 @@ export function readAll(fd: Fd, chunks: Uint8Array[], limit = Infinity): void {
   }
 }
 
+/** What is read into where a little is expected, to be copied: a chunk of its own would be cleared, and kept, for that little. */
+const scratch = new Uint8Array(CHUNK);
+
 /** Reads from a pipe when it is asked to. */
 function byteSource(end: PipeEnd): UnderlyingByteSource {
+  let isBusy = false;
   return {
     type: "bytes",
     async pull(controller) {
       const view = controller.byobRequest?.view;
       const buffer = view
         ? new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength)
-        : new Uint8Array(CHUNK);
+        : isBusy
+        ? new Uint8Array(CHUNK)
+        : scratch;
       let n: number | null;
       while ((n = end.fd.closed ? 0 : readNow(end.fd, buffer)) === null) await end.ready();
-      if (n === CHUNK) end.wasFull();
+      isBusy = n === CHUNK;
+      if (isBusy) end.wasFull();
       if (n === 0) {
         end.close();
         controller.close();
         controller.byobRequest?.respond(0);
       } else if (view) controller.byobRequest!.respond(n);
-      else controller.enqueue(buffer.subarray(0, n));
+      else controller.enqueue(buffer === scratch ? scratch.slice(0, n) : buffer.subarray(0, n));
     },
     cancel: () => end.close(),
   };
@@ -128,6 +135,7 @@ export class OutputStream extends ReadableStream<Uint8Array<ArrayBuffer>> {
   /**
    * Makes it; called by {@linkcode Command.spawn}.
    *
+   * @ignore
    * @param end The end of the pipe to read from; closed with the stream.
    */
   constructor(end: PipeEnd) {

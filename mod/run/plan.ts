@@ -4,13 +4,13 @@ import { SIGNAL, type SignalName } from "../../ffi/core/consts.ts";
 import type { Execution, Program } from "../agents/exec.ts";
 import { usage } from "../base/errors.ts";
 import { type Caller, type EnvironmentEntry, variable } from "../host/caller.ts";
-import { formatNameServer, type NameServer, needsScope } from "../host/resolv_conf.ts";
+import { formatNameServer, type NameServer as ServerAddress, needsScope } from "../host/resolv_conf.ts";
 import { type MapFacts, type MapPlan, type MapRequest, planMaps } from "../idmap/plan.ts";
 import { hasInside, idToTake, rootIsOther, toOutside } from "../idmap/ranges.ts";
 import { DEFAULT_NAMESPACES, NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
 import type { Network } from "../network/host.ts";
 import { type NetworkPlan, planNetwork } from "../network/plan.ts";
-import type { Address, NameServer as NameServerOptions, NetworkOptions, ReachOptions } from "../network/options.ts";
+import type { Address, NameServer, NetworkOptions, ReachOptions } from "../network/options.ts";
 import type { NetworkRequest } from "../network/request.ts";
 import type { PortsRequest } from "../forward/request.ts";
 import { checkReach, type ReachRequest, RESOLVER_INSIDE, type TellRequest } from "../network/reach.ts";
@@ -83,7 +83,7 @@ export interface NewNamespaces {
    * Name servers in the /etc/resolv.conf of a command with `net: "tap"`, instead of the host's resolver, such as
    * `["192.0.2.53"]`, three at most; "none" leaves the file alone.
    */
-  readonly dns?: readonly (Address | NameServerOptions)[] | "none";
+  readonly dns?: readonly (Address | NameServer)[] | "none";
   /** Search domains in that file; the host's by default. */
   readonly search?: readonly string[];
   /** The id maps of the user namespace. */
@@ -105,7 +105,7 @@ export interface RunOptions extends CommandOptions, Omit<NewNamespaces, "network
   /** What that network reaches. */
   readonly reach?: ReachRequest;
   /** Name servers in the command's /etc/resolv.conf; "none" leaves the file alone. */
-  readonly dns?: readonly NameServer[] | "none";
+  readonly dns?: readonly ServerAddress[] | "none";
 }
 
 /** What a plan depends on besides the request. */
@@ -280,7 +280,7 @@ function checkInside({ hostname, ...clocks }: Pick<RunOptions, "hostname" | "mon
 }
 
 /** Warnings of name servers on a link that the command does not have yet. */
-function linkWarnings(dns: readonly NameServer[] | "none", ifname: string): string[] {
+function linkWarnings(dns: readonly ServerAddress[] | "none", ifname: string): string[] {
   if (dns === "none") return [];
   const others = dns.filter(({ address, zone }) => needsScope(address) && /\D/.test(zone) && zone !== ifname);
   return others.map((server) =>

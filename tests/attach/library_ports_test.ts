@@ -71,7 +71,7 @@ test("attach() has ports in both directions, and ports() lists, adds and removes
       ports: { tcp: ["8080:8001", 8001], udp: "127.0.0.1/8080:8001", tcpOut: "5000:7001", udpOut: "5000:7001,5900-5910:7900-7910" },
     });
     const ports = attachment.ports();
-    const first = await ports.list();
+    const first = await attachment.ports(guest).list();
     const answers = [
       await ask(peer, "tcp", "192.0.2.2", 8080), await ask(peer, "tcp", "2001:db8::2", 8001),
       await ask(guest, "tcp", "127.0.0.1", 5000), await ask(guest, "udp", "::1", 5000),

@@ -65,6 +65,18 @@ const ROWS: readonly Row[] = [
     return { success, code, signal, stdout: text(stdout), stderr: text(stderr) };
   }],
   ["output() has five properties", async (C) => Object.keys(await new C("true").output()).sort()],
+  ["spawn() and status do not wait, await and outputSync() do", async (C) => {
+    const child = new C("cat", { stdin: "piped", stdout: "null" }).spawn();
+    let isOver = false;
+    const status = child.status.then(() => isOver = true);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const before = isOver;
+    await child.stdin.close();
+    await status;
+    const start = performance.now();
+    new C("sleep", { args: ["0.2"] }).outputSync();
+    return [before, isOver, performance.now() - start >= 200];
+  }],
   ["an exit code", async (C) => ({ ...await new C(...sh("exit 42")).spawn().status })],
   ["a signal by name, and 128 and its number", async (C) => ({ ...await new C(...sh("kill -HUP $$")).spawn().status })],
   ["a core dump's signal", async (C) => ({ ...await new C(...sh("ulimit -c 0; kill -QUIT $$")).spawn().status })],
@@ -286,6 +298,29 @@ for (const [what, see] of ROWS) {
     assertEquals(await see(Command as unknown as Class), await see(Deno.Command));
   });
 }
+
+test("Command and its children have every member that those of Deno.Command have", async () => {
+  const [own, theirs] = [new Command("true", { unshare: [] }).spawn(), new Deno.Command("true").spawn()];
+  const members = (value: object) => Reflect.ownKeys(Object.getPrototypeOf(value)).filter((key) => !isInner(key));
+  const isInner = (key: string | symbol) => typeof key === "symbol" && key !== Symbol.asyncDispose;
+  assertEquals(members(theirs).filter((key) => !(key in own)), []);
+  assertEquals(Object.keys(theirs).filter((key) => !(key in own)), []);
+  assertEquals(members(new Deno.Command("true")).filter((key) => !members(new Command("true")).includes(key)), []);
+  await Promise.all([own.status, theirs.status]);
+  const compiles: typeof Deno.Command = Command; // in TypeScript one can stand for the other
+  assertEquals(compiles, Command as unknown);
+});
+
+test("killSignal is a name or a number, and another one is refused", async () => {
+  for (const killSignal of ["SIGINT", 2] as const) {
+    const child = new Command("sleep", { args: ["100"], killSignal }).spawn();
+    assertEquals(child.end().signal, "SIGINT");
+    await child.status;
+  }
+  for (const killSignal of ["INT", "SIGNOPE", 99] as unknown as Deno.Signal[]) {
+    assertThrows(() => new Command("true", { killSignal }).spawn(), TypeError, "Invalid signal");
+  }
+});
 
 test("Command's errors have penne's own as their cause, with hints", async () => {
   const error = assertThrows(() => new Command("/etc/passwd").spawn(), Deno.errors.PermissionDenied);

@@ -212,6 +212,7 @@ const KEEPERS = {
   "an attachment": `
     const child = new Command("sleep", { args: ["1000"], net: "none" }).spawn();
     const keeper = attach([child.pid]);
+    if ((await keeper.ports(child.pid).list()).length) throw new Error("it has ports");
     child.unref();`,
   "a command with a network": 'const keeper = new Command("sleep", { args: ["1000"], net: "tap" }).spawn();',
   "a command with a network, ports and pipes":

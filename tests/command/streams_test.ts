@@ -7,6 +7,9 @@ import { test, until } from "../lib/helpers.ts";
 
 const MB = 2 ** 20;
 
+/** Both classes, for what is to be equal. */
+const CLASSES = [["Command", Command], ["Deno.Command", Deno.Command]] as const;
+
 /** Descriptors, children and namespaces' agents of this program. */
 function belongings(): { fds: number; children: string } {
   return {
@@ -30,13 +33,21 @@ async function sum(stream: ReadableStream<Uint8Array>): Promise<[string, number]
   return [new Uint8Array(await crypto.subtle.digest("SHA-256", all)).join(), all.byteLength];
 }
 
-test("64 MB come through stdout and stderr at once, whole", async () => {
-  const script = `head -c ${32 * MB} /dev/zero | tr '\\0' a & head -c ${32 * MB} /dev/zero | tr '\\0' b >&2; wait`;
-  await leavesNothing(async () => {
-    const { success, stdout, stderr } = await new Command("sh", { args: ["-c", script] }).output();
-    assertEquals([success, stdout.length, stderr.length], [true, 32 * MB, 32 * MB]);
-    assert(stdout.every((byte) => byte === 97) && stderr.every((byte) => byte === 98));
+for (const [name, C] of CLASSES) {
+  test(`${name}: 64 MB come through stdout and stderr at once, whole`, async () => {
+    const script = `head -c ${32 * MB} /dev/zero | tr '\\0' a & head -c ${32 * MB} /dev/zero | tr '\\0' b >&2; wait`;
+    await leavesNothing(async () => {
+      const { success, stdout, stderr } = await new C("sh", { args: ["-c", script] }).output();
+      assertEquals([success, stdout.length, stderr.length], [true, 32 * MB, 32 * MB]);
+      assert(stdout.every((byte) => byte === 97) && stderr.every((byte) => byte === 98));
+    });
   });
+}
+
+test("a small chunk takes no more memory than it has bytes", async () => {
+  const child = new Command("sh", { args: ["-c", "echo a; sleep 0.1; echo b"], stdout: "piped" }).spawn();
+  for await (const chunk of child.stdout) assertEquals(chunk.buffer.byteLength, chunk.byteLength);
+  await child.status;
 });
 
 test("64 MB come through outputSync() whole", () => {
@@ -60,18 +71,20 @@ test("16 MB go through stdin and back", async () => {
   });
 });
 
-test("10 000 small writes arrive in order", async () => {
-  await leavesNothing(async () => {
-    const child = new Command("cat", { stdin: "piped", stdout: "piped" }).spawn();
-    const writer = child.stdin.getWriter();
-    const text = child.stdout.text();
-    const encoder = new TextEncoder();
-    for (let i = 0; i < 10_000; i++) await writer.write(encoder.encode(`${i}\n`));
-    await writer.close();
-    assertEquals(await text, Array.from({ length: 10_000 }, (_, i) => `${i}\n`).join(""));
-    await child.status;
+for (const [name, C] of CLASSES) {
+  test(`${name}: 10 000 small writes arrive in order`, async () => {
+    await leavesNothing(async () => {
+      const child = new C("cat", { stdin: "piped", stdout: "piped" }).spawn();
+      const writer = child.stdin.getWriter();
+      const text = new Response(child.stdout).text();
+      const encoder = new TextEncoder();
+      for (let i = 0; i < 10_000; i++) await writer.write(encoder.encode(`${i}\n`));
+      await writer.close();
+      assertEquals(await text, Array.from({ length: 10_000 }, (_, i) => `${i}\n`).join(""));
+      await child.status;
+    });
   });
-});
+}
 
 test("a reader that does not read slows the command down, and nothing is lost", async () => {
   const script = "i=0; while [ $i -lt 2000 ]; do head -c 1000 /dev/zero; i=$((i+1)); done; echo done >&2";
@@ -134,20 +147,22 @@ test("a process that stays behind does not keep the streams open: its namespaces
   assertEquals(new TextDecoder().decode(stdout), "started\n");
 });
 
-test("200 children at once, and 50 aborted at any time, leave nothing", async () => {
-  await leavesNothing(async () => {
-    const outputs = await Promise.all(
-      Array.from({ length: 200 }, (_, i) => new Command("echo", { args: [`${i}`] }).output()),
-    );
-    const texts = outputs.map(({ stdout }) => new TextDecoder().decode(stdout));
-    assertEquals(texts, Array.from({ length: 200 }, (_, i) => `${i}\n`));
-    const aborted = Array.from({ length: 50 }, async (_, i) => {
-      const signal = AbortSignal.timeout(i);
-      return (await new Command("sleep", { args: ["100"], signal }).output()).signal;
+for (const [name, C] of CLASSES) {
+  test(`${name}: 200 children at once, and 50 aborted at any time, leave nothing`, async () => {
+    await leavesNothing(async () => {
+      const outputs = await Promise.all(
+        Array.from({ length: 200 }, (_, i) => new C("echo", { args: [`${i}`] }).output()),
+      );
+      const texts = outputs.map(({ stdout }) => new TextDecoder().decode(stdout));
+      assertEquals(texts, Array.from({ length: 200 }, (_, i) => `${i}\n`));
+      const aborted = Array.from({ length: 50 }, async (_, i) => {
+        const signal = AbortSignal.timeout(i);
+        return (await new C("sleep", { args: ["100"], signal }).output()).signal;
+      });
+      assertEquals(new Set(await Promise.all(aborted)), new Set(["SIGTERM"]));
     });
-    assertEquals(new Set(await Promise.all(aborted)), new Set(["SIGTERM"]));
   });
-});
+}
 
 test("a start that fails leaves nothing", async () => {
   const failing = [
