@@ -264,6 +264,7 @@ export class Attachments implements Disposable {
         stop: this.#server.serve(link, plan, dead, {
           netns: opened.id,
           held,
+          followed: plan,
         }),
         cause: null,
       };

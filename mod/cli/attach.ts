@@ -110,7 +110,6 @@ async function main(options: Options, args: readonly string[]): Promise<number> 
         ...frames,
         openPorts: () => openRequestedPorts(ports),
         openReporter: () => openReporter(options),
-        follows: !options["no-follow"],
       }),
   });
 }
@@ -164,8 +163,6 @@ export interface AttachJob {
   readonly openFrames?: OpenFrames;
   /** Opens what is reported to. */
   readonly openReporter: () => Reporter;
-  /** Whether changes of the host's network are followed; false by default. */
-  readonly follows?: boolean;
   /** Called when all is set up, before privileges are given up. */
   readonly onReady?: () => void;
 }
@@ -215,9 +212,8 @@ export async function attachHere(job: AttachJob): Promise<number> {
     const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
-    using keeper = job.follows ? orNull(keepRights) : null;
-    const scene = { reactor, server, report, keeper };
-    using _follower = job.follows ? followHost(attachments.links, scene) : null;
+    using keeper = wanted.follow === false || attachments.links.length === 0 ? null : orNull(keepRights);
+    using _follower = followHost(attachments.links, { reactor, server, report, keeper });
     job.onReady?.();
     giveUp(job, attachments, report, ports);
     if (attachments.served.length > 0 || wanted.quit === false) await reactor.live();

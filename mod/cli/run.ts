@@ -124,9 +124,7 @@ async function main(makeNetwork: MakeRunNetwork | null, options: Options, args: 
     prepare: () => {
       const ports = portRequest(options, wanted.network?.version);
       const plan = planRun(wanted, readFacts(wanted));
-      const follows = !options["no-follow"];
-      return (starter) =>
-        runHere(options, { plan, starter, openNetwork: makeNetwork?.(ports) ?? null, ...frames, follows });
+      return (starter) => runHere(options, { plan, starter, openNetwork: makeNetwork?.(ports) ?? null, ...frames });
     },
   });
 }
@@ -158,8 +156,6 @@ export interface RunJob {
   readonly openFrames?: OpenFrames;
   /** Opens what is reported to; by default what the options name. */
   readonly openReporter?: () => Reporter;
-  /** Whether changes of the host's network are followed; false by default. */
-  readonly follows?: boolean;
 }
 
 /**
@@ -172,7 +168,7 @@ export interface RunJob {
  */
 export async function runHere(
   options: Parameters<typeof runInForeground>[0] & { readonly "new-session": boolean },
-  { plan, starter, openNetwork, makeReactor, openFrames, openReporter, follows = false }: RunJob,
+  { plan, starter, openNetwork, makeReactor, openFrames, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
   using reactor = makeReactor?.() ?? new Reactor();
@@ -193,7 +189,7 @@ export async function runHere(
   const newSession = options["new-session"];
   const started = (_: unknown, report: Reporter) => {
     starter.ready(report.leaveDirectory(), plan.exposed);
-    if (follows) network?.follow(report);
+    network?.follow(report);
   };
   return await runInForeground(options, { reactor, signals, newSession, makeRelay, begin, started, openReporter });
 }

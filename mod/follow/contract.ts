@@ -46,4 +46,7 @@ export interface FollowOptions {
 }
 
 /** What follows, until it is disposed of. */
-export type Following = Disposable;
+export interface Following extends Disposable {
+  /** Follows the host in one more namespace. */
+  add(link: FollowedLink): void;
+}

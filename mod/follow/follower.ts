@@ -58,6 +58,10 @@ interface Followed extends FollowedLink {
   failures: number;
 }
 
+function followed(one: FollowedLink): Followed {
+  return { ...one, tap: Fd.borrow(one.link.tap), given: planned(one.plan), failures: 0 };
+}
+
 function code(error: unknown): string {
   return error instanceof SysError || error instanceof PenneError ? error.code ?? "" : "";
 }
@@ -141,22 +145,27 @@ class Follower implements Following {
   #timer: { cancel(): void } | null = null;
   #warned = "";
   #closed = false;
+  /** Whether some have been added since the host's network was last read. */
+  #added = false;
 
   constructor(options: FollowOptions) {
     this.#options = options;
-    this.#followed = options.links.map((one) => ({
-      ...one,
-      tap: Fd.borrow(one.link.tap),
-      given: planned(one.plan),
-      failures: 0,
-    }));
+    this.#followed = options.links.map(followed);
     this.#entrance = new Entrance(options.keeper);
     this.#watch = new HostWatch(options.loop, () => this.#look());
     this.#watch.start();
   }
 
+  add(link: FollowedLink): void {
+    this.#followed.push(followed(link));
+    // The host may have changed since the plan was made. Others may be added at once.
+    if (!this.#added) this.#options.loop.soon(() => this.#added && !this.#closed && this.#look());
+    this.#added = true;
+  }
+
   /** Reads the host's network, and has the namespaces changed. */
   #look(): void {
+    this.#added = false;
     const plans = new Map<NetworkPlan["request"], NetworkPlan>();
     this.#followed = this.#followed.filter((one) => one.isServed());
     try {

@@ -39,6 +39,8 @@ export interface NetworkRequest {
   readonly copyAddresses?: boolean;
   /** Whether all routes of the template are copied, or a default route alone; true by default. */
   readonly copyRoutes?: boolean;
+  /** Whether changes of the host's network are followed inside; true by default: `--no-follow`. */
+  readonly follow?: boolean;
   /** Addresses that must have a route; one on the link is added if there is no other. */
   readonly routed?: readonly Uint8Array[];
 }

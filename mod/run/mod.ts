@@ -57,7 +57,7 @@ export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []
         ...start,
         beforeExec: ({ namespaces: { net: netns } }, made) => {
           const held = hold && { agent: spawnBeside(made.enclosure.agent), hold };
-          server.serve(made.link, network, () => {}, { netns, held });
+          server.serve(made.link, network, () => {}, { netns, held, followed: network });
           keep(made);
         },
       })

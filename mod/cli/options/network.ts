@@ -71,6 +71,7 @@ export function networkRequest(options: Values): NetworkRequest {
   const { netmask } = options;
   return {
     configure: !options["no-config-net"],
+    follow: !options["no-follow"],
     addresses: options.address.map((value) => parsePrefix("address", value, 1)),
     gateways: options.gateway.map((value) => parseAddress("gateway", value)),
     ...defined({

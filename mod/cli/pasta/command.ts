@@ -94,7 +94,6 @@ export async function run({ config, head }: PastaJob): Promise<number> {
       ),
       ...await watching(config),
       openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
-      follows: true,
     });
   } catch (error) {
     return await tell(error);

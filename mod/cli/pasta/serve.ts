@@ -80,7 +80,6 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
             ...watched,
             openReporter: () => new Reporter({ ready: null, status: null, pidFile }),
             starter,
-            follows: true,
             onReady: () => {
               pidFile?.keep();
               logToFile();

@@ -1,6 +1,7 @@
 // The protocol between a program and the Worker that serves its taps: commands as lines of JSON, reports as messages.
 
 import type { NamespaceId } from "../../namespaces/id.ts";
+import type { NetworkPlan } from "../../network/plan.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reply, Request } from "../../control/message.ts";
@@ -23,6 +24,8 @@ export type Command =
     readonly link: Omit<TapLink, "tap"> & { readonly tap: number } | null;
     readonly plan: ServedPlan | null;
     readonly netns?: NamespaceId | undefined;
+    /** What it was given, if the host is followed there. */
+    readonly followed?: NetworkPlan;
     /** Ports of the namespace. */
     readonly ports?: SentForwarding;
     /** What is held there for ports. */

@@ -49,6 +49,8 @@ export interface KnownNamespace {
   readonly held?: Held | null;
   /** Its ports, if they are not those that the server was given for the first namespace; owned by the server from now on. */
   readonly ports?: Forwarding;
+  /** What it was given, for a server that has the host followed; null if it is not to be. */
+  readonly followed?: NetworkPlan | null;
   /** Called with its rules, before anything is forwarded. */
   readonly onRules?: (rules: NamespaceRules) => void;
 }

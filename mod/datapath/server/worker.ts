@@ -8,6 +8,8 @@ import { Reactor } from "../../reactor/reactor.ts";
 import { decodeCommand, type Report, type Start } from "./protocol.ts";
 import { answer, encode } from "../../control/message.ts";
 import type { NamespaceRules } from "../../forward/rule_table.ts";
+import type { NetworkRequest } from "../../network/request.ts";
+import { HostFollower } from "./follow_host.ts";
 import { ReactorServer } from "./reactor_server.ts";
 import { receiveForwarding, receiveHeld } from "./sent_ports.ts";
 
@@ -31,6 +33,15 @@ async function serve(data: Start): Promise<void> {
   const commands = new Fd(data.commands);
   using reactor = new Reactor();
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
+  using follower = new HostFollower({
+    reactor,
+    server,
+    keeper: null, // the program has its rights
+    onChange: () => {},
+    onWarning: (warning) => scope.postMessage({ warning }),
+  });
+  /** Requests by their text: what several namespaces have asked for is planned once. */
+  const requests = new Map<string, NetworkRequest>();
   const served = new Map<number, () => void>();
   const tables = new Map<number, NamespaceRules>();
   const decoder = new TextDecoder();
@@ -39,14 +50,21 @@ async function serve(data: Start): Promise<void> {
   const perform = (line: string) => {
     const command = decodeCommand(line);
     if ("serve" in command) {
-      const { serve: id, link, plan, netns, ports, held } = command;
-      const tap = link && new Fd(link.tap);
-      const stop = server.serve(link && tap && { ...link, tap }, plan, () => scope.postMessage({ dead: id }), {
+      const { serve: id, link: sent, plan, netns, ports, held, followed } = command;
+      const tap = sent && new Fd(sent.tap);
+      const link = sent && tap && { ...sent, tap };
+      const stop = server.serve(link, plan, () => scope.postMessage({ dead: id }), {
         netns,
         ...ports && { ports: receiveForwarding(ports) },
         ...held && { held: receiveHeld(held) },
         onRules: (rules) => tables.set(id, rules),
       });
+      if (link && followed) {
+        const text = JSON.stringify(followed.request);
+        const request = requests.get(text) ?? followed.request;
+        requests.set(text, request);
+        follower.add({ link, plan: { ...followed, request } });
+      }
       served.set(id, () => {
         tables.delete(id);
         stop();

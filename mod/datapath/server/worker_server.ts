@@ -127,7 +127,7 @@ export class WorkerServer implements TapServer {
     link: TapLink | null,
     plan: ServedPlan | null,
     onDead: () => void,
-    { netns, held }: KnownNamespace = {},
+    { netns, held, followed }: KnownNamespace = {},
   ): () => void {
     const ports = this.#openInside(held ?? null);
     const id = this.#next++;
@@ -138,6 +138,7 @@ export class WorkerServer implements TapServer {
     this.#send({
       ...{ serve: id, link: link && { ...link, tap: duplicate(link) }, netns },
       plan: plan && servedPart(plan),
+      ...followed && followed.request.follow !== false && { followed },
       ...ports !== NO_PORTS && { ports: sendForwarding(ports) },
       ...held && { held: sendHeld(held) },
     });

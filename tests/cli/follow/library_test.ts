@@ -1,0 +1,53 @@
+// The library follows the host, too.
+
+import "../../lib/preload.ts";
+import { assertEquals } from "@std/assert";
+import { test, until } from "../../lib/helpers.ts";
+import { fromFileUrl } from "../../lib/paths.ts";
+import { FollowLab, NEEDS, type Served } from "./lab.ts";
+
+const MOD = new URL("../../../mod/mod.ts", import.meta.url).href;
+const CONFIG = fromFileUrl(new URL("../../../deno.json", import.meta.url));
+
+/** A program that serves three namespaces, the last of which keeps its first network. */
+const PROGRAM = `
+  import { attach, spawn } from ${JSON.stringify(MOD)};
+  const command = ["sleep", "1000"];
+  using child = spawn({ command, net: "tap" });
+  using alone = spawn({ command, net: "none" });
+  using still = spawn({ command, net: "none" });
+  using attachment = attach([String(alone.pid)], { onWarning: console.error });
+  using other = attach([String(still.pid)], { follow: false, onWarning: console.error });
+  console.log([child, alone, still].map(({ pid }) => pid).join());
+  await new Promise((resolve) => setTimeout(resolve, 1_000_000));
+`;
+
+test(
+  "spawn() and attach() come online with the host, and go back with it, but not with follow: false",
+  NEEDS,
+  async () => {
+    await using follow = await FollowLab.open(false);
+    const { lab } = follow;
+    const directory = await Deno.makeTempDir({ prefix: "penne-follow-" });
+    lab.defer(() => Deno.remove(directory, { recursive: true }));
+    await Deno.writeTextFile(`${directory}/program.ts`, PROGRAM);
+    const argv = [Deno.execPath(), "run", "-A", "--no-check", "--config", CONFIG, `${directory}/program.ts`];
+    const daemon = lab.start(lab.in(lab.host, argv), { cwd: "/" });
+    let over = false;
+    daemon.ended.then(() => over = true);
+    await until("they are served", () => over || daemon.output().includes("\n"));
+    assertEquals(over, false, daemon.errors());
+    const [child, alone, still] = daemon.output().trim().split(",").map((pid): Served => ({
+      daemon,
+      pid: Number(pid),
+    }));
+    const offline = { 4: null, 6: null };
+    for (const served of [child!, alone!, still!]) await follow.equal(served, offline);
+    await lab.usual();
+    for (const served of [child!, alone!]) await follow.equal(served);
+    await follow.equal(still!, offline);
+    await follow.host("link set up0 down");
+    for (const served of [child!, alone!, still!]) await follow.equal(served, offline);
+    assertEquals(daemon.errors(), "");
+  },
+);
