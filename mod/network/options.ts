@@ -75,6 +75,8 @@ export interface NetworkOptions {
   readonly copyAddresses?: boolean;
   /** Whether all routes of the host's interface are copied, or a default route alone; true by default. */
   readonly copyRoutes?: boolean;
+  /** Whether the inside changes as the network of the host does: `--no-follow` is false; true by default. */
+  readonly follow?: boolean;
   /** Addresses that must have a route; one on the link is added if there is no other. */
   readonly routed?: readonly Address[];
 }
@@ -207,6 +209,7 @@ export const NETWORK: Readonly<Record<keyof NetworkOptions, Check>> = {
   gateways: list(ip),
   copyAddresses: flag,
   copyRoutes: flag,
+  follow: flag,
   routed: list(ip),
 };
 
@@ -285,9 +288,9 @@ export function nameServers(servers: readonly (Address | NameServer)[]): Server[
  */
 export function networkRequest(options: NetworkOptions): NetworkRequest {
   const { version, configure, interface: template, nsIfname, nsMac, mac, mtu, netmask } = options;
-  const { addresses, gateways, copyAddresses, copyRoutes, routed } = options;
+  const { addresses, gateways, copyAddresses, copyRoutes, follow, routed } = options;
   return defined({
-    ...{ version, configure, interface: template, nsIfname, mtu, netmask, copyAddresses, copyRoutes },
+    ...{ version, configure, interface: template, nsIfname, mtu, netmask, copyAddresses, copyRoutes, follow },
     nsMac: nsMac === undefined ? undefined : macOf(nsMac)!,
     mac: mac === undefined ? undefined : macOf(mac)!,
     addresses: addresses?.map((address) => prefixedOf(address, 1)!),
