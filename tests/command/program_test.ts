@@ -5,9 +5,12 @@ import { assert, assertEquals } from "@std/assert";
 import { ROOT, sh, test, until } from "../lib/helpers.ts";
 import { Pty } from "../lib/pty.ts";
 
-/** Variables of Deno, such as DENO_DIR. */
+/** Variables that say where Deno has its files. */
 const DENO_VARIABLES = Object.fromEntries(
-  Object.entries(Deno.env.toObject()).filter(([name]) => name.startsWith("DENO_")),
+  ["HOME", "DENO_DIR", "XDG_CACHE_HOME"].flatMap((name) => {
+    const value = Deno.env.get(name);
+    return value === undefined ? [] : [[name, value]];
+  }),
 );
 
 /** Writes a program that imports the library, and does something with its command line. */
@@ -142,7 +145,7 @@ test("Deno asks once for each permission, where it may ask", ["tun"], async () =
     const { run } = await import("file://${ROOT}mod/mod.ts");
     console.log("ended with", (await run({ command: ["sh", "-c", "exit 7"], net: "tap" })).code);`;
   await withProgram(body, ["--no-code-cache"], async (argv) => {
-    using pty = new Pty(argv, { env: { HOME: Deno.env.get("HOME") ?? "/", NO_COLOR: "1", ...DENO_VARIABLES } });
+    using pty = new Pty(argv, { env: { NO_COLOR: "1", ...DENO_VARIABLES } });
     for (const what of ["ffi", "read"]) {
       await pty.expect(new RegExp(`Deno requests ${what} access[^]*> `));
       // Deno throws away what was typed before it reads, which is a moment after it has asked.
@@ -274,4 +277,32 @@ test("commands with a network leave no descriptors in their program, whether the
     console.log(count() - before);`);
   assertEquals([code, stderr], [0, ""]);
   assert(Number(stdout) <= 0, stdout);
+});
+
+test("addresses can be strings and bytes, which mean the same", ["tun", "package:iproute2"], async () => {
+  const { code, stdout, stderr } = await program(`
+    const script = "ip -o addr show dev ours0 | sed 's/ valid_lft.*//'; ip -br link show ours0; ip route; cat /etc/resolv.conf";
+    const seen = async (address, mac, prefixed, server) => {
+      const { stdout } = await new Command("sh", {
+        args: ["-c", script],
+        net: "tap",
+        network: { version: 4, nsIfname: "ours0", mtu: 1500, addresses: [prefixed], gateways: [address(10, 9, 9, 1)], nsMac: mac },
+        reach: { mapHostLoopback: [address(10, 9, 9, 1)], exclude: [{ address: address(172, 16, 0, 0), prefix: 12 }] },
+        dns: [address(192, 0, 2, 53), server],
+        search: ["a.example"],
+      }).output();
+      return new TextDecoder().decode(stdout);
+    };
+    const text = (...bytes) => bytes.join(".");
+    const bytes = (...bytes) => Uint8Array.from(bytes);
+    console.log(JSON.stringify([
+      await seen(text, "02:00:00:00:00:07", "10.9.9.2/24", "192.0.2.54"),
+      await seen(bytes, bytes(2, 0, 0, 0, 0, 7), { address: bytes(10, 9, 9, 2), prefix: 24 }, { address: "192.0.2.54" }),
+    ]));`);
+  assertEquals([code, stderr], [0, ""]);
+  const [strings, bytes] = JSON.parse(stdout);
+  assertEquals(strings, bytes);
+  for (const part of ["10.9.9.2/24", "02:00:00:00:00:07", "default via 10.9.9.1", "nameserver 192.0.2.54"]) {
+    assert(strings.includes(part), strings);
+  }
 });
