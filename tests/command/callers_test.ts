@@ -121,6 +121,7 @@ const ARGUMENTS: readonly (readonly [name: string, argument: string, call: (valu
   ["drop", "name", (value) => penne.drop(value, { directory: "/no/such" })],
   ["openKept", "name", (value) => penne.openKept(value, { directory: "/no/such" })],
   ["Command", "command", (value) => new penne.Command(value, { cwd: "/no/such" }).spawn()],
+  ["doctor", "command", (value) => penne.doctor(value ?? "none")],
   ["parseIp", "text", inet.parseIp],
   ["formatIp", "address", inet.formatIp],
   ["parseMac", "text", inet.parseMac],

@@ -101,6 +101,7 @@ const FUNCTIONS = {
   dropAll: "penne.dropAll({ stale: true })",
   openKept: 'penne.openKept("a")',
   list: "await penne.list()",
+  doctor: 'penne.doctor("run")',
 } as const;
 
 /** Calls functions one after the other with a permission, and returns what each one throws. */

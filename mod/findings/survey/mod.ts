@@ -12,6 +12,7 @@ import { bindNetlink } from "../../../ffi/net/netlink.ts";
 import { createTap } from "../../../ffi/net/tap.ts";
 import { loadProgram } from "../../../ffi/sys/bpf.ts";
 import { open } from "../../../ffi/sys/file.ts";
+import { text } from "../../base/check.ts";
 import { type FailedCall, failedCall } from "../../base/failed_call.ts";
 import { isInitial } from "../host.ts";
 import type { Finding } from "../finding.ts";
@@ -246,8 +247,16 @@ export interface Diagnosis {
  *
  * @param command A command of penne's, to try only what that needs.
  * @returns What was found out.
+ * @throws {TypeError} If it is not a string.
+ * @throws {Deno.errors.NotCapable} If `--allow-ffi` is missing.
  */
 export function doctor(command?: string): Diagnosis {
+  if (command !== undefined) text(command, "command");
+  try {
+    shim();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error; // no finding about the host
+  }
   const concerns = ({ commands }: { readonly commands: readonly string[] }) =>
     command === undefined || commands.some((one) => one === command || one.startsWith(`${command} `));
   const abilities = TRIALS.filter(concerns).map(tryOut);
