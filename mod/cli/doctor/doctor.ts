@@ -72,7 +72,7 @@ function text({ host, abilities, features }: Diagnosis): string {
     ["programs", host.noNewPrivileges ? "none gains rights (no_new_privs)" : null],
     ...host.faults.map((fault): [string, string] => ["fault", fault]),
   ];
-  const lacking = features.filter(({ present }) => !present);
+  const lacking = features.filter(({ present }) => present === false);
   return [
     ...facts.filter(([, value]) => value !== null).map(([name, value]) => `${name.padEnd(12)}${visible(value!)}\n`),
     "\n",

@@ -1,7 +1,7 @@
 // What the kernel has that makes commands better, found by trying it: with the version that has it first.
 
 import { CAP, MAGIC, O, PIDFD_GET } from "../../../ffi/core/consts.ts";
-import { E, orNull } from "../../../ffi/core/errno.ts";
+import { E, orNull, SysError } from "../../../ffi/core/errno.ts";
 import { cString } from "../../../ffi/core/memory.ts";
 import { self } from "../../../ffi/core/task.ts";
 import { MountEvents } from "../../../ffi/sys/fanotify.ts";
@@ -18,15 +18,15 @@ export interface Feature {
   readonly name: string;
   /** The first version of Linux that has it. */
   readonly since: string;
-  /** Whether this host has it: another version may have it too, and a filter may hide it. */
-  readonly present: boolean;
+  /** Whether this host has it, which a filter may hide; null if it is refused to this caller, so that it cannot be tried. */
+  readonly present: boolean | null;
   /** What it is good for. */
   readonly use: string;
 }
 
 const ownNamespace = () => open(self, "/proc/self/ns/mnt", O.RDONLY);
 
-const FEATURES: readonly (Omit<Feature, "present"> & { readonly isPresent: () => boolean })[] = [
+const FEATURES: readonly (Omit<Feature, "present"> & { readonly isPresent: () => boolean | null })[] = [
   {
     name: "statmount(2)",
     since: "6.8",
@@ -57,7 +57,13 @@ const FEATURES: readonly (Omit<Feature, "present"> & { readonly isPresent: () =>
     use: "watch: no name is missed",
     isPresent() {
       using namespace = ownNamespace();
-      return orNull(() => new MountEvents(namespace)[Symbol.dispose]()) !== null;
+      try {
+        new MountEvents(namespace)[Symbol.dispose]();
+        return true;
+      } catch (error) {
+        if (!(error instanceof SysError)) throw error;
+        return error.code === "EPERM" ? null : false;
+      }
     },
   },
   {
@@ -89,7 +95,11 @@ const FEATURES: readonly (Omit<Feature, "present"> & { readonly isPresent: () =>
  * @returns What was tried, oldest first.
  */
 export function features(): Feature[] {
-  return FEATURES.map(({ isPresent, ...feature }) => ({ ...feature, present: orNull(isPresent) ?? false }));
+  const isThere = (isPresent: () => boolean | null): boolean | null => {
+    const tried = orNull(() => ({ present: isPresent() }));
+    return tried ? tried.present : false;
+  };
+  return FEATURES.map(({ isPresent, ...feature }) => ({ ...feature, present: isThere(isPresent) }));
 }
 
 /** What surrounds and confines penne. */
