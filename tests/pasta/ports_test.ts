@@ -79,3 +79,26 @@ test(
     assertEquals([taken, said], [0, ""]);
   },
 );
+
+test("--freebind listens on addresses that the host gets later", [...NEEDS, "package:socat"], async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const engine = await Engine.open(lab);
+  const child = await engine.alone(["socat", "TCP6-LISTEN:8090,ipv6only=0,fork,reuseaddr", "SYSTEM:echo hello"]);
+  const specs = ["192.0.2.99/8090", "[2001:db8::99]/8091:8090"].flatMap((spec) => ["-t", spec]);
+  const rest = ["-u", "none", "-T", "none", "-U", "none", `${child.pid}`];
+  const refused = await call(engine.argv([pasta(), "--config-net", ...specs, ...rest]));
+  assertEquals([refused.code, refused.stderr.split("\n")[0]], [
+    1,
+    "Listen failed for HOST TCP port 192.0.2.99/8090: Cannot assign requested address",
+  ]);
+  const { code, stderr } = await call(engine.argv([pasta(), "--config-net", "--freebind", ...specs, ...rest]));
+  assertEquals([code, stderr], [0, ""]);
+  for (const address of ["192.0.2.99/24", "2001:db8::99/64"]) {
+    await must(lab.in(lab.host, ["ip", "addr", "add", address, "dev", "up0", "nodad"]));
+  }
+  for (const to of ["TCP4:192.0.2.99:8090", "TCP6:[2001:db8::99]:8091"]) {
+    const { stdout, stderr } = await lab.run(lab.peer, ["socat", "-u", `${to},connect-timeout=60`, "-"]);
+    assertEquals(stdout, "hello\n", stderr);
+  }
+});
