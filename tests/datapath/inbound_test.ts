@@ -142,6 +142,41 @@ test("connections that are half-closed, reset or slow end as they should, many a
   await until("only the listener is left", () => network.flows === 1);
 });
 
+test("connections from outside whose callers vanish are found by a TCP_USER_TIMEOUT inside", needs, async () => {
+  await using network = await makeNetwork({ options: ["-t", "8001,8002"] });
+  const { guest, peer } = network;
+  const start = (netns: string, ...args: string[]) => {
+    const child = network.spawn(netns, ["python3", PROGRAM, ...args], { stdin: "piped", stdout: "piped" });
+    const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const next = async () => {
+      for (let said = "";;) {
+        const { value, done } = await reader.read();
+        said += value ?? "";
+        if (done || said.endsWith("\n")) return said;
+      }
+    };
+    const writer = child.stdin.getWriter();
+    const go = () => writer.write(new TextEncoder().encode("go\n"));
+    return { next, go, end: () => Promise.all([writer.close().catch(() => {}), reader.cancel()]) };
+  };
+  await serve(network, 8002);
+  const server = start(guest, "deserted", "8001", "30");
+  assertEquals(await server.next(), "ready\n");
+  const listeners = network.flows;
+  const caller = start(peer, "desert", HOST4, "8001", "30");
+  assertEquals([await caller.next(), await server.next()], ["30\n", "connected\n"]);
+  await network.must(peer, ["ip", "link", "set", "veth0", "down"]);
+  await server.go();
+  assertEquals(JSON.parse(await server.next()), { TimeoutError: 30 });
+  // What is left of them is no obstacle to others.
+  await network.must(peer, ["ip", "link", "set", "veth0", "up"]);
+  await network.must(peer, ["ip", "addr", "replace", `${PEER4}/24`, "dev", "veth0"]);
+  const [one] = await ask(network, peer, [["tcp", HOST4, 8002, 1000]]);
+  assertEquals([one!.error, one!.whole], [undefined, true]);
+  await until("only the listeners are left", () => network.flows === listeners);
+  await Promise.all([server.end(), caller.end()]);
+});
+
 /** Ports of the host that are open, "tcp 80". */
 async function openPorts(network: Network): Promise<string[]> {
   const lines = (await network.must(network.host, ["ss", "-Htuln"])).split("\n").filter(Boolean);

@@ -7,6 +7,8 @@ More bytes than a datagram has go in several, one after the other, each of which
 the sending side closed before the answer; reset in the middle of the answer; read slowly; and reset at once.
 `serve-urgent PORT` hears bytes with an urgent one among them, and says the same. `urgent ADDRESS PORT` lets it, and prints
 a JSON list of what was heard: bytes before the urgent one, whether it came, bytes in all, and whether all were right.
+`deserted PORT COUNT` takes so many connections, waits for a line, sends on all, and prints a JSON object: how many ended
+in which error. `desert ADDRESS PORT COUNT` connects, prints a line, and waits.
 """
 import contextlib
 import functools
@@ -214,6 +216,29 @@ def urgent(address, port):
     return heard
 
 
+def deserted(port, count):
+    connections = []
+    with socket.create_server(("", port), backlog=count) as server:
+        print("ready", flush=True)
+        while len(connections) < count:
+            connections.append(server.accept()[0])
+    print("connected", flush=True)
+    sys.stdin.readline()
+    for s in connections:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1500)
+        s.send(bytes(1000))
+    errors = {}
+    for s in connections:
+        s.settimeout(120)
+        try:
+            s.recv(1)
+            name = "end"
+        except OSError as error:
+            name = type(error).__name__ if error.errno else "nothing"
+        errors[name] = errors.get(name, 0) + 1
+    return errors
+
+
 mode, *rest = sys.argv[1:]
 if mode == "serve":
     for port in map(int, rest):
@@ -225,6 +250,12 @@ elif mode == "serve-urgent":
     serve_urgent(int(rest[0]))
 elif mode == "urgent":
     print(json.dumps(urgent(rest[0], int(rest[1]))))
+elif mode == "deserted":
+    print(json.dumps(deserted(int(rest[0]), int(rest[1]))))
+elif mode == "desert":
+    calls = [socket.create_connection((rest[0], int(rest[1])), 60) for _ in range(int(rest[2]))]
+    print(len(calls), flush=True)
+    sys.stdin.read()
 elif mode == "odd":
     outcome = {}
     threads = []
