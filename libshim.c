@@ -701,6 +701,43 @@ static i64 set_signal(i32 signo, i32 pipe, i32 unless_ignored) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The library: system calls that this process has forbidden itself.
+
+enum { EXIT_FORBIDDEN = 159 }; // as a shell reports the death by SIGSYS
+
+static i32 forbidden_log = -1;
+
+static u64 append(char *to, u64 at, const char *text) {
+  while (*text) to[at++] = *text++;
+  return at;
+}
+
+// SIGSYS: says which call it was, and ends the process, whatever it was doing.
+_Noreturn static void on_forbidden(i32 signo, struct siginfo *info, void *context) {
+  char text[128], digits[12];
+  u32 nr = (u32)info->si_syscall;
+  int count = 0;
+  (void)signo, (void)context;
+  do digits[count++] = (char)('0' + nr % 10);
+  while (nr /= 10);
+  u64 n = append(text, 0, "penne: cannot make system call ");
+  while (count) text[n++] = digits[--count];
+  n = append(text, n, ": its own filter forbids it\n");
+  SYS(__NR_write, forbidden_log, text, n);
+  leave(EXIT_FORBIDDEN);
+}
+
+// From now on a call that a filter traps is reported to `log` and ends the process.
+static i64 report_forbidden(i32 log) {
+  struct sigaction action = {0};
+  forbidden_log = log;
+  action.sa_handler = (__sighandler_t)(void (*)(void))on_forbidden;
+  action.sa_flags = ACTION_FLAGS;
+  action.sa_restorer = signal_return;
+  return set_action(SIGSYS, &action);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The library: BPF ring buffers.
 
 // Takes records out of a ring buffer, without their headers and one after the other, as many as are complete and fit.
@@ -730,7 +767,7 @@ static i64 ring_take(u64 *consumer, const u64 *producer, const u8 *data, u64 mas
 // ---------------------------------------------------------------------------------------------------------------------
 // The library: its two functions.
 
-enum shim_function { SHIM_SPAWN = -1, SHIM_SIGNAL = -2 };
+enum shim_function { SHIM_SPAWN = -1, SHIM_SIGNAL = -2, SHIM_FORBIDDEN = -3 };
 
 // A syscall, or one of the functions above under a negative number: binding a symbol costs JavaScript more time at
 // start-up than this comparison ever will.
@@ -738,6 +775,7 @@ __attribute__((visibility("default"))) i64 shim(i64 nr, i64 a, i64 b, i64 c, i64
   if (nr >= 0) return sys(nr, a, b, c, d, e, f);
   if (nr == SHIM_SPAWN) return spawn((struct spawn *)a);
   if (nr == SHIM_SIGNAL) return set_signal((i32)a, (i32)b, (i32)c);
+  if (nr == SHIM_FORBIDDEN) return report_forbidden((i32)a);
   return -EINVAL;
 }
 

@@ -17,6 +17,7 @@ export const LAYERS: readonly string[] = [
   "mod/host",
   "mod/namespaces",
   "mod/agents",
+  "mod/confine",
   "mod/users",
   "mod/idmap",
   "mod/state",

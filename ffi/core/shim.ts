@@ -53,7 +53,7 @@ function libc(): { readonly syscall: LibcCall } {
 }
 
 /** Functions of the shim under negative syscall numbers (`enum shim_function` of libshim.c). */
-export const ShimFunction = { SPAWN: -1n, SIGNAL: -2n } as const;
+export const ShimFunction = { SPAWN: -1n, SIGNAL: -2n, FORBIDDEN: -3n } as const;
 
 /** Flags of memfd_create(2). */
 const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, NOEXEC_SEAL: 8, EXEC: 16 } as const;

@@ -7,11 +7,13 @@ const x86_64 = () => ({
   accept4: 288,
   bind: 49,
   bpf: 321,
+  brk: 12,
   capget: 125,
   capset: 126,
   chdir: 80,
   chroot: 161,
   clock_gettime: 228,
+  clock_nanosleep: 230,
   clone: 56,
   close: 3,
   connect: 42,
@@ -33,6 +35,12 @@ const x86_64 = () => ({
   flock: 73,
   fsconfig: 431,
   fsmount: 432,
+  futex: 202,
+  getrandom: 318,
+  madvise: 28,
+  membarrier: 324,
+  mprotect: 10,
+  mremap: 25,
   open_tree: 428,
   move_mount: 429,
   fsopen: 430,
@@ -78,6 +86,7 @@ const x86_64 = () => ({
   pidfd_open: 434,
   pidfd_send_signal: 424,
   pipe2: 293,
+  pkey_mprotect: 329,
   ppoll: 271,
   prctl: 157,
   pread64: 17,
@@ -89,10 +98,14 @@ const x86_64 = () => ({
   recvmmsg: 299,
   recvmsg: 47,
   renameat2: 316,
+  restart_syscall: 219,
   rt_sigaction: 13,
   rt_sigprocmask: 14,
+  rt_sigreturn: 15,
+  rt_sigtimedwait: 128,
   sched_getaffinity: 204,
   sched_setaffinity: 203,
+  sched_yield: 24,
   seccomp: 317,
   sendmmsg: 307,
   sendmsg: 46,
@@ -111,6 +124,7 @@ const x86_64 = () => ({
   setsockopt: 54,
   setuid: 105,
   shutdown: 48,
+  sigaltstack: 131,
   signalfd4: 289,
   socket: 41,
   socketpair: 53,
@@ -135,11 +149,13 @@ const aarch64 = (): Record<SyscallName, number> => ({
   accept4: 242,
   bind: 200,
   bpf: 280,
+  brk: 214,
   capget: 90,
   capset: 91,
   chdir: 49,
   chroot: 51,
   clock_gettime: 113,
+  clock_nanosleep: 115,
   clone: 220,
   close: 57,
   connect: 203,
@@ -161,6 +177,12 @@ const aarch64 = (): Record<SyscallName, number> => ({
   flock: 32,
   fsconfig: 431,
   fsmount: 432,
+  futex: 98,
+  getrandom: 278,
+  madvise: 233,
+  membarrier: 283,
+  mprotect: 226,
+  mremap: 216,
   open_tree: 428,
   move_mount: 429,
   fsopen: 430,
@@ -206,6 +228,7 @@ const aarch64 = (): Record<SyscallName, number> => ({
   pidfd_open: 434,
   pidfd_send_signal: 424,
   pipe2: 59,
+  pkey_mprotect: 288,
   ppoll: 73,
   prctl: 167,
   pread64: 67,
@@ -217,10 +240,14 @@ const aarch64 = (): Record<SyscallName, number> => ({
   recvmmsg: 243,
   recvmsg: 212,
   renameat2: 276,
+  restart_syscall: 128,
   rt_sigaction: 134,
   rt_sigprocmask: 135,
+  rt_sigreturn: 139,
+  rt_sigtimedwait: 137,
   sched_getaffinity: 123,
   sched_setaffinity: 122,
+  sched_yield: 124,
   seccomp: 277,
   sendmmsg: 269,
   sendmsg: 211,
@@ -239,6 +266,7 @@ const aarch64 = (): Record<SyscallName, number> => ({
   setsockopt: 208,
   setuid: 146,
   shutdown: 210,
+  sigaltstack: 132,
   signalfd4: 74,
   socket: 198,
   socketpair: 199,
@@ -262,6 +290,9 @@ const aarch64 = (): Record<SyscallName, number> => ({
 /** Name of a syscall that penne knows on every architecture it supports. */
 export type SyscallName = keyof ReturnType<typeof x86_64>;
 
+/** An architecture, as in `Deno.build.arch`. */
+export type Architecture = typeof Deno.build.arch;
+
 /**
  * Number of each syscall on this machine's architecture, by the kernel's name, see syscalls(2).
  *
@@ -273,4 +304,14 @@ export type SyscallName = keyof ReturnType<typeof x86_64>;
  * assertEquals(NR.execveat, Deno.build.arch === "aarch64" ? 281 : 322);
  * ```
  */
-export const NR: Readonly<Record<SyscallName, number>> = Deno.build.arch === "aarch64" ? aarch64() : x86_64();
+export const NR: Readonly<Record<SyscallName, number>> = numbersOf(Deno.build.arch);
+
+/**
+ * Number of each syscall on an architecture, which need not be this machine's.
+ *
+ * @param arch The architecture.
+ * @returns The numbers by name.
+ */
+export function numbersOf(arch: Architecture): Readonly<Record<SyscallName, number>> {
+  return arch === "aarch64" ? aarch64() : x86_64();
+}

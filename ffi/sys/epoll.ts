@@ -1,5 +1,6 @@
 // epoll(7): many descriptors, one wait.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { O } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
@@ -15,6 +16,13 @@ const CTL = { ADD: 1, DEL: 2, MOD: 3 } as const;
 const EVENT = Deno.build.arch === "x86_64" ? { size: 12, data: 4 } : { size: 16, data: 8 };
 /** Events taken at once. */
 const BATCH = 256;
+
+/** What {@linkcode Epoll} needs once it is open. */
+export const EPOLL_RULES: readonly CallRule[] = [
+  { call: "epoll_pwait", why: "the loop: it waits", test: "tests/cli/wait_test.ts" },
+  { call: "epoll_ctl", why: "the loop: a descriptor comes, changes or goes", test: "tests/cli/wait_test.ts" },
+  { call: "close", why: "the loop, and what it has watched", test: "tests/cli/wait_test.ts" },
+];
 
 /**
  * An epoll instance; the caller names each descriptor by two 32-bit words.

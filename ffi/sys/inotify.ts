@@ -1,5 +1,6 @@
 // inotify(7): changes of the names in directories.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { O } from "../core/consts.ts";
 import { E, SysError } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
@@ -33,6 +34,17 @@ export interface InotifyEvent {
   /** Name in the directory; empty for the directory itself. */
   readonly name: string;
 }
+
+/** What {@linkcode Inotify} needs once it is open. */
+export const INOTIFY_RULES: readonly CallRule[] = [
+  { call: "inotify_add_watch", why: "inotify: a directory on the way to a name", test: "tests/cli/wait_test.ts" },
+  {
+    call: "inotify_rm_watch",
+    why: "inotify: a directory that is not on the way any more",
+    test: "tests/cli/wait_test.ts",
+  },
+  { call: "read", why: "inotify: events", test: "tests/cli/wait_test.ts" },
+];
 
 /**
  * An inotify instance.

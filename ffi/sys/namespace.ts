@@ -1,6 +1,7 @@
 // Namespaces: questions to an open one, ioctl_nsfs(2), and file handles, by which one can be checked without keeping it
 // alive.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { AT, AT_FDCWD, IOCTL, O } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
@@ -122,6 +123,12 @@ export function isAlive(handle: NamespaceHandle): boolean {
   new Fd(check("open_by_handle_at", result)).close();
   return true;
 }
+
+/** What {@linkcode isAlive} needs. */
+export const HANDLE_RULES: readonly CallRule[] = [
+  { call: "open_by_handle_at", why: "a namespace: whether it is there", test: "tests/cli/wait_test.ts" },
+  { call: "close", why: "a namespace: it was there", test: "tests/cli/wait_test.ts" },
+];
 
 /** Content of a handle. */
 export interface HandleFields {

@@ -1,5 +1,6 @@
 // Processes: pidfds, signals, exit statuses, processors, and the limit on open files.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { PIDFD_GET, RLIMIT } from "../core/consts.ts";
 import { check, E } from "../core/errno.ts";
 import type { Fd } from "../core/fd.ts";
@@ -16,6 +17,12 @@ import { readBytes, readText } from "./file.ts";
 export function openPid(pid: number): Fd {
   return self.open("pidfd_open", pid, 0);
 }
+
+/** What {@linkcode openPid} needs, with the question of what it has opened. */
+export const PID_RULES: readonly CallRule[] = [
+  { call: "pidfd_open", why: "a process: whether it is there", test: "tests/cli/wait_test.ts" },
+  { call: "close", why: "a process: it was there", test: "tests/cli/wait_test.ts" },
+];
 
 /**
  * Sends a signal to a process, pidfd_send_signal(2); does nothing if it has ended.

@@ -22,6 +22,8 @@ export interface Stat {
   readonly device: string;
   /** Whether it is the root of a mount; Linux 5.8. */
   readonly mountRoot: boolean;
+  /** Id of the mount that it was reached through, as in /proc/PID/mountinfo. */
+  readonly mountId: number;
   /** Inode number; of a namespace, its `inum`. */
   readonly ino: bigint;
   /** Bytes. */
@@ -36,11 +38,13 @@ export interface Stat {
 
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_BTIME = 0x800;
+const STATX_MNT_ID = 0x1000;
 const STATX_ATTR_MOUNT_ROOT = 0x2000n;
 
 /** Makes the call into a `struct statx`; 0, or a negative error number. */
 function statx(task: Task, directory: Fd | number, path: string, flags: number, buffer: Uint8Array): number {
-  return task.raw("statx", directory, cString(path), flags, STATX_BASIC_STATS | STATX_BTIME, out(buffer));
+  const mask = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
+  return task.raw("statx", directory, cString(path), flags, mask, out(buffer));
 }
 
 function decode(buffer: Uint8Array): Stat {
@@ -55,6 +59,7 @@ function decode(buffer: Uint8Array): Stat {
     links: view.getUint32(16, true),
     device: `${view.getUint32(136, true)}:${view.getUint32(140, true)}`,
     mountRoot: (view.getBigUint64(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0n,
+    mountId: Number(view.getBigUint64(144, true)),
     ino: view.getBigUint64(32, true),
     size: view.getBigUint64(40, true),
     modified: time(112),

@@ -1,8 +1,12 @@
 // The error that penne throws: what could not be done, why, and what the user can do about it.
 
+import { isConfined } from "../../ffi/core/confined.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { concernsHost, type Context, type FailedCall, failedCall } from "./failed_call.ts";
 import { visible } from "./visible.ts";
+
+/** All that a confined process can say of a reason. */
+const CONFINED = "penne has confined itself, and cannot look for the reason: --no-confine lets it";
 
 /** Details of a {@linkcode PenneError}. */
 export interface PenneErrorOptions {
@@ -67,6 +71,7 @@ export class PenneError extends Error {
    * @returns One sentence for each hint.
    */
   async hints(): Promise<readonly string[]> {
+    if (isConfined()) return [...this.#hints, ...this.cause || this.#explain ? [CONFINED] : []].map(visible);
     const failed = callBehind(this.cause);
     const found = failed ? (await import("../findings/mod.ts")).hints(failed, this.#context) : [];
     const hints = found.length ? found : [...this.#hints, ...await this.#explain?.() ?? []];

@@ -1,5 +1,6 @@
 // A failed system call as plain data, from which mod/findings finds out why it has failed.
 
+import { isConfined } from "../../ffi/core/confined.ts";
 import type { SysError } from "../../ffi/core/errno.ts";
 import { text } from "../../ffi/core/memory.ts";
 import { openFilesLimit } from "../../ffi/sys/process.ts";
@@ -42,7 +43,7 @@ export interface Context {
  * @returns The call; of EMFILE the soft and the hard limit are the arguments, since those who explain it can open nothing.
  */
 export function failedCall({ syscall, code, args }: SysError): FailedCall {
-  if (code === "EMFILE") {
+  if (code === "EMFILE" && !isConfined()) {
     const { soft, hard } = openFilesLimit();
     return { syscall, code, args: [soft, hard] };
   }

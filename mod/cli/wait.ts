@@ -1,16 +1,19 @@
 // `penne wait`: waits until namespaces or processes exist or are gone.
 
+import { CAP } from "../../ffi/core/consts.ts";
 import { self } from "../../ffi/core/task.ts";
+import { EPOLL_RULES } from "../../ffi/sys/epoll.ts";
 import { execCommand } from "../agents/exec.ts";
 import { undoRuntime } from "../agents/inherit.ts";
 import { usage } from "../base/errors.ts";
 import { caller, environment } from "../host/caller.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { forgetTargets } from "../netns/open.ts";
-import { parseTarget } from "../netns/target.ts";
-import { TargetWait } from "../netns/wait.ts";
+import { NETNS_DIRECTORY, parseTarget, type Target } from "../netns/target.ts";
+import { TargetWait, waitRules } from "../netns/wait.ts";
 import { command } from "./common/command.ts";
-import { openReporter } from "./options/lifecycle.ts";
+import { confineRole } from "./common/confine.ts";
+import { CONFINE_OPTIONS, openReporter } from "./options/lifecycle.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import { secondsOption, wordOption } from "./options/values.ts";
 
@@ -36,6 +39,7 @@ export const SPEC = {
           value: "N",
           help: "Write a line to descriptor N when no later change can be missed, and close it",
         },
+        ...CONFINE_OPTIONS,
       ],
     },
   ],
@@ -44,6 +48,7 @@ export const SPEC = {
     ["1", "failure"],
     ["2", "usage error; nothing was done"],
     ["124", "timed out"],
+    ["159", "penne was about to make a system call that it has forbidden itself"],
     ["126, 127", "HOOK could not be executed, or was not found"],
   ],
   examples: [
@@ -57,6 +62,15 @@ const TIMED_OUT = 124;
 
 /** `penne wait`. */
 export const start = command(SPEC, main, FAILURE);
+
+/** The capabilities that looking for targets takes. */
+function needed(targets: readonly Target[]): bigint {
+  // Every user may look into the directory of ip-netns(8), but not into any, nor through /proc/PID/root.
+  const search = targets.some((target) => target.kind === "path" && !target.path.startsWith(`${NETNS_DIRECTORY}/`));
+  const handle = targets.some(({ kind }) => kind === "fd");
+  const kept = [...search ? [CAP.DAC_READ_SEARCH, CAP.SYS_PTRACE] : [], ...handle ? [CAP.SYS_ADMIN] : []];
+  return kept.reduce((set, capability) => set | 1n << BigInt(capability), 0n);
+}
 
 /** Waits; returns the exit code. */
 function main(options: ParsedOptions<typeof SPEC>): number {
@@ -76,6 +90,10 @@ function main(options: ParsedOptions<typeof SPEC>): number {
     forgetTargets(targets); // penne's own descriptors would keep them alive
     report.ready(() => ({}));
     if (timeout !== undefined) reactor.after(timeout, () => reactor.stop());
+    // HOOK would inherit what penne gives up.
+    if (!waiting.done && !hook) {
+      confineRole(options, { name: "wait", keep: needed(targets), rules: [...EPOLL_RULES, ...waitRules(targets)] });
+    }
     if (!waiting.done) reactor.run();
     if (!waiting.done) return TIMED_OUT;
   }

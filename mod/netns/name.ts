@@ -1,12 +1,28 @@
 // Looks names of namespaces up, and finds out how one disappeared.
 
+import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { O } from "../../ffi/core/consts.ts";
-import { orNull, SysError } from "../../ffi/core/errno.ts";
-import { open, readLink, readText } from "../../ffi/sys/file.ts";
+import { E, orNull, SysError } from "../../ffi/core/errno.ts";
+import { open, readLink } from "../../ffi/sys/file.ts";
 import { IN } from "../../ffi/sys/inotify.ts";
 import { isNamespaceFile, lstat, stat } from "../../ffi/sys/stat.ts";
 import { self } from "../../ffi/core/task.ts";
 import { type NamespaceMount, parseNamespaceMounts } from "./mountinfo.ts";
+
+/** What looking names up needs. A descriptor of a path alone reads and changes nothing. */
+export const NAME_RULES: readonly CallRule[] = [
+  {
+    call: "openat",
+    when: [{ argument: 2, mask: O.PATH, values: [O.PATH] }],
+    otherwise: E.EACCES,
+    why: "a name: what is at it",
+    test: "tests/cli/wait_test.ts",
+  },
+  { call: "fstatfs", why: "a name: whether it is a namespace", test: "tests/cli/wait_test.ts" },
+  { call: "statx", why: "a name: which namespace it is", test: "tests/cli/wait_test.ts" },
+  { call: "readlinkat", why: "a name: its path without links", test: "tests/cli/wait_test.ts" },
+  { call: "close", why: "a name: it was looked up", test: "tests/cli/wait_test.ts" },
+];
 
 /** How a target disappeared. */
 export type Cause =
@@ -52,10 +68,10 @@ export function findName(path: string): FoundName | null {
   // An O_PATH descriptor makes the mount busy: close it at once.
   using fd = orNull(() => open(self, path, O.PATH), "ENOENT", "ENOTDIR");
   if (!fd || !isNamespaceFile(fd)) return null;
-  const id = Number(/^mnt_id:\s*(\d+)/m.exec(readText(self, `/proc/self/fdinfo/${fd.number}`))?.[1]);
+  const { mountId: id, ino } = stat(self, fd);
   const where = readLink(self, `/proc/self/fd/${fd.number}`);
   const mount = where.startsWith("/") ? { id, path: where } : null;
-  return { path, mount, inum: Number(stat(self, fd).ino) };
+  return { path, mount, inum: Number(ino) };
 }
 
 /** The mounted namespaces. */

@@ -5,16 +5,24 @@
 // descriptor of it: a network namespace can number others, and a number goes with the namespace that has it. An agent
 // makes such a numbering namespace and ends; it lives as long as penne's netlink socket in it.
 
+import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { Agent } from "../../ffi/agent/agent.ts";
 import { CLONE } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { isAlive, namespaceHandle } from "../../ffi/sys/namespace.ts";
+import { HANDLE_RULES, isAlive, namespaceHandle } from "../../ffi/sys/namespace.ts";
 import { getNsid, setNsid } from "../netlink/nsid.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
 
 /** The number in a namespace that numbers no other one. */
 const NSID = 1;
+
+/** What asking a {@linkcode Presence} needs. */
+export const PRESENCE_RULES: readonly CallRule[] = [
+  ...HANDLE_RULES,
+  { call: "sendto", why: "rtnetlink: the number of a namespace", test: "tests/cli/wait_test.ts" },
+  { call: "recvfrom", why: "rtnetlink: the answer", test: "tests/cli/wait_test.ts" },
+];
 
 /** Whether a namespace exists. */
 export interface Presence extends Disposable {

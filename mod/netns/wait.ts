@@ -1,21 +1,33 @@
 // Waits until targets exist, or have disappeared.
 
+import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { openPid } from "../../ffi/sys/process.ts";
+import { openPid, PID_RULES } from "../../ffi/sys/process.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import { findName } from "./name.ts";
 import { namespaceTypeOf, openDescriptor } from "./open.ts";
-import { type Presence, presenceOf } from "./presence.ts";
+import { type Presence, PRESENCE_RULES, presenceOf } from "./presence.ts";
 import type { Target } from "./target.ts";
-import { TargetWatcher, type Watch } from "./watcher.ts";
+import { TargetWatcher, type Watch, WATCHER_RULES } from "./watcher.ts";
 
 /** The state to wait for: a mounted namespace or a process exists, or has disappeared. */
 export type WaitFor = "present" | "gone";
 
 /** Milliseconds between two checks of what has no event: the start of a process, the end of a namespace without a name. */
 const INTERVAL = 20;
+
+/**
+ * What waiting needs once a {@linkcode TargetWait} is there.
+ *
+ * @param targets The targets.
+ * @returns The rules.
+ */
+export function waitRules(targets: readonly Target[]): CallRule[] {
+  const has = (kind: Target["kind"]) => targets.some((target) => target.kind === kind);
+  return [...WATCHER_RULES, ...has("pid") ? PID_RULES : [], ...has("fd") ? PRESENCE_RULES : []];
+}
 
 /** A target that is still waited for. */
 interface Pending {

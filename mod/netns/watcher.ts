@@ -10,13 +10,14 @@
 //
 // What counts is what happened to a name, not how it looks now: a name that disappeared and is back again counts as gone.
 
+import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { F, O, PIDFD_GET, SEEK } from "../../ffi/core/consts.ts";
 import { E, orNull, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { open, readAll } from "../../ffi/sys/file.ts";
-import { IN, Inotify } from "../../ffi/sys/inotify.ts";
+import { IN, Inotify, INOTIFY_RULES } from "../../ffi/sys/inotify.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { openPid } from "../../ffi/sys/process.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
@@ -28,6 +29,7 @@ import {
   mountCause,
   type MountTable,
   mountTable,
+  NAME_RULES,
   splitPath,
 } from "./name.ts";
 
@@ -52,6 +54,14 @@ export interface TargetWatch extends Watch {
   /** Whether the target is there now: the process is alive, or the namespace is mounted on its name. */
   isThere(): boolean;
 }
+
+/** What {@linkcode TargetWatcher} needs once everything is being watched. */
+export const WATCHER_RULES: readonly CallRule[] = [
+  ...INOTIFY_RULES,
+  ...NAME_RULES,
+  { call: "lseek", why: "the mount table: from its beginning", test: "tests/cli/wait_test.ts" },
+  { call: "read", why: "the mount table: it has changed", test: "tests/cli/wait_test.ts" },
+];
 
 /** Milliseconds between two lookups of names that report nothing. */
 const INTERVAL = 1000;

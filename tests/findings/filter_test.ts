@@ -202,6 +202,21 @@ for (const answer of [1, 38]) {
   });
 }
 
+test(
+  "wait waits where a filter refuses what penne confines itself by, and says so",
+  ["user", "package:gcc"],
+  async () => {
+    const command = ["wait", "--for", "present", "4194303", "--timeout", "0.05"];
+    for (const [answer, code] of [[1, "EPERM"], [38, "ENOSYS"]] as const) {
+      const result = await under([`prctl=${answer}`], command);
+      assertEquals([result.code, result.stderr], [
+        124,
+        `penne: warning: not confined: prctl(2) is refused (${code})\n`,
+      ]);
+    }
+  },
+);
+
 test("agents that may not be executed are forked by run; enter says why it refuses", [
   "root",
   "package:gcc",

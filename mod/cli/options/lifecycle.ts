@@ -29,6 +29,14 @@ export const REPORT_OPTIONS = [
   { name: "status-fd", value: "N", help: "Write status events to descriptor N as JSON lines" },
 ] as const satisfies readonly OptionSpec[];
 
+/** Giving up rights. */
+export const CONFINE_OPTIONS = [
+  {
+    name: "no-confine",
+    help: "Keep all rights and system calls while waiting; for debugging penne",
+  },
+] as const satisfies readonly OptionSpec[];
+
 /** The end. */
 export const END_OPTIONS = [
   {

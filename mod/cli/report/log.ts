@@ -1,6 +1,7 @@
 // The log: to stderr or a file, as text or JSON lines.
 
 import { BaseHandler, Logger, type LogRecord } from "@std/log";
+import type { CallRule } from "../../../ffi/core/call_rule.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { write } from "../../../ffi/sys/file.ts";
 import { toJson, visible } from "../../base/visible.ts";
@@ -49,6 +50,7 @@ function jsonLine(record: LogRecord): string {
 }
 
 let logger: Logger | undefined;
+let dated = false;
 let target: Fd | LogFile | number = 2;
 
 class TargetHandler extends BaseHandler {
@@ -71,8 +73,17 @@ class TargetHandler extends BaseHandler {
 export function setUpLog(options: LogOptions = {}): void {
   const { level = "warning", format = "text", file } = options;
   if (file) target = file;
+  dated = file !== undefined || format === "json";
   const formatter = format === "json" ? jsonLine : format === "bare" ? bareLine : !file ? textLine : fileLine;
   logger = new Logger("penne", STD_NAMES[level], { handlers: [new TargetHandler("DEBUG", { formatter })] });
+}
+
+/** Where the log goes from now on: a descriptor, and what writing to it needs. */
+export function logPlace(): { readonly fd: number; readonly rules: readonly CallRule[] } {
+  if (dated) new Date().toISOString(); // V8 reads the time zone from a file with the first one
+  if (typeof target === "object" && "append" in target) return { fd: target.fd.number, rules: target.rules };
+  const fd = typeof target === "number" ? target : target.number;
+  return { fd, rules: [{ call: "write", why: "the log", test: "tests/confine/wait_test.ts" }] };
 }
 
 /**

@@ -1,5 +1,6 @@
 // A log file with a limited size.
 
+import type { CallRule } from "../../../ffi/core/call_rule.ts";
 import { O, S, SEEK } from "../../../ffi/core/consts.ts";
 import { orNull } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
@@ -8,12 +9,21 @@ import { stat } from "../../../ffi/sys/stat.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { openSafely } from "./safe_open.ts";
-import { sendLine } from "./send.ts";
+import { SEND_RULES, sendLine } from "./send.ts";
 
 /** Default limit of a log file, in bytes. */
 export const LOG_SIZE = 1 << 20;
 /** Milliseconds that a reader has for the first byte of a line. */
 const PATIENCE = 1000;
+
+/** What {@linkcode LogFile} needs once it is open. */
+export const LOG_FILE_RULES: readonly CallRule[] = [
+  ...SEND_RULES,
+  { call: "lseek", why: "the log file: its size", test: "tests/confine/wait_test.ts" },
+  { call: "pread64", why: "the log file: its newer half", test: "tests/confine/wait_test.ts" },
+  { call: "pwrite64", why: "the log file: its newer half", test: "tests/confine/wait_test.ts" },
+  { call: "ftruncate", why: "the log file: the older half goes", test: "tests/confine/wait_test.ts" },
+];
 
 /**
  * A file to append to. When it would exceed its limit, its older half is discarded, in whole lines; a first line stays.
@@ -67,6 +77,14 @@ export class LogFile implements Disposable {
     // A descriptor opened for appending cannot write anywhere else. This is the same file, whatever has its name by now.
     const again = `/proc/self/fd/${this.#append.number}`;
     orNull(() => this.#edit = open(self, again, O.RDWR)); // not readable by this user: the file grows then
+  }
+
+  /** What it needs from now on. */
+  readonly rules: readonly CallRule[] = LOG_FILE_RULES;
+
+  /** The descriptor that lines go to. */
+  get fd(): Fd {
+    return this.#append;
   }
 
   /** Writes the first line. */

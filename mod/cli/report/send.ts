@@ -1,5 +1,6 @@
 // Writes to a descriptor whose reader may be slow, gone or hostile, and waits for it a limited time.
 
+import type { CallRule } from "../../../ffi/core/call_rule.ts";
 import { POLL, S } from "../../../ffi/core/consts.ts";
 import { check, E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
@@ -12,6 +13,14 @@ import { MSG } from "../../../ffi/net/constants.ts";
 const PIECE = 4096;
 /** Milliseconds that a reader has for the rest of a line. */
 const PATIENCE = 2000;
+
+/** What {@linkcode sendLine} needs. */
+export const SEND_RULES: readonly CallRule[] = [
+  { call: "statx", why: "a line: whether it goes to a socket", test: "tests/cli/error_test.ts" },
+  { call: "ppoll", why: "a line: whether its reader has room", test: "tests/cli/error_test.ts" },
+  { call: "sendto", why: "a line: to a socket", test: "tests/cli/error_test.ts" },
+  { call: "write", why: "a line", test: "tests/cli/error_test.ts" },
+];
 
 /**
  * Writes a line, or as much of it as its reader takes in time.

@@ -1,0 +1,121 @@
+// Makes a filter of system calls from rules, seccomp(2); pure.
+//
+// Theory of operation. The kernel asks the filter about each call, with `struct seccomp_data`: {u32 nr, arch; u64
+// instruction pointer, args[6]}. Since Linux 5.11 it remembers the numbers that are permitted whatever their arguments, and
+// does not ask about them again, so the order matters little. The kernel takes the lower half alone of an argument that is
+// an int, and so does a check; of one that is a long both halves are checked.
+
+import type { ArgumentCheck, CallRule } from "../../ffi/core/call_rule.ts";
+import { type Architecture, numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
+import { assembleClassic, CODE, type Step } from "./classic.ts";
+import { fatalCalls } from "./fatal.ts";
+
+/** What a filter answers: the action is in the upper half, and its number in the lower one. */
+export const VERDICT = {
+  /** Ends the process by SIGSYS, which nothing can catch. */
+  KILL: 0x8000_0000,
+  /** Sends SIGSYS. */
+  TRAP: 0x0003_0000,
+  /** Makes the call fail with the error number in the lower half. */
+  ERRNO: 0x0005_0000,
+  ALLOW: 0x7fff_0000,
+} as const;
+
+/** AUDIT_ARCH_* of each. */
+export const AUDIT = { x86_64: 0xc000_003e, aarch64: 0xc000_00b7 } as const;
+/** On x86_64, the first number of the x32 interface, which has a second way to most calls. */
+const X32 = 0x4000_0000;
+
+/** Offsets in `struct seccomp_data`. */
+const DATA = { nr: 0, arch: 4, args: 16 } as const;
+
+const load = (at: number): Step => ({ code: CODE.LOAD, operand: at });
+const answer = (verdict: number): Step => ({ code: CODE.RETURN, operand: verdict });
+
+/** Goes on if a check holds, and to a label ahead if not. */
+function checkSteps({ argument, values, mask, wide }: ArgumentCheck, no: string, name: string): Step[] {
+  const at = DATA.args + 8 * argument;
+  const last = values.length - 1;
+  if (last < 0) throw new RangeError(`A check of argument ${argument} permits no value`);
+  return [
+    ...wide ? [load(at + 4), { code: CODE.EQUAL, operand: 0, no }] : [],
+    load(at),
+    ...mask === undefined ? [] : [{ code: CODE.AND, operand: mask }],
+    ...values.map((value, i): Step => ({ code: CODE.EQUAL, operand: value, ...i === last ? { no } : { yes: name } })),
+    { label: name },
+  ];
+}
+
+/** The part of a program that answers for one call. */
+function callSteps(name: SyscallName, number: number, rules: readonly CallRule[]): Step[] {
+  const end = `${name} no`;
+  const head: Step = { code: CODE.EQUAL, operand: number, no: end };
+  if (rules.some(({ when }) => !when)) return [head, answer(VERDICT.ALLOW), { label: end }];
+  const alternatives = rules.flatMap(({ when }, i): Step[] => {
+    const next = `${name} ${i}`;
+    return [
+      ...when!.flatMap((check, k) => checkSteps(check, next, `${next}.${k}`)),
+      answer(VERDICT.ALLOW),
+      { label: next },
+    ];
+  });
+  const errno = rules.find(({ otherwise }) => otherwise !== undefined)?.otherwise;
+  return [
+    head,
+    ...alternatives,
+    answer(errno === undefined ? VERDICT.TRAP : VERDICT.ERRNO | errno),
+    { label: end },
+  ];
+}
+
+/**
+ * The calls that rules permit, each once.
+ *
+ * @param rules The rules.
+ * @returns Their names in order, with an asterisk if arguments are checked.
+ */
+export function permittedCalls(rules: readonly CallRule[]): string[] {
+  const names = [...new Set(rules.map(({ call }) => call))].sort();
+  return names.map((name) => rules.some(({ call, when }) => call === name && !when) ? name : `${name}*`);
+}
+
+/**
+ * Makes a filter that permits what rules say. What no correct program of penne does, such as executing another program,
+ * kills the process; anything else is trapped.
+ *
+ * @example
+ * ```ts
+ * import { makeFilter } from "./filter.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const rules = [{ call: "getpid", why: "an example", test: "mod/confine/filter.ts" }] as const;
+ * assertEquals(makeFilter(rules, "x86_64").length % 8, 0);
+ * ```
+ *
+ * @param rules The rules.
+ * @param arch The architecture.
+ * @returns An array of `struct sock_filter`.
+ * @throws {RangeError} If a check permits no value.
+ */
+export function makeFilter(rules: readonly CallRule[], arch: Architecture): Uint8Array<ArrayBuffer> {
+  const numbers = numbersOf(arch);
+  const calls = [...new Set(rules.map(({ call }) => call))];
+  const permitted = new Set(calls.map((name) => numbers[name]));
+  return assembleClassic([
+    load(DATA.arch),
+    { code: CODE.EQUAL, operand: AUDIT[arch], yes: "known" },
+    answer(VERDICT.KILL),
+    { label: "known" },
+    load(DATA.nr),
+    ...arch === "x86_64"
+      ? [{ code: CODE.AT_LEAST, operand: X32, no: "native" }, answer(VERDICT.KILL), { label: "native" }]
+      : [],
+    ...calls.flatMap((name) => callSteps(name, numbers[name], rules.filter(({ call }) => call === name))),
+    ...[...fatalCalls(arch).values()].filter((number) => !permitted.has(number)).flatMap((number): Step[] => [
+      { code: CODE.EQUAL, operand: number, no: `not ${number}` },
+      answer(VERDICT.KILL),
+      { label: `not ${number}` },
+    ]),
+    answer(VERDICT.TRAP),
+  ]);
+}
