@@ -40,13 +40,13 @@
  *   await using server = new Command("python3", {
  *     args: ["-u", "-m", "http.server", "80"],
  *     net: "tap",
- *     ports: { tcp: "127.0.0.1/18080:80" },
+ *     ports: { tcp: "127.0.0.1/18081:80" },
  *     stdout: "piped",
  *     stderr: "null",
  *   }).spawn();
  *   const log = server.stdout.getReader();
  *   await log.read(); // "Serving HTTP on 0.0.0.0 port 80 ..."
- *   const response = await fetch("http://127.0.0.1:18080/");
+ *   const response = await fetch("http://127.0.0.1:18081/");
  *   assertEquals([response.status, response.headers.get("content-type")], [200, "text/html; charset=utf-8"]);
  *   await Promise.all([response.body?.cancel(), log.cancel()]);
  * });
