@@ -15,50 +15,63 @@ const MOST = 100;
 /** How many more are tried after the first number that is enough. */
 const MORE = 4;
 
-test("each command ends at a limit of open files, whatever it is", ["pids cgroup", "package:util-linux"], async (t) => {
-  await using place = await Place.all();
-  const pid = `${place.pid}`;
-  const runs: readonly (readonly [args: readonly [string, ...string[]], stdout: string, failure: number])[] = [
-    [["run", "--net=none", "--", "echo", "ok"], "ok\n", 125],
-    [["run", "--", "echo", "ok"], "ok\n", 125],
-    [["run", "--unshare", "user,mnt", "--", "echo", "ok"], "ok\n", 125],
-    [["run", "--net=none", "--no-init", "--", "echo", "ok"], "ok\n", 125],
-    [["run", "--net=none", "--background", "--", "true"], "", 125],
-    [["enter", pid, "--", "echo", "ok"], "ok\n", 125],
-    [["enter", "--target-env", "--root", pid, "--", "echo", "ok"], "ok\n", 125],
-    [["attach", "--ready-fd=1", "--no-quit", pid], "ready\n", 1],
-    [["keep", "box", "--", "echo", "ok"], "ok\n", 125],
-    [["keep", "box", "--pid", pid], "", 1],
-  ];
-  for (const [args, stdout, failure] of runs) {
-    await t.step(args.join(" ").replace(pid, "PID"), async () => {
-      let enough = 0;
-      let previous = "";
-      for (let max = LEAST; max <= MOST && (!enough || max < enough + MORE); max++) {
-        await using group = new PidsGroup();
-        using kept = args[0] === "keep" ? new KeptPlace() : null;
-        const argv = kept ? kept.argv(args[0], ...args.slice(1)) : [penne(), ...args];
-        const result = await endOf(group.wrap(["prlimit", `--nofile=${max}`, "--", ...argv]));
-        if (result.code === 0) {
-          previous = result.stderr;
-          enough ||= max;
-          assertEquals(result.stdout, stdout);
-        } else {
-          // With a warning, less may be enough: where no file can be mounted over /etc/resolv.conf.
-          if (!/ warning: /.test(previous)) assertEquals(enough, 0, `${max}: ${result.stderr}`);
-          assertEquals([result.code, result.stdout], [failure, ""], `${max}: ${result.stderr}`);
-          enough = 0;
-          assertStringIncludes(result.stderr, "Too many open files (EMFILE)", `${max}`);
-          assertStringIncludes(result.stderr, `the limit on open files is ${max} (ulimit -n)`);
-          assertEquals(kept?.files() ?? [], []);
+/** A command, what it prints when it is done, and its exit code when it fails. */
+type Case = readonly [args: readonly [string, ...string[]], stdout: string, failure: number];
+
+const WITHOUT_TAP = (pid: string): readonly Case[] => [
+  [["run", "--net=none", "--", "echo", "ok"], "ok\n", 125],
+  [["run", "--unshare", "user,mnt", "--", "echo", "ok"], "ok\n", 125],
+  [["run", "--net=none", "--no-init", "--", "echo", "ok"], "ok\n", 125],
+  [["run", "--net=none", "--background", "--", "true"], "", 125],
+  [["enter", pid, "--", "echo", "ok"], "ok\n", 125],
+  [["enter", "--target-env", "--root", pid, "--", "echo", "ok"], "ok\n", 125],
+  [["keep", "box", "--", "echo", "ok"], "ok\n", 125],
+  [["keep", "box", "--pid", pid], "", 1],
+];
+const WITH_TAP = (pid: string): readonly Case[] => [
+  [["run", "--", "echo", "ok"], "ok\n", 125],
+  [["attach", "--ready-fd=1", "--no-quit", pid], "ready\n", 1],
+];
+
+for (
+  const [title, needs, cases] of [
+    ["each command ends at a limit of open files, whatever it is", [], WITHOUT_TAP],
+    ["each command with a tap ends at a limit of open files", ["tun"], WITH_TAP],
+  ] as const
+) {
+  test(title, ["pids cgroup", "package:util-linux", ...needs], async (t) => {
+    await using place = await Place.all();
+    const pid = `${place.pid}`;
+    for (const [args, stdout, failure] of cases(pid)) {
+      await t.step(args.join(" ").replace(pid, "PID"), async () => {
+        let enough = 0;
+        let previous = "";
+        for (let max = LEAST; max <= MOST && (!enough || max < enough + MORE); max++) {
+          await using group = new PidsGroup();
+          using kept = args[0] === "keep" ? new KeptPlace() : null;
+          const argv = kept ? kept.argv(args[0], ...args.slice(1)) : [penne(), ...args];
+          const result = await endOf(group.wrap(["prlimit", `--nofile=${max}`, "--", ...argv]));
+          if (result.code === 0) {
+            previous = result.stderr;
+            enough ||= max;
+            assertEquals(result.stdout, stdout);
+          } else {
+            // With a warning, less may be enough: where no file can be mounted over /etc/resolv.conf.
+            if (!/ warning: /.test(previous)) assertEquals(enough, 0, `${max}: ${result.stderr}`);
+            assertEquals([result.code, result.stdout], [failure, ""], `${max}: ${result.stderr}`);
+            enough = 0;
+            assertStringIncludes(result.stderr, "Too many open files (EMFILE)", `${max}`);
+            assertStringIncludes(result.stderr, `the limit on open files is ${max} (ulimit -n)`);
+            assertEquals(kept?.files() ?? [], []);
+          }
+          if (kept && result.code === 0) await kept.must("drop", "--force", "box");
+          await group.empty();
         }
-        if (kept && result.code === 0) await kept.must("drop", "--force", "box");
-        await group.empty();
-      }
-      assert(enough > LEAST, `${enough}`);
-    });
-  }
-});
+        assert(enough > LEAST, `${enough}`);
+      });
+    }
+  });
+}
 
 test("a kept set is not taken for what is left of one where files cannot be opened", [
   "root",

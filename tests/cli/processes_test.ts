@@ -17,7 +17,6 @@ type Case = readonly [name: string, args: readonly string[], stdout: string, fai
 
 const RUNS: readonly Case[] = [
   ["run", ["run", "--net=none", "--", "echo", "ok"], "ok\n", 125],
-  ["run with a tap", ["run", "--", "echo", "ok"], "ok\n", 125],
   ["run without a pid namespace", ["run", "--unshare", "user,mnt", "--", "echo", "ok"], "ok\n", 125],
   ["run with a time namespace", ["run", "--net=none", "--unshare", "all", "--", "echo", "ok"], "ok\n", 125],
   ["run --no-init", ["run", "--net=none", "--no-init", "--", "echo", "ok"], "ok\n", 125],
@@ -54,39 +53,39 @@ async function climb(one: Case, attempt: (max: number) => Promise<boolean>, leas
   assert(first >= least && first <= 8, `${one[0]} is done with ${first} processes`);
 }
 
+/** What the error says of a cgroup's limit. */
+const HINT = "(pids.max)";
+
+/** Does something in a cgroup with a limit. */
+const inGroup = (attempt: (group: PidsGroup, max: number) => Promise<boolean>) => async (max: number) => {
+  await using group = new PidsGroup();
+  group.limit(max);
+  const done = await attempt(group, max);
+  await group.empty();
+  return done;
+};
+
+/** Tries a command in cgroups with each limit. */
+async function climbInGroup(one: Case): Promise<void> {
+  const attempt = inGroup(async (group, max) => isDone(one, max, await endOf(group.wrap([penne(), ...one[1]])), HINT));
+  await climb(one, attempt, one[0] === "wait" ? 1 : 2);
+}
+
 test("each command ends at a cgroup's limit of processes, whatever it is", ["pids cgroup"], async (t) => {
   await using place = await Place.all();
   const kept = [
     ["keep", ["--", "true"], "", 125],
     ["keep the namespaces of a process", ["--pid", `${place.pid}`], "", 1],
   ] as const;
-  const cases: readonly Case[] = [
-    ...RUNS,
-    ...entries(place.pid),
-    ["attach", ["attach", "--ready-fd=1", "--no-quit", `${place.pid}`], "ready\n", 1],
-  ];
-  const inGroup = (attempt: (group: PidsGroup, max: number) => Promise<boolean>) => async (max: number) => {
-    await using group = new PidsGroup();
-    group.limit(max);
-    const done = await attempt(group, max);
-    await group.empty();
-    return done;
-  };
-  const hint = "(pids.max)";
   // Steps that run at the same time must not be checked for leaks one by one; withoutLeaks() checks the whole test.
   await Promise.all([
-    ...cases.map((one) =>
+    ...[...RUNS, ...entries(place.pid)].map((one) =>
       t.step({
         name: one[0],
         sanitizeOps: false,
         sanitizeResources: false,
         sanitizeExit: false,
-        fn: () =>
-          climb(
-            one,
-            inGroup(async (group, max) => isDone(one, max, await endOf(group.wrap([penne(), ...one[1]])), hint)),
-            one[0] === "wait" ? 1 : 2,
-          ),
+        fn: () => climbInGroup(one),
       })
     ),
     ...kept.map(([name, args, ...rest]) =>
@@ -101,7 +100,7 @@ test("each command ends at a cgroup's limit of processes, whatever it is", ["pid
             inGroup(async (group, max) => {
               using place = new KeptPlace();
               const result = await endOf(group.wrap(place.argv("keep", "box", ...args)));
-              const done = isDone([name, [], ...rest], max, result, hint);
+              const done = isDone([name, [], ...rest], max, result, HINT);
               assertEquals(place.files().length > 0, done);
               if (done) await place.must("drop", "--force", "box");
               return done;
@@ -111,6 +110,12 @@ test("each command ends at a cgroup's limit of processes, whatever it is", ["pid
       })
     ),
   ]);
+});
+
+test("each command with a tap ends at a cgroup's limit of processes", ["pids cgroup", "tun"], async () => {
+  await using place = await Place.all();
+  await climbInGroup(["run", ["run", "--", "echo", "ok"], "ok\n", 125]);
+  await climbInGroup(["attach", ["attach", "--ready-fd=1", "--no-quit", `${place.pid}`], "ready\n", 1]);
 });
 
 test("a bootstrap ends at a cgroup's limit of processes, whatever it is", ["pids cgroup"], async () => {
@@ -167,7 +172,7 @@ test(
     await using place = await Place.open(as(["unshare", "-Urmpf", "--mount-proc", "--kill-child"]));
     const outside = count(UID);
     const cases = [
-      ...RUNS.filter(([name]) => !["wait", "watch", "run with a tap", "run --background"].includes(name)),
+      ...RUNS.filter(([name]) => !["wait", "watch", "run --background"].includes(name)),
       ...entries(place.pid),
     ];
     for (const one of cases) {
