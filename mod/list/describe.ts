@@ -14,6 +14,8 @@ import type { Found, Namespaces } from "./found.ts";
 
 const BASIC = 0x7ff;
 const EMPTY_PATH = 0x1000;
+/** Results for a file that led to a namespace, and is not there any more, or is another one: -EINVAL if it is a plain file. */
+const GONE: ReadonlySet<number> = new Set([-E.ENOENT, -E.ESRCH, -E.EINVAL]);
 
 function close(fd: number): void {
   quick(NR.close, fd, 0, 0, 0, 0, 0);
@@ -119,7 +121,7 @@ export class Describer {
       fd = this.openFile(path);
       if (fd >= 0 && this.#inum(fd) === found.inum) return fd;
       if (fd >= 0) close(fd);
-      if (fd >= 0 || fd === -E.ENOENT || fd === -E.ESRCH) fd = -E.ESTALE;
+      if (fd >= 0 || GONE.has(fd)) fd = -E.ESTALE;
     }
     return found.id === null ? fd : this.#handles.open(found.id, namespaceFlag(found.type), found.inum);
   }
@@ -141,9 +143,7 @@ export class Describer {
     if (fd < 0) {
       found.owner = null;
       found.refused = true;
-      // What a task, descriptor or list has named, and cannot be opened any more, has ended; a mount may be hidden by
-      // another one.
-      found.ended = fd === -E.ESTALE && found.names.length === 0 && !found.holders.some(({ kind }) => kind === "mount");
+      found.lost = fd === -E.ESTALE;
       return;
     }
     this.#ask(found, fd);
@@ -167,7 +167,7 @@ export class Describer {
       found.creator = view.getUint32(0, true);
     }
     found.owner = null;
-    found.ended = false;
+    found.lost = false;
     const owner = this.#above(fd, IOCTL.NS_GET_USERNS);
     found.refused = owner === -E.EPERM;
     if (typeof owner === "object") {

@@ -21,8 +21,8 @@ export class Found {
   creator: number | null = null;
   /** Whether the kernel refused to tell its owner. */
   refused = false;
-  /** Whether it has ended since it was found. */
-  ended = false;
+  /** Whether nothing that led to it leads there any more. */
+  lost = false;
   readonly names: ListedName[] = [];
   readonly holders: Holder[] = [];
 

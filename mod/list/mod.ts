@@ -137,6 +137,14 @@ function ofHost(namespaces: Namespaces, tasks: TaskReader): ReadonlySet<Found> {
   return found;
 }
 
+/**
+ * Whether a namespace has ended since it was found: nothing leads to it any more. Where the kernel has named all, it is one
+ * of those and its id has become stale, or it was younger. Elsewhere a mount may only be hidden by another one.
+ */
+function hasEnded({ lost, names, holders }: Found, complete: boolean): boolean {
+  return lost && (complete || names.length === 0 && !holders.some(({ kind }) => kind === "mount"));
+}
+
 /** Whether a namespace is the initial user namespace, which nothing owns. */
 function isTop({ type, inum }: Found): boolean {
   return type === "user" && inum === INITIAL_USER;
@@ -184,7 +192,7 @@ export async function list(options: ListOptions = {}): Promise<Listing> {
 
   const wanted = of && new Set(of.flatMap((word) => select(word, namespaces, tasks, describer)));
   const chosen = [...namespaces.all].filter((found) =>
-    !found.ended && (!types || types.includes(found.type)) && (!wanted || wanted.has(found)) &&
+    !hasEnded(found, complete) && (!types || types.includes(found.type)) && (!wanted || wanted.has(found)) &&
     !(orphans && found.occupied)
   ).sort(byKind);
   const facts = new ProcessFacts();
@@ -215,7 +223,7 @@ export async function list(options: ListOptions = {}): Promise<Listing> {
       processes: tasks.denied,
       descriptors: descriptors.denied,
       sockets: descriptors.refused,
-      owners: [...namespaces.all].filter((one) => one.refused && !one.ended && !isTop(one)).length,
+      owners: [...namespaces.all].filter((one) => one.refused && !hasEnded(one, complete) && !isTop(one)).length,
       hidden: hidesProcesses(),
     },
   };
