@@ -251,8 +251,11 @@ export class Attachments implements Disposable {
       for (const warning of warnings) this.#options.onWarning?.(`${opened.label}: ${warning}`);
       const held = agent && hold ? { agent, hold } : null;
       agent = null; // the server's from then on
-      // What has happened to its name or process comes first, if penne learns of both at once.
-      const dead = () => this.#reactor.soon(() => this.#detach(entry, this.#tapCause(entry)));
+      // What has happened to its name or process comes first, if penne learns of both at once: its watch is closed then.
+      const dead = () =>
+        this.#reactor.soon(() => {
+          if (this.#served.has(entry)) this.#detach(entry, this.#tapCause(entry));
+        });
       const entry: Served = served = {
         target: target.text,
         netns: opened.id,

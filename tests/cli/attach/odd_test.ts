@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { asUser, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
+import { filtered } from "../../findings/lab/hosts.ts";
 
 const NEEDS = ["root", "tun", "package:iproute2", "package:util-linux"] as const;
 
@@ -391,4 +392,34 @@ test("In the background attach keeps neither the caller's directory nor its stdo
     );
     await until("it has ended", () => !processes().some((one) => one.pid === pid));
   }
+});
+
+/** Whether a process has a tap, and none of them has an interface any more. */
+function hasLostTaps(pid: number): boolean {
+  const directory = `/proc/${pid}/fdinfo`;
+  const files = Array.from(Deno.readDirSync(directory), ({ name }) => Deno.readTextFileSync(`${directory}/${name}`));
+  const names = files.flatMap((text) => /^iff:\t(.*)$/m.exec(text)?.[1] ?? []);
+  return names.length > 0 && names.every((name) => name === "");
+}
+
+test("A process ends at the moment at which its interface does, while there is something to read from that", [
+  ...NEEDS,
+  "package:gcc",
+  "package:iputils-ping",
+], async () => {
+  await using lab = await NetLab.open();
+  await lab.usual();
+  const target = await sleeper(lab);
+  const { pid } = target.child;
+  // Without handles, as before Linux 6.18, a process tells whether its namespace is alive.
+  const argv = [penne(), "attach", "--status-fd", "1", "--no-follow", `${pid}`];
+  const attached = lab.start(lab.in(lab.host, await filtered(["open_by_handle_at=1"], argv)));
+  await until("penne serves", () => attached.output().includes('"event":"ready"'));
+  attached.child.kill("SIGSTOP");
+  await sh(["nsenter", `--net=/proc/${pid}/ns/net`, "--", "ping", "-c", "1", "-W", "0.2", "192.0.2.77"]);
+  target.child.kill("SIGKILL");
+  await target.ended;
+  await until("its interface is gone", () => hasLostTaps(attached.child.pid));
+  attached.child.kill("SIGCONT");
+  assertEquals([await codeOf(attached), attached.errors()], [0, ""]);
 });
