@@ -1,7 +1,8 @@
 // `penne attach`: gives existing network namespaces their network.
 
+import { AgentGoneError } from "../../ffi/agent/gone.ts";
 import { CAP, SIGNAL } from "../../ffi/core/consts.ts";
-import { orNull } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { AF, IPPROTO, SOCK } from "../../ffi/net/constants.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
@@ -17,7 +18,7 @@ import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { PestoSocket } from "../pesto/server.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
-import { keepRights } from "../follow/keeper.ts";
+import { type Keeper, keepRights } from "../follow/keeper.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
 import { planHold } from "../attach/ports.ts";
@@ -127,6 +128,17 @@ function mayPing(): boolean {
   return socket !== null;
 }
 
+/** Keeps the rights that following the host takes; null, with a warning, if that fails and nothing can be followed. */
+function keepFollowing(onWarning: (message: string) => void): { readonly keeper: Keeper | null } | null {
+  try {
+    return { keeper: keepRights() };
+  } catch (error) {
+    if (!(error instanceof SysError || error instanceof AgentGoneError)) throw error;
+    onWarning(`changes of the host's network are not followed: ${error.message}`);
+    return null;
+  }
+}
+
 /** Gives up the capabilities that neither serving, nor following names and cleaning up can need once all is set up. */
 function giveUp(job: AttachJob, attachments: Attachments, report: Reporter, ports: boolean): void {
   const { wanted, targets } = job;
@@ -212,8 +224,9 @@ export async function attachHere(job: AttachJob): Promise<number> {
     const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
-    using keeper = wanted.follow === false || attachments.links.length === 0 ? null : orNull(keepRights);
-    using _follower = followHost(attachments.links, { reactor, server, report, keeper });
+    const follows = wanted.follow === false || attachments.links.length === 0 ? null : keepFollowing(onWarning);
+    using keeper = follows && follows.keeper;
+    using _follower = follows && followHost(attachments.links, { reactor, server, report, keeper });
     job.onReady?.();
     giveUp(job, attachments, report, ports);
     if (attachments.served.length > 0 || wanted.quit === false) await reactor.live();

@@ -12,7 +12,7 @@
 // changes.
 
 import { AF } from "../../ffi/net/constants.ts";
-import type { Family } from "../inet/ip.ts";
+import { type Family, inPrefix } from "../inet/ip.ts";
 import { type Address, IFA_F, RT_SCOPE } from "../netlink/address.ts";
 import { type Route, RTPROT } from "../netlink/route.ts";
 import type { FamilyPlan } from "../network/plan.ts";
@@ -81,6 +81,20 @@ function routeKey(route: Route): string {
 /** The ids of routes, and those without a preferred source that they stand for. */
 function presentIds(routes: readonly Route[]): Set<string> {
   return new Set(routes.flatMap((route) => [routeId(route), routeId(route, null)]));
+}
+
+/** Whether the kernel has made a route for an address, or would have: the route of a prefix may serve several addresses. */
+function isRouteOf(route: Route, { family, local, prefix, flags }: Address): boolean {
+  if (route.family !== family || route.protocol !== RTPROT.KERNEL || flags & IFA_F.NOPREFIXROUTE) return false;
+  if (family === AF.INET) return hex(route.source) === hex(local);
+  const { destination } = route;
+  return route.prefix === prefix && destination !== null && inPrefix(local, destination, prefix);
+}
+
+/** The one among routes that a route is, or that it stands for without a preferred source. */
+function presentRoute(routes: readonly Route[], route: Route): Route | undefined {
+  const id = routeId(route);
+  return routes.find((one) => routeId(one) === id) ?? routes.find((one) => routeId(one, null) === id);
 }
 
 /**
@@ -175,6 +189,7 @@ export function planGoal(before: Picture, after: Picture, inside: Picture): Goal
   const goneRoutes = ids(without(before.routes, after.routes, routeId), routeId);
   const planned = ids(after.routes, routeId);
   const insideIds = presentIds(inside.routes);
+  const own = without(stay, [...before.addresses, ...after.addresses], addressId);
   // The kernel makes the routes of prefixes, and withdraws them with their addresses. They are wanted if the host has them.
   const rest = inside.routes.filter((route) =>
     !goneRoutes.has(routeId(route)) && !planned.has(routeId(route)) && route.protocol !== RTPROT.KERNEL
@@ -189,7 +204,9 @@ export function planGoal(before: Picture, after: Picture, inside: Picture): Goal
       addresses: inside.addresses.filter((address) =>
         gone.has(addressId(address)) || ids(added, addressId).has(addressId(address))
       ),
-      routes: inside.routes.filter((route) => goneRoutes.has(routeId(route))),
+      routes: inside.routes.filter((route) =>
+        goneRoutes.has(routeId(route)) && !own.some((address) => isRouteOf(route, address))
+      ),
     },
   };
 }
@@ -204,7 +221,6 @@ export function planGoal(before: Picture, after: Picture, inside: Picture): Goal
  */
 export function changesTo(goal: Goal, inside: Picture, again: boolean = false): Change[] {
   const addresses = new Set(inside.addresses.map(addressId));
-  const routes = presentIds(inside.routes);
   const exact = new Set(inside.routes.map((route) => routeId(route)));
   const wanted = new Set(goal.routes.map((route) => routeId(route)));
   const withdrawn = again ? [] : goal.withdrawn.addresses;
@@ -218,16 +234,26 @@ export function changesTo(goal: Goal, inside: Picture, again: boolean = false): 
   const early = missing.filter((address) => !late.includes(address));
   const changes: Change[] = early.map((address) => ({ kind: "add address", address }));
   const slots = Map.groupBy(inside.routes, slotOf);
+  const replaced = new Set<Route>();
   for (const route of goal.routes) {
-    const renewed = !again && goal.renewed.includes(route);
-    if (routes.has(routeId(route)) && !renewed) continue;
-    const others = (slots.get(slotOf(route)) ?? []).filter((other) => routeId(other) !== routeId(route));
+    const slot = slots.get(slotOf(route)) ?? [];
+    const old = presentRoute(slot, route);
+    if (old && (again || !goal.renewed.includes(route))) continue;
+    const others = slot.filter((other) => other !== old);
     const shared = others.some((other) => wanted.has(routeId(other)));
-    const kind = renewed || others.length && !shared ? "replace route" : shared ? "append route" : "add route";
+    // The first one of a slot is replaced; with IPv6, all that share the traffic are.
+    const [first] = slot;
+    const apart = old !== undefined && (old !== first || shared && route.family === AF.INET6);
+    if (apart) changes.push({ kind: "delete route", route: old });
+    const kind = shared && (!old || apart) ? "append route" : slot.length > 0 ? "replace route" : "add route";
     changes.push({ kind, route });
+    const rest = apart ? others : slot;
+    if (kind === "replace route") replaced.add(rest[0]!);
+    slots.set(slotOf(route), kind === "replace route" ? [route, ...rest.slice(1)] : [...rest, route]);
   }
   for (const route of goal.withdrawn.routes) {
-    if (exact.has(routeId(route))) changes.push({ kind: "delete route", route });
+    // With no metric, the kernel would delete one of any metric in the place of one that is gone.
+    if (exact.has(routeId(route)) && !replaced.has(route)) changes.push({ kind: "delete route", route });
   }
   for (const address of withdrawn) {
     changes.push({ kind: "delete address", address });
@@ -238,18 +264,23 @@ export function changesTo(goal: Goal, inside: Picture, again: boolean = false): 
 }
 
 /**
- * The routes that the kernel has made for new addresses and the host does not have.
+ * The routes that the kernel has made for new addresses and the host does not have. Those of addresses that were added
+ * inside stay.
  *
  * @param families The plan.
+ * @param goal The goal.
  * @param before What was inside before the changes.
  * @param inside What is inside after them.
  * @returns The routes that are to go.
  */
-export function extraRoutes(families: readonly FamilyPlan[], before: Picture, inside: Picture): Route[] {
+export function extraRoutes(families: readonly FamilyPlan[], goal: Goal, before: Picture, inside: Picture): Route[] {
   const known = new Set(before.routes.map((route) => routeId(route)));
+  const planned = new Set(families.flatMap(({ addresses }) => addresses.map(({ local }) => hex(local))));
+  const own = goal.addresses.filter(({ local }) => !planned.has(hex(local)));
   return inside.routes.filter((route) => {
     const originals = families.find(({ family }) => family === route.family)?.originals;
     return originals && route.protocol === RTPROT.KERNEL && !known.has(routeId(route)) &&
-      !originals.some((original) => slotOf(original) === slotOf(route));
+      !originals.some((original) => slotOf(original) === slotOf(route)) &&
+      !own.some((address) => isRouteOf(route, address));
   });
 }

@@ -1,11 +1,11 @@
 // Follows the host's network while namespaces are served: what was copied from it changes inside as it changes there.
 
+import { AgentGoneError } from "../../ffi/agent/gone.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { tapName } from "../../ffi/net/tap.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { self } from "../../ffi/core/task.ts";
-import { PenneError } from "../base/errors.ts";
 import { type Family, formatIp } from "../inet/ip.ts";
 import { addAddress, decodeAddress, deleteAddress, dumpAddresses } from "../netlink/address.ts";
 import { decodeLink, getLink } from "../netlink/link.ts";
@@ -13,7 +13,7 @@ import { setNeighbour } from "../netlink/neighbour.ts";
 import { addRoute, appendRoute, deleteRoute, replaceRoute, type Route } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { configOf } from "../network/apply.ts";
-import { type Network, readNetwork, readRoutes } from "../network/host.ts";
+import { readNetwork, readRoutes } from "../network/host.ts";
 import { type FamilyPlan, type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { FAMILY_NAME } from "../network/request.ts";
 import { showRoute } from "../network/routes.ts";
@@ -29,13 +29,12 @@ import {
   type Picture,
   planGoal,
 } from "./changes.ts";
-import { Entrance } from "./entrance.ts";
+import { Entrance, NetnsEndedError, RightsLostError } from "./entrance.ts";
 import { HostWatch } from "./host_watch.ts";
 
-/** How often a change is tried again that could not be made. */
-const FAILURES_MAX = 5;
-/** How often the host's network is read again that changes while it is read. */
-const READS_MAX = 5;
+/** Milliseconds until a change is tried again that could not be made, the first time and at most: it doubles each time. */
+const RETRY = 1000;
+const RETRY_MAX = 60_000;
 /** How often what is inside is compared with the goal. */
 const ROUNDS = 4;
 /** Milliseconds between two looks whether flows still use an address that the host does not have any more. */
@@ -54,16 +53,13 @@ interface Followed extends FollowedLink {
   readonly tap: Fd;
   plan: NetworkPlan;
   given: Picture;
-  /** How often it could not be changed. */
+  /** How often in a row it could not be changed, and the next try. */
   failures: number;
+  retry: { cancel(): void } | null;
 }
 
 function followed(one: FollowedLink): Followed {
-  return { ...one, tap: Fd.borrow(one.link.tap), given: planned(one.plan), failures: 0 };
-}
-
-function code(error: unknown): string {
-  return error instanceof SysError || error instanceof PenneError ? error.code ?? "" : "";
+  return { ...one, tap: Fd.borrow(one.link.tap), given: planned(one.plan), failures: 0, retry: null };
 }
 
 /** Makes a change inside; returns why it cannot be made, or null. */
@@ -151,7 +147,7 @@ class Follower implements Following {
   constructor(options: FollowOptions) {
     this.#options = options;
     this.#followed = options.links.map(followed);
-    this.#entrance = new Entrance(options.keeper);
+    this.#entrance = new Entrance(options.loop, options.keeper);
     this.#watch = new HostWatch(options.loop, () => this.#look());
     this.#watch.start();
   }
@@ -166,33 +162,39 @@ class Follower implements Following {
   /** Reads the host's network, and has the namespaces changed. */
   #look(): void {
     this.#added = false;
-    const plans = new Map<NetworkPlan["request"], NetworkPlan>();
     this.#followed = this.#followed.filter((one) => one.isServed());
     try {
-      for (const { plan: { request } } of this.#followed) {
-        if (!plans.has(request)) plans.set(request, planNetwork(request, this.#read(request.interface), true));
-      }
+      this.#plans = this.#read();
     } catch (error) {
       return this.#warn("the host's network cannot be followed", error);
     }
-    this.#plans = plans;
-    if (this.#waiting.length === 0) this.#options.loop.soon(this.#next);
-    this.#waiting = [...this.#followed];
+    this.#updateAll();
   }
 
-  /** Reads the host's network, again if it changes meanwhile: addresses and routes must be those of one moment. */
-  #read(wanted: string | undefined): Network {
-    for (let i = 0;; i++) {
-      const network = readNetwork(wanted);
-      if (i === READS_MAX || !this.#watch.takeReports()) return network;
-    }
+  /**
+   * Plans by the host's network. It is read once more if it changes meanwhile: addresses and routes must be those of one
+   * moment. What changes then is read at the next look, so that a host which changes all the time leaves time for the data
+   * path.
+   */
+  #read(): Map<NetworkPlan["request"], NetworkPlan> {
+    const requests = new Set(this.#followed.map(({ plan }) => plan.request));
+    const read = () =>
+      new Map([...requests].map((request) => [request, planNetwork(request, readNetwork(request.interface), true)]));
+    const plans = read();
+    return this.#watch.takeReports() ? read() : plans;
+  }
+
+  /** Has all namespaces changed, except for those that are about to be tried again. */
+  #updateAll(): void {
+    if (this.#waiting.length === 0) this.#options.loop.soon(this.#next);
+    this.#waiting = this.#followed.filter(({ retry }) => retry === null);
   }
 
   /** Changes one namespace: others get their turn in between, and the data path, too. */
   readonly #next = () => {
     const followed = this.#waiting.shift();
     if (this.#closed || !followed) return;
-    if (followed.isServed()) this.#update(followed);
+    if (followed.isServed()) this.#watch.spend(() => this.#update(followed));
     if (this.#waiting.length > 0) this.#options.loop.soon(this.#next);
   };
 
@@ -205,11 +207,10 @@ class Follower implements Following {
         this.#change(followed, given, plan);
       } catch (error) {
         // The end of the namespace is noticed elsewhere.
-        if (code(error) === "EBADFD") return this.#leave(followed);
-        const named = followed.target === undefined ? "" : `"${followed.target}": `;
-        this.#warn(`${named}cannot follow the host's network`, error);
-        if (followed.failures++ < FAILURES_MAX) this.#lookLater();
-        return;
+        const gone = error instanceof SysError && error.code === "EBADFD";
+        if (gone || error instanceof NetnsEndedError) return this.#leave(followed);
+        if (error instanceof RightsLostError) return this.#giveUp(error);
+        return this.#retry(followed, error);
       }
     }
     followed.failures = 0;
@@ -230,9 +231,29 @@ class Follower implements Following {
     if (this.#timer) return;
     this.#timer = this.#options.loop.after(LINGER, () => {
       this.#timer = null;
-      if (this.#waiting.length === 0) this.#options.loop.soon(this.#next);
-      this.#waiting = [...this.#followed];
+      this.#updateAll();
     });
+  }
+
+  /** Tries again later to change a namespace. Each try may cost time that the others lack, so they become rare. */
+  #retry(followed: Followed, error: unknown): void {
+    const delay = Math.min(RETRY_MAX, RETRY * 2 ** followed.failures++);
+    // A machine that is busy has an agent be late once.
+    const late = error instanceof AgentGoneError && error.reason === "late";
+    const named = followed.target === undefined ? "" : `"${followed.target}": `;
+    if (!late || followed.failures > 1) this.#warn(`${named}cannot follow the host's network`, error);
+    followed.retry = this.#options.loop.after(delay, () => {
+      followed.retry = null;
+      if (this.#closed) return;
+      if (this.#waiting.length === 0) this.#options.loop.soon(this.#next);
+      if (!this.#waiting.includes(followed)) this.#waiting.push(followed);
+    });
+  }
+
+  /** Ends following, without which the namespaces are served as before. */
+  #giveUp(error: Error): void {
+    this.#warn("changes of the host's network are not followed any more", error);
+    this[Symbol.dispose]();
   }
 
   /** Changes what is inside. */
@@ -255,7 +276,7 @@ class Follower implements Following {
       for (let round = 0, now = before; round < ROUNDS; round++, now = read()) {
         const extra: Change[] = round === 0
           ? []
-          : extraRoutes(plan.families, before, now).map((route) => ({ kind: "delete route", route }));
+          : extraRoutes(plan.families, goal, before, now).map((route) => ({ kind: "delete route", route }));
         const changes = [...changesTo(goal, now, round > 0), ...extra];
         if (changes.length === 0) break;
         failures = changes.flatMap((change) => make(socket, index, change) ?? []);
@@ -284,7 +305,9 @@ class Follower implements Following {
   [Symbol.dispose](): void {
     this.#closed = true;
     this.#timer?.cancel();
+    for (const { retry } of this.#followed) retry?.cancel();
     this.#watch[Symbol.dispose]();
+    this.#entrance[Symbol.dispose]();
   }
 }
 

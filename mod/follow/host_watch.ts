@@ -2,7 +2,7 @@
 //
 // What the kernel reports is not looked at: it says that something has changed, and the whole is read anew. Changes come in
 // bursts, so they are awaited for a moment, during which the kernel's reports wake nobody, and readings have a distance that
-// grows with what one costs.
+// grows with what one and its changes cost.
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { Block } from "../../ffi/core/quick.ts";
@@ -18,16 +18,32 @@ const GROUPS = [1, 5, 7, 8, 9, 11, 19, 32].reduce((bits, group) => bits | 1 << g
 /** Milliseconds from the first report of a burst until it is looked at, and at least between two looks. */
 const SETTLE = 30;
 const DISTANCE = 100;
-/** How many times as long as a look the pause after it is at least: a host may have all routes of the Internet. */
+/**
+ * How many times as long as a look the pause after it is at least: a host may have all routes of the Internet. And how many
+ * times as long as the changes that it leads to, between which others have their turns.
+ */
 const SHARE = 10;
-/** Most milliseconds of such a pause. */
+const CHANGES_SHARE = 3;
+/** Most milliseconds of a pause after one look that was slow, as on a machine that is busy, and after several. */
 const PAUSE_MAX = 10_000;
+const PAUSES_MAX = 300_000;
 
 /** How many reports are taken at once. */
 const REPORTS_MAX = 4096;
 
 /** Only that a report has come matters. */
 const report = new Block(64);
+
+/**
+ * How long to pause after a look.
+ *
+ * @param owed Milliseconds that the look and what it has led to make necessary.
+ * @param before Those of the look before it.
+ * @returns Milliseconds.
+ */
+export function pauseAfter(owed: number, before: number): number {
+  return Math.max(DISTANCE - SETTLE, Math.min(PAUSE_MAX, owed), Math.min(PAUSES_MAX, owed, before));
+}
 
 /** Watches the network of the host. */
 export class HostWatch implements Disposable {
@@ -36,6 +52,10 @@ export class HostWatch implements Disposable {
   readonly #look: () => void;
   #registration: { remove(): void } | null = null;
   #timer: { cancel(): void } | null = null;
+  /** When the last look was over, and the pauses that it and the one before it make necessary, in milliseconds. */
+  #looked = 0;
+  #owed = 0;
+  #owedBefore = 0;
 
   /**
    * @param loop The loop.
@@ -62,6 +82,13 @@ export class HostWatch implements Disposable {
     return i > 1;
   }
 
+  /** Makes a change that a look has led to: the pause after the look counts it. */
+  spend(change: () => void): void {
+    const start = performance.now();
+    change();
+    this.#owed += CHANGES_SHARE * (performance.now() - start);
+  }
+
   /** Waits for a report of the kernel. */
   #wait(): void {
     this.#timer = null;
@@ -75,8 +102,16 @@ export class HostWatch implements Disposable {
     this.takeReports(); // before the look, so that what changes during it is reported anew
     const start = performance.now();
     this.#look();
-    const pause = Math.min(PAUSE_MAX, Math.max(DISTANCE - SETTLE, SHARE * (performance.now() - start)));
-    this.#timer = this.#loop.after(pause, () => this.#wait());
+    this.#looked = performance.now();
+    [this.#owedBefore, this.#owed] = [this.#owed, SHARE * (this.#looked - start)];
+    this.#pause();
+  }
+
+  /** Pauses as long as the last look makes it necessary. */
+  #pause(): void {
+    const left = this.#looked + pauseAfter(this.#owed, this.#owedBefore) - performance.now();
+    if (left <= 0) return this.#wait();
+    this.#timer = this.#loop.after(left, () => this.#pause());
   }
 
   /** Stops watching. */

@@ -1,5 +1,5 @@
 /**
- * Messages of netlink(7) and their attributes; a pure
+ * Messages of netlink(7) and their attributes; a pure codec.
  *
  * @example
  * ```ts

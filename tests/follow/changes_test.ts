@@ -91,7 +91,6 @@ test("New addresses come before new routes, those before old routes go, and old 
     "add route 198.51.100.0/24",
     "replace route default via 198.51.100.1",
     "delete route 192.0.2.0/24",
-    "delete route default via 192.0.2.1",
     "delete address 192.0.2.2/24",
   ]);
 });
@@ -121,7 +120,6 @@ test("A route of another metric stands beside, one of the same metric is replace
   const other = route("default via 192.0.2.7", { priority: 100 });
   assertEquals(changes(before, picture(["192.0.2.2/24"], [other])), [
     "replace route default via 192.0.2.7 metric 100",
-    "delete route default via 192.0.2.1 metric 100",
   ]);
   const own = route("default via 192.0.2.5", { priority: 100 });
   assertEquals(changes(before, picture(["192.0.2.2/24"], [other]), picture(["192.0.2.2/24"], [slow, own])), [
@@ -174,8 +172,66 @@ test("What the kernel withdraws with an address comes back, and what it makes be
   const later = picture(["198.51.100.2/24"], [made, "default via 198.51.100.1"]);
   assertEquals(changesTo(goal, later, true).map(show), ["add route 10.0.0.0/8 via 192.0.2.9"]);
   const families = [plan(["198.51.100.2/24"], ["default via 198.51.100.1"])];
-  assertEquals(extraRoutes(families, inside, later).map(showRoute), ["198.51.100.0/24"]);
-  assertEquals(extraRoutes([{ ...families[0]!, originals: null }], inside, later), []);
+  assertEquals(extraRoutes(families, goal, inside, later).map(showRoute), ["198.51.100.0/24"]);
+  assertEquals(extraRoutes([{ ...families[0]!, originals: null }], goal, inside, later), []);
+});
+
+test("What the kernel makes for addresses that were added inside stays", () => {
+  const kernels = (text: string, source: string | null = null) =>
+    route(text, { protocol: RTPROT.KERNEL, source: source === null ? null : ip(source) });
+  const before = picture(["192.0.2.2/24"], [kernels("192.0.2.0/24", "192.0.2.2")]);
+  const after = picture(["198.51.100.2/24"], []);
+  const inside = { ...before, addresses: ["192.0.2.2/24", "192.0.2.77/24"].map(address) };
+  const goal = planGoal(before, after, inside);
+  assertEquals(changesTo(goal, inside).map(show), [
+    "add address 198.51.100.2/24",
+    "delete route 192.0.2.0/24",
+    "delete address 192.0.2.2/24",
+  ]);
+  const promoted = kernels("192.0.2.0/24", "192.0.2.77");
+  const later = picture(["192.0.2.77/24", "198.51.100.2/24"], [
+    promoted,
+    kernels("198.51.100.0/24", "198.51.100.2"),
+  ]);
+  assertEquals(extraRoutes([plan(["198.51.100.2/24"])], goal, inside, later).map(showRoute), ["198.51.100.0/24"]);
+
+  const [old, own, next] = ["2001:db8::2/64", "2001:db8::77/64", "2001:db8:5::2/64"] as const;
+  const [given, wanted] = [picture([old], [kernels("2001:db8::/64")]), picture([next], [])];
+  const both = { ...given, addresses: [old, own].map(address) };
+  assertEquals(changes(given, wanted, both), [`add address ${next}`, `delete address ${old}`]);
+  assertEquals(changes(given, wanted), [
+    `add address ${next}`,
+    "delete route 2001:db8::/64",
+    `delete address ${old}`,
+  ]);
+  const made = picture([own, next], [kernels("2001:db8::/64"), kernels("2001:db8:5::/64")]);
+  const six = [plan([next], [], { family: AF.INET6 })];
+  const empty = picture([old, own], []);
+  assertEquals(extraRoutes(six, planGoal(given, wanted, empty), empty, made).map(showRoute), ["2001:db8:5::/64"]);
+});
+
+test("A route is not deleted whose place another one has taken", () => {
+  const routes = ["default via 192.0.2.1", "default via 192.0.2.9"].map((text) => route(text));
+  const [old, next] = routes as [Route, Route];
+  const own = route("default via 192.0.2.1", { priority: 100 }); // a deletion without a metric could take it
+  const given = picture(["192.0.2.2/24"], [old]);
+  assertEquals(changes(given, picture(["192.0.2.2/24"], [next]), picture(["192.0.2.2/24"], [old, own])), [
+    "replace route default via 192.0.2.9",
+  ]);
+});
+
+test("A route that is renewed leaves one alone that was added inside", () => {
+  const mtu = (one: Route): Route => ({ ...one, metrics: Uint8Array.of(8, 0, 2, 0, 0x14, 5, 0, 0) });
+  for (const [ours, theirs] of [["192.0.2.1", "192.0.2.5"], ["2001:db8::1", "2001:db8::5"]] as const) {
+    const [given, own] = [route(`default via ${ours}`), route(`default via ${theirs}`)];
+    const steps = (inside: Route[]) => changes(picture([], [given]), picture([], [mtu(given)]), picture([], inside));
+    assertEquals(steps([given]), [`replace route default via ${ours}`]);
+    const apart = [`delete route default via ${ours}`, `append route default via ${ours}`];
+    assertEquals(steps([own, given]), apart);
+    // The kernel replaces the first one; with IPv6, it replaces all that share the traffic.
+    const first = steps([given, own]);
+    assertEquals(first, ours.includes(":") ? apart : [`replace route default via ${ours}`]);
+  }
 });
 
 test("Link-local addresses and routes of IPv6 are left alone", () => {
@@ -185,11 +241,11 @@ test("Link-local addresses and routes of IPv6 are left alone", () => {
   assertEquals(comparable(all, [AF.INET]), { addresses: [], routes: [] });
 });
 
-test("From any picture the changes lead to the goal, once", () => {
+test("From any picture the changes lead to the goal, in two rounds", () => {
   let state = 1;
-  const random = (n: number) => (state = Math.imul(state, 48271) >>> 0) % n;
+  const random = (n: number) => ((state = Math.imul(state, 48271) >>> 0) >>> 8) % n; // the lowest bit never changes
   const some = <T>(items: readonly T[]) => items.filter(() => random(2) === 0);
-  const addresses = ["192.0.2.2/24", "192.0.2.2/28", "10.0.0.1/8", "2001:db8::2/64"].map(address);
+  const addresses = () => [`192.0.2.2/${24 + 4 * random(2)}`, "10.0.0.1/8", "2001:db8::2/64"];
   const routes = [
     ...["10.0.0.0/8", "default via 192.0.2.1", "default via 192.0.2.9", "default via 2001:db8::1"].map((text) =>
       route(text)
@@ -197,27 +253,37 @@ test("From any picture the changes lead to the goal, once", () => {
     route("default via 192.0.2.1", { priority: 5 }),
     route("10.0.0.0/8", { source: ip("10.0.0.1") }),
   ];
-  const any = (): Picture => ({ addresses: some(addresses), routes: some(routes) });
+  const key = (one: Address) => show({ kind: "add address", address: one });
+  const any = (): Picture => ({ addresses: some(addresses()).map(address), routes: some(routes) });
   for (let i = 0; i < 3000; i++) {
     const [before, after, inside] = [any(), any(), any()];
     const goal = planGoal(before, after, inside);
     const now = { addresses: [...inside.addresses], routes: [...inside.routes] };
     const same = (a: Route, b: Route) => showRoute(a) === showRoute(b) && `${a.source}` === `${b.source}`;
     const slot = (one: Route) => `${one.family} ${one.destination} ${one.priority}`;
-    for (const change of changesTo(goal, inside)) {
+    const put = (one: Route, at: number) => now.routes.splice(at, at < now.routes.length ? 1 : 0, one);
+    const make = (change: Change) => {
       if ("address" in change) {
-        const text = show({ kind: "add address", address: change.address });
-        const rest = now.addresses.filter((one) => show({ kind: "add address", address: one }) !== text);
+        const text = key(change.address);
+        const rest = now.addresses.filter((one) => key(one) !== text);
         if (change.kind === "add address") assertEquals(rest.length, now.addresses.length, `${text} is there`);
         now.addresses = change.kind === "add address" ? [...rest, change.address] : rest;
-      } else if (change.kind === "delete route") now.routes = now.routes.filter((one) => !same(one, change.route));
-      else {
-        const replaced = change.kind === "replace route" && now.routes.find((one) => slot(one) === slot(change.route));
-        now.routes = [...now.routes.filter((one) => one !== replaced && !same(one, change.route)), change.route];
+      } else if (change.kind === "delete route") {
+        // Without a metric, the kernel takes the first one of any.
+        const { priority } = change.route;
+        const [found] = now.routes.filter((one) => same(priority === null ? { ...one, priority } : one, change.route))
+          .sort((a, b) => (a.priority ?? 0) - (b.priority ?? 0));
+        now.routes = now.routes.filter((one) => one !== found);
+      } else {
+        const at = now.routes.findIndex((one) => slot(one) === slot(change.route));
+        put(change.route, change.kind === "replace route" && at >= 0 ? at : now.routes.length);
       }
-    }
-    assertEquals(changesTo(goal, now, true).map(show), [], `round ${i}`);
-    const gone = before.addresses.filter((one) => !after.addresses.includes(one));
-    assert(!now.addresses.some((one) => gone.includes(one)));
+    };
+    changesTo(goal, inside).forEach(make);
+    // A route without a preferred source stands for one with any, so that what is missing may be seen late.
+    changesTo(goal, now, true).forEach(make);
+    assertEquals(changesTo(goal, now, true).map(show), [], `picture ${i}`);
+    const gone = before.addresses.map(key).filter((one) => !after.addresses.map(key).includes(one));
+    assert(!now.addresses.some((one) => gone.includes(key(one))));
   }
 });

@@ -8,6 +8,7 @@ import { isAlive, type NamespaceHandle, namespaceHandle } from "../../../ffi/sys
 import { waitChild } from "../../../ffi/sys/process.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { asUser, command, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
+import { textOf } from "../../lib/leaks.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 
 const NEEDS = ["root", "tun", "package:iproute2", "package:util-linux"] as const;
@@ -374,9 +375,11 @@ test("SIGKILL leaves no interface and no process", NEEDS, async () => {
   const guest = await lab.netns("guest");
   const daemon = await lab.attach([guest]);
   const children = () => processes().filter((process) => process.ppid === daemon.child.pid);
-  await until("its one agent has come, by which it follows the host", () => children().length === 1);
+  await until("its one agent has come, by which it follows the host", () => {
+    const found = children();
+    return found.length === 1 && textOf(`/proc/${found[0]!.pid}/comm`) === "penne-follow\n";
+  });
   const [agent] = children();
-  assertEquals(await Deno.readTextFile(`/proc/${agent!.pid}/comm`), "penne-follow\n");
   daemon.child.kill("SIGKILL");
   await daemon.ended;
   await until("the agent has ended", () => !processes().some(({ pid }) => pid === agent!.pid));

@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { AT_ONCE } from "../../lib/end.ts";
 import { test, until } from "../../lib/helpers.ts";
+import { textOf } from "../../lib/leaks.ts";
 import { becomes, must } from "../../lib/netlab.ts";
 import { FollowLab, NEEDS, type Served } from "./lab.ts";
 
@@ -16,6 +17,27 @@ const WAYS: Record<string, (follow: FollowLab) => Promise<Served>> = {
   "penne attach PID of root": (follow) => follow.attach(true, "pid"),
   "penne attach fd:N of root": (follow) => follow.attach(true, "fd"),
 };
+
+/** The warnings of penne until now. */
+function warningsOf({ daemon }: Served): string[] {
+  return daemon.errors().split("\n").filter((line) => line.includes("warning"));
+}
+
+/** The children of the main thread of a process. */
+function childrenOf(pid: number): number[] {
+  return Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").filter(Boolean).map(Number);
+}
+
+/** Sends a signal to a process; returns whether there is one. */
+function signal(pid: number, name: Deno.Signal): boolean {
+  try {
+    Deno.kill(pid, name);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
 
 /** Makes a second interface, which leads to the peer too, as that of a VPN. */
 async function openVpn({ lab }: FollowLab): Promise<void> {
@@ -82,7 +104,7 @@ for (const [way, start] of Object.entries(WAYS)) {
         if (Deno.env.has("PENNE_FOLLOW_TIMES")) console.log(`${way}: ${what}: ${elapsed.toFixed(0)} ms`);
       });
     }
-    assertEquals(served.daemon.errors().split("\n").filter((line) => line.includes("warning")), []);
+    assertEquals(warningsOf(served), []);
     const last = () => served.daemon.output().split("\n").findLast((line) => line.includes('"event":"network"'));
     const local = { host: null, addresses: ["169.254.2.1/16"], gateway: "169.254.2.2" };
     await until("the last change is reported", () => !!last()?.includes(`"ipv4":${JSON.stringify(local)}`));
@@ -99,20 +121,28 @@ test(
     await follow.equal(still);
     const before = await follow.picture(follow.inside(still, []), 4, "up0");
     // Who may configure the network inside has added an address and a route, and removed the default route of IPv6.
-    for (const line of ["addr add 10.9.9.9/24 dev up0", "route add 10.7.0.0/16 dev up0", "-6 route del default"]) {
+    const lines = ["addr add 10.9.9.9/24 dev up0", "route add 10.7.0.0/16 dev up0", "-6 route del default"];
+    // Addresses in prefixes that the host is going to leave.
+    for (const line of [...lines, "addr add 192.0.2.77/24 dev up0", "addr add 2001:db8::77/64 dev up0 nodad"]) {
       const { code, stderr } = await new Deno.Command("nsenter", {
         args: [`--net=/proc/${served.pid}/ns/net`, "--", "ip", ...line.split(" ")],
       }).output();
       assertEquals(code, 0, new TextDecoder().decode(stderr));
     }
+    await follow.host("addr add 2001:db8:5::2/64 dev up0 nodad", "addr del 2001:db8::2/64 dev up0");
     await follow.host("addr add 198.51.100.9/24 dev up0", "addr del 192.0.2.2/24 dev up0");
     await follow.host("route replace default via 198.51.100.1");
     await until("the last change is reported", () => /198\.51\.100\.1"/.test(served.daemon.output()));
     const inside = await follow.picture(follow.inside(served, []), 4, "up0");
-    assertEquals(inside.filter((line) => /^\d/.test(line)), ["10.9.9.9/24", "198.51.100.9/24"]);
+    assertEquals(inside.filter((line) => /^\d/.test(line)), ["10.9.9.9/24", "192.0.2.77/24", "198.51.100.9/24"]);
+    assertEquals(inside.filter((line) => line.includes("192.0.2.0/24")), [
+      JSON.stringify({ dst: "192.0.2.0/24", prefsrc: "192.0.2.77" }),
+    ]);
     assertEquals(inside.filter((line) => line.includes("10.7.0.0/16")).length, 1, inside.join("\n"));
     const six = await follow.picture(follow.inside(served, []), 6, "up0");
     assertEquals(six.filter((line) => line.includes("default")), []);
+    assertEquals(six.filter((line) => /^\d/.test(line)), ["2001:db8:5::2/64", "2001:db8::77/64"]);
+    assertEquals(six.filter((line) => line.includes('"2001:db8::/64"')).length, 1, six.join("\n"));
     assertEquals(await follow.picture(follow.inside(still, []), 4, "up0"), before);
     assertEquals(still.daemon.output().includes('"event":"network"'), false);
   },
@@ -197,9 +227,79 @@ for (const asRoot of [false, true]) {
       assertEquals(code, 0, served.daemon.errors());
       assertMatch(served.daemon.output(), /"event":"detached","target":"fd:9","cause":"namespace ended"/);
       assert(elapsed < AT_ONCE, `it took ${elapsed} ms`); // for ever if something held the namespace
+      assertEquals(warningsOf(served), []);
+    },
+  );
+
+  test(
+    `An agent that is stopped inside is ended, and another one follows, as ${asRoot ? "root" : "a user"}`,
+    NEEDS,
+    async () => {
+      await using follow = await FollowLab.open();
+      const { lab } = follow;
+      const served = await follow.attach(asRoot, "fd");
+      const { pid } = served.daemon.child;
+      // Those that enter the namespace exist for some milliseconds.
+      await until("it has agents, or keeps one", () => !asRoot || childrenOf(pid).length === 1);
+      const keepers = childrenOf(pid);
+      const script =
+        "while :; do ip addr add 10.5.0.1/24 dev up0; sleep 0.05; ip addr del 10.5.0.1/24 dev up0; sleep 0.05; done";
+      const changes = lab.start(lab.in(lab.host, ["sh", "-c", script]));
+      const end = performance.now() + AT_ONCE;
+      // Before it has that name, penne waits for it in vfork(2), and nobody inside could stop it.
+      const isFollowing = (one: number) => textOf(`/proc/${one}/comm`) === "penne-follow\n";
+      // One that was stopped between its last answer and its end goes on at once; one that owes an answer is waited for.
+      for (let lasted = 0; lasted < 900;) {
+        assert(performance.now() < end, "no agent was met");
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        const start = performance.now();
+        let agent: number | undefined;
+        while (agent === undefined && performance.now() - start < 50) {
+          agent = childrenOf(pid).find((one) => !keepers.includes(one) && isFollowing(one));
+        }
+        if (agent === undefined || !signal(agent, "SIGSTOP")) continue;
+        await until("it has ended", () => !childrenOf(pid).includes(agent));
+        lasted = performance.now() - start;
+      }
+      changes.child.kill("SIGKILL");
+      await changes.ended;
+      await follow.host("addr add 198.51.100.9/24 dev up0");
+      await follow.equal(served);
+      await until("all that were stopped are gone", () => childrenOf(pid).every((one) => keepers.includes(one)));
+      Deno.kill(served.pid, "SIGKILL");
+      assertEquals((await served.daemon.ended).code, 0, served.daemon.errors());
     },
   );
 }
+
+test(
+  "Without the agent that has the rights, penne says so once, serves on, and ends with the namespace",
+  NEEDS,
+  async () => {
+    await using follow = await FollowLab.open();
+    const served = await follow.attach(true, "fd");
+    const { pid } = served.daemon.child;
+    await follow.host("addr add 198.51.100.9/24 dev up0");
+    await follow.equal(served);
+    await until("it has one agent", () => childrenOf(pid).length === 1);
+    const [keeper] = childrenOf(pid);
+    // It is never inside.
+    assertEquals(Deno.readLinkSync(`/proc/${keeper}/ns/net`), Deno.readLinkSync(`/proc/${pid}/ns/net`));
+    Deno.kill(keeper!, "SIGKILL");
+    await follow.host("addr add 203.0.113.9/24 dev up0");
+    await until("it says so", () => warningsOf(served).length > 0);
+    await follow.host("addr del 203.0.113.9/24 dev up0");
+    const peer = follow.lab.start(follow.lab.in(follow.lab.peer, ["socat", "TCP-LISTEN:7000,fork", "EXEC:cat"]));
+    await becomes(peer, "socat");
+    const script = "echo hello | socat -t 20 - TCP:192.0.2.1:7000,retry=50,interval=0.1";
+    assertEquals(await must(follow.inside(served, ["sh", "-c", script])), "hello\n");
+    Deno.kill(served.pid, "SIGKILL");
+    assertEquals((await served.daemon.ended).code, 0, served.daemon.errors());
+    const [warning, ...others] = warningsOf(served);
+    assertMatch(warning!, /changes of the host's network are not followed any more: The agent has ended/);
+    assertEquals(others, []);
+  },
+);
 
 test("A target that goes at any time leaves the others served, and followed", NEEDS, async (t) => {
   await using follow = await FollowLab.open();

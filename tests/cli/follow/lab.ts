@@ -147,7 +147,7 @@ export class FollowLab {
   async equal(served: Served, templates: Templates = { 4: "up0", 6: "up0" }): Promise<number> {
     const start = performance.now();
     for (;;) {
-      const differences = await this.#differences(served, templates);
+      const differences = await this.differences(served, templates);
       const elapsed = performance.now() - start;
       if (differences.length === 0) return elapsed;
       if (elapsed > LATE) {
@@ -157,7 +157,8 @@ export class FollowLab {
     }
   }
 
-  async #differences(served: Served, templates: Templates): Promise<string[]> {
+  /** What differs inside from the host at this moment. */
+  async differences(served: Served, templates: Templates): Promise<string[]> {
     const name = await this.name(served);
     const found: string[] = [];
     for (const family of [4, 6] as const) {
