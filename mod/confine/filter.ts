@@ -9,6 +9,7 @@ import type { ArgumentCheck, CallRule } from "../../ffi/core/call_rule.ts";
 import { type Architecture, numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
 import { assembleClassic, CODE, type Step } from "./classic.ts";
 import { fatalCalls } from "./fatal.ts";
+import { type RefusedCall, refusedCalls } from "./refused.ts";
 
 /** What a filter answers: the action is in the upper half, and its number in the lower one. */
 export const VERDICT = {
@@ -68,6 +69,18 @@ function callSteps(name: SyscallName, number: number, rules: readonly CallRule[]
   ];
 }
 
+/** The part of a program that lets one call fail. */
+function refusalSteps(name: string, { number, errno, when = [] }: RefusedCall): Step[] {
+  const end = `${name} no`;
+  return [
+    { code: CODE.EQUAL, operand: number, no: end },
+    ...when.flatMap((check, k) => checkSteps(check, `${name} trapped`, `${name} ${k}`)),
+    answer(VERDICT.ERRNO | errno),
+    ...when.length > 0 ? [{ label: `${name} trapped` }, answer(VERDICT.TRAP)] : [],
+    { label: end },
+  ];
+}
+
 /**
  * The calls that rules permit, each once.
  *
@@ -80,8 +93,8 @@ export function permittedCalls(rules: readonly CallRule[]): string[] {
 }
 
 /**
- * Makes a filter that permits what rules say. What no correct program of penne does, such as executing another program,
- * kills the process; anything else is trapped.
+ * Makes a filter that permits what rules say. What the runtime can do without fails. What no correct program of penne
+ * does, such as executing another program, kills the process; anything else is trapped.
  *
  * @example
  * ```ts
@@ -111,6 +124,9 @@ export function makeFilter(rules: readonly CallRule[], arch: Architecture): Uint
       ? [{ code: CODE.AT_LEAST, operand: X32, no: "native" }, answer(VERDICT.KILL), { label: "native" }]
       : [],
     ...calls.flatMap((name) => callSteps(name, numbers[name], rules.filter(({ call }) => call === name))),
+    ...[...refusedCalls(arch)].flatMap(([name, refused]) =>
+      permitted.has(refused.number) ? [] : refusalSteps(name, refused)
+    ),
     ...[...fatalCalls(arch).values()].filter((number) => !permitted.has(number)).flatMap((number): Step[] => [
       { code: CODE.EQUAL, operand: number, no: `not ${number}` },
       answer(VERDICT.KILL),

@@ -3,9 +3,25 @@
 import { assert, assertEquals } from "@std/assert";
 import { fatalCalls } from "../../mod/confine/fatal.ts";
 import { numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
-import { until } from "../lib/helpers.ts";
+import { penne, until } from "../lib/helpers.ts";
 import { inject } from "./inject.ts";
-import type { Daemon } from "../lib/netlab.ts";
+import type { Daemon, NetLab } from "../lib/netlab.ts";
+
+/** A pid that no process can have soon. */
+export const NOBODY = "4194303";
+
+/** Starts `penne wait`, and returns when it has confined itself; `start` starts a command line. */
+export async function waiting(
+  lab: NetLab,
+  args: readonly string[],
+  prefix: readonly string[] = [],
+  start: (argv: string[]) => Daemon = (argv) => lab.start(argv, { cwd: "/" }),
+): Promise<Daemon> {
+  const daemon = start([...prefix, penne(), "wait", "--ready-fd", "1", ...args]);
+  await until("it is ready", () => daemon.output().startsWith("ready\n"));
+  await until("it is confined", () => isFiltered(daemon.child.pid));
+  return daemon;
+}
 
 /** Lines of /proc/PID/status by their names. */
 export function statusOf(pid: number): Record<string, string> {

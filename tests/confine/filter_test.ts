@@ -5,6 +5,7 @@ import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { type Architecture, numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
 import { assembleClassic, CODE } from "../../mod/confine/classic.ts";
 import { fatalCalls } from "../../mod/confine/fatal.ts";
+import { refusedCalls } from "../../mod/confine/refused.ts";
 import { AUDIT, makeFilter, permittedCalls, VERDICT } from "../../mod/confine/filter.ts";
 import { sh, test } from "../lib/helpers.ts";
 import { verdictOf } from "./interpreter.ts";
@@ -20,16 +21,19 @@ for (const arch of ARCHITECTURES) {
   const verdict = (rules: readonly CallRule[], nr: number, ...args: bigint[]) =>
     verdictOf(makeFilter(rules, arch), arch, { number: nr, args });
 
-  test(`A filter for ${arch} permits what rules name, kills for what is fatal, and traps all else`, () => {
-    const rules = [rule("read"), rule("futex"), rule("setns"), rule("read")];
+  test(`A filter for ${arch} permits what rules name, refuses some, kills for what is fatal, and traps all else`, () => {
+    const rules = [rule("read"), rule("futex"), rule("setns"), rule("uname"), rule("read")];
     const permitted = rules.map(({ call }) => number[call]);
     const fatal = [...fatalCalls(arch).values()];
+    const refused = new Map([...refusedCalls(arch).values()].map((call) => [call.number, call]));
     const program = makeFilter(rules, arch);
     for (const nr of [...Array(1024).keys(), ...ODD]) {
       const expected = permitted.includes(nr)
         ? VERDICT.ALLOW
         : fatal.includes(nr) || (arch === "x86_64" && nr >= 0x4000_0000)
         ? VERDICT.KILL
+        : refused.has(nr) && !refused.get(nr)!.when
+        ? VERDICT.ERRNO | refused.get(nr)!.errno
         : VERDICT.TRAP;
       assertEquals(verdictOf(program, arch, { number: nr }), expected, `call ${nr}`);
       const other = AUDIT[arch === "x86_64" ? "aarch64" : "x86_64"];
@@ -40,6 +44,19 @@ for (const arch of ARCHITECTURES) {
           `call ${nr} of another architecture`,
         );
       }
+    }
+  });
+
+  test(`A filter for ${arch} refuses some calls by their arguments, and traps others`, () => {
+    const checked = [...refusedCalls(arch).values()].filter(({ when }) => when);
+    assertEquals(checked.map((call) => call.number), [number.prctl, number.ioctl]);
+    for (const { number: nr, errno, when } of checked) {
+      const args = Array(6).fill(1n);
+      assertEquals(verdict([], nr, ...args), VERDICT.TRAP);
+      for (const { argument, values } of when!) args[argument] = BigInt(values[0]!);
+      assertEquals(verdict([], nr, ...args), VERDICT.ERRNO | errno);
+      const rules = [rule(nr === number.prctl ? "prctl" : "ioctl")];
+      assertEquals(verdict(rules, nr, ...args), VERDICT.ALLOW);
     }
   });
 
@@ -87,21 +104,27 @@ test("Labels that are missing, doubled, behind or too far are refused", () => {
   assertEquals(assembleClassic([jump, ...Array(255).fill(back), { label: "there" }, back]).length, 8 * 257);
 });
 
-test("Numbers of fatal calls, and of those that rules name, are the kernel's", ["package:gcc"], async () => {
-  const { arch } = Deno.build;
-  const known = [...Object.entries(numbersOf(arch)), ...fatalCalls(arch)];
-  const file = Deno.makeTempFileSync({ suffix: ".c" });
-  const line = (name: string) => `#ifdef __NR_${name}\n${name} __NR_${name}\n#endif\n`;
-  Deno.writeTextFileSync(file, `#include <asm/unistd.h>\n${known.map(([name]) => line(name)).join("")}`);
-  const { stdout, code } = await sh(["gcc", "-E", "-P", file]);
-  Deno.removeSync(file);
-  assertEquals(code, 0);
-  const numbers = new Map(
-    stdout.trim().split("\n").map((text): [string, number] => {
-      const [name, number] = text.split(" ");
-      return [name!, Number(number)];
-    }),
-  );
-  for (const [name, number] of known) if (numbers.has(name)) assertEquals(numbers.get(name), number, name);
-  assertEquals(new Set(fatalCalls(arch).values()).size, fatalCalls(arch).size);
-});
+test(
+  "Numbers of fatal and refused calls, and of those that rules name, are the kernel's",
+  ["package:gcc"],
+  async () => {
+    const { arch } = Deno.build;
+    const refused = [...refusedCalls(arch)].map(([name, { number }]): [string, number] => [name, number]);
+    const known = [...Object.entries(numbersOf(arch)), ...fatalCalls(arch), ...refused];
+    const file = Deno.makeTempFileSync({ suffix: ".c" });
+    const line = (name: string) => `#ifdef __NR_${name}\n${name} __NR_${name}\n#endif\n`;
+    Deno.writeTextFileSync(file, `#include <asm/unistd.h>\n${known.map(([name]) => line(name)).join("")}`);
+    const { stdout, code } = await sh(["gcc", "-E", "-P", file]);
+    Deno.removeSync(file);
+    assertEquals(code, 0);
+    const numbers = new Map(
+      stdout.trim().split("\n").map((text): [string, number] => {
+        const [name, number] = text.split(" ");
+        return [name!, Number(number)];
+      }),
+    );
+    for (const [name, number] of known) if (numbers.has(name)) assertEquals(numbers.get(name), number, name);
+    assertEquals(new Set(fatalCalls(arch).values()).size, fatalCalls(arch).size);
+    assertEquals(new Set(refused.map(([, number]) => number)).size, refused.length);
+  },
+);

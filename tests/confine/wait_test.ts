@@ -1,24 +1,13 @@
 // `penne wait` confines itself: what it gives up, what it can still do, and what it says when that is too little.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { waitRules } from "../../mod/netns/wait.ts";
 import { asUser, penne, sh, test, TEST_USER, until } from "../lib/helpers.ts";
-import { assertConfined, assertRefused, isFiltered, loggedCalls, statusOf } from "./confined.ts";
+import { assertConfined, assertRefused, isFiltered, loggedCalls, NOBODY, statusOf, waiting } from "./confined.ts";
+import { withoutVdso } from "./inject.ts";
 import { type Daemon, must, NetLab } from "../lib/netlab.ts";
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 const LIMIT = 40;
-
-/** A pid that no process can have soon. */
-const NOBODY = "4194303";
-
-/** Starts `penne wait`, and returns when it has confined itself. */
-async function waiting(lab: NetLab, args: string[], prefix: string[] = []): Promise<Daemon> {
-  const daemon = lab.start([...prefix, penne(), "wait", "--ready-fd", "1", ...args], { cwd: "/" });
-  await until("it is ready", () => daemon.output().startsWith("ready\n"));
-  await until("it is confined", () => isFiltered(daemon.child.pid));
-  return daemon;
-}
 
 test("wait keeps no capability but those that its targets need, and few calls", NEEDS, async (t) => {
   await using lab = new NetLab();
@@ -67,29 +56,21 @@ test(
   },
 );
 
-test("Each rule of wait names a test that exists", async () => {
-  const rules = waitRules([{ kind: "fd", text: "", fd: 3 }, { kind: "pid", text: "", pid: 1 }]);
-  for (const { call, why, test } of rules) {
-    assert(why !== "", call);
-    assert((await Deno.stat(new URL(`../../${test}`, import.meta.url))).isFile, test);
-  }
-});
-
 test("Whoever takes wait over can open, execute, start, trace, enter and change nothing", NEEDS, async () => {
   await using lab = new NetLab();
   const name = await lab.netns("taken");
   await assertRefused(() => waiting(lab, ["--for", "gone", name]));
 });
 
-test("A failure after that is told without a look at the host", [...NEEDS, "user"], async () => {
-  await using lab = new NetLab();
+/** Makes waiting fail once it has begun, and checks what is said of it; `start` starts a command line. */
+async function assertFailureTold(lab: NetLab, start?: (argv: string[]) => Daemon): Promise<void> {
   const top = await Deno.makeTempDir({ prefix: "penne-confine-" });
   lab.defer(() => Deno.remove(top, { recursive: true }));
   const log = `${top}/log`;
   await Deno.mkdir(`${top}/a`);
   await must(["chown", "-R", TEST_USER, top]);
   const options = ["--log-level", "debug", "--log-file", log, "--log-size", "2048"];
-  const daemon = await waiting(lab, [...options, "--for", "present", `${top}/a/name`], asUser([]));
+  const daemon = await waiting(lab, [...options, "--for", "present", `${top}/a/name`], asUser([]), start);
   // The log file is full: half of it goes when the error comes.
   await Deno.writeTextFile(log, `${"x".repeat(99)}\n`.repeat(20));
   await Deno.chmod(`${top}/a`, 0o000);
@@ -100,6 +81,39 @@ test("A failure after that is told without a look at the host", [...NEEDS, "user
   assertMatch(text, /penne: cannot .*: Permission denied \(EACCES\)\n/);
   assertMatch(text, /hint: penne has confined itself, and cannot look for the reason/);
   assert(text.length < 2048, text);
+}
+
+test("A failure after that is told without a look at the host", [...NEEDS, "user"], async () => {
+  await using lab = new NetLab();
+  await assertFailureTold(lab);
+});
+
+/** Starts command lines whose programs have no way to the time but a system call. */
+async function slowClock(lab: NetLab): Promise<(argv: string[]) => Daemon> {
+  const top = await Deno.makeTempDir({ prefix: "penne-clock-" });
+  lab.defer(() => Deno.remove(top, { recursive: true }));
+  await must(["mkfifo", `${top}/leave`]);
+  return (argv) => {
+    const daemon = lab.start(["sh", "-c", `read _ <${top}/leave; exec "$@"`, "sh", ...argv], { cwd: "/" });
+    withoutVdso(daemon.child.pid, Deno.realPathSync(penne()), () => Deno.writeTextFileSync(`${top}/leave`, "\n"));
+    return daemon;
+  };
+}
+
+test("Where only a system call tells the time, wait has its log and its errors all the same", [
+  ...NEEDS,
+  "user",
+], async () => {
+  await using lab = new NetLab();
+  const start = await slowClock(lab);
+  await assertFailureTold(lab, start);
+  const sleeper = lab.start(["sleep", "1000"]);
+  const options = ["--log-level", "debug", "--log-format", "json", "--timeout", "60"];
+  const daemon = await waiting(lab, [...options, "--for", "gone", `${sleeper.child.pid}`], [], start);
+  sleeper.child.kill("SIGKILL");
+  assertEquals((await daemon.ended).code, 0, daemon.errors());
+  const records = daemon.errors().trim().split("\n").map((line) => JSON.parse(line));
+  assert(records.some(({ msg }) => msg.startsWith("confined as wait")), daemon.errors());
 });
 
 test(
@@ -126,4 +140,85 @@ test("--no-confine keeps everything, and warns each time", NEEDS, async () => {
   await until("it warns", () => daemon.errors().includes("penne: warning: not confined"));
   const { NoNewPrivs, Seccomp, CapEff } = statusOf(daemon.child.pid);
   assertEquals([NoNewPrivs, Seccomp, CapEff], ["0", "0", statusOf(Deno.pid)["CapEff"]]);
+});
+
+/** The only child of a process. */
+function childOf(pid: number): number {
+  return Number(Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`));
+}
+
+/**
+ * Sends a signal to `penne wait` in a pid namespace of its own.
+ *
+ * @returns How the namespace's first process ended: penne, or a shell that passes its exit code on. Null if it goes on.
+ */
+async function endInside(options: string[], first: boolean, signal: Deno.Signal): Promise<Deno.CommandStatus | null> {
+  await using lab = new NetLab();
+  const wait = [penne(), "wait", ...options, "--ready-fd", "1", "--for", "present", NOBODY];
+  const shell = ["sh", "-c", '"$@"; exit $?', "sh"];
+  const { child, ended, output } = lab.start(
+    ["unshare", "--pid", "--fork", "--kill-child", ...first ? [] : shell, ...wait],
+    { cwd: "/" },
+  );
+  await until("it is ready", () => output().startsWith("ready\n"));
+  const inside = childOf(child.pid);
+  const pid = first ? inside : childOf(inside);
+  await until("it is confined", () => isFiltered(pid) === (options.length === 0));
+  Deno.kill(pid, signal);
+  if (!first) return await ended;
+  let status = null;
+  ended.then((ended) => status = ended);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  return status;
+}
+
+test("SIGTERM and SIGQUIT do to wait in a pid namespace what they do without its filter", NEEDS, async () => {
+  for (const [signal, number] of [["SIGTERM", 15], ["SIGQUIT", 3]] as const) {
+    for (const options of [[], ["--no-confine"]]) {
+      assertEquals((await endInside(options, false, signal))?.code, 128 + number, `${signal} ${options}`);
+      // The kernel keeps from the first process of a namespace what it has no handler for.
+      assertEquals(await endInside(options, true, signal), null, `${signal} ${options}`);
+    }
+  }
+});
+
+test("SIGSEGV, for which the runtime has handlers, ends wait as it does without its filter", NEEDS, async () => {
+  await using lab = new NetLab();
+  for (const options of [[], ["--no-confine"]]) {
+    const { child, ended, output } = lab.start([
+      penne(),
+      "wait",
+      ...options,
+      "--ready-fd",
+      "1",
+      "--for",
+      "present",
+      NOBODY,
+    ]);
+    await until("it is ready", () => output().startsWith("ready\n"));
+    await until("it is confined", () => isFiltered(child.pid) === (options.length === 0));
+    let over = false;
+    ended.then(() => over = true);
+    // Each handler gives way to the one before it.
+    for (let i = 0; i < 10 && !over; i++) {
+      child.kill("SIGSEGV");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    assertEquals((await ended).signal, "SIGSEGV", `${options}`);
+  }
+});
+
+test("A confined wait collects the garbage of many events", NEEDS, async () => {
+  await using lab = new NetLab();
+  const top = await Deno.makeTempDir({ prefix: "penne-confine-" });
+  lab.defer(() => sh(["sh", "-c", `umount ${top}/name; rm -r ${top}`]).then(() => {}));
+  const daemon = await waiting(lab, ["--for", "present", `${top}/name`]);
+  // Each event is an object of V8, whose young generation has 1 MiB.
+  Deno.writeTextFileSync(`${top}/a`, "");
+  for (let i = 0; i < 5000; i++) {
+    Deno.renameSync(`${top}/a`, `${top}/b`);
+    Deno.renameSync(`${top}/b`, `${top}/a`);
+  }
+  await must(["sh", "-c", `touch ${top}/name && mount --bind /proc/self/ns/uts ${top}/name`]);
+  assertEquals((await daemon.ended).code, 0, daemon.errors());
 });
