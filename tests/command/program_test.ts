@@ -265,15 +265,17 @@ test("the pipes of a child that nobody can read any more are closed", async () =
 test("commands with a network leave no descriptors in their program, whether they ran or not", ["tun"], async () => {
   const { code, stdout, stderr } = await program(`
     const count = () => Array.from(Deno.readDirSync("/proc/self/fd")).length;
-    const round = async () => {
+    const round = async (port) => {
       await Promise.all([1, 2, 3].map(() => new Command("true", { net: "tap" }).output()));
+      const published = [port, port + 1, port + 2].map((tcp) => new Command("true", { net: "tap", ports: { tcp } }).output());
+      await Promise.all(published);
       await new Command("/no/such", { net: "tap" }).output().catch(() => {});
     };
     // What Deno opens once for Workers, and keeps of the last one, is open after the first round.
-    await round();
+    await round(18080);
     await new Promise((resolve) => setTimeout(resolve, 500));
     const before = count();
-    await round();
+    await round(18083);
     for (let i = 0; i < 500 && count() > before; i++) await new Promise((resolve) => setTimeout(resolve, 20));
     console.log(count() - before);`);
   assertEquals([code, stderr], [0, ""]);

@@ -9,6 +9,7 @@ import { decodeCommand, type Report, type Start } from "./protocol.ts";
 import { answer, encode } from "../../control/message.ts";
 import type { NamespaceRules } from "../../forward/rule_table.ts";
 import type { NetworkRequest } from "../../network/request.ts";
+import { PIPES } from "../splice/pipes.ts";
 import { HostFollower } from "./follow_host.ts";
 import { ReactorServer } from "./reactor_server.ts";
 import { receiveForwarding, receiveHeld } from "./sent_ports.ts";
@@ -32,6 +33,7 @@ scope.onmessage = async ({ data }) => {
 async function serve(data: Start): Promise<void> {
   const commands = new Fd(data.commands);
   using reactor = new Reactor();
+  using _pipes = PIPES; // closed when nothing is served any more
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
   using follower = new HostFollower({
     reactor,
@@ -40,8 +42,8 @@ async function serve(data: Start): Promise<void> {
     onChange: () => {},
     onWarning: (warning) => scope.postMessage({ warning }),
   });
-  /** Requests by their text: what several namespaces have asked for is planned once. */
-  const requests = new Map<string, NetworkRequest>();
+  /** Requests by their text, and by how many namespaces: what several have asked for is planned once. */
+  const requests = new Map<string, { readonly request: NetworkRequest; users: number }>();
   const served = new Map<number, () => void>();
   const tables = new Map<number, NamespaceRules>();
   const decoder = new TextDecoder();
@@ -59,13 +61,16 @@ async function serve(data: Start): Promise<void> {
         ...held && { held: receiveHeld(held) },
         onRules: (rules) => tables.set(id, rules),
       });
+      const asked = link && followed ? JSON.stringify(followed.request) : "";
       if (link && followed) {
-        const text = JSON.stringify(followed.request);
-        const request = requests.get(text) ?? followed.request;
-        requests.set(text, request);
-        follower.add({ link, plan: { ...followed, request } });
+        const shared = requests.get(asked) ?? { request: followed.request, users: 0 };
+        shared.users++;
+        requests.set(asked, shared);
+        follower.add({ link, plan: { ...followed, request: shared.request } });
       }
       served.set(id, () => {
+        const shared = requests.get(asked);
+        if (shared && --shared.users === 0) requests.delete(asked);
         tables.delete(id);
         stop();
         tap?.close();

@@ -18,7 +18,7 @@ const SLOTS_LEAST = 16;
 const RETRY = 1000;
 
 /** A pool of pipes. */
-export class PipePool {
+export class PipePool implements Disposable {
   readonly #free: Pipe[] = [];
   /** Pipes that are lent. */
   #lent = 0;
@@ -63,6 +63,11 @@ export class PipePool {
     // Emptied rather than closed: there may not be another one.
     if (this.#free.length < KEPT && drain(pipe, held)) this.#free.push(pipe);
     else closePipe(pipe);
+  }
+
+  /** Closes the pipes that are not lent: they are the process's, and outlive the thread that has made them. */
+  [Symbol.dispose](): void {
+    for (const pipe of this.#free.splice(0)) closePipe(pipe);
   }
 }
 
