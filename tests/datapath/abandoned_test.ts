@@ -97,27 +97,29 @@ for (const cookies of [1, 2]) {
 }
 
 test("who waits for a silent end of a spliced connection learns that nobody is there any more", needs, async () => {
-  await using network = await makeNetwork({ options: ["--host-lo-to-ns-lo", "-t", "8001-8004", "-T", "8005-8008"] });
+  await using network = await makeNetwork({ options: ["--host-lo-to-ns-lo", "-t", "8001-8005", "-T", "8006-8010"] });
   const { host, guest } = network;
   await network.must(guest, ["sysctl", "-qw", "net.ipv4.tcp_fin_timeout=3"]);
   let port = 8001;
   const waiting: Promise<void>[] = [];
   for (const [server, client] of [[guest, host], [host, guest]] as const) {
     for (const leaver of [guest, host]) {
-      for (const how of ["abort", "killed"]) {
+      for (const [how, count] of [["abort", 20], ["much", 2], ["killed", 20]] as const) {
         // What ends outside without a reset is for the program inside to close.
         if (leaver === host && how === "killed") continue;
         const at = `${port++}`;
         const start = (netns: string, side: string) =>
-          talk(network, netns, [netns === leaver ? "leave" : "stay", side, "127.0.0.1", at, "20", how]);
+          talk(network, netns, [netns === leaver ? "leave" : "stay", side, "127.0.0.1", at, `${count}`, how]);
         const accepting = start(server, "accept");
         await listening(network, server, Number(at));
         const connecting = start(client, "connect");
         const stays = leaver === server ? connecting : accepting;
-        waiting.push(stays.next().then((said) => assertEquals(said, "[20, 20]", `${leaver === guest} ${how}`)));
+        waiting.push(
+          stays.next().then((said) => assertEquals(said, `[${count}, ${count}]`, `${leaver === guest} ${how}`)),
+        );
       }
     }
-    port = 8005;
+    port = 8006;
   }
   await Promise.all(waiting);
 });

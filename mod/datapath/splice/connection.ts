@@ -42,6 +42,8 @@ class End {
   closing = false;
   /** Whether an urgent byte has come. */
   urgent = false;
+  /** Whether it has an error, which reading does not tell of where the end of the stream came before it. */
+  failed = false;
   /** Whether the connection to it is broken. */
   broken = false;
 
@@ -138,6 +140,8 @@ export class SplicedConnection {
   #onEvents(end: End, events: number): void {
     const failed = (events & (EPOLL.ERR | EPOLL.HUP)) !== 0;
     if (failed || events & EPOLL.RDHUP) end.closing = true;
+    // Without an error, it may just have been closed in both directions.
+    if (events & EPOLL.ERR) end.failed = true;
     if (events & EPOLL.PRI) end.urgent = true;
     if (failed || events & (EPOLL.IN | EPOLL.PRI | EPOLL.RDHUP)) end.readable = true;
     if (failed || events & EPOLL.OUT) end.writable = true;
@@ -203,7 +207,11 @@ export class SplicedConnection {
     way.release();
     if (way.ended && !way.done) {
       way.done = true;
-      if (!from.broken) shutdownWrite(to.s);
+      if (!from.broken) {
+        shutdownWrite(to.s);
+        // A reset right behind the end of the stream makes no further event.
+        if (from.failed) this.#broken(from);
+      }
     }
     return !way.done && from.readable && to.writable && moved >= TURN;
   }

@@ -1,13 +1,16 @@
 """Programs for tests, as others write them: `programs.py MODE ARGUMENT...`; each prints one line of JSON at its end."""
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
 
 mode, *rest = sys.argv[1:]
+SIOCOUTQ = 0x5411
 
 
 def family(address):
@@ -19,6 +22,13 @@ def udp(address, port=0, bind=None):
     if bind is not None or port:
         s.bind((bind or ("::" if ":" in address else "0.0.0.0"), port))
     return s
+
+
+def send_much(s):
+    """Sends more than is ever on the way to a slow reader, and waits until all of it is acknowledged."""
+    s.sendall(bytes(16 << 20))
+    while struct.unpack("i", fcntl.ioctl(s, SIOCOUTQ, bytes(4)))[0] > 0:
+        time.sleep(0.001)
 
 
 def say(value):
@@ -344,54 +354,66 @@ elif mode in ("stay", "leave"):  # accept|connect ADDRESS PORT COUNT [HOW]: COUN
         all = [server.accept()[0] for _ in range(count)]
     else:
         all = [socket.create_connection((address, port), 60) for _ in range(count)]
-    if mode == "leave":  # HOW: "abort", a reset behind the end of the stream; or "killed"
+    if mode == "leave":  # HOW: "abort", a reset right behind the end of the stream; "much", and much before that; or "killed"
         time.sleep(0.5)
         if rest[4] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         for s in all:
+            if rest[4] == "much":
+                send_much(s)
             s.shutdown(socket.SHUT_WR)
-        time.sleep(0.5)
-        for s in all:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             s.close()
-    else:  # says nothing; how many streams have ended, and how many connections are reset then
-        ended = sum(s.recv(9) == b"" for s in all)
+    else:  # says nothing and reads slowly; how many streams have ended, and how many connections are reset then
+        ended = 0
+        for s in all:
+            while data := s.recv(8192):
+                time.sleep(0.001)
+            ended += data == b""
         end = time.time() + 100
         broken = set()
         while len(broken) < count and time.time() < end:
             time.sleep(0.1)
             broken |= {s for s in all if s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0}
         say([ended, len(broken)])
-elif mode == "who":  # PORT: answers each datagram with the address that it is from
+elif mode == "who":  # PORT: answers each datagram with itself, and the address that it is from
     s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     s.bind(("::", int(rest[0])))
     while True:
         data, peer = s.recvfrom(9)
-        s.sendto(peer[0].removeprefix("::ffff:").encode(), peer)
+        s.sendto(data + b" " + peer[0].removeprefix("::ffff:").encode(), peer)
 elif mode == "am":  # PORT LINK OWN ADDRESS...: a datagram from OWN to each address, by one socket; the addresses that came back
     s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     s.bind((rest[2], 0))
-    s.settimeout(5)
+    s.settimeout(1)
     got = []
-    for address in rest[3:]:
-        for _ in range(3):
-            s.sendto(b"q", (address, int(rest[0]), 0, int(rest[1]) if address.startswith("fe80") else 0))
+    for i, address in enumerate(rest[3:]):
+        for _ in range(60):
+            s.sendto(b"%d" % i, (address, int(rest[0]), 0, int(rest[1]) if address.startswith("fe80") else 0))
             try:
-                got.append(s.recv(99).decode())
+                while True:  # what answers an earlier question may come late
+                    number, seen = s.recv(99).decode().split()
+                    if number == str(i):
+                        break
+                got.append(seen)
                 break
             except TimeoutError:
                 pass
     say(got)
-elif mode == "offender":  # ADDRESS PORT: one datagram; who has refused it, by the error queue of the socket
+elif mode == "offender":  # ADDRESS PORT: a datagram, until one is refused; who has refused it, by the socket's error queue
     s = udp(rest[0])
     level, option = (socket.IPPROTO_IPV6, 25) if ":" in rest[0] else (socket.IPPROTO_IP, 11)
     s.setsockopt(level, option, 1)
-    s.settimeout(5)
-    s.sendto(b"q", (rest[0], int(rest[1])))
-    try:
-        s.recv(9)
-    except OSError:
-        pass
+    s.settimeout(1)
+    for _ in range(60):
+        try:
+            s.sendto(b"q", (rest[0], int(rest[1])))
+            s.recv(9)
+        except TimeoutError:
+            continue
+        except OSError:
+            pass
+        break
     try:
         data = s.recvmsg(99, 512, socket.MSG_ERRQUEUE)[1][0][2]  # sock_extended_err, and a sockaddr
         six = data[16] == socket.AF_INET6
