@@ -200,7 +200,9 @@ class Follower implements Following {
 
   #update(followed: Followed): void {
     const { link, plan: old } = followed;
-    const plan = { ...this.#plans.get(old.request)!, alias: old.alias };
+    const next = this.#plans.get(old.request);
+    if (!next) return; // it was added after the host's network was last read
+    const plan = { ...next, alias: old.alias };
     const given = nextGiven(followed.given, plan.families, followed.uses);
     if (plan.configure && !isSamePicture(given, followed.given)) {
       try {

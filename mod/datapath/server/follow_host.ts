@@ -36,6 +36,8 @@ export class HostFollower implements Disposable {
   #waiting: ServedLink[] = [];
   #timer: { cancel(): void } | null = null;
   #following: Following | null = null;
+  /** Whether the host cannot be followed. */
+  #failed = false;
   #closed = false;
 
   /** @param scene What it takes. */
@@ -49,7 +51,7 @@ export class HostFollower implements Disposable {
    * @param served The namespace; nothing is done if its request says so.
    */
   add(served: ServedLink): void {
-    if (served.plan.request.follow === false) return;
+    if (served.plan.request.follow === false || this.#failed) return;
     if (this.#following) return this.#following.add(this.#followed(served));
     this.#waiting.push(served);
     const { reactor } = this.#scene;
@@ -86,6 +88,9 @@ export class HostFollower implements Disposable {
       const reason = error instanceof Error ? error.message : error;
       onWarning(`changes of the host's network are not followed: ${reason}`);
     }
+    if (this.#following) return;
+    this.#failed = true;
+    this.#waiting = [];
   }
 
   /** Stops following. */
