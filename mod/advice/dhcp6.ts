@@ -7,6 +7,7 @@ import { AF } from "../../ffi/net/constants.ts";
 import { inPrefix, isLinkLocal6, sameBytes } from "../inet/ip.ts";
 import { routerAddress } from "./advertisement.ts";
 import {
+  ADDRESSES_MAX,
   addressOption,
   type Association,
   associationOption,
@@ -117,7 +118,7 @@ function assigned(known: Known): Option6[] {
     }
     return associationOption(association, [
       ...addresses.map(({ address }) => addressOption(address, FOREVER6)),
-      ...outdated,
+      ...outdated.slice(0, Math.max(0, ADDRESSES_MAX - addresses.length)), // what it gets has the room first
     ]);
   });
 }

@@ -80,6 +80,8 @@ const ADDRESS = 16;
 const VALUE_MAX = 65535;
 /** IAs of one message that count: a client has one or two. */
 const ASSOCIATIONS_MAX = 16;
+/** Addresses of one IA that count: an answer has hardly room for more. */
+export const ADDRESSES_MAX = 32;
 
 /** The options in some bytes; null if they are malformed. */
 function parseOptions(bytes: Uint8Array): Option6[] | null {
@@ -158,7 +160,7 @@ export function optionOf({ options }: Dhcp6Message, code: number): Uint8Array | 
 }
 
 /**
- * The first IAs of a message, in their order; one that is there twice counts once.
+ * The first IAs of a message, in their order, with the first addresses of each; one that is there twice counts once.
  *
  * @param message The message.
  * @returns The IAs; null if one is malformed.
@@ -173,9 +175,8 @@ export function associationsOf({ options }: Dhcp6Message): Association[] | null 
     if (!inner || inner.some(([kind, { length }]) => kind === OPTION6.ADDRESS && length < ADDRESS_HEADER)) return null;
     const id = value.slice(0, 4);
     if (found.some((other) => other.code === code && sameBytes(other.id, id))) continue;
-    const addresses = inner.filter(([kind]) => kind === OPTION6.ADDRESS).map(([, address]) =>
-      address.subarray(0, ADDRESS)
-    );
+    const addresses = inner.filter(([kind]) => kind === OPTION6.ADDRESS).slice(0, ADDRESSES_MAX)
+      .map(([, address]) => address.subarray(0, ADDRESS));
     found.push({ code, id, addresses });
   }
   return found;
@@ -213,5 +214,10 @@ export function statusOption(code: number, text: string): Option6 {
  */
 export function associationOption({ code, id }: Association, options: readonly Option6[]): Option6 {
   const times = code === OPTION6.TEMPORARY ? [] : [...u32(FOREVER6), ...u32(FOREVER6)];
-  return [code, Uint8Array.of(...id, ...times, ...encodeOptions(options))];
+  const inner = encodeOptions(options);
+  const value = new Uint8Array(id.length + times.length + inner.length);
+  value.set(id);
+  value.set(times, id.length);
+  value.set(inner, id.length + times.length);
+  return [code, value];
 }

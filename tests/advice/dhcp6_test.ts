@@ -223,6 +223,18 @@ test("an answer fits into a packet, whatever is known and asked", () => {
   }
 });
 
+test("a renewal of thousands of addresses is answered, with those of the client", () => {
+  const some = Array.from({ length: 2300 }, (_, i) => `2001:db8::2:${(i + 1).toString(16)}`);
+  for (const own of [[OWN], Array.from({ length: 30 }, (_, i) => `2001:db8::1:${i + 1}`)]) {
+    const answer = ask(message(TYPE6.RENEW, id, server, ia(some)), facts(own))!;
+    const [, addresses = ""] = brief(answer);
+    assertEquals(addresses.match(/for ever/g)?.length, own.length);
+    // Each has one of them that it is to use no longer, at least.
+    assert(associationsOf(answer)![0]!.addresses.length > own.length);
+  }
+  assertEquals(brief(ask(message(TYPE6.CONFIRM, id, ia(some)))!), ["REPLY NOT_ON_LINK"]);
+});
+
 test("messages of DHCPv6 survive their codec, and are refused wherever they are cut off", () => {
   const asked = message(TYPE6.RENEW, id, server, ia([OWN, ELSEWHERE], 5), rapid, statusOption(STATUS.SUCCESS, "good"));
   const bytes = encodeDhcp6(asked);

@@ -46,6 +46,15 @@ function copy(at: number, length: number): Uint8Array {
   return RX.bytes.slice(at, at + length);
 }
 
+/** Has a question answered. Whatever is in it, it must not end the data path: the client asks again, or does without. */
+function attempt(use: (answers: Answers) => void, answers: Answers): void {
+  try {
+    use(answers);
+  } catch {
+    // There is no answer.
+  }
+}
+
 /** Answers the programs of one namespace. */
 export class Adviser implements Disposable {
   readonly #netif: Netif;
@@ -162,14 +171,14 @@ export class Adviser implements Disposable {
 
   /** Calls a function with the answers, now or when they are loaded. */
   #when(use: (answers: Answers) => void): void {
-    if (answers) return use(answers);
+    if (answers) return attempt(use, answers);
     const waiting = this.#waiting;
     if (waiting.length < WAITING_MAX) waiting.push(use);
     if (waiting.length > 1) return;
     this.#netif.reactor.await(
       import("../../advice/answers.ts").then((module) => {
         answers = module;
-        for (const one of waiting.splice(0)) one(module);
+        for (const one of waiting.splice(0)) attempt(one, module);
       }).catch(() => void waiting.splice(0)), // as where the files may not be read any more; the client asks again
     );
   }
