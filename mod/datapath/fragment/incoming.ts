@@ -3,14 +3,13 @@
 // The code for that is loaded with the first fragment, as hardly any namespace sends one. Fragments that come meanwhile are
 // kept, as far as there is room.
 
-import { readIp4, readIp6 } from "../../../ffi/net/sockaddr.ts";
+import { type IpWords, readIp4, readIp6 } from "../../../ffi/net/sockaddr.ts";
 import { ETHERNET, ipHeaderSize, VNET } from "../../inet/header.ts";
+import { copyOf, ipWords } from "../../inet/ip_words.ts";
 import { Packet } from "../../inet/packet.ts";
 import type { Fragment, Reassembly, Whole } from "../../inet/reassembly.ts";
 import type { Timer } from "../../reactor/reactor.ts";
 import { RX } from "../netif/buffers.ts";
-import { FD_BUDGET } from "../netif/fd_budget.ts";
-import { FLOW_GARBAGE } from "../netif/flow_table.ts";
 import type { Netif } from "../netif/netif.ts";
 
 /** Packets of one namespace that are put together at the same time: those of as many processors, mostly. */
@@ -19,7 +18,8 @@ const PLACES = 32;
 const PATIENCE = 60_000;
 /** Milliseconds between looks for packets that were waited for in vain. */
 const LOOK = 15_000;
-/** Bytes of fragments that are kept while the code is loaded. */
+/** Fragments that are kept while the code is loaded, and their bytes. */
+const WAITING_MAX = 64;
 const WAITING_BYTES = 256 << 10;
 /** Bytes that a packet has behind its IPv4 header, or its IPv6 header. */
 const PACKET_MAX = 65535;
@@ -27,25 +27,61 @@ const PACKET_MAX = 65535;
 const IP4 = { ID: 4, PLACE: 6, TTL: 8, PROTOCOL: 9, SOURCE: 12, DESTINATION: 16 } as const;
 const IP6 = { NEXT: 6, TTL: 7, SOURCE: 8, DESTINATION: 24 } as const;
 
-/** The fragment that a packet in RX is; its bytes are still there. */
-function fragmentOf({ family, protocol, source, destination, link, network, transport, end }: Packet): Fragment {
-  const { view, bytes } = RX;
-  const isIpv4 = family === 4;
-  // That of IPv6 is in the header right before the fragment's bytes.
-  const place = view.getUint16(isIpv4 ? network + IP4.PLACE : transport - 6);
-  const id = isIpv4 ? view.getUint16(network + IP4.ID) : view.getUint32(transport - 4);
-  const head = bytes.subarray(link, network + ipHeaderSize(family));
-  if (!isIpv4) head[ETHERNET + IP6.NEXT] = protocol;
-  const addresses = [source, destination].map(({ w0, w1, w2, w3 }) => [w0, w1, w2, w3].join(","));
-  return {
-    key: [family, ...isIpv4 ? [protocol] : [], id, ...addresses].join(" "),
-    offset: isIpv4 ? (place & 0x1fff) * 8 : place & 0xfff8,
-    more: isIpv4 ? (place & 0x2000) !== 0 : (place & 1) !== 0,
-    head,
-    bytes: bytes.subarray(transport, end),
-    limit: PACKET_MAX - (isIpv4 ? ipHeaderSize(4) : 0),
-  };
+/** The fragment that is handled: one object for all, as a flood of fragments would leave garbage. */
+class Current implements Fragment {
+  source: IpWords = ipWords();
+  destination: IpWords = ipWords();
+  protocol = 0;
+  id = 0;
+  offset = 0;
+  more = false;
+  limit = 0;
+  readonly memory = RX.bytes;
+  head = 0;
+  headEnd = 0;
+  from = 0;
+  end = 0;
+
+  /** Takes a packet in RX; its bytes stay there. */
+  take(p: Packet): void {
+    const { view, bytes } = RX;
+    const isIpv4 = p.family === 4;
+    // That of IPv6 is in the header right before the fragment's bytes.
+    const place = view.getUint16(isIpv4 ? p.network + IP4.PLACE : p.transport - 6);
+    this.source = p.source;
+    this.destination = p.destination;
+    this.protocol = isIpv4 ? p.protocol : 0;
+    this.id = isIpv4 ? view.getUint16(p.network + IP4.ID) : view.getInt32(p.transport - 4);
+    this.offset = isIpv4 ? (place & 0x1fff) * 8 : place & 0xfff8;
+    this.more = isIpv4 ? (place & 0x2000) !== 0 : (place & 1) !== 0;
+    this.limit = PACKET_MAX - (isIpv4 ? ipHeaderSize(4) : 0);
+    this.head = p.link;
+    this.headEnd = p.network + ipHeaderSize(p.family);
+    this.from = p.transport;
+    this.end = p.end;
+    if (!isIpv4) bytes[p.network + IP6.NEXT] = p.protocol;
+  }
+
+  /** A copy with memory of its own. */
+  copy(): Fragment {
+    const { source, destination, protocol, id, offset, more, limit, head, headEnd, from, end } = this;
+    const parts = { head: 0, headEnd: headEnd - head, from: from - head, end: end - head };
+    const memory = this.memory.slice(head, end);
+    return {
+      source: copyOf(source),
+      destination: copyOf(destination),
+      protocol,
+      id,
+      offset,
+      more,
+      limit,
+      memory,
+      ...parts,
+    };
+  }
 }
+
+const current = new Current();
 
 /** Fragments that come from a namespace. */
 export class IncomingFragments implements Disposable {
@@ -54,6 +90,7 @@ export class IncomingFragments implements Disposable {
   readonly #packet = new Packet();
   #reassembly: Reassembly | null = null;
   #waiting: Fragment[] | null = null;
+  #waitingBytes = 0;
   #timer: Timer | null = null;
   #closed = false;
 
@@ -72,17 +109,20 @@ export class IncomingFragments implements Disposable {
    * @param p The fragment, in RX.
    */
   input(p: Packet): void {
-    const fragment = fragmentOf(p);
-    if (this.#reassembly) this.#add(this.#reassembly, fragment);
-    else this.#keep(fragment);
+    current.take(p);
+    if (this.#reassembly) this.#add(this.#reassembly, current);
+    else this.#keep(current);
   }
 
   /** Keeps a fragment until the code is there. */
-  #keep(fragment: Fragment): void {
+  #keep(fragment: Current): void {
     const waiting = this.#waiting ?? [];
-    const bytes = waiting.reduce((sum, one) => sum + one.bytes.length, fragment.bytes.length);
-    if (bytes <= WAITING_BYTES) {
-      waiting.push({ ...fragment, head: fragment.head.slice(), bytes: fragment.bytes.slice() });
+    if (!this.#waiting) this.#waitingBytes = 0;
+    const length = fragment.end - fragment.from;
+    const bytes = this.#waitingBytes + length;
+    if (length > 0 && bytes <= WAITING_BYTES && waiting.length < WAITING_MAX) {
+      this.#waitingBytes = bytes;
+      waiting.push(fragment.copy());
     }
     if (this.#waiting) return;
     this.#waiting = waiting;
@@ -97,9 +137,8 @@ export class IncomingFragments implements Disposable {
 
   #add(reassembly: Reassembly, fragment: Fragment): void {
     const whole = reassembly.add(fragment, this.#netif.reactor.now);
-    if (whole) return this.#deliver(whole);
-    FLOW_GARBAGE.add();
-    this.#look(reassembly);
+    if (whole) this.#deliver(whole);
+    else this.#look(reassembly);
   }
 
   /** Drops what was waited for in vain, now and later. */
@@ -108,17 +147,16 @@ export class IncomingFragments implements Disposable {
     this.#timer = this.#netif.reactor.after(LOOK, () => {
       this.#timer = null;
       reassembly.expire(this.#netif.reactor.now);
-      FLOW_GARBAGE.collectLater(this.#netif.reactor, FD_BUDGET.taken);
       this.#look(reassembly);
     });
   }
 
   /** Puts a packet into RX, behind its headers. */
-  #deliver({ head, bytes }: Whole): void {
+  #deliver({ memory, head, headEnd, from, end }: Whole): void {
     const p = this.#packet;
     const { view } = RX;
-    RX.bytes.set(head, VNET);
-    RX.bytes.set(bytes, VNET + head.length);
+    RX.bytes.set(memory.subarray(head, headEnd), VNET);
+    RX.bytes.set(memory.subarray(from, end), VNET + headEnd - head);
     const ip = p.network = VNET + ETHERNET;
     const isIpv4 = view.getUint8(ip) >> 4 === 4;
     p.family = isIpv4 ? 4 : 6;
@@ -132,8 +170,8 @@ export class IncomingFragments implements Disposable {
       readIp6(view, ip + IP6.DESTINATION, p.destination);
     }
     p.link = VNET;
-    p.transport = VNET + head.length;
-    p.end = p.transport + bytes.length;
+    p.transport = VNET + headEnd - head;
+    p.end = p.transport + end - from;
     this.#onWhole(p);
   }
 
