@@ -4,6 +4,7 @@ import "../lib/preload.ts";
 import { assertEquals, assertMatch } from "@std/assert";
 import { penne, sh, test, until } from "../lib/helpers.ts";
 import { associationsOf, encodeDhcp6, OPTION6, optionOf, parseDhcp6, TYPE6 } from "../../mod/advice/dhcp6_message.ts";
+import { encodeDhcp, OP, OPTION, TYPE } from "../../mod/advice/dhcp_message.ts";
 import { decodeNames } from "../../mod/advice/names.ts";
 import { formatIp } from "../../mod/inet/ip.ts";
 import { AdviceLab, DEVICE, prepare, privately, says } from "./lab.ts";
@@ -166,10 +167,28 @@ const SOLICIT = encodeDhcp6({
   ],
 });
 
-/** A command line that asks. */
+/** A DISCOVER of DHCP, to be answered by broadcast. */
+const DISCOVER = encodeDhcp({
+  op: OP.REQUEST,
+  hardwareType: 1,
+  hardwareLength: 6,
+  transaction: 7,
+  broadcast: true,
+  client: new Uint8Array(4),
+  yours: new Uint8Array(4),
+  relay: new Uint8Array(4),
+  hardware: Uint8Array.of(2, 0, 0, 0, 0, 7, ...new Uint8Array(10)),
+  options: new Map([[OPTION.TYPE, Uint8Array.of(TYPE.DISCOVER)]]),
+}, 576);
+
+function hex(message: Uint8Array): string {
+  return [...message].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** A command line that asks; where nothing is to be heard, until what is asked by DHCP after that is answered. */
 function asking(silent: boolean): string[] {
-  const hex = [...SOLICIT].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return ["python3", `${import.meta.dirname}/lab/ask6.py`, DEVICE, silent ? "2" : `${TRIES}`, hex];
+  const script = `${import.meta.dirname}/lab/ask6.py`;
+  return ["python3", script, DEVICE, `${TRIES}`, hex(SOLICIT), ...silent ? [hex(DISCOVER)] : []];
 }
 
 const BASE = { ip: "2001:db8::2" };

@@ -199,7 +199,7 @@ def hear(s):
 
 def serve_urgent(port):
     with socket.create_server(("", port)) as server:
-        for before, after in URGENT:
+        for before, after in URGENT * 8:
             with server.accept()[0] as s:
                 s.sendall(json.dumps(hear(s)).encode() + b"\n")
                 say(s, before, after)
@@ -209,7 +209,7 @@ def serve_urgent(port):
 
 def urgent(address, port):
     heard = []
-    for before, after in URGENT:
+    for before, after in URGENT * 8:
         with socket.create_connection((address, port), 60) as s:
             say(s, before, after)
             heard += [line(s), hear(s)]
