@@ -1,8 +1,8 @@
 // The agents that look after a command or keep its namespaces, and their end.
 
-import type { Agent } from "../../ffi/agent/agent.ts";
+import { Agent } from "../../ffi/agent/agent.ts";
 import { KEYCTL, SIGNAL } from "../../ffi/core/consts.ts";
-import { orNull } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { self } from "../../ffi/core/task.ts";
@@ -52,6 +52,28 @@ export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOU
   const { pid, pidfd } = agents.at(-1)!;
   if (pidfd.closed || endsWithin(pidfd, KILL_TIMEOUT)) waitChild(pid);
   for (const agent of agents) agent.close();
+}
+
+/**
+ * Does something with an agent, of which nothing is left then: a zombie would hold its user and pid namespaces.
+ *
+ * @param flags CLONE_NEW*, see clone(2).
+ * @param body What is done.
+ * @returns What `body` returns.
+ * @throws {SysError} If the agent cannot be started.
+ */
+export function withAgent<T>(flags: number, body: (agent: Agent) => T): T {
+  const agent = Agent.spawn(flags);
+  try {
+    return body(agent);
+  } finally {
+    try {
+      endAgents([agent]);
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      agent.close(); // a filter that forbids to wait must not hide what was found
+    }
+  }
 }
 
 /** Ends agents and waits for their end; somebody else reaps them. */

@@ -4,12 +4,12 @@
 // arguments that the kernel itself refuses with another error, or that change nothing: an answer that the kernel would not
 // give is the filter's. That is done in an agent, since a filter may also kill.
 
-import { Agent } from "../../ffi/agent/agent.ts";
 import { CLONE, PR } from "../../ffi/core/consts.ts";
 import { E, errnoName } from "../../ffi/core/errno.ts";
 import type { SyscallName } from "../../ffi/core/syscalls.ts";
 import type { Arg } from "../../ffi/core/task.ts";
 import { AF } from "../../ffi/net/constants.ts";
+import { withAgent } from "../agents/enclosure.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
@@ -78,14 +78,15 @@ type Answer = string | null;
 
 /** Makes a harmless call in an agent, and returns the answer if it is not the kernel's own. */
 function answerTo(name: SyscallName, { args, results }: Harmless, flags = 0): Answer {
-  using agent = Agent.spawn(flags);
-  let result;
-  try {
-    result = agent.raw(name, ...args);
-  } catch {
-    return "killed"; // an agent ends for no other reason
-  }
-  return results.includes(result) || result >= 0 ? null : errnoName(-result);
+  return withAgent(flags, (agent) => {
+    let result;
+    try {
+      result = agent.raw(name, ...args);
+    } catch {
+      return "killed"; // an agent ends for no other reason
+    }
+    return results.includes(result) || result >= 0 ? null : errnoName(-result);
+  });
 }
 
 /**

@@ -4,6 +4,7 @@ import { Agent } from "../../ffi/agent/agent.ts";
 import { O, RLIMIT } from "../../ffi/core/consts.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
+import { endAgents } from "../agents/enclosure.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
 import { fixHere, isInitial, mounts, read, setting } from "./host.ts";
@@ -128,7 +129,7 @@ function processesOf(uid: number): { count: number; most: number } {
   } catch {
     return { count, most: threadsOf(uid) };
   } finally {
-    for (const agent of agents) agent.close();
+    for (const agent of agents) endAgents([agent]);
   }
 }
 

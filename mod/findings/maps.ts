@@ -6,7 +6,7 @@ import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { lstat, stat } from "../../ffi/sys/stat.ts";
 import { userOf } from "../users/lookup.ts";
-import { lookUpSubIds } from "../users/subid.ts";
+import { lookUpSubIds, type SubIdRange } from "../users/subid.ts";
 import { mountedWith } from "./files.ts";
 import type { FailedCall } from "../base/failed_call.ts";
 import type { Finding } from "./finding.ts";
@@ -113,11 +113,16 @@ export function explainTool(kind: "uid" | "gid", path: string, wanted: readonly 
   return notGranted(kind, wanted);
 }
 
+/** An example of ids. */
+function suchAs(range: SubIdRange | null): string {
+  return range ? `, such as ${range.start} to ${range.start + range.count - 1}` : "";
+}
+
 /** Ids that are not granted to penne's user. */
 function notGranted(kind: "uid" | "gid", wanted: readonly OutsideRange[]): Finding[] {
   const uid = call(self, "getuid");
   const name = userOf(uid)?.name ?? null;
-  const { ranges, looked, unseen } = lookUpSubIds(kind === "uid" ? "user" : "group", uid, name);
+  const { ranges, looked, unseen, others, free } = lookUpSubIds(kind === "uid" ? "user" : "group", uid, name);
   if (unseen !== null) return [];
   const own = call(self, kind === "uid" ? "getuid" : "getegid");
   const missing = wanted.find(({ outside, count }) =>
@@ -131,9 +136,11 @@ function notGranted(kind: "uid" | "gid", wanted: readonly OutsideRange[]): Findi
     words: `${looked} does not grant the ids ${missing.outside}${missing.count > 1 ? ` to ${last}` : ""} to ${
       name ?? uid
     }`,
-    // Whoever is granted the id of a user can become that user.
+    // Whoever is granted the id of a user can become that user, and one of another user's containers.
     fix: missing.outside < ACCOUNTS
       ? `these are for users of the host themselves, so ask for ids above ${ACCOUNTS - 1}`
+      : others.some(({ start, count }) => start <= last && start + count > missing.outside)
+      ? `these are granted to somebody else, so ask for others${suchAs(ranges[0] ?? free)}`
       : `as root: usermod --add-sub${kind}s ${missing.outside}-${last} ${name ?? uid}`,
   }];
 }

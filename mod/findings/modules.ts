@@ -1,6 +1,6 @@
 // Security modules: which one confines penne, or would confine it in a user namespace, and what to change there.
 
-import { Agent } from "../../ffi/agent/agent.ts";
+import type { Agent } from "../../ffi/agent/agent.ts";
 import { CAP, CLONE } from "../../ffi/core/consts.ts";
 import { E, orNull, SysError } from "../../ffi/core/errno.ts";
 import { cString } from "../../ffi/core/memory.ts";
@@ -9,6 +9,7 @@ import { call, self, type Task } from "../../ffi/core/task.ts";
 import { getCapabilities } from "../../ffi/sys/capability.ts";
 import { readLink } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
+import { withAgent } from "../agents/enclosure.ts";
 import { hasCapability } from "../host/caller.ts";
 import { lostCapabilities } from "./filter.ts";
 import type { Finding } from "./finding.ts";
@@ -75,8 +76,7 @@ export function moduleFinding({ module, label }: Confinement, what: string, rule
 /** What confines an agent in a new user namespace; null if none can be made. */
 function confinementInside(): Confinement | null {
   try {
-    using agent = Agent.spawn(CLONE.NEWUSER);
-    return confinement(pidOf(agent.pidfd));
+    return withAgent(CLONE.NEWUSER, (agent) => confinement(pidOf(agent.pidfd)));
   } catch (error) {
     if (error instanceof SysError) return null;
     throw error;
@@ -144,9 +144,9 @@ export function whyNotCapable(inside: boolean, name: keyof typeof CAP = "SYS_ADM
     const lost = lostCapabilities();
     if (lost.length) return lost;
   }
+  const flags = !inside ? 0 : name === "NET_ADMIN" ? CLONE.NEWUSER | CLONE.NEWNET : CLONE.NEWUSER;
   try {
-    using agent = Agent.spawn(!inside ? 0 : name === "NET_ADMIN" ? CLONE.NEWUSER | CLONE.NEWNET : CLONE.NEWUSER);
-    if (!isDenied(agent, inside, name)) return [];
+    if (!withAgent(flags, (agent) => isDenied(agent, inside, name))) return [];
   } catch {
     return [];
   }

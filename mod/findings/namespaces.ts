@@ -1,11 +1,11 @@
 // Explains why namespaces cannot be made or joined: clone(2), unshare(2) or setns(2) has failed.
 
-import { Agent } from "../../ffi/agent/agent.ts";
 import { CLONE, O } from "../../ffi/core/consts.ts";
 import { orNull, type SysError } from "../../ffi/core/errno.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
 import { pidOf } from "../../ffi/sys/process.ts";
+import { withAgent } from "../agents/enclosure.ts";
 import { NAMESPACE_TYPES, namespaceFile, namespaceFlag, type NamespaceType } from "../namespaces/types.ts";
 import { filteredTypes, filterFinding } from "./filter.ts";
 import type { Context, FailedCall } from "../base/failed_call.ts";
@@ -34,7 +34,7 @@ const PLENTY = 10000;
 /** Tries to make namespaces, and returns the name of the error, or null. */
 function trial(flags: number): string | null {
   try {
-    Agent.spawn(flags).close();
+    withAgent(flags, () => {});
     return null;
   } catch (error) {
     return (error as SysError).code;
@@ -100,14 +100,15 @@ export function isChrooted(): boolean | null {
   }
   if (!has("SYS_ADMIN")) return null;
   // Whoever joins a mount namespace gets its root directory.
-  return orNull(() => {
-    using agent = Agent.spawn();
-    using own = open(self, "/proc/self/ns/mnt", O.RDONLY);
-    call(agent, "setns", own, CLONE.NEWNS);
-    // A mount of the same directory elsewhere has the same inode.
-    const outside = mounts(pidOf(agent.pidfd)).findLast(({ path }) => path === "/");
-    return outside ? outside.id !== root.id : null;
-  });
+  return orNull(() =>
+    withAgent(0, (agent) => {
+      using own = open(self, "/proc/self/ns/mnt", O.RDONLY);
+      call(agent, "setns", own, CLONE.NEWNS);
+      // A mount of the same directory elsewhere has the same inode.
+      const outside = mounts(pidOf(agent.pidfd)).findLast(({ path }) => path === "/");
+      return outside ? outside.id !== root.id : null;
+    })
+  );
 }
 
 /** Explains why the kernel itself refuses user namespaces with EPERM. */

@@ -96,14 +96,14 @@ export class NoSubIdsError extends PenneError {
    * @param kind The kind of ids.
    * @param words What is the case, without a full stop.
    * @param fix What grants them.
-   * @param usual The ids that it grants.
+   * @param usual The ids that it grants; null if there are none to grant.
    */
-  constructor(kind: "user" | "group", readonly words: string, readonly fix: string, usual: SubIdRange) {
+  constructor(kind: "user" | "group", readonly words: string, readonly fix: string, usual: SubIdRange | null) {
     super(`map ${kind} ids: ${words}`, {
       explain: async () => {
         // Nothing grants what the user namespace around does not have.
         const { unmappedHints } = await import("../findings/mod.ts");
-        const found = unmappedHints(kind === "user" ? "uid" : "gid", usual.start, usual.count);
+        const found = usual ? unmappedHints(kind === "user" ? "uid" : "gid", usual.start, usual.count) : [];
         return found.length ? found : [fix, "--map root needs no subordinate ids"];
       },
     });
@@ -117,8 +117,7 @@ function noSubIds(
   { user, [`${kind}s` as const]: granted }: MapFacts,
 ): NoSubIdsError {
   const name = user.user?.name;
-  const usual = granted.free ?? { start: 100_000, count: 65_536 };
-  const { start, count } = usual;
+  const usual = granted.free;
   const who = name ?? `user ${uid}, who has no name in ${user.looked}`;
   const more = granted.ranges.length ? " besides its own" : "";
   const unseen = [...new Set([user.unseen, granted.unseen])].filter((one) => one !== null);
@@ -126,8 +125,10 @@ function noSubIds(
   const option = kind === "user" ? "--add-subuids" : "--add-subgids";
   const line = name === undefined
     ? `add a line to ${file} under the name that the user has elsewhere: newuidmap refuses users without one`
-    : `add a line to ${file}, such as "${name}:${start}:${count}" ` +
-      `(as root: usermod ${option} ${start}-${start + count - 1} ${name})`;
+    : !usual
+    ? `add a line to ${file} once it grants less to others: it has no range of the usual size left`
+    : `add a line to ${file}, such as "${name}:${usual.start}:${usual.count}" ` +
+      `(as root: usermod ${option} ${usual.start}-${usual.start + usual.count - 1} ${name})`;
   return new NoSubIdsError(
     kind,
     `${granted.looked} grants no subordinate ids${more} to ${[who, ...unseen].join("; ")}`,

@@ -7,6 +7,7 @@ import { Fd } from "../../ffi/core/fd.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
 import { AF } from "../../ffi/net/constants.ts";
 import { openOwningUser } from "../../ffi/sys/namespace.ts";
+import { endAgents, withAgent } from "../agents/enclosure.ts";
 import { joinSet } from "../agents/join.ts";
 import { PenneError } from "../base/errors.ts";
 import { formatIp } from "../inet/ip.ts";
@@ -57,9 +58,10 @@ export class AddressReader implements Disposable {
       this.#shared ??= Agent.spawn();
       if (this.#shared.raw("setns", netns, CLONE.NEWNET) === 0) return addressesOf(this.#shared);
       using owner = openOwningUser(netns);
-      using agent = Agent.spawn();
-      joinSet(agent, { label: `net:[${found.inum}]`, namespaces: new Map([["user", owner], ["net", netns]]) });
-      return addressesOf(agent);
+      return withAgent(0, (agent) => {
+        joinSet(agent, { label: `net:[${found.inum}]`, namespaces: new Map([["user", owner], ["net", netns]]) });
+        return addressesOf(agent);
+      });
     } catch (error) {
       if (error instanceof SysError || error instanceof PenneError) return null;
       throw error;
@@ -68,6 +70,6 @@ export class AddressReader implements Disposable {
 
   /** Ends the agent. */
   [Symbol.dispose](): void {
-    this.#shared?.close();
+    if (this.#shared) endAgents([this.#shared]);
   }
 }

@@ -38,8 +38,6 @@ function podmanStores(): string[] {
   return roots.flatMap((root) => [`${root}/overlay-containers`, `${root}/vfs-containers`]);
 }
 
-let podman: ReadonlyMap<string, string> | undefined;
-
 function podmanNames(): ReadonlyMap<string, string> {
   const names = new Map<string, string>();
   for (const store of podmanStores()) {
@@ -53,12 +51,22 @@ function podmanNames(): ReadonlyMap<string, string> {
 }
 
 /** Looks the name of a container up; null if it is not known. */
-export const CONTAINER_NAMES: Readonly<Record<EngineKind, (id: string) => string | null>> = {
-  docker(id) {
-    const config = readJson(`/var/lib/docker/containers/${id}/config.v2.json`) as { Name?: unknown } | null;
-    return text(config?.Name)?.replace(/^\//, "") ?? null;
-  },
-  podman: (id) => (podman ??= podmanNames()).get(id) ?? null,
-  containerd: () => null, // the id is the name
-  crio: () => null,
-};
+export type ContainerNames = Readonly<Record<EngineKind, (id: string) => string | null>>;
+
+/**
+ * Makes what looks names of containers up, for one list: they change.
+ *
+ * @returns The look-ups.
+ */
+export function containerNames(): ContainerNames {
+  let podman: ReadonlyMap<string, string> | undefined;
+  return {
+    docker(id) {
+      const config = readJson(`/var/lib/docker/containers/${id}/config.v2.json`) as { Name?: unknown } | null;
+      return text(config?.Name)?.replace(/^\//, "") ?? null;
+    },
+    podman: (id) => (podman ??= podmanNames()).get(id) ?? null,
+    containerd: () => null, // the id is the name
+    crio: () => null,
+  };
+}

@@ -184,7 +184,8 @@ export class Describer {
     if (found.type === "user") found.parent = found.owner;
     if (found.type !== "pid") return;
     const parent = this.#above(fd, IOCTL.NS_GET_PARENT);
-    if (typeof parent === "number") return;
+    // One that does not tell its owner is asked each time that it is met.
+    if (typeof parent === "number" || parent === found.parent) return;
     found.parent = parent;
     if (this.#withHolders) {
       parent.holders.push({ kind: "child", pid: null, namespace: { type: found.type, inum: found.inum } });

@@ -18,12 +18,12 @@ const TUN = "/dev/net/tun";
 export class DescriptorReader extends DescriptorFiles {
   /** Processes whose descriptors may not be read. */
   denied = 0;
-  /** Sockets whose namespace may not be asked for. */
-  refused = 0;
   #namespaces: Namespaces;
   #describer: Describer;
-  /** The network namespace of each socket by its link, which many descriptors may share; null if it was refused. */
-  #sockets = new Map<string, number | null>();
+  /** The network namespace of each socket by its link, which many descriptors may share. */
+  #sockets = new Map<string, number>();
+  /** Sockets whose namespace may not be asked for, as far as that was tried. */
+  #refused = new Set<string>();
 
   /**
    * @param namespaces Where to note what is found.
@@ -33,6 +33,11 @@ export class DescriptorReader extends DescriptorFiles {
     super();
     this.#namespaces = namespaces;
     this.#describer = describer;
+  }
+
+  /** How many sockets there are whose namespace may not be asked for. */
+  get refused(): number {
+    return this.#refused.size;
   }
 
   /**
@@ -55,14 +60,21 @@ export class DescriptorReader extends DescriptorFiles {
       return;
     }
     let pidfd = -1;
+    let denied = false;
     for (const fd of fds) {
       const link = this.link(`${directory}/${fd}`);
+      if (link === null && !denied) {
+        // Whoever may read the directory need not be allowed to read the links in it.
+        const n = this.readTarget();
+        denied = n === -E.EACCES || n === -E.EPERM;
+      }
       if (link === null || link.startsWith("anon_inode:") || link.startsWith("pipe:")) continue;
       if (link === TUN || link.startsWith("socket:[")) {
         if (pidfd < 0) pidfd = quick(NR.pidfd_open, pid, 0, 0, 0, 0, 0);
         this.#socket(link, pidfd, pid, fd);
       } else if (this.inumOf(`${directory}/${fd}`, link) !== null) this.#namespace(`${directory}/${fd}`, link, pid, fd);
     }
+    if (denied) this.denied++;
     if (pidfd >= 0) quick(NR.close, pidfd, 0, 0, 0, 0, 0);
   }
 
@@ -82,13 +94,20 @@ export class DescriptorReader extends DescriptorFiles {
   #socket(link: string, pidfd: number, pid: number, number: number): void {
     let inum = link === TUN ? undefined : this.#sockets.get(link);
     if (inum === undefined) {
-      const fd = pidfd < 0 ? -1 : quick(NR.pidfd_getfd, pidfd, number, 0, 0, 0, 0);
-      if (fd === -E.EBADF) return; // closed meanwhile
-      inum = fd < 0 ? null : this.#describer.socket(fd);
+      const fd = pidfd < 0 ? pidfd : quick(NR.pidfd_getfd, pidfd, number, 0, 0, 0, 0);
+      if (fd === -E.EBADF || fd === -E.ESRCH) return; // closed, or ended, meanwhile
+      const found = fd < 0 ? null : this.#describer.socket(fd);
       if (fd >= 0) quick(NR.close, fd, 0, 0, 0, 0, 0);
-      if (inum === null) this.refused++;
-      if (link !== TUN) this.#sockets.set(link, inum);
+      // Another process that has it may be one that may be asked.
+      const key = link === TUN ? `${pid} ${number}` : link;
+      if (found === null) {
+        this.#refused.add(key);
+        return;
+      }
+      this.#refused.delete(key);
+      if (link !== TUN) this.#sockets.set(link, found);
+      inum = found;
     }
-    if (inum !== null) this.#namespaces.find("net", inum)?.addDescriptor("socket", pid, number);
+    this.#namespaces.find("net", inum)?.addDescriptor("socket", pid, number);
   }
 }

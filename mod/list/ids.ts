@@ -45,11 +45,15 @@ export async function listIds(): Promise<KnownIds | null> {
   }
   if (!privileged) return null;
   try {
-    const namespaces = (await import("../watch/ebpf/list_all.ts")).listAll();
+    const [{ listAll }, { LIST }] = await Promise.all([
+      import("../watch/ebpf/list_all.ts"),
+      import("../watch/ebpf/maps.ts"),
+    ]);
+    const namespaces = listAll();
     if (!namespaces) return null;
     return {
       source: "ebpf",
-      complete: true,
+      complete: namespaces.length < LIST.MAX,
       ids: namespaces.map(({ type, inum, id }) => ({ type, inum, id: BigInt(id!) })),
     };
   } catch (error) {

@@ -5,7 +5,8 @@ import { orNull } from "../../ffi/core/errno.ts";
 import { open, readAll, readDirectory } from "../../ffi/sys/file.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { environment, variable } from "../host/caller.ts";
-import { decodeInfo, InfoError } from "../kept/record/info.ts";
+import { openIdentified, ownPids } from "../kept/record/identity.ts";
+import { decodeInfo, InfoError, type KeptInfo } from "../kept/record/info.ts";
 import { setOf } from "../kept/record/layout.ts";
 import type { Namespaces } from "./found.ts";
 
@@ -15,6 +16,13 @@ const SIZE_MAX = 65536;
 function directories(): string[] {
   const own = call(self, "geteuid") === 0 ? undefined : variable(environment(), "XDG_RUNTIME_DIR");
   return ["/run/penne/ns", ...own === undefined ? [] : [`${own}/penne/ns`]];
+}
+
+/** Whether the process that keeps a set is there, and has not ended since it was recorded. */
+function hasHolder({ holder, pids }: KeptInfo): boolean {
+  if (!holder || orNull(ownPids) !== pids) return false;
+  using pidfd = orNull(() => openIdentified(holder));
+  return pidfd !== null;
 }
 
 /**
@@ -37,11 +45,15 @@ export function nameKept(namespaces: Namespaces): void {
       });
       if (!bytes) continue;
       try {
-        for (const [type, { inum, id }] of decodeInfo(bytes).namespaces) {
+        const info = decodeInfo(bytes);
+        for (const [type, { by, inum, id }] of info.namespaces) {
           const found = namespaces.find(type, inum);
-          if (found && (id === null || found.id === null || found.id === BigInt(id))) {
-            found.addName({ kind: "kept", name: set.name });
-          }
+          if (!found) continue;
+          // The number of one that has ended is given to another one; a mount has told its name itself.
+          const isKept = id === null || found.id === null
+            ? by === "holder" && hasHolder(info)
+            : found.id === BigInt(id);
+          if (isKept) found.addName({ kind: "kept", name: set.name });
         }
       } catch (error) {
         if (!(error instanceof InfoError)) throw error;

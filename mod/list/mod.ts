@@ -5,7 +5,7 @@
 // file shows. Where the kernel names all namespaces (ids.ts), that list is read first, so that one which is born meanwhile is
 // found with its task; descriptors and sockets are then searched only if holders are asked for.
 
-import { orNull } from "../../ffi/core/errno.ts";
+import { E, orNull } from "../../ffi/core/errno.ts";
 import { readText } from "../../ffi/sys/file.ts";
 import { QuickFiles } from "../../ffi/sys/quick_file.ts";
 import { self } from "../../ffi/core/task.ts";
@@ -110,14 +110,20 @@ function identity(found: Found | null | undefined): NamespaceId | null {
   return found ? { inum: found.inum, id: found.id === null ? null : `${found.id}` } : null;
 }
 
-/** Adds the namespaces that only the kernel's list has. */
-function addKnown({ ids, source }: KnownIds, namespaces: Namespaces, describer: Describer): void {
+/**
+ * Adds the namespaces that only the kernel's list has.
+ *
+ * @returns Whether all could be opened that have not ended.
+ */
+function addKnown({ ids, source }: KnownIds, namespaces: Namespaces, describer: Describer): boolean {
+  let all = true;
   const seen = new Set([...namespaces.all].map(({ id }) => id));
   for (const { id, type, inum } of ids) {
     if (seen.has(id)) continue;
     if (source === "listns") {
       const fd = describer.openId(id);
       if (fd >= 0) describer.take(fd);
+      else if (fd !== -E.ESTALE) all = false; // a filter, as docker's, or a lack of descriptors
     } else {
       const found = namespaces.get(type!, inum!);
       // A number may belong to one by now that is younger than the list.
@@ -127,6 +133,7 @@ function addKnown({ ids, source }: KnownIds, namespaces: Namespaces, describer: 
       describer.describe(found);
     }
   }
+  return all;
 }
 
 /** Finds the namespaces of the host, or those around the caller: of the first process, and its own. */
@@ -174,7 +181,7 @@ export async function list(options: ListOptions = {}): Promise<Listing> {
   CHECK(options, "options");
   const { types, of, orphans = false, holders = false, addresses = false } = options;
   const known = await listIds();
-  const complete = known?.complete ?? false;
+  let complete = known?.complete ?? false;
   const search = holders || !complete;
   const namespaces = new Namespaces();
   const describer = new Describer(namespaces, holders);
@@ -184,7 +191,7 @@ export async function list(options: ListOptions = {}): Promise<Listing> {
   readMounts(namespaces, search);
   if (search) descriptors.readAll(pids);
   for (const found of [...namespaces.all]) describer.describe(found);
-  if (known) addKnown(known, namespaces, describer);
+  if (known && !addKnown(known, namespaces, describer)) complete = false;
   nameKept(namespaces);
   const groups = new GroupNames();
   const host = ofHost(namespaces, tasks);

@@ -3,7 +3,8 @@
 
 import { QuickFiles } from "../../ffi/sys/quick_file.ts";
 import { setOf } from "../kept/record/layout.ts";
-import { CONTAINER_NAMES, type EngineKind } from "./containers.ts";
+import { containerNames, type EngineKind } from "./containers.ts";
+import { bytesText } from "./bytes_text.ts";
 import type { Found } from "./found.ts";
 import type { ListedName, NameKind } from "./listing.ts";
 
@@ -58,6 +59,16 @@ const GROUPS: readonly (readonly [pattern: RegExp, kind: NameKind])[] = [
 /** Services that hold whole sessions, whose namespaces are not their own. */
 const SESSIONS = /^(user@\d+|user-runtime-dir@\d+|sshd?(@.*)?|cron|getty@.*|serial-getty@.*)\.service$/;
 
+/** Undoes what systemd does to a name that becomes a part of another one, systemd-escape(1). */
+function unescaped(name: string): string {
+  const bytes: number[] = [];
+  for (const part of name.split(/(\\x[0-9a-f]{2})/)) {
+    if (/^\\x[0-9a-f]{2}$/.test(part)) bytes.push(parseInt(part.slice(2), 16));
+    else bytes.push(...new TextEncoder().encode(part));
+  }
+  return bytesText(Uint8Array.from(bytes));
+}
+
 /**
  * Names the namespaces of a process by its control group.
  *
@@ -69,6 +80,7 @@ const SESSIONS = /^(user@\d+|user-runtime-dir@\d+|sshd?(@.*)?|cron|getty@.*|seri
  * const id = "0123456789abcdef".repeat(4);
  * assertEquals(nameOfCgroup(`0::/system.slice/docker-${id}.scope\n`), { kind: "docker", name: id });
  * assertEquals(nameOfCgroup("0::/system.slice/nginx.service\n"), { kind: "unit", name: "nginx.service" });
+ * assertEquals(nameOfCgroup("0::/machine.slice/machine-my\\x2dbox.scope\n"), { kind: "machine", name: "my-box" });
  * assertEquals(nameOfCgroup("0::/user.slice/user-1000.slice/session-1.scope\n"), null);
  * ```
  *
@@ -80,7 +92,8 @@ export function nameOfCgroup(text: string): ListedName | null {
     const path = line.slice(line.indexOf(":", line.indexOf(":") + 1) + 1);
     for (const [pattern, kind] of GROUPS) {
       const name = pattern.exec(path)?.slice(1).find((group) => group !== undefined);
-      if (name !== undefined && !(kind === "unit" && SESSIONS.test(name))) return { kind, name };
+      if (name === undefined || kind === "unit" && SESSIONS.test(name)) continue;
+      return { kind, name: kind === "machine" ? unescaped(name) : name };
     }
   }
   return null;
@@ -89,6 +102,7 @@ export function nameOfCgroup(text: string): ListedName | null {
 /** Looks names up by the control groups of processes. */
 export class GroupNames extends QuickFiles {
   #byPid = new Map<number, ListedName | null>();
+  #containers = containerNames();
 
   /**
    * Names a namespace by the control group of its first process.
@@ -101,8 +115,11 @@ export class GroupNames extends QuickFiles {
     if (name === undefined) {
       const text = this.text(`/proc/${found.pid}/cgroup`);
       name = typeof text === "string" ? nameOfCgroup(text) : null;
-      if (name && Object.hasOwn(CONTAINER_NAMES, name.kind)) {
-        name = { kind: name.kind, name: CONTAINER_NAMES[name.kind as EngineKind](name.name) ?? name.name.slice(0, 12) };
+      if (name && Object.hasOwn(this.#containers, name.kind)) {
+        name = {
+          kind: name.kind,
+          name: this.#containers[name.kind as EngineKind](name.name) ?? name.name.slice(0, 12),
+        };
       }
       this.#byPid.set(found.pid, name);
     }

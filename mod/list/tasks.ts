@@ -118,8 +118,9 @@ export class TaskReader extends QuickFiles {
     for (const tid of this.numbers(`/proc/${pid}/task`)) {
       if (tid === pid) continue;
       const other: Row = [];
-      this.#read(`/proc/${pid}/task/${tid}/ns/`, SHARED, other);
-      for (let i = SHARED; i < SLOTS.length - 2; i++) {
+      const from = row[TIME] ? SHARED : TIME; // one that has ended has its user and pid namespaces only
+      this.#read(`/proc/${pid}/task/${tid}/ns/`, from, other);
+      for (let i = from; i < SLOTS.length - 2; i++) {
         const found = other[i];
         if (!found || found === row[i]) continue;
         if (!row[i]) { // the first thread has ended
@@ -150,6 +151,11 @@ export class TaskReader extends QuickFiles {
   namespacesOf(pid: number): Found[] | "denied" | null {
     const row: Row = [];
     if (this.#read(`/proc/${pid}/ns/`, 0, row) < 0) return "denied";
+    if (!row[SHARED] && this.#hasThreads(pid)) { // the first thread has ended
+      for (const tid of this.numbers(`/proc/${pid}/task`)) {
+        if (tid !== pid && !row[SHARED]) this.#read(`/proc/${pid}/task/${tid}/ns/`, TIME, row);
+      }
+    }
     const found = row.slice(0, SLOTS.length - 2).filter((one) => one !== undefined);
     return found.length ? found : null;
   }

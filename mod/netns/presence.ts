@@ -11,6 +11,7 @@ import { CLONE } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { HANDLE_RULES, isAlive, namespaceHandle } from "../../ffi/sys/namespace.ts";
+import { endAgents } from "../agents/enclosure.ts";
 import { getNsid, setNsid } from "../netlink/nsid.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
 
@@ -48,7 +49,8 @@ function spawnNumbering(): Agent {
 
 /** By a number; only for a network namespace. @throws {SysError} If no numbering namespace can be made. */
 function byNumber(netns: Fd): Presence {
-  using agent = spawnNumbering();
+  using owned = new DisposableStack();
+  const agent = owned.adopt(spawnNumbering(), (agent) => endAgents([agent])); // a zombie would hold its user namespace
   const socket = new NetlinkSocket(agent);
   try {
     socket.request(setNsid(netns.number, NSID));

@@ -25,8 +25,10 @@ export interface SubIdLookup {
   readonly looked: string;
   /** Where was not looked and why, a clause for messages; null if everywhere was. */
   readonly unseen: string | null;
-  /** Ids that nobody is granted; undefined if that was not looked at. */
-  readonly free?: SubIdRange;
+  /** Ranges that the file grants to others; with another service it has no effect. */
+  readonly others: readonly SubIdRange[];
+  /** As many ids as are usual that the file grants to nobody; null if it has none left. */
+  readonly free: SubIdRange | null;
 }
 
 /** The first id that useradd(8) grants, and how many it grants to each user: SUB_UID_MIN, SUB_UID_COUNT of login.defs(5). */
@@ -90,16 +92,17 @@ export function parseSubIds(text: string, owners: readonly string[]): SubIdRange
  *
  * assertEquals(freeSubIds(""), { start: 100000, count: 65536 });
  * assertEquals(freeSubIds("bob:165536:65536\nalice:100000:65536\n"), { start: 231072, count: 65536 });
+ * assertEquals(freeSubIds("bob:1:4294967294\n"), null);
  * ```
  *
  * @param text /etc/subuid or /etc/subgid.
- * @returns As many ids as are usual, which no line grants.
+ * @returns As many ids as are usual, which no line grants; null if there are none up to the last id.
  */
-export function freeSubIds(text: string): SubIdRange {
+export function freeSubIds(text: string): SubIdRange | null {
   const taken = text.split("\n").flatMap((line) => parseLine(line)?.range ?? []).sort((a, b) => a.start - b.start);
   let { start: free } = USUAL;
   for (const { start, count } of taken) if (start < free + USUAL.count) free = Math.max(free, start + count);
-  return { start: free, count: USUAL.count };
+  return free + USUAL.count <= ID_END ? { start: free, count: USUAL.count } : null;
 }
 
 /**
@@ -129,17 +132,36 @@ function aliases(text: string, uid: number): { names: string[]; unseen: string |
  */
 export function lookUpSubIds(kind: "user" | "group", uid: number, name: string | null): SubIdLookup {
   const [service = "files"] = servicesOf(nsswitch(), "subid");
-  if (service !== "files") return askService(service, kind, name ?? `${uid}`);
   const file = subIdFile(kind);
+  if (service !== "files") {
+    const text = orNull(() => readText(self, file)) ?? "";
+    return { ...askService(service, kind, name ?? `${uid}`), others: othersThan([], text), free: freeSubIds(text) };
+  }
   const text = attempt(`read ${file}`, () => orNull(() => readText(self, file), "ENOENT") ?? "");
-  const ranges = parseSubIds(text, [...name === null ? [] : [name], `${uid}`]);
-  if (ranges.length > 0) return { ranges, looked: file, unseen: null };
+  const found = (owners: readonly string[], unseen: string | null): SubIdLookup => {
+    const ranges = parseSubIds(text, owners);
+    return { ranges, looked: file, unseen, others: othersThan(owners, text), free: freeSubIds(text) };
+  };
+  const own = found([...name === null ? [] : [name], `${uid}`], null);
+  if (own.ranges.length > 0) return own;
   const { names, unseen } = aliases(text, uid);
-  return { ranges: parseSubIds(text, names), looked: file, unseen, free: freeSubIds(text) };
+  return found(names, unseen);
+}
+
+/** The ranges of all other owners. */
+function othersThan(owners: readonly string[], text: string): SubIdRange[] {
+  return text.split("\n").flatMap((line) => {
+    const entry = parseLine(line);
+    return entry && !owners.includes(entry.owner) ? [entry.range] : [];
+  });
 }
 
 /** Asks a service of NSS by shadow's getsubids(1), which reads the files if the service cannot be had. */
-function askService(service: string, kind: "user" | "group", owner: string): SubIdLookup {
+function askService(
+  service: string,
+  kind: "user" | "group",
+  owner: string,
+): Pick<SubIdLookup, "ranges" | "looked" | "unseen"> {
   const looked = `${subIdFile(kind)} or its replacement in NSS (${service})`;
   const result = runTool("getsubids", [...kind === "group" ? ["-g"] : [], owner], { timeout: NSS_TIMEOUT });
   if (result instanceof SysError || result.late || result.status.signal !== null) {

@@ -7,8 +7,9 @@ import { allOptions, type CommandSpec, parseOptions } from "../../mod/cli/option
 import { wordOption } from "../../mod/cli/options/values.ts";
 import { SPEC as RUN } from "../../mod/cli/run.ts";
 import { SUMMARIES } from "../../mod/cli/top_level.ts";
+import { COMMANDS } from "../../mod/findings/survey/mod.ts";
 import { SPECS } from "../../packaging/man.ts";
-import { test } from "../lib/helpers.ts";
+import { ROOT, test } from "../lib/helpers.ts";
 
 const SPEC = {
   name: "test",
@@ -175,6 +176,14 @@ for (const spec of SPECS) {
   });
 }
 
-test("the program's help has a line for each command", () => {
+test("the program's help has a line for each command, and doctor() takes each", () => {
   assertEquals(Object.keys(SUMMARIES).toSorted(), SPECS.map(({ name }) => name).toSorted());
+  assertEquals(Object.keys(SUMMARIES).toSorted(), COMMANDS.toSorted());
+});
+
+test("the manual page names the commands that take options after other words", () => {
+  const page = Deno.readTextFileSync(`${ROOT}docs/man/penne.md`);
+  const [, names = ""] = /Except in ([^]*?), the first word\s/.exec(page) ?? [];
+  const mixed = SPECS.filter((spec) => "mixed" in spec && spec.mixed === true).map(({ name }) => name);
+  assertEquals(Array.from(names.matchAll(/\*\*(\w+)\*\*/g), ([, name]) => name!).toSorted(), mixed.toSorted());
 });

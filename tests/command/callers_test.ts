@@ -121,7 +121,7 @@ const ARGUMENTS: readonly (readonly [name: string, argument: string, call: (valu
   ["drop", "name", (value) => penne.drop(value, { directory: "/no/such" })],
   ["openKept", "name", (value) => penne.openKept(value, { directory: "/no/such" })],
   ["Command", "command", (value) => new penne.Command(value, { cwd: "/no/such" }).spawn()],
-  ["doctor", "command", (value) => penne.doctor(value ?? "none")],
+  ["doctor", "command", (value) => penne.doctor(value === undefined ? "pesto" : value)],
   ["parseIp", "text", inet.parseIp],
   ["formatIp", "address", inet.formatIp],
   ["parseMac", "text", inet.parseMac],
@@ -188,14 +188,36 @@ function isMeant(error: unknown): boolean {
     );
 }
 
-/** Calls a function with a value, which is right or refused as penne refuses values: with the name of the argument. */
-async function checkRefusal(name: string, argument: string, value: Anything, call: () => unknown): Promise<void> {
+/** The most kinds of values that an argument takes, as of ports: a number, a string, a list, or an object. */
+const KINDS_MAX = 4;
+
+function kindOf(value: unknown): string {
+  return value === null ? "null" : Array.isArray(value) ? "list" : typeof value;
+}
+
+/** Calls a function with values of all kinds, of which it may take some; an argument that is not checked takes all. */
+async function checkRefusals(
+  name: string,
+  argument: string,
+  values: readonly Anything[],
+  call: (value: Anything) => unknown,
+): Promise<void> {
+  const taken = new Set<string>();
+  for (const value of values) {
+    if (await isTaken(name, argument, value, () => call(value))) taken.add(kindOf(value));
+  }
+  assert(!taken.has("symbol") && taken.size <= KINDS_MAX, `${name} takes ${[...taken].join(", ")} as ${argument}`);
+}
+
+/** Whether a function takes a value; otherwise it refuses it as penne refuses values: with the name of the argument. */
+async function isTaken(name: string, argument: string, value: Anything, call: () => unknown): Promise<boolean> {
   const error = await failure(call);
   const shown = `${name} with ${argument}: ${String(value).slice(0, 60)}: ${String(error).slice(0, 200)}`;
   assert(error === null || isMeant(error), shown);
   if (error instanceof TypeError && error.message.startsWith("cannot use")) {
     assert(error.message.includes(argument), shown);
   }
+  return !(error instanceof TypeError);
 }
 
 /** Options with a value at a path, such as `reach.dnsHost[0].zone`. */
@@ -209,9 +231,7 @@ function optionsWith(path: string, value: Anything): Anything {
 for (const [name, keys, call] of CALLS) {
   test(`${name}() refuses wrong values, and names the argument`, async () => {
     for (const key of keys) {
-      for (const value of WRONG) {
-        await checkRefusal(name, key.split(/[.[]/)[0]!, value, () => call(optionsWith(key, value)));
-      }
+      await checkRefusals(name, key.split(/[.[]/)[0]!, WRONG, (value) => call(optionsWith(key, value)));
     }
     for (const value of [null, 5, "x", [], () => {}, Symbol("x")]) {
       const error = await failure(() => call(value));
@@ -224,9 +244,8 @@ for (const [name, keys, call] of CALLS) {
 
 test("each function refuses wrong arguments, and names them", async () => {
   for (const [name, argument, call] of ARGUMENTS) {
-    for (const value of [...WRONG, new Uint8Array(7), new Uint8Array(100_000), undefined]) {
-      await checkRefusal(name, argument, value, () => call(value));
-    }
+    const values = [...WRONG, new Uint8Array(7), new Uint8Array(100_000), undefined];
+    await checkRefusals(name, argument, values, call);
   }
 });
 

@@ -126,9 +126,9 @@ const HOSTS: readonly Host[] = [
   },
   {
     name: "has a full cgroup",
-    make:
-      `d=/sys/fs/cgroup/pids; [ -d $d ] || d=/sys/fs/cgroup; d=$d/penne-doctor-${Deno.pid}; mkdir $d; echo 3 >$d/pids.max
-      echo $$ >$d/cgroup.procs; trap 'echo $$ >$d/../cgroup.procs; rmdir $d' EXIT`,
+    make: `d=/sys/fs/cgroup/pids; [ -d $d ] || d=/sys/fs/cgroup; d=$d/penne-doctor-$$; mkdir $d; echo 3 >$d/pids.max
+      leave() { echo $$ >$d/../cgroup.procs; until rmdir $d 2>/dev/null; do sleep 0.1; done; }; trap leave EXIT
+      echo $$ >$d/cgroup.procs`,
     ability: "start processes",
     cause: "limit",
     command: RUN,
@@ -164,7 +164,7 @@ const HOSTS: readonly Host[] = [
 ];
 
 /** Makes a host, and runs command lines of penne's on it one after another. */
-async function on(host: Host, fix: string, commands: readonly string[]) {
+async function on(host: Pick<Host, "make" | "unshare" | "before" | "user">, fix: string, commands: readonly string[]) {
   const lines = commands.map((line, i) => {
     // The shell of the user has the limits and variables; penne takes its place, as a limit may allow no child.
     const script = [host.before, ...fix.startsWith("user: ") ? [fix.slice(6)] : [], `exec "$0" ${line}`]
@@ -172,7 +172,8 @@ async function on(host: Host, fix: string, commands: readonly string[]) {
     const quoted = `bash -c '${script.replaceAll("'", `'\\''`)}' "$0"`;
     return `${host.user ? `${AS_USER} ` : ""}${quoted} >$out/${i} 2>&1; echo $? >$out/code.${i}`;
   });
-  const root = fix.startsWith("root: ") ? fix.slice(6) : ":";
+  // A cgroup with a name of its own in each shell: one may be there a moment longer than its processes.
+  const root = fix.startsWith("root: ") ? fix.slice(6).replaceAll(/penne-doctor-\d+/g, "penne-doctor-$$") : ":";
   const directory = await Deno.makeTempDir({ prefix: "penne-doctor-" });
   try {
     const script = `set -e; out="$1"; ${host.make}; { ${root}; } >&2; set +e; ${lines.join("; ")}; exit 0`;
@@ -220,6 +221,58 @@ for (const host of HOSTS) {
     if (command.includes("echo works")) assertStringIncludes(works!.output, "works\n");
   });
 }
+
+test(
+  "Each command that makes namespaces is refused where there can be none",
+  ["root", "user", "tun", "package:util-linux", "package:bash"],
+  async () => {
+    const usual = ["run -- true", `keep penne-${Deno.pid}-none -- true`, "pasta --config-net -- true"];
+    for (const made of ["user", "net"]) {
+      const doctors = ["run", "keep", "pasta", "nsexec"].map((name) => `doctor ${name}`);
+      const results = await on(limitOf(made), "", [...doctors, ...usual]);
+      assertEquals(results.slice(0, 4).map(({ code }) => code), [1, 1, 1, 1]);
+      for (const { code, output } of results.slice(4)) assert(code !== 0, output);
+      for (const { output } of results.slice(0, 4)) assertMatch(output, /^refused {2}make namespaces .*: ENOSPC$/m);
+    }
+  },
+);
+
+/** Places for a user's kept sets: what makes each, as root, who is `$u`; the second word is whether penne keeps sets there. */
+const PLACES: readonly (readonly [what: string, works: boolean, make: string])[] = [
+  ["the usual one", true, "export XDG_RUNTIME_DIR=/run/user/$u"],
+  ["one that can be made", true, "export XDG_RUNTIME_DIR=/run/user/$u/a"],
+  ["an empty name", false, "export XDG_RUNTIME_DIR="],
+  ["a relative one", false, "export XDG_RUNTIME_DIR=run/user/$u"],
+  ["one that anybody may write to", false, "chmod 777 /run/user/$u; export XDG_RUNTIME_DIR=/run/user/$u"],
+  ["one behind a link", false, "ln -s $u /run/user/link; export XDG_RUNTIME_DIR=/run/user/link"],
+  ["one that is missing", false, 'rmdir /run/user/$u; export XDG_RUNTIME_DIR="/run/user/not there"'],
+  ["one of another user", false, "mkdir -m 700 /run/user/0; chown 1 /run/user/0; export XDG_RUNTIME_DIR=/run/user/0"],
+  ["one of root", false, "mkdir /run/user/0; export XDG_RUNTIME_DIR=/run/user/0"],
+];
+
+test(
+  "A place for kept sets is found where penne keep finds one, and the fix makes or names one",
+  ["root", "user", "user namespaces", "package:util-linux", "package:bash"],
+  async () => {
+    const usual = `u=$(id -u ${TEST_USER}); mkdir -p /run/user; mount -t tmpfs -o mode=755 none /run/user
+      install -d -m 700 -o ${TEST_USER} /run/user/$u`;
+    const name = `penne-${Deno.pid}-place`;
+    const commands = ["doctor --json keep", `keep ${name} -- true`, `drop ${name}`];
+    for (const [what, works, make] of PLACES) {
+      const host: Pick<Host, "make" | "user"> = { make: `${usual}; ${make}`, user: true };
+      const [before, kept] = await on(host, "", commands);
+      const placeOf = (output: string) =>
+        (JSON.parse(output) as Diagnosis).abilities.find((one) => one.name === "find a place for kept sets")!;
+      const { possible, findings } = placeOf(before!.output);
+      assertEquals([possible, kept!.code === 0], [works, works], `${what}: ${before!.output}${kept!.output}`);
+      if (works) continue;
+      const fix = apply(findings[0]!.fix!);
+      const [after, again, dropped] = await on(host, fix, commands);
+      assert(placeOf(after!.output).possible, `${what}: ${fix}: ${after!.output}`);
+      assertEquals([again!.code, dropped!.code], [0, 0], `${what}: ${fix}: ${again!.output}${dropped!.output}`);
+    }
+  },
+);
 
 test(
   "A filter around penne, and a pid namespace that forbids memfds, are named",

@@ -91,6 +91,30 @@ test("no fix grants ids of the host's users, nor ids that somebody else has", NE
     );
     assert(!hint!.includes("usermod"), hint);
   }
+  for (
+    const [line, outside, ids, such] of [
+      [`${TEST_USER}:165536:65536`, "100000:1", "100000", "165536 to 231071"],
+      [`${TEST_USER}:165536:65536`, "99999:2", "99999 to 100000", "165536 to 231071"],
+      [`${TEST_USER}:165536:65536`, "165535:2", "165535 to 165536", "165536 to 231071"],
+      ["carol:1:1", "100000:1", "100000", "165536 to 231071"],
+    ]
+  ) {
+    const options = `--map-users 0:$(id -u ${TEST_USER}):1 --map-users 1:${outside}`;
+    const lines = `echo bob:100000:65536 > /etc/subuid; echo ${line} >> /etc/subuid`;
+    assertRefused(
+      await withEtc(`${lines}; ${USER} "$1" run --net=none ${options} -- true`),
+      TOOL,
+      `/etc/subuid does not grant the ids ${ids} to ${TEST_USER}; ` +
+        `these are granted to somebody else, so ask for others, such as ${such}`,
+    );
+  }
+  for (const own of [`${TEST_USER}:$(id -u ${TEST_USER}):1`, "carol:7:1"]) {
+    const { stderr } = await withEtc(`echo bob:100000:65536 > /etc/subuid; echo ${own} >> /etc/subuid; ${AUTO}`);
+    assertStringIncludes(stderr, `(as root: usermod --add-subuids 165536-231071 ${TEST_USER})`);
+  }
+  const full = await withEtc(`echo bob:1:4294967294 > /etc/subuid; ${AUTO}`);
+  assertStringIncludes(full.stderr, "it has no range of the usual size left");
+  assert(!full.stderr.includes("usermod"), full.stderr);
   const others = "echo bob:100000:65536 > /etc/subuid; echo 5:165536:65536 >> /etc/subuid";
   const { stderr } = await withEtc(`${others}; ${AUTO}`);
   assertStringIncludes(stderr, `(as root: usermod --add-subuids 231072-296607 ${TEST_USER})`);

@@ -14,9 +14,12 @@ async function survey(host: readonly string[] = []): Promise<Ability[]> {
   return JSON.parse(stdout);
 }
 
-/** What was refused: names, and the causes that were found; but for pings, which some hosts grant to nobody but root. */
+/** Pings, which some hosts grant to nobody but root, and what only newer kernels have, which another test is about. */
+const ELSEWHERE: readonly string[] = ["send pings", "name all namespaces"];
+
+/** What was refused: names, and the causes that were found. */
 function refused(abilities: readonly Ability[]): Record<string, string[]> {
-  const failed = abilities.filter(({ name, possible }) => !possible && name !== "send pings");
+  const failed = abilities.filter(({ name, possible }) => !possible && !ELSEWHERE.includes(name));
   return Object.fromEntries(failed.map(({ name, findings }) => [name, findings.map(({ cause }) => cause)]));
 }
 
@@ -37,7 +40,7 @@ test("root may do all that the commands need", [
 ], async () => {
   const abilities = await survey(withIds());
   assertEquals(refused(abilities), {});
-  assertEquals(abilities.map(({ error }) => error).filter((error) => error !== null), []);
+  assertEquals(abilities.filter(({ name, error }) => !ELSEWHERE.includes(name) && error !== null), []);
 });
 
 test(
@@ -51,7 +54,8 @@ test(
       "join namespaces of the host": ["user namespace"],
       "watch by eBPF": ["user namespace"],
       "watch by the process connector": [container ? "namespace" : "user namespace"],
-      "name all namespaces": ["user namespace"],
+      // The directory belongs to root, whom that namespace does not have.
+      ...Deno.uid() !== 0 && { "find a place for kept sets": ["file"] },
     });
   },
 );
@@ -84,7 +88,7 @@ test("each ability is refused by the host that refuses it, and with that cause",
     }],
     ["a limit of namespaces", scene("echo 0 > /proc/sys/user/max_user_namespaces", "-Ur", "-pf", "--mount-proc"), {
       ...each(["make namespaces", "map subordinate ids", ...inNamespaces], "sysctl"),
-      ...each(["join namespaces of the host", "watch by eBPF", "name all namespaces"], "user namespace"),
+      ...each(["join namespaces of the host", "watch by eBPF"], "user namespace"),
       ...each(["watch by the process connector"], "namespace"),
     }],
     ["no device", scene("mount -t tmpfs none /dev/net"), each(["open /dev/net/tun", "make a tap"], "device")],

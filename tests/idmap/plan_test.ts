@@ -12,10 +12,11 @@ const ROOT = { uid: 0, gid: 0, capabilities: (1n << 41n) - 1n, blocked: 0n };
 const ALICE = { name: "alice", uid: 1000, gid: 100, home: "/home/alice", shell: "" };
 
 function granted(users: SubIdRange[], groups: SubIdRange[] = [{ start: 200000, count: 65536 }]): MapFacts {
+  const free = { start: 100000, count: 65536 };
   return {
     user: { user: ALICE, looked: "/etc/passwd", unseen: null },
-    users: { ranges: users, looked: "/etc/subuid", unseen: null },
-    groups: { ranges: groups, looked: "/etc/subgid", unseen: null },
+    users: { ranges: users, looked: "/etc/subuid", unseen: null, others: [], free },
+    groups: { ranges: groups, looked: "/etc/subgid", unseen: null, others: [], free },
   };
 }
 
@@ -100,6 +101,11 @@ test("planMaps() says what is missing for auto, and how to add it", async () => 
   const line =
     'add a line to /etc/subuid, such as "alice:231072:65536" (as root: usermod --add-subuids 231072-296607 alice)';
   assertEquals((await error(free).hints())[0], line);
+  const full = { ...none, users: { ...none.users, free: null } };
+  assertEquals(
+    (await error(full).hints())[0],
+    "add a line to /etc/subuid once it grants less to others: it has no range of the usual size left",
+  );
   const users = [{ start: 1000, count: 1 }];
   assertEquals(
     error(granted(users)).message,

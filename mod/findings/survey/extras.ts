@@ -1,18 +1,24 @@
 // Tries what commands need only for some things: pings, many files and processes, a place for kept sets, a view of others.
 
 import { Agent } from "../../../ffi/agent/agent.ts";
-import { O, RLIMIT } from "../../../ffi/core/consts.ts";
+import { ACCESS, AT_FDCWD, O, RLIMIT, S } from "../../../ffi/core/consts.ts";
 import { errnoName, orNull } from "../../../ffi/core/errno.ts";
 import { call, out, self } from "../../../ffi/core/task.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { AF, SOCK } from "../../../ffi/net/constants.ts";
+import { cString } from "../../../ffi/core/memory.ts";
+import { loadProgram } from "../../../ffi/sys/bpf.ts";
 import { open } from "../../../ffi/sys/file.ts";
-import { namespaceId } from "../../../ffi/sys/namespace.ts";
+import { listNamespaces, namespaceId } from "../../../ffi/sys/namespace.ts";
 import { QuickFiles } from "../../../ffi/sys/quick_file.ts";
-import { stat } from "../../../ffi/sys/stat.ts";
+import { lstat, stat } from "../../../ffi/sys/stat.ts";
+import { endAgents } from "../../agents/enclosure.ts";
+import { PenneError } from "../../base/errors.ts";
 import type { FailedCall } from "../../base/failed_call.ts";
 import { environment, variable } from "../../host/caller.ts";
 import { mountOf } from "../../host/mounts.ts";
+import { findLayout, LOCK_DIRECTORY, NAMESPACE_DIRECTORY } from "../../kept/record/layout.ts";
+import { openDirectory } from "../../state/directory.ts";
 import { userOf } from "../../users/lookup.ts";
 import { filterAnswer, filterFinding } from "../filter.ts";
 import type { Finding } from "../finding.ts";
@@ -65,7 +71,7 @@ export function openManyFiles(): void {
 /** Starts as many processes as a command has at a time. @throws {SysError} EAGAIN if there may be no more. */
 export function startProcesses(): void {
   using agents = new DisposableStack();
-  for (let i = 0; i < PROCESSES; i++) agents.adopt(Agent.spawn(), (agent) => agent.close());
+  for (let i = 0; i < PROCESSES; i++) agents.adopt(Agent.spawn(), (agent) => endAgents([agent]));
 }
 
 /** Reserves address space, and gives it back. @throws {Refusal} If a limit forbids it. */
@@ -82,29 +88,71 @@ export function reserveSpace(): void {
   throw new Refusal(errnoName(-at), [{ cause: "limit", words, fix }]);
 }
 
-/** Whether the caller has a place for kept sets. @throws {Refusal} If not. */
+/** Whether penne may write to a directory. */
+function mayWrite(path: string): boolean {
+  return self.raw("faccessat", AT_FDCWD, cString(path), ACCESS.W_OK) === 0;
+}
+
+/** The directory of a path, itself or above it, that is there. */
+function present(path: string): string {
+  let at = path;
+  while (at !== "" && !orNull(() => stat(self, at))) at = at.replace(/\/[^/]*$/, "");
+  return at || "/";
+}
+
+/** Whether a directory can be the user's XDG_RUNTIME_DIR. */
+function isRuntimeDirectory(path: string, uid: number): boolean {
+  try {
+    using directory = openDirectory(self, path, false);
+    return directory !== null && stat(self, directory).uid === uid && mayWrite(path);
+  } catch (error) {
+    if (error instanceof PenneError) return false;
+    throw error;
+  }
+}
+
+/** What gives a user the usual place: makes or repairs that, and names it if something else is named. */
+function givePlace(uid: number, named: string | undefined): string | null {
+  const usual = `/run/user/${uid}`;
+  if (((lstat(usual)?.mode ?? 0) & S.IFMT) === S.IFLNK) return null;
+  const make = `as root: install -d -m 700 -o ${userOf(uid)?.name ?? uid} ${usual}`;
+  const steps = [
+    ...isRuntimeDirectory(usual, uid) ? [] : [make],
+    ...named === usual ? [] : [`export XDG_RUNTIME_DIR=${usual}`],
+  ];
+  return steps.join("; ") || null;
+}
+
+/** Whether the caller has a place for kept sets, where `penne keep` may make what is missing. @throws {Refusal} If not. */
 export function findPlace(): void {
   const uid = call(self, "geteuid");
-  if (uid === 0) return;
-  const directory = variable(environment(), "XDG_RUNTIME_DIR");
-  const usual = `/run/user/${uid}`;
-  const set = `export XDG_RUNTIME_DIR=${usual}`;
-  const make = `as root: install -d -m 700 -o ${userOf(uid)?.name ?? uid} ${directory ?? usual}`;
-  if (directory === undefined) {
-    const fix = orNull(() => stat(self, usual)) ? set : `${make}; ${set}`;
-    throw new Refusal(null, [{ cause: "file", words: "XDG_RUNTIME_DIR is not set", fix }]);
+  const named = uid === 0 ? undefined : variable(environment(), "XDG_RUNTIME_DIR");
+  const refuse = (errno: string | null, words: string) =>
+    new Refusal(errno, [{ cause: "file", words, fix: uid === 0 ? null : givePlace(uid, named) }]);
+  if (uid !== 0) {
+    if (!named) throw refuse(null, "XDG_RUNTIME_DIR is not set");
+    const found = named.startsWith("/") ? orNull(() => stat(self, named)) : null;
+    if (found && found.uid !== uid && found.uid !== 0) {
+      throw refuse("EPERM", `XDG_RUNTIME_DIR names ${named}, which belongs to user ${found.uid}`);
+    }
   }
-  const found = orNull(() => stat(self, directory));
-  if (!found) {
-    throw new Refusal("ENOENT", [{
-      cause: "file",
-      words: `XDG_RUNTIME_DIR names ${directory}, which is not there`,
-      fix: make,
-    }]);
+  try {
+    const { base } = findLayout("penne", undefined, { uid, runtimeDirectory: named });
+    for (const name of [NAMESPACE_DIRECTORY, LOCK_DIRECTORY]) {
+      const path = `${base}/${name}`;
+      openDirectory(self, path, false)?.close();
+      const there = present(path);
+      if (mayWrite(there)) continue;
+      const isMissing = named !== undefined && !orNull(() => stat(self, named));
+      throw isMissing
+        ? refuse("ENOENT", `XDG_RUNTIME_DIR names ${named}, which is not there`)
+        : refuse("EACCES", `penne may not write to ${there}`);
+    }
+  } catch (error) {
+    if (!(error instanceof PenneError)) throw error;
+    const link = ["ELOOP", "ENOTDIR"].includes(error.code ?? "") ? "; symbolic links are not followed there" : "";
+    throw refuse(error.code ?? null, `penne keep ${error.message}${link}`);
   }
-  if (found.uid === uid) return;
-  const words = `XDG_RUNTIME_DIR names ${directory}, which belongs to user ${found.uid}`;
-  throw new Refusal("EPERM", [{ cause: "file", words, fix: set }]);
 }
 
 /** Looks for the processes of other users. @throws {Refusal} If /proc hides them. */
@@ -116,7 +164,23 @@ export function seeProcesses(): void {
   throw new Refusal(null, option ? [{ cause: "proc", words, fix }] : []);
 }
 
-/** Asks for the ids of namespaces, as it takes to list all. @throws {Refusal} If the kernel has none, or not for us. */
+const BTF = "/sys/kernel/btf/vmlinux";
+/** The program "return 0" as a raw tracepoint: two instructions, linux/bpf.h. */
+const RETURN_0 = new Uint8Array([0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
+const RAW_TRACEPOINT = 17;
+
+/** Loads a program into the kernel, and opens the kernel's types. @throws {SysError} If one is refused. */
+export function loadAny(): void {
+  loadProgram(RETURN_0, { prog_type: RAW_TRACEPOINT, prog_name: "penne" }, () => "").close();
+  open(self, BTF, O.RDONLY).close();
+}
+
+/**
+ * Asks for the ids of namespaces, and for what lists them all, as `penne ls` does.
+ *
+ * @throws {Refusal} If the kernel has none, or not for us.
+ * @throws {SysError} If the kernel does not list them by itself, and a program that would is refused.
+ */
 export function identifyAll(): void {
   using own = open(self, "/proc/self/ns/net", O.RDONLY);
   if (namespaceId(own) === null) {
@@ -127,7 +191,12 @@ export function identifyAll(): void {
     const words = "the kernel names all namespaces in the initial user namespace only";
     throw new Refusal(null, [{ cause: "user namespace", words, fix: "run penne there" }]);
   }
-  if (has("SYS_ADMIN")) return;
-  const words = "the kernel names all namespaces to those with CAP_SYS_ADMIN only";
-  throw new Refusal(null, [{ cause: "capability", words, fix: "run penne as root" }]);
+  if (!has("SYS_ADMIN")) {
+    const words = "the kernel names all namespaces to those with CAP_SYS_ADMIN only";
+    throw new Refusal(null, [{ cause: "capability", words, fix: "run penne as root" }]);
+  }
+  if (typeof listNamespaces() !== "object") return loadAny();
+  if (isInitial("pid")) return;
+  const words = "the kernel names all namespaces in the initial pid namespace only";
+  throw new Refusal(null, [{ cause: "namespace", words, fix: "run penne there" }]);
 }

@@ -10,9 +10,9 @@ import { call, self } from "../../../ffi/core/task.ts";
 import { AF, NETLINK, SOCK } from "../../../ffi/net/constants.ts";
 import { bindNetlink } from "../../../ffi/net/netlink.ts";
 import { createTap } from "../../../ffi/net/tap.ts";
-import { loadProgram } from "../../../ffi/sys/bpf.ts";
 import { open } from "../../../ffi/sys/file.ts";
-import { text } from "../../base/check.ts";
+import { endAgents, withAgent } from "../../agents/enclosure.ts";
+import { oneOf } from "../../base/check.ts";
 import { type FailedCall, failedCall } from "../../base/failed_call.ts";
 import { isInitial } from "../host.ts";
 import type { Finding } from "../finding.ts";
@@ -22,6 +22,7 @@ import {
   explainPing,
   findPlace,
   identifyAll,
+  loadAny,
   openManyFiles,
   openPing,
   reserveSpace,
@@ -61,22 +62,27 @@ interface Trial {
 
 const NAMESPACES = CLONE.NEWUSER | CLONE.NEWNS | CLONE.NEWPID | CLONE.NEWIPC | CLONE.NEWUTS | CLONE.NEWNET;
 const TUN = "/dev/net/tun";
-const BTF = "/sys/kernel/btf/vmlinux";
 /** The connector's multicast group, linux/cn_proc.h. */
 const CN_IDX_PROC = 1;
 /** A netlink message without a payload, which the connector ignores: {u32 length, u16 type NLMSG_NOOP, …}. */
 const NOTHING = new Uint8Array([16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-/** The program "return 0" as a raw tracepoint: two instructions, linux/bpf.h. */
-const RETURN_0 = new Uint8Array([0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0]);
-const RAW_TRACEPOINT = 17;
+
+/** All commands of penne's, which need some of this or nothing. */
+export const COMMANDS: readonly string[] = [
+  ...["run", "enter", "attach", "ports", "ls", "watch", "wait"],
+  ...["keep", "inspect", "drop", "doctor", "nsexec", "pasta", "pesto"],
+];
 
 /** Does something in an agent that is root of namespaces of its own. */
 function inside(body: (agent: Agent) => void): void {
-  using agent = Agent.spawn(NAMESPACES);
-  body(agent);
+  withAgent(NAMESPACES, body);
 }
 
-const RUN = ["run"] as const;
+/** Commands that make namespaces, and those that change mounts in them too. */
+const MAKERS = ["run", "keep", "nsexec", "pasta"] as const;
+const MOUNTERS = ["run", "keep", "pasta"] as const;
+/** Commands with a network. */
+const NETWORKS = ["run", "attach", "pasta"] as const;
 
 const TRIALS: readonly Trial[] = [
   {
@@ -84,11 +90,11 @@ const TRIALS: readonly Trial[] = [
     commands: ["enter", "keep", "nsexec"],
     attempt() {
       if (!shim().executable) throw new SysError("execveat", 13);
-      Agent.spawn(0, { inherit: true }).close(); // which a fork would not do
+      endAgents([Agent.spawn(0, { inherit: true })]); // which a fork would not do
     },
   },
-  { name: "start processes", commands: ["run", "enter", "attach", "keep", "nsexec"], attempt: startProcesses },
-  { name: "make namespaces", commands: RUN, attempt: () => inside(() => {}) },
+  { name: "start processes", commands: ["run", "enter", "attach", "keep", "nsexec", "pasta"], attempt: startProcesses },
+  { name: "make namespaces", commands: MAKERS, attempt: () => inside(() => {}) },
   {
     name: "map subordinate ids",
     commands: ["run --map auto", "keep --map auto"],
@@ -97,22 +103,22 @@ const TRIALS: readonly Trial[] = [
   },
   {
     name: "change mounts in them",
-    commands: RUN,
+    commands: MOUNTERS,
     attempt: () => inside((agent) => call(agent, "mount", null, cString("/"), null, MS.REC | MS.PRIVATE, null)),
   },
   {
     name: "mount a new /proc",
-    commands: RUN,
+    commands: MOUNTERS,
     attempt: () =>
       inside((agent) => {
         call(agent, "mount", null, cString("/"), null, MS.REC | MS.PRIVATE, null);
         call(agent, "mount", cString("proc"), cString("/proc"), cString("proc"), 0, null);
       }),
   },
-  { name: `open ${TUN}`, commands: ["run", "attach"], attempt: () => open(self, TUN, O.RDWR | O.NONBLOCK).close() },
+  { name: `open ${TUN}`, commands: NETWORKS, attempt: () => open(self, TUN, O.RDWR | O.NONBLOCK).close() },
   {
     name: "make a tap",
-    commands: ["run", "attach"],
+    commands: NETWORKS,
     attempt: () =>
       inside((agent) => {
         using tap = open(agent, TUN, O.RDWR | O.NONBLOCK);
@@ -121,7 +127,7 @@ const TRIALS: readonly Trial[] = [
   },
   {
     name: "look at the host's network",
-    commands: ["run", "attach"],
+    commands: NETWORKS,
     attempt: () => new Fd(call(self, "socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, NETLINK.ROUTE)).close(),
   },
   {
@@ -129,9 +135,8 @@ const TRIALS: readonly Trial[] = [
     commands: ["enter", "attach", "keep", "nsexec"],
     instead: "only namespaces that belong to a user namespace of yours can be joined",
     attempt() {
-      using agent = Agent.spawn();
       using own = open(self, "/proc/self/ns/uts", O.RDONLY);
-      call(agent, "setns", own, CLONE.NEWUTS);
+      withAgent(0, (agent) => call(agent, "setns", own, CLONE.NEWUTS));
     },
     explain(failed) {
       const found = findings(failed, { ownRights: true });
@@ -144,10 +149,7 @@ const TRIALS: readonly Trial[] = [
     name: "watch by eBPF",
     commands: ["watch"],
     instead: "penne watches by the process connector or by polling, and may miss namespaces that live for a moment",
-    attempt() {
-      loadProgram(RETURN_0, { prog_type: RAW_TRACEPOINT, prog_name: "penne" }, () => "").close();
-      open(self, BTF, O.RDONLY).close();
-    },
+    attempt: loadAny,
   },
   {
     name: "watch by the process connector",
@@ -164,20 +166,20 @@ const TRIALS: readonly Trial[] = [
   },
   {
     name: "send pings",
-    commands: ["run", "attach"],
+    commands: NETWORKS,
     instead: "ping does not work inside",
     attempt: openPing,
     explain: explainPing,
   },
   {
     name: "open many files",
-    commands: ["run", "attach"],
+    commands: NETWORKS,
     instead: "many connections or namespaces at once are refused",
     attempt: openManyFiles,
   },
   {
     name: "reserve address space",
-    commands: ["run", "attach", "watch"],
+    commands: ["run", "attach", "pasta", "watch"],
     instead: "the runtime may end for lack of memory",
     attempt: reserveSpace,
   },
@@ -195,6 +197,8 @@ const TRIALS: readonly Trial[] = [
     attempt: identifyAll,
   },
 ];
+
+const COMMAND = oneOf(...COMMANDS);
 
 /** Tries something. */
 function tryOut({ name, commands, attempt, instead, explain = findings }: Trial): Ability {
@@ -247,11 +251,11 @@ export interface Diagnosis {
  *
  * @param command A command of penne's, to try only what that needs.
  * @returns What was found out.
- * @throws {TypeError} If it is not a string.
+ * @throws {TypeError} If it is not a command.
  * @throws {Deno.errors.NotCapable} If `--allow-ffi` is missing.
  */
 export function doctor(command?: string): Diagnosis {
-  if (command !== undefined) text(command, "command");
+  if (command !== undefined) COMMAND(command, "command");
   try {
     shim();
   } catch (error) {

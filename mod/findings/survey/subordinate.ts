@@ -1,8 +1,8 @@
 // Tries to map subordinate ids, as `penne run --map auto` does, and finds out why that is refused.
 
-import { Agent } from "../../../ffi/agent/agent.ts";
 import { CLONE } from "../../../ffi/core/consts.ts";
 import { SysError } from "../../../ffi/core/errno.ts";
+import { withAgent } from "../../agents/enclosure.ts";
 import { PenneError } from "../../base/errors.ts";
 import { failedCall } from "../../base/failed_call.ts";
 import { caller } from "../../host/caller.ts";
@@ -46,16 +46,14 @@ export function mapSubordinateIds(): void {
     if (!(error instanceof NoSubIdsError)) throw new Refusal(error.code ?? null, []);
     throw new Refusal(null, [{ cause: "file", words: error.words, fix: error.fix }]);
   }
-  using agent = Agent.spawn(CLONE.NEWUSER);
-  for (const kind of ["uid", "gid"] as const) {
-    try {
-      applyMaps(
-        kind === "uid" ? { ...maps, groups: null, denySetgroups: false } : { ...maps, users: null },
-        agent.pid,
-      );
-    } catch (error) {
-      if (!(error instanceof PenneError)) throw error;
-      throw new Refusal(error.code ?? null, explain(kind, maps, error));
+  withAgent(CLONE.NEWUSER, ({ pid }) => {
+    for (const kind of ["uid", "gid"] as const) {
+      try {
+        applyMaps(kind === "uid" ? { ...maps, groups: null, denySetgroups: false } : { ...maps, users: null }, pid);
+      } catch (error) {
+        if (!(error instanceof PenneError)) throw error;
+        throw new Refusal(error.code ?? null, explain(kind, maps, error));
+      }
     }
-  }
+  });
 }

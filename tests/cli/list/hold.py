@@ -1,7 +1,7 @@
 # Makes a namespace that one thing alone holds, says which, and lets go of it at a line of input.
 #
 #   hold.py KIND [ARGUMENT]
-import array, ctypes, os, signal, socket, subprocess, sys, threading
+import array, ctypes, os, platform, signal, socket, subprocess, sys, threading, time
 
 NEW = {"uts": 0x4000000, "user": 0x10000000, "net": 0x40000000, "time": 0x80, "pid": 0x20000000}
 libc = ctypes.CDLL(None, use_errno=True)
@@ -158,6 +158,29 @@ def zombie():
     return name, lambda: os.waitpid(pid, 0), f"process {pid}"
 
 
+def headless():
+    """A process whose first thread has ended, in a time namespace of its own."""
+    before = own("time")
+    unshare("time")
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        name = os.readlink("/proc/self/ns/time")
+
+        def rest():
+            while open(f"/proc/self/task/{os.getpid()}/stat").read().rsplit(")", 1)[1].split()[0] != "Z":
+                time.sleep(0.01)
+            os.write(into, name.encode())
+            os.close(into)
+            time.sleep(1000)
+        threading.Thread(target=rest).start()
+        libc.syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # exit(2), of this thread alone
+    os.close(into)
+    name = os.read(out, 100).decode()
+    back(before)
+    return name, lambda: end(pid), f"process {pid}"
+
+
 def flight():
     """A descriptor on its way through a socket."""
     name, fd = elsewhere("uts", lambda: own("uts"))
@@ -180,7 +203,7 @@ def many():
 
 UID, GID = os.getuid(), os.getgid()
 KINDS = dict(process=process, thread=thread, children=children, descriptor=descriptor, socket=in_socket, tap=tap,
-             mount=mount, path=by_path, child=below, owned=owned, zombie=zombie, flight=flight, many=many)
+             mount=mount, path=by_path, child=below, owned=owned, zombie=zombie, headless=headless, flight=flight, many=many)
 if os.getuid() != 0:
     unshare("user")
     map_root()

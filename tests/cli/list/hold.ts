@@ -9,17 +9,19 @@ import { must } from "../../lib/netlab.ts";
 export interface Held extends AsyncDisposable {
   /** The namespace, as in `uts:[4026532189]`; all of them, with blanks between. */
   readonly name: string;
+  /** The process that made it. */
+  readonly pid: number;
   /** What holds it: kind, process, thread or descriptor, or another namespace. */
   readonly holder: string;
   /** Lets go of it. */
   release(): Promise<void>;
 }
 
-/** Starts the lab's program, which reads and writes lines. */
-export async function hold(args: readonly string[], how: How = {}): Promise<Held> {
+/** Starts the lab's program, which reads and writes lines, by way of programs that execute the next one, as `unshare`. */
+export async function hold(args: readonly string[], how: How = {}, by: readonly string[] = []): Promise<Held> {
   // As text, since the user without privileges may not reach the checkout.
   const program = await Deno.readTextFile(`${ROOT}tests/cli/list/hold.py`);
-  const child = command(["/usr/bin/python3", "-c", program, ...args], how, {
+  const child = command([...by, "/usr/bin/python3", "-c", program, ...args], how, {
     stdin: "piped",
     stdout: "piped",
   }).spawn();
@@ -40,6 +42,7 @@ export async function hold(args: readonly string[], how: How = {}): Promise<Held
   const [name, holder] = [await line(), await line()];
   return {
     name,
+    pid: child.pid,
     holder,
     async release() {
       await input.write(new TextEncoder().encode("\n"));
@@ -53,7 +56,7 @@ export async function hold(args: readonly string[], how: How = {}): Promise<Held
   };
 }
 
-/** What `penne ls --json` prints. */
-export async function ls(args: readonly string[], how: How = {}): Promise<Listing> {
-  return JSON.parse(await must([penne(), "ls", "--json", ...args], how));
+/** What `penne ls --json` prints; by way of programs that execute it, as `nsenter`. */
+export async function ls(args: readonly string[], how: How = {}, by: readonly string[] = []): Promise<Listing> {
+  return JSON.parse(await must([...by, penne(), "ls", "--json", ...args], how));
 }

@@ -1,9 +1,12 @@
 // `penne ls`: that it finds every namespace, whatever holds it, invents none, and says what it could not see.
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { openPid } from "../../../ffi/sys/process.ts";
+import { identify, ownPids, type ProcessIdentity } from "../../../mod/kept/record/identity.ts";
+import { encodeInfo } from "../../../mod/kept/record/info.ts";
 import type { Holder, ListedNamespace, Listing } from "../../../mod/list/listing.ts";
-import { asUser, type How, type Need, penne, sh, test, until } from "../../lib/helpers.ts";
-import { must, NetLab } from "../../lib/netlab.ts";
+import { asUser, type How, type Need, penne, sh, test, TEST_USER, until } from "../../lib/helpers.ts";
+import { becomes, must, NetLab } from "../../lib/netlab.ts";
 import { hold, ls } from "./hold.ts";
 
 const NEEDS = ["package:python3"] as const;
@@ -17,26 +20,31 @@ function words({ kind, pid, tid, fds, path, namespace }: Holder): string {
 }
 
 /** Whether what holds it shows as a task in it. */
-const OCCUPIED: readonly string[] = ["process", "thread", "zombie"];
+const OCCUPIED: readonly string[] = ["process", "thread", "zombie", "headless"];
 
 async function holderIsFound(kind: string, how: How): Promise<void> {
   const directory = await Deno.makeTempDir({ prefix: "penne-ls-" });
   try {
-    await using held = await hold([kind, ...["mount", "path"].includes(kind) ? [`${directory}/ns`] : []], how);
-    const { namespaces, complete } = await ls(["--holders", held.name], how);
+    // In a mount namespace of its own: whoever copies one on this machine would hold what is mounted, too.
+    const mounted = ["mount", "path"].includes(kind);
+    const apart = mounted ? ["unshare", "--mount"] : [];
+    await using held = await hold([kind, ...mounted ? [`${directory}/ns`] : []], how, apart);
+    const there = mounted ? ["nsenter", "--mount", "-t", `${held.pid}`] : [];
+    const { namespaces, complete } = await ls(["--holders", held.name], how, there);
     assertEquals(namespaces.map(({ type, inum }) => `${type}:[${inum}]`), [held.name]);
     const [found] = namespaces as [ListedNamespace];
-    // A mount is in every mount namespace that has got it by propagation, and in those that were copied since.
-    assertEquals([...new Set(found.holders!.map(words))], held.holder === "" ? [] : [held.holder], kind);
+    // Another penne on this machine may just be asking it.
+    const holders = found.holders!.filter(({ comm }) => comm !== "penne");
+    assertEquals(holders.map(words), held.holder === "" ? [] : [held.holder], kind);
     assertEquals(found.processes + found.threads > 0, OCCUPIED.includes(kind), kind);
-    const orphans = await ls(["--orphans"], how);
+    const orphans = await ls(["--orphans"], how, there);
     const isThere = ({ type, inum, id }: ListedNamespace) =>
       type === found.type && inum === found.inum && id === found.id;
     assertEquals(orphans.namespaces.some(isThere), !OCCUPIED.includes(kind), kind);
     assertEquals(complete, orphans.complete);
     await held.release();
     const end = Date.now() + 60_000;
-    while ((await ls([], how)).namespaces.some(isThere)) {
+    while ((await ls([], how, there)).namespaces.some(isThere)) {
       assert(Date.now() < end, `${held.name} ends when its ${kind} does`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
@@ -68,10 +76,106 @@ for (const [kind, what, ...needs] of KINDS) {
 }
 
 for (const [kind, what] of [["mount", "a mount"], ["path", "a descriptor opened by a path that is gone"]] as const) {
-  test(`A namespace that only ${what} holds is found, and ends with it`, [...NEEDS, "root", "package:mount"], () => {
+  const needs: Need[] = ["root", "package:mount", "package:util-linux"];
+  test(`A namespace that only ${what} holds is found, and ends with it`, [...NEEDS, ...needs], () => {
     return holderIsFound(kind, {});
   });
 }
+
+test(
+  "All namespaces of a process whose first thread has ended are found",
+  [...NEEDS, "root", "kernel:5.6"],
+  async () => {
+    await holderIsFound("headless", {});
+    await using held = await hold(["headless"]);
+    const pid = held.holder.split(" ")[1]!;
+    const types = (await ls([pid])).namespaces.map(({ type }) => type);
+    assertEquals(types.toSorted(), (await ls([`${Deno.pid}`])).namespaces.map(({ type }) => type).toSorted());
+  },
+);
+
+test(
+  "A namespace holds the one above it once, however often that is asked",
+  ["root", "package:util-linux"],
+  async () => {
+    await using lab = new NetLab();
+    // The pid namespace in the middle belongs to a user namespace that does not show from inside, where penne asks.
+    const below = "unshare --pid --fork sleep 1000";
+    const inner = ["unshare", "--user", "--map-root-user", "sh", "-c", `${below} & ${below} & echo there; wait`];
+    const outer = lab.start(["unshare", "--pid", "--fork", "--kill-child", ...inner]);
+    await until("it is there", () => outer.output() !== "");
+    const children = (pid: number) => Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ");
+    const shell = Number(children(outer.child.pid)[0]);
+    const sleeping = (pid: string): boolean =>
+      pid !== "" && (Deno.readTextFileSync(`/proc/${pid}/comm`) === "sleep\n" || children(Number(pid)).some(sleeping));
+    await until("all are there", () => children(shell).length === 2 && children(shell).every(sleeping));
+    const number = (pid: number) => /\d+/.exec(Deno.readLinkSync(`/proc/${pid}/ns/pid`))![0];
+    const inside = ["nsenter", "--user", "--preserve-credentials", "-t", `${shell}`];
+    const { namespaces } = await ls(["--holders", `pid:[${number(Deno.pid)}]`], {}, inside);
+    const held = namespaces[0]!.holders!.map(words).filter((one) => one === `child pid:[${number(shell)}]`);
+    assertEquals(held.length, 1);
+  },
+);
+
+test("Processes whose descriptors can be counted, but not looked at, are mentioned", [
+  "root",
+  "user",
+  "package:util-linux",
+], async () => {
+  const denied = async (privileges: string) => {
+    const other = `setpriv --reuid ${TEST_USER} --regid ${TEST_USER} --init-groups ${privileges} sleep 1000`;
+    const ours = asUser([penne(), "ls", "--json"]).join(" ");
+    const script = `${other} & until [ "$(cat /proc/$!/comm)" = sleep ]; do sleep 0.01; done; ${ours}; kill $!`;
+    const listing = await must(["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script], { cwd: "/" });
+    return (JSON.parse(listing) as Listing).unseen.descriptors;
+  };
+  // The shell is of root. The other one is of the user's, but has a right that the user does not.
+  assertEquals(await denied("--inh-caps=-all"), 1);
+  assertEquals(await denied("--inh-caps=-all,+net_raw --ambient-caps=-all,+net_raw"), 2);
+});
+
+test("A process that has ended names no set, though its namespace's number is another one's", [
+  "user",
+  "user namespaces",
+  "root",
+], async () => {
+  await using lab = new NetLab();
+  const directory = await Deno.makeTempDir({ prefix: "penne-ls-" });
+  lab.defer(() => Deno.remove(directory, { recursive: true }));
+  const there = lab.start(asUser(["unshare", "--user", "--map-root-user", "--uts", "sleep", "1000"]), { cwd: "/" });
+  await becomes(there, "sleep");
+  using pidfd = openPid(there.child.pid);
+  const holder = identify(pidfd)!;
+  const inum = Number(/\d+/.exec(Deno.readLinkSync(`/proc/${holder.pid}/ns/uts`))![0]);
+  const names = async (recorded: ProcessIdentity) => {
+    const uts = { by: "holder", inum, device: "0:4", id: null } as const;
+    const info = {
+      ...{
+        name: "set",
+        user: null,
+        token: "1f",
+        created: "2026-01-01T00:00:00.000Z",
+        creator: 0,
+        source: "command true",
+      },
+      ...{
+        namespaces: new Map([["uts", uts]] as const),
+        holder: recorded,
+        init: null,
+        pids: ownPids(),
+        base: null,
+        key: null,
+      },
+    };
+    await Deno.mkdir(`${directory}/penne/ns`, { recursive: true });
+    await Deno.writeFile(`${directory}/penne/ns/set.info`, encodeInfo(info));
+    await must(["chown", "-R", TEST_USER, directory]);
+    const how = { user: true, env: { XDG_RUNTIME_DIR: directory } };
+    return (await ls(["--type", "uts", `${holder.pid}`], how)).namespaces.flatMap(({ names }) => names);
+  };
+  assertEquals(await names(holder), [{ kind: "kept", name: "set" }]);
+  assertEquals(await names({ ...holder, start: "1" }), []);
+});
 
 test("A namespace that nothing shows is found by its id", [...NEEDS, "root", "kernel:6.18", "ebpf"], () => {
   return holderIsFound("flight", {});
