@@ -2,7 +2,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { KEYCTL, SIGNAL } from "../../ffi/core/consts.ts";
-import { orNull, SysError } from "../../ffi/core/errno.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
 import { self } from "../../ffi/core/task.ts";
@@ -67,12 +67,8 @@ export function withAgent<T>(flags: number, body: (agent: Agent) => T): T {
   try {
     return body(agent);
   } finally {
-    try {
-      endAgents([agent]);
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      agent.close(); // a filter that forbids to wait must not hide what was found
-    }
+    orNull(() => endAgents([agent])); // a filter that forbids to wait must not hide what was found
+    agent.close();
   }
 }
 

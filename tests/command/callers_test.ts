@@ -217,7 +217,7 @@ async function isTaken(name: string, argument: string, value: Anything, call: ()
   if (error instanceof TypeError && error.message.startsWith("cannot use")) {
     assert(error.message.includes(argument), shown);
   }
-  return !(error instanceof TypeError);
+  return !(error instanceof TypeError || error instanceof penne.PenneError && error.usage);
 }
 
 /** Options with a value at a path, such as `reach.dnsHost[0].zone`. */

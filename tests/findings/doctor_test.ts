@@ -127,7 +127,8 @@ const HOSTS: readonly Host[] = [
   {
     name: "has a full cgroup",
     make: `d=/sys/fs/cgroup/pids; [ -d $d ] || d=/sys/fs/cgroup; d=$d/penne-doctor-$$; mkdir $d; echo 3 >$d/pids.max
-      leave() { echo $$ >$d/../cgroup.procs; until rmdir $d 2>/dev/null; do sleep 0.1; done; }; trap leave EXIT
+      leave() { echo $$ >$d/../cgroup.procs; for i in {1..100}; do rmdir $d 2>/dev/null && break; sleep 0.1; done; }
+      trap leave EXIT
       echo $$ >$d/cgroup.procs`,
     ability: "start processes",
     cause: "limit",
@@ -173,7 +174,7 @@ async function on(host: Pick<Host, "make" | "unshare" | "before" | "user">, fix:
     return `${host.user ? `${AS_USER} ` : ""}${quoted} >$out/${i} 2>&1; echo $? >$out/code.${i}`;
   });
   // A cgroup with a name of its own in each shell: one may be there a moment longer than its processes.
-  const root = fix.startsWith("root: ") ? fix.slice(6).replaceAll(/penne-doctor-\d+/g, "penne-doctor-$$") : ":";
+  const root = fix.startsWith("root: ") ? fix.slice(6).replaceAll(/penne-doctor-\d+/g, () => "penne-doctor-$$") : ":";
   const directory = await Deno.makeTempDir({ prefix: "penne-doctor-" });
   try {
     const script = `set -e; out="$1"; ${host.make}; { ${root}; } >&2; set +e; ${lines.join("; ")}; exit 0`;

@@ -99,7 +99,13 @@ test("the first process takes ids that are mapped if the caller's are not", () =
 });
 
 test("the map mode auto takes the subordinate ids of the facts", () => {
-  const range = (start: number) => ({ ranges: [{ start, count: 10 }], looked: "/etc/subuid", unseen: null, others: [], free: null });
+  const range = (start: number) => ({
+    ranges: [{ start, count: 10 }],
+    looked: "/etc/subuid",
+    unseen: null,
+    others: [],
+    free: null,
+  });
   const user = { user: ALICE, looked: "/etc/passwd", unseen: null };
   const { maps } = plan({ map: { mode: "auto" } }, { map: { user, users: range(100000), groups: range(200000) } });
   assertEquals(maps!.users!.ranges.at(-1), { inside: 1, outside: 100000, count: 10 });
