@@ -8,7 +8,8 @@
  * `sanitizeResources: false`.
  *
  * {@linkcode Command} is `Deno.Command` in namespaces; {@linkcode run}, {@linkcode spawn} and {@linkcode enter} are short forms
- * of it.
+ * of it. They take one object, with two words of their own: `command` is a list of the program and its `args`, and `target`
+ * of `enter()` is what `Command` calls `enter`.
  *
  * @example Capture the output of a command
  * ```ts
@@ -31,16 +32,21 @@
  * assertEquals((await build.status).success, true);
  * ```
  *
- * @example Give a test a private network, and publish a port of it
+ * @example Give a test a private network for several commands, and publish a port of it
  * ```ts ignore
  * import { Command } from "./mod.ts";
  * import { assertEquals } from "@std/assert";
  *
- * Deno.test("the server answers on its published port", async () => {
+ * Deno.test("the server answers on its published port, and has no way out", async () => {
+ *   // A command that only holds the namespaces; the others enter them.
+ *   await using box = new Command("sleep", {
+ *     args: ["infinity"],
+ *     net: "tap",
+ *     ports: { tcp: "127.0.0.1/18081:80", localOnly: true },
+ *   }).spawn();
  *   await using server = new Command("python3", {
  *     args: ["-u", "-m", "http.server", "80"],
- *     net: "tap",
- *     ports: { tcp: "127.0.0.1/18081:80" },
+ *     enter: box.pid,
  *     stdout: "piped",
  *     stderr: "null",
  *   }).spawn();
@@ -49,6 +55,8 @@
  *   const response = await fetch("http://127.0.0.1:18081/");
  *   assertEquals([response.status, response.headers.get("content-type")], [200, "text/html; charset=utf-8"]);
  *   await Promise.all([response.body?.cancel(), log.cancel()]);
+ *   const routes = await new Command("cat", { args: ["/proc/net/route"], enter: box.pid }).output();
+ *   assertEquals(new TextDecoder().decode(routes.stdout).trim().split("\n").length, 1); // the heading alone
  * });
  * ```
  *
@@ -76,6 +84,12 @@
  *
  * const { signal } = await new Command("sleep", { args: ["100"], signal: AbortSignal.timeout(50) }).output();
  * assertEquals(signal, "SIGTERM");
+ *
+ * // A command may ignore SIGTERM. end() is a hard limit: it kills, by default.
+ * const stubborn = new Command("sh", { args: ["-c", "trap '' TERM; sleep 100"] }).spawn();
+ * const timer = setTimeout(() => stubborn.end(), 50);
+ * assertEquals((await stubborn.status).signal, "SIGKILL");
+ * clearTimeout(timer);
  * ```
  *
  * @example Enter a container: the namespaces of a process

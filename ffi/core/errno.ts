@@ -279,14 +279,14 @@ export class SysError extends Error {
    * @param detail What the kernel has added.
    * @param args The arguments of the call.
    */
-  constructor(syscall: string, errno: number, detail?: string, args: readonly unknown[] = []) {
+  constructor(syscall: string, errno: number, detail?: string, args?: readonly unknown[]) {
     const reason = detail ? `${errnoText(errno)}: ${detail}` : errnoText(errno);
     super(`${syscall}: ${reason} (${errnoName(errno)})`);
     this.syscall = syscall;
     this.errno = errno;
     this.code = errnoName(errno);
     this.reason = reason;
-    this.args = args;
+    this.args = args ?? [];
   }
 }
 

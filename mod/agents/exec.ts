@@ -48,8 +48,8 @@ export class ExecError extends PenneError {
    * @param cause The error of execve(2).
    * @param hints What the user can do.
    */
-  constructor(file: string, exitCode: 126 | 127, cause: SysError, hints: readonly string[] = []) {
-    super(`run "${file}"`, { cause, hints });
+  constructor(file: string, exitCode: 126 | 127, cause: SysError, hints?: readonly string[]) {
+    super(`run "${file}"`, { cause, hints: hints ?? [] });
     this.exitCode = exitCode;
   }
 }

@@ -71,7 +71,9 @@ export interface Attached {
 }
 
 /** An attached namespace and its resources. */
-interface Served extends Attached {
+interface Served {
+  /** What is told of it. */
+  readonly attached: Attached;
   readonly link: TapLink | null;
   readonly plan: NetworkPlan | null;
   /** Tells whether it is alive; null before Linux 6.18, and if penne may not ask. */
@@ -140,12 +142,14 @@ export class Attachments implements Disposable {
 
   /** The attached namespaces. */
   get served(): readonly Attached[] {
-    return [...this.#served];
+    return Array.from(this.#served, ({ attached }) => attached);
   }
 
   /** The taps of the attached namespaces, and what those were given. */
   get links(): readonly { readonly link: TapLink; readonly plan: NetworkPlan; readonly target: string }[] {
-    return [...this.#served].flatMap(({ link, plan, target }) => link && plan ? [{ link, plan, target }] : []);
+    return [...this.#served].flatMap(({ link, plan, attached: { target } }) =>
+      link && plan ? [{ link, plan, target }] : []
+    );
   }
 
   /**
@@ -176,7 +180,7 @@ export class Attachments implements Disposable {
       });
       this.#watcher?.check();
       const gone = added.find((served) => !this.#served.has(served));
-      if (gone) throw new PenneError(`attach "${gone.target}": it has just disappeared (${gone.cause})`);
+      if (gone) throw new PenneError(`attach "${gone.attached.target}": it has just disappeared (${gone.cause})`);
       goOn();
       // Last, as loopback stays up after penne ends, while taps disappear.
       for (const socket of this.#sockets) this.#undo.push(bringUpLoopback(socket));
@@ -257,9 +261,7 @@ export class Attachments implements Disposable {
           if (this.#served.has(entry)) this.#detach(entry, this.#tapCause(entry));
         });
       const entry: Served = served = {
-        target: target.text,
-        netns: opened.id,
-        interface: link?.name ?? "lo",
+        attached: { target: target.text, netns: opened.id, interface: link?.name ?? "lo" },
         link,
         plan,
         handle: handleOf(opened.netns),
@@ -303,7 +305,7 @@ export class Attachments implements Disposable {
     this.#release(served);
     served.cause = cause;
     // While others are still being set up, the error reports it.
-    if (this.#sockets.length === 0) this.#options.onDetach?.(served, cause);
+    if (this.#sockets.length === 0) this.#options.onDetach?.(served.attached, cause);
   }
 
   #release(served: Served): void {

@@ -58,8 +58,8 @@ export interface Attachment extends Disposable {
   /** Resolves when the last one was detached, or after {@linkcode Attachment.close}. */
   readonly done: Promise<void>;
   /**
-   * The ports of one namespace, which can be changed while it is served. Ports inside can be added if there were ports from
-   * the start.
+   * The ports of one namespace, which can be changed while it is served. Ports inside can be added if `ports` was given to
+   * {@linkcode attach}, as `{}` at least; not with `quit: false` or `fd:N`.
    *
    * @param target The target as it was given; the only one by default.
    * @returns Its ports.
@@ -70,7 +70,7 @@ export interface Attachment extends Disposable {
   ref(): void;
   /** Lets the program exit; the namespaces are detached then. */
   unref(): void;
-  /** Detaches all of them. */
+  /** Detaches all of them. Their interfaces are gone and their ports of the host are free when this returns. */
   close(): void;
 }
 
@@ -100,15 +100,15 @@ export interface Attachment extends Disposable {
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If it fails for one of them; none is changed then.
  */
-export function attach(targets: readonly (string | number)[], options: AttachOptions = {}): Attachment {
+export function attach(targets: readonly (string | number)[], options?: AttachOptions): Attachment {
   checkTargets(targets, "targets");
-  checkOptions(options, "options");
-  const { ports: wanted = {}, quit = true, announce = true, onDetach: report, onWarning } = options;
-  const [network, reach] = [networkRequest(options), reachRequest(options)];
+  if (options !== undefined) checkOptions(options, "options");
+  const { ports: wanted = {}, quit = true, announce = true, onDetach: report, onWarning, version } = options ?? {};
+  const [network, reach] = [networkRequest(options ?? {}), reachRequest(options ?? {})];
   const parsed = checkAttach(targets.map(String), { ...network, ...reach });
-  const requested = checkPorts(wanted, options.version, portRange);
+  const requested = checkPorts(wanted, version, portRange);
   const { localOnly } = requested;
-  const hold = planHold(requested, parsed, quit, WORDS);
+  const hold = planHold(requested, parsed, quit, WORDS, options?.ports !== undefined);
   checkPermissions();
   using starting = new DisposableStack();
   const reactor = starting.use(new Reactor());
@@ -128,8 +128,9 @@ export function attach(targets: readonly (string | number)[], options: AttachOpt
     if (!open) return;
     open = false;
     driver?.stop();
-    attachments[Symbol.dispose]();
+    // The server first, which lets go of all namespaces at once; each tap then has one descriptor left, and closes with it.
     server[Symbol.dispose]();
+    attachments[Symbol.dispose]();
     // After the event that reported the end has been handled.
     queueMicrotask(() => {
       reactor[Symbol.dispose]();

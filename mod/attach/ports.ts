@@ -26,6 +26,7 @@ export interface PortWords {
  * @param targets The namespaces.
  * @param quit Whether names and processes are followed.
  * @param words What things are called in messages.
+ * @param changing Whether ports inside may be added later, though there are none yet.
  * @returns As of {@linkcode holdFor}; null where the namespace must not be kept alive.
  * @throws {PenneError} A usage error if that does not go together.
  */
@@ -34,12 +35,13 @@ export function planHold(
   targets: readonly Target[],
   quit: boolean,
   words: PortWords,
+  changing = false,
 ): Hold | null {
   if (ports.rules.length + ports.outward.length > 0 && targets.length > 1) {
     throw usage("forward ports to more than one namespace: run one penne attach for each");
   }
   // What is held inside keeps a namespace alive: its end must be known otherwise.
-  if (quit && !targets.some(({ kind }) => kind === "fd")) return holdFor(ports);
+  if (quit && !targets.some(({ kind }) => kind === "fd")) return holdFor(ports) ?? (changing ? "sockets" : null);
   const refuse = (what: string, why: string, hints: readonly string[] = []) =>
     usage(`use ${what} with ${words.stay} or fd:N: ${why} would keep the namespace alive`, hints);
   if (ports.rules.some(({ scan }) => scan)) {

@@ -159,14 +159,21 @@ export function isObject(value: unknown): value is object {
  *
  * @param keys The check of each key.
  * @param needed Keys that must be there.
+ * @param elsewhere What to suggest for keys that other libraries have.
  * @returns The check.
  */
-export function object(keys: Readonly<Record<string, Check>>, needed: readonly string[] = []): Check {
+export function object(
+  keys: Readonly<Record<string, Check>>,
+  needed: readonly string[] = [],
+  elsewhere: Readonly<Record<string, string>> = {},
+): Check {
   return (value, argument) => {
     if (!isObject(value)) throw refuse(value, argument, "an object");
     for (const [name, one] of Object.entries(value)) {
       if (!Object.hasOwn(keys, name)) {
-        const [hint] = suggest(name, Object.keys(keys));
+        const [hint] = Object.hasOwn(elsewhere, name)
+          ? [`did you mean ${elsewhere[name]}?`]
+          : suggest(name, Object.keys(keys));
         throw new TypeError(`${argument} has no ${shown(name)}${hint ? `; ${hint}` : ""}`);
       }
       if (one !== undefined) keys[name]!(one, `${argument}.${name}`);

@@ -53,15 +53,15 @@ export class PenneError extends Error {
    * @param what The action, to be read after "cannot"; without a cause, followed by a colon and the reason.
    * @param options Details.
    */
-  constructor(what: string, options: PenneErrorOptions = {}) {
-    const { cause } = options;
+  constructor(what: string, options?: PenneErrorOptions) {
+    const { cause, hints = [], explain, context = {}, usage = false } = options ?? {};
     const reason = cause === undefined ? "" : `: ${reasonOf(cause)}`;
     // A runtime prints an uncaught error as it is.
     super(visible(`cannot ${what}${reason}`), cause === undefined ? undefined : { cause });
-    this.#hints = options.hints ?? [];
-    this.#explain = options.explain;
-    this.#context = options.context ?? {};
-    this.usage = options.usage ?? false;
+    this.#hints = hints;
+    this.#explain = explain;
+    this.#context = context;
+    this.usage = usage;
   }
 
   /**

@@ -78,7 +78,10 @@ export class ChildProcess implements AsyncDisposable, Disposable {
   readonly pid: number;
   /** Identity of the namespaces that were made for it, or that it has joined. */
   readonly namespaces: Readonly<Partial<Record<NamespaceType, NamespaceId>>>;
-  /** Resolves when it and its namespaces have ended; as by SIGKILL if an agent was killed. It never rejects. */
+  /**
+   * Resolves when it and its namespaces have ended, and its ports of the host are free; as by SIGKILL if an agent was killed.
+   * It never rejects.
+   */
   readonly status: Promise<CommandStatus>;
   #running: RunningCommand;
   #ends: readonly (PipeEnd | null)[];
@@ -151,15 +154,15 @@ export class ChildProcess implements AsyncDisposable, Disposable {
    * @param signo The signal; SIGTERM by default.
    * @throws {TypeError} If there is no such signal, or the command has ended.
    */
-  kill(signo: Deno.Signal | number = "SIGTERM"): void {
-    const signal = signalNumber(signo);
+  kill(signo?: Deno.Signal | number): void {
+    const signal = signalNumber(signo === undefined ? "SIGTERM" : signo);
     if (this.#over) throw new TypeError("Child process has already terminated");
     this.#running.kill(signal);
   }
 
   /**
-   * The ports of its network, which can be changed while it runs. Ports inside can be added if there were ports from the
-   * start.
+   * The ports of its network, which can be changed while it runs. Ports inside can be added if `ports` was given, as `{}` at
+   * least.
    *
    * @returns Its ports.
    * @throws {PenneError} If it has no network (`net: "tap"`).
@@ -185,7 +188,8 @@ export class ChildProcess implements AsyncDisposable, Disposable {
   }
 
   /**
-   * Ends it with its kill signal, by force if that takes too long, and then everything in its namespaces; waits for that.
+   * Ends it with its kill signal, by force if that takes 5 seconds, and then everything in its namespaces. It blocks until
+   * that is done, and the ports of the host are free. The kill signal is SIGKILL by default, which no command can ignore.
    *
    * @returns How it ended.
    */
@@ -193,12 +197,12 @@ export class ChildProcess implements AsyncDisposable, Disposable {
     return commandStatus(this.#running.end());
   }
 
-  /** Ends it and everything in its namespaces by force. */
+  /** Ends it and everything in its namespaces by force, as {@linkcode ChildProcess.end} with SIGKILL does. */
   [Symbol.dispose](): void {
     this.#running[Symbol.dispose]();
   }
 
-  /** Sends it SIGTERM, and waits for its end. */
+  /** Sends it SIGTERM, and waits for its end without a limit; a command may ignore that signal, but not `end()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#over) {
       try {

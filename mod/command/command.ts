@@ -16,6 +16,10 @@ import { joined, readAll } from "./streams.ts";
  * Without `enter`, it gets namespaces of its own: user, mnt, pid, ipc, uts and net by default, so no network. With it, it
  * runs in namespaces that exist. It ends with this program.
  *
+ * What it has started in the background ends with it, also in namespaces that it has joined: nobody else would end that.
+ * So `output()` does not wait for such a process to close its output, as that of `Deno.Command` does. What is to stay is a
+ * command of its own.
+ *
  * @example
  * ```ts
  * import { Command } from "../mod.ts";
@@ -35,9 +39,9 @@ export class Command {
    * @param command The program: a name to look up in PATH, a path, or a file URL.
    * @param options What it takes.
    */
-  constructor(command: string | URL, options: CommandOptions = {}) {
+  constructor(command: string | URL, options?: CommandOptions) {
     this.#command = command;
-    this.#options = options;
+    this.#options = options === undefined ? {} : options; // null is refused later, as other wrong values are
   }
 
   /**
@@ -54,7 +58,7 @@ export class Command {
   }
 
   /**
-   * Runs it to its end, and collects what it writes.
+   * Runs it to its end, and collects what it writes until then.
    *
    * @returns How it ended, and what it has written.
    * @throws {TypeError} If `stdin` is "piped".

@@ -23,9 +23,9 @@ const checkDrop = object({ ...WHICH, force: flag, stale: flag });
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If there is no such set, or it is in use and `force` was not given.
  */
-export function drop(name: string, options: DropOptions = {}): boolean {
+export function drop(name: string, options?: DropOptions): boolean {
   text(name, "name");
-  checkDrop(options, "options");
+  if (options !== undefined) checkDrop(options, "options");
   return dropOne(name, options);
 }
 
@@ -37,8 +37,8 @@ export function drop(name: string, options: DropOptions = {}): boolean {
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If the directory cannot be used.
  */
-export function dropAll(options: DropOptions = {}): Dropped {
-  checkDrop(options, "options");
+export function dropAll(options?: DropOptions): Dropped {
+  if (options !== undefined) checkDrop(options, "options");
   return dropEach(options);
 }
 
@@ -51,9 +51,9 @@ export function dropAll(options: DropOptions = {}): Dropped {
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If there is no such set.
  */
-export function inspect(name: string, options: WhichSet & StaleOptions = {}): Inspection {
+export function inspect(name: string, options?: WhichSet & StaleOptions): Inspection {
   text(name, "name");
-  checkWhich(options, "options");
+  if (options !== undefined) checkWhich(options, "options");
   return inspectOne(name, options);
 }
 
@@ -65,8 +65,8 @@ export function inspect(name: string, options: WhichSet & StaleOptions = {}): In
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If a directory cannot be used.
  */
-export function inspectAll(options: WhichSet & StaleOptions = {}): Inspection[] {
-  checkWhich(options, "options");
+export function inspectAll(options?: WhichSet & StaleOptions): Inspection[] {
+  if (options !== undefined) checkWhich(options, "options");
   return inspectEach(options);
 }
 
@@ -87,8 +87,8 @@ export function inspectAll(options: WhichSet & StaleOptions = {}): Inspection[] 
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If the set does not exist, is not complete, or is so stale that it is to be discarded.
  */
-export function openKept(name: string, options: WhichSet & StaleOptions = {}): OpenKept {
+export function openKept(name: string, options?: WhichSet & StaleOptions): OpenKept {
   text(name, "name");
-  checkWhich(options, "options");
+  if (options !== undefined) checkWhich(options, "options");
   return openOne(name, options);
 }

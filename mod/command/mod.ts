@@ -92,7 +92,8 @@ export async function run(options: RunOptions): Promise<CommandStatus> {
 }
 
 /**
- * Starts a command in namespaces that exist already. This program itself joins nothing.
+ * Starts a command in namespaces that exist already. This program itself joins nothing. What the command has started in the
+ * background ends with it.
  *
  * @example
  * ```ts

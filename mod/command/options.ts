@@ -40,7 +40,10 @@ export interface ProcessOptions {
   readonly uid?: number;
   /** Group id of the command, inside. */
   readonly gid?: number;
-  /** Ends the command by SIGTERM; `outputSync()` does not look at it. */
+  /**
+   * Sends the command SIGTERM once it is aborted. That is no hard limit, since a command may ignore SIGTERM: `end()` of the
+   * child is one. `outputSync()` does not look at it.
+   */
   readonly signal?: AbortSignal;
   /** Standard input; "inherit" by default. */
   readonly stdin?: Stdio;
@@ -58,7 +61,10 @@ export interface ProcessOptions {
 export interface PlaceOptions {
   /** A PID, `fd:N`, `netns:NAME`, paths, or the name of a kept set: the namespaces to join. Without it, some are made. */
   readonly enter?: string | number;
-  /** Signal that ends the command when penne must, by name or number; SIGKILL by default. */
+  /**
+   * The signal of `end()`, by name or number; SIGKILL by default. Everything else has a signal of its own: `signal`, `kill()`
+   * and `await using` send SIGTERM, and `using` and the end of this program kill.
+   */
   readonly killSignal?: Deno.Signal | number;
 }
 
@@ -132,7 +138,9 @@ const JOINED: Readonly<Record<keyof JoinedNamespaces | "enter", Check>> = {
   preserveCredentials: flag,
 };
 
-const check = object({ ...PROCESS, ...SETUP, ...NEW, ...JOINED });
+const check = object({ ...PROCESS, ...SETUP, ...NEW, ...JOINED }, [], {
+  timeout: "signal: AbortSignal.timeout(MILLISECONDS)",
+});
 
 /** Turns a path or a file URL into a path. */
 export function pathOf(value: string | URL): string {
@@ -211,6 +219,9 @@ export type Request =
  */
 export function requestOf(command: string | URL | null, options: CommandOptions): Request {
   check(options, "options");
+  if (Array.isArray(command)) {
+    throw new TypeError("cannot use a list as command: it is not a string or a file URL; args has the arguments");
+  }
   if (command !== null) path(command, "command");
   const { args = [], cwd, env, clearEnv, uid, gid, detached, killSignal, enter, ...rest } = options;
   const common = {
@@ -224,7 +235,11 @@ export function requestOf(command: string | URL | null, options: CommandOptions)
   };
   const wrong = Object.keys(pick(rest, enter === undefined ? JOINED : NEW)).filter((key) => !Object.hasOwn(SETUP, key));
   if (wrong[0] !== undefined) {
-    throw usage(`use ${wrong[0]}: it is for a command that ${enter === undefined ? "enters" : "gets new"} namespaces`);
+    throw enter === undefined
+      ? usage(`use ${wrong[0]}: it is for a command that enters namespaces`, ["enter: TARGET says which ones"])
+      : usage(`use ${wrong[0]}: it is for a command that gets new namespaces`, [
+        "give it to the command whose namespaces you enter",
+      ]);
   }
   const unused = unusedOption(options);
   if (unused) throw usage(`use ${unused} without a network`, ['net: "tap" sets one up']);

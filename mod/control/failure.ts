@@ -56,14 +56,32 @@ export function showServed(served: JsonServedRule): string {
   return `${showRule(rule, served.outward)}${some}`;
 }
 
+/** How a penne is started so that what it refuses is possible. */
+export interface Remedies {
+  /** So that ports inside can be added. */
+  readonly unheld: string;
+  /** So that listeners inside are looked for. */
+  readonly unfollowed: string;
+}
+
+const ON_COMMAND_LINE: Remedies = {
+  unheld: "start it with a port of any kind, as in -t 8080 or -T 8080; penne attach also without --no-quit",
+  unfollowed: "start it with --tcp-ports auto or --udp-ports auto",
+};
+
 /**
  * The error for a request that was not carried out.
  *
  * @param failure Why.
  * @param verb What was to be done with ports.
+ * @param remedies How it would have been possible; on the command line by default.
  * @returns The error, to be thrown.
  */
-export function failureError(failure: JsonFailure, verb: "add" | "delete"): PenneError {
+export function failureError(
+  failure: JsonFailure,
+  verb: "add" | "delete",
+  remedies: Remedies = ON_COMMAND_LINE,
+): PenneError {
   const what = `${verb} ports`;
   const rule = "rule" in failure ? ruleFromJson(failure.rule) : null;
   if (failure.kind === "request" || !rule) {
@@ -81,11 +99,11 @@ export function failureError(failure: JsonFailure, verb: "add" | "delete"): Penn
       });
     case "unheld":
       return new PenneError(`${what}: ${shown} is a port inside, and this penne holds nothing there`, {
-        hints: ["start it with a port of any kind, as in -t 8080 or -T 8080; penne attach also without --no-quit"],
+        hints: [remedies.unheld],
       });
     default:
       return new PenneError(`${what}: ${shown} follows the listeners inside, which this penne does not look for`, {
-        hints: ["start it with --tcp-ports auto or --udp-ports auto"],
+        hints: [remedies.unfollowed],
       });
   }
 }

@@ -9,7 +9,9 @@ import { type CommandOptions, type CommandSettings, planEnvironment, planProgram
 import { checkHosts, type HostEntry } from "../views/hosts.ts";
 import { type EnterTarget, parseTarget } from "./target.ts";
 
-/** How namespaces are joined; each property has the meaning and default of that option of `penne enter`. */
+/**
+ * How namespaces are joined. What is true or false is false by default; `penne enter` has options of these names.
+ */
 export interface JoinedNamespaces extends WhichSet, StaleOptions {
   /** Kinds of namespaces to join: by default all that the target has. */
   readonly types?: readonly NamespaceType[];

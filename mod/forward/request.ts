@@ -4,7 +4,7 @@ import { AF } from "../../ffi/net/constants.ts";
 import { type PenneError, usage } from "../base/errors.ts";
 import { suggest } from "../base/suggest.ts";
 import type { LocalDelivery } from "./ports.ts";
-import { addRule, type ForwardingRule, type Protocol, RuleError, type RuleLimits } from "./rule.ts";
+import { addRule, type ForwardingRule, NO_FREE_PORT, type Protocol, RuleError, type RuleLimits } from "./rule.ts";
 import { parsePortSpec, type PortRange, type PortSpec, rulesOf, SpecError } from "./spec.ts";
 
 /** The ports that are forwarded, and how. */
@@ -49,6 +49,28 @@ function ofTarget(rule: ForwardingRule): ForwardingRule {
   return rule.target && !rule.address ? { ...rule, address: new Uint8Array(rule.target.length) } : rule;
 }
 
+/** What helps who wants a port that is free. */
+const FREE_PORT_HINTS: readonly string[] = [
+  "to find a free one, listen on port 0, as Deno.listen({ port: 0 }) does, read the number, and close it again",
+];
+
+/** How a value is to be written that is no specification: one with an address as other tools have it, or any. */
+function spellingHints(value: string): string[] {
+  const [, address, ports] = /^([\d.]+|\[[\da-f:.]+\]):(.+)$/i.exec(value) ?? [];
+  const slashed = `${address}/${ports}`;
+  if (address !== undefined && isSpec(slashed)) return [`a slash follows the address: write it as ${slashed}`];
+  return ["write it as in 8080:80, 127.0.0.1/53 or 8000-8010"];
+}
+
+function isSpec(text: string): boolean {
+  try {
+    return Boolean(parsePortSpec(text)?.address);
+  } catch (error) {
+    if (error instanceof SpecError) return false;
+    throw error;
+  }
+}
+
 /**
  * Reads specifications of ports.
  *
@@ -73,7 +95,7 @@ export function readPorts(
         spec = parsePortSpec(value);
       } catch (error) {
         if (!(error instanceof SpecError)) throw error;
-        throw refuse(name, value, "it is not a list of ports", ["write it as in 8080:80, 127.0.0.1/53 or 8000-8010"]);
+        throw refuse(name, value, "it is not a list of ports", spellingHints(value));
       }
       if (!spec) continue;
       if (inside && spec.listens) throw refuse(name, value, "a port inside is on loopback, of all addresses");
@@ -84,27 +106,35 @@ export function readPorts(
           else addRule(found.rules, rule, limits);
         }
       } catch (error) {
-        throw error instanceof RuleError ? refuse(name, value, error.reason) : error;
+        if (!(error instanceof RuleError)) throw error;
+        throw refuse(name, value, error.reason, error.reason === NO_FREE_PORT ? FREE_PORT_HINTS : []);
       }
     }
   }
   return found;
 }
 
-/** One or more specifications of ports, as pasta(1) has them; a number is a port. */
+/** One or more ports, each a number or a text as {@linkcode PortOptions} has them. */
 export type PortList = string | number | readonly (string | number)[];
 
 /**
  * Ports that lead into a network namespace, or out of it.
+ *
+ * A port of the host is open from the start, whether a program inside listens or not: a connection that comes too early is
+ * accepted, and then reset, so a client has to try again until the program listens.
  *
  * A port is written as in `"8080"` or `8080`, `"8080:80"` (to another port), `"8000-8010"` (a range), `"127.0.0.1/8080"`
  * (on one address), `"%eth0/8080"` (on one interface), `"0.0.0.0/8080:192.0.2.5/80"` (to another address); `"auto"` follows
  * what listens on the other side, and `"all"` is every port that can be had. Commas separate several.
  */
 export interface PortOptions {
-  /** TCP ports of the host that lead inside: `--tcp-ports`. */
+  /**
+   * TCP ports of the host that lead inside: `--tcp-ports`. They lead to the address of the interface inside. So a program that
+   * listens on 127.0.0.1 there is not reached, but one that listens on 0.0.0.0 or [::] is; with {@linkcode PortsRequest.local}
+   * "loopback" or {@linkcode PortsRequest.localOnly} both are, by clients on the host's loopback.
+   */
   readonly tcp?: PortList;
-  /** UDP ports of the host that lead inside: `--udp-ports`. */
+  /** UDP ports of the host that lead inside: `--udp-ports`; to the same addresses as those of TCP. */
   readonly udp?: PortList;
   /** TCP ports inside that lead to the host's loopback, or to the target that they name: `--tcp-ns`. */
   readonly tcpOut?: PortList;
@@ -121,7 +151,10 @@ export interface PortsRequest extends PortOptions {
    * (`loopback`, `--host-lo-to-ns-lo`), or by the interface like everything else (`interface`, `--no-splice`).
    */
   readonly local?: LocalDelivery;
-  /** Whether the namespace has no interface, only loopback and these ports from loopback to loopback: `--splice-only`. */
+  /**
+   * Whether the namespace has no interface, only loopback and these ports from loopback to loopback: `--splice-only`. It is a
+   * private network then: nothing else leads in or out.
+   */
   readonly localOnly?: boolean;
 }
 
@@ -147,6 +180,7 @@ function specsOf(name: string, list: unknown): string[] {
   return (Array.isArray(list) ? list : [list]).map((value: unknown) => {
     if (typeof value === "string") return value;
     if (Number.isInteger(value) && value as number > 0 && value as number <= 65535) return `${value}`;
+    if (value === 0) throw refuseValue(name, value, NO_FREE_PORT, FREE_PORT_HINTS);
     const reason = typeof value === "number" ? "a port is a whole number from 1 to 65535" : "it is no list of ports";
     throw refuseValue(name, value, reason, ['ports are numbers and texts, as in [8080, "8081:80"]']);
   });

@@ -111,6 +111,9 @@ export class RuleError extends Error {
   }
 }
 
+/** Why port 0 cannot be listened on, in penne's words. */
+export const NO_FREE_PORT = "a free port is not chosen for you";
+
 /** Why a rule cannot be added to others, in pasta's words and in penne's; null if it can. */
 function problem(
   rule: ForwardingRule,
@@ -118,7 +121,7 @@ function problem(
   limits: RuleLimits,
 ): readonly [pasta: string, penne: string] | null {
   const { protocol, address, target, first, last, to } = rule;
-  if (first === 0) return ["Forwarding rule attempts to map from port 0", "no program can listen on port 0"];
+  if (first === 0) return ["Forwarding rule attempts to map from port 0", NO_FREE_PORT];
   if (to === 0) return ["Forwarding rule attempts to map to port 0", "no program can listen on port 0"];
   if (to + last - first > 65535) {
     return ["Forwarding rule attempts to map to a port above 65535", "the last port is 65535"];

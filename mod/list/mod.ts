@@ -177,9 +177,9 @@ function isTop({ type, inum }: Found): boolean {
  * @throws {TypeError} If an option is not of its type.
  * @throws {PenneError} If one of `of` does not name a namespace that can be seen.
  */
-export async function list(options: ListOptions = {}): Promise<Listing> {
-  CHECK(options, "options");
-  const { types, of, orphans = false, holders = false, addresses = false } = options;
+export async function list(options?: ListOptions): Promise<Listing> {
+  if (options !== undefined) CHECK(options, "options");
+  const { types, of, orphans = false, holders = false, addresses = false } = options ?? {};
   const known = await listIds();
   let complete = known?.complete ?? false;
   const search = holders || !complete;

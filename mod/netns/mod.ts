@@ -43,12 +43,12 @@ export interface WaitOptions {
 export function waitFor(
   targets: readonly (string | number)[],
   state: WaitFor,
-  options: WaitOptions = {},
+  options?: WaitOptions,
 ): Promise<void> {
   checkTargets(targets, "targets");
   oneOf("present", "gone")(state, "state");
-  checkOptions(options, "options");
-  const { signal } = options;
+  if (options !== undefined) checkOptions(options, "options");
+  const { signal } = options ?? {};
   signal?.throwIfAborted();
   const reactor = new Reactor();
   const { promise, resolve, reject } = Promise.withResolvers<void>();

@@ -49,11 +49,14 @@ export interface NameServer {
   readonly zone?: string;
 }
 
-/** The network that is asked for; every property has the meaning and default of the option of `penne run` that it names. */
+/** The network inside. Most properties name the option of `penne run` that is the same. */
 export interface NetworkOptions {
-  /** The only version of IP: `-4`, `-6`; both by default. */
+  /** The only version of IP that there is inside: `-4`, `-6`; both by default. */
   readonly version?: 4 | 6;
-  /** Whether to configure anything: `--config-net`; true by default. */
+  /**
+   * Whether the interface gets addresses and routes, and is brought up: `--config-net`; true by default. If not, a program
+   * inside does that: DHCP and router advertisements tell it what.
+   */
   readonly configure?: boolean;
   /** Interface of the host whose addresses and routes are copied: `--interface`; the one that leads to the Internet by default. */
   readonly interface?: string;
@@ -61,7 +64,7 @@ export interface NetworkOptions {
   readonly nsIfname?: string;
   /** MAC address inside: `--ns-mac-addr`; random by default. */
   readonly nsMac?: MacAddress;
-  /** MAC address of our side: `--mac-addr`. */
+  /** MAC address that all other hosts have for the namespace: `--mac-addr`; 9a:55:9a:55:9a:55 by default. */
   readonly mac?: MacAddress;
   /** MTU, bytes: `--mtu`; 65520 by default, 0 leaves it to the kernel. */
   readonly mtu?: number;
@@ -81,7 +84,7 @@ export interface NetworkOptions {
   readonly routed?: readonly Address[];
 }
 
-/** What is reached through the network; every property has the meaning of the option of `penne run` that it names. */
+/** What is reached through the network. Most properties name the option of `penne run` that is the same. */
 export interface ReachOptions {
   /** Addresses inside, one per family, whose ports 53 and 853 are the host's resolver: `--dns-forward`. */
   readonly dnsForward?: readonly Address[];

@@ -49,7 +49,7 @@ export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []
     return relay.drive(() => startChild(plan, { ...start, beforeExec: (_, made) => keep(made) }));
   }
   checkPermissions();
-  const hold = holdFor(requested);
+  const hold = holdFor(requested) ?? (options.ports ? "sockets" : null); // ports inside may come later
   const server = new WorkerServer(plan.reach, onWarning, openRequestedPorts(requested));
   try {
     const child = relay.drive(() =>
@@ -82,7 +82,7 @@ function withServer(child: RunningCommand, server: WorkerServer): RunningCommand
   const finish = async () => {
     try {
       const ended = await child.status;
-      await server.drain();
+      await server.finish();
       return ended;
     } finally {
       server[Symbol.dispose]();

@@ -24,7 +24,10 @@ import type { OwnFile } from "../views/own_files.ts";
 /** The network of a command: loopback alone, the host's own, or one through a tap. */
 export type NetMode = "none" | "host" | "tap";
 
-/** How a command is set up, wherever it runs; each property has the meaning and default of the option of that name. */
+/**
+ * How a command is set up, wherever it runs. What is true or false is false by default; `penne run` has options of these
+ * names.
+ */
 export interface SetupOptions {
   /** Whether the command gets the caller's terminal and session even if a process with fewer rights may trace it. */
   readonly shareTerminal?: boolean;
@@ -64,16 +67,18 @@ export interface CommandOptions extends SetupOptions {
   readonly killSignal?: SignalName;
 }
 
-/** Namespaces to make; each property has the meaning and default of that option of `penne run`. */
+/** Namespaces to make, and what is in them. `penne run` has options of these names. */
 export interface NewNamespaces {
   /** Namespaces to make: user, mnt, pid, ipc, uts and net by default. */
   readonly unshare?: readonly NamespaceType[];
   /**
-   * Network: `none` makes a net namespace with loopback alone, `tap` one with a network, `host` makes no net namespace. Unlike
-   * in `penne run`, a net namespace has loopback alone by default: forwarding packets takes a Worker.
+   * Network: `none` makes a net namespace with loopback alone, `tap` one with the addresses and routes of the host, `host`
+   * makes no net namespace. Unlike in `penne run`, `none` is the default: forwarding packets takes a Worker.
+   *
+   * A private network, which nothing leaves, but that has ports of the host: `tap`, with `localOnly` in `ports`.
    */
   readonly net?: NetMode;
-  /** The network that `net: "tap"` sets up. */
+  /** The addresses, routes and interface that `net: "tap"` sets up: by default as the host's. */
   readonly network?: NetworkOptions;
   /** What that network reaches: by default the host's resolver, at an address of its own, but not the host's loopback. */
   readonly reach?: ReachOptions;
@@ -86,15 +91,15 @@ export interface NewNamespaces {
   readonly dns?: readonly (Address | NameServer)[] | "none";
   /** Search domains in that file; the host's by default. */
   readonly search?: readonly string[];
-  /** The id maps of the user namespace. */
+  /** Which users and groups there are in the user namespace: by default root alone, who is the caller outside. */
   readonly map?: MapRequest;
-  /** Host name inside. */
+  /** Host name inside; that of the host by default. */
   readonly hostname?: string;
   /** Whether the agent is PID 1 of the pid namespace and the command its child; true by default. */
   readonly init?: boolean;
-  /** Offset of the monotonic clock inside, seconds. */
+  /** Offset of the monotonic clock inside, seconds; makes a time namespace. */
   readonly monotonic?: number;
-  /** Offset of the boot-time clock inside, seconds. */
+  /** Offset of the boot-time clock inside, which tells how long the host has been up, seconds; makes a time namespace. */
   readonly boottime?: number;
 }
 

@@ -178,16 +178,16 @@ class Queue implements EventSink {
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If the watch cannot be started; from the call, not from the iteration.
  */
-export function watch(options: WatchOptions = {}): Watch {
-  checkOptions(options, "options");
-  const { signal, limit = LIMIT, events, threads, backend, interval } = options;
+export function watch(options?: WatchOptions): Watch {
+  if (options !== undefined) checkOptions(options, "options");
+  const { signal, limit = LIMIT, events, threads, backend, interval } = options ?? {};
   signal?.throwIfAborted();
   using starting = new DisposableStack();
   const reactor = starting.use(new Reactor());
   const queue = new Queue(limit);
   const clock = new WallClock();
   const request = {
-    filter: filterOf(options),
+    filter: filterOf(options ?? {}),
     events: events && new Set(events),
     locate: true,
     threads,

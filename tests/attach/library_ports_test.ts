@@ -229,7 +229,14 @@ test("a port that cannot be opened is an error of attach() and spawn(), and noth
 const WRONG: readonly (readonly [ports: unknown, message: string])[] = [
   [null, "cannot use ports null: it is no object"],
   [8080, "cannot use ports 8080: it is no object"],
-  [{ tcp: 0 }, "cannot use ports.tcp 0: a port is a whole number from 1 to 65535"],
+  [{ tcp: 0 }, "cannot use ports.tcp 0: a free port is not chosen for you"],
+  [
+    { tcp: "127.0.0.1/0:80" },
+    'cannot use ports.tcp "127.0.0.1/0:80": a free port is not chosen for you',
+  ],
+  [{ tcp: "8080:0" }, 'cannot use ports.tcp "8080:0": no program can listen on port 0'],
+  [{ tcp: -1 }, "cannot use ports.tcp -1: a port is a whole number from 1 to 65535"],
+  [{ tcp: "127.0.0.1:18303:80" }, 'cannot use ports.tcp "127.0.0.1:18303:80": it is not a list of ports'],
   [{ tcp: [80, 65536] }, "cannot use ports.tcp 65536: a port is a whole number from 1 to 65535"],
   [{ udp: 1.5 }, "cannot use ports.udp 1.5: a port is a whole number from 1 to 65535"],
   [{ udp: NaN }, "cannot use ports.udp NaN: a port is a whole number from 1 to 65535"],

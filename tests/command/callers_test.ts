@@ -276,9 +276,46 @@ test("an unknown key inside an option is refused too, with a suggestion", async 
     assert(error instanceof TypeError);
     assertEquals(error.message, message);
   }
-  const ports = await failure(() => any.attach([Deno.pid], { ports: { tpc: 80 } }));
-  assert(ports instanceof penne.PenneError);
-  assertEquals((await ports.hints())[0], "did you mean ports.tcp?");
+});
+
+test("what other libraries have, or write otherwise, is refused with what it is here", async () => {
+  const any = penne as Record<string, Anything>;
+  const time = "did you mean signal: AbortSignal.timeout(MILLISECONDS)?";
+  const calls: [string, () => unknown][] = [
+    [`options has no "timeout"; ${time}`, () => new any.Command("true", { timeout: 5 }).output()],
+    [`options has no "timeout"; ${time}`, () => any.run({ command: ["true"], timeout: 5 })],
+    [
+      "cannot use a list as command: it is not a string or a file URL; args has the arguments",
+      () => new any.Command(["sh"]).spawn(),
+    ],
+  ];
+  for (const [message, call] of calls) {
+    const error = await failure(call);
+    assert(error instanceof TypeError, String(error));
+    assertEquals(error.message, message);
+  }
+  const ports = (ports: Anything) => () => any.attach([Deno.pid], { ports });
+  const spelling = "write it as in 8080:80, 127.0.0.1/53 or 8000-8010";
+  const hints: [string, () => unknown][] = [
+    ["did you mean ports.tcp?", ports({ tpc: 80 })],
+    ["give it to the command whose namespaces you enter", () => any.enter({ target: 1, ports: { tcp: 80 } })],
+    ["give it to the command whose namespaces you enter", () => any.enter({ target: 1, net: "none" })],
+    ["enter: TARGET says which ones", () => any.run({ types: ["net"] })],
+    ["a slash follows the address: write it as 127.0.0.1/18303:80", ports({ tcp: "127.0.0.1:18303:80" })],
+    ["a slash follows the address: write it as [::1]/18303:80", ports({ udp: "[::1]:18303:80" })],
+    [spelling, ports({ tcp: "127.0.0.1:18303:80/tcp" })],
+    [spelling, ports({ tcp: "127.0.0.999:18303:80" })],
+    [spelling, ports({ tcp: "80:81:82" })],
+    ...[0, "0", "127.0.0.1/0:80", [80, "0:80"]].map((tcp): [string, () => unknown] => [
+      "to find a free one, listen on port 0, as Deno.listen({ port: 0 }) does, read the number, and close it again",
+      ports({ tcp }),
+    ]),
+  ];
+  for (const [hint, call] of hints) {
+    const error = await failure(call);
+    assert(error instanceof penne.PenneError && error.usage, String(error));
+    assertEquals((await error.hints())[0], hint);
+  }
 });
 
 test("an option that has no effect without a network is refused without one", async () => {

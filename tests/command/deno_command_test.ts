@@ -349,6 +349,31 @@ test(
   },
 );
 
+test("what a command has started in the background ends with it, so its output is at its end sooner than in Deno", async () => {
+  const args = ["-c", "sleep 100 & (sleep 0.3; echo late) & echo early"];
+  await using box = new Command("sleep", { args: ["100"] }).spawn();
+  for (const where of [{}, { unshare: [] }, { enter: box.pid }]) {
+    const child = new Command("sh", { args, stdout: "piped", ...where }).spawn();
+    assertEquals([text((await child.output()).stdout), (await child.status).code], ["early\n", 0]);
+  }
+  const alive = ["-c", "grep -hs '(sleep) [^XZ]' /proc/[0-9]*/stat"];
+  const { stdout } = await new Command("sh", { args: alive, enter: box.pid }).output();
+  assertEquals(text(stdout).trim().split("\n").length, 1, "the command of the box is left alone");
+});
+
+test("a signal is no hard limit, and end() is one", async () => {
+  const args = ["-c", "trap '' TERM; echo ready; sleep 100; exit 7"];
+  const abortion = new AbortController();
+  const child = new Command("sh", { args, stdout: "piped", signal: abortion.signal }).spawn();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  abortion.abort();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assertEquals(child.end().signal, "SIGKILL");
+  assertEquals((await child.status).signal, "SIGKILL");
+  await reader.cancel();
+});
+
 test("outputSync() refuses what needs the event loop", () => {
   assertThrows(() => new Command("true", { net: "tap" }).outputSync(), Error, "its network needs it");
 });

@@ -2,7 +2,8 @@
 
 import "../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { ROOT, sh, test, until } from "../lib/helpers.ts";
+import { ROOT, test, until } from "../lib/helpers.ts";
+import { program, withProgram } from "../lib/program.ts";
 import { Pty } from "../lib/pty.ts";
 
 /** Variables that say where Deno has its files. */
@@ -12,23 +13,6 @@ const DENO_VARIABLES = Object.fromEntries(
     return value === undefined ? [] : [[name, value]];
   }),
 );
-
-/** Writes a program that imports the library, and does something with its command line. */
-async function withProgram<T>(body: string, permissions: readonly string[], use: (argv: string[]) => Promise<T>) {
-  const directory = await Deno.makeTempDir({ prefix: "penne-program-" });
-  try {
-    await Deno.writeTextFile(`${directory}/program.ts`, `import { Command } from "file://${ROOT}mod/mod.ts";\n${body}`);
-    const words = ["run", "--quiet", "--no-check", "--no-lock", `--config=${ROOT}deno.json`, ...permissions];
-    return await use([Deno.execPath(), ...words, `${directory}/program.ts`]);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-}
-
-/** Runs a program that imports the library, with permissions; by default with all. */
-function program(body: string, ...permissions: readonly string[]) {
-  return withProgram(body, permissions.length ? permissions : ["-A"], sh);
-}
 
 /** Whether a process has ended, and was reaped. */
 function isGone(pid: string): boolean {

@@ -12,6 +12,8 @@ import type { SentForwarding, SentHeld } from "./sent_ports.ts";
 export interface Start {
   /** Descriptor of the pipe that commands come through. */
   readonly commands: number;
+  /** Memory of a {@linkcode Progress}. */
+  readonly progress: SharedArrayBuffer;
   /** What the namespaces reach. */
   readonly reach: ReachRequest;
 }
@@ -35,8 +37,8 @@ export type Command =
   | { readonly ask: number; readonly of: number; readonly request: Request }
   /** Serve the tap of that number no longer. */
   | { readonly stop: number }
-  /** Pass on what was sent, and report `done`. */
-  | { readonly drain: number };
+  /** Pass on what was sent, serve nothing any longer, and report `done`. */
+  | { readonly finish: number };
 
 /** A report of the Worker. */
 export type Report =
@@ -46,7 +48,7 @@ export type Report =
   | { readonly warning: string }
   /** The reply to the `ask` command of that number; null if the tap is not served any longer. */
   | { readonly answered: number; readonly reply: Reply | null }
-  /** The `drain` command of that number has been carried out. */
+  /** The `finish` command of that number has been carried out. */
   | { readonly done: number };
 
 /**

@@ -1,6 +1,6 @@
 // The ports of a served namespace for programs: shown and changed while they serve.
 
-import { addRequest, deleteRequest, failureError } from "../../control/failure.ts";
+import { addRequest, deleteRequest, failureError, type Remedies } from "../../control/failure.ts";
 import type { Reply, Request } from "../../control/message.ts";
 import { checkPorts, type PortOptions } from "../../forward/request.ts";
 import { portRange } from "../netif/tcp_ports.ts";
@@ -71,6 +71,12 @@ export interface ServedPorts {
   remove(ports: PortOptions): Promise<void>;
 }
 
+/** How a program asks for a namespace so that what is refused is possible. */
+const REMEDIES: Remedies = {
+  unheld: "give it the option ports from the start, as {} at least; attach() also without quit: false and fd:N",
+  unfollowed: 'give it a port "auto" from the start, as in { ports: { tcp: "auto" } }',
+};
+
 /**
  * The ports of a namespace that somebody else serves.
  *
@@ -80,7 +86,7 @@ export interface ServedPorts {
 export function servedPorts(ask: (request: Request) => Promise<Reply>): ServedPorts {
   const change = async (verb: "add" | "delete", request: Request) => {
     const reply = await ask(request);
-    if (!reply.ok) throw failureError(reply.error, verb);
+    if (!reply.ok) throw failureError(reply.error, verb, REMEDIES);
     return reply;
   };
   const checked = (ports: PortOptions) => checkPorts(ports, undefined, portRange);

@@ -5,6 +5,7 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { closeImage } from "../../../ffi/core/shim.ts";
 import { read } from "../../../ffi/sys/file.ts";
 import { Reactor } from "../../reactor/reactor.ts";
+import { Progress } from "./progress.ts";
 import { decodeCommand, type Report, type Start } from "./protocol.ts";
 import { answer, encode } from "../../control/message.ts";
 import type { NamespaceRules } from "../../forward/rule_table.ts";
@@ -23,15 +24,23 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 
 scope.onmessage = async ({ data }) => {
-  await serve(data);
+  const progress = new Progress(data.progress);
+  // Otherwise the program has given up before this was loaded, and has closed what it had sent.
+  if (progress.take()) {
+    try {
+      await serve(data, progress);
+    } finally {
+      progress.end();
+    }
+  }
   // The descriptors of the process outlive the Worker, which runs no line after close().
   closeImage();
   scope.close();
 };
 
-/** Serves until the pipe of the commands is closed. */
-async function serve(data: Start): Promise<void> {
-  const commands = new Fd(data.commands);
+/** Serves until the pipe of the commands is closed; everything is closed then. */
+async function serve(data: Start, progress: Progress): Promise<void> {
+  using commands = new Fd(data.commands);
   using reactor = new Reactor();
   using _pipes = PIPES; // closed when nothing is served any more
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
@@ -45,6 +54,11 @@ async function serve(data: Start): Promise<void> {
   /** Requests by their text, and by how many namespaces: what several have asked for is planned once. */
   const requests = new Map<string, { readonly request: NetworkRequest; users: number }>();
   const served = new Map<number, () => void>();
+  const stopAll = () => {
+    for (const stop of served.values()) stop();
+    served.clear();
+  };
+  let over = false;
   const tables = new Map<number, NamespaceRules>();
   const decoder = new TextDecoder();
   const buffer = new Uint8Array(65536);
@@ -83,18 +97,27 @@ async function serve(data: Start): Promise<void> {
       served.get(command.stop)?.();
       served.delete(command.stop);
     } else {
-      server.drain(() => false);
-      scope.postMessage({ done: command.drain });
+      server.drain(() => over);
+      stopAll();
+      scope.postMessage({ done: command.finish });
     }
   };
   reactor.watch(commands, EPOLL.IN, () => {
     const n = read(commands, buffer);
-    if (n === 0) return reactor.stop();
+    if (n === 0) {
+      over = true;
+      return reactor.stop();
+    }
     const lines = (text + decoder.decode(buffer.subarray(0, n), { stream: true })).split("\n");
     text = lines.pop()!;
-    for (const line of lines) perform(line);
+    for (const line of lines) {
+      perform(line);
+      progress.advance();
+    }
   });
-  await reactor.live();
-  for (const stop of served.values()) stop();
-  commands.close();
+  try {
+    await reactor.live();
+  } finally {
+    stopAll();
+  }
 }

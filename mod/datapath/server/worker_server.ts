@@ -2,17 +2,20 @@
 //
 // The Worker shares the descriptors of the process, so a tap is handed over by number. The Worker waits in epoll(7), not
 // for messages, so commands reach it through a pipe; closing the pipe ends it. Its reports are messages, for which this
-// side need not wait.
+// side need not wait. What has to be closed when a function returns is waited for in shared memory: a port of the host that
+// is still open is not to be had for the next command.
 
-import type { Fd } from "../../../ffi/core/fd.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
 import { F } from "../../../ffi/core/consts.ts";
+import { E, SysError } from "../../../ffi/core/errno.ts";
 import { keepProgramForWorker } from "../../../ffi/core/pending.ts";
 import { shim } from "../../../ffi/core/shim.ts";
-import { pipe, write } from "../../../ffi/sys/file.ts";
+import { pipe, readAll, write } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
-import { type Command, encodeCommand, type Report, type Start } from "./protocol.ts";
+import { Progress } from "./progress.ts";
+import { type Command, decodeCommand, encodeCommand, type Report, type Start } from "./protocol.ts";
 import { endAgents } from "../../agents/enclosure.ts";
 import { PenneError } from "../../base/errors.ts";
 import type { Reply, Request } from "../../control/message.ts";
@@ -21,13 +24,16 @@ import { type FailedPort, type Forwarding, NO_PORTS, openPorts } from "../../for
 import type { NamespaceId } from "../../namespaces/id.ts";
 import { makerBy } from "../splice/inside.ts";
 import type { Held, KnownNamespace, ServedPlan, TapServer } from "./reactor_server.ts";
-import { sendForwarding, sendHeld } from "./sent_ports.ts";
+import { receiveForwarding, receiveHeld, sendForwarding, sendHeld } from "./sent_ports.ts";
 
 /** The code of the Worker. */
 const WORKER = new URL("./worker.ts", import.meta.url);
 
 /** The directories of all code that it loads, and the one above both. */
 const [CODE, ROOT] = [["../../", "../../../ffi/"].map(here), here("../../../")];
+
+/** Milliseconds that the Worker gets to close what it serves, should it be busy, and an agent inside that does not answer. */
+const CLOSE_TIMEOUT = 5000;
 
 function here(path: string): URL {
   return new URL(path, import.meta.url);
@@ -55,12 +61,42 @@ function servedPart({ outside, peerMac, families, mtu, configure }: ServedPlan):
   return { outside, peerMac, families, mtu, configure };
 }
 
+/** A Worker that serves, and what leads to it. */
+interface Running {
+  /** The Worker. */
+  readonly worker: Worker;
+  /** The end of its pipe that commands are written to. */
+  readonly writer: Fd;
+  /** The number of the other end, which belongs to the thread that takes the commands. */
+  readonly reader: number;
+  /** How far it has come. */
+  readonly progress: Progress;
+}
+
+/** Closes what commands name that the Worker has not taken. */
+function takeBack(reader: Fd): void {
+  const lines = new TextDecoder().decode(readAll(reader)).split("\n").filter((line) => line !== "");
+  reader.close();
+  for (const line of lines) {
+    const command = decodeCommand(line);
+    if (!("serve" in command)) continue;
+    const { link, ports, held } = command;
+    if (link) new Fd(link.tap).close();
+    if (ports) {
+      const { open, opened = [] } = receiveForwarding(ports);
+      for (const port of [...open, ...opened]) port[Symbol.dispose]();
+    }
+    if (held) endAgents([receiveHeld(held).agent]);
+  }
+}
+
 /** Serves taps in a Worker, which is started with the first tap. */
 export class WorkerServer implements TapServer {
   #reach: ReachRequest;
   #onWarning: (message: string) => void;
-  #worker: Worker | null = null;
-  #writer: Fd | null = null;
+  #running: Running | null = null;
+  /** Commands that were sent. */
+  #sent = 0;
   #keeps = true;
   #next = 1;
   #onDead = new Map<number, () => void>();
@@ -82,11 +118,13 @@ export class WorkerServer implements TapServer {
     this.#ports = ports;
   }
 
-  #start(): Fd {
-    const [reader, writer] = pipe();
+  #start(): Running {
+    const [theirs, writer] = pipe();
     // The Worker keeps the program alive until it has ended, unless it is told otherwise.
-    const worker = this.#worker = new Worker(WORKER, { type: "module" });
+    const worker = new Worker(WORKER, { type: "module" });
     if (!this.#keeps) keepProgramForWorker(worker, false);
+    const reader = theirs.release();
+    const running: Running = { worker, writer, reader, progress: new Progress() };
     worker.onmessage = ({ data }: MessageEvent<Report>) => {
       if ("dead" in data) this.#onDead.get(data.dead)?.();
       else if ("done" in data) this.#waiting.get(data.done)?.();
@@ -97,16 +135,28 @@ export class WorkerServer implements TapServer {
       event.preventDefault();
       this.#onWarning(`the network has failed: ${event.message}`);
       // Nobody reads commands any more, so who asks later must not wait, and a stop must not start another Worker.
-      if (this.#writer === writer) {
-        writer.close();
-        this.#writer = null;
+      if (this.#running === running) {
         this.#onDead.clear();
-        this.#ids.clear();
+        this.#end();
       }
       this.#giveUp();
     };
-    worker.postMessage({ commands: reader.release(), reach: this.#reach } satisfies Start);
-    return this.#writer = writer;
+    worker.postMessage({ commands: reader, reach: this.#reach, progress: running.progress.memory } satisfies Start);
+    return this.#running = running;
+  }
+
+  /** Ends the Worker, and closes what it serves. */
+  #end(): void {
+    const running = this.#running;
+    if (!running) return;
+    this.#running = null;
+    const { writer, reader, progress } = running;
+    const serves = this.#onDead.size > 0;
+    this.#onDead.clear();
+    this.#ids.clear();
+    writer.close();
+    if (progress.take()) takeBack(new Fd(reader));
+    else if (serves) progress.waitForEnd(CLOSE_TIMEOUT);
   }
 
   /**
@@ -116,11 +166,19 @@ export class WorkerServer implements TapServer {
    */
   keepProgram(keeps: boolean): void {
     this.#keeps = keeps;
-    if (this.#worker) keepProgramForWorker(this.#worker, keeps);
+    if (this.#running) keepProgramForWorker(this.#running.worker, keeps);
   }
 
-  #send(command: Command): void {
-    write(this.#writer ?? this.#start(), encodeCommand(command));
+  #send(command: Command): Running {
+    const running = this.#running ?? this.#start();
+    try {
+      write(running.writer, encodeCommand(command));
+    } catch (error) {
+      // The Worker has failed, which its `error` event is about to say.
+      if (!(error instanceof SysError && error.errno === E.EPIPE)) throw error;
+    }
+    this.#sent++;
+    return running;
   }
 
   serve(
@@ -144,7 +202,7 @@ export class WorkerServer implements TapServer {
     });
     return () => {
       if (netns && this.#ids.get(netns.inum) === id) this.#ids.delete(netns.inum);
-      if (this.#onDead.delete(id)) this.#send({ stop: id });
+      if (this.#onDead.delete(id)) this.#send({ stop: id }).progress.wait(this.#sent, CLOSE_TIMEOUT);
     };
   }
 
@@ -177,7 +235,7 @@ export class WorkerServer implements TapServer {
     const id = this.#next++;
     const { promise, resolve } = Promise.withResolvers<Reply | null>();
     this.#asked.set(id, resolve);
-    if (of !== undefined && this.#writer) this.#send({ ask: id, of, request });
+    if (of !== undefined && this.#running) this.#send({ ask: id, of, request });
     else resolve(null);
     const reply = await promise;
     this.#asked.delete(id);
@@ -191,23 +249,22 @@ export class WorkerServer implements TapServer {
     for (const answer of this.#asked.values()) answer(null);
   }
 
-  /** Passes on what was sent before the last process ended; resolves when that is done. */
-  async drain(): Promise<void> {
-    if (!this.#writer) return;
+  /** Passes on what was sent before the last process ended, and serves nothing any longer; resolves when that is done. */
+  async finish(): Promise<void> {
+    if (!this.#running) return;
     const id = this.#next++;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.set(id, resolve);
-    this.#send({ drain: id });
+    this.#send({ finish: id });
     await promise;
     this.#waiting.delete(id);
-  }
-
-  /** Ends the Worker, which closes its taps. */
-  [Symbol.dispose](): void {
-    this.#writer?.close();
-    this.#writer = null;
     this.#onDead.clear();
     this.#ids.clear();
+  }
+
+  /** Ends the Worker, and waits until it has closed its taps and ports. */
+  [Symbol.dispose](): void {
+    this.#end();
     this.#giveUp();
     for (const port of this.#ports.open) port[Symbol.dispose]();
     this.#ports = NO_PORTS;
