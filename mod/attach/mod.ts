@@ -112,7 +112,7 @@ export function attach(targets: readonly (string | number)[], options?: AttachOp
   checkPermissions();
   using starting = new DisposableStack();
   const reactor = starting.use(new Reactor());
-  const server = new WorkerServer(reach, onWarning, openRequestedPorts(requested));
+  const server = new WorkerServer(reach, onWarning, openRequestedPorts(requested), true);
   starting.move(); // from now on close() disposes of both
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const onDetach = (attached: Attached, cause: DetachCause) => {

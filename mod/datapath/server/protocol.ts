@@ -12,6 +12,8 @@ import type { SentForwarding, SentHeld } from "./sent_ports.ts";
 export interface Start {
   /** Descriptor of the pipe that commands come through. */
   readonly commands: number;
+  /** Whether the program has the taps open too, so that closing one removes no interface, which takes some 30 ms. */
+  readonly tapsStay: boolean;
   /** Memory of a {@linkcode Progress}. */
   readonly progress: SharedArrayBuffer;
   /** What the namespaces reach. */

@@ -27,10 +27,12 @@ scope.onmessage = async ({ data }) => {
   const progress = new Progress(data.progress);
   // Otherwise the program has given up before this was loaded, and has closed what it had sent.
   if (progress.take()) {
+    const taps = new Set<Fd>();
     try {
-      await serve(data, progress);
+      await serve(data, progress, taps);
     } finally {
       progress.end();
+      for (const tap of taps) tap.close(); // while nobody waits
     }
   }
   // The descriptors of the process outlive the Worker, which runs no line after close().
@@ -38,8 +40,8 @@ scope.onmessage = async ({ data }) => {
   scope.close();
 };
 
-/** Serves until the pipe of the commands is closed; everything is closed then. */
-async function serve(data: Start, progress: Progress): Promise<void> {
+/** Serves until the pipe of the commands is closed; everything is closed then, but `taps` that close last. */
+async function serve(data: Start, progress: Progress, taps: Set<Fd>): Promise<void> {
   using commands = new Fd(data.commands);
   using reactor = new Reactor();
   using _pipes = PIPES; // closed when nothing is served any more
@@ -69,6 +71,7 @@ async function serve(data: Start, progress: Progress): Promise<void> {
       const { serve: id, link: sent, plan, netns, ports, held, followed } = command;
       const tap = sent && new Fd(sent.tap);
       const link = sent && tap && { ...sent, tap };
+      if (tap && !data.tapsStay) taps.add(tap);
       const stop = server.serve(link, plan, () => scope.postMessage({ dead: id }), {
         netns,
         ...ports && { ports: receiveForwarding(ports) },
@@ -87,7 +90,7 @@ async function serve(data: Start, progress: Progress): Promise<void> {
         if (shared && --shared.users === 0) requests.delete(asked);
         tables.delete(id);
         stop();
-        tap?.close();
+        if (tap && data.tapsStay) tap.close();
       });
     } else if ("ask" in command) {
       const rules = tables.get(command.of);
@@ -97,9 +100,12 @@ async function serve(data: Start, progress: Progress): Promise<void> {
       served.get(command.stop)?.();
       served.delete(command.stop);
     } else {
-      server.drain(() => over);
-      stopAll();
-      scope.postMessage({ done: command.finish });
+      // Between two turns: draining takes turns of its own, and this one may have fetched events that are not handled yet.
+      reactor.await(Promise.resolve().then(() => {
+        server.drain(() => over);
+        stopAll();
+        scope.postMessage({ done: command.finish });
+      }));
     }
   };
   reactor.watch(commands, EPOLL.IN, () => {

@@ -93,6 +93,7 @@ function takeBack(reader: Fd): void {
 /** Serves taps in a Worker, which is started with the first tap. */
 export class WorkerServer implements TapServer {
   #reach: ReachRequest;
+  readonly #tapsStay: boolean;
   #onWarning: (message: string) => void;
   #running: Running | null = null;
   /** Commands that were sent. */
@@ -111,8 +112,16 @@ export class WorkerServer implements TapServer {
    * @param reach What the namespaces reach.
    * @param onWarning Called with problems that are not worth failing for.
    * @param ports Ports of the first namespace that is served; closed with it, or with this.
+   * @param tapsStay Whether the caller closes its taps after this has stopped serving them, which removes the interfaces. If it
+   * has closed them by then, interfaces are removed when nobody waits any more.
    */
-  constructor(reach: ReachRequest, onWarning: (message: string) => void = () => {}, ports: Forwarding = NO_PORTS) {
+  constructor(
+    reach: ReachRequest,
+    onWarning: (message: string) => void = () => {},
+    ports: Forwarding = NO_PORTS,
+    tapsStay = false,
+  ) {
+    this.#tapsStay = tapsStay;
     this.#reach = reach;
     this.#onWarning = onWarning;
     this.#ports = ports;
@@ -141,7 +150,9 @@ export class WorkerServer implements TapServer {
       }
       this.#giveUp();
     };
-    worker.postMessage({ commands: reader, reach: this.#reach, progress: running.progress.memory } satisfies Start);
+    const { memory } = running.progress;
+    const start: Start = { commands: reader, reach: this.#reach, tapsStay: this.#tapsStay, progress: memory };
+    worker.postMessage(start);
     return this.#running = running;
   }
 
