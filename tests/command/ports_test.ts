@@ -9,7 +9,7 @@ const IMPORT = `const { attach } = await import("file://${ROOT}mod/mod.ts");`;
 
 /**
  * Options of a turn: with an interface and without. In every third turn nobody waits for the Worker that serves, so that it
- * has not loaded its code yet; in another one a client is connected, and its connection has not ended.
+ * has not loaded its code yet; in another one a client has just connected.
  */
 const TURNS = `
   const turns = async (count, turn) => {
@@ -18,10 +18,11 @@ const TURNS = `
       const both = "127.0.0.1/18072:80";
       await turn({ tcp: both, udp: both, localOnly: i % 2 === 0 }, async (ports) => {
         if (i % 3 > 0) await ports.list();
-        if (i % 3 > 1) clients.push(await Deno.connect({ hostname: "127.0.0.1", port: 18072 }));
+        // Nothing listens inside, so it is reset, which Deno may see as early as here.
+        if (i % 3 > 1) clients.push(await Deno.connect({ hostname: "127.0.0.1", port: 18072 }).catch(() => null));
       });
     }
-    for (const client of clients) client.close();
+    for (const client of clients) client?.close();
     console.log("done");
   };`;
 

@@ -101,11 +101,13 @@ async function serve(data: Start, progress: Progress, taps: Set<Fd>): Promise<vo
       served.delete(command.stop);
     } else {
       // Between two turns: draining takes turns of its own, and this one may have fetched events that are not handled yet.
-      reactor.await(Promise.resolve().then(() => {
-        server.drain(() => over);
-        stopAll();
-        scope.postMessage({ done: command.finish });
-      }));
+      reactor.await(
+        Promise.resolve().then(() => {
+          server.drain(() => over);
+          stopAll();
+          scope.postMessage({ done: command.finish });
+        }),
+      );
     }
   };
   reactor.watch(commands, EPOLL.IN, () => {
