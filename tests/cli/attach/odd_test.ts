@@ -1,6 +1,7 @@
 // `penne attach` under adverse conditions: races, odd files, hostile namespaces, odd hosts.
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { NR } from "../../../ffi/core/syscalls.ts";
 import { asUser, ownAgents, penne, processes, sh, test, until } from "../../lib/helpers.ts";
 import { type Daemon, must, NetLab } from "../../lib/netlab.ts";
 import { filtered } from "../../findings/lab/hosts.ts";
@@ -415,6 +416,9 @@ test("A process ends at the moment at which its interface does, while there is s
   const argv = [penne(), "attach", "--status-fd", "1", "--no-follow", `${pid}`];
   const attached = lab.start(lab.in(lab.host, await filtered(["open_by_handle_at=1"], argv)));
   await until("penne serves", () => attached.output().includes('"event":"ready"'));
+  // Until then it has a socket in the namespace.
+  const waits = () => Deno.readTextFileSync(`/proc/${attached.child.pid}/syscall`).startsWith(`${NR.epoll_pwait} `);
+  await until("it waits for events", waits);
   attached.child.kill("SIGSTOP");
   await sh(["nsenter", `--net=/proc/${pid}/ns/net`, "--", "ping", "-c", "1", "-W", "0.2", "192.0.2.77"]);
   target.child.kill("SIGKILL");
