@@ -72,7 +72,7 @@ export interface Attached {
 
 /** An attached namespace and its resources. */
 interface Served {
-  /** What is told of it. */
+  /** What the library reports of it. */
   readonly attached: Attached;
   readonly link: TapLink | null;
   readonly plan: NetworkPlan | null;

@@ -188,7 +188,7 @@ export function setUpRequest(options: SetUpOptions, argument: string): RunReques
   return requestOf(file ?? null, { ...rest, args }).options as RunRequest;
 }
 
-/** An option that needs a network which is not asked for; undefined if there is none. */
+/** The first option that needs a network, if the command gets none; otherwise undefined. */
 function unusedOption(options: CommandOptions): string | undefined {
   return options.net === "tap" ? undefined : OF_NETWORK.find((name) => options[name] !== undefined);
 }

@@ -8,8 +8,8 @@
 //     (non-dumpable).
 //  3. Calls that the filter traps are reported: the handler is there before the filter.
 //  4. The filter permits the calls of the role. Nothing can be taken back or added after it.
-// A filter holds for all threads, but Deno's other threads need more calls than penne, so there is none outside of the
-// compiled program, which has one thread.
+// Only the compiled program, which has one thread, is filtered. A filter holds for all threads, and Deno's other threads
+// need more calls than penne.
 
 import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { PR } from "../../ffi/core/consts.ts";

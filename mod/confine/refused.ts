@@ -1,4 +1,4 @@
-// Calls that fail in a confined process, since whoever makes them can do without; pure.
+// Calls that a confined process refuses with an error, because their callers go on without them; pure.
 //
 // The runtime and the C library make them rarely, or only where the kernel has no faster way. To permit them would give
 // more than is needed, and to end the process would be wrong, so each gets an error that its callers survive.

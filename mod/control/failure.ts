@@ -4,8 +4,8 @@ import { PenneError } from "../base/errors.ts";
 import { portError } from "../forward/open.ts";
 import type { PortRequest } from "../forward/request.ts";
 import { formatRule, type ForwardingRule } from "../forward/rule.ts";
-import { ruleFromJson, ruleToJson } from "../forward/rule_json.ts";
-import type { ChangeRequest, JsonFailure, JsonServedRule, Request } from "./message.ts";
+import { type PortRule, ruleFromJson, ruleToJson } from "../forward/rule_json.ts";
+import type { ChangeRequest, JsonFailure, Request } from "./message.ts";
 
 /** The rules of a request as they are sent. */
 function sent({ rules, outward }: Pick<PortRequest, "rules" | "outward">): ChangeRequest {
@@ -49,7 +49,7 @@ export function showRule(rule: ForwardingRule, outward: boolean): string {
  * @param served The rule.
  * @returns One line without its end.
  */
-export function showServed(served: JsonServedRule): string {
+export function showServed(served: PortRule): string {
   const rule = ruleFromJson(served);
   if (!rule) return JSON.stringify(served);
   const some = served.open < rule.last - rule.first + 1 ? `  (${served.open} open)` : "";

@@ -7,7 +7,7 @@ import {
   type NamespaceRules,
   type ServedRule,
 } from "../forward/rule_table.ts";
-import { type JsonRule, ruleFromJson, ruleToJson } from "../forward/rule_json.ts";
+import { type JsonRule, type PortRule, ruleFromJson, ruleToJson } from "../forward/rule_json.ts";
 import type { ForwardingRule } from "../forward/rule.ts";
 
 /** Bytes of a request, and of a reply, at most. */
@@ -28,14 +28,6 @@ export interface ChangeRequest {
   readonly outward: readonly JsonRule[];
 }
 
-/** A rule, and how many ports are open for it. */
-export interface JsonServedRule extends JsonRule {
-  /** Number of open ports. */
-  readonly open: number;
-  /** Whether they are ports inside, which lead to the host. */
-  readonly outward: boolean;
-}
-
 /** Why a request was not carried out; nothing has changed then. */
 export type JsonFailure =
   | { readonly kind: "request"; readonly reason: string }
@@ -52,10 +44,10 @@ interface FailedRule {
 
 /** A reply. */
 export type Reply =
-  | { readonly ok: true; readonly rules?: readonly JsonServedRule[] }
+  | { readonly ok: true; readonly rules?: readonly PortRule[] }
   | { readonly ok: false; readonly error: JsonFailure };
 
-function served({ rule, open }: ServedRule, outward: boolean): JsonServedRule {
+function served({ rule, open }: ServedRule, outward: boolean): PortRule {
   return { ...ruleToJson(rule), open, outward };
 }
 

@@ -3,8 +3,8 @@
 import { formatIp, parseIp } from "../inet/ip.ts";
 import type { ForwardingRule } from "./rule.ts";
 
-/** A rule as JSON. */
-export interface JsonRule {
+/** A rule of ports that are served, as `penne ports ls --json` prints it. */
+export interface PortRule {
   /** "TCP" or "UDP". */
   readonly protocol: "TCP" | "UDP";
   /** Address that is listened on; null for every address of both families. */
@@ -23,7 +23,14 @@ export interface JsonRule {
   readonly bestEffort: boolean;
   /** Whether a port is listened on only while something listens on the other side. */
   readonly scan: boolean;
+  /** Number of open ports. */
+  readonly open: number;
+  /** Whether they are ports inside, which lead to the host. */
+  readonly outward: boolean;
 }
+
+/** A rule as JSON, as it is sent before it is served. */
+export type JsonRule = Omit<PortRule, "open" | "outward">;
 
 /**
  * A rule as JSON.

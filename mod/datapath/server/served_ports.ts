@@ -3,33 +3,10 @@
 import { addRequest, deleteRequest, failureError, type Remedies } from "../../control/failure.ts";
 import type { Reply, Request } from "../../control/message.ts";
 import { checkPorts, type PortOptions } from "../../forward/request.ts";
+import type { PortRule } from "../../forward/rule_json.ts";
 import { portRange } from "../netif/tcp_ports.ts";
 
-/** A rule of ports that are served, as `penne ports ls --json` prints it. */
-export interface PortRule {
-  /** "TCP" or "UDP". */
-  readonly protocol: "TCP" | "UDP";
-  /** Address that is listened on; null for every address of both families. */
-  readonly address: string | null;
-  /** Interface that is listened on; null for all. */
-  readonly interface: string | null;
-  /** First port that is listened on. */
-  readonly first: number;
-  /** Last port that is listened on. */
-  readonly last: number;
-  /** Port that `first` is forwarded to. */
-  readonly to: number;
-  /** Address that is forwarded to; null for the usual one. */
-  readonly target: string | null;
-  /** Whether it is no error if some of the ports cannot be listened on. */
-  readonly bestEffort: boolean;
-  /** Whether a port is listened on only while something listens on the other side. */
-  readonly scan: boolean;
-  /** Number of open ports. */
-  readonly open: number;
-  /** Whether they are ports inside, which lead to the host. */
-  readonly outward: boolean;
-}
+export type { PortRule };
 
 /**
  * The ports of a served namespace, which can be changed at any time.
@@ -71,7 +48,7 @@ export interface ServedPorts {
   remove(ports: PortOptions): Promise<void>;
 }
 
-/** How a program asks for a namespace so that what is refused is possible. */
+/** What a program has to ask for at the start, so that a refused change is possible. */
 const REMEDIES: Remedies = {
   unheld: "give it the option ports from the start, as {} at least; attach() also without quit: false and fd:N",
   unfollowed: 'give it a port "auto" from the start, as in { ports: { tcp: "auto" } }',

@@ -42,7 +42,7 @@ class End {
   closing = false;
   /** Whether an urgent byte has come. */
   urgent = false;
-  /** Whether it has an error, which reading does not tell of where the end of the stream came before it. */
+  /** Whether the connection has failed. Reading reports the end of the stream first, and then no error. */
   failed = false;
   /** Whether the connection to it is broken. */
   broken = false;

@@ -154,12 +154,7 @@ test(
   async () => {
     await using follow = await FollowLab.open();
     const { lab } = follow;
-    // A second network of the host, by which the connection leaves.
-    await lab.ip(lab.host, "link", "add", "eth1", "type", "veth", "peer", "name", "eth2", "netns", lab.peer);
-    for (const [netns, device, address] of [[lab.host, "eth1", "10.3.0.2"], [lab.peer, "eth2", "10.3.0.1"]] as const) {
-      await lab.ip(netns, "link", "set", device, "up");
-      await lab.ip(netns, "addr", "add", `${address}/24`, "dev", device);
-    }
+    await follow.secondNetwork();
     const echo = lab.start(lab.in(lab.peer, ["socat", "TCP-LISTEN:7000,fork", "EXEC:cat"]));
     await becomes(echo, "socat");
     const served = await follow.run(false);

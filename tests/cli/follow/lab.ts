@@ -63,6 +63,16 @@ export class FollowLab {
     for (const line of lines) await this.lab.ip(this.lab.host, ...line.split(" "));
   }
 
+  /** Makes a second network of the host, with 10.3.0.2 there and 10.3.0.1 at the peer. The inside has nothing of it. */
+  async secondNetwork(): Promise<void> {
+    const { lab } = this;
+    await lab.ip(lab.host, "link", "add", "eth1", "type", "veth", "peer", "name", "eth2", "netns", lab.peer);
+    for (const [netns, device, address] of [[lab.host, "eth1", "10.3.0.2"], [lab.peer, "eth2", "10.3.0.1"]] as const) {
+      await lab.ip(netns, "link", "set", device, "up");
+      await lab.ip(netns, "addr", "add", `${address}/24`, "dev", device);
+    }
+  }
+
   /** Gives what is started from now on an /etc of its own, above the real one; it is changed by shell commands. */
   async ownEtc(): Promise<(commands: string) => Promise<void>> {
     const script = `set -e; mount -t tmpfs none /mnt; mkdir /mnt/u /mnt/w

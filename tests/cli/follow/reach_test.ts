@@ -94,12 +94,7 @@ test("--map-guest-addr leads to the address that the host has at the moment", NE
 test("Transfers in both directions go on, whole, while everything else of the host changes", NEEDS, async () => {
   await using follow = await FollowLab.open();
   const { lab } = follow;
-  // A second network of the host, by which the transfers leave, while the inside is copied from the first one.
-  await lab.ip(lab.host, "link", "add", "eth1", "type", "veth", "peer", "name", "eth2", "netns", lab.peer);
-  for (const [netns, device, address] of [[lab.host, "eth1", "10.3.0.2"], [lab.peer, "eth2", "10.3.0.1"]] as const) {
-    await lab.ip(netns, "link", "set", device, "up");
-    await lab.ip(netns, "addr", "add", `${address}/24`, "dev", device);
-  }
+  await follow.secondNetwork();
   const slowly = "for i in $(seq 40); do head -c 1000000 /dev/zero; sleep 0.05; done";
   const count = lab.start(lab.in(lab.peer, ["sh", "-c", "socat -u TCP-LISTEN:7001 - | wc -c"]));
   const send = lab.start(lab.in(lab.peer, ["socat", "-u", `SYSTEM:${slowly}`, "TCP-LISTEN:7002"]));
