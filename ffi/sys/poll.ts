@@ -23,7 +23,7 @@ export interface PollEntry {
  * ```ts
  * import { pipe, write } from "./file.ts";
  * import { poll } from "./poll.ts";
- * import { MAP, POLL, PROT } from "../core/consts.ts";
+ * import { POLL } from "../core/consts.ts";
  * import { assertEquals } from "@std/assert";
  *
  * const [reader, writer] = pipe();

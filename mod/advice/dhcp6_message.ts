@@ -37,7 +37,6 @@ export const OPTION6 = {
 export const STATUS = {
   SUCCESS: 0,
   NO_ADDRESSES: 2,
-  NO_BINDING: 3,
   NOT_ON_LINK: 4,
   USE_MULTICAST: 5,
   NO_PREFIXES: 6,

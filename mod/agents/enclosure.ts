@@ -48,10 +48,13 @@ export function endsWithin(pidfd: Fd, milliseconds: number): boolean {
  * @param timeout Milliseconds that they get to end before they are killed.
  */
 export function endAgents(agents: readonly Agent[], timeout: number = END_TIMEOUT): void {
-  awaitEnd(agents, timeout);
-  const { pid, pidfd } = agents.at(-1)!;
-  if (pidfd.closed || endsWithin(pidfd, KILL_TIMEOUT)) waitChild(pid);
-  for (const agent of agents) agent.close();
+  try {
+    awaitEnd(agents, timeout);
+    const { pid, pidfd } = agents.at(-1)!;
+    if (pidfd.closed || endsWithin(pidfd, KILL_TIMEOUT)) waitChild(pid);
+  } finally {
+    for (const agent of agents) agent.close(); // also where a filter forbids to wait
+  }
 }
 
 /**
@@ -68,7 +71,6 @@ export function withAgent<T>(flags: number, body: (agent: Agent) => T): T {
     return body(agent);
   } finally {
     orNull(() => endAgents([agent])); // a filter that forbids to wait must not hide what was found
-    agent.close();
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { Agent } from "../../ffi/agent/agent.ts";
 import { O, RLIMIT } from "../../ffi/core/consts.ts";
+import { orNull } from "../../ffi/core/errno.ts";
 import { call, out, self } from "../../ffi/core/task.ts";
 import { open, readDirectory } from "../../ffi/sys/file.ts";
 import { endAgents } from "../agents/enclosure.ts";
@@ -129,7 +130,7 @@ function processesOf(uid: number): { count: number; most: number } {
   } catch {
     return { count, most: threadsOf(uid) };
   } finally {
-    for (const agent of agents) endAgents([agent]);
+    for (const agent of agents) orNull(() => endAgents([agent]));
   }
 }
 

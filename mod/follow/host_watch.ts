@@ -66,7 +66,12 @@ export class HostWatch implements Disposable {
     this.#loop = loop;
     this.#look = look;
     this.#socket = self.open("socket", AF.NETLINK, SOCK.RAW | SOCK.NONBLOCK | SOCK.CLOEXEC, NETLINK.ROUTE);
-    bindNetlink(this.#socket, GROUPS);
+    try {
+      bindNetlink(this.#socket, GROUPS);
+    } catch (error) {
+      this.#socket.close();
+      throw error;
+    }
   }
 
   /** Begins to watch. */

@@ -81,6 +81,7 @@ class Names {
 
   /** The place of a packet; -1 if it has none. */
   find({ id, protocol, source, destination }: Fragment): number {
+    if (this.taken === 0) return -1;
     const words = this.#words;
     const { until } = this;
     for (let i = 0, at = 0; i < until.length; i++, at += WORDS) {

@@ -1,8 +1,9 @@
 // The addresses in network namespaces, asked by an agent that joins each for a moment.
 
 import { Agent } from "../../ffi/agent/agent.ts";
+import { AgentGoneError } from "../../ffi/agent/gone.ts";
 import { CLONE } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { self, type Task } from "../../ffi/core/task.ts";
 import { AF } from "../../ffi/net/constants.ts";
@@ -64,12 +65,16 @@ export class AddressReader implements Disposable {
       });
     } catch (error) {
       if (error instanceof SysError || error instanceof PenneError) return null;
-      throw error;
+      if (!(error instanceof AgentGoneError)) throw error;
+      this[Symbol.dispose](); // somebody has killed it; the next namespace gets another one
+      return null;
     }
   }
 
   /** Ends the agent. */
   [Symbol.dispose](): void {
-    if (this.#shared) endAgents([this.#shared]);
+    const agent = this.#shared;
+    this.#shared = null;
+    if (agent) orNull(() => endAgents([agent]));
   }
 }

@@ -82,11 +82,6 @@ export class Namespaces {
     return this.#byNumber.values();
   }
 
-  /** How many there are. */
-  get count(): number {
-    return this.#byNumber.size;
-  }
-
   /**
    * Finds one.
    *
@@ -110,15 +105,6 @@ export class Namespaces {
     let found = this.#byNumber.get(key);
     if (!found) this.#byNumber.set(key, found = new Found(type, inum));
     return found;
-  }
-
-  /**
-   * Forgets one.
-   *
-   * @param found The namespace.
-   */
-  remove({ type, inum }: Found): void {
-    this.#byNumber.delete(inum * 8 + INDEX[type]);
   }
 }
 

@@ -5,7 +5,7 @@ import { suggest } from "../../base/suggest.ts";
 import { toJson, visible } from "../../base/visible.ts";
 import { type Ability, type Diagnosis, doctor } from "../../findings/survey/mod.ts";
 import { command } from "../common/command.ts";
-import { say } from "../common/output.ts";
+import { print } from "../common/print.ts";
 import type { CommandSpec, ParsedOptions } from "../options/table.ts";
 import { SUMMARIES } from "../top_level.ts";
 
@@ -91,6 +91,6 @@ function main(options: ParsedOptions<typeof SPEC>): number {
     throw usage(`use "${word}": there is no such command`, suggest(word, names));
   }
   const diagnosis = doctor(word);
-  say(Deno.stdout, options.json ? `${toJson(diagnosis)}\n` : text(diagnosis));
+  print("write what was found out", options.json ? `${toJson(diagnosis)}\n` : text(diagnosis));
   return diagnosis.works ? 0 : FAILURE;
 }

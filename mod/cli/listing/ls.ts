@@ -2,17 +2,13 @@
 
 import { Fd } from "../../../ffi/core/fd.ts";
 import { getWindowSize } from "../../../ffi/sys/pty.ts";
-import { attempt } from "../../base/errors.ts";
 import { toJson } from "../../base/visible.ts";
-import { POLL } from "../../../ffi/core/consts.ts";
-import { check, E, SysError } from "../../../ffi/core/errno.ts";
-import { retry, self } from "../../../ffi/core/task.ts";
-import { poll } from "../../../ffi/sys/poll.ts";
 import { environment, variable } from "../../host/caller.ts";
 import type { Listing } from "../../list/listing.ts";
 import { list } from "../../list/mod.ts";
 import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
 import { command } from "../common/command.ts";
+import { print } from "../common/print.ts";
 import { COLUMN_NAMES, type ColumnName, COLUMNS, DEFAULT_COLUMNS, holderLines, table } from "./columns.ts";
 import { tree } from "./tree.ts";
 import type { CommandSpec, ParsedOptions } from "../options/table.ts";
@@ -98,23 +94,6 @@ function hasUnicode(): boolean {
   return /utf-?8/i.test(locale);
 }
 
-/** Writes text; that the reader is gone is not an error. */
-function print(text: string): void {
-  try {
-    attempt("write the list", () => {
-      const bytes = new TextEncoder().encode(text);
-      for (let at = 0; at < bytes.length;) {
-        const n = retry(self, "write", 1, bytes.subarray(at), bytes.length - at);
-        if (n === -E.EAGAIN) poll([{ fd: Fd.borrow(1), events: POLL.OUT }], -1);
-        else at += check("write", n);
-      }
-    });
-  } catch (error) {
-    const { cause } = error as { cause?: unknown };
-    if (!(cause instanceof SysError) || cause.errno !== E.EPIPE) throw error;
-  }
-}
-
 function count(number: number, one: string, many: string): string[] {
   return number === 0 ? [] : [`${number} ${number === 1 ? one : many}`];
 }
@@ -159,7 +138,7 @@ async function main(options: Options): Promise<number> {
     holders: options.holders,
     addresses: columns.includes("addresses"),
   }));
-  print(options.json ? `${toJson(listing)}\n` : text(listing, options));
+  print("write the list", options.json ? `${toJson(listing)}\n` : text(listing, options));
   tell(listing);
   return 0;
 }

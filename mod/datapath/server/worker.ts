@@ -25,18 +25,16 @@ const scope = globalThis as unknown as Scope;
 
 scope.onmessage = async ({ data }) => {
   const progress = new Progress(data.progress);
-  // Otherwise the program has given up before this was loaded, and has closed what it had sent.
-  if (progress.take()) {
-    const taps = new Set<Fd>();
-    try {
-      await serve(data, progress, taps);
-    } finally {
-      progress.end();
-      for (const tap of taps) tap.close(); // while nobody waits
-    }
+  const taps = new Set<Fd>();
+  try {
+    // Otherwise the program has given up before this was loaded, and has closed what it had sent.
+    if (progress.take()) await serve(data, progress, taps);
+  } finally {
+    progress.end();
+    for (const tap of taps) tap.close(); // while nobody waits
+    // The descriptors of the process outlive the Worker, which runs no line after close().
+    closeImage();
   }
-  // The descriptors of the process outlive the Worker, which runs no line after close().
-  closeImage();
   scope.close();
 };
 

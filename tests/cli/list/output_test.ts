@@ -17,9 +17,11 @@ test("A reader that goes away is no error", ["package:bash"], async () => {
 });
 
 test("A full disk is one", async () => {
-  const { code, stderr } = await sh(["sh", "-c", `"${penne()}" ls >/dev/full`]);
-  assertEquals(code, 1);
-  assertStringIncludes(stderr, "cannot write the list: No space left on device (ENOSPC)");
+  for (const [args, what] of [["ls", "the list"], ["doctor --json wait", "what was found out"]] as const) {
+    const { code, stderr } = await sh(["sh", "-c", `"${penne()}" ${args} >/dev/full`]);
+    assertEquals(code, 1);
+    assertStringIncludes(stderr, `cannot write ${what}: No space left on device (ENOSPC)`);
+  }
 });
 
 test(
