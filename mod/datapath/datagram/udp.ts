@@ -347,6 +347,7 @@ export class UdpFlow extends DatagramFlow {
       }
       this.repliedAt = this.netif.reactor.now;
       this.#answered();
+      if (this.resolver !== null) this.#hear(batch, i);
       let run = 1;
       let total = size;
       // Whoever sees frames is to see datagrams.
@@ -365,6 +366,13 @@ export class UdpFlow extends DatagramFlow {
       }
       i += run;
     }
+  }
+
+  /** Has the names of an answer of the resolver noted. */
+  #hear(batch: ReceiveBatch, index: number): void {
+    if ((this.ports & 0xffff) !== DNS_PORT) return;
+    const at = batch.offset(index);
+    this.netif.names.hear(batch.slots.bytes.subarray(at, at + batch.length(index)), this.netif.reactor);
   }
 
   override tick(now: number): void {

@@ -12,6 +12,8 @@ import { Egress, type EgressOptions } from "./egress.ts";
 import type { FrameWatch } from "./frame_watch.ts";
 import { type Flow, FlowTable } from "./flow_table.ts";
 import { Held } from "./held.ts";
+import { Refusals } from "./refusals.ts";
+import { ResolvedNames } from "./resolved_names.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
 import { TcpPorts } from "./tcp_ports.ts";
 
@@ -51,6 +53,9 @@ export class Netif {
   /** Memory of its data, and its part of the host's TCP ports. */
   readonly held = new Held();
   readonly tcpPorts = new TcpPorts();
+  /** What the host's resolver has answered, and what was refused. */
+  readonly names = new ResolvedNames();
+  readonly refusals = new Refusals();
   /** Frames received from the namespace. */
   received = 0;
   /** Who sees each frame; usually nobody. */

@@ -58,8 +58,11 @@ export abstract class SocketFlow extends Flow {
    * @returns Whether the flow is open.
    */
   protected openSocket(p: Packet, port: number, events: number): boolean {
-    const to = this.netif.rules.destination(p.destination, p.protocol, port);
-    return to === null ? this.#refuse(p, FORBIDDEN) : this.openTo(to, p, events);
+    const { netif } = this;
+    const to = netif.rules.destination(p.destination, p.protocol, port);
+    if (to !== null) return this.openTo(to, p, events);
+    netif.refusals.destination(p.protocol, p.destination, port, netif.names.nameOf(p.destination), netif.reactor.now);
+    return this.#refuse(p, FORBIDDEN);
   }
 
   /**
