@@ -5,8 +5,9 @@
 // map cannot be narrowed once it is written. The tools check that the caller owns the process, so all of this must happen
 // before the process inside changes its ids.
 
+import type { Agent } from "../../ffi/agent/agent.ts";
 import { O } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { open, readText, write } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
 import { runTool } from "../agents/tool.ts";
@@ -21,8 +22,19 @@ export const INSTALL_TOOLS = "install it (Debian and Ubuntu: apt install uidmap;
 /** The finder of causes, loaded after a failure. */
 const findings = () => import("../findings/mod.ts");
 
-function writeProc(pid: number, file: string, text: string): void {
-  using fd = open(self, `/proc/${pid}/${file}`, O.WRONLY);
+/**
+ * Writes a file in /proc of an agent, by the pid that it has there.
+ *
+ * Agents are seen before their execve(2) has ended, and since Linux 7.3 they are not dumpable until then: their files are
+ * root's. An agent that answers has been executed.
+ */
+function writeProc(agent: Agent, pid: number, file: string, text: string): void {
+  const openIt = () => open(self, `/proc/${pid}/${file}`, O.WRONLY);
+  const early = () => {
+    agent.raw("getpid");
+    return openIt();
+  };
+  using fd = orNull(openIt, "EACCES") ?? early();
   write(fd, new TextEncoder().encode(text));
 }
 
@@ -44,7 +56,8 @@ export class ToolError extends PenneError {
 }
 
 /** Makes a tool write a map; throws if it is missing, exits with another code than 0 or is killed. */
-function writeByTool(tool: string, pid: number, map: IdMap): void {
+function writeByTool(tool: string, agent: Agent, pid: number, map: IdMap): void {
+  agent.raw("getpid"); // see writeProc(); not every system gives the tools the rights of root
   const kind = tool === "newuidmap" ? "uid" : "gid";
   const ranges = map.ranges.flatMap(({ inside, outside, count }) => [inside, outside, count]);
   const result = runTool(tool, [pid, ...ranges].map(String), { errors: true });
@@ -66,20 +79,22 @@ function writeByTool(tool: string, pid: number, map: IdMap): void {
 }
 
 /**
- * Writes the maps of the user namespace that a process is in.
+ * Writes the maps of the user namespace that an agent is in.
  *
  * @param plan The maps.
- * @param pid A dumpable process in the namespace, by its pid in this process's /proc.
+ * @param agent The agent; it is dumpable once it has been executed.
+ * @param pid Its pid in this process's /proc.
  * @throws {PenneError} If it fails; the namespace is of no use then.
+ * @throws {AgentGoneError} If the agent has ended.
  */
-export function applyMaps(plan: MapPlan, pid: number): void {
-  if (plan.denySetgroups) attempt("forbid setgroups", () => writeProc(pid, "setgroups", "deny"));
+export function applyMaps(plan: MapPlan, agent: Agent, pid: number): void {
+  if (plan.denySetgroups) attempt("forbid setgroups", () => writeProc(agent, pid, "setgroups", "deny"));
   for (const [map, kind, tool] of [[plan.users, "uid", "newuidmap"], [plan.groups, "gid", "newgidmap"]] as const) {
     if (!map) continue;
-    if (map.tool) writeByTool(tool, pid, map);
+    if (map.tool) writeByTool(tool, agent, pid, map);
     else {
       attempt(`write the map of ${kind === "uid" ? "user" : "group"} ids`, () => {
-        writeProc(pid, `${kind}_map`, mapText(map.ranges));
+        writeProc(agent, pid, `${kind}_map`, mapText(map.ranges));
       }, async (error) => (await findings()).mapHints(kind, map.ranges, failedCall(error)));
     }
   }

@@ -146,7 +146,7 @@ function makeTimeNamespace(agent: Agent, { monotonic, boottime }: RunPlan["clock
 /** Writes the maps of the user namespace that an agent is in. */
 function mapIds(agent: Agent, maps: NonNullable<RunPlan["maps"]>): void {
   try {
-    applyMaps(maps, procPid(agent));
+    applyMaps(maps, agent, procPid(agent));
   } catch (error) {
     agent.raw("getpid"); // the files of a process that was killed refuse everybody: that is another error
     throw error;

@@ -10,6 +10,7 @@ export type Who = "root" | "user";
 export const COMMANDS = [
   ...["run", "enter", "attach", "keep", "inspect", "drop", "wait"],
   ...["watch (poll)", "watch (proc)", "watch (ebpf)", "watch (auto)", "nsexec", "self-test", "all commands"],
+  ...["ls", "doctor", "ports", "pasta"],
 ] as const;
 
 /** Where an outcome is to be seen; everywhere, if nothing is said. */

@@ -46,10 +46,11 @@ export function mapSubordinateIds(): void {
     if (!(error instanceof NoSubIdsError)) throw new Refusal(error.code ?? null, []);
     throw new Refusal(null, [{ cause: "file", words: error.words, fix: error.fix }]);
   }
-  withAgent(CLONE.NEWUSER, ({ pid }) => {
+  withAgent(CLONE.NEWUSER, (agent) => {
     for (const kind of ["uid", "gid"] as const) {
       try {
-        applyMaps(kind === "uid" ? { ...maps, groups: null, denySetgroups: false } : { ...maps, users: null }, pid);
+        const part = kind === "uid" ? { ...maps, groups: null, denySetgroups: false } : { ...maps, users: null };
+        applyMaps(part, agent, agent.pid);
       } catch (error) {
         if (!(error instanceof PenneError)) throw error;
         throw new Refusal(error.code ?? null, explain(kind, maps, error));

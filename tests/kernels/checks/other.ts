@@ -66,6 +66,12 @@ const all: readonly Omit<Check, "command">[] = [
     script: "penne run --net=none --log-format json --log-file log -- no-such-program || cat log",
     outcomes: works(/^\{"/m),
   },
+  {
+    // A process is seen by others before its execve(2) has ended.
+    title: "twenty starts, one after the other",
+    script: 'for i in $(seq 20); do penne run --net=none -- true || echo "start $i: exit $?"; done; echo all',
+    outcomes: works(/^all\n$/),
+  },
 ];
 
 /** Checks of nsexec, the self-test and what all commands have. */
