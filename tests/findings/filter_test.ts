@@ -321,6 +321,7 @@ for (const [name, marks, fix] of ENGINES) {
     "package:gcc",
     "package:mount",
     "package:util-linux",
+    "pivot_root",
   ], async () => {
     await withTree(async (tree) => {
       const words = (await filtered(DOCKER, ['"$2"', "run", "--net=none", "true"]))
@@ -341,6 +342,7 @@ test("in a container, the fix is an option of its engine, for all that it refuse
   "root",
   "package:gcc",
   "package:util-linux",
+  "pivot_root",
 ], async () => {
   await withTree(async (tree) => {
     const [program, ...rules] = await filtered(DOCKER, []);

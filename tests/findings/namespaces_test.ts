@@ -106,6 +106,7 @@ const IDS = `--reuid ${TEST_USER} --regid ${TEST_USER} --init-groups`;
 test("a chroot is named, at a mount point too, and pivot_root(2) works", [
   "root",
   "user",
+  "pivot_root",
   "package:util-linux",
   "package:coreutils",
 ], async () => {

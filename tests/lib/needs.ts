@@ -120,6 +120,11 @@ const PROBES = {
     argv: sh("test -x /usr/local/lib/penne-ci/names/nscd"),
     provide: "packaging/name-daemons",
   },
+  /** The program of this name, which Debian has moved from one package to another. */
+  "pivot_root": {
+    argv: sh("command -v pivot_root"),
+    provide: "apt-get install util-linux util-linux-extra",
+  },
   /** Debian's tool for the snap layout of kept sets. */
   "snap-discard-ns": { argv: sh("command -v snap-discard-ns"), provide: "packaging/snap-tools" },
 } as const satisfies Record<string, Probe>;
