@@ -1,5 +1,6 @@
 // Packets between this process and an agent, with descriptors: unix(7) sockets of type SOCK_SEQPACKET.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { address, keepAlive } from "../core/memory.ts";
@@ -8,6 +9,12 @@ import { call, out, retry, self } from "../core/task.ts";
 import { AF, MSG, SCM_RIGHTS, SOCK, SOL_SOCKET } from "../net/constants.ts";
 import { IOVEC, MSGHDR, MSGHDR_AT, writeIovec, writePointer } from "../net/sockaddr.ts";
 import { ANSWER_SIZE, FDS_MAX, PAYLOAD_MAX } from "./wire.ts";
+
+/** What talking to agents needs. */
+export const CHANNEL_RULES: readonly CallRule[] = [
+  { call: "sendmsg", why: "an agent: a request", test: "tests/cli/ports/ports_test.ts" },
+  { call: "recvmsg", why: "an agent: an answer", test: "tests/cli/ports/ports_test.ts" },
+];
 
 /** `struct cmsghdr`: {u64 length, i32 level, i32 type}; descriptors follow. */
 const CMSGHDR = 16;

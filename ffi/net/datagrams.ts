@@ -1,5 +1,6 @@
 // Batches of datagrams: sendmmsg(2), recvmmsg(2), and UDP_SEGMENT of udp(7).
 
+import type { CallRule } from "../core/call_rule.ts";
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
@@ -19,6 +20,15 @@ import {
 } from "./sockaddr.ts";
 
 const SEND = MSG.DONTWAIT | MSG.NOSIGNAL;
+
+/** What batches of datagrams need. */
+export const DATAGRAM_RULES: readonly CallRule[] = [
+  { call: "sendmmsg", why: "datagrams: some at once", test: "tests/confine/serve_test.ts" },
+  { call: "sendmsg", why: "datagrams: as segments, or a first one", test: "tests/confine/serve_test.ts" },
+  { call: "recvmmsg", why: "datagrams: some at once", test: "tests/confine/serve_test.ts" },
+  { call: "writev", why: "datagrams: frames of some", test: "tests/confine/serve_test.ts" },
+];
+
 /** `struct cmsghdr` {size_t length, int level, int type} with the two bytes of UDP_SEGMENT, padded. */
 const CONTROL = 24;
 const CONTROL_LENGTH = 18;

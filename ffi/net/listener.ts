@@ -1,5 +1,6 @@
 // Sockets that wait for what others begin: bound to a port, accepting connections, or receiving datagrams with both addresses.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
 import { IP, IPPROTO, IPV6, MSG, SO, SOCK, SOL_SOCKET } from "./constants.ts";
@@ -45,6 +46,17 @@ export interface SocketMaker {
   readonly socket: (family: number, type: number) => number;
   readonly bind: (s: number, address: IpWords, port: number) => number;
 }
+
+/** What ports need, beside what flows do. */
+export const PORT_RULES: readonly CallRule[] = [
+  { call: "listen", why: "a port: it is opened while others are served", test: "tests/cli/ports/ports_test.ts" },
+  { call: "accept4", why: "a port: a connection", test: "tests/cli/ports/ports_test.ts" },
+  {
+    call: "recvmsg",
+    why: "a port: a datagram, and the address that it was sent to",
+    test: "tests/cli/ports/ports_test.ts",
+  },
+];
 
 /** Connections that the kernel accepts ahead of us. */
 const BACKLOG = 128;

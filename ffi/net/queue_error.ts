@@ -1,5 +1,6 @@
 // A socket's error queue, recverr(7).
 
+import type { CallRule } from "../core/call_rule.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
 import { IP, IPPROTO, IPV6, MSG } from "./constants.ts";
@@ -13,6 +14,11 @@ import {
   writeIovec,
   writePointer,
 } from "./sockaddr.ts";
+
+/** What {@linkcode takeError} needs. */
+export const QUEUE_RULES: readonly CallRule[] = [
+  { call: "recvmsg", why: "a flow: errors that routers have sent", test: "tests/confine/serve_test.ts" },
+];
 
 /** An error of a socket, `struct sock_extended_err` of recverr(7). */
 export interface QueuedError {

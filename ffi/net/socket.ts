@@ -1,5 +1,6 @@
 // Socket calls of the hot paths: descriptors and addresses are numbers, results a value or a negative error number.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { E } from "../core/errno.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
@@ -22,6 +23,47 @@ const option = new Block(72);
 
 /** `struct sockaddr_in` or `struct sockaddr_in6`, then its length. */
 const name = new Block(40);
+
+const FLOWS = "tests/confine/serve_test.ts";
+
+/**
+ * What flows need of their sockets.
+ *
+ * @param raw Whether raw sockets are opened where the host has no ping sockets.
+ * @returns The rules.
+ */
+export const socketRules = (raw: boolean): CallRule[] => [
+  {
+    call: "socket",
+    when: [
+      { argument: 0, values: [AF.INET, AF.INET6] },
+      { argument: 1, mask: 0xf, values: [SOCK.STREAM, SOCK.DGRAM, ...raw ? [SOCK.RAW] : []] },
+      { argument: 2, values: [0, IPPROTO.ICMP, IPPROTO.ICMPV6] },
+    ],
+    otherwise: E.EPERM, // the host may forbid ping sockets later
+    why: "a flow: its socket",
+    test: FLOWS,
+  },
+  { call: "connect", why: "a flow: where it goes", test: FLOWS },
+  { call: "bind", why: "a flow: its own port", test: FLOWS },
+  { call: "getsockname", why: "a flow: the port that it has got", test: FLOWS },
+  { call: "getpeername", why: "a flow: where the kernel has taken it", test: FLOWS },
+  { call: "setsockopt", why: "a flow: how it is sent, and what the kernel keeps of it", test: FLOWS },
+  { call: "getsockopt", why: "a flow: what has become of it", test: FLOWS },
+  {
+    call: "ioctl",
+    when: [{ argument: 1, values: [SIOCOUTQ, SIOCATMARK] }],
+    otherwise: E.ENOTTY, // the runtime may ask whether something is a terminal
+    why: "a stream: what its peer has, and its urgent byte",
+    test: FLOWS,
+  },
+  { call: "shutdown", why: "a stream: its end in one direction", test: FLOWS },
+  { call: "sendto", why: "a flow: data", test: FLOWS },
+  { call: "recvfrom", why: "a flow: data", test: FLOWS },
+  { call: "recvmsg", why: "a stream: data in flight, on kernels that cannot skip them", test: FLOWS },
+  { call: "read", why: "a frame; bytes that a stream has passed on", test: FLOWS },
+  { call: "write", why: "a frame; bytes of a stream", test: FLOWS },
+];
 
 /** socket(2), non-blocking and closed on exec. */
 export function socket(family: number, type: number, protocol = 0): number {

@@ -1,10 +1,23 @@
 // Moves bytes from one socket to another inside the kernel, by way of a pipe: splice(2).
 
+import type { CallRule } from "../core/call_rule.ts";
 import { F, O } from "../core/consts.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
 
 const SPLICE_F_NONBLOCK = 2;
+
+/** What moving bytes in the kernel needs. */
+export const SPLICE_RULES: readonly CallRule[] = [
+  { call: "pipe2", why: "loopback: bytes on their way", test: "tests/cli/ports/ports_test.ts" },
+  {
+    call: "fcntl",
+    when: [{ argument: 1, values: [F.SETPIPE_SZ, F.GETPIPE_SZ] }],
+    why: "loopback: how many bytes may be on their way",
+    test: "tests/cli/ports/ports_test.ts",
+  },
+  { call: "splice", why: "loopback: bytes of a stream", test: "tests/cli/ports/ports_test.ts" },
+];
 
 /** The two descriptors that pipe2(2) writes. */
 const ends = new Block(8);

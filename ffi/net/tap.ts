@@ -1,5 +1,6 @@
 // Taps: Ethernet interfaces whose frames are read and written on a descriptor, tun(4).
 
+import type { CallRule } from "../core/call_rule.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
 import { call, out, type Task } from "../core/task.ts";
@@ -12,6 +13,16 @@ const IFNAMSIZ = 16;
 const IFF = { TAP: 2, NO_PI: 0x1000, VNET_HDR: 0x4000 } as const;
 /** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6. */
 const OFFLOADS = 7;
+
+/**
+ * What a tap needs once it is there, beside what flows do with it.
+ *
+ * @param test The test that exercises it.
+ * @returns The rules.
+ */
+export const tapRules = (test: string): CallRule[] => [
+  { call: "ioctl", when: [{ argument: 1, values: [TUNGETIFF] }], why: "a tap: its name at this moment", test },
+];
 
 /**
  * Turns an open /dev/net/tun into a new tap.

@@ -1,5 +1,6 @@
 // Sockets with a name in the file system, unix(7).
 
+import type { CallRule } from "../core/call_rule.ts";
 import { E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { call, out, self } from "../core/task.ts";
@@ -17,6 +18,14 @@ function unixAddress(path: string): Uint8Array {
   address.set(bytes, 2);
   return address;
 }
+
+/** What serving a control socket needs once it listens. */
+export const CONTROL_RULES: readonly CallRule[] = [
+  { call: "accept4", why: "the control socket: a client", test: "tests/cli/ports/ports_test.ts" },
+  { call: "getsockopt", why: "the control socket: whose client it is", test: "tests/cli/ports/ports_test.ts" },
+  { call: "recvfrom", why: "the control socket: a request", test: "tests/cli/ports/ports_test.ts" },
+  { call: "sendto", why: "the control socket: a reply", test: "tests/cli/ports/ports_test.ts" },
+];
 
 /** Connections that wait to be accepted. */
 const BACKLOG = 64;

@@ -1,10 +1,33 @@
 // Files: opening, reading and writing them; pipes, symbolic links and directories.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { AT_FDCWD, O } from "../core/consts.ts";
 import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { cString, text } from "../core/memory.ts";
 import { call, out, retry, self, type Task, TaskFd } from "../core/task.ts";
+
+/** Flags of openat(2) without which a file is only read: O_ACCMODE, O_CREAT, O_TRUNC and the first bit of O_TMPFILE. */
+const WRITING = 3 | O.CREAT | O.TRUNC | 0o20000000;
+
+/**
+ * What reading files needs.
+ *
+ * @param what The files.
+ * @param test The test that exercises it.
+ * @returns The rules: files are opened for reading alone, and never made.
+ */
+export const readingRules = (what: string, test: string): CallRule[] => [
+  {
+    call: "openat",
+    when: [{ argument: 2, mask: WRITING, values: [0] }],
+    otherwise: E.EACCES,
+    why: `${what}: opened for reading`,
+    test,
+  },
+  { call: "read", why: `${what}: the content`, test },
+  { call: "close", why: `${what}: it was read`, test },
+];
 
 /**
  * Opens a file, openat(2); in an agent, the file as the agent's namespaces have it.

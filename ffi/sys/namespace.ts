@@ -8,7 +8,7 @@ import { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
 import { Block, quick } from "../core/quick.ts";
 import { NR } from "../core/syscalls.ts";
-import { call, out, self } from "../core/task.ts";
+import { call, out, self, type Task } from "../core/task.ts";
 
 /**
  * Returns the type of an open namespace.
@@ -47,11 +47,12 @@ export function namespaceId(fd: Fd): bigint | null {
  * Opens the user namespace that owns a namespace.
  *
  * @param fd The namespace; of a user namespace, its parent is opened.
+ * @param task The task that opens it; this process by default.
  * @returns The user namespace.
- * @throws {SysError} EPERM if it is not ours or below ours.
+ * @throws {SysError} EPERM if it is not the task's or below that.
  */
-export function openOwningUser(fd: Fd): Fd {
-  return self.open("ioctl", fd, IOCTL.NS_GET_USERNS);
+export function openOwningUser(fd: Fd, task: Task = self): Fd {
+  return task.open("ioctl", fd, IOCTL.NS_GET_USERNS);
 }
 
 /**

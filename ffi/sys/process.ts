@@ -24,6 +24,17 @@ export const PID_RULES: readonly CallRule[] = [
   { call: "close", why: "a process: it was there", test: "tests/cli/wait_test.ts" },
 ];
 
+/** What {@linkcode openFilesLimit} needs; the limit cannot be changed then. */
+export const LIMIT_RULES: readonly CallRule[] = [
+  {
+    call: "prlimit64",
+    when: [{ argument: 0, values: [0] }, { argument: 2, values: [0], wide: true }],
+    otherwise: E.EPERM,
+    why: "the limit on open files, of which flows get a share",
+    test: "tests/confine/serve_test.ts",
+  },
+];
+
 /**
  * Sends a signal to a process, pidfd_send_signal(2); does nothing if it has ended.
  *

@@ -1,10 +1,12 @@
 // `penne attach`: gives existing network namespaces their network.
 
 import { AgentGoneError } from "../../ffi/agent/gone.ts";
+import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { CAP, SIGNAL } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import { AF, IPPROTO, SOCK } from "../../ffi/net/constants.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
+import { HANDLE_RULES } from "../../ffi/sys/namespace.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
@@ -17,15 +19,18 @@ import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { PestoSocket } from "../pesto/server.ts";
+import { prepareServing, servingRules } from "../datapath/server/call_rules.ts";
 import { ReactorServer } from "../datapath/server/reactor_server.ts";
 import { type Keeper, keepRights } from "../follow/keeper.ts";
 import { forgetDescriptors } from "../netns/open.ts";
 import { NETNS_DIRECTORY, type Target } from "../netns/target.ts";
+import { PROCESS_RULES, WATCHER_RULES } from "../netns/watcher.ts";
 import { planHold } from "../attach/ports.ts";
 import type { Forwarding } from "../forward/ports.ts";
 import { command } from "./common/command.ts";
+import { confineRole } from "./common/confine.ts";
 import { followHost } from "./common/follow.ts";
-import { BACKGROUND_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
+import { BACKGROUND_OPTIONS, CONFINE_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
 import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { REACH_OPTIONS, reachRequest } from "./options/reach.ts";
@@ -49,6 +54,7 @@ export const SPEC = {
         { name: "no-quit", help: "Keep serving when the name or process goes, and keep running when a namespace ends" },
         ...BACKGROUND_OPTIONS,
         ...REPORT_OPTIONS,
+        ...CONFINE_OPTIONS,
       ],
     },
   ],
@@ -56,6 +62,7 @@ export const SPEC = {
     ["0", "all namespaces are gone, or penne was ended by TERM or QUIT; with --background: it is ready"],
     ["1", "failure; nothing was changed"],
     ["2", "usage error; nothing was done"],
+    ["159", "penne was about to make a system call that it has forbidden itself"],
   ],
   examples: [
     ["penne attach 4711", "serve the network namespace of process 4711 until it ends"],
@@ -108,6 +115,7 @@ async function main(options: Options, args: readonly string[]): Promise<number> 
         targets,
         wanted,
         starter,
+        confinement: options,
         ...frames,
         openPorts: () => openRequestedPorts(ports),
         openReporter: () => openReporter(options),
@@ -129,9 +137,9 @@ function mayPing(): boolean {
 }
 
 /** Keeps the rights that following the host takes; null, with a warning, if that fails and nothing can be followed. */
-function keepFollowing(onWarning: (message: string) => void): { readonly keeper: Keeper | null } | null {
+function keepFollowing(onWarning: (message: string) => void): Keeper | null {
   try {
-    return { keeper: keepRights() };
+    return keepRights();
   } catch (error) {
     if (!(error instanceof SysError || error instanceof AgentGoneError)) throw error;
     onWarning(`changes of the host's network are not followed: ${error.message}`);
@@ -139,21 +147,51 @@ function keepFollowing(onWarning: (message: string) => void): { readonly keeper:
   }
 }
 
-/** Gives up the capabilities that neither serving, nor following names and cleaning up can need once all is set up. */
-function giveUp(job: AttachJob, attachments: Attachments, report: Reporter, ports: boolean): void {
-  const { wanted, targets } = job;
+/**
+ * What serving targets needs beside the data path: how each one ends, and penne itself.
+ *
+ * @param targets The targets.
+ * @param quit Whether their names and processes are followed.
+ * @param pid The pid of this process.
+ * @returns The rules.
+ */
+export function endRules(targets: readonly Target[], quit: boolean, pid: number): CallRule[] {
+  const test = "tests/confine/serve_test.ts";
+  const follows = (kind: Target["kind"]) => quit && targets.some((target) => target.kind === kind);
+  return [
+    ...follows("path") || follows("pid") ? WATCHER_RULES : [],
+    ...follows("path") || follows("pid") ? PROCESS_RULES : [],
+    ...HANDLE_RULES,
+    {
+      call: "kill",
+      when: [{ argument: 0, values: [pid] }],
+      why: "the end by INT or HUP, of which penne dies",
+      test,
+    },
+  ];
+}
+
+/** Gives up what neither serving, nor following names and cleaning up can need once all is set up. */
+async function giveUp(job: AttachJob, attachments: Attachments, report: Reporter, ports: boolean): Promise<void> {
+  const { wanted, targets, confinement } = job;
   // Every user may look into the directory of ip-netns(8), but not into any.
   const follows = wanted.quit !== false &&
     targets.some((target) => target.kind === "path" && !target.path.startsWith(`${NETNS_DIRECTORY}/`));
+  const raw = !mayPing();
   const needed = [
     ...follows ? [CAP.DAC_READ_SEARCH] : [],
     ...report.changesOthers ? [CAP.DAC_OVERRIDE] : [],
     ...attachments.needsAdmin ? [CAP.SYS_ADMIN] : [],
-    ...mayPing() ? [] : [CAP.NET_RAW],
+    ...raw ? [CAP.NET_RAW] : [],
     // Who asks for ports may add some at any time; without any, root's rights to them are not kept.
     ...ports ? [CAP.NET_BIND_SERVICE] : [],
   ];
-  giveUpCapabilities(self, needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n));
+  const keep = needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n);
+  if (confinement["no-confine"]) giveUpCapabilities(self, keep);
+  else await prepareServing();
+  const ends = endRules(targets, wanted.quit !== false, call(self, "getpid"));
+  const rules = [...servingRules({ raw }), ...ends, ...report.rules];
+  confineRole(confinement, { name: "attach", keep, rules });
   attachments.capabilitiesChanged();
 }
 
@@ -165,6 +203,8 @@ export interface AttachJob {
   readonly wanted: ServeOptions;
   /** Whoever waits until it is ready. */
   readonly starter: Starter;
+  /** Whether all rights and system calls are kept, for debugging. */
+  readonly confinement: { readonly "no-confine": boolean };
   /** Opens the ports of the host that lead inside. */
   readonly openPorts: () => Forwarding;
   /** Opens the socket by which pesto(1) changes them; none by default. */
@@ -224,11 +264,11 @@ export async function attachHere(job: AttachJob): Promise<number> {
     const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
-    const follows = wanted.follow === false || attachments.links.length === 0 ? null : keepFollowing(onWarning);
-    using keeper = follows && follows.keeper;
-    using _follower = follows && followHost(attachments.links, { reactor, server, report, keeper });
+    const follows = wanted.follow !== false && attachments.links.length > 0;
+    using keeper = follows ? keepFollowing(onWarning) : null;
+    using _follower = keeper && followHost(attachments.links, { reactor, server, report, keeper });
     job.onReady?.();
-    giveUp(job, attachments, report, ports);
+    await giveUp(job, attachments, report, ports);
     if (attachments.served.length > 0 || wanted.quit === false) await reactor.live();
     exitCode = failed ? FAILURE : 0;
   } finally {

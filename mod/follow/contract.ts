@@ -39,6 +39,8 @@ export interface FollowOptions {
   readonly links: readonly FollowedLink[];
   /** The agent that has penne's former rights; null if penne has its rights. */
   readonly keeper: Keeper["agent"] | null;
+  /** The number of a socket that reports the host's changes, to be owned; null if there is none yet. */
+  readonly reports: number | null;
   /** Called when a namespace was changed, with a sentence and a status event. */
   readonly onChange: (sentence: string, event: Record<string, unknown>) => void;
   /** Called with each problem. */

@@ -49,6 +49,7 @@ function openNetns(task: Task, tap: Fd): Fd {
 export class Entrance implements Disposable {
   readonly #loop: Pick<FollowLoop, "watch">;
   readonly #kept: Agent | null;
+  readonly #privileged: boolean;
   /** Agents that were killed and have not been reaped, with the watches of their ends. */
   readonly #ending = new Map<Agent, { remove(): void }>();
 
@@ -59,6 +60,7 @@ export class Entrance implements Disposable {
   constructor(loop: Pick<FollowLoop, "watch">, keeper: Keeper["agent"] | null) {
     this.#loop = loop;
     this.#kept = keeper && Agent.adopt(keeper);
+    this.#privileged = keeper ? keeper.privileged : isPrivileged();
   }
 
   /**
@@ -100,9 +102,10 @@ export class Entrance implements Disposable {
     agent.setDeadline(AGENT_TIMEOUT);
     setName(agent, "penne-follow");
     harden(agent);
-    using netns = openNetns(this.#kept ? agent : self, tap);
-    if (!this.#kept && !isPrivileged()) {
-      using owner = openOwningUser(netns);
+    const opener = this.#kept ? agent : self;
+    using netns = openNetns(opener, tap);
+    if (!this.#privileged) {
+      using owner = openOwningUser(netns, opener);
       call(agent, "setns", owner, CLONE.NEWUSER);
     }
     call(agent, "setns", netns, CLONE.NEWNET);

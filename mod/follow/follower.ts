@@ -145,10 +145,16 @@ class Follower implements Following {
   #added = false;
 
   constructor(options: FollowOptions) {
+    const { loop, links, keeper, reports } = options;
     this.#options = options;
-    this.#followed = options.links.map(followed);
-    this.#entrance = new Entrance(options.loop, options.keeper);
-    this.#watch = new HostWatch(options.loop, () => this.#look());
+    this.#watch = new HostWatch(loop, () => this.#look(), reports === null ? undefined : new Fd(reports));
+    this.#followed = links.map(followed);
+    try {
+      this.#entrance = new Entrance(loop, keeper);
+    } catch (error) {
+      this.#watch[Symbol.dispose]();
+      throw error;
+    }
     this.#watch.start();
   }
 

@@ -6,14 +6,10 @@
 
 import type { Fd } from "../../ffi/core/fd.ts";
 import { Block } from "../../ffi/core/quick.ts";
-import { self } from "../../ffi/core/task.ts";
-import { AF, NETLINK, SOCK } from "../../ffi/net/constants.ts";
-import { bindNetlink, receiveFromKernel } from "../../ffi/net/netlink.ts";
+import { receiveFromKernel } from "../../ffi/net/netlink.ts";
 import { E } from "../../ffi/core/errno.ts";
 import type { FollowLoop } from "./contract.ts";
-
-/** Groups of rtnetlink(7): links, and addresses, routes and rules of both families; routes by nexthop objects, too. */
-const GROUPS = [1, 5, 7, 8, 9, 11, 19, 32].reduce((bits, group) => bits | 1 << group - 1, 0) >>> 0;
+import { openReports } from "./reports.ts";
 
 /** Milliseconds from the first report of a burst until it is looked at, and at least between two looks. */
 const SETTLE = 30;
@@ -60,18 +56,13 @@ export class HostWatch implements Disposable {
   /**
    * @param loop The loop.
    * @param look Called once at the start, and then after changes.
+   * @param reports The socket, owned by this from now on; by default it is opened.
    * @throws {SysError} If the socket cannot be opened.
    */
-  constructor(loop: FollowLoop, look: () => void) {
+  constructor(loop: FollowLoop, look: () => void, reports: Fd = openReports()) {
     this.#loop = loop;
     this.#look = look;
-    this.#socket = self.open("socket", AF.NETLINK, SOCK.RAW | SOCK.NONBLOCK | SOCK.CLOEXEC, NETLINK.ROUTE);
-    try {
-      bindNetlink(this.#socket, GROUPS);
-    } catch (error) {
-      this.#socket.close();
-      throw error;
-    }
+    this.#socket = reports;
   }
 
   /** Begins to watch. */

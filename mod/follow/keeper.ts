@@ -1,6 +1,6 @@
 // Keeps the rights that changing namespaces takes, in an agent, for a penne that gives up its own.
 
-import { Agent } from "../../ffi/agent/agent.ts";
+import { Agent, type AgentParts } from "../../ffi/agent/agent.ts";
 import { CAP } from "../../ffi/core/consts.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
 import { endAgents } from "../agents/enclosure.ts";
@@ -22,19 +22,18 @@ export function isPrivileged(): boolean {
 
 /** An agent that has the rights; disposing of it ends the agent. */
 export interface Keeper extends Disposable {
-  /** Its pid, and the numbers of its pidfd and of our end of its socket. */
-  readonly agent: { readonly pid: number; readonly pidfd: number; readonly socket: number };
+  /** The agent, and whether it may change any namespace of the host. */
+  readonly agent: AgentParts & { readonly privileged: boolean };
 }
 
 /**
- * Keeps the rights that this process has now, before it gives them up. Without such rights nothing is kept: those over a
- * user namespace of this user's do not end.
+ * Keeps the rights that this process has now, before it gives them up: capabilities, and starting and joining things.
  *
- * @returns The agent; null if this process has no such rights.
+ * @returns The agent.
  * @throws {SysError} If the agent cannot be started.
  */
-export function keepRights(): Keeper | null {
-  if (!isPrivileged()) return null;
+export function keepRights(): Keeper {
+  const privileged = isPrivileged();
   const agent = Agent.spawn();
   try {
     setName(agent, "penne-follow");
@@ -46,7 +45,7 @@ export function keepRights(): Keeper | null {
   }
   const { pid, pidfd, socket } = agent;
   return {
-    agent: { pid, pidfd: pidfd.number, socket: socket.number },
+    agent: { pid, pidfd: pidfd.number, socket: socket.number, privileged },
     [Symbol.dispose]: () => endAgents([agent], END_TIMEOUT),
   };
 }

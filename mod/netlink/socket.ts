@@ -1,7 +1,8 @@
 // A socket of rtnetlink(7) or sock_diag(7): makes requests and dumps; its errors include the kernel's extended ACK.
 
-import { check, E, SysError } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
+import type { CallRule } from "../../ffi/core/call_rule.ts";
+import { check, E, orNull, SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { Block } from "../../ffi/core/quick.ts";
 import { call, self, type Task } from "../../ffi/core/task.ts";
 import { AF, NETLINK, NETLINK_OPTION, SOCK, SOL_NETLINK } from "../../ffi/net/constants.ts";
@@ -24,6 +25,46 @@ const inbox = new Block(BUFFER);
 /** How often to repeat a dump that changes while it is read. */
 const TRIES = 16;
 const NO_ERROR = { errno: 0, text: null };
+
+/** What asking the kernel needs once there is a socket. */
+export const NETLINK_RULES: readonly CallRule[] = [
+  { call: "sendto", why: "the network of the host: a question", test: "tests/confine/serve_test.ts" },
+  {
+    call: "recvfrom",
+    why: "the network of the host: an answer, or that it has changed",
+    test: "tests/confine/serve_test.ts",
+  },
+  {
+    call: "close",
+    why: "the network of the host: it is not followed any more",
+    test: "tests/confine/serve_test.ts",
+  },
+];
+
+/** Sockets of this process that stay open, by protocol. */
+const kept = new Map<number, Fd>();
+/** Number of the last request: answers of a socket that is used again may be to an earlier one. */
+let last = 0;
+
+/** Opens a socket whose errors say as much as the kernel can. */
+function openSocket(task: Task, protocol: number): Fd {
+  const fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, protocol);
+  // Older kernels lack some of them: then errors say less, or dumps contain more.
+  for (const option of Object.values(NETLINK_OPTION)) setOption(fd.number, SOL_NETLINK, option, 1);
+  return fd;
+}
+
+/**
+ * Opens sockets that this process uses whenever it needs one from now on: once it has confined itself, it can open none.
+ *
+ * @param protocols NETLINK.ROUTE or NETLINK.SOCK_DIAG. One that the kernel lacks is left out.
+ */
+export function keepNetlinkSockets(...protocols: readonly number[]): void {
+  for (const protocol of protocols) {
+    const fd = kept.has(protocol) ? null : orNull(() => openSocket(self, protocol));
+    if (fd) kept.set(protocol, fd);
+  }
+}
 
 /** A request to the kernel. */
 export interface Request {
@@ -56,7 +97,6 @@ export interface Request {
 export class NetlinkSocket implements Disposable {
   #fd: Fd;
   #sender: Task;
-  #seq = 0;
   #received: NetlinkMessage[] = [];
 
   /**
@@ -67,15 +107,12 @@ export class NetlinkSocket implements Disposable {
    */
   constructor(task: Task, readonly protocol: number = NETLINK.ROUTE, sender: Task = self) {
     this.#sender = sender;
-    this.#fd = task.open("socket", AF.NETLINK, SOCK.RAW | SOCK.CLOEXEC, protocol);
-    // Older kernels lack some of them: then errors say less, or dumps contain more.
-    for (const option of Object.values(NETLINK_OPTION)) {
-      setOption(this.#fd.number, SOL_NETLINK, option, 1);
-    }
+    const known = task === self ? kept.get(protocol) : undefined;
+    this.#fd = known ? Fd.borrow(known.number) : openSocket(task, protocol);
   }
 
   #send({ type, payload }: Request, flags: number): number {
-    const seq = ++this.#seq;
+    const seq = last = last + 1 >>> 0;
     const bytes = encodeMessage({ type, flags: flags | NLM_F.REQUEST, seq, payload });
     call(this.#sender, "sendto", this.#fd, bytes, bytes.length, 0, null, 0);
     return seq;

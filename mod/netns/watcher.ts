@@ -63,6 +63,17 @@ export const WATCHER_RULES: readonly CallRule[] = [
   { call: "read", why: "the mount table: it has changed", test: "tests/cli/wait_test.ts" },
 ];
 
+/** What watching processes needs then. */
+export const PROCESS_RULES: readonly CallRule[] = [
+  {
+    call: "ioctl",
+    when: [{ argument: 1, values: [PIDFD_GET.net] }],
+    why: "a process: whether it has left its namespaces",
+    test: "tests/confine/serve_test.ts",
+  },
+  { call: "ppoll", why: "a process: whether it has ended", test: "tests/confine/serve_test.ts" },
+];
+
 /** Milliseconds between two lookups of names that report nothing. */
 const INTERVAL = 1000;
 const NAME_EVENTS = IN.CREATE | IN.DELETE | IN.MOVED_FROM | IN.MOVED_TO;

@@ -31,8 +31,13 @@ export type EventKind = (typeof EVENT_KINDS)[number];
 
 let processors = 0;
 
-/** Whether another process can run while this one polls. Asked late, as penne is pinned to one processor during set-up. */
-function hasSpareProcessor(): boolean {
+/**
+ * Whether another process can run while this one polls. It is asked late, as penne is pinned to one processor during set-up,
+ * but before penne confines itself: the runtime looks at files then.
+ *
+ * @returns Whether there is another processor.
+ */
+export function hasSpareProcessor(): boolean {
   processors ||= navigator.hardwareConcurrency;
   return processors > 1;
 }

@@ -1,7 +1,9 @@
 // What the kernel says of a confined process, and calls that none may make.
 
 import { assert, assertEquals } from "@std/assert";
+import { E } from "../../ffi/core/errno.ts";
 import { fatalCalls } from "../../mod/confine/fatal.ts";
+import { refusedCalls } from "../../mod/confine/refused.ts";
 import { numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
 import { penne, until } from "../lib/helpers.ts";
 import { inject } from "./inject.ts";
@@ -95,6 +97,7 @@ export function attempts(victim: number): Attempt[] {
     named("memfd_create", 0, 0),
     named("kill", victim, 9),
     named("tgkill", victim, victim, 9),
+    named("pidfd_open", victim, 0),
     named("pidfd_send_signal", 0, 9, 0, 0),
     named("prctl", 4, 1),
     named("seccomp", 0, 0, 0),
@@ -105,19 +108,23 @@ export function attempts(victim: number): Attempt[] {
   ];
 }
 
-const EACCES = 13;
-
 /** Does something with each item and a process of its own; some processes are started at once, ahead of their turn. */
 async function inTurn<T>(
   items: readonly T[],
   start: () => Promise<Daemon>,
-  use: (item: T, daemon: Daemon) => Promise<void>,
+  use: (item: T, daemon: Daemon) => Promise<boolean>,
 ): Promise<void> {
   const AHEAD = 8;
-  for (let at = 0; at < items.length; at += AHEAD) {
-    const some = items.slice(at, at + AHEAD);
-    const daemons = await Promise.all(some.map(() => start()));
-    for (const [i, item] of some.entries()) await use(item, daemons[i]!);
+  const waiting: Daemon[] = [];
+  for (const [i, item] of items.entries()) {
+    if (waiting.length === 0) {
+      waiting.push(...await Promise.all(Array.from({ length: Math.min(AHEAD, items.length - i) }, () => start())));
+    }
+    if (!await use(item, waiting.at(-1)!)) waiting.pop();
+  }
+  for (const { child, ended } of waiting) {
+    child.kill("SIGKILL");
+    await ended;
   }
 }
 
@@ -125,8 +132,9 @@ async function inTurn<T>(
  * Asserts that a confined process cannot do any of {@linkcode attempts}.
  *
  * @param start Starts one, which waits; each attempt may end it.
+ * @param errors Errors that the process's rules have for some attempts, by what those do; EACCES for others.
  */
-export async function assertRefused(start: () => Promise<Daemon>): Promise<void> {
+export async function assertRefused(start: () => Promise<Daemon>, errors: Record<string, number> = {}): Promise<void> {
   const victim = new Deno.Command("sleep", { args: ["1000"] }).spawn();
   try {
     await inTurn(attempts(victim.pid), start, async ({ what, number, args }, { child, ended }) => {
@@ -136,11 +144,12 @@ export async function assertRefused(start: () => Promise<Daemon>): Promise<void>
       if (result === null) {
         const { code, signal } = await ended;
         assert(signal === "SIGSYS" || code === 159, `${what}: ${signal} ${code}`);
-      } else {
-        assertEquals(result, -EACCES, what);
-        child.kill("SIGKILL");
-        await ended;
+        return false;
       }
+      const refused = [...refusedCalls(Deno.build.arch).values()].find((call) => call.number === number);
+      const rule = Object.entries(errors).find(([words]) => what.startsWith(words));
+      assertEquals(result, -(refused?.errno ?? rule?.[1] ?? E.EACCES), what);
+      return true;
     });
   } finally {
     victim.kill("SIGTERM");

@@ -3,16 +3,16 @@
 import { assert, assertEquals } from "@std/assert";
 import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { E } from "../../ffi/core/errno.ts";
-import { numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
+import { numbersOf } from "../../ffi/core/syscalls.ts";
 import { EPOLL_RULES } from "../../ffi/sys/epoll.ts";
 import { LOG_FILE_RULES } from "../../mod/cli/report/log_file.ts";
 import { permittedCalls } from "../../mod/confine/filter.ts";
-import { refusedCalls } from "../../mod/confine/refused.ts";
 import { runtimeRules } from "../../mod/confine/runtime.ts";
 import { waitRules } from "../../mod/netns/wait.ts";
 import { test, until } from "../lib/helpers.ts";
 import { type Daemon, NetLab } from "../lib/netlab.ts";
 import { isFiltered, loggedCalls, NOBODY, waiting } from "./confined.ts";
+import { assertRefusalsFail, assertRulesPass } from "./harmless.ts";
 import { inject } from "./inject.ts";
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
@@ -21,65 +21,6 @@ const LIMIT = 40;
 
 const { arch } = Deno.build;
 const number = numbersOf(arch);
-
-/** Arguments with which each call does nothing and comes back at once, most often with an error. */
-const HARMLESS: Partial<Record<SyscallName, (pid: number) => number[]>> = {
-  // The loop, and what wait looks at.
-  epoll_pwait: () => [-1, 0, 0],
-  epoll_ctl: () => [-1, 2, -1],
-  close: () => [-1],
-  inotify_add_watch: () => [-1, 0, 0],
-  inotify_rm_watch: () => [-1, 0],
-  read: () => [-1, 0, 0],
-  openat: () => [-1, 0],
-  fstatfs: () => [-1, 0],
-  statx: () => [-1, 0, 0, 0, 0],
-  readlinkat: () => [-1, 0, 0, 0],
-  lseek: () => [-1, 0, 0],
-  pidfd_open: () => [-1, 0],
-  open_by_handle_at: () => [-1, 0, 0],
-  sendto: () => [-1, 0, 0],
-  recvfrom: () => [-1, 0, 0],
-  // The log.
-  write: () => [-1, 0, 0],
-  ppoll: () => [0, 0, 1], // its time limit is at no address
-  pread64: () => [-1, 0, 0],
-  pwrite64: () => [-1, 0, 0],
-  ftruncate: () => [-1, 0],
-  // The runtime: lengths of 0, and addresses that are no multiple of what they must be of.
-  mmap: () => [0, 0, 0, 0x22, -1],
-  munmap: () => [0, 0],
-  mprotect: () => [1, 0],
-  pkey_mprotect: () => [1, 0, 0, -1],
-  madvise: () => [1, 0],
-  mremap: () => [1, 0, 0],
-  brk: () => [0],
-  futex: () => [1],
-  getrandom: () => [0, 0, 0],
-  clock_gettime: () => [1, 0],
-  gettimeofday: () => [0, 0],
-  rt_sigprocmask: () => [0, 0, 0, 8],
-  rt_sigaction: () => [1, 0, 0, 8],
-  sigaltstack: () => [0, 0],
-  gettid: () => [],
-  getpid: () => [],
-  tgkill: (pid) => [pid, pid, 0],
-  writev: () => [2, 0, 0],
-};
-/** Calls after which a process does not go on, which have tests of their own. */
-const FINAL: readonly SyscallName[] = ["exit_group", "rt_sigreturn"];
-
-/** Calls that satisfy a rule: one for each value that an argument may have. */
-function* callsOf({ call, when = [] }: CallRule, pid: number): Generator<bigint[]> {
-  const harmless = HARMLESS[call];
-  if (!harmless) throw new Error(`${call} has no harmless arguments here`);
-  const args = [...harmless(pid).map(BigInt), ...Array(6).fill(0n)].slice(0, 6);
-  for (const { argument, values } of when) args[argument] = BigInt(values[0]!);
-  yield args;
-  for (const { argument, values } of when) {
-    for (const value of values.slice(1)) yield args.with(argument, BigInt(value));
-  }
-}
 
 /** The rules of a `penne wait` with targets of all kinds and a log file. */
 const allRules = (pid: number): CallRule[] => [
@@ -120,29 +61,14 @@ test("A wait for everything permits what the rules say, and needs at most 40 cal
 test("Each rule has a reason and a test, and its call passes the filter", NEEDS, async () => {
   await using lab = new NetLab();
   const { daemon } = await waitingForAll(lab);
-  const { pid } = daemon.child;
-  for (const rule of allRules(pid)) {
-    const { call, why, test, otherwise } = rule;
-    assert(why !== "", call);
-    assert((await Deno.stat(new URL(`../../${test}`, import.meta.url))).isFile, test);
-    if (FINAL.includes(call)) continue;
-    for (const args of callsOf(rule, pid)) {
-      const result = inject(pid, number[call], args);
-      assert(result !== null, `${call}(${args}) is trapped`);
-      if (otherwise !== undefined) assert(result !== -otherwise, `${call}(${args}) is refused`);
-    }
-  }
+  await assertRulesPass(daemon.child.pid, allRules(daemon.child.pid));
   await assertAlive(daemon, "after all calls");
 });
 
 test("Each call that is refused fails with its error, and penne goes on", NEEDS, async () => {
   await using lab = new NetLab();
   const { daemon } = await waitingForAll(lab);
-  for (const [name, { number, errno, when = [] }] of refusedCalls(arch)) {
-    const args = Array(6).fill(0n);
-    for (const { argument, values } of when) args[argument] = BigInt(values[0]!);
-    assertEquals(inject(daemon.child.pid, number, args), -errno, name);
-  }
+  assertRefusalsFail(daemon.child.pid, allRules(daemon.child.pid));
   await assertAlive(daemon, "after all calls");
 });
 

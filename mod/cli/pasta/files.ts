@@ -36,6 +36,8 @@ function openNameless(path: string): Fd | null {
  */
 export class StayingPidFile implements PidTeller {
   readonly isOthers = false;
+  /** It is removed only if the start fails. */
+  readonly rules = [];
   readonly #path: string;
   readonly #file: Fd;
   readonly #nameless: boolean;

@@ -75,6 +75,7 @@ export async function serve({ config, word, args, link, head }: PastaJob): Promi
           return attachHere({
             targets: [target],
             wanted: { ...request, quit: !config.stay, hold, adoptTap: target.kind !== "fd", localOnly },
+            confinement: { "no-confine": false }, // pasta(1) has no such option
             openPorts: () => openPastaPorts(config),
             openPesto: () => openPastaControl(config),
             ...watched,

@@ -3,15 +3,35 @@
 // Others may own the directory. It is opened without following a symbolic link of theirs, everything is done in the open
 // directory, and what lies under the name at the end is opened only if it is the file that was written.
 
+import type { CallRule } from "../../../ffi/core/call_rule.ts";
 import { ACCESS, O, S } from "../../../ffi/core/consts.ts";
 import { E, orNull } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { cString, text } from "../../../ffi/core/memory.ts";
-import { open, read, readLink, write } from "../../../ffi/sys/file.ts";
+import { open, read, readingRules, readLink, write } from "../../../ffi/sys/file.ts";
 import { stat } from "../../../ffi/sys/stat.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { attempt, PenneError } from "../../base/errors.ts";
 import { openSafely } from "./safe_open.ts";
+
+const TEST = "tests/confine/serve_test.ts";
+
+/** What {@linkcode PidFile} needs once it is written: the file is removed at the end, if it is still the same. */
+export const PID_FILE_RULES: readonly CallRule[] = [
+  ...readingRules("the pid file", TEST),
+  {
+    call: "openat",
+    when: [{ argument: 2, mask: O.PATH, values: [O.PATH] }],
+    why: "the pid file: the directories on the way to it",
+    test: TEST,
+  },
+  { call: "statx", why: "the pid file: whether it is the one that was written", test: TEST },
+  { call: "fstatfs", why: "the pid file: links on the way to it that are descriptors", test: TEST },
+  { call: "readlinkat", why: "the pid file: links on the way to it", test: TEST },
+  { call: "geteuid", why: "the pid file: whose the links are", test: TEST },
+  { call: "getpid", why: "the pid file: whether it is this process's", test: TEST },
+  { call: "unlinkat", why: "the pid file: it is removed", test: TEST },
+];
 
 /** Identifies a file: another one may get its inode number only after its end. */
 function identityOf(file: Fd): string {
@@ -26,6 +46,7 @@ export class PidFile {
   readonly #what: string;
   #directory = "";
   #written: string | null = null;
+  readonly rules: readonly CallRule[] = PID_FILE_RULES;
 
   /**
    * @param path The file.

@@ -1,11 +1,12 @@
 // Reports the progress of a command to other programs: readiness, status lines and the pid file.
 
+import type { CallRule } from "../../../ffi/core/call_rule.ts";
 import { F, SIGNAL } from "../../../ffi/core/consts.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { call, self } from "../../../ffi/core/task.ts";
 import { toJson } from "../../base/visible.ts";
 import { log } from "./log.ts";
-import { sendLine } from "./send.ts";
+import { SEND_RULES, sendLine } from "./send.ts";
 
 /** A file that tells the pid of penne. */
 export interface PidTeller {
@@ -17,6 +18,8 @@ export interface PidTeller {
   write(): void;
   /** Removes what was written, at the end. */
   remove(): void;
+  /** What removing it needs. */
+  readonly rules: readonly CallRule[];
 }
 
 /** Where to report to. */
@@ -48,6 +51,11 @@ export class Reporter {
   /** Makes the reporter independent of the working directory; returns whether that is possible. */
   leaveDirectory(): boolean {
     return this.#options.pidFile?.makeAbsolute() ?? true;
+  }
+
+  /** What it needs once all is ready. */
+  get rules(): readonly CallRule[] {
+    return [...SEND_RULES, ...this.#options.pidFile?.rules ?? []];
   }
 
   /** Whether removing the pid file can take privileges over the files of others. */

@@ -1,8 +1,10 @@
 // Has the host's network followed in what is served, by code that is loaded when nobody waits for it.
 
+import { orNull } from "../../../ffi/core/errno.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import type { FollowedLink, Following, FollowOptions } from "../../follow/contract.ts";
+import { openReports } from "../../follow/reports.ts";
 import type { NetworkPlan } from "../../network/plan.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
@@ -35,6 +37,8 @@ export class HostFollower implements Disposable {
   /** Those that were added before the code is loaded. */
   #waiting: ServedLink[] = [];
   #timer: { cancel(): void } | null = null;
+  /** Reports changes until that code is loaded: a process that confines itself before could not open it any more. */
+  #reports: Fd | null = null;
   #following: Following | null = null;
   /** Whether the host cannot be followed. */
   #failed = false;
@@ -54,8 +58,10 @@ export class HostFollower implements Disposable {
     if (served.plan.request.follow === false || this.#failed) return;
     if (this.#following) return this.#following.add(this.#followed(served));
     this.#waiting.push(served);
+    if (this.#timer) return;
     const { reactor } = this.#scene;
-    this.#timer ??= reactor.after(FOLLOW_AFTER, () => reactor.await(this.#load()));
+    this.#reports = orNull(openReports); // it is tried once more, and said why it fails
+    this.#timer = reactor.after(FOLLOW_AFTER, () => reactor.await(this.#load()));
   }
 
   #followed({ link, plan, target }: ServedLink): FollowedLink {
@@ -83,7 +89,8 @@ export class HostFollower implements Disposable {
         after: (delay, action) => reactor.after(delay, action),
         soon: (action) => reactor.soon(action),
       };
-      this.#following = follow({ loop, links, keeper, onChange, onWarning });
+      const reports = this.#reports?.release() ?? null;
+      this.#following = follow({ loop, links, keeper, reports, onChange, onWarning });
     } catch (error) {
       const reason = error instanceof Error ? error.message : error;
       onWarning(`changes of the host's network are not followed: ${reason}`);
@@ -97,6 +104,7 @@ export class HostFollower implements Disposable {
   [Symbol.dispose](): void {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#reports?.close();
     this.#following?.[Symbol.dispose]();
   }
 }
