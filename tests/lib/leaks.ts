@@ -1,15 +1,22 @@
 // Finds what a test leaves behind: descriptors of this process, processes, mounts and namespaces.
 //
 // Descriptors and the test's own processes are always compared. Mounts, namespaces and unrelated agents belong to the
-// whole machine, so they are compared only where nothing else runs: in CI, or with PENNE_LEAKS=all.
+// whole machine, so they are compared only where nothing else runs: in CI, or with PENNE_LEAKS=all. With PENNE_LEAKS=own
+// they are not: packaging/test.ts compares them after tests that run beside others.
 
 import "./preload.ts";
 
-const ALL = Deno.env.get("CI") === "true" || Deno.env.get("PENNE_LEAKS") === "all";
+export const ALL = (Deno.env.get("PENNE_LEAKS") ?? (Deno.env.get("CI") === "true" ? "all" : "own")) === "all";
 /** Children inherit this variable, so a process that has left the family is still recognised by it. */
 const MARK = "PENNE_TEST_RUN";
 if (!Deno.env.get(MARK)) Deno.env.set(MARK, String(Deno.pid));
-const MARKED = `${MARK}=${Deno.env.get(MARK)}`;
+/** A run that is a part of this one has this mark and words behind a dot. */
+const MARKED = new RegExp(`(?:^|\\0)${MARK}=${Deno.env.get(MARK)}(?:\\0|\\.|$)`);
+
+/** The environment of a run that is a part of this one, with a name of its own. */
+export function markOfPart(name: string): Record<string, string> {
+  return { [MARK]: `${Deno.env.get(MARK)}.${name}` };
+}
 
 /** Directories that the first `ip netns add` and the first `penne keep` after boot mount on themselves, for good. */
 const STANDING: ReadonlySet<string> = new Set(["/run/netns", "/run/penne/ns"]);
@@ -34,7 +41,7 @@ export function textOf(path: string): string {
 
 /** Whether a process is of this run of the tests, by its environment. */
 export function isMarked(pid: number): boolean {
-  return textOf(`/proc/${pid}/environ`).includes(MARKED);
+  return MARKED.test(textOf(`/proc/${pid}/environ`));
 }
 
 function linkOf(path: string): string {

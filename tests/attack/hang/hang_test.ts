@@ -105,6 +105,14 @@ function stateOf(one: string): string | null {
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+/**
+ * Starts four at once, again and again until one of them was held: others are through before anything is stopped, most of
+ * all on a machine that is busy.
+ */
+async function untilOneIsHeld(one: () => Promise<boolean>): Promise<void> {
+  for (let tries = 1; !(await Promise.all([one(), one(), one(), one()])).includes(true); tries++) assert(tries < 20);
+}
+
 /** A run has ended later than at once. */
 class Late extends Error {}
 
@@ -141,19 +149,18 @@ test("a container that stops the agents does not hold penne, and keeps none of t
   const args = ["enter", `${place.pid}`, "--", "true"];
   for (const signal of ["SIGTERM", "SIGKILL", "SIGINT"] as const) {
     await t.step(`${signal}`, () =>
-      inTime(async () => {
-        const held = await Promise.all(Array.from({ length: 4 }, async () => {
+      inTime(() =>
+        untilOneIsHeld(async () => {
           const run = new Run(args);
           if (!await run.started()) return false; // it was through before anything was stopped
           await endsAtOnce(run, signal);
           await until("no agent is left", () => run.left().length === 0);
           return true;
-        }));
-        assert(held.includes(true));
-      }));
+        })
+      ));
   }
-  await t.step("no signal", async () => {
-    const held = await Promise.all(Array.from({ length: 4 }, async () => {
+  await t.step("no signal", () =>
+    untilOneIsHeld(async () => {
       const run = new Run(args);
       const runs = () => processes().some(({ pid, cmdline }) => cmdline[0] === "true" && run.isAround(pid));
       await Promise.race([run.output, sleep(25_000)]);
@@ -172,8 +179,6 @@ test("a container that stops the agents does not hold penne, and keeps none of t
       await until("no agent is left", () => run.left().length === 0);
       return true;
     }));
-    assert(held.includes(true));
-  });
 });
 
 test("nor does it hold penne keep", ["user", "user namespaces"], async () => {
@@ -207,24 +212,28 @@ test("a file system that never answers does not hold penne", ["root", "fuse", "p
   try {
     await Deno.mkdir(`${directory}/sub`);
     const place = await hanging(directory);
+    const enter = (args: string[], how: { cwd?: string }) => new Run(["enter", `${place.pid}`, ...args], how);
+    const left = (run: Run) => until("only what waits is left", () => run.left({ waiting: true }).length === 0);
     for (const [what, args, how] of paths) {
-      for (const signal of ["SIGTERM", "SIGINT", "SIGKILL", null] as const) {
-        await t.step(`${what}, ${signal ?? "until the deadline"}`, () =>
+      for (const signal of ["SIGTERM", "SIGINT", "SIGKILL"] as const) {
+        await t.step(`${what}, ${signal}`, () =>
           inTime(async () => {
-            const run = new Run(["enter", `${place.pid}`, ...args], how);
-            if (signal) {
-              assert(await run.started());
-              await endsAtOnce(run, signal);
-            } else {
-              const { code, stderr, time } = await run.output;
-              assertEquals(code, 125, stderr);
-              assert(/a file system there hangs|a file system that its path leads through hangs/.test(stderr), stderr);
-              assert(time < DEADLINE, `${time}`);
-            }
-            await until("only what waits is left", () => run.left({ waiting: true }).length === 0);
+            const run = enter(args, how);
+            assert(await run.started());
+            await endsAtOnce(run, signal);
+            await left(run);
           }));
       }
     }
+    await t.step("until the deadline, all of them at once", () =>
+      Promise.all(paths.map(async ([what, args, how]) => {
+        const run = enter(args, how);
+        const { code, stderr, time } = await run.output;
+        assertEquals([what, code], [what, 125], stderr);
+        assert(/a file system there hangs|a file system that its path leads through hangs/.test(stderr), stderr);
+        assert(time < DEADLINE, `${what}: ${time}`);
+        await left(run);
+      })).then(() => {}));
     await place[Symbol.asyncDispose]();
   } finally {
     await Deno.remove(directory, { recursive: true });

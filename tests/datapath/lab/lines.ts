@@ -1,5 +1,5 @@
 // Transfers over a line that delays, reorders, repeats and drops packets, on either side of penne: each completes intact. Part
-// of many_test.ts.
+// of waiting/many_test.ts.
 
 import { assert, assertEquals } from "@std/assert";
 import { GUEST4, listening, makeNetwork, type Network, PEER4, PEER6, type Plan } from "./network.ts";

@@ -1,13 +1,13 @@
 // What ends though nobody closes it: connections that the peer never closes, and those whose peer vanishes (keepalive and
 // TCP_USER_TIMEOUT inside). And pings that the host does not allow.
 
-import "../lib/preload.ts";
+import "../../lib/preload.ts";
 import { assert, assertEquals } from "@std/assert";
-import { penne, test } from "../lib/helpers.ts";
-import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6, runUntil, until } from "./lab/network.ts";
+import { penne, test } from "../../lib/helpers.ts";
+import { HOST4, HOST6, listening, makeNetwork, type Network, PEER4, PEER6, runUntil, until } from "../lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:procps"] as const;
-const script = ["python3", `${import.meta.dirname}/lab/programs.py`];
+const script = ["python3", `${import.meta.dirname}/../lab/programs.py`];
 
 test("a connection that is closed inside and never outside ends when the kernel inside forgets it", needs, async () => {
   await using network = await makeNetwork({});
