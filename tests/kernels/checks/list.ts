@@ -82,7 +82,7 @@ until [ -e ready ]; do sleep 0.1; done; pid=$(pgrep -n -x socat); trap 'kill $pe
 penne ports add $pid -t 127.0.0.1/8180:80; penne ports ls $pid
 for i in 1 2 3 4 5 6 7 8 9; do got=$(socat -u TCP:127.0.0.1:8180 -) && [ "$got" ] && break; sleep 0.3; done; echo "$got"
 penne ports del $pid -t 127.0.0.1/8180:80; socat -u TCP:127.0.0.1:8180 - || echo closed`,
-    outcomes: works(/8180/, "inside\n", /closed\n$/),
+    outcomes: works("8180", "inside\n", /^closed$/m),
   },
 ];
 
