@@ -19,9 +19,11 @@ type Reached = [tcp: boolean, udp: boolean, ping: boolean];
 
 /** What of an address answers: TCP, UDP, and echo requests. */
 async function reached(network: Network, address: string): Promise<Reached> {
-  const tcp = await network.run(network.guest, ["python3", "-c", CONNECT, address]);
-  const udp = await network.run(network.guest, [...script, "ask", address, "4000", "1"]);
-  const ping = await network.run(network.guest, ["ping", "-c1", "-W1", address]);
+  const [tcp, udp, ping] = await Promise.all([
+    network.run(network.guest, ["python3", "-c", CONNECT, address]),
+    network.run(network.guest, [...script, "ask", address, "4000", "1"]),
+    network.run(network.guest, ["ping", "-c1", "-W1", address]),
+  ]);
   return [tcp.stdout === "open\n", udp.stdout.includes('"q"'), ping.code === 0];
 }
 

@@ -4,7 +4,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { Place } from "../enter/places.ts";
 import { Place as KeptPlace } from "../kept/place.ts";
-import { penne, test, TEST_USER } from "../lib/helpers.ts";
+import { atOnce, penne, test, TEST_USER } from "../lib/helpers.ts";
 import { endOf } from "../lib/end.ts";
 import { PidsGroup } from "../lib/pids_group.ts";
 
@@ -42,34 +42,36 @@ for (
   test(title, ["pids cgroup", "package:util-linux", ...needs], async (t) => {
     await using place = await Place.all();
     const pid = `${place.pid}`;
-    for (const [args, stdout, failure] of cases(pid)) {
-      await t.step(args.join(" ").replace(pid, "PID"), async () => {
-        let enough = 0;
-        let previous = "";
-        for (let max = LEAST; max <= MOST && (!enough || max < enough + MORE); max++) {
-          await using group = new PidsGroup();
-          using kept = args[0] === "keep" ? new KeptPlace() : null;
-          const argv = kept ? kept.argv(args[0], ...args.slice(1)) : [penne(), ...args];
-          const result = await endOf(group.wrap(["prlimit", `--nofile=${max}`, "--", ...argv]));
-          if (result.code === 0) {
-            previous = result.stderr;
-            enough ||= max;
-            assertEquals(result.stdout, stdout);
-          } else {
-            // With a warning, less may be enough: where no file can be mounted over /etc/resolv.conf.
-            if (!/ warning: /.test(previous)) assertEquals(enough, 0, `${max}: ${result.stderr}`);
-            assertEquals([result.code, result.stdout], [failure, ""], `${max}: ${result.stderr}`);
-            enough = 0;
-            assertStringIncludes(result.stderr, "Too many open files (EMFILE)", `${max}`);
-            assertStringIncludes(result.stderr, `the limit on open files is ${max} (ulimit -n)`);
-            assertEquals(kept?.files() ?? [], []);
+    await Promise.all(
+      cases(pid).map(([args, stdout, failure]) =>
+        atOnce(t, args.join(" ").replace(pid, "PID"), async () => {
+          let enough = 0;
+          let previous = "";
+          for (let max = LEAST; max <= MOST && (!enough || max < enough + MORE); max++) {
+            await using group = new PidsGroup();
+            using kept = args[0] === "keep" ? new KeptPlace() : null;
+            const argv = kept ? kept.argv(args[0], ...args.slice(1)) : [penne(), ...args];
+            const result = await endOf(group.wrap(["prlimit", `--nofile=${max}`, "--", ...argv]));
+            if (result.code === 0) {
+              previous = result.stderr;
+              enough ||= max;
+              assertEquals(result.stdout, stdout);
+            } else {
+              // With a warning, less may be enough: where no file can be mounted over /etc/resolv.conf.
+              if (!/ warning: /.test(previous)) assertEquals(enough, 0, `${max}: ${result.stderr}`);
+              assertEquals([result.code, result.stdout], [failure, ""], `${max}: ${result.stderr}`);
+              enough = 0;
+              assertStringIncludes(result.stderr, "Too many open files (EMFILE)", `${max}`);
+              assertStringIncludes(result.stderr, `the limit on open files is ${max} (ulimit -n)`);
+              assertEquals(kept?.files() ?? [], []);
+            }
+            if (kept && result.code === 0) await kept.must("drop", "--force", "box");
+            await group.empty();
           }
-          if (kept && result.code === 0) await kept.must("drop", "--force", "box");
-          await group.empty();
-        }
-        assert(enough > LEAST, `${enough}`);
-      });
-    }
+          assert(enough > LEAST, `${enough}`);
+        })
+      ),
+    );
   });
 }
 
@@ -78,7 +80,7 @@ test("a kept set is not taken for what is left of one where files cannot be open
   "user",
   "package:util-linux",
 ], async () => {
-  for (const user of [null, TEST_USER]) {
+  await Promise.all([null, TEST_USER].map(async (user) => {
     using kept = new KeptPlace(user);
     await kept.must("keep", "box", "--unshare", "user,pid,uts", "--", "true");
     const before = await kept.must("inspect", "box", "--json");
@@ -90,5 +92,5 @@ test("a kept set is not taken for what is left of one where files cannot be open
       assertEquals(await kept.must("inspect", "box", "--json"), before, `${max}: ${stderr}`);
     }
     await kept.must("drop", "--force", "box");
-  }
+  }));
 });

@@ -6,7 +6,7 @@ import { encodeBootstrap } from "../../mod/nsexec/message.ts";
 import { Place } from "../enter/places.ts";
 import { Place as KeptPlace } from "../kept/place.ts";
 import { AT_ONCE, type End, endOf } from "../lib/end.ts";
-import { penne, test, until } from "../lib/helpers.ts";
+import { atOnce, penne, test, until } from "../lib/helpers.ts";
 import { PidsGroup } from "../lib/pids_group.ts";
 import { Bootstrap } from "../nsexec/driver.ts";
 
@@ -77,37 +77,22 @@ test("each command ends at a cgroup's limit of processes, whatever it is", ["pid
     ["keep", ["--", "true"], "", 125],
     ["keep the namespaces of a process", ["--pid", `${place.pid}`], "", 1],
   ] as const;
-  // Steps that run at the same time must not be checked for leaks one by one; withoutLeaks() checks the whole test.
   await Promise.all([
-    ...[...RUNS, ...entries(place.pid)].map((one) =>
-      t.step({
-        name: one[0],
-        sanitizeOps: false,
-        sanitizeResources: false,
-        sanitizeExit: false,
-        fn: () => climbInGroup(one),
-      })
-    ),
+    ...[...RUNS, ...entries(place.pid)].map((one) => atOnce(t, one[0], () => climbInGroup(one))),
     ...kept.map(([name, args, ...rest]) =>
-      t.step({
-        name,
-        sanitizeOps: false,
-        sanitizeResources: false,
-        sanitizeExit: false,
-        fn: () =>
-          climb(
-            [name, [], ...rest],
-            inGroup(async (group, max) => {
-              using place = new KeptPlace();
-              const result = await endOf(group.wrap(place.argv("keep", "box", ...args)));
-              const done = isDone([name, [], ...rest], max, result, HINT);
-              assertEquals(place.files().length > 0, done);
-              if (done) await place.must("drop", "--force", "box");
-              return done;
-            }),
-            2,
-          ),
-      })
+      atOnce(t, name, () =>
+        climb(
+          [name, [], ...rest],
+          inGroup(async (group, max) => {
+            using place = new KeptPlace();
+            const result = await endOf(group.wrap(place.argv("keep", "box", ...args)));
+            const done = isDone([name, [], ...rest], max, result, HINT);
+            assertEquals(place.files().length > 0, done);
+            if (done) await place.must("drop", "--force", "box");
+            return done;
+          }),
+          2,
+        ))
     ),
   ]);
 });
@@ -162,31 +147,32 @@ test(
   "each command ends at a limit of the user's processes, whatever it is",
   ["root", "package:util-linux"],
   async (t) => {
-    const UID = "54321"; // of nobody, so the processes of this test are all there are
-    const as = (argv: string[], max?: number) => [
+    const as = (uid: string, argv: string[], max?: number) => [
       "setpriv",
-      ...["--reuid", UID, "--regid", UID, "--clear-groups", "--inh-caps=-all", "--"],
+      ...["--reuid", uid, "--regid", uid, "--clear-groups", "--inh-caps=-all", "--"],
       ...max === undefined ? [] : ["prlimit", `--nproc=${max}`, "--"],
       ...argv,
     ];
-    await using place = await Place.open(as(["unshare", "-Urmpf", "--mount-proc", "--kill-child"]));
-    const outside = count(UID);
-    const cases = [
-      ...RUNS.filter(([name]) => !["wait", "watch", "run --background"].includes(name)),
-      ...entries(place.pid),
-    ];
-    for (const one of cases) {
-      await t.step(one[0], () =>
-        climb(one, async (max) => {
-          const done = isDone(
-            one,
-            max,
-            await endOf(as([penne(), ...one[1]], max + outside), { cwd: "/" }),
-            "(ulimit -u)",
-          );
-          await until("nothing is left", () => count(UID) === outside);
-          return done;
-        }, 1));
-    }
+    const climbAs = async (uid: string, one: Case) => {
+      const outside = count(uid);
+      await climb(one, async (max) => {
+        const end = await endOf(as(uid, [penne(), ...one[1]], max + outside), { cwd: "/" });
+        const done = isDone(one, max, end, "(ulimit -u)");
+        await until("nothing is left", () => count(uid) === outside);
+        return done;
+      }, 1);
+    };
+    // Each has a user of its own, who is nobody else, so the processes of this test are all that the user has.
+    const runs = RUNS.filter(([name]) => !["wait", "watch", "run --background"].includes(name));
+    await Promise.all([
+      ...runs.map((one, i) => atOnce(t, one[0], () => climbAs(`${54321 + i}`, one))),
+      ...entries(0).map(([name], i) =>
+        atOnce(t, name, async () => {
+          const uid = `${54331 + i}`;
+          await using place = await Place.open(as(uid, ["unshare", "-Urmpf", "--mount-proc", "--kill-child"]));
+          await climbAs(uid, entries(place.pid)[i]!);
+        })
+      ),
+    ]);
   },
 );

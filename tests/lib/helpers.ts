@@ -124,6 +124,14 @@ export function test(name: string, first: readonly Need[] | TestBody, second?: T
 }
 
 /**
+ * A step of a test that may run at the same time as others. What is left open is not looked for at the end of such a step,
+ * but of the test.
+ */
+export function atOnce(t: Deno.TestContext, name: string, fn: () => Promise<void>): Promise<boolean> {
+  return t.step({ name, fn, sanitizeOps: false, sanitizeResources: false, sanitizeExit: false });
+}
+
+/**
  * Waits until a condition holds; fails after a number of seconds. They only end a test that hangs: on a machine that is
  * loaded, what takes a second may take twenty.
  */

@@ -121,21 +121,20 @@ test("protocols that are off are not served", [...NEEDS, "package:socat", "packa
     const words = [pasta(), "--config-net", ...NONE, "--no-map-gw", ...options, "--", "sh", "-c", script];
     return (await lab.run(lab.host, words, USER)).stdout.split("here").length - 1;
   };
-  for (
-    const [options, expected] of [
-      [[], 4],
-      [["--no-tcp"], 3],
-      [["--no-udp"], 3],
-      [["--no-icmp"], 2],
-      [["--no-ndp"], 3],
-      [["--no-tcp", "--no-udp", "--no-icmp"], 0],
-    ] as const
-  ) {
+  const cases = [
+    [[], 4],
+    [["--no-tcp"], 3],
+    [["--no-udp"], 3],
+    [["--no-icmp"], 2],
+    [["--no-ndp"], 3],
+    [["--no-tcp", "--no-udp", "--no-icmp"], 0],
+  ] as const;
+  await Promise.all(cases.map(async ([options, expected]) => {
     let seen = await answers(...options);
     // On a machine that is loaded an answer may be late.
     for (let tries = 0; tries < 5 && seen < expected; tries++) seen = await answers(...options);
     assertEquals([options, seen], [options, expected]);
-  }
+  }));
 });
 
 test("a log file is emptied, begins with a line of its own, and leaves stderr alone", NEEDS, async () => {
