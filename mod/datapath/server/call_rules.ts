@@ -78,6 +78,7 @@ export async function prepareServing(): Promise<void> {
   await Promise.all([
     import("../../advice/answers.ts"),
     import("../../follow/follower.ts"),
+    import("../../inet/dns.ts"),
     import("../../inet/reassembly.ts"),
   ]);
 }
