@@ -58,6 +58,8 @@ export interface ServeOptions
   readonly localOnly?: boolean;
   /** Whether a tap inside that has the name of the interface is used; not where the end of the namespace must be seen. */
   readonly adoptTap?: boolean;
+  /** Called with what else is worth knowing. */
+  readonly onInfo?: (message: string) => void;
 }
 
 /** An attached namespace. */
@@ -229,9 +231,10 @@ export class Attachments implements Disposable {
   #plan(): NetworkPlan {
     const plan = attempt(
       "look at the host's network",
-      () => planNetwork(this.#options, readNetwork(this.#options.interface)),
+      () => planNetwork(this.#options, readNetwork(this.#options)),
     );
     for (const warning of plan.warnings) this.#options.onWarning?.(warning);
+    for (const note of plan.notes) this.#options.onInfo?.(note);
     return { ...plan, alias: this.#options.announce ? aliasFor(this.#options.dnsForward ?? []) : null };
   }
 

@@ -247,7 +247,10 @@ export async function attachHere(job: AttachJob): Promise<number> {
   using frames = job.openFrames?.(reactor) ?? null;
   using server = new ReactorServer(reactor, wanted, onWarning, forwarding, pesto);
   server.frames = frames;
-  using attachments = new Attachments(reactor, server, { ...wanted, onDetach, onWarning });
+  using attachments = new Attachments(reactor, server, {
+    ...{ ...wanted, onDetach, onWarning },
+    onInfo: (message) => log().info(message),
+  });
   const report = job.openReporter();
   let exitCode = FAILURE;
   try {

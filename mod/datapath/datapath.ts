@@ -27,6 +27,7 @@ import { PortTable } from "./forward/port_table.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { answerNeighbour } from "./neighbour/ndp.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
+import type { EgressOptions } from "./netif/egress.ts";
 import { FD_BUDGET } from "./netif/fd_budget.ts";
 import { FLOW_GARBAGE } from "./netif/flow_table.ts";
 import { HELD_BUDGET } from "./netif/held.ts";
@@ -160,11 +161,12 @@ export class Datapath implements NamespaceRules, Disposable {
    * Takes what the namespace has inside, and what the host has, from now on; flows that exist go on.
    *
    * @param link The configuration inside.
-   * @param rules What is reached.
+   * @param options What is reached, and how.
    */
-  renew(link: TapLink, rules: RuleOptions): void {
+  renew(link: TapLink, options: RuleOptions & EgressOptions): void {
     this.#netif.link = link;
-    this.#netif.rules.renew(rules);
+    this.#netif.rules.renew(options);
+    this.#netif.egress.renew(options);
     this.#adviser?.advertise();
   }
 

@@ -43,6 +43,8 @@ export interface FollowOptions {
   readonly reports: number | null;
   /** Called when a namespace was changed, with a sentence and a status event. */
   readonly onChange: (sentence: string, event: Record<string, unknown>) => void;
+  /** Called with what else is worth knowing. */
+  readonly onInfo: (message: string) => void;
   /** Called with each problem. */
   readonly onWarning: (message: string) => void;
 }

@@ -15,7 +15,7 @@ import type { NetlinkSocket } from "../netlink/socket.ts";
 import { configOf } from "../network/apply.ts";
 import { readNetwork, readRoutes } from "../network/host.ts";
 import { type FamilyPlan, type NetworkPlan, planNetwork } from "../network/plan.ts";
-import { FAMILY_NAME } from "../network/request.ts";
+import { FAMILY_NAME, type NetworkRequest, wantsSeveral } from "../network/request.ts";
 import { showRoute } from "../network/routes.ts";
 import type { FollowedLink, Following, FollowOptions } from "./contract.ts";
 import {
@@ -98,28 +98,30 @@ function requestOf(change: Change, index: number) {
 }
 
 /** What a family has, in a status event; null if it is off. */
-function shown(family: FamilyPlan | undefined): Record<string, unknown> | null {
+function shown(family: FamilyPlan | undefined, request: NetworkRequest): Record<string, unknown> | null {
   if (!family) return null;
   const gateway = family.routes.find(({ prefix }) => prefix === 0)?.hops[0]?.gateway ?? null;
   return {
-    host: family.template,
+    host: family.templates[0] ?? null,
+    ...wantsSeveral(request) && { hosts: family.templates },
     addresses: family.addresses.map(({ local, prefix }) => `${formatIp(local)}/${prefix}`),
     gateway: gateway && formatIp(gateway),
   };
 }
 
 /** The status event of a change. */
-function eventOf({ target, link }: FollowedLink, { families }: NetworkPlan): Record<string, unknown> {
-  const find = (wanted: number) => shown(families.find(({ family }) => family === wanted));
+function eventOf({ target, link }: FollowedLink, { families, request }: NetworkPlan): Record<string, unknown> {
+  const find = (wanted: number) => shown(families.find(({ family }) => family === wanted), request);
   const named = target === undefined ? {} : { target };
   return { event: "network", ...named, interface: link.name, ipv4: find(AF.INET), ipv6: find(AF.INET6) };
 }
 
 /** The sentence of a change. */
 function sentenceOf({ target, link }: FollowedLink, { families }: NetworkPlan): string {
-  const has = families.map(({ family, template, addresses }) => {
-    if (template === null) return `no ${FAMILY_NAME[family]} but its own`;
-    return `${addresses.map(({ local, prefix }) => `${formatIp(local)}/${prefix}`).join(", ")} as ${template}`;
+  const has = families.map(({ family, templates, addresses }) => {
+    if (templates.length === 0) return `no ${FAMILY_NAME[family]} but its own`;
+    const own = addresses.map(({ local, prefix }) => `${formatIp(local)}/${prefix}`);
+    return `${own.join(", ")} as ${templates.join(" and ")}`;
   });
   return `the host's network has changed: ${target === undefined ? link.name : `"${target}"`} has ${has.join(", ")}`;
 }
@@ -185,7 +187,7 @@ class Follower implements Following {
   #read(): Map<NetworkPlan["request"], NetworkPlan> {
     const requests = new Set(this.#followed.map(({ plan }) => plan.request));
     const read = () =>
-      new Map([...requests].map((request) => [request, planNetwork(request, readNetwork(request.interface), true)]));
+      new Map([...requests].map((request) => [request, planNetwork(request, readNetwork(request), true)]));
     const plans = read();
     return this.#watch.takeReports() ? read() : plans;
   }
@@ -224,13 +226,14 @@ class Follower implements Following {
     followed.failures = 0;
     followed.given = given;
     followed.plan = plan;
-    const templates = ({ families }: NetworkPlan) => families.map(({ template }) => template).join("/");
+    const templates = ({ families }: NetworkPlan) => families.map(({ templates }) => templates.join()).join("/");
     const changed = !isSamePicture(planned(plan), planned(old)) || templates(plan) !== templates(old);
     if (changed || JSON.stringify(old.outside) !== JSON.stringify(plan.outside)) {
       const config = (family: Family) => configOf(plan.families.find((one) => one.family === family), link.mac);
       followed.renew({ ipv4: link.ipv4 && config(AF.INET), ipv6: link.ipv6 && config(AF.INET6) }, plan);
     }
     if (changed) this.#options.onChange(sentenceOf(followed, plan), eventOf(followed, plan));
+    for (const note of plan.notes.filter((one) => !old.notes.includes(one))) this.#options.onInfo(note);
     if (given.addresses.length > planned(plan).addresses.length) this.#lookLater();
   }
 

@@ -13,6 +13,10 @@ const IFA = { ADDRESS: 1, LOCAL: 2, BROADCAST: 4, CACHEINFO: 6, FLAGS: 8, RT_PRI
 
 /** Flags of an address. */
 export const IFA_F = {
+  /** Of IPv4: another one of the same prefix came first. */
+  SECONDARY: 1,
+  /** Of IPv6. */
+  TEMPORARY: 1,
   NODAD: 2,
   DADFAILED: 8,
   DEPRECATED: 0x20,

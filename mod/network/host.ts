@@ -8,6 +8,9 @@ import { type Address, decodeAddress, dumpAddresses } from "../netlink/address.t
 import { decodeLink, dumpLinks, hasName, type Link } from "../netlink/link.ts";
 import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
 import { NetlinkSocket } from "../netlink/socket.ts";
+import { readDecision } from "./policy.ts";
+import { type NetworkRequest, wantsSeveral } from "./request.ts";
+import type { LeftOut } from "./templates.ts";
 import { isSameRoute, readUplink, uplinkOf } from "./uplink.ts";
 
 /** The network of one family. */
@@ -18,6 +21,8 @@ export interface FamilyNetwork {
   readonly routes: readonly Route[];
   /** The most general route to other machines, as the kernel chooses it; null or missing if there is none. */
   readonly uplink?: Route | null;
+  /** Routes that the host takes for some traffic only, or not at all; looked for only if there may be several templates. */
+  readonly leftOut?: readonly LeftOut[];
 }
 
 /** The network of a namespace. */
@@ -52,9 +57,16 @@ export function readRoutes(socket: NetlinkSocket, family: Family, index?: number
   );
 }
 
-/** Reads the network of a family; `index` is the interface that the user has named. */
-function readFamily(socket: NetlinkSocket, task: Task, family: Family, index: number | null): FamilyNetwork {
+/** Reads the network of a family; `index` is the only interface that the user has named. */
+function readFamily(
+  socket: NetlinkSocket,
+  task: Task,
+  family: Family,
+  index: number | null,
+  several: boolean,
+): FamilyNetwork {
   const addresses = socket.dump(dumpAddresses(family)).map(decodeAddress);
+  if (several) return { addresses, ...readDecision(socket, task, family, readRoutes(socket, family)) };
   const { uplink, others } = readUplink(socket, task, family);
   // The kernel has told what became of a nexthop object.
   const unread = (route: Route) => uplink !== null && route.hops.length === 0 && isSameRoute(route, uplink);
@@ -76,18 +88,17 @@ function readFamily(socket: NetlinkSocket, task: Task, family: Family, index: nu
  * assert(readNetwork().links.some(({ name }) => name === "lo"));
  * ```
  *
- * @param wanted Name of an interface whose own way out is needed.
+ * @param request Which interfaces of it are asked for.
  * @param task The task; this process by default.
  * @returns The network.
  * @throws {SysError} If it cannot be read.
  */
-export function readNetwork(wanted?: string, task: Task = self): Network {
+export function readNetwork(request: NetworkRequest = {}, task: Task = self): Network {
   using socket = new NetlinkSocket(task);
   const links = socket.dump(dumpLinks()).map(decodeLink);
+  const several = wantsSeveral(request);
+  const wanted = several ? undefined : request.interfaces?.[0];
   const index = links.find((link) => wanted !== undefined && hasName(link, wanted))?.index ?? null;
-  return {
-    links,
-    ipv4: hasFamily(AF.INET) ? readFamily(socket, task, AF.INET, index) : null,
-    ipv6: hasFamily(AF.INET6) ? readFamily(socket, task, AF.INET6, index) : null,
-  };
+  const read = (family: Family) => hasFamily(family) ? readFamily(socket, task, family, index, several) : null;
+  return { links, ipv4: read(AF.INET), ipv6: read(AF.INET6) };
 }

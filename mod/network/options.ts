@@ -58,8 +58,13 @@ export interface NetworkOptions {
    * inside does that: DHCP and router advertisements tell it what.
    */
   readonly configure?: boolean;
-  /** Interface of the host whose addresses and routes are copied: `--interface`; the one that leads to the Internet by default. */
-  readonly interface?: string;
+  /**
+   * Interface of the host whose addresses and routes are copied, or several: `--interface`; the one that leads to the
+   * Internet by default.
+   */
+  readonly interface?: string | readonly string[];
+  /** Whether addresses and routes of all interfaces are copied, but for loopback: `--all-interfaces`; false by default. */
+  readonly allInterfaces?: boolean;
   /** Name of the interface inside: `--ns-ifname`; that of the host's by default. */
   readonly nsIfname?: string;
   /** MAC address inside: `--ns-mac-addr`; random by default. */
@@ -202,7 +207,8 @@ const server: Check = (() => {
 export const NETWORK: Readonly<Record<keyof NetworkOptions, Check>> = {
   version: oneOf(4, 6),
   configure: flag,
-  interface: text,
+  interface: (value, argument) => Array.isArray(value) ? list(text)(value, argument) : text(value, argument),
+  allInterfaces: flag,
   nsIfname: text,
   nsMac: mac,
   mac,
@@ -290,10 +296,11 @@ export function nameServers(servers: readonly (Address | NameServer)[]): Server[
  * @returns The request.
  */
 export function networkRequest(options: NetworkOptions): NetworkRequest {
-  const { version, configure, interface: template, nsIfname, nsMac, mac, mtu, netmask } = options;
+  const { version, configure, interface: named, allInterfaces, nsIfname, nsMac, mac, mtu, netmask } = options;
   const { addresses, gateways, copyAddresses, copyRoutes, follow, routed } = options;
   return defined({
-    ...{ version, configure, interface: template, nsIfname, mtu, netmask, copyAddresses, copyRoutes, follow },
+    ...{ version, configure, allInterfaces, nsIfname, mtu, netmask, copyAddresses, copyRoutes, follow },
+    interfaces: typeof named === "string" ? [named] : named,
     nsMac: nsMac === undefined ? undefined : macOf(nsMac)!,
     mac: mac === undefined ? undefined : macOf(mac)!,
     addresses: addresses?.map((address) => prefixedOf(address, 1)!),

@@ -4,13 +4,16 @@
 // table that route is in (of several next hops the one with the greatest weight), or else the interface of the first route.
 // The namespace gets the addresses of the template and every route that leaves by it. A family without a template gets *local
 // mode*: an address that needs no network, and a default route, so that servers and name lookups inside work all the same.
+//
+// With several templates the namespace gets what all of them have. Where packets leave is always the host's decision, so a
+// route that cannot be copied is served all the same if there is a default route inside: one is added if the host has none.
 
 import { AF } from "../../ffi/net/constants.ts";
 import { PenneError, usage } from "../base/errors.ts";
 import { type Family, familyOf, inPrefix, parseIp } from "../inet/ip.ts";
 import type { Address } from "../netlink/address.ts";
-import { hasName, IFF, type Link } from "../netlink/link.ts";
-import { type NextHop, type Route, RTN } from "../netlink/route.ts";
+import { IFF, type Link } from "../netlink/link.ts";
+import { type Route, RTN } from "../netlink/route.ts";
 import type { FamilyNetwork, Network } from "./host.ts";
 import {
   type CheckedRequest,
@@ -21,6 +24,7 @@ import {
   isInterfaceName,
   MTU_MIN_IPV6,
   type NetworkRequest,
+  wantsSeveral,
 } from "./request.ts";
 import {
   copyAddresses,
@@ -31,19 +35,29 @@ import {
   linkRoute,
   newAddress,
 } from "./routes.ts";
+import {
+  distinctAddresses,
+  distinctRoutes,
+  type LeftOut,
+  leftOutSentence,
+  namedTemplates,
+  severalTemplates,
+  sourceFor,
+  uplinkIndex,
+} from "./templates.ts";
 
 /** The network of one family; the index of the interface inside is given as 0. */
 export interface FamilyPlan {
   /** AF_INET or AF_INET6. */
   readonly family: Family;
-  /** Name of the template interface; null in local mode. */
-  readonly template: string | null;
+  /** Names of the template interfaces; none in local mode, and one unless several were asked for. */
+  readonly templates: readonly string[];
   /** Addresses, without IPv6's link-local one. */
   readonly addresses: readonly Address[];
   /** Routes; those that others depend on come first. */
   readonly routes: readonly Route[];
   /**
-   * If the addresses are copies of the template's, the routes that leave by the template: of the prefix routes that the
+   * If the addresses are copies of the templates', the routes that leave by these: of the prefix routes that the
    * kernel makes for the copies, it must keep those in this list alone. Null if it keeps all of them.
    */
   readonly originals: readonly Route[] | null;
@@ -69,15 +83,19 @@ export interface NetworkPlan {
   readonly families: readonly FamilyPlan[];
   /** The host's side. */
   readonly outside: {
-    /** Index of the template interface, where link-local destinations are; 0 if there is no template. */
+    /** Index of the first template interface, where link-local destinations are; 0 if there is no template. */
     readonly index: number;
     /** The host's own address of each family that has one. */
     readonly addresses: readonly Uint8Array[];
   };
   /** Differences from the host, a sentence each. */
   readonly warnings: readonly string[];
+  /** What else is worth knowing of it, a sentence each. */
+  readonly notes: readonly string[];
 }
 
+/** Metric of a default route for what could not be copied: all others come before it. */
+const LAST_METRIC = 0x7fffffff;
 const DEFAULT_IFNAME = "tap0";
 /** MAC address of our side: locally administered, and the same in every namespace. */
 const PEER_MAC = Uint8Array.of(0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55);
@@ -88,47 +106,6 @@ const LOCAL = {
   prefix: 16,
   gateway: { [AF.INET]: parseIp("169.254.2.2")!, [AF.INET6]: parseIp("fe80::1")! },
 } as const;
-
-/** The interface by which the traffic of a family leaves; null if there is none. */
-function templateIndex({ routes, uplink }: FamilyNetwork, loopback: readonly number[]): number | null {
-  const chosen = uplink?.hops.filter(({ index }) => !loopback.includes(index)) ?? [];
-  if (chosen.length > 0) return heaviest(chosen).index;
-  const usable = routes.map((route) => ({
-    ...route,
-    hops: route.hops.filter(({ index }) => !loopback.includes(index)),
-  }))
-    .filter((route) => route.type === RTN.UNICAST && route.tos === 0 && route.hops.length && !isLinkLocalRoute(route));
-  const defaults = usable.filter(({ prefix }) => prefix === 0);
-  const [first] = defaults.length ? defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0)) : usable;
-  return first ? heaviest(first.hops).index : null;
-}
-
-function heaviest(hops: readonly NextHop[]): NextHop {
-  return hops.reduce((best, hop) => hop.weight > best.weight ? hop : best);
-}
-
-/**
- * Finds the interface that the user names as the template; null if none is named, or if it may be missing and is.
- */
-function namedTemplate(
-  { interface: wanted }: NetworkRequest,
-  links: readonly Link[],
-  mayMiss: boolean,
-): Link | null {
-  if (wanted === undefined) return null;
-  const link = links.find((one) => hasName(one, wanted));
-  if (!link) {
-    if (mayMiss) return null;
-    const names = links.map(({ name }) => name).filter((name) => name !== "lo");
-    throw new PenneError(`use the interface "${wanted}": it does not exist`, {
-      hints: [names.length ? `the interfaces are ${names.join(", ")}` : "the only interface is loopback"],
-    });
-  }
-  if (link.flags & IFF.LOOPBACK) {
-    throw usage(`use the interface "${wanted}": it is loopback, which every namespace has`);
-  }
-  return link;
-}
 
 /** Whether a prefix or a route leads to an address. */
 function reaches({ addresses, routes }: FamilyPlan, address: Uint8Array): boolean {
@@ -143,25 +120,68 @@ function gatewayBy({ routes }: FamilyNetwork, index: number): Uint8Array | null 
   return hops.find((hop) => hop.index === index && hop.gateway)?.gateway ?? null;
 }
 
-/** Plans one family; `copied` are the addresses of the template. */
-function planFamily(
-  family: Family,
-  host: FamilyNetwork,
-  template: Link | null,
-  copied: readonly Address[],
-  { addresses: given, gateways }: CheckedRequest,
-  all: boolean,
-  warn: (message: string) => void,
-): FamilyPlan {
-  const own = given[family];
-  const from = copied.length || own ? template : null;
+/** What one family is planned by. */
+interface Scene {
+  readonly family: Family;
+  readonly host: FamilyNetwork;
+  /** The templates; several only if they were asked for. */
+  readonly templates: readonly Link[];
+  /** Whether there may be several. */
+  readonly several: boolean;
+  readonly links: readonly Link[];
+  readonly request: NetworkRequest;
+  readonly checked: CheckedRequest;
+  readonly warn: (message: string) => void;
+  readonly note: (message: string) => void;
+}
+
+/** The routes of the host that lead to other machines and leave by no template. */
+function routesElsewhere({ host, templates, links }: Scene): LeftOut[] {
+  const own = templates.map(({ index }) => index);
+  const found = links.filter(({ index, flags }) => !own.includes(index) && !(flags & IFF.LOOPBACK));
+  const names = new Map(found.map(({ index, name }) => [index, name]));
+  return host.routes.flatMap((route) => {
+    if (route.type !== RTN.UNICAST || isLinkLocalRoute(route)) return [];
+    const others = route.hops.filter(({ index }) => !own.includes(index));
+    if (others.length === 0 && route.hops.length > 0) return [];
+    const name = others.flatMap(({ index }) => names.get(index) ?? [])[0];
+    const reason = others.length < route.hops.length ? `its next hops by ${name}` : route.odd ?? name;
+    return reason === undefined ? [] : [{ route, reason }];
+  });
+}
+
+/** Plans one family. */
+function planFamily(scene: Scene): FamilyPlan {
+  const { family, host, several, request, checked, warn, note } = scene;
+  const { copyAddresses: many = true, copyRoutes: all = true } = request;
+  const copies = scene.templates.flatMap(({ index }) => copyAddresses(host, index));
+  const copied = several ? distinctAddresses(copies) : many ? copies : copies.slice(0, 1);
+  const own = checked.addresses[family];
+  const templates = copied.length || own ? scene.templates : [];
+  const from = templates.length > 0;
   const local = family === AF.INET ? [newAddress(LOCAL.address, LOCAL.prefix)] : [];
   const addresses = own ? [newAddress(own.address, own.prefix)] : from ? copied : local;
-  const gateway = gateways[family] ??
-    (from ? all ? null : gatewayBy(host, from.index) : LOCAL.gateway[family]);
-  const routes = gateway ? [defaultRoute(gateway, addresses)] : copyRoutes(host, from!.index, addresses, warn);
-  const originals = from && !own ? gateway ? copyRoutes(host, from.index, addresses, () => {}) : routes : null;
-  return { family, template: from?.name ?? null, addresses, routes, originals };
+  const indexes = templates.map(({ index }) => index);
+  const copy = (tell: (message: string) => void) => {
+    if (!several) return copyRoutes(host, indexes, addresses, tell);
+    return distinctRoutes(copyRoutes(host, indexes, addresses, () => {}, (route) => sourceFor(host, route, addresses)));
+  };
+  const gateway = checked.gateways[family] ??
+    (from ? all ? null : gatewayBy(host, indexes[0]!) : LOCAL.gateway[family]);
+  const routes = gateway ? [defaultRoute(gateway, addresses)] : copy(warn);
+  const originals = from && !own ? gateway ? copy(() => {}) : [...routes] : null;
+  if (several && from && !gateway) {
+    const leftOut = [...host.leftOut ?? [], ...routesElsewhere(scene)];
+    const lacking = leftOut.length > 0 && !routes.some(({ prefix, tos }) => prefix === 0 && tos === 0);
+    if (lacking) {
+      const [first] = addresses.length > 1 ? addresses : [];
+      const route = defaultRoute(LOCAL.gateway[family], addresses);
+      routes.push({ ...route, priority: LAST_METRIC, source: first?.local ?? null });
+    }
+    const sentence = leftOutSentence(family, leftOut, lacking);
+    if (sentence) note(sentence);
+  }
+  return { family, templates: templates.map(({ name }) => name), addresses, routes, originals };
 }
 
 /**
@@ -188,9 +208,11 @@ function planFamily(
 export function planNetwork(request: NetworkRequest, host: Network, later: boolean = false): NetworkPlan {
   const checked = checkRequest(request);
   const warnings: string[] = [];
+  const notes: string[] = [];
   const warn = (message: string) => warnings.push(message);
-  const { version, mtu = DEFAULT_MTU, routed = [], copyAddresses: many = true, copyRoutes: all = true } = request;
-  const named = namedTemplate(request, host.links, later);
+  const { version, mtu = DEFAULT_MTU, routed = [] } = request;
+  const several = wantsSeveral(request);
+  const named = namedTemplates(request, host.links, later);
   const loopback = host.links.filter(({ flags }) => flags & IFF.LOOPBACK).map(({ index }) => index);
   const families: FamilyPlan[] = [];
   const templates: Link[] = [];
@@ -205,16 +227,20 @@ export function planNetwork(request: NetworkRequest, host: Network, later: boole
       warn(`IPv6 is off: it needs an MTU of at least ${MTU_MIN_IPV6} bytes`);
       continue;
     }
-    const index = request.interface === undefined ? templateIndex(network, loopback) : null;
-    const template = named ?? host.links.find((link) => link.index === index) ?? null;
-    const copies = template ? copyAddresses(network, template.index) : [];
-    const copied = many ? copies : copies.slice(0, 1);
-    const plan = planFamily(family, network, template, copied, checked, all, warn);
+    const uplink = named || several ? null : uplinkIndex(network, loopback);
+    const chosen = several
+      ? severalTemplates(network, named, host.links)
+      : named ?? host.links.filter(({ index }) => index === uplink);
+    const plan = planFamily({
+      ...{ family, host: network, templates: chosen, several, links: host.links, request, checked, warn },
+      note: (message) => notes.push(message),
+    });
     const added = routed.filter((address) => familyOf(address) === family && !reaches(plan, address)).map(linkRoute);
     families.push({ ...plan, routes: [...added, ...plan.routes] });
-    if (!template || plan.template === null) continue;
-    templates.push(template);
-    if (copied[0]) hostAddresses.push(copied[0].local);
+    if (plan.templates.length === 0) continue;
+    templates.push(...chosen);
+    const [own] = chosen.flatMap(({ index }) => copyAddresses(network, index));
+    if (own) hostAddresses.push(own.local);
   }
   const [template] = templates;
   return {
@@ -229,5 +255,6 @@ export function planNetwork(request: NetworkRequest, host: Network, later: boole
     families,
     outside: { index: template?.index ?? 0, addresses: hostAddresses },
     warnings,
+    notes,
   };
 }

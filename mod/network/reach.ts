@@ -31,6 +31,8 @@ export interface ReachRequest {
   readonly excludeHost?: boolean;
   /** Source addresses of traffic that leaves the host, one per family: `--outbound`. */
   readonly outbound?: readonly Uint8Array[];
+  /** Whether an address that a program inside chooses as its source is not that of the host's socket; false by default. */
+  readonly anySource?: boolean;
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */
   readonly outboundInterfaces?: { readonly 4?: string; readonly 6?: string };
   /** Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour. */

@@ -19,8 +19,10 @@ export interface NetworkRequest {
   readonly version?: 4 | 6;
   /** Whether to configure anything: `--config-net`; true by default. */
   readonly configure?: boolean;
-  /** Template interface: `--interface`. */
-  readonly interface?: string;
+  /** Template interfaces: `--interface`; one alone by default. */
+  readonly interfaces?: readonly string[];
+  /** Whether all interfaces of the host are templates, but for loopback: `--all-interfaces`. */
+  readonly allInterfaces?: boolean;
   /** Name of the interface inside: `--ns-ifname`; that of the template by default. */
   readonly nsIfname?: string;
   /** MAC address inside, 6 bytes: `--ns-mac-addr`; random by default. */
@@ -43,6 +45,16 @@ export interface NetworkRequest {
   readonly follow?: boolean;
   /** Addresses that must have a route; one on the link is added if there is no other. */
   readonly routed?: readonly Uint8Array[];
+}
+
+/**
+ * Whether a namespace may have several templates: then it gets all of what the host does, as far as that are routes.
+ *
+ * @param request The request.
+ * @returns Whether several are asked for, or all.
+ */
+export function wantsSeveral({ interfaces = [], allInterfaces = false }: NetworkRequest): boolean {
+  return allInterfaces || new Set(interfaces).size > 1;
 }
 
 /** A request that does not contradict itself. */
@@ -141,14 +153,19 @@ export function zoneProblem(address: Uint8Array, zone: string): string | null {
 }
 
 /** Refuses links that no interface can be. */
-function checkLink({ version, mtu = DEFAULT_MTU, nsIfname, nsMac, mac, interface: template }: NetworkRequest): void {
+function checkLink({ version, mtu = DEFAULT_MTU, nsIfname, nsMac, mac, ...request }: NetworkRequest): void {
   if (mtu !== 0 && !(Number.isInteger(mtu) && mtu >= MTU_MIN && mtu <= MTU_MAX)) {
     throw usage(`use the MTU ${mtu}: it is 0 (the kernel's default) or ${MTU_MIN} to ${MTU_MAX} bytes`);
   }
   if (version === 6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
     throw usage(`use the MTU ${mtu} with IPv6 alone: that needs at least ${MTU_MIN_IPV6} bytes`);
   }
-  const named = [[nsIfname, NAME_MAX], [template, ALT_NAME_MAX]] as const;
+  const { interfaces = [], allInterfaces = false } = request;
+  if (allInterfaces && interfaces.length > 0) {
+    throw usage(`use "${interfaces[0]}" as a template beside all interfaces: choose one of -i and --all-interfaces`);
+  }
+  const templates = interfaces.map((name) => [name, ALT_NAME_MAX] as const);
+  const named = [[nsIfname, NAME_MAX] as const, ...templates];
   for (const [name, length] of named) {
     if (name !== undefined && !isInterfaceName(name, length)) {
       throw usage(`use "${name}" as the name of an interface: it has 1 to ${length} bytes, no space, "/", ":" or "%"`);

@@ -43,24 +43,26 @@ export function copyAddresses({ addresses }: FamilyNetwork, index: number): Addr
 }
 
 /**
- * Copies the routes that leave by an interface.
+ * Copies the routes that leave by some interfaces.
  *
  * @param host The host's network.
- * @param index The interface.
+ * @param indexes The interfaces.
  * @param addresses The addresses inside: others cannot be preferred sources.
  * @param warn Called for each route that is not copied as it is.
+ * @param sourceFor The preferred source of a route that has none on the host; none by default.
  * @returns The routes, for the interface inside; those that others depend on first.
  */
 export function copyRoutes(
   { routes }: FamilyNetwork,
-  index: number,
+  indexes: readonly number[],
   addresses: readonly Address[],
   warn: (message: string) => void,
+  sourceFor: (route: Route) => Uint8Array | null = () => null,
 ): Route[] {
   const copies: Route[] = [];
   for (const route of routes) {
     if (route.type !== RTN.UNICAST || isLinkLocalRoute(route) && route.family === AF.INET6) continue;
-    const hops = route.hops.filter((hop) => hop.index === index);
+    const hops = route.hops.filter((hop) => indexes.includes(hop.index));
     // A route without any next hop has one that could not be read.
     if (hops.length === 0 && !(route.hops.length === 0 && route.odd)) continue;
     const shown = showRoute(route);
@@ -71,9 +73,10 @@ export function copyRoutes(
     // Otherwise what cannot be copied is the host's business: it applies to what penne sends there.
     // Next hops through other interfaces do not exist inside; the others still lead to the destination.
     if (hops.length < route.hops.length) {
-      warn(`of the route ${shown} only the next hops through the template are copied`);
+      warn(`of the route ${shown} only the next hops through ${indexes.length > 1 ? "templates" : "the template"} are copied`);
     }
-    const source = route.source && addresses.some(({ local }) => sameBytes(local, route.source!)) ? route.source : null;
+    const given = route.source ?? sourceFor({ ...route, hops });
+    const source = given && addresses.some(({ local }) => sameBytes(local, given)) ? given : null;
     copies.push({
       ...route,
       source,

@@ -26,13 +26,13 @@ import { dumpRules, tableOfRule } from "../netlink/rule.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 
 /** Addresses of the Internet: one in each quarter of IPv4, and of each large registry of IPv6. */
-const PROBES = {
+export const PROBES = {
   [AF.INET]: ["20.0.0.1", "90.0.0.1", "150.0.0.1", "210.0.0.1"],
   [AF.INET6]: ["2600::1", "2a00::1", "2400::1"],
 } as const;
 const RT_TABLE_LOCAL = 255;
 /** How many routes of a table are looked up: a table may have all routes of the Internet. */
-const LOOKUPS_MAX = 64;
+export const LOOKUPS_MAX = 64;
 const DISCARD_PORT = 9;
 
 /** How the host reaches other machines by one family. */
@@ -44,7 +44,7 @@ export interface Uplink {
 }
 
 /** Asks the kernel for routes of one family. */
-class Finder {
+export class Finder {
   readonly #socket: NetlinkSocket;
   readonly #task: Task;
   readonly family: Family;
@@ -93,13 +93,19 @@ class Finder {
     return dump.map(decodeRoute).filter((route) => route.table === table && route.family === this.family);
   }
 
-  /** The routes of all tables that rules lead to, but for the main one, that the kernel takes. */
-  searchTables(): Route[] {
+  /** The tables that rules lead to, but for the main one, in the order of the rules. */
+  tables(): number[] {
     // A kernel without policy routing has no rules.
     const rules = orNull(() => this.#socket.dump(dumpRules(this.family)), "EOPNOTSUPP", "EAFNOSUPPORT") ?? [];
     const tables = rules.flatMap((payload) => tableOfRule(payload) ?? []);
-    return [...new Set(tables)].filter((table) => table !== RT_TABLE_MAIN && table !== RT_TABLE_LOCAL)
-      .flatMap((table) => this.read(table).slice(0, LOOKUPS_MAX).filter((route) => this.#isTaken(route)));
+    return [...new Set(tables)].filter((table) => table !== RT_TABLE_MAIN && table !== RT_TABLE_LOCAL);
+  }
+
+  /** The routes of these tables that the kernel takes. */
+  searchTables(): Route[] {
+    return this.tables().flatMap((table) =>
+      this.read(table).slice(0, LOOKUPS_MAX).filter((route) => this.#isTaken(route))
+    );
   }
 
   #isTaken({ destination, prefix, table }: Route): boolean {
@@ -112,7 +118,8 @@ function isUsed(route: Route | null): boolean {
   return route?.type === RTN.UNICAST;
 }
 
-function inMain(route: Route): Route {
+/** A route as if it were in the main table. */
+export function inMain(route: Route): Route {
   return { ...route, table: RT_TABLE_MAIN };
 }
 

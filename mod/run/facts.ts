@@ -33,7 +33,7 @@ export function readFacts(options: RunOptions, who: RunFacts["caller"] = caller(
     user: found ? found.user : shell ? null : userOf(who.uid),
     map,
     network: options.net === "tap"
-      ? attempt("look at the host's network", () => readNetwork(options.network?.interface))
+      ? attempt("look at the host's network", () => readNetwork(options.network))
       : { links: [], ipv4: null, ipv6: null },
     hostname: options.net === "tap" && options.hostname !== undefined
       ? attempt("read the host's name", () => readText(self, "/proc/sys/kernel/hostname").trim())

@@ -84,7 +84,7 @@ export interface NamespaceOptions {
 type Warn = (message: string) => void;
 
 /** Brings up loopback in the agent's net namespace, and gives the namespace its tap if the plan has one. */
-function setUpNetwork(agent: Agent, { network }: RunPlan, warn: Warn): TapLink | null {
+function setUpNetwork(agent: Agent, { network }: RunPlan, warn: Warn, tell: Warn): TapLink | null {
   {
     using socket = new NetlinkSocket(agent);
     bringUpLoopback(socket);
@@ -92,6 +92,7 @@ function setUpNetwork(agent: Agent, { network }: RunPlan, warn: Warn): TapLink |
   if (!network) return null;
   const { link, warnings } = connectInside(agent, network);
   for (const warning of [...network.warnings, ...warnings]) warn(warning);
+  for (const note of network.notes) tell(note);
   return link;
 }
 
@@ -182,7 +183,7 @@ function setUp(
   }
   let link: TapLink | null = null;
   if (has("net")) {
-    link = setUpNetwork(agent, plan, warn);
+    link = setUpNetwork(agent, plan, warn, onInfo);
     // The tap keeps the net namespace, which still sends what its processes have written.
     if (link) afterEnd.adopt(link.tap, (tap) => closeLater(tap));
     const permitted = maps ? maps.groups?.ranges ?? [] : ownGroups();

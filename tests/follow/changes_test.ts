@@ -73,7 +73,7 @@ function changes(before: Picture, after: Picture, inside: Picture = before): str
 
 function plan(addresses: string[], routes: string[] = [], details: Partial<FamilyPlan> = {}): FamilyPlan {
   const { addresses: made, routes: copied } = picture(addresses, routes);
-  return { family: AF.INET, template: "eth0", addresses: made, routes: copied, originals: copied, ...details };
+  return { family: AF.INET, templates: ["eth0"], addresses: made, routes: copied, originals: copied, ...details };
 }
 
 test("Nothing changes if the host has not changed, whatever is inside", () => {

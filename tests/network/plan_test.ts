@@ -66,8 +66,8 @@ test("The template is the interface of the default route with the lowest metric"
     route([{ index: 3, gateway: ip("198.51.100.1") }], { priority: 50 }),
   ]);
   const plan = planNetwork({}, network);
-  assertEquals([plan.ifname, plan.families[0]?.template], ["eth1", "eth1"]);
-  assertEquals(planNetwork({ interface: "eth0" }, network).ifname, "eth0");
+  assertEquals([plan.ifname, plan.families[0]?.templates], ["eth1", ["eth1"]]);
+  assertEquals(planNetwork({ interfaces: ["eth0"] }, network).ifname, "eth0");
 });
 
 test(
@@ -77,7 +77,7 @@ test(
       route([{ index: 2, gateway: ip("192.0.2.1") }, { index: 3, gateway: ip("198.51.100.1"), weight: 5 }]),
     ]);
     const plan = planNetwork({}, network);
-    assertEquals(plan.families[0]?.template, "eth1");
+    assertEquals(plan.families[0]?.templates, ["eth1"]);
     assertEquals(plan.families[0]?.routes[0]?.hops.map(({ gateway }) => formatIp(gateway!)), ["198.51.100.1"]);
     assertEquals(plan.warnings.length, 1);
   },
@@ -89,7 +89,7 @@ test("Routes through loopback, and those to link-local addresses, make no templa
     route([{ index: 2 }], { destination: ip("169.254.0.0"), prefix: 16 }),
   ]);
   const plan = planNetwork({}, network);
-  assertEquals([plan.ifname, plan.families[0]?.template], ["tap0", null]);
+  assertEquals([plan.ifname, plan.families[0]?.templates], ["tap0", []]);
   assertEquals(formatIp(plan.families[0]!.routes[0]!.hops[0]!.gateway!), "169.254.2.2");
 });
 
@@ -204,7 +204,7 @@ test("one address alone, or a default route alone, are copied if that is asked f
     route([{ gateway: ip("192.0.2.1") }], { priority: 100 }),
   ];
   const plan = (request: Parameters<typeof planNetwork>[0]) =>
-    planNetwork({ interface: "eth0", ...request }, host(addresses, routes)).families[0]!;
+    planNetwork({ interfaces: ["eth0"], ...request }, host(addresses, routes)).families[0]!;
   const own = (request: Parameters<typeof planNetwork>[0]) =>
     plan(request).addresses.map(({ local }) => formatIp(local));
   const gateways = (request: Parameters<typeof planNetwork>[0]) =>

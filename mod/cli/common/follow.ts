@@ -38,6 +38,7 @@ export function followHost(
       log().info(sentence);
       report.event(event);
     },
+    onInfo: (message) => log().info(message),
     onWarning: (message) => log().warn(message),
   });
   for (const one of served) follower.add(one);

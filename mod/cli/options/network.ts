@@ -14,8 +14,10 @@ export const NETWORK_OPTIONS = [
     name: "interface",
     short: "i",
     value: "NAME",
+    repeat: true,
     help: "Host interface to copy addresses and routes from (default: the one that leads to the Internet)",
   },
+  { name: "all-interfaces", help: "Copy addresses and routes of all interfaces of the host, as far as it uses them" },
   {
     name: "address",
     short: "a",
@@ -73,10 +75,11 @@ export function networkRequest(options: Values): NetworkRequest {
     configure: !options["no-config-net"],
     follow: !options["no-follow"],
     addresses: options.address.map((value) => parsePrefix("address", value, 1)),
+    interfaces: options.interface,
+    allInterfaces: options["all-interfaces"],
     gateways: options.gateway.map((value) => parseAddress("gateway", value)),
     ...defined({
       version: version(options),
-      interface: options.interface,
       nsIfname: options["ns-ifname"],
       nsMac: macOption(options, "ns-mac-addr"),
       mac: macOption(options, "mac-addr"),

@@ -60,7 +60,7 @@ export function networkOf(config: PastaConfig): NetworkRequest {
     copyRoutes: config.copyRoutes,
     ...defined({
       version: version ?? undefined,
-      interface: template ?? undefined,
+      interfaces: template === null ? undefined : [template],
       nsIfname: nsIfname ?? undefined,
       nsMac: nsMac ?? undefined,
       mac: mac ?? undefined,
@@ -97,6 +97,7 @@ export function reachOf(config: PastaConfig): ReachRequest {
     ...mapHostLoopback ? { mapHostLoopback: addresses(config, mapHostLoopback) } : { mapGateway: true },
     mapGuestAddress: addresses(config, config.mapGuestAddress),
     outbound: addresses(config, config.outbound),
+    anySource: true,
     outboundInterfaces: { ...if4 !== null && { 4: if4 }, ...if6 !== null && { 6: if6 } },
     ...protocols.length > 0 && { off: protocols },
     tell: toldOf(config),

@@ -110,7 +110,8 @@ class EchoFlow extends DatagramFlow {
   /** The identifier that is sent is the socket's port: the same as inside unless another socket has it. */
   protected override bind(to: Destination): number {
     this.echo.leases.begin(this);
-    return this.netif.egress.bind(this.s, to, this.#raw < 0 ? this.ports >>> 16 : 0);
+    const { egress } = this.netif;
+    return egress.bind(this.s, to, egress.sourceOf(this, to), this.#raw < 0 ? this.ports >>> 16 : 0);
   }
 
   protected override receive(): void {

@@ -23,6 +23,7 @@ import { addressSum, ipWords, isLinkScoped, sameIp } from "../../inet/ip_words.t
 import { Packet } from "../../inet/packet.ts";
 import type { Registration } from "../../reactor/reactor.ts";
 import { relayErrors } from "../icmp/relay.ts";
+import type { FlowEnds } from "../netif/egress.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
 import { Flow } from "../netif/flow_table.ts";
 import { Leases, type Lessee } from "../netif/lease.ts";
@@ -42,8 +43,8 @@ const asked = new Packet();
 /** A port. */
 export class HostPort extends Flow implements Lessee {
   #number = 0;
-  /** Whether its first datagram went to an address of the link only, to which another source address may belong. */
-  #linkScoped = false;
+  /** The source address that its first datagram had to have; null if that was the host's choice. */
+  #from: IpWords | null = null;
   /** Another port with the same number inside, but another address. */
   sibling: HostPort | null = null;
   /** Flows that share it. */
@@ -71,10 +72,10 @@ export class HostPort extends Flow implements Lessee {
     if (!FD_BUDGET.mayOpen(netif.table.list.length)) return -E.EMFILE;
     const s = this.s = socket(to.family, SOCK.DGRAM);
     if (s < 0) return s;
-    this.#linkScoped = isLinkScoped(to);
     this.#fd = new Fd(s);
     const port = this.ports >>> 16;
-    const error = netif.egress.bind(s, to, mayClaim(port) ? port : 0);
+    const from = this.#from = netif.egress.sourceOf(this, to);
+    const error = netif.egress.bind(s, to, from, mayClaim(port) ? port : 0);
     if (error < 0) return error;
     if (to.family === 4) setOption(s, IPPROTO.IP, IP.RECVERR, 1);
     else setOption(s, IPPROTO.IPV6, IPV6.RECVERR, 1);
@@ -90,9 +91,10 @@ export class HostPort extends Flow implements Lessee {
     return 0;
   }
 
-  /** Whether a datagram that it sends there has the right source address. */
-  mayUse(to: Destination): boolean {
-    return isLinkScoped(to) === this.#linkScoped || !this.owner.netif.egress.hasSource(to.family);
+  /** Whether a datagram of a flow that it sends there has the right source address. */
+  mayUse(flow: FlowEnds, to: Destination): boolean {
+    const from = this.owner.netif.egress.sourceOf(flow, to);
+    return from && this.#from ? sameIp(from, this.#from) : from === this.#from;
   }
 
   /** The port outside, which the sockets of flows share from now on; or a negative error number. */

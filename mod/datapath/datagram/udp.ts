@@ -225,7 +225,7 @@ export class UdpFlow extends DatagramFlow {
     const shares = to !== null && !isPrivate(to, this) && !isGroup(to) && !netif.rules.isMapped(to) &&
       FD_BUDGET.mayOpen(netif.table.list.length);
     const shared = shares ? this.#sharedPort(p, to) : null;
-    if (shared === null || typeof shared === "number" || !shared.mayUse(to!)) return super.open(p, port);
+    if (shared === null || typeof shared === "number" || !shared.mayUse(this, to!)) return super.open(p, port);
     sending ??= new SendBatch(SEND_MAX);
     this.#to = to;
     netif.table.add(this, p);
@@ -281,16 +281,18 @@ export class UdpFlow extends DatagramFlow {
 
   /** Binds the socket to the port of the namespace's port, unless that is for this peer alone. */
   protected override bind(to: Destination, p: Packet): number {
+    const { egress } = this.netif;
+    const from = egress.sourceOf(this, to);
     const port = isPrivate(to, this) ? null : this.#sharedPort(p, to);
     if (typeof port === "number") return port;
     if (port === null) {
       this.udp.ports.leases.begin(this);
-      return this.netif.egress.bind(this.s, to);
+      return egress.bind(this.s, to, from);
     }
     const number = port.share();
     if (number < 0) return number;
     setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
-    return this.netif.egress.bind(this.s, to, number);
+    return egress.bind(this.s, to, from, number);
   }
 
   /**

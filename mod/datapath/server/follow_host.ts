@@ -21,7 +21,7 @@ export interface ServedLink {
 }
 
 /** What following takes. */
-export interface FollowScene extends Pick<FollowOptions, "keeper" | "onChange" | "onWarning"> {
+export interface FollowScene extends Pick<FollowOptions, "keeper" | "onChange" | "onInfo" | "onWarning"> {
   /** The loop. */
   readonly reactor: Reactor;
   /** What serves the namespaces. */
@@ -77,7 +77,7 @@ export class HostFollower implements Disposable {
   }
 
   async #load(): Promise<void> {
-    const { reactor, keeper, onChange, onWarning } = this.#scene;
+    const { reactor, keeper, onChange, onInfo, onWarning } = this.#scene;
     if (this.#closed) return;
     try {
       const { follow } = await import("../../follow/follower.ts");
@@ -89,8 +89,7 @@ export class HostFollower implements Disposable {
         after: (delay, action) => reactor.after(delay, action),
         soon: (action) => reactor.soon(action),
       };
-      const reports = this.#reports?.release() ?? null;
-      this.#following = follow({ loop, links, keeper, reports, onChange, onWarning });
+      this.#following = follow({ loop, links, keeper, reports, onChange, onInfo, onWarning });
     } catch (error) {
       const reason = error instanceof Error ? error.message : error;
       onWarning(`changes of the host's network are not followed: ${reason}`);

@@ -24,6 +24,7 @@ import { Datapath } from "../datapath.ts";
 import { LocalPath } from "../local.ts";
 import type { FrameWatch } from "../netif/frame_watch.ts";
 import { holdInside } from "../splice/inside.ts";
+import type { EgressOptions } from "../netif/egress.ts";
 import type { Resolver, RuleOptions } from "../netif/rules.ts";
 import { type HostNames, standIns, toldFacts, type ToldPlan } from "./told.ts";
 
@@ -236,11 +237,11 @@ export class ReactorServer implements TapServer {
   }
 
   /** What a namespace reaches, as it depends on its network and the host's. */
-  #reached({ link, plan: { outside } }: Served): RuleOptions {
+  #reached({ link, plan: { outside, families } }: Served): RuleOptions & EgressOptions {
     const { reach, standing } = this.#loopback(link);
     const dnsForward = [...reach.dnsForward ?? [], ...standing];
     const resolvers = this.#resolvers(outside.index, dnsForward);
-    return { ...reach, dnsForward, resolvers, hostAddress: outside.addresses, scope: outside.index };
+    return { ...reach, dnsForward, resolvers, hostAddress: outside.addresses, scope: outside.index, sources: families };
   }
 
   /**

@@ -49,6 +49,7 @@ async function serve(data: Start, progress: Progress, taps: Set<Fd>): Promise<vo
     server,
     keeper: null, // the program has its rights
     onChange: () => {},
+    onInfo: () => {},
     onWarning: (warning) => scope.postMessage({ warning }),
   });
   /** Requests by their text, and by how many namespaces: what several have asked for is planned once. */

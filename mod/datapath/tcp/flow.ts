@@ -138,7 +138,8 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     const { tcpPorts, reactor } = this.netif;
     if (tcpPorts.isFull(to, reactor.now)) return -E.EADDRNOTAVAIL;
     tcpPorts.limit(this.s);
-    return this.netif.egress.bind(this.s, to);
+    const { egress } = this.netif;
+    return egress.bind(this.s, to, egress.sourceOf(this, to));
   }
 
   protected override bindOtherwise(): boolean {
