@@ -41,8 +41,9 @@ export function familyAdvice({ families }: AdviceFacts, family: Family): FamilyA
     // Of several next hops the first one stands for all: every gateway is penne.
     const gateway = hop?.gateway ?? null;
     if (!destination || prefix === 0 || gateway && gateway.length !== destination.length) continue;
-    const own = !gateway &&
-      addresses.some((one) => one.prefix === prefix && inPrefix(one.address, destination, prefix));
+    // DHCP tells one address of IPv4: the prefixes of others are on the link all the same.
+    const told = family === AF.INET ? addresses.slice(0, 1) : addresses;
+    const own = !gateway && told.some((one) => one.prefix === prefix && inPrefix(one.address, destination, prefix));
     const known = routes.some((other) => other.prefix === prefix && sameBytes(other.destination, destination));
     if (!own && !known) routes.push({ destination, prefix, gateway });
   }

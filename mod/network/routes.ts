@@ -73,7 +73,11 @@ export function copyRoutes(
     // Otherwise what cannot be copied is the host's business: it applies to what penne sends there.
     // Next hops through other interfaces do not exist inside; the others still lead to the destination.
     if (hops.length < route.hops.length) {
-      warn(`of the route ${shown} only the next hops through ${indexes.length > 1 ? "templates" : "the template"} are copied`);
+      warn(
+        `of the route ${shown} only the next hops through ${
+          indexes.length > 1 ? "templates" : "the template"
+        } are copied`,
+      );
     }
     const given = route.source ?? sourceFor({ ...route, hops });
     const source = given && addresses.some(({ local }) => sameBytes(local, given)) ? given : null;

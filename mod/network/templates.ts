@@ -205,5 +205,7 @@ export function leftOutSentence(family: Family, leftOut: readonly LeftOut[], add
   const more = leftOut.length > SHOWN_MAX ? `, and ${leftOut.length - SHOWN_MAX} more` : "";
   const by = added ? "a default route that the host does not have" : "the default route";
   const name = family === AF.INET ? "IPv4" : "IPv6";
-  return `of ${name}, these routes are not there inside, and served by ${by} as the host decides: ${shown.join(", ")}${more}`;
+  return `of ${name}, these routes are not there inside, and served by ${by} as the host decides: ${
+    shown.join(", ")
+  }${more}`;
 }

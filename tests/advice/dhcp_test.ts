@@ -189,3 +189,34 @@ test("names survive their codec, and pointers lead nowhere but back", () => {
     assertEquals(decodeNames(Uint8Array.from(bad)), []);
   }
 });
+
+test("With several templates one address is told, and the routes of all", () => {
+  const addresses = [
+    newAddress(ip("192.0.2.7"), 24),
+    newAddress(ip("198.51.100.7"), 24),
+    newAddress(ip("10.8.0.7"), 32),
+  ];
+  const to = (destination: string, prefix: number, gateway: string | null) => ({
+    ...defaultRoute(ip("192.0.2.1"), addresses),
+    ...{ destination: ip(destination), prefix },
+    hops: [{ index: 0, gateway: gateway === null ? null : ip(gateway), flags: 0, weight: 1 }],
+  });
+  const routes = [
+    to("192.0.2.0", 24, null),
+    to("198.51.100.0", 24, null),
+    to("10.20.0.0", 16, null),
+    to("203.0.113.0", 24, "198.51.100.1"),
+    defaultRoute(ip("192.0.2.1"), addresses),
+    { ...defaultRoute(ip("198.51.100.1"), addresses), priority: 600 },
+  ];
+  const answer = ask(request(TYPE.DISCOVER), { ...facts(), families: [{ family: AF.INET, addresses, routes }] })!;
+  assertEquals(answer.brief, [TYPE.OFFER, OWN, OWN]);
+  assertEquals(formatIp(answer.option(OPTION.ROUTERS)!), "192.0.2.1");
+  const link = [0, 0, 0, 0];
+  assertEquals([...answer.option(OPTION.ROUTES)!], [
+    ...[24, 198, 51, 100, ...link],
+    ...[16, 10, 20, ...link],
+    ...[24, 203, 0, 113, 198, 51, 100, 1],
+    ...[0, 192, 0, 2, 1],
+  ]);
+});

@@ -217,3 +217,68 @@ test("one address alone, or a default route alone, are copied if that is asked f
   const flat = planNetwork({ copyRoutes: false }, host([addresses[0]!], [route([{}])])).families[0]!;
   assertEquals(flat.routes.map(({ prefix }) => prefix), [0]);
 });
+
+test("Several templates give what all have, each thing once, with the source that the host takes", () => {
+  const both = host(
+    [
+      address(2, "192.0.2.2", 24),
+      address(2, "192.0.2.3", 24),
+      address(3, "198.51.100.2", 24),
+      address(3, "192.0.2.2", 24),
+    ],
+    [
+      route([{ index: 2, gateway: ip("192.0.2.1") }], { priority: 100 }),
+      route([{ index: 3, gateway: ip("198.51.100.1") }], { priority: 600 }),
+      route([{ index: 2 }], { destination: ip("10.1.0.0"), prefix: 16 }),
+      route([{ index: 3 }], { destination: ip("10.2.0.0"), prefix: 16 }),
+      route([{ index: 2 }], { destination: ip("10.3.0.0"), prefix: 16 }),
+      route([{ index: 3 }], { destination: ip("10.3.0.0"), prefix: 16 }),
+    ],
+  );
+  const shown = (request: Parameters<typeof planNetwork>[0]) => {
+    const { families, ifname, notes } = planNetwork(request, both);
+    const { templates, addresses, routes } = families[0]!;
+    return {
+      ...{ ifname, templates, notes },
+      addresses: addresses.map(({ local }) => formatIp(local)),
+      routes: routes.map(({ destination, hops, source }) => {
+        const gateway = hops[0]!.gateway;
+        const from = source ? ` from ${formatIp(source)}` : "";
+        return `${destination ? formatIp(destination) : "default"} ${gateway ? formatIp(gateway) : "-"}${from}`;
+      }),
+    };
+  };
+  const all = shown({ allInterfaces: true });
+  assertEquals([all.ifname, all.templates, all.notes], ["eth0", ["eth0", "eth1"], []]);
+  assertEquals(all.addresses, ["192.0.2.2", "192.0.2.3", "198.51.100.2"]);
+  // An address without a gateway beside it would be the first one.
+  const [first, second] = [["10.1.0.0 -", "10.3.0.0 -"], [
+    "10.2.0.0 - from 198.51.100.2",
+    "10.3.0.0 - from 198.51.100.2",
+  ]];
+  assertEquals(all.routes.toSorted(), [...first, ...second, "default 192.0.2.1", "default 198.51.100.1"].toSorted());
+  assertEquals(shown({ interfaces: ["eth1", "eth0", "eth1"] }).templates, ["eth1", "eth0"]);
+  assertEquals(shown({ interfaces: ["eth1", "eth1"] }).templates, ["eth1"]);
+  assertThrows(() => shown({ interfaces: ["eth0", "eth9"] }), PenneError, 'the interface "eth9": it does not exist');
+  assertThrows(() => shown({ interfaces: ["eth0", "lo"] }), PenneError, "loopback");
+  assertThrows(() => shown({ interfaces: ["eth0"], allInterfaces: true }), PenneError, "choose one of");
+});
+
+test("What cannot be copied gets a default route if there is none, and a sentence", () => {
+  const elsewhere = { ...route([{ index: 3 }], { destination: ip("10.2.0.0"), prefix: 16 }), table: 77 };
+  const single = host([address(2, "192.0.2.2", 24)], [route([{}], { destination: ip("10.1.0.0"), prefix: 16 })]);
+  const network = { ...single, ipv4: { ...single.ipv4!, leftOut: [{ route: elsewhere, reason: "table 77" }] } };
+  const { families, notes } = planNetwork({ allInterfaces: true }, network);
+  const added = families[0]!.routes.find(({ prefix }) => prefix === 0)!;
+  assertEquals([formatIp(added.hops[0]!.gateway!), added.priority, added.hops[0]!.flags], [
+    "169.254.2.2",
+    0x7fffffff,
+    4,
+  ]);
+  assertEquals(notes, [
+    "of IPv4, these routes are not there inside, and served by a default route that the host does not have as the host " +
+    "decides: 10.2.0.0/16 (table 77)",
+  ]);
+  // With everything copied the inside has no way that the host has not.
+  assertEquals(planNetwork({ allInterfaces: true }, single).families[0]!.routes.length, 1);
+});

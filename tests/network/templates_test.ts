@@ -88,7 +88,11 @@ const HOSTS: Host[] = [
       -6 rule add from 2001:db8:1::2 table 99
       -6 rule add to 2001:db8:80::/48 ipproto tcp table 99`,
     elsewhere: ["203.0.113.80", "2001:db8:80::80"],
-    says: ["default via 198.51.100.1 (table 99)", "default via 2001:db8:1::1 metric 1024 (table 99)", "served by the default route"],
+    says: [
+      "default via 198.51.100.1 (table 99)",
+      "default via 2001:db8:1::1 metric 1024 (table 99)",
+      "served by the default route",
+    ],
   },
   {
     name: "no default route, and a rule that no route can express",
@@ -182,7 +186,9 @@ async function open(): Promise<NetLab> {
       await lab.ip(host, "link", "add", near!, "type", "veth", "peer", "name", far!, "netns", peer);
     }
     for (const netns of [host, peer]) {
-      await must(lab.in(netns, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]));
+      await must(
+        lab.in(netns, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]),
+      );
     }
     for (const link of ["down0", "down1", "wg1"]) await lab.ip(peer, "link", "set", link, "up", "arp", "on");
     // The other machine answers for every address on its links, and knows where the host's are.
@@ -234,7 +240,7 @@ test("Sources and ways inside are those of the host with several templates", NEE
       const compared = (text: string) =>
         text.split("\n").filter((one) => {
           const [to, source, seen] = one.split(" ");
-          return !elsewhere.includes(to!) || seen !== undefined && source !== chosen.get(to);
+          return !elsewhere.includes(to!) || seen !== undefined && source !== chosen.get(to!);
         });
       assertEquals(compared(stdout), compared(there.stdout), stderr);
       for (const words of says) assertStringIncludes(stderr, words);

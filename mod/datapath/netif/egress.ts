@@ -7,7 +7,7 @@ import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { ipWords, isGroup, isHostOnly, isLinkScoped, sameIp, wordsOf } from "../../inet/ip_words.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { Flow } from "./flow_table.ts";
-import { Sources, type SourcePlan } from "./sources.ts";
+import { type SourcePlan, Sources } from "./sources.ts";
 
 /** Source addresses and interfaces. */
 export interface EgressOptions extends Pick<ReachRequest, "outbound" | "outboundInterfaces" | "anySource"> {

@@ -10,19 +10,35 @@ const DEVICES = ["up0", "eth1", "wg0", "br0"];
 
 /** Changes of the host, and what the main table inside has in its place where it is not that of the host. */
 const CHANGES: [what: string, lines: string[], other?: (host: string[]) => string[]][] = [
-  ["another interface gets an address", ["addr add 10.3.0.9/24 dev eth1", "-6 addr add 2001:db8:3::2/64 dev eth1 nodad"]],
+  ["another interface gets an address", [
+    "addr add 10.3.0.9/24 dev eth1",
+    "-6 addr add 2001:db8:3::2/64 dev eth1 nodad",
+  ]],
   ["another default route comes first", [
     "route add default via 10.3.0.1 dev eth1 metric 5",
     "-6 route add default via 2001:db8:3::1 dev eth1 metric 5",
   ]],
-  ["an interface appears", ["link add wg0 type veth peer name wg1", "link set wg0 addrgenmode none", "link set wg0 up"]],
+  ["an interface appears", [
+    "link add wg0 type veth peer name wg1",
+    "link set wg0 addrgenmode none",
+    "link set wg0 up",
+  ]],
   ["it gets an address and a network", ["addr add 10.8.0.2/32 dev wg0", "route add 10.20.0.0/16 dev wg0 src 10.8.0.2"]],
-  ["one that has no address gets routes", ["link add br0 type veth peer name br1", "link set br1 up", "link set br0 addrgenmode none", "link set br0 up"]],
+  ["one that has no address gets routes", [
+    "link add br0 type veth peer name br1",
+    "link set br1 up",
+    "link set br0 addrgenmode none",
+    "link set br0 up",
+  ]],
   ["a network moves to it", ["route replace 10.20.0.0/16 dev br0 src 10.8.0.2"]],
   ["an address of each goes", ["addr del 10.3.0.9/24 dev eth1", "addr del 192.0.2.2/24 dev up0"]],
   ["one of them goes down", ["link set up0 down"]],
   ["one of them goes away", ["link del wg0"]],
-  ["it comes up again", ["link set up0 up", "addr add 192.0.2.7/24 dev up0", "route add default via 192.0.2.1 metric 50"]],
+  ["it comes up again", [
+    "link set up0 up",
+    "addr add 192.0.2.7/24 dev up0",
+    "route add default via 192.0.2.1 metric 50",
+  ]],
   ["a rule takes a part by another table", [
     "route add 10.40.0.0/16 via 10.3.0.1 dev eth1 table 88",
     "rule add to 10.40.0.0/16 table 88",
@@ -37,7 +53,9 @@ const CHANGES: [what: string, lines: string[], other?: (host: string[]) => strin
 
 /** The addresses and the routes of IPv4 and IPv6 that some interfaces have together. */
 async function together(follow: FollowLab, where: string[], devices: readonly string[]): Promise<string[]> {
-  const pictures = devices.flatMap((device) => ([4, 6] as const).map((family) => follow.picture(where, family, device)));
+  const pictures = devices.flatMap((device) =>
+    ([4, 6] as const).map((family) => follow.picture(where, family, device))
+  );
   const lines = (await Promise.all(pictures)).flat().map((line) => {
     if (!line.startsWith("{")) return line;
     const { dst, gateway = "-", metric = "-" } = JSON.parse(line);
@@ -72,7 +90,7 @@ test("The inside follows several interfaces of the host", NEEDS, async (t) => {
     }
   };
   for (const served of all) await equal(served, (host) => host);
-  for (const [what, lines, other = (host) => host] of CHANGES) {
+  for (const [what, lines, other = (host: string[]) => host] of CHANGES) {
     await t.step(what, async () => {
       await follow.host(...lines);
       for (const served of all) await equal(served, other);
