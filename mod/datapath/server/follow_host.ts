@@ -89,6 +89,7 @@ export class HostFollower implements Disposable {
         after: (delay, action) => reactor.after(delay, action),
         soon: (action) => reactor.soon(action),
       };
+      const reports = this.#reports?.release() ?? null;
       this.#following = follow({ loop, links, keeper, reports, onChange, onInfo, onWarning });
     } catch (error) {
       const reason = error instanceof Error ? error.message : error;
