@@ -10,8 +10,7 @@ import { decodeRoute, dumpRoutes, type Route, RT_TABLE_MAIN } from "../netlink/r
 import { NetlinkSocket } from "../netlink/socket.ts";
 import { readDecision } from "./policy.ts";
 import { type NetworkRequest, wantsSeveral } from "./request.ts";
-import type { LeftOut } from "./templates.ts";
-import { isSameRoute, readUplink, uplinkOf } from "./uplink.ts";
+import { isSameRoute, type LeftOut, readUplink, uplinkOf } from "./uplink.ts";
 
 /** The network of one family. */
 export interface FamilyNetwork {

@@ -9,7 +9,7 @@
 // route that cannot be copied is served all the same if there is a default route inside: one is added if the host has none.
 
 import { AF } from "../../ffi/net/constants.ts";
-import { PenneError, usage } from "../base/errors.ts";
+import { PenneError } from "../base/errors.ts";
 import { type Family, familyOf, inPrefix, parseIp } from "../inet/ip.ts";
 import type { Address } from "../netlink/address.ts";
 import { IFF, type Link } from "../netlink/link.ts";
@@ -38,13 +38,13 @@ import {
 import {
   distinctAddresses,
   distinctRoutes,
-  type LeftOut,
   leftOutSentence,
   namedTemplates,
   severalTemplates,
   sourceFor,
   uplinkIndex,
 } from "./templates.ts";
+import type { LeftOut } from "./uplink.ts";
 
 /** The network of one family; the index of the interface inside is given as 0. */
 export interface FamilyPlan {

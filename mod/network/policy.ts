@@ -8,8 +8,7 @@ import type { Task } from "../../ffi/core/task.ts";
 import { type Family, inPrefix, parseIp } from "../inet/ip.ts";
 import { type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
-import type { LeftOut } from "./templates.ts";
-import { Finder, inMain, isSameRoute, LOOKUPS_MAX, PROBES } from "./uplink.ts";
+import { Finder, inMain, isSameRoute, type LeftOut, LOOKUPS_MAX, PROBES } from "./uplink.ts";
 
 /** What the host does by one family. */
 export interface Decision {

@@ -13,6 +13,7 @@ import { type NextHop, type Route, RTN } from "../netlink/route.ts";
 import type { FamilyNetwork } from "./host.ts";
 import type { NetworkRequest } from "./request.ts";
 import { copyAddresses, isLinkLocalRoute, showRoute } from "./routes.ts";
+import type { LeftOut } from "./uplink.ts";
 
 /** Unique local addresses of IPv6, RFC 4193. */
 const UNIQUE_LOCAL = { prefix: Uint8Array.of(0xfc, ...new Array<number>(15).fill(0)), bits: 7 };
@@ -20,14 +21,6 @@ const UNIQUE_LOCAL = { prefix: Uint8Array.of(0xfc, ...new Array<number>(15).fill
 const LOOPBACK = 1;
 /** How many routes a sentence names. */
 const SHOWN_MAX = 8;
-
-/** A route of the host that is not there inside, and where it is: its table or interface, or what it has. */
-export interface LeftOut {
-  /** The route. */
-  readonly route: Route;
-  /** Such as `table 100`. */
-  readonly reason: string;
-}
 
 /** The next hop with the greatest weight. */
 export function heaviest(hops: readonly NextHop[]): NextHop {

@@ -43,6 +43,14 @@ export interface Uplink {
   readonly others: readonly Route[];
 }
 
+/** A route of the host that is not there inside, and where it is: its table or interface, or what it has. */
+export interface LeftOut {
+  /** The route. */
+  readonly route: Route;
+  /** Such as `table 100`. */
+  readonly reason: string;
+}
+
 /** Asks the kernel for routes of one family. */
 export class Finder {
   readonly #socket: NetlinkSocket;
