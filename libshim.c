@@ -21,8 +21,10 @@
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/fcntl.h>
+#include <linux/filter.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <linux/signal.h>
 #include <linux/signalfd.h>
 #include <linux/time_types.h>
@@ -159,7 +161,9 @@ enum operation {
               // and the termios in the payload, unless the shell's group arg[1] has it
   OP_EXEC,    // execve(arg[0], arg[1], arg[2]) with signal mask arg[3] and the received fds as stdin, stdout, stderr;
               // answers only if that fails, all blocked again
-  OP_HOLD,    // become a holder: execute the received fd (none: go on as is) with argv arg[0]; answers only on failure
+  OP_HOLD,    // become a holder: execute the first received fd (with arg[1] go on as is) with argv arg[0]; one more
+              // fd has the filter of its calls; answers only on failure
+  OP_CONFINE, // keep the capabilities arg[0], and no call but those that the filter in the payload permits
 };
 
 enum request_flags {
@@ -356,13 +360,35 @@ _Noreturn static void finish(void) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The agent: what it gives up once nothing but waiting is left to do.
+
+// Keeps some capabilities, also of the bounding set, and installs a filter of system calls, an array of `struct
+// sock_filter`. The order matters: a filter takes no_new_privs, and forbids all the rest.
+static i64 confine(u64 keep, void *filter, i64 length) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  struct __user_cap_data_struct sets[2];
+  struct sock_fprog program = {(unsigned short)(length / (i64)sizeof(struct sock_filter)), filter};
+  for (int cap = 0; cap < 64; cap++) // refused from the first one on without CAP_SETPCAP
+    if (SYS(__NR_prctl, PR_CAPBSET_DROP, cap) < 0) break;
+  i64 error = SYS(__NR_capget, &header, sets);
+  for (int i = 0; i < 2; i++) {
+    sets[i].effective = sets[i].permitted &= (u32)(keep >> 32 * i);
+    sets[i].inheritable = 0;
+  }
+  if (!error) error = SYS(__NR_capset, &header, sets);
+  if (!error) error = SYS(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (!error) error = SYS(__NR_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
+  return error;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The holder: what is left of an agent that only keeps its namespaces alive.
 
 static const char HOLDER[] = "penne-holder";
 
 // It depends on no socket and has no descriptors; the kernel reaps for it, as it ignores SIGCHLD. Two signals end it,
 // to PID 1 of a pid namespace only from outside: TERM at once; USR1 as soon as no other process is left in the
-// namespace.
+// namespace. If its standard input begins as a filter does, it confines itself: what it does after that is the loop.
 _Noreturn static void hold(int dumpable) {
   struct sigaction ignore = {.sa_handler = SIG_IGN};
   struct __kernel_timespec second = {1, 0};
@@ -370,11 +396,15 @@ _Noreturn static void hold(int dumpable) {
   siginfo_t info;
   i32 status, leaving = 0, init = SYS(__NR_getpid) == 1;
   block_signals(0);
+  i64 length = SYS(__NR_read, 0, packet.payload, PAYLOAD_MAX);
   SYS(__NR_close_range, 0, ~0u, 0);
   set_action(SIGCHLD, &ignore);
   while (wait_for(-1, &status, WNOHANG) > 0) continue;
   SYS(__NR_prctl, PR_SET_NAME, HOLDER);
   SYS(__NR_prctl, PR_SET_DUMPABLE, dumpable);
+  // One that its owner's processes may trace keeps its capabilities, which such a process would have to have as well.
+  if (length > 0 && packet.payload[0] == (BPF_LD | BPF_W | BPF_ABS))
+    confine(dumpable ? ~0ull : 0, packet.payload, length);
   for (;;) {
     i64 signal = SYS(__NR_rt_sigtimedwait, &wanted, &info, leaving ? &second : 0, sizeof wanted);
     // A sender outside has no pid here. The kernel vouches for that with kill(2) alone, whose code is SI_USER; with the
@@ -508,8 +538,13 @@ static void serve_one(void) {
         result = execute(r, fds, count);
         break;
       case OP_HOLD:
-        if (count == 0) hold(1);
-        result = execute_image(fds[0], r->arg[0]);
+        // The standard streams are placeholders, see hide_stdio().
+        if (count > (r->arg[1] ? 0 : 1)) SYS(__NR_dup3, fds[count - 1], 0, 0);
+        if (r->arg[1]) hold(1);
+        result = count > 0 ? execute_image(fds[0], r->arg[0]) : -EINVAL;
+        break;
+      case OP_CONFINE:
+        result = confine((u64)r->arg[0], packet.payload, length);
         break;
       default:
         result = -EINVAL;

@@ -13,11 +13,12 @@ import { shim } from "../core/shim.ts";
 import { NR, type SyscallName } from "../core/syscalls.ts";
 import { type Arg, call, pointers, retry, self, type Task } from "../core/task.ts";
 import { MSG, SO, SOL_SOCKET } from "../net/constants.ts";
-import { type Received, receivePacket, sendPacket, socketPair } from "./channel.ts";
+import { filledPipe, type Received, receivePacket, sendPacket, socketPair } from "./channel.ts";
 import { AgentGoneError, type AgentParts, type GoneReason } from "./gone.ts";
-import { execRefused, spawnProcess } from "./spawn.ts";
+import { execRefused, type SpawnOptions, spawnProcess } from "./spawn.ts";
 import {
   type Answer,
+  type ChildEvent,
   decodeAnswer,
   encodeRequest,
   KEEP_FDS,
@@ -30,26 +31,12 @@ import {
   type RequestHead,
 } from "./wire.ts";
 
-export { AgentGoneError, type AgentParts, type GoneReason };
+export { AgentGoneError, type AgentParts, type ChildEvent, type GoneReason, type SpawnOptions };
 
 /** Milliseconds for an answer; a process inside can stop an agent, or have it wait for a file system that hangs. */
 const ANSWER_TIMEOUT = 10_000;
 /** Most reports that may come while an answer is waited for. */
 const EVENTS_MAX = 1000;
-
-/** A change of state of the child that an agent was asked to report on. */
-export interface ChildEvent {
-  /** The child's pid, as the agent sees it. */
-  readonly pid: number;
-  /** Wait status, as of wait(2). */
-  readonly status: number;
-}
-
-/** How to start an agent. */
-export interface SpawnOptions {
-  /** Whether it gets all descriptors that this program's caller has passed on, under the same numbers. */
-  readonly inherit?: boolean;
-}
 
 /**
  * A process that makes syscalls for this one, in the namespaces it was started in.
@@ -258,17 +245,33 @@ export class Agent implements Task, Disposable {
    * stays as it is, and is dumpable. Its socket is closed; its pidfd shows its end.
    *
    * @param label What `ps` shows after its name.
+   * @param filter The filter of its system calls, with which it gives up its capabilities too, unless it is dumpable; null
+   * for none. Where the kernel refuses that, it is a holder all the same.
    * @throws {SysError} If it cannot be executed; it is still an agent then.
    */
-  hold(label: string): void {
-    const image = execRefused() ? [] : [Fd.borrow(shim().image)];
-    const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)])]);
+  hold(label: string, filter: Uint8Array | null = null): void {
+    const stays = execRefused() !== undefined;
+    const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)]), stays ? 1 : 0]);
+    using source = filter && filledPipe(filter);
+    const fds = [...stays ? [] : [Fd.borrow(shim().image)], ...source ? [source] : []];
     try {
-      this.#exchange({ operation: Operation.HOLD }, { ...m, fds: image }, "execveat");
+      this.#exchange({ operation: Operation.HOLD }, { ...m, fds }, "execveat");
     } catch (error) {
       if (error instanceof AgentGoneError && error.reason === "ended") return; // its socket has closed
       throw error;
     }
+  }
+
+  /**
+   * Takes from the agent what it needs no more: it still waits for its children, reports on them and ends them.
+   *
+   * @param keep The capabilities that it keeps.
+   * @param filter The filter of its system calls, an array of `struct sock_filter`.
+   * @throws {SysError} If the kernel refuses; capabilities may be gone then.
+   * @throws {AgentGoneError} If the agent has ended.
+   */
+  confine(keep: bigint, filter: Uint8Array): void {
+    this.#exchange({ operation: Operation.CONFINE }, { ...marshal([keep]), payload: filter }, "seccomp");
   }
 
   /**

@@ -6,6 +6,7 @@ import { Fd } from "../core/fd.ts";
 import { address, keepAlive } from "../core/memory.ts";
 import { Block } from "../core/quick.ts";
 import { call, out, retry, self } from "../core/task.ts";
+import { pipe, write } from "../sys/file.ts";
 import { AF, MSG, SCM_RIGHTS, SOCK, SOL_SOCKET } from "../net/constants.ts";
 import { IOVEC, MSGHDR, MSGHDR_AT, writeIovec, writePointer } from "../net/sockaddr.ts";
 import { ANSWER_SIZE, FDS_MAX, PAYLOAD_MAX } from "./wire.ts";
@@ -86,6 +87,25 @@ export function sendPacket(socket: Fd, packet: Uint8Array, fds: readonly Fd[]): 
   if (result === -E.EPIPE || result === -E.ECONNRESET) return false;
   check("sendmsg", result);
   return true;
+}
+
+/**
+ * Makes a pipe that has some bytes in it, and then its end.
+ *
+ * @param bytes The bytes, at most a page.
+ * @returns The end to read from, owned by the caller.
+ * @throws {SysError} EMFILE if there are too many descriptors.
+ */
+export function filledPipe(bytes: Uint8Array): Fd {
+  const [reader, writer] = pipe();
+  using _writer = writer;
+  try {
+    write(writer, bytes);
+    return reader;
+  } catch (error) {
+    reader.close();
+    throw error;
+  }
 }
 
 /** A packet and the descriptor that came with it, or the reason why there is no packet. */

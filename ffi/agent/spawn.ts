@@ -11,6 +11,12 @@ import { isIgnored, resetSignal } from "../sys/signal.ts";
 /** How to get the process (`enum spawn_how` of libshim.c); INHERIT is EXEC without closing any descriptor. */
 const METHOD = { EXEC: 0, FORK: 1, INHERIT: 2 } as const;
 
+/** How to start an agent. */
+export interface SpawnOptions {
+  /** Whether it gets all descriptors that this program's caller has passed on, under the same numbers. */
+  readonly inherit?: boolean;
+}
+
 /** Fields of `struct spawn` in libshim.c. */
 const SPAWN = {
   size: 64,

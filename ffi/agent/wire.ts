@@ -4,7 +4,7 @@ import { Fd } from "../core/fd.ts";
 import { type Arg, Out, Pointers } from "../core/task.ts";
 
 /** What a request asks for (`enum operation`). */
-export const Operation = { SYSCALL: 0, CLONE: 1, REAP: 2, TTY: 3, EXEC: 4, HOLD: 5 } as const;
+export const Operation = { SYSCALL: 0, CLONE: 1, REAP: 2, TTY: 3, EXEC: 4, HOLD: 5, CONFINE: 6 } as const;
 
 /** Request flag: the result is a descriptor to be sent here. */
 export const REPLY_FD = 1;
@@ -163,10 +163,18 @@ export function encodeRequest(head: RequestHead, m: Marshalled): Uint8Array<Arra
   return packet;
 }
 
+/** A change of state of the child that an agent was asked to report on. */
+export interface ChildEvent {
+  /** The child's pid, as the agent sees it. */
+  readonly pid: number;
+  /** Wait status, as of wait(2). */
+  readonly status: number;
+}
+
 /** The answer to a request, or an event that the agent reports unasked. */
 export type Answer =
   | { readonly kind: "answer"; readonly result: number; readonly payload: Uint8Array }
-  | { readonly kind: "child"; readonly pid: number; readonly status: number };
+  | { readonly kind: "child" } & ChildEvent;
 
 /**
  * Decodes a packet from an agent.

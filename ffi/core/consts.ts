@@ -183,6 +183,7 @@ export const POLL = { IN: 1, PRI: 2, OUT: 4, ERR: 8, HUP: 16, NVAL: 32 } as cons
 export const CAP = {
   DAC_OVERRIDE: 1,
   DAC_READ_SEARCH: 2,
+  KILL: 5,
   SETGID: 6,
   SETUID: 7,
   NET_BIND_SERVICE: 10,

@@ -117,16 +117,17 @@ export class Enclosure implements Disposable {
    * The holder has a session and a session keyring of its own, and / as its working directory.
    *
    * @param label What `ps` shows after its name.
+   * @param filter The filter of the holder's system calls; null for none.
    * @throws {SysError} If it cannot be executed.
    * @throws {TypeError} If there is no guard: the holder would be our child.
    */
-  handOverToHolder(label: string): void {
+  handOverToHolder(label: string, filter: Uint8Array | null = null): void {
     const { agent, guard } = this;
     if (!guard) throw new TypeError("Cannot leave namespaces that have no guard");
     agent.raw("setsid");
     agent.raw("keyctl", KEYCTL.JOIN_SESSION_KEYRING, null); // if it can: those that others may trace have left it before
     agent.raw("chdir", cString("/"));
-    agent.hold(label);
+    agent.hold(label, filter);
     guard.reap(agent.pid); // so that it does not kill the holder at its own end
     this.#state = "handed over";
   }

@@ -12,7 +12,14 @@ import { command, type Start } from "./common/command.ts";
 import { FAILURE, type Job, loadRelay, runInForeground } from "./common/foreground.ts";
 import { COMMAND_OPTIONS, commandRequest, CREDENTIAL_OPTIONS } from "./options/isolation.ts";
 import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
-import { COMMAND_EXIT_CODES, END_OPTIONS, endRequest, REPORT_OPTIONS, reportFds } from "./options/lifecycle.ts";
+import {
+  COMMAND_EXIT_CODES,
+  CONFINE_OPTIONS,
+  END_OPTIONS,
+  endRequest,
+  REPORT_OPTIONS,
+  reportFds,
+} from "./options/lifecycle.ts";
 import type { CommandSpec } from "./options/table.ts";
 import { defined, namespacesOption } from "./options/values.ts";
 
@@ -63,7 +70,7 @@ export const SPEC = {
         },
       ],
     },
-    { title: "Life and status", options: [...REPORT_OPTIONS, ...END_OPTIONS] },
+    { title: "Life and status", options: [...REPORT_OPTIONS, ...END_OPTIONS, ...CONFINE_OPTIONS] },
   ],
   exitCodes: COMMAND_EXIT_CODES,
   examples: [

@@ -10,6 +10,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import type { RunOptions } from "../run/plan.ts";
 import { startChild } from "../run/start.ts";
 import { command } from "./common/command.ts";
+import { confineAgents } from "./common/confined.ts";
 import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
 import {
   COMMAND_OPTIONS,
@@ -19,6 +20,7 @@ import {
   UNSHARE_OPTIONS,
 } from "./options/isolation.ts";
 import { PLACE_OPTIONS, STALE_OPTIONS, whichSet } from "./options/kept.ts";
+import { CONFINE_OPTIONS } from "./options/lifecycle.ts";
 import type { CommandSpec, OptionSpec, ParsedOptions } from "./options/table.ts";
 import { defined, firstGiven, namespacesOption, numberOption, secondsOption, wordOption } from "./options/values.ts";
 
@@ -59,7 +61,7 @@ export const SPEC = {
   groups: [
     { title: "Namespaces of a process", options: PROCESS_OPTIONS },
     { title: "New namespaces", options: NEW_OPTIONS },
-    { title: "Kept set", options: [...STALE_OPTIONS, ...PLACE_OPTIONS] },
+    { title: "Kept set", options: [...STALE_OPTIONS, ...PLACE_OPTIONS, ...CONFINE_OPTIONS] },
     { title: "Users and groups", options: [...MAP_OPTIONS, ...CREDENTIAL_OPTIONS] },
     { title: "SETUP (the COMMAND of these options)", options: COMMAND_OPTIONS },
   ],
@@ -94,7 +96,7 @@ function main(options: Options): number | Promise<number> {
   const { operands: [name, ...more], tail } = options;
   if (name === undefined) throw usage("keep: NAME is missing");
   if (more.length) throw usage(`keep more than one NAME at a time: "${more[0]}" is one too many`);
-  const which = whichSet(options);
+  const which = { ...whichSet(options), ...confineAgents(options) };
   const pid = numberOption(options, "pid", 1, PID_MAX);
   if (tail) {
     if (pid !== undefined) throw usage("use --pid with a set-up command: choose one");
@@ -135,7 +137,7 @@ async function keepNew(
   const timeout = limit ?? setUp.timeLimit ?? undefined;
   using reactor = new Reactor();
   let late = false;
-  const code = await runInForeground({}, {
+  const code = await runInForeground({ "no-confine": options["no-confine"] }, {
     reactor,
     signals: new SignalPipe(), // until the process ends: undoing it would only cost time
     newSession: options["new-session"],

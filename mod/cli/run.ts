@@ -25,6 +25,7 @@ import {
 import {
   BACKGROUND_OPTIONS,
   COMMAND_EXIT_CODES,
+  CONFINE_OPTIONS,
   END_OPTIONS,
   endRequest,
   REPORT_OPTIONS,
@@ -65,7 +66,10 @@ export const SPEC = {
         { name: "no-init", help: "Run COMMAND itself as PID 1, without an init that reaps orphans" },
       ],
     },
-    { title: "Life and status", options: [...BACKGROUND_OPTIONS, ...REPORT_OPTIONS, ...END_OPTIONS] },
+    {
+      title: "Life and status",
+      options: [...BACKGROUND_OPTIONS, ...REPORT_OPTIONS, ...END_OPTIONS, ...CONFINE_OPTIONS],
+    },
   ],
   exitCodes: COMMAND_EXIT_CODES,
   examples: [

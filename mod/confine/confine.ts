@@ -18,7 +18,8 @@ import { call, self } from "../../ffi/core/task.ts";
 import type { CapabilitySet } from "../../ffi/sys/capability.ts";
 import { filterCalls, reportForbidden } from "../../ffi/core/confined.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
-import { makeFilter, permittedCalls } from "./filter.ts";
+import { makeFilter } from "./filter.ts";
+import { permittedCalls } from "./permitted.ts";
 import { runtimeRules } from "./runtime.ts";
 
 /** What a process does from now on. */

@@ -47,8 +47,8 @@ function checkSteps({ argument, values, mask, wide }: ArgumentCheck, no: string,
   ];
 }
 
-/** The part of a program that answers for one call. */
-function callSteps(name: SyscallName, number: number, rules: readonly CallRule[]): Step[] {
+/** The part of a program that answers for one call; `other` is the verdict for arguments that no rule permits. */
+function callSteps(name: SyscallName, number: number, rules: readonly CallRule[], other: number): Step[] {
   const end = `${name} no`;
   const head: Step = { code: CODE.EQUAL, operand: number, no: end };
   if (rules.some(({ when }) => !when)) return [head, answer(VERDICT.ALLOW), { label: end }];
@@ -64,7 +64,7 @@ function callSteps(name: SyscallName, number: number, rules: readonly CallRule[]
   return [
     head,
     ...alternatives,
-    answer(errno === undefined ? VERDICT.TRAP : VERDICT.ERRNO | errno),
+    answer(errno === undefined ? other : VERDICT.ERRNO | errno),
     { label: end },
   ];
 }
@@ -79,17 +79,6 @@ function refusalSteps(name: string, { number, errno, when = [] }: RefusedCall): 
     ...when.length > 0 ? [{ label: `${name} trapped` }, answer(VERDICT.TRAP)] : [],
     { label: end },
   ];
-}
-
-/**
- * The calls that rules permit, each once.
- *
- * @param rules The rules.
- * @returns Their names in order, with an asterisk if arguments are checked.
- */
-export function permittedCalls(rules: readonly CallRule[]): string[] {
-  const names = [...new Set(rules.map(({ call }) => call))].sort();
-  return names.map((name) => rules.some(({ call, when }) => call === name && !when) ? name : `${name}*`);
 }
 
 /**
@@ -112,8 +101,49 @@ export function permittedCalls(rules: readonly CallRule[]): string[] {
  */
 export function makeFilter(rules: readonly CallRule[], arch: Architecture): Uint8Array<ArrayBuffer> {
   const numbers = numbersOf(arch);
+  const permitted = new Set(rules.map(({ call }) => numbers[call]));
+  return filterOf(rules, arch, VERDICT.TRAP, [
+    ...[...refusedCalls(arch)].flatMap(([name, refused]) =>
+      permitted.has(refused.number) ? [] : refusalSteps(name, refused)
+    ),
+    ...[...fatalCalls(arch).values()].filter((number) => !permitted.has(number)).flatMap((number): Step[] => [
+      { code: CODE.EQUAL, operand: number, no: `not ${number}` },
+      answer(VERDICT.KILL),
+      { label: `not ${number}` },
+    ]),
+  ]);
+}
+
+/**
+ * Makes a filter that permits what rules say, and kills for everything else: for processes without a runtime.
+ *
+ * @example
+ * ```ts
+ * import { makeStrictFilter } from "./filter.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const rules = [{ call: "exit_group", why: "an example", test: "mod/confine/filter.ts" }] as const;
+ * assertEquals(makeStrictFilter(rules, "aarch64").length, 7 * 8);
+ * ```
+ *
+ * @param rules The rules.
+ * @param arch The architecture.
+ * @returns An array of `struct sock_filter`.
+ * @throws {RangeError} If a check permits no value.
+ */
+export function makeStrictFilter(rules: readonly CallRule[], arch: Architecture): Uint8Array<ArrayBuffer> {
+  return filterOf(rules, arch, VERDICT.KILL, []);
+}
+
+/** Makes a filter of rules, of what it answers for some other calls, and of its verdict for all the rest. */
+function filterOf(
+  rules: readonly CallRule[],
+  arch: Architecture,
+  other: number,
+  rest: readonly Step[],
+): Uint8Array<ArrayBuffer> {
+  const numbers = numbersOf(arch);
   const calls = [...new Set(rules.map(({ call }) => call))];
-  const permitted = new Set(calls.map((name) => numbers[name]));
   return assembleClassic([
     load(DATA.arch),
     { code: CODE.EQUAL, operand: AUDIT[arch], yes: "known" },
@@ -123,15 +153,8 @@ export function makeFilter(rules: readonly CallRule[], arch: Architecture): Uint
     ...arch === "x86_64"
       ? [{ code: CODE.AT_LEAST, operand: X32, no: "native" }, answer(VERDICT.KILL), { label: "native" }]
       : [],
-    ...calls.flatMap((name) => callSteps(name, numbers[name], rules.filter(({ call }) => call === name))),
-    ...[...refusedCalls(arch)].flatMap(([name, refused]) =>
-      permitted.has(refused.number) ? [] : refusalSteps(name, refused)
-    ),
-    ...[...fatalCalls(arch).values()].filter((number) => !permitted.has(number)).flatMap((number): Step[] => [
-      { code: CODE.EQUAL, operand: number, no: `not ${number}` },
-      answer(VERDICT.KILL),
-      { label: `not ${number}` },
-    ]),
-    answer(VERDICT.TRAP),
+    ...calls.flatMap((name) => callSteps(name, numbers[name], rules.filter(({ call }) => call === name), other)),
+    ...rest,
+    answer(other),
   ]);
 }

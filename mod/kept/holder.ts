@@ -31,8 +31,8 @@ const LATE_MAX = 3;
 export interface Candidate extends Disposable {
   /** The process. */
   readonly pidfd: Fd;
-  /** Makes it a holder, which only signals end. */
-  readonly become: (label: string) => void;
+  /** Makes it a holder, which only signals end, with a filter of its calls or null. */
+  readonly become: (label: string, filter: Uint8Array | null) => void;
 }
 
 /**
@@ -78,7 +78,7 @@ export function joinAsHolder(namespaces: ReadonlyMap<NamespaceType, Fd>): Candid
     const enclosure = new Enclosure([guard], agents[0]!);
     return {
       pidfd: enclosure.agent.pidfd,
-      become: (label) => enclosure.handOverToHolder(label),
+      become: (label, filter) => enclosure.handOverToHolder(label, filter),
       [Symbol.dispose]: () => enclosure.close(),
     };
   } catch (error) {

@@ -18,7 +18,7 @@ import type { StartOptions } from "../run/start.ts";
 import { lookUpUser } from "../users/lookup.ts";
 import type { User } from "../users/passwd.ts";
 import { makeMountable } from "./store/fault.ts";
-import { joinAsHolder } from "./holder.ts";
+import { type Candidate, joinAsHolder } from "./holder.ts";
 import { commOf, identify, pidsIn, type ProcessIdentity } from "./record/identity.ts";
 import { type KeepOptions, Reservation } from "./reservation.ts";
 import { openNamespaceOf } from "./set.ts";
@@ -186,7 +186,7 @@ export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions
     },
     keep(child) {
       const { pidfd } = child.enclosure.agent;
-      const become = (label: string) => child.enclosure.handOverToHolder(label);
+      const become: Candidate["become"] = (label, filter) => child.enclosure.handOverToHolder(label, filter);
       reservation.commit({
         namespaces: opened,
         source: `command ${run.command!.join(" ")}`,

@@ -16,6 +16,7 @@ import { write } from "../../ffi/sys/file.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../base/errors.ts";
+import { holderFilter, type OnConfined } from "../confine/agents.ts";
 import type { NamespaceType } from "../namespaces/types.ts";
 import { isBehind } from "./store/fault.ts";
 import { ownLayout, type WhichSet } from "./find.ts";
@@ -36,6 +37,10 @@ import { Store } from "./store/store.ts";
 export interface KeepOptions extends WhichSet, StaleOptions {
   /** Their kinds; by default all that differ from penne's own. */
   readonly types?: readonly NamespaceType[];
+  /** Whether a holder gives up what it needs no more; it does by default. */
+  readonly confine?: boolean;
+  /** Called if it does. */
+  readonly onConfined?: OnConfined;
 }
 
 /** What a set is made from. */
@@ -84,12 +89,20 @@ export class Reservation implements Disposable {
   readonly #base: Base | null;
   readonly #key: string | null;
   readonly #owned: DisposableStack;
+  readonly #options: KeepOptions;
 
-  private constructor(store: Store, files: SetFiles, base: Base | null, key: string | null, owned: DisposableStack) {
+  private constructor(
+    store: Store,
+    files: SetFiles,
+    base: Base | null,
+    options: KeepOptions,
+    owned: DisposableStack,
+  ) {
+    this.#options = options;
     this.#store = store;
     this.#files = files;
     this.#base = base;
-    this.#key = key;
+    this.#key = options.key ?? null;
     this.#owned = owned;
   }
 
@@ -131,7 +144,7 @@ export class Reservation implements Disposable {
       onWarning(`"${files.stem}" is stale and replaced: ${reason}`);
       removeSet(store, set, occupied);
     }
-    return new Reservation(store, files, wanted.base ?? null, wanted.key ?? null, owned.move());
+    return new Reservation(store, files, wanted.base ?? null, options, owned.move());
   }
 
   /**
@@ -162,7 +175,8 @@ export class Reservation implements Disposable {
         const holder = candidate && identify(candidate.pidfd);
         if (candidate && !holder) throw new PenneError("start a holder: it has ended, or is not in /proc");
         this.#writeInfo(kept, source, holder, init);
-        candidate?.become(holderLabel(this.#store, stem));
+        const { confine = true, onConfined } = this.#options;
+        candidate?.become(holderLabel(this.#store, stem), confine ? holderFilter(onConfined) : null);
         if (candidate && isReadable(candidate.pidfd)) {
           throw new PenneError("start a holder: it ended at once");
         }

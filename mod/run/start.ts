@@ -9,6 +9,7 @@ import type { SignalPipe } from "../../ffi/sys/signal.ts";
 import { openChildren } from "../agents/children.ts";
 import { execCommand } from "../agents/exec.ts";
 import { attempt } from "../base/errors.ts";
+import { confineAgent, type OnConfined } from "../confine/agents.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { Child, type ChildParts } from "./child.ts";
 import { changeDirectory, type CommandPlan, pathFromHere, prepareCommand, takeCommandIds } from "./command.ts";
@@ -32,6 +33,10 @@ export interface StartOptions extends Omit<NamespaceOptions, "relay"> {
   readonly onExit?: ChildParts["onExit"];
   /** Where signals arrive once `beforeExec` has caught them. */
   readonly signals?: SignalPipe;
+  /** Whether the agents that look after the command give up what they need no more; they do by default. */
+  readonly confine?: boolean;
+  /** Called for each of them. */
+  readonly onConfined?: OnConfined;
 }
 
 /** A command to start, and how its agents prepare it. */
@@ -126,7 +131,7 @@ export function startChild(plan: RunPlan, options: StartOptions = {}): Child {
 export function startIn(
   made: MadeNamespaces,
   plan: ChildPlan,
-  { terminal = null, stdio, identify, beforeExec, onExit = () => {}, signals }: StartOptions,
+  { terminal = null, stdio, identify, beforeExec, onExit = () => {}, signals, preserve, ...options }: StartOptions,
   affinity: Affinity | null,
 ): Child {
   const { enclosure } = made;
@@ -138,9 +143,11 @@ export function startIn(
   try {
     const chain = [...ancestors, agent, ...plan.ownInit ? [] : [command]];
     const parents = chain.slice(0, -1);
+    const killing = new Set<Agent>(ancestors);
     for (const [i, parent] of [...parents.entries()].reverse()) {
       const lists = plan.listsOf(parent, parent === agent);
       if (lists) parent.reap(chain[i + 1]!.pid, lists);
+      if (lists?.length !== 0) killing.add(parent);
       for (const number of plan.keepFds) call(parent, "close", number);
     }
     const { killSignal } = plan;
@@ -157,6 +164,14 @@ export function startIn(
     if (!plan.isolated) command.raw("prctl", PR.SET_PDEATHSIG, SIGNAL.KILL, 0, 0, 0);
     if (affinity) { for (const agent of parents) setAffinity(agent, affinity); }
     beforeExec?.(child, made);
+    if (options.confine ?? true) {
+      for (const parent of parents) {
+        // The agent that becomes a holder has more to do yet.
+        if (preserve && parent === agent) continue;
+        const duties = { kills: killing.has(parent), terminal: parent === guard && (job ?? relay) !== null };
+        confineAgent(parent, parent !== agent ? "guard" : plan.isolated ? "init" : "agent", duties, options.onConfined);
+      }
+    }
     // Not before, because the terminal's signals do not reach penne from then on.
     if (job?.jobControl) job.giveTo(child.pid);
     using wait = new ExecWait(child, command, signals ?? null, plan.lookFirst ?? false);

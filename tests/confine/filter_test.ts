@@ -6,7 +6,8 @@ import { type Architecture, numbersOf, type SyscallName } from "../../ffi/core/s
 import { assembleClassic, CODE } from "../../mod/confine/classic.ts";
 import { fatalCalls } from "../../mod/confine/fatal.ts";
 import { refusedCalls } from "../../mod/confine/refused.ts";
-import { AUDIT, makeFilter, permittedCalls, VERDICT } from "../../mod/confine/filter.ts";
+import { AUDIT, makeFilter, VERDICT } from "../../mod/confine/filter.ts";
+import { permittedCalls } from "../../mod/confine/permitted.ts";
 import { sh, test } from "../lib/helpers.ts";
 import { verdictOf } from "./interpreter.ts";
 

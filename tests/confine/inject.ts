@@ -7,7 +7,7 @@
 import { E } from "../../ffi/core/errno.ts";
 import { address } from "../../ffi/core/memory.ts";
 import { shim } from "../../ffi/core/shim.ts";
-import { NR } from "../../ffi/core/syscalls.ts";
+import { NR, type SyscallName } from "../../ffi/core/syscalls.ts";
 import { PATIENCE } from "../lib/patience.ts";
 
 const ARM = Deno.build.arch === "aarch64";
@@ -51,8 +51,9 @@ const REGISTER = ARM
     instruction: 2n,
     stack: 19,
   };
-/** The result of a call that was interrupted, as a register has it. */
+/** The result of a call that was interrupted, as a register has it, and others of the kernel by which it is made again. */
 const INTERRUPTED = BigInt.asUintN(64, BigInt(-E.EINTR));
+const RESTARTED = [512n, 513n, 514n].map((errno) => BigInt.asUintN(64, -errno));
 /** Milliseconds in which the process must stop or end. */
 const LIMIT = 60_000;
 
@@ -96,8 +97,8 @@ function registers(pid: number, request: "GETREGSET" | "SETREGSET", words: BigUi
   ptrace(request, pid, PRSTATUS, address(new Uint8Array(part.buffer)));
 }
 
-/** Stops a process in epoll_pwait(2), and returns its registers; it may do something between two waits. */
-function stopInCall(pid: number): BigUint64Array {
+/** Stops a process in a call, and returns its registers; it may do something between two waits. */
+function stopInCall(pid: number, waits: SyscallName): BigUint64Array {
   const words = new BigUint64Array(REGISTER.size);
   const end = performance.now() + LIMIT * PATIENCE;
   while (performance.now() < end) {
@@ -105,25 +106,35 @@ function stopInCall(pid: number): BigUint64Array {
     ptrace("INTERRUPT", pid);
     if (nextStop(pid) === null) throw new Error(`process ${pid} has ended before`);
     registers(pid, "GETREGSET", words);
-    if (words[REGISTER.interrupted] === BigInt(NR.epoll_pwait) && words[REGISTER.result] === INTERRUPTED) return words;
+    const result = words[REGISTER.result]!;
+    const interrupted = result === INTERRUPTED || RESTARTED.includes(result);
+    if (words[REGISTER.interrupted] === BigInt(NR[waits]) && interrupted) return words;
     ptrace("DETACH", pid);
     pause();
   }
-  throw new Error(`process ${pid} does not wait in epoll_pwait(2)`);
+  throw new Error(`process ${pid} does not wait in ${waits}(2)`);
 }
 
 /**
  * Makes a child execute a system call.
  *
- * @param pid The child, which waits in epoll_pwait(2).
+ * @param pid The child, which waits in a call.
  * @param number Number of the call.
  * @param args Its arguments.
  * @param stack The stack pointer during the call; by default as it is.
+ * @param waits The call that it waits in.
  * @returns The result; null if the child is about to end, since its filter does not permit the call.
  */
-export function inject(pid: number, number: number, args: readonly bigint[] = [], stack?: bigint): number | null {
-  const words = stopInCall(pid);
+export function inject(
+  pid: number,
+  number: number,
+  args: readonly bigint[] = [],
+  stack?: bigint,
+  waits: SyscallName = "epoll_pwait",
+): number | null {
+  const words = stopInCall(pid, waits);
   const after = words.slice();
+  after[REGISTER.result] = INTERRUPTED;
   REGISTER.args.forEach((register, i) => words[register] = BigInt.asUintN(64, args[i] ?? 0n));
   words[REGISTER.number] = BigInt(number);
   // The kernel must not make the interrupted call again by itself.

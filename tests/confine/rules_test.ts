@@ -6,7 +6,7 @@ import { E } from "../../ffi/core/errno.ts";
 import { numbersOf } from "../../ffi/core/syscalls.ts";
 import { EPOLL_RULES } from "../../ffi/sys/epoll.ts";
 import { LOG_FILE_RULES } from "../../mod/cli/report/log_file.ts";
-import { permittedCalls } from "../../mod/confine/filter.ts";
+import { permittedCalls } from "../../mod/confine/permitted.ts";
 import { runtimeRules } from "../../mod/confine/runtime.ts";
 import { waitRules } from "../../mod/netns/wait.ts";
 import { test, until } from "../lib/helpers.ts";

@@ -5,7 +5,7 @@ import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { E } from "../../ffi/core/errno.ts";
 import { PID_FILE_RULES } from "../../mod/cli/report/pid_file.ts";
 import { SEND_RULES } from "../../mod/cli/report/send.ts";
-import { permittedCalls } from "../../mod/confine/filter.ts";
+import { permittedCalls } from "../../mod/confine/permitted.ts";
 import { runtimeRules } from "../../mod/confine/runtime.ts";
 import { servingRules } from "../../mod/datapath/server/call_rules.ts";
 import { endRules } from "../../mod/cli/attach.ts";

@@ -93,9 +93,12 @@ async function slowClock(lab: NetLab): Promise<(argv: string[]) => Daemon> {
   const top = await Deno.makeTempDir({ prefix: "penne-clock-" });
   lab.defer(() => Deno.remove(top, { recursive: true }));
   await must(["mkfifo", `${top}/leave`]);
+  // Both ends are open, so that nobody waits for the other one: the shell may itself be stopped before it begins.
+  const leave = Deno.openSync(`${top}/leave`, { read: true, write: true });
+  lab.defer(() => leave.close());
   return (argv) => {
     const daemon = lab.start(["sh", "-c", `read _ <${top}/leave; exec "$@"`, "sh", ...argv], { cwd: "/" });
-    withoutVdso(daemon.child.pid, Deno.realPathSync(penne()), () => Deno.writeTextFileSync(`${top}/leave`, "\n"));
+    withoutVdso(daemon.child.pid, Deno.realPathSync(penne()), () => leave.writeSync(new Uint8Array([10])));
     return daemon;
   };
 }

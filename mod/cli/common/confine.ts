@@ -2,6 +2,7 @@
 
 import { confine, type Role } from "../../confine/confine.ts";
 import { log, logPlace } from "../report/log.ts";
+import { mayConfine } from "./confined.ts";
 
 /**
  * Confines the program, as the last step before it waits.
@@ -10,10 +11,7 @@ import { log, logPlace } from "../report/log.ts";
  * @param role What it does from now on; the log is added.
  */
 export function confineRole(options: { readonly "no-confine": boolean }, role: Omit<Role, "log">): void {
-  if (options["no-confine"]) {
-    log().warn("not confined (--no-confine): whoever takes penne over can do all that it may");
-    return;
-  }
+  if (!mayConfine(options)) return;
   const place = logPlace();
   const { calls, reason } = confine({ ...role, log: place.fd, rules: [...role.rules, ...place.rules] });
   if (calls) log().debug(`confined as ${role.name}: ${calls.length} system calls`, calls.join(" "));

@@ -16,6 +16,7 @@ import type { Relay, RelayOptions } from "../../relay/relay.ts";
 import { ExposedError } from "../../run/exposed.ts";
 import { FORWARDED, supervise } from "../../run/supervise.ts";
 import { Terminal } from "../../run/terminal.ts";
+import { confineAgents, type ConfineValues } from "./confined.ts";
 import { type END_OPTIONS, openReporter, parentOf, type ReportValues } from "../options/lifecycle.ts";
 import type { OptionValues } from "../options/table.ts";
 
@@ -75,7 +76,7 @@ export async function loadRelay(): Promise<MakeRelay> {
  * @throws {PenneError} If the command cannot be started.
  */
 export async function runInForeground(
-  options: ReportValues & Partial<OptionValues<typeof END_OPTIONS>>,
+  options: ReportValues & ConfineValues & Partial<OptionValues<typeof END_OPTIONS>>,
   job: Job,
 ): Promise<number> {
   const { reactor, signals, newSession, makeRelay, patience = null, begin, started } = job;
@@ -90,6 +91,7 @@ export async function runInForeground(
       identify: report.wantsStatus,
       onWarning,
       onInfo: (message) => log().info(message),
+      ...confineAgents(options),
       ...makeRelay && { openRelay: (settings) => makeRelay({ ...settings, reactor, interactive: true, onWarning }) },
       beforeExec: (starting) => {
         for (const name of FORWARDED) signals.catch(SIGNAL[name]);

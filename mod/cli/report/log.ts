@@ -51,6 +51,7 @@ function jsonLine(record: LogRecord): string {
 
 let logger: Logger | undefined;
 let dated = false;
+let details = false;
 let target: Fd | LogFile | number = 2;
 
 class TargetHandler extends BaseHandler {
@@ -73,9 +74,15 @@ class TargetHandler extends BaseHandler {
 export function setUpLog(options: LogOptions = {}): void {
   const { level = "warning", format = "text", file } = options;
   if (file) target = file;
+  details = level === "debug";
   dated = file !== undefined || format === "json";
   const formatter = format === "json" ? jsonLine : format === "bare" ? bareLine : !file ? textLine : fileLine;
   logger = new Logger("penne", STD_NAMES[level], { handlers: [new TargetHandler("DEBUG", { formatter })] });
+}
+
+/** Whether details are logged, which may take time to find out. */
+export function logsDetails(): boolean {
+  return details;
 }
 
 /** Where the log goes from now on: a descriptor, and what writing to it needs. */

@@ -1,0 +1,51 @@
+// Takes from agents what they need no more once only waiting is left to them.
+//
+// The command has been cloned before, and inherits nothing of this. It waits meanwhile, so the filters are not made of rules
+// here, but at hand (agent_filters.ts).
+
+import type { Agent } from "../../ffi/agent/agent.ts";
+import type { CallRule } from "../../ffi/core/call_rule.ts";
+import { CAP } from "../../ffi/core/consts.ts";
+import { SysError } from "../../ffi/core/errno.ts";
+import { AGENT_FILTERS, type AgentRole } from "./agent_filters.ts";
+import { type Duties, HOLDER_RULES, waitingRules } from "./agent_rules.ts";
+
+/** Called with the name of a role, and the rules of its calls; null if the kernel refuses to filter them. */
+export type OnConfined = (role: string, rules: readonly CallRule[] | null) => void;
+
+/** The filter of a role on this machine. */
+function filterFor(role: AgentRole): Uint8Array {
+  const binary = atob(AGENT_FILTERS[Deno.build.arch][role]);
+  return Uint8Array.from(binary, (character) => character.charCodeAt(0));
+}
+
+/**
+ * The filter of a holder's calls.
+ *
+ * @param onConfined Called with its rules.
+ * @returns An array of `struct sock_filter`.
+ */
+export function holderFilter(onConfined?: OnConfined): Uint8Array {
+  onConfined?.("holder", HOLDER_RULES);
+  return filterFor("holder");
+}
+
+/**
+ * Confines an agent that only waits from now on. Where the kernel does not filter calls, it goes on without a filter.
+ *
+ * @param agent The agent.
+ * @param name Its name for `onConfined`.
+ * @param duties What it has to do at its end.
+ * @param onConfined Called with its rules.
+ * @throws {AgentGoneError} If the agent has ended.
+ */
+export function confineAgent(agent: Agent, name: string, duties: Duties, onConfined?: OnConfined): void {
+  const { kills, terminal } = duties;
+  try {
+    agent.confine(kills ? 1n << BigInt(CAP.KILL) : 0n, filterFor(terminal ? "terminal" : kills ? "killer" : "init"));
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    return onConfined?.(name, null);
+  }
+  onConfined?.(name, waitingRules(duties));
+}
