@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Com
   enter: () => import("./mod/cli/enter_start.ts"),
   attach: () => import("./mod/cli/attach.ts"),
   ports: () => import("./mod/cli/ports.ts"),
+  flows: () => import("./mod/cli/flows.ts"),
   ls: () => import("./mod/cli/listing/ls.ts"),
   watch: () => import("./mod/cli/watch.ts"),
   wait: () => import("./mod/cli/wait.ts"),

@@ -11,6 +11,7 @@ export const LAYERS: readonly string[] = [
   "mod/inet",
   "mod/reactor",
   "mod/bpf",
+  "mod/flows",
   "mod/netlink",
   "mod/forward",
   "mod/pasta",

@@ -1,8 +1,8 @@
 // `penne ports`: shows and changes the ports of a namespace which a running penne serves.
 
-import { PenneError, usage } from "../base/errors.ts";
+import { usage } from "../base/errors.ts";
 import { ask } from "../control/client.ts";
-import { addRequest, deleteRequest, failureError, showServed } from "../control/failure.ts";
+import { addRequest, deleteRequest, failureError, notServed, showServed } from "../control/failure.ts";
 import type { Reply, Request } from "../control/message.ts";
 import type { PortRequest } from "../forward/request.ts";
 import { identifyTarget } from "../netns/open.ts";
@@ -86,11 +86,7 @@ function main(options: Options): number {
   if (more.length > 0) throw usage(`use ports ${verb} with more than one target`);
   const { id, owner } = identifyTarget(parseTarget(text));
   const reply = ask(id, owner, request);
-  if (!reply) {
-    throw new PenneError(`find a penne that serves "${text}": there is none that you may ask`, {
-      hints: ["penne run and penne attach answer to the user who started them, and to root"],
-    });
-  }
+  if (!reply) throw notServed(text);
   if (!reply.ok) throw failureError(reply.error, verb === "add" ? "add" : "delete");
   say(Deno.stdout, show(reply, options.json));
   return 0;

@@ -2,6 +2,7 @@
 
 import { SysError } from "../../ffi/core/errno.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
 import { peerOf, receive, send } from "../../ffi/net/unix.ts";
 import { attempt, PenneError } from "../base/errors.ts";
 import { decodeReply, encode, type Reply, REPLY_MAX, type Request } from "./message.ts";
@@ -27,10 +28,19 @@ function places(owner: number | null): Searched[] {
   return [{ path: root!, owner: me }, ...theirs.map((path) => ({ path, owner }))];
 }
 
+/** A penne that has replied, and may say more. */
+export interface Conversation {
+  readonly reply: Reply;
+  /** The connection, owned by the caller; each call waits for 10 seconds at most. */
+  readonly socket: Fd;
+}
+
 /** Sends a request to the penne that listens in a directory; null if there is none. */
-function askIn(place: ControlPlace, name: string, owner: number, request: Request): Reply | null {
-  using socket = place.connect(name, PATIENCE);
-  if (!socket) return null;
+function askIn(place: ControlPlace, name: string, owner: number, request: Request): Conversation | null {
+  const found = place.connect(name, PATIENCE);
+  if (!found) return null;
+  using owned = new DisposableStack();
+  const socket = owned.use(found);
   const { uid } = peerOf(socket);
   if (uid !== 0 && uid !== owner) throw new PenneError(`ask penne: its socket belongs to a process of user ${uid}`);
   const packet = encode(request);
@@ -42,7 +52,8 @@ function askIn(place: ControlPlace, name: string, owner: number, request: Reques
   if (n === 0) throw new PenneError("ask penne: it has ended, or had no room, before it answered");
   const reply = n > REPLY_MAX ? null : decodeReply(buffer.subarray(0, n));
   if (!reply) throw new PenneError("ask penne: its answer has no meaning here; is it of another version?");
-  return reply;
+  owned.move();
+  return { reply, socket };
 }
 
 /** Opens a directory of sockets; null if it does not exist, or cannot be used. */
@@ -73,6 +84,21 @@ function explain({ code, syscall }: SysError): string[] {
  * @throws {PenneError} If it does not answer, or the caller has no place for such sockets.
  */
 export function ask(netns: NamespaceId, owner: number | null, request: Request): Reply | null {
+  const found = converse(netns, owner, request);
+  found?.socket.close();
+  return found && found.reply;
+}
+
+/**
+ * Asks the penne that serves a network namespace, and stays connected.
+ *
+ * @param netns The namespace.
+ * @param owner The user who owns it, if that is known.
+ * @param request The request.
+ * @returns The reply, and the connection; null if no penne that the caller may ask serves it.
+ * @throws {PenneError} If it does not answer, or the caller has no place for such sockets.
+ */
+export function converse(netns: NamespaceId, owner: number | null, request: Request): Conversation | null {
   const searched = places(owner);
   if (searched.length === 0) {
     throw new PenneError("find the control sockets of penne: XDG_RUNTIME_DIR is not set", {
@@ -82,8 +108,8 @@ export function ask(netns: NamespaceId, owner: number | null, request: Request):
   let unusable: unknown = null;
   for (const { path, owner } of searched) {
     using place = openPlace(path, owner, (error) => unusable ??= error);
-    const reply = place && attempt("ask penne", () => askIn(place, socketName(netns), owner, request), explain);
-    if (reply) return reply;
+    const found = place && attempt("ask penne", () => askIn(place, socketName(netns), owner, request), explain);
+    if (found) return found;
   }
   if (unusable !== null) throw unusable;
   return null;

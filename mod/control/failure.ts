@@ -56,6 +56,18 @@ export function showServed(served: PortRule): string {
   return `${showRule(rule, served.outward)}${some}`;
 }
 
+/**
+ * The error for a namespace that no penne serves which the caller may ask.
+ *
+ * @param target The namespace as the user calls it.
+ * @returns The error, to be thrown.
+ */
+export function notServed(target: string): PenneError {
+  return new PenneError(`find a penne that serves "${target}": there is none that you may ask`, {
+    hints: ["penne run and penne attach answer to the user who started them, and to root"],
+  });
+}
+
 /** How a penne is started so that what it refuses is possible. */
 export interface Remedies {
   /** So that ports inside can be added. */

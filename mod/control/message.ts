@@ -17,8 +17,17 @@ export const REPLY_MAX = 160 * 1024;
 /** A request. */
 export type Request =
   | { readonly call: "ports.list" }
+  | FlowsRequest
   | ChangeRequest & { readonly call: "ports.add"; readonly freebind: boolean }
   | ChangeRequest & { readonly call: "ports.delete" };
+
+/**
+ * A request for the flows. After the reply come packets of whole lines of JSON: a list, whose last line is `{ end }`, or
+ * events until one side closes the connection.
+ */
+export interface FlowsRequest {
+  readonly call: "flows.list" | "flows.follow";
+}
 
 /** The rules of a request: of ports of the host, and of ports inside. */
 export interface ChangeRequest {
@@ -66,7 +75,13 @@ function toJson(failure: DirectedFailure): JsonFailure {
   }
 }
 
-function refuse(reason: string): Reply {
+/**
+ * A reply that refuses a request as a whole.
+ *
+ * @param reason Why.
+ * @returns The reply.
+ */
+export function refuse(reason: string): Reply {
   return { ok: false, error: { kind: "request", reason } };
 }
 
@@ -85,6 +100,17 @@ function rulesOf(list: unknown): ForwardingRule[] | null {
   if (!Array.isArray(list)) return null;
   const rules = list.map(ruleFromJson);
   return rules.every((rule) => rule !== null) ? rules : null;
+}
+
+/**
+ * Whether a request is one for the flows.
+ *
+ * @param bytes The request; anything.
+ * @returns Its call; null if it is another one.
+ */
+export function flowsCall(bytes: Uint8Array): FlowsRequest["call"] | null {
+  const call = parse(bytes)?.call;
+  return call === "flows.list" || call === "flows.follow" ? call : null;
 }
 
 /**

@@ -10,6 +10,7 @@ import { Listeners } from "../forward/listeners.ts";
 import { type Forwarding, NO_PORTS, type OpenPort } from "../forward/ports.ts";
 import type { ForwardingRule } from "../forward/rule.ts";
 import type { NamespaceRules, RuleTable } from "../forward/rule_table.ts";
+import type { Ledger } from "../flows/ledger.ts";
 import { PROTOCOL } from "../inet/header.ts";
 import { sameIp } from "../inet/ip_words.ts";
 import { KIND, Packet, parse } from "../inet/packet.ts";
@@ -97,7 +98,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#udp = new Udp(this.#netif, this.#adviser, off.includes("udp"));
     this.#echo = new Echo(this.#netif);
     this.#fragments = new IncomingFragments(this.#netif, this.#whole);
-    this.#splices = new Splices(reactor);
+    this.#splices = new Splices(reactor, this.#netif.ledger);
     this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#splices, this.#watchTime);
     this.ports = new PortTable(this.#inbound, {
       families: { [AF.INET]: link.ipv4 !== null, [AF.INET6]: link.ipv6 !== null },
@@ -105,6 +106,11 @@ export class Datapath implements NamespaceRules, Disposable {
     });
     this.#registration = reactor.watch(link.tap, EPOLL.IN, (events) => this.#readable(events), "interface");
     for (const budget of BUDGETS) budget.countNamespace(1);
+  }
+
+  /** What its flows have moved, and where they went. */
+  get ledger(): Ledger {
+    return this.#netif.ledger;
   }
 
   /** Grows whenever something has come from the namespace. */
@@ -266,6 +272,7 @@ export class Datapath implements NamespaceRules, Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.ledger.stopping = true;
     for (const budget of BUDGETS) budget.countNamespace(-1);
     this.ports[Symbol.dispose]();
     this.outward?.[Symbol.dispose]();

@@ -7,6 +7,7 @@ import { raiseOpenFilesLimit } from "../../ffi/sys/process.ts";
 import { Listeners } from "../forward/listeners.ts";
 import { type Forwarding, NO_PORTS } from "../forward/ports.ts";
 import type { NamespaceRules } from "../forward/rule_table.ts";
+import { Ledger } from "../flows/ledger.ts";
 import type { Reactor } from "../reactor/reactor.ts";
 import { LoopbackPorts, outboundError } from "./forward/outbound.ts";
 import { PortTable } from "./forward/port_table.ts";
@@ -19,6 +20,8 @@ const LIMITS = { families: { [AF.INET]: true, [AF.INET6]: true }, protocols: { T
 
 /** Serves ports between the loopback of the host and that of a namespace. */
 export class LocalPath implements NamespaceRules, Disposable {
+  /** What its flows have moved, and where they went. */
+  readonly ledger = new Ledger();
   readonly #splices: Splices;
   readonly #in: LoopbackPorts;
   readonly #out: LoopbackPorts;
@@ -31,7 +34,7 @@ export class LocalPath implements NamespaceRules, Disposable {
    */
   constructor(reactor: Reactor, readonly inside: Inside) {
     raiseOpenFilesLimit(); // each connection needs descriptors
-    this.#splices = new Splices(reactor);
+    this.#splices = new Splices(reactor, this.ledger);
     this.#in = new LoopbackPorts(reactor, { near: socket, far: inside.socket, outward: false }, this.#splices);
     this.#out = new LoopbackPorts(reactor, { near: inside.socket, far: socket, outward: true }, this.#splices);
     this.ports = new PortTable(this.#in, LIMITS, this.#out);
@@ -70,6 +73,7 @@ export class LocalPath implements NamespaceRules, Disposable {
 
   /** Closes everything. */
   [Symbol.dispose](): void {
+    this.ledger.stopping = true;
     for (const one of [this.ports, this.outward, this.#in, this.#out, this.#splices, this.inside]) {
       one[Symbol.dispose]();
     }

@@ -1,7 +1,8 @@
 // IP addresses as text and as bytes, RFC 4291 and RFC 5952.
 
 import { AF } from "../../ffi/net/constants.ts";
-import { inPrefixWords, wordsOf } from "./ip_words.ts";
+import type { IpWords } from "../../ffi/net/sockaddr.ts";
+import { bytesOf, inPrefixWords, wordsOf } from "./ip_words.ts";
 
 /** An address family of the kernel: AF_INET or AF_INET6. */
 export type Family = typeof AF.INET | typeof AF.INET6;
@@ -106,6 +107,28 @@ export function formatIp(address: Uint8Array): string {
   const hex = (part: number[]) => part.map((group) => group.toString(16)).join(":");
   if (best.at < 0) return hex(groups);
   return `${hex(groups.slice(0, best.at))}::${hex(groups.slice(best.at + best.length))}`;
+}
+
+/**
+ * Formats an address that is stored as words.
+ *
+ * @example
+ * ```ts
+ * import { formatWords } from "./ip.ts";
+ * import { ipWords } from "./ip_words.ts";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(formatWords(ipWords(4, 0, 0, 0xffff, 0xc0000201)), "192.0.2.1");
+ * assertEquals(formatWords(ipWords(6, 0x20010db8, 0, 0, 1)), "2001:db8::1");
+ * ```
+ *
+ * @param address The address.
+ * @returns The text.
+ */
+export function formatWords(address: IpWords): string {
+  const { family, w3 } = address;
+  if (family === 4) return `${w3 >>> 24}.${w3 >>> 16 & 255}.${w3 >>> 8 & 255}.${w3 & 255}`;
+  return formatIp(bytesOf(address));
 }
 
 /**

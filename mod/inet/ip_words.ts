@@ -24,6 +24,13 @@ export function wordsOf(address: Uint8Array): IpWords {
   return ipWords(6, view.getInt32(0), view.getInt32(4), view.getInt32(8), view.getInt32(12));
 }
 
+/** The 4 or 16 bytes of an address. */
+export function bytesOf({ family, w0, w1, w2, w3 }: IpWords): Uint8Array {
+  const view = new DataView(new ArrayBuffer(16));
+  [w0, w1, w2, w3].forEach((word, i) => view.setInt32(4 * i, word));
+  return new Uint8Array(view.buffer, family === 4 ? 12 : 0);
+}
+
 /** A copy of an address. */
 export function copyOf({ family, w0, w1, w2, w3 }: IpWords): IpWords {
   return ipWords(family, w0, w1, w2, w3);

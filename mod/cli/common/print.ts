@@ -12,9 +12,10 @@ import { attempt } from "../../base/errors.ts";
  *
  * @param what What is done, for the error, as "write the list".
  * @param text The text.
+ * @returns Whether there is a reader.
  * @throws {PenneError} If it cannot be written.
  */
-export function print(what: string, text: string): void {
+export function print(what: string, text: string): boolean {
   try {
     attempt(what, () => {
       const bytes = new TextEncoder().encode(text);
@@ -24,8 +25,10 @@ export function print(what: string, text: string): void {
         else at += check("write", n);
       }
     });
+    return true;
   } catch (error) {
     const { cause } = error as { cause?: unknown };
     if (!(cause instanceof SysError) || cause.errno !== E.EPIPE) throw error;
+    return false;
   }
 }

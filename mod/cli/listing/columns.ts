@@ -2,8 +2,7 @@
 
 import { rangeText } from "../../idmap/ranges.ts";
 import type { Holder, ListedName, ListedNamespace } from "../../list/listing.ts";
-import { visible } from "../../base/visible.ts";
-import { cut, padded, widthOf } from "./width.ts";
+import { formatTable } from "./table.ts";
 
 /** What a column without a value shows. */
 const NONE = "-";
@@ -103,10 +102,6 @@ export const COLUMN_NAMES = Object.keys(COLUMNS) as ColumnName[];
 /** The columns that are shown by default. */
 export const DEFAULT_COLUMNS: readonly ColumnName[] = ["type", "inum", "uid", "procs", "pid", "names", "command"];
 
-/** Least width to which a column of words may be shortened. */
-const LEAST = 8;
-const GAP = 2;
-
 /** A line of the table. */
 export interface Line {
   /** What comes before the first column, in a tree. */
@@ -114,18 +109,6 @@ export interface Line {
   readonly namespace: ListedNamespace;
   /** Lines of their own below it. */
   readonly below: readonly string[];
-}
-
-/** Shortens columns of words until all fit, the widest one first. */
-function fit(widths: number[], flexible: readonly boolean[], room: number): void {
-  const total = () => widths.reduce((sum, width) => sum + width, GAP * (widths.length - 1));
-  for (let over = total() - room; over > 0; over = total() - room) {
-    const candidates = widths.map((width, i) => flexible[i] && width > LEAST ? width : 0);
-    const widest = Math.max(...candidates);
-    if (widest === 0) return;
-    const second = Math.max(LEAST, ...candidates.filter((width) => width < widest));
-    widths[candidates.indexOf(widest)] = widest - Math.max(1, Math.min(over, widest - second));
-  }
 }
 
 /**
@@ -138,24 +121,9 @@ function fit(widths: number[], flexible: readonly boolean[], room: number): void
  */
 export function table(lines: readonly Line[], names: readonly ColumnName[], room: number | null): string {
   const columns = names.map((name): Column => COLUMNS[name]);
-  const rows = [
-    names.map((name) => name.toUpperCase()),
-    ...lines.map(({ prefix, namespace }) =>
-      columns.map(({ show }, i) => `${i === 0 ? prefix : ""}${visible(show(namespace))}`)
-    ),
-  ];
-  const widths = columns.map((_, i) => rows.reduce((most, row) => Math.max(most, widthOf(row[i]!)), 0));
-  if (room !== null) fit(widths, columns.map(({ right }, i) => !right && i > 0), room);
-  const line = (row: readonly string[]) => {
-    const shown = row.map((cell, i) => {
-      const last = i === row.length - 1;
-      const short = room === null ? cell : cut(cell, widths[i]!);
-      return last && !columns[i]!.right ? short : padded(short, widths[i]!, columns[i]!.right ?? false);
-    }).join(" ".repeat(GAP));
-    return `${room === null ? shown : cut(shown, room)}\n`;
-  };
-  return rows.map((row, i) => {
-    const below = i === 0 ? [] : lines[i - 1]!.below.map((one) => `    ${visible(one)}`);
-    return line(row) + below.map((one) => `${room === null ? one : cut(one, room)}\n`).join("");
-  }).join("");
+  const rows = lines.map(({ prefix, namespace, below }) => ({
+    cells: columns.map(({ show }, i) => `${i === 0 ? prefix : ""}${show(namespace)}`),
+    below,
+  }));
+  return formatTable(names.map((name) => name.toUpperCase()), columns.map(({ right }) => right ?? false), rows, room);
 }

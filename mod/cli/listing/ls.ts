@@ -1,7 +1,5 @@
 // `penne ls`: lists namespaces.
 
-import { Fd } from "../../../ffi/core/fd.ts";
-import { getWindowSize } from "../../../ffi/sys/pty.ts";
 import { toJson } from "../../base/visible.ts";
 import { environment, variable } from "../../host/caller.ts";
 import type { Listing } from "../../list/listing.ts";
@@ -10,6 +8,7 @@ import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
 import { command } from "../common/command.ts";
 import { print } from "../common/print.ts";
 import { COLUMN_NAMES, type ColumnName, COLUMNS, DEFAULT_COLUMNS, holderLines, table } from "./columns.ts";
+import { terminalWidth } from "./table.ts";
 import { tree } from "./tree.ts";
 import type { CommandSpec, ParsedOptions } from "../options/table.ts";
 import { badValue, defined, wordsOption } from "../options/values.ts";
@@ -80,13 +79,6 @@ function columnsOf({ columns: value }: Options): readonly ColumnName[] {
   return [...rest.filter((name) => name !== "command" || !last.length), ...wanted, ...last];
 }
 
-/** Columns of the terminal; null if the output goes elsewhere. */
-function room(): number | null {
-  if (!Deno.stdout.isTerminal()) return null;
-  const size = getWindowSize(Fd.borrow(1));
-  return new DataView(size.buffer).getUint16(2, true) || 80; // struct winsize: {u16 rows, u16 columns, …}
-}
-
 /** Whether the terminal of the caller shows more than ASCII, locale(7). */
 function hasUnicode(): boolean {
   const all = environment();
@@ -123,7 +115,7 @@ function text(listing: Listing, options: Options): string {
     const holders = holderLines(leaf.namespace.holders ?? []);
     return { ...leaf, below: options.holders && holders.length === 0 ? [UNSEEN_HOLDER] : holders };
   });
-  return table(lines, columnsOf(options), room());
+  return table(lines, columnsOf(options), terminalWidth());
 }
 
 /** Prints the list; returns the exit code. */

@@ -63,6 +63,7 @@ export class Echo {
     flow.usedAt = netif.reactor.now;
     if (p.ttl !== flow.ttl) flow.setTtl(p.ttl);
     flow.prepare(t, length);
+    netif.ledger.sent[flow.slot]! += length - ICMP_HEADER;
     const send = () => sendAt(flow.s, RX.at + t, length, MSG.DONTWAIT | MSG.NOSIGNAL);
     let n = send();
     if (n < 0 && n !== -E.EAGAIN) n = send(); // the first call may have reported a pending error
@@ -134,6 +135,7 @@ class EchoFlow extends DatagramFlow {
       this.usedAt = netif.reactor.now;
       const type = family === 4 ? ECHO[4].reply : ECHO[6].reply;
       const rest = (this.ports >>> 16) << 16 | TX.view.getUint16(body - 2); // identifier, sequence number
+      netif.ledger.received[this.slot]! += n - ICMP_HEADER;
       sendIcmp(netif, this.outside, this.inside, type, 0, rest, n - ICMP_HEADER);
     }
   }

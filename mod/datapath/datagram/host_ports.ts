@@ -48,7 +48,7 @@ export class HostPort extends Flow implements Lessee {
   /** Another port with the same number inside, but another address. */
   sibling: HostPort | null = null;
   /** Flows that share it. */
-  readonly flows: Lessee[] = [];
+  readonly flows: (Flow & Lessee)[] = [];
   /** The unconnected socket, or -1. */
   s = -1;
   #fd: Fd | null = null;
@@ -126,12 +126,19 @@ export class HostPort extends Flow implements Lessee {
 
   /** The flow that an error is about. */
   #flowTo({ to, port }: QueuedError): Flow | null {
+    return port === 0 ? null : this.#flowWith(to, port);
+  }
+
+  /** The flow of a peer; null if there is none. */
+  #flowWith(to: IpWords, port: number): Flow | null {
+    const [first] = this.flows; // usually the only one
+    if (first !== undefined && first.ports === (this.ports | port) && sameIp(first.outside, to)) return first;
     const { protocol, family, inside } = this;
     asked.protocol = protocol;
     asked.family = family;
     Object.assign(asked.source, inside);
     Object.assign(asked.destination, to);
-    return port === 0 ? null : this.owner.netif.table.find(asked, this.ports | port);
+    return this.owner.netif.table.find(asked, this.ports | port);
   }
 
   /**
@@ -150,6 +157,9 @@ export class HostPort extends Flow implements Lessee {
       this.heardAt = netif.reactor.now;
       const ends: Ends = { inside, outside: stranger, addresses: addressSum(inside, stranger), ports: ports | port };
       writeDatagram(netif, ends, batch, i);
+      const flow = this.#flowWith(stranger, port);
+      if (flow) netif.ledger.received[flow.slot]! += size;
+      else netif.ledger.stranger(this.protocol, stranger, ports >>> 16, size, netif.reactor.now);
     }
   }
 
@@ -163,12 +173,12 @@ export class HostPort extends Flow implements Lessee {
   }
 
   /** Adds a flow. */
-  join(flow: Lessee): void {
+  join(flow: Flow & Lessee): void {
     this.flows.push(flow);
   }
 
   /** Removes a flow; the port is closed with the last one, unless strangers are heard. */
-  leave(flow: Lessee): void {
+  leave(flow: Flow & Lessee): void {
     const { flows } = this;
     const place = flows.lastIndexOf(flow);
     if (place < 0) return;

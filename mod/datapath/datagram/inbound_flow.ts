@@ -25,6 +25,10 @@ export class InboundFlow extends UdpFlow {
     this.#local = local;
   }
 
+  override get inward(): boolean {
+    return true;
+  }
+
   /** Opens the flow to a peer; returns whether it is open. */
   begin(peer: Destination, p: Packet): boolean {
     return this.openTo(peer, p, EPOLL.IN);

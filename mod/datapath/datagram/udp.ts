@@ -114,6 +114,7 @@ export class Udp {
       this.#even = true;
     } else if (this.#last !== this.#size || size > this.#size || size === 0) this.#even = false;
     this.#last = size;
+    netif.ledger.sent[flow.slot]! += size;
     sending!.set(this.#count++, RX.at + t + UDP_HEADER, size);
     return true;
   }
@@ -228,7 +229,7 @@ export class UdpFlow extends DatagramFlow {
     if (shared === null || typeof shared === "number" || !shared.mayUse(this, to!)) return super.open(p, port);
     sending ??= new SendBatch(SEND_MAX);
     this.#to = to;
-    netif.table.add(this, p);
+    this.enter(to!, p);
     return this;
   }
 
@@ -366,6 +367,7 @@ export class UdpFlow extends DatagramFlow {
         tapSegments = false;
         continue;
       }
+      this.netif.ledger.received[this.slot]! += total;
       i += run;
     }
   }

@@ -101,7 +101,7 @@ export class Inbound extends PortSet {
     const to = this.#localTarget(port);
     const { bypass } = this;
     return to !== null && bypass !== null &&
-      this.splices.accept(fd, bypass.inside.socket, to, port.to, false) !== -E.ESRCH;
+      this.splices.accept(fd, bypass.inside.socket, to, port.to, this.peer, false) !== -E.ESRCH;
   }
 
   /** Passes a datagram from the host's loopback on; returns whether it is one. */
@@ -109,7 +109,7 @@ export class Inbound extends PortSet {
     const to = this.#localTarget(port);
     const { bypass } = this;
     if (!to || !bypass) return false;
-    const way = { near: socket, far: bypass.inside.socket, from: port, to };
+    const way = { near: socket, far: bypass.inside.socket, from: port, to, outward: false };
     return this.splices.datagrams.deliver(way, this.peer, this.#local, length) || !bypass.inside.lost;
   }
 
@@ -127,6 +127,7 @@ export class Inbound extends PortSet {
       const flow = this.#flow(port, { ...copyOf(address), port: from, scope, resolver: null });
       if (flow === null) continue;
       flow.sentAt = udp.netif.reactor.now;
+      this.netif.ledger.received[flow.slot]! += n;
       writePayload(this.netif, flow, lastDatagram().bytes.subarray(0, n));
     }
   }

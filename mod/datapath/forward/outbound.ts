@@ -52,7 +52,7 @@ export class LoopbackPorts extends PortSet {
   protected override connected(port: OpenPort, fd: Fd): boolean {
     const to = this.#target(port);
     const { far, outward } = this.sides;
-    return to !== null && this.splices.accept(fd, far, to, port.to, outward) !== -E.ESRCH;
+    return to !== null && this.splices.accept(fd, far, to, port.to, this.peer, outward) !== -E.ESRCH;
   }
 
   protected override receive(port: OpenPort): void {
@@ -64,7 +64,7 @@ export class LoopbackPorts extends PortSet {
       }
       const to = this.#target(port);
       if (!to || this.peer.port === 0) continue;
-      const way = { near: this.sides.near, far: this.sides.far, from: port, to };
+      const way = { ...this.sides, from: port, to };
       this.splices.datagrams.deliver(way, this.peer, this.#local, n);
     }
   }

@@ -4,6 +4,7 @@ import { E } from "../../../ffi/core/errno.ts";
 import { ERROR_DATA, type QueuedError, takeError } from "../../../ffi/net/queue_error.ts";
 import { peerAddress } from "../../../ffi/net/socket.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import { END } from "../../flows/contract.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import { ipWords, isHostOnly, sameIp } from "../../inet/ip_words.ts";
 import type { Flow } from "../netif/flow_table.ts";
@@ -44,6 +45,8 @@ export function relayErrors(netif: Netif, of: Flow | ((error: QueuedError) => Fl
     const flow = typeof of === "function" ? of(error) : of;
     if (flow === null) continue;
     if (error.errno === 0 || error.origin === 0 || error.origin > ORIGIN.ICMP6) continue;
+    if (error.errno === E.ECONNREFUSED) netif.ledger.how[flow.slot] = END.REFUSED;
+    else if (error.errno !== E.EMSGSIZE) netif.ledger.how[flow.slot] = END.UNREACHABLE;
     // What precedes the payload: UDP's length and a checksum of zero, or identifier and sequence number of an echo.
     let word = 8 + error.length << 16;
     if (flow.protocol !== PROTOCOL.UDP) {

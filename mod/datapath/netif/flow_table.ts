@@ -1,6 +1,7 @@
 // The flows of a namespace, by protocol, addresses and ports.
 
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
+import type { Counted, FlowFacts } from "../../flows/contract.ts";
 import { addressSum, copyOf, sameIp } from "../../inet/ip_words.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { Garbage } from "../../reactor/garbage.ts";
@@ -13,13 +14,15 @@ const KEY = [...crypto.getRandomValues(new Int32Array(2))] as [number, number];
 export const FLOW_GARBAGE: Garbage = new Garbage(500, 30_000);
 
 /** What identifies a flow of any protocol. */
-export abstract class Flow {
+export abstract class Flow implements Counted {
   /** Next flow in the same bucket. */
   chained: Flow | null = null;
   /** Hash of the key. */
   hash = 0;
   /** Index in {@linkcode FlowTable.list}, or -1. */
   place = -1;
+  /** Its place in the ledger; 0 if it is not counted. */
+  slot = 0;
   /** Protocol above IP. */
   readonly protocol: number;
   /** 4 or 6. */
@@ -41,6 +44,24 @@ export abstract class Flow {
     this.inside = copyOf(p.source);
     this.outside = copyOf(p.destination);
     this.addresses = addressSum(this.inside, this.outside);
+  }
+
+  /** Whether it was begun from outside. */
+  get inward(): boolean {
+    return false;
+  }
+
+  /** Its state, if its protocol has any. */
+  protected get progress(): FlowFacts["state"] {
+    return null;
+  }
+
+  get facts(): FlowFacts {
+    const { protocol, inward, inside, outside, ports } = this;
+    return {
+      ...{ protocol, inward, inside, insidePort: ports >>> 16, outside, outsidePort: ports & 0xffff },
+      state: this.progress,
+    };
   }
 
   /**

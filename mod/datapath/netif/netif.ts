@@ -3,6 +3,7 @@
 import type { Block } from "../../../ffi/core/quick.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import type { AdviceFacts } from "../../advice/facts.ts";
+import { Ledger } from "../../flows/ledger.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
@@ -56,6 +57,8 @@ export class Netif {
   /** What the host's resolver has answered, and what was refused. */
   readonly names = new ResolvedNames();
   readonly refusals = new Refusals();
+  /** What its flows have moved, and where they went. */
+  readonly ledger = new Ledger(this.names);
   /** Frames received from the namespace. */
   received = 0;
   /** Who sees each frame; usually nobody. */

@@ -3,6 +3,7 @@
 import { E } from "../../../ffi/core/errno.ts";
 import { Fd } from "../../../ffi/core/fd.ts";
 import { connect } from "../../../ffi/net/socket.ts";
+import { END } from "../../flows/contract.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import type { Packet } from "../../inet/packet.ts";
 import type { EventKind, Registration } from "../../reactor/reactor.ts";
@@ -17,6 +18,12 @@ export const FORBIDDEN = 0;
 /** What the events of a packet's flow count as. */
 function kindOf({ protocol }: Packet): EventKind {
   return protocol === PROTOCOL.TCP ? "TCP connection" : protocol === PROTOCOL.UDP ? "UDP flow" : "ping socket";
+}
+
+/** How a flow ends that a negative error number has kept from opening, or {@linkcode FORBIDDEN} for want of room. */
+function endingOf(error: number): number {
+  if (error === -E.ECONNREFUSED) return END.REFUSED;
+  return error === FORBIDDEN || error === -E.EADDRNOTAVAIL || error === -E.EMFILE ? END.NO_ROOM : END.UNREACHABLE;
 }
 
 /** A flow with a socket. */
@@ -62,7 +69,7 @@ export abstract class SocketFlow extends Flow {
     const to = netif.rules.destination(p.destination, p.protocol, port);
     if (to !== null) return this.openTo(to, p, events);
     netif.refusals.destination(p.protocol, p.destination, port, netif.names.nameOf(p.destination), netif.reactor.now);
-    return this.#refuse(p, FORBIDDEN);
+    return this.#refuse(p, null, FORBIDDEN, END.FORBIDDEN);
   }
 
   /**
@@ -77,7 +84,7 @@ export abstract class SocketFlow extends Flow {
   protected openTo(to: Destination, p: Packet, events: number): boolean {
     const { netif } = this;
     const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
-    if (s < 0) return this.#refuse(p, FORBIDDEN);
+    if (s < 0) return this.#refuse(p, to, FORBIDDEN);
     this.s = s;
     this.resolver = to.resolver;
     this.#fd = new Fd(s);
@@ -87,14 +94,14 @@ export abstract class SocketFlow extends Flow {
       if (error === -E.EADDRNOTAVAIL && this.bindOtherwise()) error = connect(s, to, to.port, to.scope);
       if (error === -E.EADDRNOTAVAIL) this.portsTaken(to);
     }
-    if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, error);
+    if (error < 0 && error !== -E.EINPROGRESS) return this.#refuse(p, to, error);
     this.connected(to);
     try {
       this.#registration = netif.reactor.watch(this.#fd, events, (ready) => this.onEvents(ready), kindOf(p));
     } catch {
-      return this.#refuse(p, FORBIDDEN);
+      return this.#refuse(p, to, FORBIDDEN);
     }
-    if (this.place < 0) netif.table.add(this, p);
+    if (this.place < 0) this.enter(to, p);
     return true;
   }
 
@@ -120,7 +127,28 @@ export abstract class SocketFlow extends Flow {
     return true;
   }
 
-  #refuse(p: Packet, error: number): boolean {
+  /** Adds the flow to the table, and begins to count it. */
+  protected enter(to: Destination, p: Packet): void {
+    this.netif.table.add(this, p);
+    this.#count(to, false);
+  }
+
+  #count(to: Destination | null, forbidden: boolean): void {
+    const { ledger, reactor } = this.netif;
+    const { protocol, inward, ports, outside } = this;
+    const port = inward ? ports >>> 16 : to?.port ?? ports & 0xffff;
+    ledger.begin(this, protocol, to ?? outside, port, inward, reactor.now, forbidden, outside);
+  }
+
+  /** Notes how it is about to end, END.*; what was noted first counts. */
+  protected ending(how: number): void {
+    const { ledger } = this.netif;
+    if (ledger.how[this.slot] === 0) ledger.how[this.slot] = how;
+  }
+
+  #refuse(p: Packet, to: Destination | null, error: number, how = endingOf(error)): boolean {
+    if (this.slot === 0) this.#count(to, how === END.FORBIDDEN);
+    this.ending(how);
     this.refused(p, error);
     this.close();
     return false;
@@ -131,5 +159,6 @@ export abstract class SocketFlow extends Flow {
     this.#fd?.close();
     this.#registration?.remove();
     this.netif.table.remove(this);
+    this.netif.ledger.end(this, this.netif.reactor.now);
   }
 }

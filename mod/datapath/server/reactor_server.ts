@@ -280,12 +280,12 @@ export class ReactorServer implements TapServer {
       const tables = { host: path.ports, inside: path.outward };
       this.#pestoServer ??= this.#pesto.serve(this.#reactor, tables, this.#onWarning);
     }
-    const silence = netns && this.#control.open(netns, path);
+    const silence = netns && this.#control.open(netns, path, path.ledger);
     return () => {
-      silence?.();
       this.#datapaths.delete(path);
       if (link) this.#served.delete(link);
       path[Symbol.dispose]();
+      silence?.(); // who follows its flows has been told of their ends by now
     };
   }
 
@@ -330,10 +330,10 @@ export class ReactorServer implements TapServer {
 
   /** Stops serving; the taps stay open. */
   [Symbol.dispose](): void {
-    this.#control[Symbol.dispose]();
     this.#pestoServer?.[Symbol.dispose]();
     this.#pesto?.[Symbol.dispose]();
     for (const datapath of this.#datapaths) datapath[Symbol.dispose]();
+    this.#control[Symbol.dispose](); // who follows flows has been told of their ends by now
     this.#datapaths.clear();
     for (const port of this.#ports.open) port[Symbol.dispose]();
   }

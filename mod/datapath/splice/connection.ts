@@ -11,7 +11,11 @@ import { atUrgent, probeWhenIdle, resetOnClose, shutdownWrite, unsent } from "..
 import { type Pipe, splice } from "../../../ffi/net/splice.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import type { Reactor, Registration } from "../../reactor/reactor.ts";
+import { type Counted, END, type FlowFacts } from "../../flows/contract.ts";
+import type { Ledger } from "../../flows/ledger.ts";
+import { PROTOCOL } from "../../inet/header.ts";
 import { copy } from "./copy.ts";
+import { type Ends, factsOf } from "./ends.ts";
 import { PIPES } from "./pipes.ts";
 
 /** Bytes taken at once, and in one turn of a direction. */
@@ -44,6 +48,8 @@ class End {
   urgent = false;
   /** Whether the connection has failed. Reading reports the end of the stream first, and then no error. */
   failed = false;
+  /** Whether anything was heard of it but a failure. */
+  connected = false;
   /** Whether the connection to it is broken. */
   broken = false;
 
@@ -80,6 +86,8 @@ class Direction {
 /** Whoever has connections. */
 export interface ConnectionOwner {
   readonly reactor: Reactor;
+  /** What counts the bytes. */
+  readonly ledger: Ledger;
   /** Called with the number of bytes that have arrived. */
   moved(bytes: number): void;
   /** Called when a connection has ended. */
@@ -87,7 +95,8 @@ export interface ConnectionOwner {
 }
 
 /** A connection that is passed on. */
-export class SplicedConnection {
+export class SplicedConnection implements Counted {
+  slot = 0;
   readonly #outside: End;
   readonly #inside: End;
   readonly #toInside: Direction;
@@ -103,8 +112,9 @@ export class SplicedConnection {
    * @param owner Whoever it belongs to.
    * @param outside The socket on the host; closed here.
    * @param inside The one in the namespace; closed here. Either may still be connecting.
+   * @param ends Addresses and ports of both.
    */
-  constructor(readonly owner: ConnectionOwner, outside: Fd, inside: Fd) {
+  constructor(readonly owner: ConnectionOwner, outside: Fd, inside: Fd, readonly ends: Ends) {
     this.begunAt = owner.reactor.now;
     const [a, b] = [this.#outside = new End(outside), this.#inside = new End(inside)];
     this.#toInside = new Direction(a, b);
@@ -120,6 +130,13 @@ export class SplicedConnection {
     for (const end of [this.#outside, this.#inside]) {
       end.registration = this.owner.reactor.watch(end.fd, EDGES, (events) => this.#onEvents(end, events), KIND);
     }
+  }
+
+  get facts(): FlowFacts {
+    const [a, b] = [this.#toInside, this.#toOutside];
+    const connected = this.#outside.writable && this.#inside.writable || a.ended || b.ended;
+    const state = a.ended || b.ended || this.#closed ? "closing" : connected ? "open" : "connecting";
+    return factsOf(this.ends, PROTOCOL.TCP, state);
   }
 
   /** Whether bytes from the namespace are on the way or may still come. */
@@ -141,7 +158,11 @@ export class SplicedConnection {
     const failed = (events & (EPOLL.ERR | EPOLL.HUP)) !== 0;
     if (failed || events & EPOLL.RDHUP) end.closing = true;
     // Without an error, it may just have been closed in both directions.
-    if (events & EPOLL.ERR) end.failed = true;
+    if (events & EPOLL.ERR) {
+      end.failed = true;
+      if (!end.connected) this.owner.ledger.how[this.slot] = END.REFUSED;
+    }
+    end.connected = true;
     if (events & EPOLL.PRI) end.urgent = true;
     if (failed || events & (EPOLL.IN | EPOLL.PRI | EPOLL.RDHUP)) end.readable = true;
     if (failed || events & EPOLL.OUT) end.writable = true;
@@ -202,7 +223,11 @@ export class SplicedConnection {
         if (n < 0) this.#broken(from);
       }
     }
-    if (moved > 0) this.owner.moved(moved);
+    if (moved > 0) {
+      const { ledger } = this.owner;
+      (way === this.#toInside ? ledger.received : ledger.sent)[this.slot]! += moved;
+      this.owner.moved(moved);
+    }
     if (way.held > 0) return false;
     way.release();
     if (way.ended && !way.done) {
@@ -248,6 +273,8 @@ export class SplicedConnection {
     if (this.#finishing) return;
     this.#finishing = true;
     if (a.broken === b.broken) return this.close();
+    const { how } = this.owner.ledger;
+    if (how[this.slot] === 0) how[this.slot] = END.RESET;
     const whole = a.broken ? b : a;
     const { reactor } = this.owner;
     const start = reactor.now;

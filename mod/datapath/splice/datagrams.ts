@@ -14,8 +14,12 @@ import { bind, connect, getOption, sendAt, setOption } from "../../../ffi/net/so
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import type { OpenPort } from "../../forward/ports.ts";
 import { copyOf, ipWords } from "../../inet/ip_words.ts";
+import { PROTOCOL } from "../../inet/header.ts";
+import type { Counted, FlowFacts } from "../../flows/contract.ts";
+import type { Ledger } from "../../flows/ledger.ts";
 import type { Reactor, Registration, Timer } from "../../reactor/reactor.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
+import { copyOfPeer, type Ends, factsOf } from "./ends.ts";
 
 /** Datagrams received and sent at once, and bytes of each. */
 const BATCH = 32;
@@ -48,6 +52,8 @@ export interface Way {
   /** Opens sockets on the side of the port, and on the other one. */
   readonly near: OpenSocket;
   readonly far: OpenSocket;
+  /** Whether the port is inside. */
+  readonly outward: boolean;
   /** The port, which names that of the other side. */
   readonly from: OpenPort;
   /** Address on the other side. */
@@ -63,7 +69,9 @@ interface Half {
 }
 
 /** Datagrams between a sender and a port on the other side. */
-class Pair {
+class Pair implements Counted {
+  slot = 0;
+  readonly ends: Ends;
   readonly near: Half;
   readonly far: Half;
   /** The port that the sender has sent to. */
@@ -77,6 +85,17 @@ class Pair {
     this.far = { fd: far, peer: copyOf(way.to), port: way.from.to, registration: null };
     this.from = way.from;
     this.usedAt = owner.reactor.now;
+    this.ends = { inward: !way.outward, peer: copyOfPeer(peer), to: this.far.peer, port: way.from.to };
+  }
+
+  get facts(): FlowFacts {
+    return factsOf(this.ends, PROTOCOL.UDP, null);
+  }
+
+  /** Counts bytes that have come from the sender, or from the other side. */
+  count(forth: boolean, bytes: number): void {
+    const { ledger } = this.owner;
+    (forth === this.ends.inward ? ledger.received : ledger.sent)[this.slot]! += bytes;
   }
 
   /** Watches both sockets. */
@@ -95,7 +114,7 @@ class Pair {
     const n = receiving.receive(from.fd.number, from.peer, from.port);
     if (n <= 0) return;
     this.used(from === this.near);
-    let count = 0;
+    let [count, bytes] = [0, 0];
     let [first, last, even] = [0, 0, true];
     for (let i = 0; i < n; i++) {
       const size = receiving.length(i);
@@ -103,9 +122,11 @@ class Pair {
       if (count === 0) first = size;
       else if (last !== first || size > first || size === 0) even = false;
       last = size;
+      bytes += size;
       sending.set(count++, receiving.slots.at + receiving.offset(i), size);
     }
     send(to.fd.number, count, first, even);
+    this.count(from === this.near, bytes);
     if (n < BATCH) this.owner.reactor.expectAnswer();
   }
 
@@ -144,8 +165,11 @@ export class SplicedDatagrams implements Disposable {
   readonly #pairs = new Map<string, Pair>();
   #timer: Timer | null = null;
 
-  /** @param reactor The loop. */
-  constructor(readonly reactor: Reactor) {}
+  /**
+   * @param reactor The loop.
+   * @param ledger What counts its flows.
+   */
+  constructor(readonly reactor: Reactor, readonly ledger: Ledger) {}
 
   /**
    * Passes on the datagram that {@linkcode receiveTo} has received, and what follows it.
@@ -163,6 +187,7 @@ export class SplicedDatagrams implements Disposable {
     const pair = known ?? this.#open(key, way, peer, local);
     if (!pair) return false;
     pair.used(true);
+    pair.count(true, length);
     const s = pair.far.fd.number;
     const { at } = lastDatagram();
     // A pending error is reported instead of sending.
@@ -196,6 +221,8 @@ export class SplicedDatagrams implements Disposable {
     }
     resources.move();
     this.#pairs.set(key, pair);
+    const { inward, to, port } = pair.ends;
+    this.ledger.begin(pair, PROTOCOL.UDP, inward ? peer.address : to, port, inward, this.reactor.now);
     for (let i = 0; i < DESCRIPTORS; i++) FD_BUDGET.countFlow(1);
     this.#timer ??= this.reactor.after(TICK, this.#tick);
     return pair;
@@ -219,6 +246,7 @@ export class SplicedDatagrams implements Disposable {
 
   #end(pair: Pair): void {
     pair.close();
+    this.ledger.end(pair, this.reactor.now);
     this.#pairs.delete(pair.key);
     for (let i = 0; i < DESCRIPTORS; i++) FD_BUDGET.countFlow(-1);
   }

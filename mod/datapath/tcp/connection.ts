@@ -28,6 +28,8 @@ export interface Connection extends Deferring {
   /** 4 or 6. */
   readonly family: number;
   readonly state: State;
+  /** Its place in the ledger. */
+  readonly slot: number;
   /** Maximum segment size of the namespace. */
   readonly mss: number;
 

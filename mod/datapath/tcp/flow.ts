@@ -5,6 +5,7 @@ import type { Fd } from "../../../ffi/core/fd.ts";
 import { getOption, resetOnClose, setOption, sinceAcknowledged, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, SO, SOCK, SOL_SOCKET, TCP } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { type Counted, END, type FlowFacts } from "../../flows/contract.ts";
 import { ipHeaderSize } from "../../inet/header.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { distance, FLAG, synOptions, TCP_HEADER, writeSynOptions } from "../../inet/tcp.ts";
@@ -61,6 +62,13 @@ function prepare(s: number): void {
   setOption(s, IPPROTO.TCP, TCP.NODELAY, 1);
 }
 
+/** How a connection ends whose socket has failed with a negative error number. */
+function endingOf(error: number, connecting: boolean): number {
+  if (error === -E.ETIMEDOUT) return END.TIMED_OUT;
+  if (!connecting) return END.RESET;
+  return error === -E.ECONNREFUSED || error === -E.ECONNRESET ? END.REFUSED : END.UNREACHABLE;
+}
+
 /** One connection. */
 export class TcpFlow extends SocketFlow implements Connection, Segments {
   state: State = "connecting";
@@ -79,6 +87,8 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
   #probedAt = 0;
   /** What speaks against the namespace having the connection: DOUBT.*. */
   #doubt = 0;
+  /** Whether it was begun from outside. */
+  #inward = false;
   /** Whether windows are scaled, and whether selective acknowledgements are used. */
   readonly #scaled: boolean;
   readonly #sack: boolean;
@@ -108,6 +118,15 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     return this.netif.link.mtu - ipHeaderSize(this.family) - TCP_HEADER;
   }
 
+  override get inward(): boolean {
+    return this.#inward;
+  }
+
+  protected override get progress(): FlowFacts["state"] {
+    if (this.state === "connecting" || this.state === "syn-received") return "connecting";
+    return this.state === "closed" || this.toHost.finReceived || this.toInside.ending ? "closing" : "open";
+  }
+
   /** Opens the connection on the host. */
   open(p: Packet): void {
     const { netif } = this;
@@ -119,9 +138,12 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
    *
    * @param fd The host's socket; owned by the flow from now on.
    * @param p The namespace's SYN-ACK, in RX.
+   * @param counted What it was counted by until now.
    */
-  adopt(fd: Fd, p: Packet): void {
+  adopt(fd: Fd, p: Packet, counted: Counted): void {
     prepare(fd.number);
+    this.#inward = true;
+    this.netif.ledger.replace(counted, this);
     this.state = "established";
     this.#doubt = DOUBT.SILENT;
     this.toInside.accepted(this.#isn);
@@ -329,7 +351,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     if (this.state === "closed") return;
     if (this.state === "connecting") {
       // A namespace that does not repeat its SYN in time has given up; nothing else shows that.
-      if (now - heardAt > SYN_PATIENCE + 2.5 * (heardAt - this.#begunAt)) this.abort();
+      if (now - heardAt > SYN_PATIENCE + 2.5 * (heardAt - this.#begunAt)) this.#giveUp();
       return;
     }
     if (this.state === "established") {
@@ -339,7 +361,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     if (timer.dueAt !== 0) {
       if (!timer.expired(now)) return;
       if (this.state === "established") return toInside.timedOut();
-      if (timer.tries > SYN_RETRIES) return this.abort();
+      if (timer.tries > SYN_RETRIES) return this.#giveUp();
       this.#sendSynAck();
       timer.arm();
       return;
@@ -372,6 +394,7 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
 
   failed(error: number): void {
     const connecting = this.state === "connecting";
+    this.ending(endingOf(error, connecting));
     if (connecting && this.resolver) this.netif.rules.resolverFailed(this.resolver);
     if (connecting && error === -E.ETIMEDOUT) {
       // Silence outside is silence inside.
@@ -383,11 +406,18 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
 
   reset(): void {
     this.#sendReset();
+    this.#giveUp();
+  }
+
+  /** Closes the connection, as one side does not answer. */
+  #giveUp(): void {
+    this.ending(END.TIMED_OUT);
     this.abort();
   }
 
   /** Closes the connection with a reset towards the host; data on the way is lost. */
   abort(): void {
+    this.ending(END.RESET);
     resetOnClose(this.s);
     this.close();
   }

@@ -3,6 +3,7 @@
 import type { Fd } from "../../../ffi/core/fd.ts";
 import { SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { getOption, resetOnClose } from "../../../ffi/net/socket.ts";
+import { END } from "../../flows/contract.ts";
 import { ipHeaderSize } from "../../inet/header.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { FLAG, TCP_HEADER, writeSynOptions } from "../../inet/tcp.ts";
@@ -44,7 +45,21 @@ export class Opening extends Flow implements Segments {
     super(to, ports);
     this.#dueAt = netif.reactor.now + TIMEOUT;
     netif.table.add(this, to);
+    netif.ledger.begin(this, this.protocol, this.outside, ports >>> 16, true, netif.reactor.now);
     this.#send();
+  }
+
+  override get inward(): boolean {
+    return true;
+  }
+
+  protected override get progress(): "connecting" {
+    return "connecting";
+  }
+
+  #end(how: number): void {
+    this.netif.ledger.how[this.slot] = how;
+    this.close();
   }
 
   #send(): void {
@@ -66,7 +81,7 @@ export class Opening extends Flow implements Segments {
     const ack = view.getInt32(t + 8);
     const acknowledges = (flags & FLAG.ACK) !== 0 && ack === (this.isn + 1 | 0);
     if (flags & FLAG.RST) {
-      if (acknowledges) this.close(); // refused
+      if (acknowledges) this.#end(END.REFUSED);
     } else if (!acknowledges) {
       // Something of an earlier connection, RFC 9293 section 3.10.7.3.
       if (flags & FLAG.ACK) sendSegment(this.netif, this, FLAG.RST, ack, 0, 0);
@@ -80,7 +95,8 @@ export class Opening extends Flow implements Segments {
   override tick(now: number): void {
     if (now < this.#dueAt) return;
     // A peer that has reset the connection waits no longer, and nothing has told that.
-    if (this.#tries === RETRIES || getOption(this.fd.number, SOL_SOCKET, SO.ERROR) !== 0) return this.close();
+    if (getOption(this.fd.number, SOL_SOCKET, SO.ERROR) !== 0) return this.#end(END.RESET);
+    if (this.#tries === RETRIES) return this.#end(END.TIMED_OUT);
     this.#dueAt = now + (TIMEOUT << ++this.#tries);
     this.#send();
   }
@@ -88,6 +104,7 @@ export class Opening extends Flow implements Segments {
   /** Gives the connection up, with a reset towards the peer. */
   override close(): void {
     this.netif.table.remove(this);
+    this.netif.ledger.end(this, this.netif.reactor.now);
     if (this.fd.closed) return;
     resetOnClose(this.fd.number);
     this.fd.close();

@@ -80,8 +80,8 @@ export class Tcp {
       return fd.close();
     }
     const isn = this.#sequenceNumber(ports, to);
-    new Opening(this.netif, fd, to, ports, isn, (p, header) => {
-      new TcpFlow(this.netif, this.#deferred, p, header, isn).adopt(fd, p);
+    const opening: Opening = new Opening(this.netif, fd, to, ports, isn, (p, header) => {
+      new TcpFlow(this.netif, this.#deferred, p, header, isn).adopt(fd, p, opening);
     });
   }
 

@@ -273,6 +273,7 @@ export class ToHost {
       }
       if (taken < size) taken += this.#queue.push(RX.bytes, at + known + taken, size - taken);
       this.#advance(taken);
+      connection.netif.ledger.sent[connection.slot]! += taken;
     }
     if (taken < length - known) this.#ackMust = true;
     if (fin && known + taken === length) this.#finish(taken > 0);
@@ -320,6 +321,7 @@ export class ToHost {
         const size = bytes.length - known;
         const kept = this.#queue.push(bytes, known, size);
         this.#advance(kept);
+        this.#connection.netif.ledger.sent[this.#connection.slot]! += kept;
         if (kept < size) break;
       }
       early.shift();

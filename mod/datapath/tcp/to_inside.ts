@@ -116,6 +116,11 @@ export class ToInside {
     return distance(this.unacked, this.#max);
   }
 
+  /** Whether the host's side has closed. */
+  get ending(): boolean {
+    return this.#ending;
+  }
+
   /** Notes that the socket is readable, and whether its data ends. */
   readable(ending: boolean): void {
     this.#readable = true;
@@ -322,9 +327,14 @@ export class ToInside {
   #sent(length: number): void {
     this.next = this.next + length | 0;
     if (this.#untilWide > 0 && (this.#untilWide -= length) <= 0) widenWindow(this.#connection.s, TURN_BYTES);
-    if (distance(this.#max, this.next) > 0) {
+    const fresh = distance(this.#max, this.next);
+    if (fresh > 0) {
       this.#max = this.next;
-      if (!this.#finSent) this.timer.measure(this.next);
+      if (!this.#finSent) {
+        const { netif, slot } = this.#connection;
+        netif.ledger.received[slot]! += fresh;
+        this.timer.measure(this.next);
+      }
     }
     this.timer.arm();
   }

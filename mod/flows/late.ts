@@ -1,0 +1,13 @@
+// Loads the code that tells of flows, when somebody asks for the first time.
+
+/** The code. */
+export type Streams = typeof import("./stream.ts");
+
+/**
+ * Loads it; again, it is there already. A process that may not open files later calls this before.
+ *
+ * @returns The code.
+ */
+export function loadStreams(): Promise<Streams> {
+  return import("./stream.ts");
+}

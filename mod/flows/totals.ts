@@ -1,0 +1,104 @@
+// What was reached, by how many flows, with how many bytes: a table of destinations, which does not grow without end.
+//
+// The first destinations are kept, and those of which every flow was refused have a limit of their own: whoever wants to
+// hide what was reached behind thousands of addresses that are not reached cannot do so.
+
+import type { IpWords } from "../../ffi/net/sockaddr.ts";
+import { copyOf, ipWords } from "../inet/ip_words.ts";
+
+/** Destinations that are kept, and those among them that penne has forbidden from the first flow on. */
+const KEPT_MAX = 8192;
+const FORBIDDEN_MAX = 2048;
+
+/** The flows to one destination. Bytes are those of flows that have ended. */
+export class Total {
+  flows = 0;
+  active = 0;
+  refused = 0;
+  sent = 0;
+  received = 0;
+  /** When the last flow began or ended, milliseconds. */
+  last: number;
+
+  /**
+   * @param protocol Protocol above IP.
+   * @param inward Whether the flows were begun from outside.
+   * @param address The address outside.
+   * @param port The port outside; inside, of flows that were begun from outside.
+   * @param name The name of the address.
+   * @param first When the first flow began, milliseconds.
+   * @param other Whether it is not kept, so that its flows are counted among others too.
+   */
+  constructor(
+    readonly protocol: number,
+    readonly inward: boolean,
+    readonly address: IpWords,
+    readonly port: number,
+    readonly name: string | null,
+    readonly first: number,
+    readonly other: boolean,
+  ) {
+    this.last = first;
+  }
+}
+
+/**
+ * The destinations of one namespace.
+ *
+ * @example
+ * ```ts
+ * import { Totals } from "./totals.ts";
+ * import { ipWords } from "../inet/ip_words.ts";
+ * import { assert, assertEquals } from "@std/assert";
+ *
+ * const totals = new Totals(1, 1);
+ * const at = (port: number) => totals.at(6, false, ipWords(4, 0, 0, 0xffff, 1), port, null, 0, false);
+ * assertEquals(at(80), at(80));
+ * assert(at(81).other);
+ * ```
+ */
+export class Totals {
+  /** Those that are kept, by what they are. */
+  readonly kept = new Map<string, Total>();
+  /** The flows to all others. */
+  readonly other = new Total(0, false, ipWords(), 0, null, 0, false);
+  #forbidden = 0;
+
+  /**
+   * @param most Destinations that are kept.
+   * @param mostForbidden Those among them whose first flow was forbidden.
+   */
+  constructor(readonly most: number = KEPT_MAX, readonly mostForbidden: number = FORBIDDEN_MAX) {}
+
+  /**
+   * The numbers of a destination; new ones, which nobody keeps, if there is no room for it.
+   *
+   * @param protocol Protocol above IP.
+   * @param inward Whether the flow was begun from outside.
+   * @param address The address outside.
+   * @param port The port.
+   * @param name The name of the address.
+   * @param now Milliseconds.
+   * @param forbidden Whether penne forbids the flow.
+   */
+  at(
+    protocol: number,
+    inward: boolean,
+    address: IpWords,
+    port: number,
+    name: string | null,
+    now: number,
+    forbidden: boolean,
+  ): Total {
+    const { family, w0, w1, w2, w3 } = address;
+    const key = `${protocol}${inward ? "<" : ">"}${port},${w3},${w2},${w1},${w0},${family},${name ?? ""}`;
+    const known = this.kept.get(key);
+    if (known !== undefined) return known;
+    const other = this.kept.size - this.#forbidden >= this.most || forbidden && this.#forbidden >= this.mostForbidden;
+    const total = new Total(protocol, inward, copyOf(address), port, name, now, other);
+    if (other) return total;
+    if (forbidden) this.#forbidden++;
+    this.kept.set(key, total);
+    return total;
+  }
+}
