@@ -184,6 +184,7 @@ export { ExecError } from "./agents/exec.ts";
 export type { NetMode, NewNamespaces, SetupOptions } from "./run/plan.ts";
 export type { HostEntry } from "./views/hosts.ts";
 export * from "./attach/mod.ts";
+export * from "./attach/flows.ts";
 export type { JoinedNamespaces, KeptLayout } from "./enter/plan.ts";
 export { type WaitFor, waitFor, type WaitOptions } from "./netns/mod.ts";
 export * from "./watch/mod.ts";

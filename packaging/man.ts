@@ -17,6 +17,7 @@ import { SPEC as ATTACH } from "../mod/cli/attach.ts";
 import { SPEC as DOCTOR } from "../mod/cli/doctor/doctor.ts";
 import { SPEC as DROP } from "../mod/cli/drop.ts";
 import { SPEC as ENTER } from "../mod/cli/enter.ts";
+import { SPEC as FLOWS } from "../mod/cli/listing/flows.ts";
 import { SPEC as INSPECT } from "../mod/cli/inspect.ts";
 import { SPEC as KEEP } from "../mod/cli/keep.ts";
 import { SPEC as LS } from "../mod/cli/listing/ls.ts";
@@ -36,6 +37,7 @@ export const SPECS: readonly CommandSpec[] = [
   ENTER,
   ATTACH,
   PORTS,
+  FLOWS,
   WAIT,
   LS,
   WATCH,

@@ -11,6 +11,7 @@ export const SUMMARIES = {
   enter: "Run a command in existing namespaces",
   attach: "Give existing network namespaces a network",
   ports: "Show and change the ports that lead into a served namespace",
+  flows: "Show what a served namespace reaches",
   ls: "List namespaces, and what keeps them alive",
   watch: "Report processes and namespaces as they come, change and go",
   wait: "Wait until namespaces or processes are present or gone",

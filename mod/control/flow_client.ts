@@ -90,7 +90,9 @@ export class FlowListMaker {
    * @throws {PenneError} If that penne has ended before the list was whole.
    */
   take(lines: unknown[] | null): FlowList | null {
-    if (lines === null) throw new PenneError("read flows: that penne has ended, or had no room, before it had told all");
+    if (lines === null) {
+      throw new PenneError("read flows: that penne has ended, or had no room, before it had told all");
+    }
     for (const line of lines as ListLine[]) {
       if ("flow" in line) this.#flows.push(line.flow);
       else if ("destination" in line) this.#destinations.push(line.destination);

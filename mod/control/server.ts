@@ -162,13 +162,13 @@ export class ControlServer implements Disposable {
     if (follows && followers >= FOLLOWERS_MAX) {
       return this.#reply(connection, refuse(`${FOLLOWERS_MAX} readers follow its flows already`));
     }
+    this.#reply(connection, { ok: true });
+    if (!this.#connections.has(connection)) return;
     connection.follows = follows;
     connection.registration.change(0); // one request at a time
     const opened = open().then((stream) => {
       if (!this.#connections.has(connection)) return stream.close();
       connection.stream = stream;
-      this.#reply(connection, { ok: true });
-      if (!this.#connections.has(connection)) return;
       connection.registration.change(EPOLL.IN | EPOLL.OUT);
       if (!follows) this.#watchList(connection);
     });

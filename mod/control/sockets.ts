@@ -63,9 +63,7 @@ export class ControlSockets implements Disposable {
     }
     const place = this.#place;
     if (!place) return () => {};
-    const server = orNull(() =>
-      new ControlServer(this.reactor, place, socketName(netns), answersFor(tables, ledger))
-    );
+    const server = orNull(() => new ControlServer(this.reactor, place, socketName(netns), answersFor(tables, ledger)));
     if (!server) return () => {};
     this.#servers.add(server);
     return () => {

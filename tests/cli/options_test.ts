@@ -100,6 +100,7 @@ test("Options that stand behind a TARGET or NAME are taken as before it, by ever
     "attach",
     "drop",
     "enter",
+    "flows",
     "inspect",
     "keep",
     "ls",

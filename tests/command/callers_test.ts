@@ -92,6 +92,8 @@ const CALLS: readonly [name: string, keys: readonly string[], call: (options: An
     [...NETWORK_KEYS, ...REACH_KEYS, ...PORTS, "quit", "announce", "onWarning", "onDetach"],
     (options) => penne.attach([Deno.pid], options),
   ],
+  ["flows", ["signal"], (options) => penne.flows("/no/such", options)],
+  ["followFlows", ["signal"], (options) => penne.followFlows("/no/such", options)],
   ["inspect", KEPT, (options) => penne.inspect("no-such", options)],
   ["inspectAll", KEPT, (options) => penne.inspectAll({ directory: "/no/such", ...options })],
   ["drop", [...KEPT, "force", "stale"], (options) => penne.drop("no-such", options)],
@@ -115,6 +117,8 @@ const OVER = AbortSignal.abort(new penne.PenneError("wait"));
 const ARGUMENTS: readonly (readonly [name: string, argument: string, call: (value: Anything) => unknown])[] = [
   ["waitFor", "targets", (value) => penne.waitFor(value, "gone", { signal: OVER })],
   ["waitFor", "state", (value) => penne.waitFor([], value, { signal: OVER })],
+  ["flows", "target", (value) => penne.flows(value)],
+  ["followFlows", "target", (value) => penne.followFlows(value)],
   ["attach", "targets", (value) => penne.attach(value)],
   ["keep", "name", (value) => penne.keep(value, { pid: 2 ** 30 })],
   ["inspect", "name", (value) => penne.inspect(value, { directory: "/no/such" })],

@@ -1,18 +1,18 @@
 // `penne flows`: shows the flows of a namespace which a running penne serves, and what they have reached.
 
-import { POLL } from "../../ffi/core/consts.ts";
-import { Fd } from "../../ffi/core/fd.ts";
-import { poll } from "../../ffi/sys/poll.ts";
-import { usage } from "../base/errors.ts";
-import { toJson, visible } from "../base/visible.ts";
-import { FlowListMaker, FlowReader, type FlowTarget } from "../control/flow_client.ts";
-import type { FlowCounts, FlowDestination, FlowEnd, FlowEvent, FlowList, FlowRecord } from "../flows/contract.ts";
-import { identifyTarget } from "../netns/open.ts";
-import { parseTarget } from "../netns/target.ts";
-import { command } from "./common/command.ts";
-import { print } from "./common/print.ts";
-import { formatTable, terminalWidth } from "./listing/table.ts";
-import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import { POLL } from "../../../ffi/core/consts.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { poll } from "../../../ffi/sys/poll.ts";
+import { usage } from "../../base/errors.ts";
+import { toJson, visible } from "../../base/visible.ts";
+import { FlowListMaker, FlowReader, type FlowTarget } from "../../control/flow_client.ts";
+import type { FlowCounts, FlowDestination, FlowEnd, FlowEvent, FlowList, FlowRecord } from "../../flows/contract.ts";
+import { identifyTarget } from "../../netns/open.ts";
+import { parseTarget } from "../../netns/target.ts";
+import { command } from "../common/command.ts";
+import { print } from "../common/print.ts";
+import { formatTable, terminalWidth } from "./table.ts";
+import type { CommandSpec, ParsedOptions } from "../options/table.ts";
 
 /** What `penne flows` accepts. */
 export const SPEC = {
@@ -25,7 +25,11 @@ export const SPEC = {
     {
       title: "Output",
       options: [
-        { name: "follow", short: "f", help: "Print each flow at its start and at its end, until that penne serves it no longer" },
+        {
+          name: "follow",
+          short: "f",
+          help: "Print each flow at its start and at its end, until that penne serves it no longer",
+        },
         { name: "json", help: "Print one JSON object; with --follow, one a line" },
       ],
     },
