@@ -103,6 +103,13 @@ for (const user of [true, false]) {
     // Each is told at its start and at its end, the last ones when penne stops; both readers are told the same.
     await held.child.stdin.close();
     await held.ended;
+    // A connection ends a moment after its program.
+    for (const follower of followers) {
+      await until("the ends of all connections were told", () => {
+        const whole = follower.output().slice(0, follower.output().lastIndexOf("\n"));
+        return lines(whole).filter(({ event, protocol }) => event === "end" && protocol === "tcp").length === FLOWS + 1;
+      });
+    }
     served.child.kill("SIGTERM");
     const told = await Promise.all(followers.map(async (follower) => {
       assertEquals((await follower.ended).code, 0, follower.errors());
@@ -119,7 +126,11 @@ for (const user of [true, false]) {
         ends.map(({ protocol, reached, sent, received }) => moved({ protocol, ...reached, sent, received })).sort(),
         seen.flows.map(moved).sort(),
       );
-      assertEquals(new Set(of("end").map(({ protocol, how }) => `${protocol} ${how}`)).size, 3);
+      assertEquals([...new Set(of("end").map(({ protocol, how }) => `${protocol} ${how}`))].sort(), [
+        "icmp stopped",
+        "tcp closed",
+        "udp stopped",
+      ]);
     }
   });
 }
