@@ -30,6 +30,7 @@ export const LAYERS: readonly string[] = [
   "mod/netns",
   "mod/follow",
   "mod/datapath/netif",
+  "mod/datapath/allow",
   "mod/datapath/capture",
   "mod/datapath/fragment",
   "mod/datapath/icmp",

@@ -13,6 +13,7 @@ import { giveUpCapabilities } from "../agents/credentials.ts";
 import { type Attached, Attachments, checkAttach, type DetachCause, type ServeOptions } from "../attach/attach.ts";
 import { usage } from "../base/errors.ts";
 import { openRequestedPorts } from "../forward/open.ts";
+import { loadAdmitting } from "./common/admitting.ts";
 import { type OpenFrames, recording } from "./common/frames.ts";
 import { runInBackground, type Starter } from "./common/background.ts";
 import { log } from "./report/log.ts";
@@ -228,6 +229,7 @@ export interface AttachJob {
  */
 export async function attachHere(job: AttachJob): Promise<number> {
   const { targets, wanted, starter } = job;
+  const admitting = await loadAdmitting(wanted);
   using reactor = job.makeReactor?.() ?? new Reactor();
   using signals = new SignalPipe();
   let [failed, signal] = [false, 0];
@@ -247,6 +249,7 @@ export async function attachHere(job: AttachJob): Promise<number> {
   using frames = job.openFrames?.(reactor) ?? null;
   using server = new ReactorServer(reactor, wanted, onWarning, forwarding, pesto);
   server.frames = frames;
+  server.admitting = admitting;
   using attachments = new Attachments(reactor, server, {
     ...{ ...wanted, onDetach, onWarning },
     onInfo: (message) => log().info(message),

@@ -6,6 +6,7 @@ import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
+import { loadAdmitting } from "./common/admitting.ts";
 import { type OpenFrames, recording } from "./common/frames.ts";
 import { runInBackground, type Starter } from "./common/background.ts";
 import { readFacts } from "../run/facts.ts";
@@ -175,10 +176,11 @@ export async function runHere(
   { plan, starter, openNetwork, makeReactor, openFrames, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
+  const admitting = plan.reach.allow ? await loadAdmitting(plan.reach) : null;
   using reactor = makeReactor?.() ?? new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  using network = openNetwork?.({ reactor, reach: plan.reach, signals, onWarning, openFrames });
+  using network = openNetwork?.({ reactor, reach: plan.reach, signals, onWarning, openFrames, admitting });
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,

@@ -151,9 +151,10 @@ export class Datapath implements NamespaceRules, Disposable {
 
   /** Opens ports inside that lead to the host. */
   #lead(rules: readonly ForwardingRule[], inside: Inside, open: readonly OpenPort[] = []): void {
+    const netif = this.#netif;
     const ports = new LoopbackPorts(
       this.#reactor,
-      { near: inside.socket, far: socket, outward: true },
+      { near: inside.socket, far: socket, outward: true, ...netif.admission && { admits: netif.admits } },
       this.#splices,
     );
     const table = this.outward = new PortTable(ports, this.ports.limits, this.#inbound, inside);
@@ -285,6 +286,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#timer?.cancel();
     this.#adviser?.[Symbol.dispose]();
     this.#fragments[Symbol.dispose]();
+    this.#netif.admission?.[Symbol.dispose]();
     const { list } = this.#netif.table;
     while (list.length > 0) list[list.length - 1]!.close();
   }

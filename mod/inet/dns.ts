@@ -205,6 +205,11 @@ export function writeQuery(
   return Uint8Array.from([...pair(id), ...pair(flags), 0, 1, 0, 0, 0, 0, 0, edns ? 1 : 0, ...question, ...opt]);
 }
 
+/** The offset behind the question of a message that {@linkcode writeQuery} makes of a name. */
+export function questionEnd(name: string): number {
+  return HEADER + name.length + 2 + 4;
+}
+
 /**
  * Writes an answer without records.
  *

@@ -15,6 +15,7 @@ import {
 } from "../base/check.ts";
 import { isDomain, type NameServer as Server, parseNameServer } from "../host/resolv_conf.ts";
 import { parseIp } from "../inet/ip.ts";
+import { type AllowRule, isNameRule, parseAllow, parsePorts } from "./allow.ts";
 import { parseMac } from "../inet/mac.ts";
 import type { AddressBlock as Block, ReachRequest, TellRequest } from "./reach.ts";
 import { type NetworkRequest, type PrefixedAddress as Prefixed, zoneProblem } from "./request.ts";
@@ -39,6 +40,20 @@ export interface AddressBlock {
   readonly address: Address;
   /** Length of the prefix, bits; all by default, which is one address. */
   readonly prefix?: number | null;
+}
+
+/** Addresses that may be reached. */
+export interface AllowedAddress extends AddressBlock {
+  /** Ports of TCP and UDP, such as `"443,8000-8100"`; all protocols, and all ports but those of DNS, by default. */
+  readonly ports?: string | number;
+}
+
+/** A name whose addresses may be reached. */
+export interface AllowedHost {
+  /** The name; all names below it if it begins with `*.`. */
+  readonly name: string;
+  /** As for an address. */
+  readonly ports?: string | number;
 }
 
 /** A name server. */
@@ -103,6 +118,11 @@ export interface ReachOptions {
   readonly mapGuestAddress?: readonly Address[];
   /** Addresses that are not reached: `--exclude`; such as `"10.0.0.0/8"`. */
   readonly exclude?: readonly (string | AddressBlock)[];
+  /**
+   * What alone is reached, and which names alone are resolved: `--allow`; everything by default, nothing if it is empty.
+   * Such as `"example.org:443"` or `"10.0.0.0/8"`.
+   */
+  readonly allow?: readonly (string | AllowedAddress | AllowedHost)[];
   /** Whether no address of the host itself is reached, unless it is mapped: `--exclude host`. */
   readonly excludeHost?: boolean;
   /** Source addresses of traffic that leaves the host, one per family: `--outbound`. */
@@ -191,6 +211,39 @@ function prefixed(expected: string, least: number): Check {
   });
 }
 
+/** An entry of an allow list; null if it is none. */
+function allowOf(value: unknown): AllowRule | null {
+  const parsed = typeof value === "string" ? parseAllow(value) : isObject(value) ? allowOfParts(value) : "";
+  return typeof parsed === "string" ? null : parsed;
+}
+
+/** An entry of an allow list in parts. */
+function allowOfParts(value: object): AllowRule | string {
+  const { ports: given, name, ...block } = value as Partial<AllowedAddress & AllowedHost>;
+  const ports = given === undefined ? null : parsePorts(`${given}`);
+  if (given !== undefined && ports === null) return "";
+  if (name === undefined) {
+    const found = prefixedOf(block, 0);
+    return found ? { address: found.address, prefix: found.prefix ?? found.address.length * 8, ports } : "";
+  }
+  const rule = /[:/\[]/.test(name) ? "" : parseAllow(name); // ports and prefixes have places of their own
+  return typeof rule === "string" || !isNameRule(rule) ? "" : { ...rule, ports };
+}
+
+const allowed: Check = (() => {
+  const whole = that(
+    "an address or a name that may be reached, as in 10.0.0.0/8, [2001:db8::1]:443 or example.org:443",
+    (value) => allowOf(value) !== null,
+  );
+  const ports = that("ports, as in 443,8000-8100", (value) => parsePorts(`${value}`) !== null);
+  const address = object({ address: ip, prefix, ports }, ["address"]);
+  const name = object({ name: text, ports }, ["name"]);
+  return orObject(whole, (value, argument) => {
+    (isObject(value) && "name" in value ? name : address)(value, argument);
+    whole(value, argument);
+  });
+})();
+
 const server: Check = (() => {
   const whole = that(
     "the address of a name server, as in 192.0.2.53 or fe80::53%eth0",
@@ -230,6 +283,7 @@ export const REACH: Readonly<Record<keyof ReachOptions, Check>> = {
   mapGateway: flag,
   mapGuestAddress: list(ip),
   exclude: list(prefixed("an address or a block of them, as in 10.0.0.0/8", 0)),
+  allow: list(allowed),
   excludeHost: flag,
   outbound: list(ip),
   outboundInterfaces: object({ 4: text, 6: text }),
@@ -327,7 +381,7 @@ export function networkRequest(options: NetworkOptions): NetworkRequest {
  */
 export function reachRequest(options: ReachOptions): ReachRequest {
   const { dnsForward, dnsHost, mapHostLoopback, mapGateway, mapGuestAddress } = options;
-  const { exclude, excludeHost, outbound, outboundInterfaces, off, tell } = options;
+  const { exclude, allow, excludeHost, outbound, outboundInterfaces, off, tell } = options;
   return defined({
     ...{ mapGateway, excludeHost, outboundInterfaces, off },
     dnsForward: bytesOf(dnsForward),
@@ -335,6 +389,7 @@ export function reachRequest(options: ReachOptions): ReachRequest {
     mapHostLoopback: bytesOf(mapHostLoopback),
     mapGuestAddress: bytesOf(mapGuestAddress),
     exclude: exclude?.map(blockOf),
+    allow: allow?.map((rule) => allowOf(rule)!),
     outbound: bytesOf(outbound),
     tell: tell && toldRequest(tell),
   });

@@ -3,6 +3,7 @@
 import { usage } from "../base/errors.ts";
 import { formatIp, inPrefix, parseIp } from "../inet/ip.ts";
 import type { NameServer } from "../host/resolv_conf.ts";
+import { type AllowRule, isNameRule } from "./allow.ts";
 import { onePerFamily } from "./request.ts";
 
 /** A block of addresses. */
@@ -27,6 +28,8 @@ export interface ReachRequest {
   readonly mapGuestAddress?: readonly Uint8Array[];
   /** Addresses that are not reached: `--exclude`. */
   readonly exclude?: readonly AddressBlock[];
+  /** What alone is reached, if it is not excluded: `--allow`; everything by default. */
+  readonly allow?: readonly AllowRule[];
   /** Whether no address of the host itself is reached, unless it is mapped: `--exclude host`. */
   readonly excludeHost?: boolean;
   /** Source addresses of traffic that leaves the host, one per family: `--outbound`. */
@@ -90,6 +93,12 @@ export function checkReach(request: ReachRequest): void {
   check("--map-host-loopback", mapHostLoopback);
   if (request.mapGateway && mapHostLoopback.length > 0) {
     throw usage("use --map-gw with --map-host-loopback: choose one");
+  }
+  const name = request.allow?.find(isNameRule)?.name;
+  if (name !== undefined && !request.dnsForward?.length) {
+    throw usage(`use --allow ${name}: no address inside leads to the host's resolver, so no name is resolved`, [
+      "--dns-forward ADDRESS chooses one; penne run has one unless --dns says otherwise",
+    ]);
   }
   check("--map-guest-addr", mapGuestAddress);
   check("--outbound", request.outbound, true);

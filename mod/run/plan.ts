@@ -304,13 +304,13 @@ function planReach(
   const { dns = [], search, hostname } = options;
   const reach: ReachRequest = options.reach ?? {};
   if (options.net !== "tap") return { network: null, reach, files: [] };
-  checkReach(reach);
   const forwards = dns !== "none" && dns.length === 0;
   const version = options.network?.version;
   const own = forwards && !reach.dnsForward?.length
     ? [RESOLVER_INSIDE[4], RESOLVER_INSIDE[6]].filter(({ length }) => !version || (length === 4) === (version === 4))
     : [];
   const dnsForward = own.length ? own : reach.dnsForward ?? [];
+  checkReach({ ...reach, dnsForward });
   const request = { ...options.network, routed: own.slice(0, 1) };
   const planned = planNetwork(request, facts.network);
   const network = { ...planned, warnings: [...planned.warnings, ...linkWarnings(dns, planned.ifname)] };

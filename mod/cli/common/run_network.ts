@@ -1,5 +1,6 @@
 // The network of a command that penne runs: the data path, and ports of the host that lead inside.
 
+import type { Admitting } from "../../datapath/server/admitting.ts";
 import { ReactorServer } from "../../datapath/server/reactor_server.ts";
 import type { Forwarding, Hold } from "../../forward/ports.ts";
 import { spawnBeside } from "../../network/resident.ts";
@@ -33,6 +34,7 @@ export type OpenRunNetwork = (
     readonly signals: SignalPipe;
     readonly onWarning: (message: string) => void;
     readonly openFrames?: OpenFrames | undefined;
+    readonly admitting: Admitting | null;
   },
 ) => RunNetwork;
 
@@ -49,11 +51,12 @@ export function runNetwork(
   openPorts: () => Forwarding,
   openPesto: () => PestoSocket | null = () => null,
 ): OpenRunNetwork {
-  return ({ reactor, reach, signals, onWarning, openFrames }) => {
+  return ({ reactor, reach, signals, onWarning, openFrames, admitting }) => {
     const [ports, pesto] = [openPorts(), openPesto()];
     const frames = openFrames?.(reactor) ?? null;
     const server = new ReactorServer(reactor, reach, onWarning, ports, pesto);
     server.frames = frames;
+    server.admitting = admitting;
     let [served, follower]: [ServedLink | null, Disposable | null] = [null, null];
     return {
       serve({ namespaces }, { enclosure, link }, plan) {

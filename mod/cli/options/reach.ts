@@ -2,6 +2,7 @@
 
 import { usage } from "../../base/errors.ts";
 import { isDomain, type NameServer } from "../../host/resolv_conf.ts";
+import { type AllowRule, parseAllow } from "../../network/allow.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import { parseAddress, parsePrefix, parseServer } from "./addresses.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";
@@ -40,6 +41,12 @@ export const REACH_OPTIONS = [
     value: "ADDRESS[/LEN]",
     repeat: true,
     help: "Refuse connections to these addresses; or host, all addresses of the host itself",
+  },
+  {
+    name: "allow",
+    value: "ADDRESS[/LEN]|NAME[:PORTS]",
+    repeat: true,
+    help: "Reach nothing but these addresses and names, and resolve no other name; none for nothing at all",
   },
   {
     name: "outbound",
@@ -86,6 +93,16 @@ function addressesOrNone(name: string, values: readonly string[]): Uint8Array[] 
 /** Name servers; undefined if the option was not given. */
 function servers(name: string, values: readonly string[]): NameServer[] | undefined {
   return values.length ? values.map((value) => parseServer(name, value)) : undefined;
+}
+
+/** The allow list; undefined if there is none. */
+function allowed(values: readonly string[]): AllowRule[] | undefined {
+  if (values.length === 0) return undefined;
+  return isNone("allow", values) ? [] : values.map((value) => {
+    const rule = parseAllow(value);
+    if (typeof rule === "string") throw badValue("allow", value, rule);
+    return rule;
+  });
 }
 
 /** Addresses; undefined if the option was not given. */
@@ -141,6 +158,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
       mapHostLoopback,
       mapGuestAddress: addressesOrNone("map-guest-addr", options["map-guest-addr"]),
       outbound: addresses("outbound", options.outbound),
+      allow: allowed(options.allow),
     }),
     ...mapGateway && { mapGateway },
     ...exclude.length && {

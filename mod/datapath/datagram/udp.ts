@@ -9,7 +9,7 @@ import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/consta
 import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
 import { setOption, socket } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
-import { isGroup, sameIp } from "../../inet/ip_words.ts";
+import { addressSum, copyOf, isGroup, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX } from "../netif/buffers.ts";
 import type { Adviser } from "../advice/adviser.ts";
@@ -19,12 +19,14 @@ import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
 import { DatagramFlow, DEFAULT_TTL } from "./datagram_flow.ts";
 import {
+  type Ends,
   HEADROOM,
   isTooLarge,
   payloadMax,
   SEGMENTS_BYTES,
   UDP_HEADER,
   writeDatagram,
+  writePayload,
   writeSegments,
 } from "./frames.ts";
 import { type HostPort, HostPorts } from "./host_ports.ts";
@@ -138,9 +140,21 @@ export class Udp {
 
   #open(p: Packet): UdpFlow | null {
     const ports = RX.view.getInt32(p.transport);
-    if (this.adviser?.takes(p, ports) || this.off) return null;
+    if (this.adviser?.takes(p, ports) || this.off || this.#isFiltered(p, ports)) return null;
     const flow = new UdpFlow(this, p, ports).open(p, ports & 0xffff);
     return flow?.resolver ? this.#ask(flow, p, ports) : flow;
+  }
+
+  /** Hands a datagram to the resolver over to what looks at questions, if there is an allow list; returns whether it did. */
+  #isFiltered(p: Packet, ports: number): boolean {
+    const { netif } = this;
+    const { admission } = netif;
+    if (admission === null || (ports & 0xffff) !== DNS_PORT || !netif.rules.isResolver(p.destination)) return false;
+    const [inside, outside] = [copyOf(p.source), copyOf(p.destination)];
+    const ends: Ends = { inside, outside, addresses: addressSum(inside, outside), ports };
+    const message = RX.bytes.slice(p.transport + UDP_HEADER, p.end);
+    admission.question(message, (answer) => writePayload(netif, ends, answer));
+    return true;
   }
 
   /**

@@ -8,6 +8,7 @@ import { PenneError } from "../../base/errors.ts";
 import { portError } from "../../forward/open.ts";
 import type { OpenPort } from "../../forward/ports.ts";
 import type { ChangeFailure } from "../../forward/rule_table.ts";
+import { PROTOCOL } from "../../inet/header.ts";
 import { ipWords, wordsOf } from "../../inet/ip_words.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import type { OpenSocket } from "../splice/datagrams.ts";
@@ -22,6 +23,14 @@ export interface Sides {
   readonly far: OpenSocket;
   /** Whether the ports are inside, and lead to the host. */
   readonly outward: boolean;
+  /**
+   * Whether what comes to a port may go on; everything may by default.
+   *
+   * @param to The loopback address that the peer knows.
+   * @param protocol PROTOCOL.*.
+   * @param port The port.
+   */
+  readonly admits?: (to: IpWords, protocol: number, port: number) => boolean;
 }
 
 /** Ports on one side, which lead to the other one. */
@@ -49,10 +58,17 @@ export class LoopbackPorts extends PortSet {
     this.splices.datagrams.endOf(ports);
   }
 
+  /** Whether what comes to a port may go on. */
+  #admits({ port }: OpenPort, protocol: number): boolean {
+    const { admits } = this.sides;
+    return !admits || admits(loopbackOf(this.peer.address.family), protocol, port);
+  }
+
   protected override connected(port: OpenPort, fd: Fd): boolean {
     const to = this.#target(port);
     const { far, outward } = this.sides;
-    return to !== null && this.splices.accept(fd, far, to, port.to, this.peer, outward) !== -E.ESRCH;
+    return to !== null && this.#admits(port, PROTOCOL.TCP) &&
+      this.splices.accept(fd, far, to, port.to, this.peer, outward) !== -E.ESRCH;
   }
 
   protected override receive(port: OpenPort): void {
@@ -63,7 +79,7 @@ export class LoopbackPorts extends PortSet {
         continue; // an error of an earlier datagram
       }
       const to = this.#target(port);
-      if (!to || this.peer.port === 0) continue;
+      if (!to || this.peer.port === 0 || !this.#admits(port, PROTOCOL.UDP)) continue;
       const way = { ...this.sides, from: port, to };
       this.splices.datagrams.deliver(way, this.peer, this.#local, n);
     }

@@ -1,6 +1,7 @@
 // A namespace's network interface as penne serves it: its tap, its addresses, its flows, and frames to it.
 
 import type { Block } from "../../../ffi/core/quick.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import type { AdviceFacts } from "../../advice/facts.ts";
 import { Ledger } from "../../flows/ledger.ts";
@@ -9,11 +10,13 @@ import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import { TX } from "./buffers.ts";
+import type { Admission, MakeAdmission } from "./admission.ts";
 import { Egress, type EgressOptions } from "./egress.ts";
+import { FD_BUDGET } from "./fd_budget.ts";
 import type { FrameWatch } from "./frame_watch.ts";
 import { type Flow, FlowTable } from "./flow_table.ts";
 import { Held } from "./held.ts";
-import { Refusals } from "./refusals.ts";
+import { type Refusal, Refusals } from "./refusals.ts";
 import { ResolvedNames } from "./resolved_names.ts";
 import { type RuleOptions, Rules } from "./rules.ts";
 import { TcpPorts } from "./tcp_ports.ts";
@@ -27,6 +30,12 @@ export function headersSize(family: number): number {
 export interface NetifOptions extends RuleOptions, EgressOptions {
   /** MAC address of penne's side of the tap, 6 bytes. */
   readonly mac: Uint8Array;
+  /** Makes what decides by the allow list, if there is one. */
+  readonly makeAdmission?: MakeAdmission | null;
+  /** The allow list; everything is allowed without one. */
+  readonly allow?: ReachRequest["allow"];
+  /** Called for each thing that is refused for the first time. */
+  readonly onRefused?: ((refusal: Refusal) => void) | null;
   /** Called when an echo request cannot be sent because the host does not allow it. */
   readonly onPingRefused?: () => void;
   /** Protocols of which no packet is taken. */
@@ -50,6 +59,8 @@ export class Netif {
   readonly mac: Uint8Array;
   readonly rules: Rules;
   readonly egress: Egress;
+  /** What decides about new flows if there is an allow list, or null. */
+  readonly admission: Admission | null;
   readonly table = new FlowTable();
   /** Memory of its data, and its part of the host's TCP ports. */
   readonly held = new Held();
@@ -75,12 +86,29 @@ export class Netif {
     this.mac = options.mac;
     this.onPingRefused = options.onPingRefused ?? (() => {});
     this.frames = options.frames ?? null;
+    this.refusals.onNew = options.onRefused ?? null;
     this.rules = new Rules(options);
     this.egress = new Egress(options);
+    this.admission = this.rules.admission = options.allow ? this.#decider(options, options.allow) : null;
     const addresses = new DataView(Uint8Array.of(...link.mac, ...options.mac).buffer);
     this.#mac0 = addresses.getInt32(0);
     this.#mac1 = addresses.getInt32(4);
     this.#mac2 = addresses.getInt32(8);
+  }
+
+  /** Whether what does not take the interface may reach a destination, by the allow list; notes it if not. */
+  readonly admits = (to: IpWords, protocol: number, port: number): boolean => {
+    if (this.admission?.admits(to, protocol, port) ?? true) return true;
+    this.refusals.destination(protocol, to, port, null, this.reactor.now);
+    return false;
+  };
+
+  #decider({ makeAdmission }: NetifOptions, allow: NonNullable<ReachRequest["allow"]>): Admission {
+    // Nothing may pass only because that code is missing.
+    if (!makeAdmission) throw new Error("the code for allow lists is not loaded");
+    const { reactor, egress, names, refusals, rules } = this;
+    const mayOpen = (own: number) => FD_BUDGET.mayOpen(this.table.list.length + own);
+    return makeAdmission({ reactor, egress, names, refusals, rules, mayOpen }, allow);
   }
 
   /** Learns the sender of a frame: the interface inside may have changed its MAC address. */

@@ -13,6 +13,7 @@ import {
   wordsOf,
 } from "../../inet/ip_words.ts";
 import type { ReachRequest } from "../../network/reach.ts";
+import type { Admission } from "./admission.ts";
 
 /** Where a flow goes. */
 export interface Destination extends IpWords {
@@ -58,6 +59,9 @@ const RESOLVER_PAUSE = 30_000;
 const DNS_PORT = 53;
 const DNS_TLS_PORT = 853;
 
+/** First half of the addresses of a link in IPv4: 169.254. */
+const LINK_LOCAL4 = 0xa9fe;
+
 const LOOPBACK4 = ipWords(4, 0, 0, 0xffff, 0x7f000001);
 const LOOPBACK6 = ipWords(6, 0, 0, 0, 1);
 
@@ -73,6 +77,8 @@ export class Rules {
   readonly #own: OwnAddresses | undefined;
   /** Index of the host's interface for link-local addresses, or 0. */
   scope: number;
+  /** What decides about new flows if there is an allow list, or null. */
+  admission: Admission | null = null;
   /** Times of the last failure of resolvers, in milliseconds. */
   readonly #failed = new Map<string, number>();
 
@@ -102,7 +108,7 @@ export class Rules {
   }
 
   /**
-   * Where a flow goes.
+   * Where a flow goes: the one place where this is decided, for each protocol, once for a flow.
    *
    * @param to The destination as the namespace knows it.
    * @param protocol Protocol above IP.
@@ -112,11 +118,13 @@ export class Rules {
   destination(to: IpWords, protocol: number, port: number): Destination | null {
     const same = (other: IpWords) => sameIp(to, other);
     const ported = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
-    if (ported && (port === DNS_PORT || port === DNS_TLS_PORT) && this.#dns.some(same)) {
-      const resolver = this.#resolver(to.family === 4 ? 4 : 16);
+    if (ported && (port === DNS_PORT || port === DNS_TLS_PORT) && this.isResolver(to)) {
+      if (this.admission !== null) return protocol === PROTOCOL.TCP ? this.#filtered(this.admission, port) : null;
+      const resolver = this.resolver(to.family === 4 ? 4 : 16);
       if (!resolver) return null;
       return { ...wordsOf(resolver.address), port, scope: resolver.scope, resolver: resolver.address };
     }
+    if (this.admission !== null && !this.admission.admits(to, protocol, port)) return null;
     if (this.#loopback.some(same)) return this.#at(to.family === 4 ? LOOPBACK4 : LOOPBACK6, port);
     if (this.#guest.some(same)) {
       const host = this.#host.find(({ family }) => family === to.family);
@@ -125,6 +133,30 @@ export class Rules {
     // A broadcast would reach the host itself, with the host as its sender.
     if (isGroup(to) && (protocol !== PROTOCOL.UDP || to.family === 4 && to.w3 === -1)) return null;
     return this.#forbids(to) ? null : this.#at(to, port);
+  }
+
+  /** Where a connection to the resolver goes whose questions are looked at; null if it may not be: they are encrypted. */
+  #filtered(admission: Admission, port: number): Destination | null {
+    const stream = port === DNS_PORT ? admission.stream() : -1;
+    return stream > 0 ? this.#at(LOOPBACK4, stream) : null;
+  }
+
+  /** Whether an address inside leads to the host's resolver. */
+  isResolver(address: IpWords): boolean {
+    return this.#dns.some((other) => sameIp(address, other));
+  }
+
+  /**
+   * Whether a name may stand for an address. It may not for one that means something else inside, nor for the host or a
+   * link, whoever controls the name (DNS rebinding).
+   *
+   * @param address The address.
+   */
+  mayBeNamed(address: IpWords): boolean {
+    const near = (one: IpWords) =>
+      isHostOnly(one) || isGroup(one) || isLinkScoped(one) || one.family === 4 && one.w3 >>> 16 === LINK_LOCAL4 ||
+      (this.#own?.has(one) ?? false);
+    return !this.isMapped(address) && ![address, ...embeddedIps(address)].some(near);
   }
 
   /** Whether an address of the network must not be reached: nothing beside the host would reach it, or it is excluded. */
@@ -165,8 +197,12 @@ export class Rules {
     return this.#dns.some(same) || this.#loopback.some(same) || this.#guest.some(same);
   }
 
-  /** A resolver that has not failed recently, or else the one whose failure is the oldest. */
-  #resolver(size: number): Resolver | undefined {
+  /**
+   * A resolver that has not failed recently, or else the one whose failure is the oldest; undefined if there is none.
+   *
+   * @param size Bytes of an address of the family that is preferred.
+   */
+  resolver(size: number): Resolver | undefined {
     const all = this.#resolvers();
     const failedAt = ({ address }: Resolver) => this.#failed.get(address.join(".")) ?? -Infinity;
     const since = performance.now() - RESOLVER_PAUSE;

@@ -26,6 +26,7 @@ import type { FrameWatch } from "../netif/frame_watch.ts";
 import { holdInside } from "../splice/inside.ts";
 import type { EgressOptions } from "../netif/egress.ts";
 import type { Resolver, RuleOptions } from "../netif/rules.ts";
+import type { Admitting } from "./admitting.ts";
 import { type HostNames, standIns, toldFacts, type ToldPlan } from "./told.ts";
 
 /** Serves taps. */
@@ -133,6 +134,8 @@ export class ReactorServer implements TapServer {
   #pestoServer: Disposable | null = null;
   /** Who sees the frames of namespaces that are served from now on. */
   frames: FrameWatch | null = null;
+  /** What decides about the flows of namespaces that are served from now on, if there is an allow list. */
+  admitting: Admitting | null = null;
   /** Ports for the first namespace. */
   #ports: Forwarding;
 
@@ -302,6 +305,7 @@ export class ReactorServer implements TapServer {
       own: this.#own,
       mac: plan.peerMac,
       frames: this.frames,
+      ...this.admitting,
       onPingRefused: () => this.#warnPing(),
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);

@@ -11,6 +11,7 @@ import { answer, encode } from "../../control/message.ts";
 import type { NamespaceRules } from "../../forward/rule_table.ts";
 import type { NetworkRequest } from "../../network/request.ts";
 import { PIPES } from "../splice/pipes.ts";
+import { admitting } from "./admitting.ts";
 import { HostFollower } from "./follow_host.ts";
 import { ReactorServer } from "./reactor_server.ts";
 import { receiveForwarding, receiveHeld } from "./sent_ports.ts";
@@ -44,6 +45,7 @@ async function serve(data: Start, progress: Progress, taps: Set<Fd>): Promise<vo
   using reactor = new Reactor();
   using _pipes = PIPES; // closed when nothing is served any more
   using server = new ReactorServer(reactor, data.reach, (warning) => scope.postMessage({ warning }));
+  server.admitting = await admitting(data.reach, (warning) => scope.postMessage({ warning }));
   using follower = new HostFollower({
     reactor,
     server,

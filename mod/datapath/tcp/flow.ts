@@ -2,11 +2,12 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { getOption, resetOnClose, setOption, sinceAcknowledged, socket } from "../../../ffi/net/socket.ts";
+import { getOption, localPort, resetOnClose, setOption, sinceAcknowledged, socket } from "../../../ffi/net/socket.ts";
 import { IPPROTO, SO, SOCK, SOL_SOCKET, TCP } from "../../../ffi/net/constants.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { type Counted, END, type FlowFacts } from "../../flows/contract.ts";
 import { ipHeaderSize } from "../../inet/header.ts";
+import { isHostOnly } from "../../inet/ip_words.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { distance, FLAG, synOptions, TCP_HEADER, writeSynOptions } from "../../inet/tcp.ts";
 import { sendUnreachable } from "../icmp/problem.ts";
@@ -172,7 +173,11 @@ export class TcpFlow extends SocketFlow implements Connection, Segments {
     this.netif.tcpPorts.noteFull(to, this.netif.reactor.now);
   }
 
-  protected override connected(): void {}
+  protected override connected(to: Destination): void {
+    // The one flow to the resolver that leads elsewhere is that to what looks at its questions.
+    const { admission, rules } = this.netif;
+    if (admission !== null && rules.isResolver(this.outside) && isHostOnly(to)) admission.expect(localPort(this.s));
+  }
 
   protected override refused(_: Packet, error: number): void {
     // Without any answer the namespace would try for minutes.
