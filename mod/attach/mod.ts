@@ -108,6 +108,7 @@ export function attach(targets: readonly (string | number)[], options?: AttachOp
   const parsed = checkAttach(targets.map(String), { ...network, ...reach });
   const requested = checkPorts(wanted, version, portRange);
   const { localOnly } = requested;
+  if (localOnly && reach.allow) throw usage("use allow with ports.localOnly: there is no interface");
   const hold = planHold(requested, parsed, quit, WORDS, options?.ports !== undefined);
   checkPermissions();
   using starting = new DisposableStack();

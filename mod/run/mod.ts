@@ -34,6 +34,7 @@ export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []
   const { ports = {} } = options;
   const requested = checkPorts(ports, options.network?.version, portRange);
   const { localOnly } = requested;
+  if (localOnly && options.reach?.allow) throw usage("use reach.allow with ports.localOnly: there is no interface");
   const wanted: RunOptions = localOnly && options.net === "tap" ? { ...options, net: "none" } : options;
   const plan = planRun(wanted, readFacts(wanted));
   const { network } = plan;

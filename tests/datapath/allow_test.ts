@@ -166,7 +166,7 @@ const ALLOW = [
 ];
 const OPTIONS = [
   ...ALLOW.flatMap((value) => ["--allow", value]),
-  ...["--dns-host", PEER4, "--exclude", four(59), "--map-host-loopback", MAPPED],
+  ...["--allow", "239.1.2.4:5353", "--dns-host", PEER4, "--exclude", four(59), "--map-host-loopback", MAPPED],
   ...["--dns-forward", GUEST4.gateway, "--dns-forward", GUEST6.gateway],
 ];
 /** What may leave the host. */
@@ -176,6 +176,7 @@ const MAY = [
   `17 ${four(50)} 0`, // other fragments than the first
   ...[4000, 4001].flatMap((port) => [`6 ${six(50)} ${port}`, `17 ${six(50)} ${port}`]),
   `58 ${six(50)} 128`,
+  "17 239.1.2.4 5353",
   ...[four(52), four(53), six(52)].map((address) => `6 ${address} 4000`),
   ...[54, 55, 56, 58].map((last) => `6 ${four(last)} 4000`),
   ...["6", "17"].map((protocol) => `${protocol} ${PEER4} 53`),
@@ -215,6 +216,8 @@ async function tries(scene: Scene): Promise<void> {
     ["ECONNREFUSED", "tcp", HOST4, 4000],
     ["ECONNREFUSED", "tcp", MAPPED, 4000],
     ["sent", "raw", sourceRouted(), four(51)],
+    ...["239.1.2.3", "255.255.255.255", four(255), "ff02::77"].map((group) => ["sent", "send", group, 5353] as const),
+    ["sent", "send", "239.1.2.4", 5353],
     // Names that are not resolved yet.
     ["ECONNREFUSED", "tcp", four(52), 4000],
     ["ECONNREFUSED", "tcp", six(52), 4000],

@@ -26,7 +26,7 @@ export interface Sides {
   /**
    * Whether what comes to a port may go on; everything may by default.
    *
-   * @param to The loopback address that the peer knows.
+   * @param to The loopback address that the peer knows, or another that the port leads to.
    * @param protocol PROTOCOL.*.
    * @param port The port.
    */
@@ -58,10 +58,13 @@ export class LoopbackPorts extends PortSet {
     this.splices.datagrams.endOf(ports);
   }
 
-  /** Whether what comes to a port may go on. */
-  #admits({ port }: OpenPort, protocol: number): boolean {
+  /** Whether what comes to a port may go on: to the loopback address that the peer knows, or to another target. */
+  #admits({ port, to, rule: { target } }: OpenPort, protocol: number): boolean {
     const { admits } = this.sides;
-    return !admits || admits(loopbackOf(this.peer.address.family), protocol, port);
+    if (!admits) return true;
+    return target
+      ? admits(wordsOf(target), protocol, to)
+      : admits(loopbackOf(this.peer.address.family), protocol, port);
   }
 
   protected override connected(port: OpenPort, fd: Fd): boolean {

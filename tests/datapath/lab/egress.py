@@ -191,6 +191,14 @@ def udp(address, port, size=5):
         return error_name(error)
 
 
+def send(address, port):
+    """Sends a datagram to a group or a broadcast address, of which nothing is heard."""
+    s = socket.socket(address_family(address), socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    s.sendto(b"hello", (address, port))
+    return "sent"
+
+
 def question(name, kind="A", ident=7, extra=b"", count=1, klass=1, flags=0x0100, additional=0):
     header = struct.pack(">HHHHHH", ident, flags, count, 0, 0, additional)
     return header + name_bytes(name) + struct.pack(">HH", TYPES[kind], klass) + extra
@@ -264,6 +272,7 @@ STEPS = {
     "tcp": tcp,
     "udp": udp,
     "again": again,
+    "send": send,
     "raw": send_raw,
     "pipelined": pipelined,
     "dns": lambda server, name, kind="A", stream=False: dns(server, question(name, kind), stream),
