@@ -1,7 +1,7 @@
 // Attaches network namespaces, for any Deno program.
 
 import { anything, callback, type Check, flag, object } from "../base/check.ts";
-import { PenneError } from "../base/errors.ts";
+import { PenneError, usage } from "../base/errors.ts";
 import { portRange } from "../datapath/netif/tcp_ports.ts";
 import { type ServedPorts, servedPorts } from "../datapath/server/served_ports.ts";
 import { openRequestedPorts } from "../forward/open.ts";

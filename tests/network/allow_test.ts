@@ -89,7 +89,7 @@ test("the library takes entries as texts and in parts", () => {
   ]);
   assertEquals([reachRequest({ allow: [] }).allow, reachRequest({}).allow], [[], undefined]);
   const wrong = [
-    ...["10.1", 7, null, {}, { nam: "a.org" }, { name: "a.org:80" }, { name: "10.0.0.1" }, { address: "a.org" }],
+    ...["10.1", 7, null, {}, { host: "a.org" }, { name: "a.org:80" }, { name: "10.0.0.1" }, { address: "a.org" }],
     ...[{ name: "a.org", address: "10.0.0.1" }, { name: "a.org", ports: 0 }, { address: "10.0.0.1", prefix: 33 }],
   ];
   for (const value of wrong) assertThrows(() => REACH.allow([value], "reach.allow"), TypeError, "reach.allow[0]");

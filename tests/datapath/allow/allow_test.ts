@@ -1,12 +1,12 @@
 // --allow: nothing is reached but what the list has, no other name is resolved, and no packet of anything else leaves the host.
 
-import "../lib/preload.ts";
+import "../../lib/preload.ts";
 import { assertEquals } from "@std/assert";
-import { asUser, penne, ROOT, test } from "../lib/helpers.ts";
-import { GUEST4, GUEST6, HOST4, HOST6, listening, makeNetwork, type Network, PEER4, until } from "./lab/network.ts";
+import { asUser, penne, ROOT, test } from "../../lib/helpers.ts";
+import { GUEST4, GUEST6, HOST4, HOST6, listening, makeNetwork, type Network, PEER4, until } from "../lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:iputils-ping", "package:procps"] as const;
-const PROGRAM = `${ROOT}tests/datapath/lab/egress.py`;
+const PROGRAM = `${ROOT}tests/datapath/allow/egress.py`;
 
 /** An address of the peer, by its last part. */
 const four = (last: number) => `198.51.100.${last}`;
