@@ -19,6 +19,8 @@ export type { Cause } from "../netns/name.ts";
 export type {
   Address,
   AddressBlock,
+  AllowedAddress,
+  AllowedHost,
   MacAddress,
   NameServer,
   NetworkOptions,
