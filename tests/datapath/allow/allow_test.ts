@@ -125,8 +125,8 @@ class Scene implements AsyncDisposable {
   /** What has left the host: protocol, destination and port. */
   get left(): Set<string> {
     const packets = this.#captured.split("\n").slice(1, -1);
-    // Neighbour discovery is the host's own.
-    return new Set(packets.filter((line) => !/^58 \S+ 13[3-6]$/.test(line)));
+    // Neighbour discovery and reports of groups are the host's own.
+    return new Set(packets.filter((line) => !/^58 \S+ 13[3-6]$|^0 ff02::16 |^2 224\.0\.0\.22 /.test(line)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -136,23 +136,25 @@ class Scene implements AsyncDisposable {
 }
 
 const MAPPED = "10.77.0.9";
+/** Seconds for which answers are valid, unless that is what is tried. */
+const HOUR = 3600;
 const ZONE: Zone = {
   "good.test A": [["good.test", "A", four(52), 0]],
-  "good.test AAAA": [["good.test", "AAAA", six(52), 60]],
-  "good.test TXT": [["good.test", "TXT", "text", 60]],
-  "good.test HTTPS": [["good.test", "TXT", "hints", 60]],
-  "a.wild.test A": [["a.wild.test", "A", four(54), 60]],
-  "deep.a.wild.test A": [["deep.a.wild.test", "A", four(54), 60]],
-  "alias.test A": [["alias.test", "CNAME", "target.test", 60], ["target.test", "A", four(55), 60]],
+  "good.test AAAA": [["good.test", "AAAA", six(52), HOUR]],
+  "good.test TXT": [["good.test", "TXT", "text", HOUR]],
+  "good.test HTTPS": [["good.test", "TXT", "hints", HOUR]],
+  "a.wild.test A": [["a.wild.test", "A", four(54), HOUR]],
+  "deep.a.wild.test A": [["deep.a.wild.test", "A", four(54), HOUR]],
+  "alias.test A": [["alias.test", "CNAME", "target.test", HOUR], ["target.test", "A", four(55), HOUR]],
   "extra.test A": [
-    ["extra.test", "A", four(56), 60],
-    ["other.test", "A", four(57), 60],
-    ["other.test", "A", four(57), 60, "additional"],
-    ["extra.test", "A", four(57), 60, "additional"],
+    ["extra.test", "A", four(56), HOUR],
+    ["other.test", "A", four(57), HOUR],
+    ["other.test", "A", four(57), HOUR, "additional"],
+    ["extra.test", "A", four(57), HOUR, "additional"],
   ],
-  "long.test A": [["truncated", "", "", 0], ["long.test", "A", four(58), 60]],
-  "evil.test A": [HOST4, "169.254.7.7", MAPPED, four(59), "224.0.0.251"].map((one) => ["evil.test", "A", one, 60]),
-  "evil.test AAAA": [HOST6, "fe80::99", "64:ff9b::c633:6401"].map((one) => ["evil.test", "AAAA", one, 60]),
+  "long.test A": [["truncated", "", "", 0], ["long.test", "A", four(58), HOUR]],
+  "evil.test A": [HOST4, "169.254.7.7", MAPPED, four(59), "224.0.0.251"].map((one) => ["evil.test", "A", one, HOUR]),
+  "evil.test AAAA": [HOST6, "fe80::99", "64:ff9b::c633:6401"].map((one) => ["evil.test", "AAAA", one, HOUR]),
 };
 const ALLOW = [
   `${four(50)}:4000`,
@@ -174,7 +176,8 @@ const MAY = [
   `6 ${four(50)} 4000`,
   `17 ${four(50)} 4000`,
   `17 ${four(50)} 0`, // other fragments than the first
-  ...[4000, 4001].flatMap((port) => [`6 ${six(50)} ${port}`, `17 ${six(50)} ${port}`]),
+  `6 ${six(50)} 4001`,
+  `17 ${six(50)} 4000`,
   `58 ${six(50)} 128`,
   "17 239.1.2.4 5353",
   ...[four(52), four(53), six(52)].map((address) => `6 ${address} 4000`),
@@ -274,7 +277,8 @@ async function tries(scene: Scene): Promise<void> {
     ),
   ]);
   // A name whose answer changes: the other address is reached, the first one for a moment longer.
-  scene.answer({ ...ZONE, "good.test A": [["good.test", "A", four(53), 60]] });
+  assertEquals(await scene.step("dns", dns, "good.test"), "NOERROR 1");
+  scene.answer({ ...ZONE, "good.test A": [["good.test", "A", four(53), HOUR]] });
   await scene.all([
     ["ECONNREFUSED", "tcp", four(53), 4000],
     ["NOERROR 1", "dns", dns, "good.test"],
@@ -290,16 +294,14 @@ test("--allow has nothing else reached and no other name resolved, over both fam
   await scene.begin();
   await scene.enter([], network.guest);
   await tries(scene);
-  const begun = Date.now();
   tellsNothing(scene);
   await runs(network);
   // The first answer had no time to live: it counted for half a minute. A connection that exists goes on.
   await until("the first address is refused", async () => await scene.step("tcp", four(52), 4000) === "ECONNREFUSED");
-  assertEquals(Date.now() - begun < 60_000, true);
   await scene.all([["again", "again", "old"], ["ok", "tcp", four(53), 4000]]);
+  await until("all that may leave the host has left", () => MAY.every((line) => scene.left.has(line)));
   const allowed = new Set(MAY);
   assertEquals([...scene.left].filter((line) => !allowed.has(line)), []);
-  assertEquals(MAY.filter((line) => !scene.left.has(line)), []);
 });
 
 /** What the resolver was asked has nothing but names that are allowed, whatever the messages of the client had. */

@@ -280,7 +280,7 @@ STEPS = {
     "chaos": lambda server, name: dns(server, question(name, klass=3)),
     "edns": lambda server, name, text: dns(server, edns(name, struct.pack(">HH", 65001, len(text)) + text.encode())),
     "trailing": lambda server, name, text: dns(server, question(name, extra=text.encode())),
-    "ping": lambda address: os.system(f"ping -c1 -W2 {address} >/dev/null 2>&1") and "lost" or "ok",
+    "ping": lambda address: os.system(f"ping -c1 -W10 {address} >/dev/null 2>&1") and "lost" or "ok",
 }
 
 
