@@ -24,7 +24,11 @@ export interface Lane {
 export const LANES: readonly Lane[] = [
   { name: "guests", paths: ["tests/hosts", "tests/kernels", "tests/refusals"], nice: 19 },
   { name: "flows and examples", paths: ["tests/datapath/waiting/many_test.ts", "ffi", "mod"], nice: 0 },
-  { name: "deadlines", paths: ["tests/datapath/waiting/abandoned_test.ts", "tests/attack/hang"], nice: 0 },
+  {
+    name: "deadlines",
+    paths: ["tests/datapath/waiting/abandoned_test.ts", "tests/datapath/allow", "tests/attack/hang"],
+    nice: 0,
+  },
 ];
 /** Seconds after which a lane hangs: where guests are downloaded, one takes several minutes. */
 const LIMIT = 1200;
