@@ -15,7 +15,7 @@ import {
 } from "../base/check.ts";
 import { isDomain, type NameServer as Server, parseNameServer } from "../host/resolv_conf.ts";
 import { parseIp } from "../inet/ip.ts";
-import { type AllowRule, isNameRule, parseAllow, parsePorts } from "./allow.ts";
+import { type AllowRule, isNameRule, parseAllow, parsePorts } from "../inet/allow.ts";
 import { parseMac } from "../inet/mac.ts";
 import type { AddressBlock as Block, ReachRequest, TellRequest } from "./reach.ts";
 import { type NetworkRequest, type PrefixedAddress as Prefixed, zoneProblem } from "./request.ts";

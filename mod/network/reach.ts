@@ -3,7 +3,7 @@
 import { usage } from "../base/errors.ts";
 import { formatIp, inPrefix, parseIp } from "../inet/ip.ts";
 import type { NameServer } from "../host/resolv_conf.ts";
-import { type AllowRule, isNameRule } from "./allow.ts";
+import { type AllowRule, isNameRule } from "../inet/allow.ts";
 import { onePerFamily } from "./request.ts";
 
 /** A block of addresses. */

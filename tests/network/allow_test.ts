@@ -3,7 +3,7 @@
 import "../lib/preload.ts";
 import { assertEquals, assertThrows } from "@std/assert";
 import { parseIp } from "../../mod/inet/ip.ts";
-import { parseAllow } from "../../mod/network/allow.ts";
+import { parseAllow } from "../../mod/inet/allow.ts";
 import { REACH, reachRequest } from "../../mod/network/options.ts";
 import { checkReach } from "../../mod/network/reach.ts";
 import { test } from "../lib/helpers.ts";

@@ -2,7 +2,7 @@
 
 import { usage } from "../../base/errors.ts";
 import { isDomain, type NameServer } from "../../host/resolv_conf.ts";
-import { type AllowRule, parseAllow } from "../../network/allow.ts";
+import { type AllowRule, parseAllow } from "../../inet/allow.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import { parseAddress, parsePrefix, parseServer } from "./addresses.ts";
 import type { OptionSpec, OptionValues } from "./table.ts";

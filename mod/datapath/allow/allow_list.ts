@@ -12,7 +12,7 @@ import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { DNS_TYPE, type DnsQuery, questionEnd, RCODE, readQuery, writeAnswer } from "../../inet/dns.ts";
 import { PROTOCOL } from "../../inet/header.ts";
 import { inPrefixWords, wordsOf } from "../../inet/ip_words.ts";
-import { type AllowedPorts, type AllowRule, isNameRule } from "../../network/allow.ts";
+import { type AllowedPorts, type AllowRule, isNameRule } from "../../inet/allow.ts";
 import type { Admission, AdmissionScene } from "../netif/admission.ts";
 import { type Asked, Exchange } from "./exchange.ts";
 import { Streams } from "./streams.ts";

@@ -7,7 +7,7 @@ import { MSG, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import { connect, getOption, receiveAt, sendAt, socket } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import { type DnsQuery, readAnswer, readdress, writeQuery } from "../../inet/dns.ts";
-import { wordsOf } from "../../inet/ip_words.ts";
+import { ipWords, wordsOf } from "../../inet/ip_words.ts";
 import type { Registration, Timer } from "../../reactor/reactor.ts";
 import type { AdmissionScene } from "../netif/admission.ts";
 
@@ -22,6 +22,8 @@ const LENGTH = 2;
 /** Datagrams that are looked at in one turn. */
 const TURN = 16;
 
+/** The ends of what no program inside has sent: only an address that was asked for counts. */
+const NOBODY = { inside: ipWords(), outside: ipWords() };
 /** Holds what is sent and received; nothing stays there. */
 const buffer = new Block(LENGTH + MESSAGE_MAX);
 
@@ -79,7 +81,7 @@ export class Exchange implements Disposable {
     const s = socket(to.family, stream ? SOCK.STREAM : SOCK.DGRAM);
     if (s < 0) return false;
     const fd = this.#fd = new Fd(s);
-    let error = egress.bind(s, to);
+    let error = egress.bind(s, to, egress.sourceOf(NOBODY, to));
     if (error === 0) error = connect(s, to, DNS_PORT, scope);
     const isOpen = (error >= 0 || error === -E.EINPROGRESS) && (stream || this.#send());
     if (!isOpen) {

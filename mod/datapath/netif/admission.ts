@@ -1,7 +1,7 @@
 // What decides about new flows where there is an allow list. The code for that is loaded only then (mod/datapath/allow).
 
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import type { AllowRule } from "../../network/allow.ts";
+import type { AllowRule } from "../../inet/allow.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
 import type { Egress } from "./egress.ts";
 import type { Refusals } from "./refusals.ts";

@@ -6,7 +6,7 @@ import { addressSum, copyOf, sameIp } from "../../inet/ip_words.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { Garbage } from "../../reactor/garbage.ts";
 import { FD_BUDGET } from "./fd_budget.ts";
-import { WordHash } from "./word_hash.ts";
+import { WordHash } from "../../inet/word_hash.ts";
 
 const KEY = [...crypto.getRandomValues(new Int32Array(2))] as [number, number];
 

@@ -3,7 +3,7 @@
 import "../../lib/preload.ts";
 import { assertEquals } from "@std/assert";
 import { asUser, penne, ROOT, test } from "../../lib/helpers.ts";
-import { GUEST4, GUEST6, HOST4, HOST6, listening, makeNetwork, type Network, PEER4, until } from "../lab/network.ts";
+import { GUEST4, GUEST6, HOST4, HOST6, makeNetwork, type Network, PEER4, until } from "../lab/network.ts";
 
 const needs = ["root", "tun", "package:iproute2", "package:python3", "package:iputils-ping", "package:procps"] as const;
 const PROGRAM = `${ROOT}tests/datapath/allow/egress.py`;

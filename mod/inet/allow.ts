@@ -1,6 +1,6 @@
 // What an allow list has: addresses and names that may be reached, and by which ports; pure.
 
-import { inPrefix, parseIp } from "../inet/ip.ts";
+import { inPrefix, parseIp } from "./ip.ts";
 
 /** Ports from a first to a last one. */
 export type PortRange = readonly [first: number, last: number];
