@@ -17,16 +17,20 @@ export interface Lane {
 }
 
 /**
- * What runs side by side: tests that wait for guests, for the time-outs of flows, and for deadlines. A test may be here if
- * its limits on time leave room for a machine that is busy, if it looks only at processes, namespaces and files that it
- * has made itself, and if it changes nothing that others see.
+ * What runs side by side: tests that wait for guests, for the time-outs of flows, for deadlines, and for clients of DHCP or
+ * answers that do not come. A test may be here if its limits on time leave room for a machine that is busy, if it looks
+ * only at processes, namespaces and files that it has made itself, and if it changes nothing that others see.
  */
 export const LANES: readonly Lane[] = [
   { name: "guests", paths: ["tests/hosts", "tests/kernels", "tests/refusals"], nice: 19 },
   { name: "flows and examples", paths: ["tests/datapath/waiting/many_test.ts", "ffi", "mod"], nice: 0 },
+  { name: "deadlines", paths: ["tests/datapath/waiting/abandoned_test.ts", "tests/attack/hang"], nice: 0 },
   {
-    name: "deadlines",
-    paths: ["tests/datapath/waiting/abandoned_test.ts", "tests/datapath/allow", "tests/attack/hang"],
+    name: "clients",
+    paths: [
+      ...["tests/advice", "tests/datapath/allow", "tests/attack/own_addresses_test.ts"],
+      ...["tests/reactor/garbage_test.ts"],
+    ],
     nice: 0,
   },
 ];

@@ -1,6 +1,6 @@
 // Every command line that README and the recipes show is run, and prints what they show.
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { penne, ROOT, test, TEST_USER } from "../lib/helpers.ts";
 import { consoleBlocks, matches, problemOf, runBlock } from "./console.ts";
 
@@ -62,11 +62,19 @@ const DOCUMENTS = { "README.md": ["root"], "docs/recipes.md": ["root", "tun"] } 
 
 for (const [document, needs] of Object.entries(DOCUMENTS)) {
   test(`the programs of ${document} compile, and run with the permissions they name`, needs, async () => {
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    const checker = new Deno.Command(Deno.execPath(), {
+      args: ["check", "--quiet", "--doc-only", document],
+      cwd: ROOT,
+    });
+    const { code, stderr } = await checker.output();
+    assertEquals([code, text(stderr)], [0, ""]);
     const programs = [...Deno.readTextFileSync(`${ROOT}${document}`).matchAll(/^```ts\n([^]*?)^```$/gm)];
+    assert(programs.length > 0);
     for (const [, program] of programs) {
       const flags = /^\/\/ deno run (.*) \S+$/m.exec(program!)![1]!.split(" ");
       const process = new Deno.Command(Deno.execPath(), {
-        args: ["run", "--check", "--quiet", "--no-prompt", ...flags, "-"],
+        args: ["run", "--no-check", "--quiet", "--no-prompt", ...flags, "-"],
         cwd: `${ROOT}${document.replace(/[^/]*$/, "")}`,
         stdin: "piped",
         stdout: "piped",
@@ -76,7 +84,7 @@ for (const [document, needs] of Object.entries(DOCUMENTS)) {
       await writer.write(new TextEncoder().encode(program));
       await writer.close();
       const { code, stderr } = await process.output();
-      assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+      assertEquals([code, text(stderr)], [0, ""]);
     }
   });
 
