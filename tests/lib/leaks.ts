@@ -24,6 +24,9 @@ const STANDING: ReadonlySet<string> = new Set(["/run/netns", "/run/penne/ns"]);
 /** Everything that can leak, at one moment: a key that tells one thing from the next, and words for the reader. */
 export type Snapshot = Map<string, string>;
 
+/** Flag of a thread of the kernel, in /proc/PID/stat. */
+const PF_KTHREAD = 0x200000;
+
 /** Room for what is read of a file in /proc: a process of somebody else's may have gigabytes of arguments. */
 const ROOM = new Uint8Array(1 << 20);
 
@@ -68,7 +71,7 @@ function addProcesses(found: Snapshot, all: boolean): void {
     const stat = textOf(`/proc/${name}/stat`);
     const end = stat.lastIndexOf(")");
     const fields = stat.slice(end + 2).split(" ");
-    if (!stat || fields[0] === "Z" || fields[0] === "X") continue;
+    if (!stat || fields[0] === "Z" || fields[0] === "X" || Number(fields[6]) & PF_KTHREAD) continue;
     const command = textOf(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim() ||
       stat.slice(stat.indexOf("("), end + 1);
     others.push({
