@@ -5,6 +5,7 @@ import { abortSignal, type Check, either, object, text, whole } from "../base/ch
 import { FlowListMaker, FlowReader } from "../control/flow_client.ts";
 import type { FlowsRequest } from "../control/message.ts";
 import type { FlowEvent, FlowList } from "../flows/contract.ts";
+import { served } from "../datapath/server/worker_server.ts";
 import { identifyTarget } from "../netns/open.ts";
 import { parseTarget } from "../netns/target.ts";
 import { waitFor } from "../reactor/waiter.ts";
@@ -30,13 +31,19 @@ export interface FlowsOptions {
 const checkTarget: Check = either("a string, or a PID", text, whole);
 const checkOptions = object({ signal: abortSignal });
 
-/** Asks the penne that serves a namespace. */
-function open(target: string | number, call: FlowsRequest["call"], options: FlowsOptions | undefined): FlowReader {
+/** What asks the penne that serves a namespace, which may be this program as soon as it does. */
+type Asking = (call: FlowsRequest["call"]) => Promise<FlowReader>;
+
+function checked(target: string | number, options: FlowsOptions | undefined): Asking {
   checkTarget(target, "target");
   if (options !== undefined) checkOptions(options, "options");
   options?.signal?.throwIfAborted();
   const parsed = parseTarget(`${target}`);
-  return FlowReader.open({ text: parsed.text, ...identifyTarget(parsed) }, call);
+  const identified = { text: parsed.text, ...identifyTarget(parsed) };
+  return async (call) => {
+    await served(identified.id);
+    return FlowReader.open(identified, call);
+  };
 }
 
 /** What comes next; null at the end. */
@@ -72,7 +79,7 @@ async function next(reader: FlowReader, signal: AbortSignal | undefined): Promis
  * @throws {PenneError} If no penne serves the namespace that the caller may ask, which is root or the user of that penne.
  */
 export async function flows(target: string | number, options?: FlowsOptions): Promise<FlowList> {
-  using reader = open(target, "flows.list", options);
+  using reader = await checked(target, options)("flows.list");
   const maker = new FlowListMaker();
   for (;;) {
     const whole = maker.take(await next(reader, options?.signal));
@@ -100,28 +107,30 @@ export async function flows(target: string | number, options?: FlowsOptions): Pr
  * @param options How to ask.
  * @returns The events; they can be iterated over once.
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
- * @throws {PenneError} If no penne serves the namespace that the caller may ask; from the call, not from the iteration.
+ * @throws {PenneError} From the call, if the target cannot be used; from the iteration, if no penne serves the namespace that
+ * the caller may ask.
  */
 export function followFlows(
   target: string | number,
   options?: FlowsOptions,
 ): AsyncGenerator<FlowEvent, void, undefined> {
-  const reader = open(target, "flows.follow", options);
+  const asking = checked(target, options);
   const over = new AbortController();
   const given = options?.signal;
   const signal = given ? AbortSignal.any([given, over.signal]) : over.signal;
   const iterator = generate();
-  // A generator that has not begun never reaches its `finally`, and one that waits reaches it only after an event.
+  // A generator that waits reaches its `finally` only after an event.
   const end = iterator.return.bind(iterator);
   iterator.return = (value) => {
     over.abort();
-    reader[Symbol.dispose]();
     return end(value);
   };
   return iterator;
 
   async function* generate(): AsyncGenerator<FlowEvent, void, undefined> {
+    let reader: FlowReader | null = null;
     try {
+      reader = await asking("flows.follow");
       for (;;) {
         const events = await next(reader, signal) as FlowEvent[] | null;
         if (!events) return;
@@ -130,7 +139,7 @@ export function followFlows(
     } catch (error) {
       if (!over.signal.aborted) throw error;
     } finally {
-      reader[Symbol.dispose]();
+      reader?.[Symbol.dispose]();
     }
   }
 }

@@ -46,6 +46,8 @@ export type Command =
 export type Report =
   /** The tap of that number is gone. */
   | { readonly dead: number }
+  /** The tap of that number is served from now on, and its control socket answers. */
+  | { readonly serving: number }
   /** A problem that is not worth failing for. */
   | { readonly warning: string }
   /** The reply to the `ask` command of that number; null if the tap is not served any longer. */

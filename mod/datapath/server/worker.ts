@@ -79,6 +79,7 @@ async function serve(data: Start, progress: Progress, taps: Set<Fd>): Promise<vo
         ...held && { held: receiveHeld(held) },
         onRules: (rules) => tables.set(id, rules),
       });
+      scope.postMessage({ serving: id });
       const asked = link && followed ? JSON.stringify(followed.request) : "";
       if (link && followed) {
         const shared = requests.get(asked) ?? { request: followed.request, users: 0 };

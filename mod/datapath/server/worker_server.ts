@@ -90,6 +90,24 @@ function takeBack(reader: Fd): void {
   }
 }
 
+/** Namespaces that Workers of this program are about to serve, by their inode number. */
+const beginning = new Map<number, PromiseWithResolvers<void>>();
+
+/**
+ * Waits until a Worker of this program that is about to serve a namespace does so.
+ *
+ * @param netns The namespace.
+ */
+export async function served({ inum }: NamespaceId): Promise<void> {
+  await beginning.get(inum)?.promise;
+}
+
+/** Lets those go on who wait for a namespace to be served, or not. */
+function settle(inum: number): void {
+  beginning.get(inum)?.resolve();
+  beginning.delete(inum);
+}
+
 /** Serves taps in a Worker, which is started with the first tap. */
 export class WorkerServer implements TapServer {
   #reach: ReachRequest;
@@ -137,6 +155,7 @@ export class WorkerServer implements TapServer {
     worker.onmessage = ({ data }: MessageEvent<Report>) => {
       if ("dead" in data) this.#onDead.get(data.dead)?.();
       else if ("done" in data) this.#waiting.get(data.done)?.();
+      else if ("serving" in data) this.#settle(data.serving);
       else if ("answered" in data) this.#asked.get(data.answered)?.(data.reply);
       else this.#onWarning(data.warning);
     };
@@ -164,6 +183,7 @@ export class WorkerServer implements TapServer {
     const { writer, reader, progress } = running;
     const serves = this.#onDead.size > 0;
     this.#onDead.clear();
+    for (const inum of this.#ids.keys()) settle(inum);
     this.#ids.clear();
     writer.close();
     if (progress.take()) takeBack(new Fd(reader));
@@ -201,7 +221,10 @@ export class WorkerServer implements TapServer {
     const ports = this.#openInside(held ?? null);
     const id = this.#next++;
     this.#onDead.set(id, onDead);
-    if (netns) this.#ids.set(netns.inum, id);
+    if (netns) {
+      this.#ids.set(netns.inum, id);
+      beginning.set(netns.inum, Promise.withResolvers());
+    }
     // A duplicate, which the Worker closes when it gets to it.
     const duplicate = ({ tap }: TapLink) => self.open("fcntl", tap, F.DUPFD_CLOEXEC, 3).release();
     this.#send({
@@ -212,9 +235,17 @@ export class WorkerServer implements TapServer {
       ...held && { held: sendHeld(held) },
     });
     return () => {
-      if (netns && this.#ids.get(netns.inum) === id) this.#ids.delete(netns.inum);
+      if (netns && this.#ids.get(netns.inum) === id) {
+        settle(netns.inum);
+        this.#ids.delete(netns.inum);
+      }
       if (this.#onDead.delete(id)) this.#send({ stop: id }).progress.wait(this.#sent, CLOSE_TIMEOUT);
     };
+  }
+
+  /** Notes that the namespace of a number is served. */
+  #settle(id: number): void {
+    for (const [inum, of] of this.#ids) if (of === id) settle(inum);
   }
 
   /** Takes the ports of the first namespace, with those inside opened, so that it is known at once whether they can be. */

@@ -5,6 +5,9 @@ drive ADDRESS FIRST COUNT FLOWS
                         FLOWS exchanges of TCP, UDP and ping each, of sizes that differ, ports in turn
 hold ADDRESS PORT FLOWS as many TCP connections, which stay open until stdin ends; prints "open" once they are
 stream ADDRESS PORT     bytes without end on one connection; stdin ends it; prints how many were sent
+spray ADDRESS PORT COUNT
+                        COUNT datagrams, each from the same port, which nobody answers
+ask ADDRESS PORT [udp]  one exchange: 7 bytes, and 100 as the answer
 sniff DEVICE            counts what passes, until stdin ends; then a line of JSON
 """
 
@@ -159,6 +162,27 @@ def stream(address, port):
     print(json.dumps({"sent": sent, "longest": longest}), flush=True)
 
 
+def spray(address, port, count):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        for _ in range(count):
+            s.sendto(b"z", (address, port))
+    print("done", flush=True)
+
+
+def ask(address, port, kind="tcp"):
+    kind = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.settimeout(20)
+        s.connect((address, port))
+        s.sendall(b"100 ..\n")
+        got = 0
+        while got < 100:
+            got += len(s.recv(65536)) or 1000
+        if got != 100:
+            raise SystemExit("it is no answer")
+    print("done", flush=True)
+
+
 def sniff(device):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
     s.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
@@ -213,7 +237,7 @@ def note(seen, data, out):
         flow[way] += end - t - 8
 
 
-COMMANDS = {"serve": serve, "drive": drive, "hold": hold, "stream": stream, "sniff": sniff}
+COMMANDS = {"serve": serve, "drive": drive, "hold": hold, "stream": stream, "spray": spray, "ask": ask, "sniff": sniff}
 
 if __name__ == "__main__":
     command, *words = sys.argv[1:]
