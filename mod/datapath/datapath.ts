@@ -289,5 +289,6 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#netif.admission?.[Symbol.dispose]();
     const { list } = this.#netif.table;
     while (list.length > 0) list[list.length - 1]!.close();
+    this.#udp[Symbol.dispose]();
   }
 }

@@ -4,11 +4,13 @@
 // hide what was reached behind thousands of addresses that are not reached cannot do so.
 
 import type { IpWords } from "../../ffi/net/sockaddr.ts";
-import { copyOf, ipWords } from "../inet/ip_words.ts";
+import { copyOf, ipWords, sameIp } from "../inet/ip_words.ts";
 
 /** Destinations that are kept, and those among them that penne has forbidden from the first flow on. */
 const KEPT_MAX = 8192;
 const FORBIDDEN_MAX = 2048;
+/** Destinations that are found without their key; a power of two. */
+const RECENT = 64;
 
 /** The flows to one destination. Bytes are those of flows that have ended. */
 export class Total {
@@ -63,6 +65,8 @@ export class Totals {
   /** The flows to all others. */
   readonly other = new Total(0, false, ipWords(), 0, null, 0, false);
   #forbidden = 0;
+  /** Those that were asked for last, as making a key takes longer than all else that a flow costs here. */
+  readonly #recent: (Total | undefined)[] = new Array(RECENT);
 
   /**
    * @param most Destinations that are kept.
@@ -91,14 +95,20 @@ export class Totals {
     forbidden: boolean,
   ): Total {
     const { family, w0, w1, w2, w3 } = address;
+    const place = (w3 ^ w3 >>> 16 ^ port) & RECENT - 1;
+    const recent = this.#recent[place];
+    if (
+      recent !== undefined && recent.port === port && recent.protocol === protocol && recent.inward === inward &&
+      sameIp(recent.address, address) && recent.name === name
+    ) return recent;
     const key = `${protocol}${inward ? "<" : ">"}${port},${w3},${w2},${w1},${w0},${family},${name ?? ""}`;
     const known = this.kept.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) return this.#recent[place] = known;
     const other = this.kept.size - this.#forbidden >= this.most || forbidden && this.#forbidden >= this.mostForbidden;
     const total = new Total(protocol, inward, copyOf(address), port, name, now, other);
     if (other) return total;
     if (forbidden) this.#forbidden++;
     this.kept.set(key, total);
-    return total;
+    return this.#recent[place] = total;
   }
 }

@@ -19,12 +19,15 @@ const STRAYS_MAX = 1024;
 /** The time to live of what a new socket sends. */
 export const DEFAULT_TTL = 64;
 
+/** The peer of a socket that is not connected. */
+const NOBODY = ipWords();
+
 /** Datagrams between two addresses. */
 export abstract class DatagramFlow extends SocketFlow {
   /** Time to live of what is sent; sockets begin with 64. */
   ttl: number = DEFAULT_TTL;
   /** Address that the socket is connected to: datagrams from elsewhere are not answers. */
-  protected peer: IpWords = ipWords();
+  protected peer: IpWords = NOBODY;
   /** Port of the peer; 0 for an echo. */
   protected peerPort = 0;
   /** Whether the peer is a multicast or broadcast address, which is never the source of an answer. */

@@ -19,13 +19,14 @@ import type { QueuedError } from "../../../ffi/net/queue_error.ts";
 import { bind, getOption, localPort, setOption, socket } from "../../../ffi/net/socket.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { PROTOCOL } from "../../inet/header.ts";
 import { addressSum, ipWords, isLinkScoped, sameIp } from "../../inet/ip_words.ts";
 import { Packet } from "../../inet/packet.ts";
-import type { Registration } from "../../reactor/reactor.ts";
+import type { Registration, Timer } from "../../reactor/reactor.ts";
 import { relayErrors } from "../icmp/relay.ts";
 import type { FlowEnds } from "../netif/egress.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
-import { Flow } from "../netif/flow_table.ts";
+import { type Flow, FLOW_GARBAGE } from "../netif/flow_table.ts";
 import { Leases, type Lessee } from "../netif/lease.ts";
 import type { Netif } from "../netif/netif.ts";
 import type { Destination } from "../netif/rules.ts";
@@ -40,41 +41,62 @@ const stranger = ipWords();
 /** What an error is about. */
 const asked = new Packet();
 
+/** A flow that shares a port. */
+export interface Sharer extends Lessee, Ends {
+  /** 4 or 6. */
+  readonly family: number;
+  /** Where its bytes are counted. */
+  readonly slot: number;
+  /** Notes that its peer has sent something to the port. */
+  answered(): void;
+}
+
+/** The flows of a port that has one only, as most have. */
+const NO_OTHERS: Sharer[] = [];
+
 /** A port. */
-export class HostPort extends Flow implements Lessee {
+export class HostPort implements Lessee {
+  readonly family: number;
+  /** Address inside. */
+  readonly inside: IpWords;
+  /** The port inside: `port << 16`. */
+  readonly ports: number;
   #number = 0;
   /** The source address that its first datagram had to have; null if that was the host's choice. */
   #from: IpWords | null = null;
   /** Another port with the same number inside, but another address. */
   sibling: HostPort | null = null;
-  /** Flows that share it. */
-  readonly flows: (Flow & Lessee)[] = [];
+  /** A flow that shares it, and the others. */
+  #flow: Sharer | null = null;
+  #others: Sharer[] = NO_OTHERS;
   /** The unconnected socket, or -1. */
   s = -1;
   #fd: Fd | null = null;
   #registration: Registration | null = null;
+  #timer: Timer | null = null;
   /** When something came by the unconnected socket. */
   heardAt = -Infinity;
 
   /**
    * @param owner All ports.
-   * @param p A datagram from it, in RX.
-   * @param port The port inside.
+   * @param flow The flow that it is opened for.
    * @param key Its key.
    */
-  constructor(readonly owner: HostPorts, p: Packet, port: number, readonly key: number) {
-    super(p, port << 16);
+  constructor(readonly owner: HostPorts, flow: Sharer, readonly key: number) {
+    this.family = flow.family;
+    this.inside = flow.inside;
+    this.ports = flow.ports & ~0xffff;
   }
 
-  /** Opens it; returns 0 or a negative error number. */
-  open(to: Destination, p: Packet): number {
+  /** Opens it for a flow; returns 0 or a negative error number. */
+  open(flow: FlowEnds, to: Destination): number {
     const { netif } = this.owner;
-    if (!FD_BUDGET.mayOpen(netif.table.list.length)) return -E.EMFILE;
+    if (!FD_BUDGET.mayOpen(netif.descriptors)) return -E.EMFILE;
     const s = this.s = socket(to.family, SOCK.DGRAM);
     if (s < 0) return s;
     this.#fd = new Fd(s);
     const port = this.ports >>> 16;
-    const from = this.#from = netif.egress.sourceOf(this, to);
+    const from = this.#from = netif.egress.sourceOf(flow, to);
     const error = netif.egress.bind(s, to, from, mayClaim(port) ? port : 0);
     if (error < 0) return error;
     if (to.family === 4) setOption(s, IPPROTO.IP, IP.RECVERR, 1);
@@ -87,7 +109,8 @@ export class HostPort extends Flow implements Lessee {
     } catch {
       return -E.ENOMEM;
     }
-    netif.table.add(this, p);
+    netif.ports++;
+    FD_BUDGET.countFlow(1);
     return 0;
   }
 
@@ -113,7 +136,8 @@ export class HostPort extends Flow implements Lessee {
 
   /** When a flow of it, or a stranger, last used it. */
   get usedAt(): number {
-    return this.flows.reduce((latest, { usedAt }) => Math.max(latest, usedAt), this.heardAt);
+    const latest = Math.max(this.heardAt, this.#flow?.usedAt ?? -Infinity);
+    return this.#others.reduce((latest, { usedAt }) => Math.max(latest, usedAt), latest);
   }
 
   #onEvents(events: number): void {
@@ -131,10 +155,8 @@ export class HostPort extends Flow implements Lessee {
 
   /** The flow of a peer; null if there is none. */
   #flowWith(to: IpWords, port: number): Flow | null {
-    const [first] = this.flows; // usually the only one
-    if (first !== undefined && first.ports === (this.ports | port) && sameIp(first.outside, to)) return first;
-    const { protocol, family, inside } = this;
-    asked.protocol = protocol;
+    const { family, inside } = this;
+    asked.protocol = PROTOCOL.UDP;
     asked.family = family;
     Object.assign(asked.source, inside);
     Object.assign(asked.destination, to);
@@ -153,13 +175,22 @@ export class HostPort extends Flow implements Lessee {
     for (let i = 0; i < n; i++) {
       const port = batch.sender(i, stranger);
       const size = batch.length(i);
-      if (size < 0 || port === 0 || size > payloadMax(this.family) || !this.#admits(stranger, batch.scope(i))) continue;
+      if (size < 0 || port === 0 || size > payloadMax(this.family)) continue;
+      const flow = this.#flow;
+      if (flow !== null && flow.ports === (ports | port) && sameIp(flow.outside, stranger) && !isLinkScoped(stranger)) {
+        // What most ports get: the answer of the only peer, which was admitted with the question.
+        flow.answered();
+        writeDatagram(netif, flow, batch, i);
+        netif.ledger.received[flow.slot]! += size;
+        continue;
+      }
+      if (!this.#admits(stranger, batch.scope(i))) continue;
       this.heardAt = netif.reactor.now;
       const ends: Ends = { inside, outside: stranger, addresses: addressSum(inside, stranger), ports: ports | port };
       writeDatagram(netif, ends, batch, i);
-      const flow = this.#flowWith(stranger, port);
-      if (flow) netif.ledger.received[flow.slot]! += size;
-      else netif.ledger.stranger(this.protocol, stranger, ports >>> 16, size, netif.reactor.now);
+      const other = this.#flowWith(stranger, port);
+      if (other) netif.ledger.received[other.slot]! += size;
+      else netif.ledger.stranger(PROTOCOL.UDP, stranger, ports >>> 16, size, netif.reactor.now);
     }
   }
 
@@ -168,33 +199,52 @@ export class HostPort extends Flow implements Lessee {
     return from.family === this.family && rules.admits(from) && (!isLinkScoped(from) || scope === rules.scope);
   }
 
-  override tick(now: number): void {
-    if (this.flows.length === 0 && now - this.heardAt > TIMEOUT) this.close();
+  /** Closes the port if it has no flow and no stranger is heard, or looks again when that may be so. */
+  #closeUnused(): void {
+    if (this.#flow !== null) return;
+    const { reactor } = this.owner.netif;
+    const left = this.heardAt + TIMEOUT - reactor.now;
+    if (left <= 0) return this.close();
+    this.#timer ??= reactor.after(left, () => {
+      this.#timer = null;
+      this.#closeUnused();
+    });
   }
 
   /** Adds a flow. */
-  join(flow: Flow & Lessee): void {
-    this.flows.push(flow);
+  join(flow: Sharer): void {
+    if (this.#flow === null) this.#flow = flow;
+    else if (this.#others === NO_OTHERS) this.#others = [flow];
+    else this.#others.push(flow);
   }
 
   /** Removes a flow; the port is closed with the last one, unless strangers are heard. */
-  leave(flow: Flow & Lessee): void {
-    const { flows } = this;
-    const place = flows.lastIndexOf(flow);
-    if (place < 0) return;
-    flows[place] = flows[flows.length - 1]!;
-    flows.pop();
-    if (this.s >= 0) this.tick(this.owner.netif.reactor.now);
+  leave(flow: Sharer): void {
+    const others = this.#others;
+    if (this.#flow === flow) this.#flow = others.pop() ?? null;
+    else {
+      const place = others.lastIndexOf(flow);
+      if (place < 0) return;
+      others[place] = others[others.length - 1]!;
+      others.pop();
+    }
+    if (this.s >= 0) this.#closeUnused();
   }
 
-  override close(): void {
+  /** Closes it, and its flows. */
+  close(): void {
     if (this.s === -1) return;
     this.s = -1;
+    this.#timer?.cancel();
     this.#fd?.close();
-    this.#registration?.remove();
-    this.owner.netif.table.remove(this);
+    if (this.#registration !== null) {
+      this.#registration.remove();
+      this.owner.netif.ports--;
+      FD_BUDGET.countFlow(-1);
+      FLOW_GARBAGE.add();
+    }
     this.owner.remove(this);
-    for (const flow of this.flows.splice(0)) flow.close();
+    while (this.#flow !== null) this.#flow.close();
   }
 }
 
@@ -213,21 +263,20 @@ export class HostPorts {
    * The port outside for that of a datagram from the namespace: the same if it is free and may be claimed, so that others
    * can reach it as behind a router (RFC 4787, REQ-1).
    *
-   * @param p The datagram, in RX.
-   * @param port Its port.
+   * @param flow The flow that the datagram begins.
    * @param to Where it goes.
    * @returns The port, or a negative error number; null if descriptors are short, which are for flows then.
    */
-  find(p: Packet, port: number, to: Destination): HostPort | number | null {
-    const key = to.family << 16 | port;
+  find(flow: Sharer, to: Destination): HostPort | number | null {
+    const key = to.family << 16 | flow.ports >>> 16;
     const first = this.#ports.get(key) ?? null;
     for (let found = first; found !== null; found = found.sibling) {
-      if (sameIp(found.inside, p.source)) return found;
+      if (sameIp(found.inside, flow.inside)) return found;
     }
     if (FD_BUDGET.short) return null;
-    const made = new HostPort(this, p, port, key);
+    const made = new HostPort(this, flow, key);
     this.leases.begin(made);
-    const error = made.open(to, p);
+    const error = made.open(flow, to);
     if (error < 0) {
       made.close();
       this.leases.end(made);
@@ -236,6 +285,15 @@ export class HostPorts {
     made.sibling = this.#ports.get(key) ?? null;
     this.#ports.set(key, made);
     return made;
+  }
+
+  /** Closes all ports. */
+  [Symbol.dispose](): void {
+    for (const first of [...this.#ports.values()]) {
+      for (let port: HostPort | null = first; port !== null; port = port.sibling) {
+        port.close();
+      }
+    }
   }
 
   /** Forgets a port that is closed. */

@@ -92,7 +92,7 @@ export class Udp {
     p.end = t + length;
     if (!(p.family === 4 && view.getUint16(t + 6) === 0) && !transportValid(view, p)) return false;
     const ports = view.getInt32(t);
-    // No port, RFC 768 and RFC 6335 section 6. In the table, that is a HostPort, which is no flow.
+    // No port, RFC 768 and RFC 6335 section 6.
     if ((ports & 0xffff) === 0) return false;
     let flow = netif.table.find(p, ports) as UdpFlow | null ?? this.#open(p);
     if (flow?.resolver && flow.repliedAt === 0 && netif.reactor.now - flow.begunAt > RESOLVER_PATIENCE) {
@@ -136,6 +136,11 @@ export class Udp {
     // The first flow may be one that is refused.
     receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
     return this.#ports ??= new HostPorts(this.netif, receiving);
+  }
+
+  /** Closes the host's ports, and their flows. */
+  [Symbol.dispose](): void {
+    this.#ports?.[Symbol.dispose]();
   }
 
   #open(p: Packet): UdpFlow | null {
@@ -210,8 +215,8 @@ export class UdpFlow extends DatagramFlow {
   #segments = true;
   /** The port that it shares; null if it has one of its own. */
   #port: HostPort | null = null;
-  /** Where its datagrams go as long as it has no socket, or null, and how many have come. */
-  #to: Destination | null = null;
+  /** Whether its port's socket sends for it, as it has none yet, and how many datagrams have come. */
+  #shares = false;
   #count = 0;
   /** The question to a resolver that waits for an answer, by its hash; null if none does. */
   #question: number | null = null;
@@ -227,7 +232,7 @@ export class UdpFlow extends DatagramFlow {
   }
 
   /** Forgets the question: it was answered, or nobody waits any more. */
-  #answered(): void {
+  #forgetQuestion(): void {
     if (this.#question === null) return;
     if (this.udp.questions.get(this.#question) === this) this.udp.questions.delete(this.#question);
     this.#question = null;
@@ -238,11 +243,11 @@ export class UdpFlow extends DatagramFlow {
     const { netif } = this;
     const to = p.ttl === this.ttl ? netif.rules.destination(p.destination, p.protocol, port) : null;
     const shares = to !== null && !isPrivate(to, this) && !isGroup(to) && !netif.rules.isMapped(to) &&
-      FD_BUDGET.mayOpen(netif.table.list.length);
-    const shared = shares ? this.#sharedPort(p, to) : null;
+      FD_BUDGET.mayOpen(netif.descriptors);
+    const shared = shares ? this.#sharedPort(to) : null;
     if (shared === null || typeof shared === "number" || !shared.mayUse(this, to!)) return super.open(p, port);
     sending ??= new SendBatch(SEND_MAX);
-    this.#to = to;
+    this.#shares = true;
     this.enter(to!, p);
     return this;
   }
@@ -254,10 +259,9 @@ export class UdpFlow extends DatagramFlow {
    * @returns Whether it may be sent.
    */
   next(p: Packet): boolean {
-    if (this.#to === null || ++this.#count === 1 && p.ttl === this.ttl || FD_BUDGET.short) return true;
-    const to = this.#to;
-    this.#to = null;
-    if (this.#port!.heardAt >= this.begunAt) this.repliedAt = this.#port!.heardAt;
+    if (!this.#shares || ++this.#count === 1 && p.ttl === this.ttl || FD_BUDGET.short) return true;
+    const to = this.netif.rules.unmapped(this.outside, this.ports & 0xffff);
+    this.#shares = false;
     this.ttl = DEFAULT_TTL; // of the new socket
     return this.openTo(to, p, EPOLL.IN);
   }
@@ -269,12 +273,17 @@ export class UdpFlow extends DatagramFlow {
   }
 
   /** Finds or opens the host's port for the namespace's port, and joins it. If that fails: a negative error number, or null. */
-  #sharedPort(p: Packet, to: Destination): HostPort | number | null {
+  #sharedPort(to: Destination): HostPort | number | null {
     if (this.#port !== null) return this.#port;
-    const port = this.udp.ports.find(p, this.ports >>> 16, to);
+    const port = this.udp.ports.find(this, to);
     if (port === null || typeof port === "number") return port;
     port.join(this);
     return this.#port = port;
+  }
+
+  /** Notes an answer that its port got. */
+  answered(): void {
+    this.repliedAt = this.netif.reactor.now;
   }
 
   /** When it was last used. */
@@ -298,7 +307,7 @@ export class UdpFlow extends DatagramFlow {
   protected override bind(to: Destination, p: Packet): number {
     const { egress } = this.netif;
     const from = egress.sourceOf(this, to);
-    const port = isPrivate(to, this) ? null : this.#sharedPort(p, to);
+    const port = isPrivate(to, this) ? null : this.#sharedPort(to);
     if (typeof port === "number") return port;
     if (port === null) {
       this.udp.ports.leases.begin(this);
@@ -318,7 +327,7 @@ export class UdpFlow extends DatagramFlow {
    * @param even Whether all but the last have that size.
    */
   send(count: number, size: number, even: boolean): void {
-    if (this.#to !== null) return this.#sendShared(count, size, this.#to);
+    if (this.#shares) return this.#sendShared(count, size);
     if (this.s < 0) return;
     if (this.repliedAt > 0) this.#stream = true;
     if (count > 1 && even && this.#segments && size > 0 && size * count <= SEGMENTS_BYTES) {
@@ -339,13 +348,15 @@ export class UdpFlow extends DatagramFlow {
   }
 
   /** Sends datagrams by the socket of the port. */
-  #sendShared(count: number, size: number, to: Destination): void {
+  #sendShared(count: number, size: number): void {
+    const { outside, ports } = this;
     const s = this.#port?.s ?? -1;
+    const scope = this.netif.rules.scopeOf(outside);
     for (let i = 0; i < count && s >= 0; i++) {
       let n = 0;
       // A pending error of an earlier datagram is reported instead of sending, so try again.
       for (let tries = 0; tries < 3; tries++) {
-        n = sending!.sendTo(s, i, to, to.port, to.scope);
+        n = sending!.sendTo(s, i, outside, ports & 0xffff, scope);
         if (n >= 0 || isLoss(n)) break;
       }
       // As connect(2) would have said. A refusal can only be that of an earlier datagram.
@@ -363,7 +374,7 @@ export class UdpFlow extends DatagramFlow {
         continue;
       }
       this.repliedAt = this.netif.reactor.now;
-      this.#answered();
+      this.#forgetQuestion();
       if (this.resolver !== null) this.#hear(batch, i);
       let run = 1;
       let total = size;
@@ -401,10 +412,11 @@ export class UdpFlow extends DatagramFlow {
 
   override close(): void {
     super.close();
-    this.#answered();
+    this.#forgetQuestion();
     this.udp.ports.leases.end(this);
     const port = this.#port;
-    this.#port = this.#to = null;
+    this.#port = null;
+    this.#shares = false;
     port?.leave(this);
   }
 }

@@ -62,6 +62,8 @@ export class Netif {
   /** What decides about new flows if there is an allow list, or null. */
   readonly admission: Admission | null;
   readonly table = new FlowTable();
+  /** UDP ports of the host that are open, beside the sockets of flows. */
+  ports = 0;
   /** Memory of its data, and its part of the host's TCP ports. */
   readonly held = new Held();
   readonly tcpPorts = new TcpPorts();
@@ -96,6 +98,11 @@ export class Netif {
     this.#mac2 = addresses.getInt32(8);
   }
 
+  /** Descriptors that are open, or will be when a flow needs its own. */
+  get descriptors(): number {
+    return this.table.list.length + this.ports;
+  }
+
   /** Whether what does not take the interface may reach a destination, by the allow list; notes it if not. */
   readonly admits = (to: IpWords, protocol: number, port: number): boolean => {
     if (this.admission?.admits(to, protocol, port) ?? true) return true;
@@ -107,7 +114,7 @@ export class Netif {
     // Nothing may pass only because that code is missing.
     if (!makeAdmission) throw new Error("the code for allow lists is not loaded");
     const { reactor, egress, names, refusals, rules } = this;
-    const mayOpen = (own: number) => FD_BUDGET.mayOpen(this.table.list.length + own);
+    const mayOpen = (own: number) => FD_BUDGET.mayOpen(this.descriptors + own);
     return makeAdmission({ reactor, egress, names, refusals, rules, mayOpen }, allow);
   }
 

@@ -125,20 +125,20 @@ export class Rules {
       return { ...wordsOf(resolver.address), port, scope: resolver.scope, resolver: resolver.address };
     }
     if (this.admission !== null && !this.admission.admits(to, protocol, port)) return null;
-    if (this.#loopback.some(same)) return this.#at(to.family === 4 ? LOOPBACK4 : LOOPBACK6, port);
+    if (this.#loopback.some(same)) return this.unmapped(to.family === 4 ? LOOPBACK4 : LOOPBACK6, port);
     if (this.#guest.some(same)) {
       const host = this.#host.find(({ family }) => family === to.family);
-      return host ? this.#at(host, port) : null;
+      return host ? this.unmapped(host, port) : null;
     }
     // A broadcast would reach the host itself, with the host as its sender.
     if (isGroup(to) && (protocol !== PROTOCOL.UDP || to.family === 4 && to.w3 === -1)) return null;
-    return this.#forbids(to) ? null : this.#at(to, port);
+    return this.#forbids(to) ? null : this.unmapped(to, port);
   }
 
   /** Where a connection to the resolver goes whose questions are looked at; null if it may not be: they are encrypted. */
   #filtered(admission: Admission, port: number): Destination | null {
     const stream = port === DNS_PORT ? admission.stream() : -1;
-    return stream > 0 ? this.#at(LOOPBACK4, stream) : null;
+    return stream > 0 ? this.unmapped(LOOPBACK4, stream) : null;
   }
 
   /** Whether an address inside leads to the host's resolver. */
@@ -161,8 +161,8 @@ export class Rules {
 
   /** Whether an address of the network must not be reached: nothing beside the host would reach it, or it is excluded. */
   #forbids(address: IpWords): boolean {
-    return isHostOnly(address) || this.#excludes(address) ||
-      embeddedIps(address).some((inner) => this.#excludes(inner));
+    return isHostOnly(address) || this.#excludes(address) || address.family === 6 &&
+        embeddedIps(address).some((inner) => this.#excludes(inner));
   }
 
   #excludes(address: IpWords): boolean {
@@ -217,7 +217,14 @@ export class Rules {
     this.#failed.set(address.join("."), performance.now());
   }
 
-  #at(address: IpWords, port: number): Destination {
-    return { ...address, port, scope: isLinkScoped(address) ? this.scope : 0, resolver: null };
+  /** The interface of an address that is valid on one link only, or 0. */
+  scopeOf(address: IpWords): number {
+    return isLinkScoped(address) ? this.scope : 0;
+  }
+
+  /** The destination of an address that means the same outside. */
+  unmapped(address: IpWords, port: number): Destination {
+    const { family, w0, w1, w2, w3 } = address;
+    return { family, w0, w1, w2, w3, port, scope: this.scopeOf(address), resolver: null };
   }
 }

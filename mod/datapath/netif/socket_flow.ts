@@ -83,7 +83,7 @@ export abstract class SocketFlow extends Flow {
    */
   protected openTo(to: Destination, p: Packet, events: number): boolean {
     const { netif } = this;
-    const s = FD_BUDGET.mayOpen(netif.table.list.length) ? this.makeSocket(to) : -E.EMFILE;
+    const s = FD_BUDGET.mayOpen(netif.descriptors) ? this.makeSocket(to) : -E.EMFILE;
     if (s < 0) return this.#refuse(p, to, FORBIDDEN);
     this.s = s;
     this.resolver = to.resolver;

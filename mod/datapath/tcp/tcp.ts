@@ -75,7 +75,7 @@ export class Tcp {
    * @param ports The ports of both: `inside << 16 | outside`.
    */
   accept(fd: Fd, to: Packet, ports: number): void {
-    if (this.netif.table.find(to, ports) || !FD_BUDGET.mayOpen(this.netif.table.list.length)) {
+    if (this.netif.table.find(to, ports) || !FD_BUDGET.mayOpen(this.netif.descriptors)) {
       resetOnClose(fd.number);
       return fd.close();
     }

@@ -2,7 +2,11 @@
 // compiled program, run by an unprivileged user who owns the guests.
 
 import { assertMatch } from "@std/assert";
+import { quick } from "../../../ffi/core/quick.ts";
 import { NR } from "../../../ffi/core/syscalls.ts";
+import { AF, SOL_SOCKET } from "../../../ffi/net/constants.ts";
+import { getOption } from "../../../ffi/net/socket.ts";
+import { openPid } from "../../../ffi/sys/process.ts";
 import { asUser, penne, ROOT } from "../../lib/helpers.ts";
 
 /** How to make the network. */
@@ -49,6 +53,9 @@ export const GUEST6: Family = { address: "fd77::2", prefix: 64, gateway: "fd77::
 
 /** Environment of what runs in the network: Deno must not ask the resolver for its own updates. */
 const ENV = { DENO_NO_UPDATE_CHECK: "1" };
+
+/** Option that tells the family of a socket, socket(7). */
+const SO_DOMAIN = 39;
 
 let serial = 0;
 
@@ -213,7 +220,7 @@ export class Network implements AsyncDisposable {
       said += value;
     }
     // What it loads and opens for that counts neither as a flow nor as growth.
-    await until("penne follows the host", () => this.#sockets("netlink", 9) > 0);
+    await until("penne follows the host", () => this.#listens());
     const loop = `${NR.epoll_pwait} `;
     await until("penne waits", () => Deno.readTextFileSync(`/proc/${child.pid}/syscall`).startsWith(loop));
     if (plan.relay?.where === "inside") {
@@ -244,17 +251,28 @@ export class Network implements AsyncDisposable {
     return this.#files().length;
   }
 
-  /** Number of penne's sockets that a table of its network namespace has: the inode is in a column of that number. */
-  #sockets(table: "unix" | "netlink", column: number): number {
-    const lines = Deno.readTextFileSync(`/proc/${this.pid}/net/${table}`).split("\n");
-    const inodes = new Set(lines.map((line) => line.trim().split(/ +/)[column]));
-    return this.#files().filter((file) => file.startsWith("socket:") && inodes.has(file.slice(8, -1))).length;
+  /** Whether penne has a socket that rtnetlink(7) tells of changes: it is bound, and so in the table of such sockets. */
+  #listens(): boolean {
+    const lines = Deno.readTextFileSync(`/proc/${this.pid}/net/netlink`).split("\n");
+    const files = this.#files();
+    return lines.some((line) => files.includes(`socket:[${line.trim().split(/ +/)[9]}]`));
   }
 
-  /** Number of flows of all guests: each has a socket, and all other sockets are local, or the one that watches the host. */
+  /** Families of penne's sockets, AF_*, socket(7). */
+  #families(): number[] {
+    using pidfd = openPid(this.pid);
+    return [...Deno.readDirSync(`/proc/${this.pid}/fd`)].flatMap(({ name }) => {
+      const fd = quick(NR.pidfd_getfd, pidfd.number, Number(name), 0, 0, 0, 0);
+      if (fd < 0) return []; // closed meanwhile
+      const family = getOption(fd, SOL_SOCKET, SO_DOMAIN);
+      quick(NR.close, fd, 0, 0, 0, 0, 0);
+      return family < 0 ? [] : [family];
+    });
+  }
+
+  /** Number of flows of all guests: each has a socket of an IP family. */
   get flows(): number {
-    const sockets = this.#files().filter((file) => file.startsWith("socket:")).length;
-    return sockets - this.#sockets("unix", 6) - this.#sockets("netlink", 9);
+    return this.#families().filter((family) => family === AF.INET || family === AF.INET6).length;
   }
 
   /** Memory of penne alone, kB: not that of the program's file, which is private or shared by what else is running. */
