@@ -24,7 +24,6 @@ import { addressSum, ipWords, isLinkScoped, sameIp } from "../../inet/ip_words.t
 import { Packet } from "../../inet/packet.ts";
 import type { Registration, Timer } from "../../reactor/reactor.ts";
 import { relayErrors } from "../icmp/relay.ts";
-import type { FlowEnds } from "../netif/egress.ts";
 import { FD_BUDGET } from "../netif/fd_budget.ts";
 import { type Flow, FLOW_GARBAGE } from "../netif/flow_table.ts";
 import { Leases, type Lessee } from "../netif/lease.ts";
@@ -88,15 +87,15 @@ export class HostPort implements Lessee {
     this.ports = flow.ports & ~0xffff;
   }
 
-  /** Opens it for a flow; returns 0 or a negative error number. */
-  open(flow: FlowEnds, to: Destination): number {
+  /** Opens it for what goes there with a source address, or with the host's choice; returns 0 or a negative error number. */
+  open(to: Destination, from: IpWords | null): number {
     const { netif } = this.owner;
     if (!FD_BUDGET.mayOpen(netif.descriptors)) return -E.EMFILE;
     const s = this.s = socket(to.family, SOCK.DGRAM);
     if (s < 0) return s;
     this.#fd = new Fd(s);
     const port = this.ports >>> 16;
-    const from = this.#from = netif.egress.sourceOf(flow, to);
+    this.#from = from;
     const error = netif.egress.bind(s, to, from, mayClaim(port) ? port : 0);
     if (error < 0) return error;
     if (to.family === 4) setOption(s, IPPROTO.IP, IP.RECVERR, 1);
@@ -114,9 +113,8 @@ export class HostPort implements Lessee {
     return 0;
   }
 
-  /** Whether a datagram of a flow that it sends there has the right source address. */
-  mayUse(flow: FlowEnds, to: Destination): boolean {
-    const from = this.owner.netif.egress.sourceOf(flow, to);
+  /** Whether a datagram that it sends has a source address, or the host's choice. */
+  mayUse(from: IpWords | null): boolean {
     return from && this.#from ? sameIp(from, this.#from) : from === this.#from;
   }
 
@@ -265,9 +263,10 @@ export class HostPorts {
    *
    * @param flow The flow that the datagram begins.
    * @param to Where it goes.
+   * @param from The source address on the host; null for the host's choice.
    * @returns The port, or a negative error number; null if descriptors are short, which are for flows then.
    */
-  find(flow: Sharer, to: Destination): HostPort | number | null {
+  find(flow: Sharer, to: Destination, from: IpWords | null): HostPort | number | null {
     const key = to.family << 16 | flow.ports >>> 16;
     const first = this.#ports.get(key) ?? null;
     for (let found = first; found !== null; found = found.sibling) {
@@ -276,7 +275,7 @@ export class HostPorts {
     if (FD_BUDGET.short) return null;
     const made = new HostPort(this, flow, key);
     this.leases.begin(made);
-    const error = made.open(flow, to);
+    const error = made.open(to, from);
     if (error < 0) {
       made.close();
       this.leases.end(made);

@@ -9,6 +9,7 @@ import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/consta
 import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
 import { setOption, socket } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { addressSum, copyOf, isGroup, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX } from "../netif/buffers.ts";
@@ -244,8 +245,9 @@ export class UdpFlow extends DatagramFlow {
     const to = p.ttl === this.ttl ? netif.rules.destination(p.destination, p.protocol, port) : null;
     const shares = to !== null && !isPrivate(to, this) && !isGroup(to) && !netif.rules.isMapped(to) &&
       FD_BUDGET.mayOpen(netif.descriptors);
-    const shared = shares ? this.#sharedPort(to) : null;
-    if (shared === null || typeof shared === "number" || !shared.mayUse(this, to!)) return super.open(p, port);
+    const from = shares ? netif.egress.sourceOf(this, to) : null;
+    const shared = shares ? this.#sharedPort(to, from) : null;
+    if (shared === null || typeof shared === "number" || !shared.mayUse(from)) return super.open(p, port);
     sending ??= new SendBatch(SEND_MAX);
     this.#shares = true;
     this.enter(to!, p);
@@ -273,9 +275,9 @@ export class UdpFlow extends DatagramFlow {
   }
 
   /** Finds or opens the host's port for the namespace's port, and joins it. If that fails: a negative error number, or null. */
-  #sharedPort(to: Destination): HostPort | number | null {
+  #sharedPort(to: Destination, from: IpWords | null): HostPort | number | null {
     if (this.#port !== null) return this.#port;
-    const port = this.udp.ports.find(this, to);
+    const port = this.udp.ports.find(this, to, from);
     if (port === null || typeof port === "number") return port;
     port.join(this);
     return this.#port = port;
@@ -304,10 +306,10 @@ export class UdpFlow extends DatagramFlow {
   }
 
   /** Binds the socket to the port of the namespace's port, unless that is for this peer alone. */
-  protected override bind(to: Destination, p: Packet): number {
+  protected override bind(to: Destination): number {
     const { egress } = this.netif;
     const from = egress.sourceOf(this, to);
-    const port = isPrivate(to, this) ? null : this.#sharedPort(to);
+    const port = isPrivate(to, this) ? null : this.#sharedPort(to, from);
     if (typeof port === "number") return port;
     if (port === null) {
       this.udp.ports.leases.begin(this);

@@ -56,6 +56,12 @@ export interface OwnAddresses {
 
 /** Milliseconds for which a resolver that has failed is avoided if there is another. */
 const RESOLVER_PAUSE = 30_000;
+/** Whether an address is in a short list; each new flow asks that several times. */
+function isAmong(address: IpWords, list: readonly IpWords[]): boolean {
+  for (const one of list) if (sameIp(one, address)) return true;
+  return false;
+}
+
 const DNS_PORT = 53;
 const DNS_TLS_PORT = 853;
 
@@ -116,7 +122,6 @@ export class Rules {
    * @returns The destination on the host, or null if it must not be reached.
    */
   destination(to: IpWords, protocol: number, port: number): Destination | null {
-    const same = (other: IpWords) => sameIp(to, other);
     const ported = protocol === PROTOCOL.TCP || protocol === PROTOCOL.UDP;
     if (ported && (port === DNS_PORT || port === DNS_TLS_PORT) && this.isResolver(to)) {
       if (this.admission !== null) return protocol === PROTOCOL.TCP ? this.#filtered(this.admission, port) : null;
@@ -125,8 +130,8 @@ export class Rules {
       return { ...wordsOf(resolver.address), port, scope: resolver.scope, resolver: resolver.address };
     }
     if (this.admission !== null && !this.admission.admits(to, protocol, port)) return null;
-    if (this.#loopback.some(same)) return this.unmapped(to.family === 4 ? LOOPBACK4 : LOOPBACK6, port);
-    if (this.#guest.some(same)) {
+    if (isAmong(to, this.#loopback)) return this.unmapped(to.family === 4 ? LOOPBACK4 : LOOPBACK6, port);
+    if (isAmong(to, this.#guest)) {
       const host = this.#host.find(({ family }) => family === to.family);
       return host ? this.unmapped(host, port) : null;
     }
@@ -143,7 +148,7 @@ export class Rules {
 
   /** Whether an address inside leads to the host's resolver. */
   isResolver(address: IpWords): boolean {
-    return this.#dns.some((other) => sameIp(address, other));
+    return isAmong(address, this.#dns);
   }
 
   /**
@@ -193,8 +198,7 @@ export class Rules {
 
   /** Whether an address means something else inside. */
   isMapped(address: IpWords): boolean {
-    const same = (other: IpWords) => sameIp(address, other);
-    return this.#dns.some(same) || this.#loopback.some(same) || this.#guest.some(same);
+    return isAmong(address, this.#dns) || isAmong(address, this.#loopback) || isAmong(address, this.#guest);
   }
 
   /**
