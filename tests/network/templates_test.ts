@@ -149,32 +149,54 @@ const HOSTS: Host[] = [
   { name: "no network", ip: "", user: true, elsewhere: FAR },
 ];
 
-/** Accepts connections, and tells each which address it has come from; likewise for datagrams. */
-const SERVER = `import socket, threading
-def tcp():
-    s = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
-    print("ready", flush=True)
-    while True:
-        c, a = s.accept(); c.sendall(a[0].encode()); c.close()
-tcp()`;
+/** Tells each connection and each sender of a datagram which address it has come from. */
+const SERVER = `import selectors, socket, sys
+ready = selectors.DefaultSelector()
+def shown(address): return address[0].replace("::ffff:", "").encode()
+def connection(s):
+    c, a = s.accept(); c.sendall(shown(a)); c.close()
+def datagram(s):
+    _, a = s.recvfrom(99); s.sendto(shown(a), a)
+s = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
+ready.register(s, selectors.EVENT_READ, connection)
+for address in sys.argv[1:]:
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((address, 80))
+    ready.register(s, selectors.EVENT_READ, datagram)
+print("ready", flush=True)
+while True:
+    for key, _ in ready.select(): key.data(key.fileobj)`;
 
-/** Connects to each address, from no address and from each one that there is; says what was chosen, and what was seen. */
+/**
+ * Connects to each address, from no address and from each one that there is; says what was chosen, and what was seen. Then
+ * sends datagrams to all of them by one socket.
+ */
 const CLIENT = `import socket, sys
 far, own = sys.argv[1].split(), sys.argv[2].split()
-for to in far:
-    kind = socket.AF_INET6 if ":" in to else socket.AF_INET
-    with socket.socket(kind, socket.SOCK_DGRAM) as u:
-        try: u.connect((to, 9)); chosen = u.getsockname()[0]
-        except OSError: chosen = "none"
-    print(to, chosen)
-    for source in [""] + [a for a in own if (":" in a) == (":" in to)]:
-        with socket.socket(kind) as s:
-            s.settimeout(30)
-            try:
-                if source: s.bind((source, 0))
-                s.connect((to, 80)); seen = s.recv(99).decode().replace("::ffff:", "")
-            except OSError as error: seen = "refused"
-        print(to, source or "any", seen)`;
+def of(family, addresses): return [a for a in addresses if (":" in a) == (family == socket.AF_INET6)]
+for family in socket.AF_INET, socket.AF_INET6:
+    for to in of(family, far):
+        with socket.socket(family, socket.SOCK_DGRAM) as u:
+            try: u.connect((to, 9)); chosen = u.getsockname()[0]
+            except OSError: chosen = "none"
+        print(to, chosen)
+        for source in ["", *of(family, own)]:
+            with socket.socket(family) as s:
+                s.settimeout(30)
+                try:
+                    if source: s.bind((source, 0))
+                    s.connect((to, 80)); seen = s.recv(99).decode()
+                except OSError: seen = "refused"
+            print(to, source or "any", seen)
+    for source in ["", *of(family, own)]:
+        with socket.socket(family, socket.SOCK_DGRAM) as u:
+            u.settimeout(30)
+            u.setsockopt(*((41, 25) if family == socket.AF_INET6 else (0, 11)), 1) # a refusal is an error
+            if source: u.bind((source, 0))
+            for to in of(family, far) * 2:
+                try: u.sendto(b"?", (to, 80)); seen = u.recv(99).decode()
+                except OSError: seen = "refused"
+                print(to, source or "any", seen, "by a datagram")`;
 
 /** A host, and a machine at the other end of all its links. */
 async function open(): Promise<NetLab> {
@@ -199,7 +221,7 @@ async function open(): Promise<NetLab> {
     ];
     for (const address of addresses) await lab.ip(peer, "addr", "add", ...address.split(" "));
     for (const route of ["10.8.0.2/32", "fd00:8::2/128"]) await lab.ip(peer, "route", "add", route, "dev", "wg1");
-    const server = lab.start(lab.in(peer, ["python3", "-c", SERVER]));
+    const server = lab.start(lab.in(peer, ["python3", "-c", SERVER, ...FAR]));
     await until("the machine listens", () => server.output().includes("ready"));
     return lab;
   } catch (error) {
