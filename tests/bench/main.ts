@@ -31,6 +31,10 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "The same at a round-trip time of 20 ms, made by a relay that limits the throughput of all",
     open: async () => await (await import("./network.ts")).openNetwork(65520, 10),
   },
+  follow: {
+    title: "The data path while penne follows the host, beside --no-follow, also while the host changes",
+    open: async () => await (await import("./follow.ts")).openFollow(),
+  },
   ports: {
     title: "Ports of the host that lead inside, beside two versions of pasta, socat and a server on the host",
     open: async () => await (await import("./ports.ts")).openPorts(),

@@ -65,9 +65,9 @@ export interface Server {
 }
 
 /** penne, from a binary. */
-export function penneServer(name: string, binary: string): Server {
+export function penneServer(name: string, binary: string, ...options: string[]): Server {
   const comm = binary.slice(binary.lastIndexOf("/") + 1);
-  return { name, comm, argv: (mtu, pid) => [binary, "attach", "-m", `${mtu}`, `${pid}`] };
+  return { name, comm, argv: (mtu, pid) => [binary, "attach", ...options, "-m", `${mtu}`, `${pid}`] };
 }
 
 const NO_PORTS = ["-t", "-u", "-T", "-U"].flatMap((option) => [option, "none"]);
@@ -159,19 +159,37 @@ export function openNetwork(mtu: number, delay = 0): Promise<Contest> {
   return openServers(workshop, servers, { mtu, delay, direct: true }, (outcome) => conclude(outcome, mtu));
 }
 
+/** Under which conditions servers are measured. */
+export interface Conditions {
+  /** The MTU inside. */
+  readonly mtu: number;
+  /** Milliseconds that a relay between host and peer holds packets for, each way. */
+  readonly delay: number;
+  /** Whether the host itself is measured too. */
+  readonly direct: boolean;
+  /** Time limit of one measurement, ms; that of the contest by default. */
+  readonly timeLimit?: number;
+  /** What goes on while a server is measured; it is disposed of afterwards. */
+  readonly meanwhile?: (name: string, network: Network) => AsyncDisposable;
+  /** Looks at the entries before the first measurement; returns facts. */
+  readonly look?: (entries: readonly Entry[]) => Promise<Record<string, number>>;
+}
+
+const NOTHING: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
+
 /**
  * Sets up a contest of any servers.
  *
  * @param workshop Where their programs are; disposed of with the contest.
  * @param servers The servers; the first one is the baseline.
- * @param options As of {@linkcode openNetwork}; `direct` adds the host itself.
+ * @param conditions The conditions.
  * @param conclude Draws the conclusions.
  * @returns The contest.
  */
 export async function openServers(
   workshop: Workshop,
   servers: readonly Server[],
-  { mtu, delay, direct }: { mtu: number; delay: number; direct: boolean },
+  { mtu, delay, direct, timeLimit, meanwhile, look }: Conditions,
   conclude: (outcome: Outcome) => string[],
 ): Promise<Contest> {
   const rr = await workshop.compile("rr");
@@ -201,7 +219,9 @@ export async function openServers(
       }
     }
     let round = 0;
+    const facts = await look?.(entries);
     const measure = async (entry: Entry, signal: AbortSignal): Promise<Sample> => {
+      await using _ = meanwhile?.(entry.name, network) ?? NOTHING;
       const port = `${RR_PORT + round++ % RR_PORTS}`;
       const up = await iperf(entry, signal);
       const down = await iperf(entry, signal, ["-R"]);
@@ -230,6 +250,8 @@ export async function openServers(
       ],
       baseline: servers[0]!.name,
       warmUp: 1,
+      ...facts && { facts },
+      ...timeLimit && { timeLimit },
       conclude,
       [Symbol.asyncDispose]: dispose,
     };
