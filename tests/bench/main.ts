@@ -33,7 +33,7 @@ const GROUPS: Readonly<Record<string, Group>> = {
   },
   follow: {
     title: "The data path while penne follows the host, beside --no-follow, also while the host changes",
-    open: async () => await (await import("./follow.ts")).openFollow(),
+    open: async () => await (await import("./follow/follow.ts")).openFollow(),
   },
   ports: {
     title: "Ports of the host that lead inside, beside two versions of pasta, socat and a server on the host",

@@ -1,10 +1,10 @@
 // What following the host costs: the data path beside that of --no-follow, while the host stays as it is, and while addresses
 // of another interface of it change 20 times a second. Both sides of a pair have the same host.
 
-import type { Network } from "../datapath/lab/network.ts";
-import { type Contest, type Outcome, pairedRatio } from "./harness.ts";
-import { type Entry, METRICS, openServers, penneServer } from "./network.ts";
-import { PENNE_BINARY, Workshop } from "./workshop.ts";
+import type { Network } from "../../datapath/lab/network.ts";
+import { type Contest, type Outcome, pairedRatio } from "../harness.ts";
+import { type Entry, METRICS, openServers, penneServer } from "../network.ts";
+import { PENNE_BINARY, Workshop } from "../workshop.ts";
 
 /** The contestants: whether each follows, and whether the host changes. */
 const PAIRS = [
