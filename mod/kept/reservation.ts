@@ -12,7 +12,7 @@ import { O } from "../../ffi/core/consts.ts";
 import { orNull, SysError } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { cString } from "../../ffi/core/memory.ts";
-import { write } from "../../ffi/sys/file.ts";
+import { pipe, write } from "../../ffi/sys/file.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { attempt, PenneError, usage } from "../base/errors.ts";
@@ -90,6 +90,8 @@ export class Reservation implements Disposable {
   readonly #key: string | null;
   readonly #owned: DisposableStack;
   readonly #options: KeepOptions;
+  /** Descriptors that are free for the last step, which sends a filter through a pipe: the command has run by then. */
+  readonly #spare: DisposableStack;
 
   private constructor(
     store: Store,
@@ -97,6 +99,7 @@ export class Reservation implements Disposable {
     base: Base | null,
     options: KeepOptions,
     owned: DisposableStack,
+    spare: DisposableStack,
   ) {
     this.#options = options;
     this.#store = store;
@@ -104,6 +107,7 @@ export class Reservation implements Disposable {
     this.#base = base;
     this.#key = options.key ?? null;
     this.#owned = owned;
+    this.#spare = spare;
   }
 
   /**
@@ -144,7 +148,9 @@ export class Reservation implements Disposable {
       onWarning(`"${files.stem}" is stale and replaced: ${reason}`);
       removeSet(store, set, occupied);
     }
-    return new Reservation(store, files, wanted.base ?? null, options, owned.move());
+    const spare = owned.use(new DisposableStack());
+    attempt(`keep "${files.stem}"`, () => pipe().forEach((end) => spare.use(end)));
+    return new Reservation(store, files, wanted.base ?? null, options, owned.move(), spare);
   }
 
   /**
@@ -176,6 +182,7 @@ export class Reservation implements Disposable {
         if (candidate && !holder) throw new PenneError("start a holder: it has ended, or is not in /proc");
         this.#writeInfo(kept, source, holder, init);
         const { confine = true, onConfined } = this.#options;
+        this.#spare.dispose();
         candidate?.become(holderLabel(this.#store, stem), confine ? holderFilter(onConfined) : null);
         if (candidate && isReadable(candidate.pidfd)) {
           throw new PenneError("start a holder: it ended at once");
