@@ -7,7 +7,10 @@ import type { OptionValues } from "../options/table.ts";
 import { log, logsDetails } from "../report/log.ts";
 
 /** The option that forbids it; not every command has it. */
-export type ConfineValues = Partial<OptionValues<typeof CONFINE_OPTIONS>>;
+export type ConfineValues = Partial<OptionValues<typeof CONFINE_OPTIONS>> & {
+  /** Whether nothing is said of agents, as where the log is not yet where it will be. */
+  readonly quiet?: boolean;
+};
 
 let warned = false;
 
@@ -38,6 +41,6 @@ const onConfined: OnConfined = (role, rules) => {
  * @param options The parsed options.
  * @returns Options of what starts them.
  */
-export function confineAgents(options: ConfineValues): { confine: boolean; onConfined: OnConfined } {
-  return { confine: mayConfine(options), onConfined };
+export function confineAgents(options: ConfineValues): { confine: boolean; onConfined?: OnConfined } {
+  return { confine: mayConfine(options), ...!options.quiet && { onConfined } };
 }

@@ -84,7 +84,7 @@ export async function run({ config, head }: PastaJob): Promise<number> {
         logToFile();
       },
     };
-    return await runHere({ "new-session": false }, {
+    return await runHere({ "new-session": false, quiet: true }, {
       plan: planRun(options, readFacts(options)),
       starter,
       openNetwork: runNetwork(
