@@ -1,7 +1,7 @@
 // Terminals: job control, window sizes and settings.
 
 import { assertEquals } from "@std/assert";
-import { netOption, penne, penneRun, processes, test, until } from "../../lib/helpers.ts";
+import { asUser, netOption, penne, penneRun, processes, test, until } from "../../lib/helpers.ts";
 import { Pty } from "../../lib/pty.ts";
 
 const BASH = ["package:bash", "package:coreutils"] as const;
@@ -159,6 +159,30 @@ test("--new-session removes the controlling terminal, and Ctrl-C still reaches t
   await until("sleep runs", () => sleeps(5000));
   pty.type("\x03");
   assertEquals((await pty.end()).code, 130);
+});
+
+/** Pushes a character into the terminal that is the standard input, as TIOCSTI of ioctl(2) does. */
+const PUSH = `
+import fcntl, termios
+try:
+    fcntl.ioctl(0, termios.TIOCSTI, b"x")
+    print("PUSHED", flush=True)
+except OSError as error:
+    print("REFUSED", error.errno, flush=True)
+`;
+
+test("with --new-session a command of the user cannot push input into the terminal (TIOCSTI)", [
+  "root",
+  "user",
+  "TIOCSTI",
+  "package:python3",
+], async () => {
+  for (const [options, said] of [[[], "PUSHED"], [["--new-session"], "REFUSED 1"]] as const) {
+    const run = [penne(), "run", "--net=none", ...options, "--", "python3", "-c", PUSH];
+    using pty = new Pty(["/usr/bin/env", ...asUser(run)]);
+    await pty.expect(new RegExp(said));
+    await pty.end();
+  }
 });
 
 test("a penne in the background of a shell is stopped when its command reads the terminal", BASH, async () => {
