@@ -6,7 +6,7 @@ import { Fd } from "../../ffi/core/fd.ts";
 import { Block } from "../../ffi/core/quick.ts";
 import { call, self, type Task } from "../../ffi/core/task.ts";
 import { AF, NETLINK, NETLINK_OPTION, SOCK, SOL_NETLINK } from "../../ffi/net/constants.ts";
-import { receiveFromKernel } from "../../ffi/net/netlink.ts";
+import { bindNetlink, receiveFromKernel } from "../../ffi/net/netlink.ts";
 import { setOption } from "../../ffi/net/socket.ts";
 import {
   decodeAcknowledgement,
@@ -62,7 +62,9 @@ function openSocket(task: Task, protocol: number): Fd {
 export function keepNetlinkSockets(...protocols: readonly number[]): void {
   for (const protocol of protocols) {
     const fd = kept.has(protocol) ? null : orNull(() => openSocket(self, protocol));
-    if (fd) kept.set(protocol, fd);
+    if (!fd) continue;
+    bindNetlink(fd, 0); // as one that is in use, so that /proc/net/netlink has it
+    kept.set(protocol, fd);
   }
 }
 
