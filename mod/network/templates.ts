@@ -178,10 +178,12 @@ export function sourceFor(
     ? bestSource(own.length > 0 ? own : usable, route.destination)
     : firstSource(own, gateway) ?? usable.find(({ index }) => index !== LOOPBACK);
   if (!chosen || !inside.some(({ local }) => sameBytes(local, chosen.local))) return null;
-  if (route.family === AF.INET) {
-    return sameBytes(firstSource(inside, gateway)!.local, chosen.local) ? null : chosen.local;
-  }
-  return own.length === inside.length ? null : chosen.local;
+  if (own.length === inside.length) return null;
+  // The order of the addresses inside changes as templates come and go, so only a single one beside the gateway is sure.
+  const beside = inside.filter(({ local, peer, prefix }) =>
+    gateway?.length === 4 && inPrefix(gateway, peer ?? local, prefix)
+  );
+  return beside.length === 1 && sameBytes(beside[0]!.local, chosen.local) ? null : chosen.local;
 }
 
 /**
