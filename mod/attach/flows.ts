@@ -98,7 +98,8 @@ export async function flows(target: string | number, options?: FlowsOptions): Pr
  *
  * using child = spawn({ command: ["sleep", "100"] });
  * using attachment = attach([child.pid]);
- * for await (const event of followFlows(child.pid, { signal: AbortSignal.timeout(60_000) })) {
+ * setTimeout(() => child.kill(), 500); // the end of the namespace is that of its flows
+ * for await (const event of followFlows(child.pid)) {
  *   if (event.event === "end") console.log(event.reached, event.how, event.sent, event.received);
  * }
  * ```

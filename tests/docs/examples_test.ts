@@ -6,6 +6,7 @@ import { type Need, ROOT, test } from "../lib/helpers.ts";
 /** What the examples of a module that are marked `ignore` need. */
 const NEEDS: Readonly<Record<string, readonly Need[]>> = {
   "mod/mod.ts": ["user namespaces", "tun", "package:python3"],
+  "mod/attach/flows.ts": ["user namespaces", "tun"],
   "mod/attach/mod.ts": ["user namespaces", "tun"],
   "mod/datapath/server/served_ports.ts": ["user namespaces", "tun"],
   "mod/watch/ebpf/backend.ts": ["root", "ebpf"],
