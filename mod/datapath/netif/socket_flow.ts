@@ -134,10 +134,21 @@ export abstract class SocketFlow extends Flow {
   }
 
   #count(to: Destination | null, forbidden: boolean): void {
-    const { ledger, reactor } = this.netif;
+    const { ledger, reactor, rules } = this.netif;
     const { protocol, inward, ports, outside } = this;
-    const port = inward ? ports >>> 16 : to?.port ?? ports & 0xffff;
-    ledger.begin(this, protocol, to ?? outside, port, inward, reactor.now, forbidden, outside);
+    // With an allow list, penne itself looks at what goes to the resolver: that is where it goes.
+    const looked = rules.admission !== null && rules.isResolver(outside);
+    const reached = looked || to === null ? { ...outside, port: ports & 0xffff } : to;
+    ledger.begin(
+      this,
+      protocol,
+      reached,
+      inward ? ports >>> 16 : reached.port,
+      inward,
+      reactor.now,
+      forbidden,
+      outside,
+    );
   }
 
   /** Notes how it is about to end, END.*; what was noted first counts. */
