@@ -141,8 +141,23 @@ test("flows of attach and of ports are told, with their direction, and to their 
   await must(["ip", "netns", "add", name]);
   lab.defer(async () => void await new Deno.Command("ip", { args: ["netns", "del", name], stderr: "null" }).output());
   await begin(lab, lab.on(["python3", TRAFFIC, "serve", "7100", "1"]));
+  await begin(lab, ["nsenter", `--net=/run/netns/${lab.peer}`, "python3", TRAFFIC, "names", PEER]);
+  const dns = ["--dns-forward", "198.51.100.53", "--dns-host", PEER];
   const attach = lab.start(
-    lab.on([penne(), "attach", "--status-fd", "1", "-t", "8000:7000", "-T", "6000:7100", "-U", "6000:7100", name]),
+    lab.on([
+      penne(),
+      "attach",
+      "--status-fd",
+      "1",
+      "-t",
+      "8000:7000",
+      "-T",
+      "6000:7100",
+      "-U",
+      "6000:7100",
+      ...dns,
+      name,
+    ]),
   );
   await until("penne is ready", () => attach.output().includes('"event":"ready"'));
   await begin(lab, ["nsenter", `--net=/run/netns/${name}`, "python3", TRAFFIC, "serve", "7000", "1"]);
@@ -150,28 +165,37 @@ test("flows of attach and of ports are told, with their direction, and to their 
   await must(lab.on(["python3", TRAFFIC, "ask", "127.0.0.1", "8000"]));
   await must(["nsenter", `--net=/run/netns/${name}`, "python3", TRAFFIC, "ask", "127.0.0.1", "6000"]);
   await must(["nsenter", `--net=/run/netns/${name}`, "python3", TRAFFIC, "ask", "127.0.0.1", "6000", "udp"]);
+  const within = (...args: string[]) => must(["nsenter", `--net=/run/netns/${name}`, "python3", TRAFFIC, ...args]);
+  assertEquals(await within("lookup", "198.51.100.53", "web.example.test"), `${PEER}\n`);
+  await within("ask", PEER, "7000");
   const seen = async () => {
     const { destinations } = JSON.parse(await flows(lab, "--json", name));
-    return destinations.map(({ protocol, direction, address, port, flows, active, sent, received }: Json) =>
-      `${protocol} ${direction} ${address} ${port} ${flows} ${protocol === "tcp" ? active : 0} ${sent} ${received}`
+    return destinations.map(({ protocol, direction, address, port, flows, active, sent, received, name }: Json) =>
+      `${protocol} ${direction} ${address} ${port} ${flows} ${
+        protocol === "tcp" ? active : 0
+      } ${sent} ${received} ${name}`
     );
   };
   const expected = [
-    "tcp in 192.0.2.1 7000 1 0 100 7",
-    "tcp in 127.0.0.1 7000 1 0 100 7",
-    "tcp out 127.0.0.1 7100 1 0 7 100",
-    "udp out 127.0.0.1 7100 1 0 7 100",
+    "tcp in 192.0.2.1 7000 1 0 100 7 null",
+    "tcp in 127.0.0.1 7000 1 0 100 7 null",
+    "tcp out 127.0.0.1 7100 1 0 7 100 null",
+    "udp out 127.0.0.1 7100 1 0 7 100 null",
+    "udp out 192.0.2.1 53 1 0 34 50 null",
+    "tcp out 192.0.2.1 7000 1 0 7 100 web.example.test",
   ];
   await become("all of it has ended", async () => `${await seen()}` === `${expected}`);
   const stranger = await lab.sh(lab.on(asUser([penne(), "flows", name]), true));
   assertEquals([stranger.code, stranger.stdout], [1, ""]);
   // The end of the namespace is the end of the following.
+  await begin(lab, ["nsenter", `--net=/run/netns/${name}`, "python3", TRAFFIC, "hold", PEER, "7000", "1"]);
   const follower = lab.start(lab.on([penne(), "flows", "--follow", "--json", name]));
-  await until("it follows", () => follower.output().includes('"event":"start"'));
+  await until("it follows", () => /"protocol":"tcp".*\n/.test(follower.output()));
   await must(["ip", "netns", "del", name]);
   assertEquals((await follower.ended).code, 0, follower.errors());
-  assertEquals(lines(follower.output()).map(({ event, protocol, how }) => `${event} ${protocol} ${how}`), [
-    "start udp undefined",
-    "end udp stopped",
+  const events = lines(follower.output()).filter(({ protocol }) => protocol === "tcp");
+  assertEquals(events.map(({ event, reached, how }) => `${event} ${reached.port} ${how}`), [
+    "start 7000 undefined",
+    "end 7000 stopped",
   ]);
 });

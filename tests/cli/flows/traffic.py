@@ -8,6 +8,8 @@ stream ADDRESS PORT     bytes without end on one connection; stdin ends it; prin
 spray ADDRESS PORT COUNT
                         COUNT datagrams, each from the same port, which nobody answers
 ask ADDRESS PORT [udp]  one exchange: 7 bytes, and 100 as the answer
+names ADDRESS           a name server: every name has that address
+lookup SERVER NAME      asks a name server for the address of a name
 sniff DEVICE            counts what passes, until stdin ends; then a line of JSON
 """
 
@@ -183,6 +185,24 @@ def ask(address, port, kind="tcp"):
     print("done", flush=True)
 
 
+def names(address):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("", 53))
+        print("listening", flush=True)
+        while True:
+            data, peer = s.recvfrom(512)
+            record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 60, 4) + socket.inet_aton(address)
+            s.sendto(data[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + data[12:] + record, peer)
+
+
+def lookup(server, name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(20)
+        s.sendto(struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + b"\0\0\1\0\1", (server, 53))
+        print(socket.inet_ntoa(s.recv(512)[-4:]), flush=True)
+
+
 def sniff(device):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0003))
     s.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
@@ -237,7 +257,7 @@ def note(seen, data, out):
         flow[way] += end - t - 8
 
 
-COMMANDS = {"serve": serve, "drive": drive, "hold": hold, "stream": stream, "spray": spray, "ask": ask, "sniff": sniff}
+COMMANDS = {"serve": serve, "drive": drive, "hold": hold, "stream": stream, "spray": spray, "ask": ask, "names": names, "lookup": lookup, "sniff": sniff}
 
 if __name__ == "__main__":
     command, *words = sys.argv[1:]
