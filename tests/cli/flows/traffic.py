@@ -73,12 +73,14 @@ def resource_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def exchange(kind, address, port, size):
+def exchange(kind, address, port, size, own=0):
     """Asks for some bytes, and gets them; the question has as many bytes as makes it differ from others."""
     question = b"%d \n" % size
     question = question[:-1] + b"." * (size % 97) + b"\n"
     with socket.socket(socket.AF_INET, kind) as s:
         s.settimeout(20)
+        if own:
+            s.bind(("", own))
         s.connect((address, port))
         s.sendall(question)
         got = 0
@@ -123,7 +125,9 @@ def drive(address, first, count, flows):
             if kind == "ping":
                 ping(address, 1000 + i, 1 + i)
             else:
-                exchange(kind, address, first + i % count, 1 + i)
+                # Datagrams from a port that was used before would be of the same flow.
+                own = 20000 + i if kind == socket.SOCK_DGRAM else 0
+                exchange(kind, address, first + i % count, 1 + i, own)
         done.append(kind)
 
     kinds = [socket.SOCK_STREAM, socket.SOCK_DGRAM, "ping"]
