@@ -4,7 +4,7 @@ import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { END_TIMEOUT } from "../agents/enclosure.ts";
 import { usage } from "../base/errors.ts";
 import { keepProcess, prepareSetUp } from "../kept/preserve.ts";
-import type { KeepOptions } from "../kept/reservation.ts";
+import type { KeepRequest } from "../kept/reservation.ts";
 import { log } from "./report/log.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import type { RunOptions } from "../run/plan.ts";
@@ -120,7 +120,7 @@ function main(options: Options): number | Promise<number> {
 async function keepNew(
   options: Options,
   name: string,
-  which: KeepOptions,
+  which: KeepRequest,
   setUpCommand: readonly string[],
 ): Promise<number> {
   const limit = secondsOption(options, "timeout");

@@ -3,7 +3,7 @@
 import type { IpWords } from "../../ffi/net/sockaddr.ts";
 
 /** How a flow has ended, by number: what the data path keeps until then is one byte. */
-export const ENDINGS = [
+export const ENDINGS: readonly (FlowEnding | null)[] = [
   null,
   "closed",
   "reset",
@@ -13,7 +13,7 @@ export const ENDINGS = [
   "forbidden",
   "no room",
   "stopped",
-] as const;
+];
 
 /** Numbers of {@linkcode ENDINGS}. */
 export const END = {
@@ -28,7 +28,15 @@ export const END = {
 } as const;
 
 /** How a flow has ended. */
-export type FlowEnding = Exclude<(typeof ENDINGS)[number], null>;
+export type FlowEnding =
+  | "closed"
+  | "reset"
+  | "timed out"
+  | "refused"
+  | "unreachable"
+  | "forbidden"
+  | "no room"
+  | "stopped";
 
 /** State of a flow: of TCP, or of datagrams. */
 export type FlowState = "connecting" | "open" | "closing" | "unanswered" | "answered";
@@ -73,7 +81,9 @@ export interface FlowObserver {
 
 /** An address and a port; the port is null where the protocol has none. */
 export interface FlowEnd {
+  /** The address, as text. */
   readonly address: string;
+  /** The port, or null. */
   readonly port: number | null;
 }
 
@@ -84,6 +94,7 @@ export type FlowProtocol = "tcp" | "udp" | "icmp" | "icmpv6";
 export interface FlowRecord {
   /** Its number: no two flows of a namespace have the same, as long as one penne serves it. */
   readonly flow: number;
+  /** Its protocol. */
   readonly protocol: FlowProtocol;
   /** `out` if the namespace began it, `in` if somebody outside did. */
   readonly direction: "out" | "in";
@@ -98,13 +109,15 @@ export interface FlowRecord {
   readonly reached: FlowEnd;
   /** The name that the namespace had asked for to get the address; null if it is not known. */
   readonly name: string | null;
+  /** What it is doing. */
   readonly state: FlowState;
   /** When it began, RFC 3339. */
   readonly since: string;
   /** Seconds since then. */
   readonly age: number;
-  /** Bytes of payload from the namespace, and to it. */
+  /** Bytes of payload from the namespace. */
   readonly sent: number;
+  /** Bytes of payload to it. */
   readonly received: number;
 }
 
@@ -116,19 +129,23 @@ export interface FlowCounts {
   readonly active: number;
   /** Those that were never open: forbidden by penne, or refused outside. */
   readonly refused: number;
-  /** Bytes of payload from the namespace, and to it. */
+  /** Bytes of payload from the namespace. */
   readonly sent: number;
+  /** Bytes of payload to it. */
   readonly received: number;
 }
 
 /** What was reached, by how many flows. */
 export interface FlowDestination extends FlowCounts, FlowEnd {
+  /** The protocol. */
   readonly protocol: FlowProtocol;
   /** `out`: address and port outside; `in`: address of the peer, and the port inside. */
   readonly direction: "out" | "in";
+  /** The name that the namespace had asked for to get the address; null if it is not known. */
   readonly name: string | null;
-  /** When its first flow began, and when the last one ended or, if one is open, now. RFC 3339. */
+  /** When its first flow began, RFC 3339. */
   readonly first: string;
+  /** When the last one ended or, if one is open, now. RFC 3339. */
   readonly last: string;
 }
 

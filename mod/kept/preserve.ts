@@ -20,7 +20,7 @@ import type { User } from "../users/passwd.ts";
 import { makeMountable } from "./store/fault.ts";
 import { type Candidate, joinAsHolder } from "./holder.ts";
 import { commOf, identify, pidsIn, type ProcessIdentity } from "./record/identity.ts";
-import { type KeepOptions, Reservation } from "./reservation.ts";
+import { type KeepRequest, Reservation } from "./reservation.ts";
 import { openNamespaceOf } from "./set.ts";
 
 const PID_MAX = 2 ** 22;
@@ -66,7 +66,7 @@ function findInit(namespace: Fd): ProcessIdentity | null {
  * @returns Whether a set was made; false if the name has one that is not stale.
  * @throws {PenneError} If it fails; nothing is left then.
  */
-export function keepProcess(name: string, pid: number, options: KeepOptions = {}): boolean {
+export function keepProcess(name: string, pid: number, options: KeepRequest = {}): boolean {
   const doing = `keep the namespaces of process ${pid}`;
   if (!Number.isInteger(pid) || pid < 1 || pid > PID_MAX) throw usage(`${doing}: that is not a PID`);
   using pidfd = attempt(doing, () => openPid(pid), ({ code }) => code === "ESRCH" ? ["no process has that PID"] : []);
@@ -114,7 +114,7 @@ export interface SetUp extends Disposable {
 }
 
 /** Refuses a set-up command whose namespaces could not be kept. */
-function checkRequest(name: string, { command, net, init }: RunOptions, { types }: KeepOptions): void {
+function checkRequest(name: string, { command, net, init }: RunOptions, { types }: KeepRequest): void {
   if (!command?.length) {
     throw usage(`keep "${name}": the set-up command is missing`, ["penne keep NAME -- true does nothing"]);
   }
@@ -143,7 +143,7 @@ function knownUser(uid: number): User {
  * @returns How to run it; null if the name has a set that is not stale.
  * @throws {PenneError} If it cannot be done.
  */
-export function prepareSetUp(name: string, run: RunOptions, options: KeepOptions = {}): SetUp | null {
+export function prepareSetUp(name: string, run: RunOptions, options: KeepRequest = {}): SetUp | null {
   checkRequest(name, run, options);
   const who = caller();
   const user = options.user === undefined ? null : knownUser(options.user);

@@ -37,6 +37,10 @@ import { Store } from "./store/store.ts";
 export interface KeepOptions extends WhichSet, StaleOptions {
   /** Their kinds; by default all that differ from penne's own. */
   readonly types?: readonly NamespaceType[];
+}
+
+/** How to keep namespaces, and what the command line says beside that. */
+export interface KeepRequest extends KeepOptions {
   /** Whether a holder gives up what it needs no more; it does by default. */
   readonly confine?: boolean;
   /** Called if it does. */
@@ -61,7 +65,7 @@ export interface SetContent {
 const SOURCE_MAX = 1000;
 
 /** Refuses what this caller can never keep. */
-function checkOptions(name: string, { user, layout, types }: KeepOptions): void {
+function checkOptions(name: string, { user, layout, types }: KeepRequest): void {
   const root = call(self, "geteuid") === 0;
   if (user !== undefined && !root) {
     throw usage(`keep "${name}" for user ${user}: only root can`, ["without --user it is kept for yourself"]);
@@ -89,7 +93,7 @@ export class Reservation implements Disposable {
   readonly #base: Base | null;
   readonly #key: string | null;
   readonly #owned: DisposableStack;
-  readonly #options: KeepOptions;
+  readonly #options: KeepRequest;
   /** Descriptors that are free for the last step, which sends a filter through a pipe: the command has run by then. */
   readonly #spare: DisposableStack;
 
@@ -97,7 +101,7 @@ export class Reservation implements Disposable {
     store: Store,
     files: SetFiles,
     base: Base | null,
-    options: KeepOptions,
+    options: KeepRequest,
     owned: DisposableStack,
     spare: DisposableStack,
   ) {
@@ -118,7 +122,7 @@ export class Reservation implements Disposable {
    * @returns The reservation; null if a set has the name that matches the base and key asked for.
    * @throws {PenneError} If the name is taken, or the place cannot be used.
    */
-  static open(name: string, options: KeepOptions): Reservation | null {
+  static open(name: string, options: KeepRequest): Reservation | null {
     const word = parseKeptName(name);
     checkOptions(word, options);
     const { onWarning = () => {}, user = null, layout = "penne" } = options;
