@@ -297,11 +297,14 @@ static i64 wait_end(i32 pidfd, i64 milliseconds) {
 // generation come into it as the one before ends. Its owner may be stopped, or reap children meanwhile: a pid still
 // belongs to a child if it is in the list after its pidfd was opened. One that may not be killed is left alone, and so
 // is one that does not end, as in a file system that hangs: it ends as soon as it can. Each gets `grace` milliseconds
-// to end by itself.
+// to end by itself. One that has ended may have done so after the list was read, and its children came into the list
+// behind that: so the list is read again until it has no others of those, of which the sum of pids tells.
 static void kill_listed(i32 list, i64 grace, int *late) {
-  for (;;) {
+  for (u64 ended = 0, before;;) {
     const u8 *at = read_list(list, packet.payload);
     i32 pid, status, last = -1;
+    before = ended;
+    ended = 0;
     while ((pid = next_pid(&at))) {
       i32 pidfd = (i32)SYS(__NR_pidfd_open, pid, 0);
       if (pidfd >= 0 && !wait_end(pidfd, grace) && is_listed(list, pid) &&
@@ -310,11 +313,12 @@ static void kill_listed(i32 list, i64 grace, int *late) {
         last = pidfd;
       } else {
         close_fd(&pidfd);
+        ended += (u64)pid;
       }
     }
     while (wait_for(-1, &status, WNOHANG) > 0) continue;
     if (last >= 0 && !wait_end(last, 10)) ++*late;
-    if (last < 0 || *late > LATE_MAX) return;
+    if ((last < 0 && ended == before) || *late > LATE_MAX) return;
     close_fd(&last);
   }
 }

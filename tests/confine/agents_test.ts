@@ -200,7 +200,7 @@ test("--no-confine leaves agents and holders as they are, and warns each time", 
   const dir = await Deno.makeTempDir({ prefix: "penne-confine-" });
   lab.defer(async () => {
     for (const name of ["one", "two"]) await sh([penne(), "drop", "--dir", `${dir}/kept`, name]);
-    await sh(["sh", "-c", `umount ${dir}/kept; rm -r ${dir}`]);
+    await sh(["sh", "-c", `umount ${dir}/kept/ns; rm -r ${dir}`]);
   });
   for (const [name, options, confined] of [["one", [], true], ["two", ["--no-confine"], false]] as const) {
     const keep = [penne(), "keep", "--dir", `${dir}/kept`, "--unshare", "pid,mnt", "--log-level", "debug", name];
