@@ -25,6 +25,8 @@ const QUESTIONS_MAX = 16;
 /** Milliseconds of silence after which a connection is closed, and between looks. */
 const SILENCE = 30_000;
 const LOOK = 10_000;
+/** Milliseconds until connections are accepted again after there was no descriptor. */
+const PAUSE = 100;
 /** Bytes of a question at most, and of any message, which has its length before it. */
 const QUESTION_MAX = 4096;
 const MESSAGE_MAX = 65535;
@@ -94,10 +96,11 @@ class Connection {
       if (end > LENGTH + QUESTION_MAX) return this.close();
       if (this.#in.length < end) break;
       const message = this.#in.slice(LENGTH, end);
-      this.#in = this.#in.slice(end);
+      this.#in = this.#in.subarray(end); // a copy for each of many small messages would take long
       this.#ask(message);
     }
     if (this.fd.closed) return;
+    if (this.#in.byteOffset > 0) this.#in = this.#in.slice();
     if (this.#ended && this.#waiting === 0 && this.#out.length === 0) return this.close();
     const reads = !this.#ended && this.#mayAsk;
     this.#registration.change((reads ? EPOLL.IN : 0) | (this.#out.length > 0 ? EPOLL.OUT : 0));
@@ -115,7 +118,9 @@ class Connection {
       if (later) this.#goOn();
     });
     later = true;
-    if (!asked) this.#waiting--; // it was no question
+    if (asked) return;
+    this.#waiting--;
+    this.close(); // what is no question has no place here
   }
 
   #flush(): void {
@@ -145,6 +150,7 @@ export class Streams implements Disposable {
   #listener: Fd | null = null;
   #registration: Registration | null = null;
   #timer: Timer | null = null;
+  #resume: Timer | null = null;
   #port = 0;
   readonly #peer: Peer = { address: ipWords(), port: 0, scope: 0 };
 
@@ -181,6 +187,8 @@ export class Streams implements Disposable {
     for (let i = 0; i < TURN; i++) {
       const s = accept(this.#listener!.number, this.#peer);
       if (s === -E.ECONNABORTED) continue;
+      // Without a descriptor for it, the connection would be reported again and again.
+      if (s === -E.EMFILE || s === -E.ENFILE || s === -E.ENOMEM) return this.#pause();
       if (s < 0) return;
       const fd = new Fd(s);
       if (!this.#expected.delete(this.#peer.port) || !this.#makeRoom()) {
@@ -194,6 +202,15 @@ export class Streams implements Disposable {
       }
       this.#timer ??= this.scene.reactor.after(LOOK, this.#look);
     }
+  }
+
+  /** Accepts nothing for a moment. */
+  #pause(): void {
+    this.#registration?.change(0);
+    this.#resume ??= this.scene.reactor.after(PAUSE, () => {
+      this.#resume = null;
+      this.#registration?.change(EPOLL.IN);
+    });
   }
 
   /** Makes room for a connection, in place of one that waits for no answer. */
@@ -220,6 +237,7 @@ export class Streams implements Disposable {
   /** Closes everything. */
   [Symbol.dispose](): void {
     this.#timer?.cancel();
+    this.#resume?.cancel();
     for (const one of [...this.#connections]) one.close();
     this.#registration?.remove();
     this.#listener?.close();

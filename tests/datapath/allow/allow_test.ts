@@ -259,6 +259,7 @@ async function tries(scene: Scene): Promise<void> {
       "a.wild.test",
       "alias.test",
     ]],
+    ["closed", "junk", dns],
     ["ok", "tcp", four(54), 4000],
     ["ok", "tcp", four(55), 4000],
     ["REFUSED 0", "dns", dns, "target.test"],

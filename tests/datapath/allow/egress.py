@@ -254,6 +254,16 @@ def pipelined(server, names):
     return [found.get(index) for index in range(len(names))]
 
 
+def junk(server):
+    """Sends what is no question, many times, by one connection."""
+    s = socket.create_connection((server, 53), 20)
+    try:
+        s.sendall(b"\0" * 60000)
+        return "closed" if s.recv(1) == b"" else "answered"
+    except ConnectionError:
+        return "closed"
+
+
 def edns(name, options, size=1232):
     """A question with an OPT record that has options."""
     opt = b"\0" + struct.pack(">HHIH", 41, size, 0, len(options)) + options
@@ -275,6 +285,7 @@ STEPS = {
     "send": send,
     "raw": send_raw,
     "pipelined": pipelined,
+    "junk": junk,
     "dns": lambda server, name, kind="A", stream=False: dns(server, question(name, kind), stream),
     "two": lambda server, name: dns(server, question(name, extra=name_bytes(name) + b"\0\1\0\1", count=2)),
     "chaos": lambda server, name: dns(server, question(name, klass=3)),
