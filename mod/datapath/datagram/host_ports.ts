@@ -147,18 +147,18 @@ export class HostPort implements Lessee {
   }
 
   /** The flow that an error is about. */
-  #flowTo({ to, port }: QueuedError): Flow | null {
+  #flowTo({ to, port }: QueuedError): (Flow & Sharer) | null {
     return port === 0 ? null : this.#flowWith(to, port);
   }
 
   /** The flow of a peer; null if there is none. */
-  #flowWith(to: IpWords, port: number): Flow | null {
+  #flowWith(to: IpWords, port: number): (Flow & Sharer) | null {
     const { family, inside } = this;
     asked.protocol = PROTOCOL.UDP;
     asked.family = family;
     Object.assign(asked.source, inside);
     Object.assign(asked.destination, to);
-    return this.owner.netif.table.find(asked, this.ports | port);
+    return this.owner.netif.table.find(asked, this.ports | port) as (Flow & Sharer) | null;
   }
 
   /**
@@ -187,8 +187,10 @@ export class HostPort implements Lessee {
       const ends: Ends = { inside, outside: stranger, addresses: addressSum(inside, stranger), ports: ports | port };
       writeDatagram(netif, ends, batch, i);
       const other = this.#flowWith(stranger, port);
-      if (other) netif.ledger.received[other.slot]! += size;
-      else netif.ledger.stranger(PROTOCOL.UDP, stranger, ports >>> 16, size, netif.reactor.now);
+      if (other) {
+        other.answered();
+        netif.ledger.received[other.slot]! += size;
+      } else netif.ledger.stranger(PROTOCOL.UDP, stranger, ports >>> 16, size, netif.reactor.now);
     }
   }
 
