@@ -221,10 +221,6 @@ export class WorkerServer implements TapServer {
     const ports = this.#openInside(held ?? null);
     const id = this.#next++;
     this.#onDead.set(id, onDead);
-    if (netns) {
-      this.#ids.set(netns.inum, id);
-      beginning.set(netns.inum, Promise.withResolvers());
-    }
     // A duplicate, which the Worker closes when it gets to it.
     const duplicate = ({ tap }: TapLink) => self.open("fcntl", tap, F.DUPFD_CLOEXEC, 3).release();
     this.#send({
@@ -234,6 +230,11 @@ export class WorkerServer implements TapServer {
       ...ports !== NO_PORTS && { ports: sendForwarding(ports) },
       ...held && { held: sendHeld(held) },
     });
+    // Not before: who waits for a namespace whose command could not be sent would wait for ever.
+    if (netns) {
+      this.#ids.set(netns.inum, id);
+      beginning.set(netns.inum, Promise.withResolvers());
+    }
     return () => {
       if (netns && this.#ids.get(netns.inum) === id) {
         settle(netns.inum);
