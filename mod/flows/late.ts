@@ -4,7 +4,7 @@
 export type Streams = typeof import("./stream.ts");
 
 /**
- * Loads it; again, it is there already. A process that may not open files later calls this before.
+ * Loads it; again, it is there already. A process that confines itself loads it before that.
  *
  * @returns The code.
  */

@@ -70,13 +70,15 @@ export function servingRules({ raw }: Serving): CallRule[] {
 /**
  * Loads and opens what serving would load and open late.
  *
- * Here is all code that the data path imports when it first needs it: a confined process may not find it any more.
+ * Here is all code that the data path, and what tells of it, import when they first need it: a confined process may not find
+ * it any more.
  */
 export async function prepareServing(): Promise<void> {
   keepNetlinkSockets(NETLINK.ROUTE, NETLINK.SOCK_DIAG);
   hasSpareProcessor();
   await Promise.all([
     import("../../advice/answers.ts"),
+    import("../../flows/stream.ts"),
     import("../../follow/follower.ts"),
     import("../../inet/dns.ts"),
     import("../../inet/reassembly.ts"),
