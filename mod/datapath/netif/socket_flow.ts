@@ -20,10 +20,13 @@ function kindOf({ protocol }: Packet): EventKind {
   return protocol === PROTOCOL.TCP ? "TCP connection" : protocol === PROTOCOL.UDP ? "UDP flow" : "ping socket";
 }
 
+/** Errors of a host that has no descriptors, ports or memory left. */
+const NO_ROOM: readonly number[] = [-E.EADDRNOTAVAIL, -E.EMFILE, -E.ENFILE, -E.ENOMEM, -E.ENOBUFS];
+
 /** How a flow ends that a negative error number has kept from opening, or {@linkcode FORBIDDEN} for want of room. */
 function endingOf(error: number): number {
   if (error === -E.ECONNREFUSED) return END.REFUSED;
-  return error === FORBIDDEN || error === -E.EADDRNOTAVAIL || error === -E.EMFILE ? END.NO_ROOM : END.UNREACHABLE;
+  return error === FORBIDDEN || NO_ROOM.includes(error) ? END.NO_ROOM : END.UNREACHABLE;
 }
 
 /** A flow with a socket. */
@@ -84,7 +87,7 @@ export abstract class SocketFlow extends Flow {
   protected openTo(to: Destination, p: Packet, events: number): boolean {
     const { netif } = this;
     const s = FD_BUDGET.mayOpen(netif.descriptors) ? this.makeSocket(to) : -E.EMFILE;
-    if (s < 0) return this.#refuse(p, to, FORBIDDEN);
+    if (s < 0) return this.#refuse(p, to, FORBIDDEN, endingOf(s)); // the host may let nobody have such a socket
     this.s = s;
     this.resolver = to.resolver;
     this.#fd = new Fd(s);
