@@ -117,6 +117,7 @@ export class SplicedConnection implements Counted {
   constructor(readonly owner: ConnectionOwner, outside: Fd, inside: Fd, readonly ends: Ends) {
     this.begunAt = owner.reactor.now;
     const [a, b] = [this.#outside = new End(outside), this.#inside = new End(inside)];
+    (ends.inward ? a : b).connected = true; // it was accepted
     this.#toInside = new Direction(a, b);
     this.#toOutside = new Direction(b, a);
   }
@@ -134,7 +135,7 @@ export class SplicedConnection implements Counted {
 
   get facts(): FlowFacts {
     const [a, b] = [this.#toInside, this.#toOutside];
-    const connected = this.#outside.writable && this.#inside.writable || a.ended || b.ended;
+    const connected = this.#outside.connected && this.#inside.connected;
     const state = a.ended || b.ended || this.#closed ? "closing" : connected ? "open" : "connecting";
     return factsOf(this.ends, PROTOCOL.TCP, state);
   }
