@@ -121,25 +121,27 @@ export class Ledger {
     const total = this.destinations[slot]!;
     let how = this.how[slot]!;
     // An answer shows that what has refused a datagram was not the peer's last word.
-    if (how === END.REFUSED && this.received[slot]! > 0) how = 0;
+    const answered = (total.inward ? this.sent : this.received)[slot]! > 0;
+    if (answered && (how === END.REFUSED || how === END.UNREACHABLE)) how = 0;
     if (how === 0) {
       how = this.stopping ? END.STOPPED : total.protocol === PROTOCOL.TCP ? END.CLOSED : END.TIMED_OUT;
     }
     if (this.observer !== null) this.observer.ended(slot, how);
-    this.#ended(total, slot, how, now);
-    if (total.other) this.#ended(this.totals.other, slot, how, now);
+    const refused = !answered && isRefusal(how);
+    this.#ended(total, slot, refused, now);
+    if (total.other) this.#ended(this.totals.other, slot, refused, now);
     flow.slot = 0;
     this.flows[slot] = this.destinations[slot] = null;
     this.sent[slot] = this.received[slot] = this.how[slot] = 0;
     this.#free.push(slot);
   }
 
-  #ended(total: Total, slot: number, how: number, now: number): void {
+  #ended(total: Total, slot: number, refused: boolean, now: number): void {
     total.active--;
     total.sent += this.sent[slot]!;
     total.received += this.received[slot]!;
     total.last = now;
-    if (isRefusal(how)) total.refused++;
+    if (refused) total.refused++;
   }
 
   /**
@@ -152,7 +154,7 @@ export class Ledger {
    * @param now Milliseconds.
    */
   stranger(protocol: number, from: IpWords, port: number, bytes: number, now: number): void {
-    const total = this.totals.at(protocol, true, from, port, null, now, false);
+    const total = this.totals.at(protocol, true, from, port, null, now, true);
     total.received += bytes;
     total.last = now;
     if (total.other) this.totals.other.received += bytes;

@@ -1,14 +1,14 @@
 // What was reached, by how many flows, with how many bytes: a table of destinations, which does not grow without end.
 //
-// The first destinations are kept, and those of which every flow was refused have a limit of their own: whoever wants to
-// hide what was reached behind thousands of addresses that are not reached cannot do so.
+// The first destinations are kept. Those whose first flow penne has forbidden, and senders that nobody has asked, have a limit
+// of their own: thousands of them do not hide what was reached.
 
 import type { IpWords } from "../../ffi/net/sockaddr.ts";
 import { copyOf, ipWords, sameIp } from "../inet/ip_words.ts";
 
-/** Destinations that are kept, and those among them that penne has forbidden from the first flow on. */
+/** Destinations that are kept, and beside them those that penne has forbidden from the first flow on, and strangers. */
 const KEPT_MAX = 8192;
-const FORBIDDEN_MAX = 2048;
+const UNASKED_MAX = 2048;
 /** Destinations that are found without their key; a power of two. */
 const RECENT = 64;
 
@@ -64,15 +64,15 @@ export class Totals {
   readonly kept = new Map<string, Total>();
   /** The flows to all others. */
   readonly other = new Total(0, false, ipWords(), 0, null, 0, false);
-  #forbidden = 0;
+  #unasked = 0;
   /** Those that were asked for last, as making a key takes longer than all else that a flow costs here. */
   readonly #recent: (Total | undefined)[] = new Array(RECENT);
 
   /**
    * @param most Destinations that are kept.
-   * @param mostForbidden Those among them whose first flow was forbidden.
+   * @param mostUnasked How many are kept beside them that were forbidden, or have sent what nobody has asked for.
    */
-  constructor(readonly most: number = KEPT_MAX, readonly mostForbidden: number = FORBIDDEN_MAX) {}
+  constructor(readonly most: number = KEPT_MAX, readonly mostUnasked: number = UNASKED_MAX) {}
 
   /**
    * The numbers of a destination; new ones, which nobody keeps, if there is no room for it.
@@ -83,7 +83,7 @@ export class Totals {
    * @param port The port.
    * @param name The name of the address.
    * @param now Milliseconds.
-   * @param forbidden Whether penne forbids the flow.
+   * @param unasked Whether penne forbids the flow, or nobody inside has asked for what has come.
    */
   at(
     protocol: number,
@@ -92,7 +92,7 @@ export class Totals {
     port: number,
     name: string | null,
     now: number,
-    forbidden: boolean,
+    unasked: boolean,
   ): Total {
     const { family, w0, w1, w2, w3 } = address;
     const place = (w3 ^ w3 >>> 16 ^ port) & RECENT - 1;
@@ -104,10 +104,10 @@ export class Totals {
     const key = `${protocol}${inward ? "<" : ">"}${port},${w3},${w2},${w1},${w0},${family},${name ?? ""}`;
     const known = this.kept.get(key);
     if (known !== undefined) return this.#recent[place] = known;
-    const other = this.kept.size - this.#forbidden >= this.most || forbidden && this.#forbidden >= this.mostForbidden;
+    const other = unasked ? this.#unasked >= this.mostUnasked : this.kept.size - this.#unasked >= this.most;
     const total = new Total(protocol, inward, copyOf(address), port, name, now, other);
     if (other) return total;
-    if (forbidden) this.#forbidden++;
+    if (unasked) this.#unasked++;
     this.kept.set(key, total);
     return this.#recent[place] = total;
   }
