@@ -31,6 +31,7 @@ export const SCM_RIGHTS = 1;
 export const SO = {
   REUSEADDR: 2,
   ERROR: 4,
+  SNDBUF: 7,
   RCVBUF: 8,
   KEEPALIVE: 9,
   OOBINLINE: 10,

@@ -25,6 +25,7 @@ export const CONTROL_RULES: readonly CallRule[] = [
   { call: "getsockopt", why: "the control socket: whose client it is", test: "tests/cli/ports/ports_test.ts" },
   { call: "recvfrom", why: "the control socket: a request", test: "tests/cli/ports/ports_test.ts" },
   { call: "sendto", why: "the control socket: a reply", test: "tests/cli/ports/ports_test.ts" },
+  { call: "setsockopt", why: "the control socket: room for a last line", test: "tests/cli/flows/ends_test.ts" },
 ];
 
 /** Connections that wait to be accepted. */

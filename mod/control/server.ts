@@ -7,6 +7,8 @@
 import { E } from "../../ffi/core/errno.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
+import { SO, SOL_SOCKET } from "../../ffi/net/constants.ts";
+import { setOption } from "../../ffi/net/socket.ts";
 import { acceptUnix, peerOf, receive, send } from "../../ffi/net/unix.ts";
 import type { FlowStream } from "../flows/stream.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
@@ -24,6 +26,8 @@ const PAUSE = 100;
 /** Connections that follow flows: others have room beside them. Milliseconds in which somebody must take a piece of a list. */
 const FOLLOWERS_MAX = 16;
 const STUCK = 10_000;
+/** Bytes that may wait in a socket at the end, so that a last piece has room; the host may have a lower limit. */
+const ROOM = 1 << 20;
 
 interface Connection {
   readonly fd: Fd;
@@ -210,9 +214,16 @@ export class ControlServer implements Disposable {
   [Symbol.dispose](): void {
     this.#resume?.cancel();
     for (const connection of [...this.#connections]) {
-      // Followers are told of the last ends, as far as they take that now.
+      // Followers are told of the last ends, as far as they take that now, and how much is missing.
       while (connection.follows && this.#connections.has(connection) && this.#pass(connection));
-      if (this.#connections.has(connection)) this.#close(connection);
+      if (!this.#connections.has(connection)) continue;
+      const { fd, follows, stream, piece } = connection;
+      const last = follows && stream && piece && stream.last(piece);
+      if (last) {
+        setOption(fd.number, SOL_SOCKET, SO.SNDBUF, ROOM);
+        send(fd, last);
+      }
+      this.#close(connection);
     }
     this.#registration.remove();
     this.place.remove(this.name);

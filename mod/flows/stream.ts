@@ -40,11 +40,19 @@ export interface FlowStream {
   next(): Uint8Array | null;
   /** Whether nothing will come any more. */
   readonly over: boolean;
+  /**
+   * What is sent last where nobody waits for the reader: how much is missing.
+   *
+   * @param piece The piece that came last, and was not taken.
+   * @returns The piece in place of it and of all that follows; null if the reader sees that by itself.
+   */
+  last(piece: Uint8Array): Uint8Array | null;
   /** Ends it. */
   close(): void;
 }
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 /** A moment, RFC 3339; what the data path knows of time is `performance.now()`. */
 function clock(): (at: number) => string {
@@ -223,6 +231,11 @@ class List implements FlowStream {
     return piece;
   }
 
+  /** A list that is not whole has no end. */
+  last(): null {
+    return null;
+  }
+
   close(): void {
     this.over = true;
   }
@@ -250,6 +263,12 @@ class Followers implements FlowObserver {
       follower.put(line);
     }
   }
+}
+
+/** A line that says how much is missing. */
+function lostPiece(count: number): Uint8Array {
+  const event: FlowEvent = { event: "lost", time: new Date().toISOString(), count };
+  return encoder.encode(`${JSON.stringify(event)}\n`);
 }
 
 /** Flows as they begin and end; at first those that there are. */
@@ -290,9 +309,9 @@ class Follower implements FlowStream {
     const present = pieceOf(this.#present);
     if (present !== null) return present;
     if (this.#lines.length === 0 && this.#lost > 0) {
-      const event: FlowEvent = { event: "lost", time: new Date().toISOString(), count: this.#lost };
+      const piece = lostPiece(this.#lost);
       this.#lost = 0;
-      return encoder.encode(`${JSON.stringify(event)}\n`);
+      return piece;
     }
     let [text, count] = ["", 0];
     while (count < this.#lines.length && text.length < PIECE) text += this.#lines[count++];
@@ -300,6 +319,16 @@ class Follower implements FlowStream {
     this.#lines = this.#lines.slice(count);
     this.#waiting -= text.length;
     return encoder.encode(text);
+  }
+
+  last(piece: Uint8Array): Uint8Array {
+    let count = this.#lines.length + this.#lost;
+    while (!this.#present.next().done) count++;
+    for (const line of decoder.decode(piece).trimEnd().split("\n")) {
+      const event: FlowEvent = JSON.parse(line);
+      count += event.event === "lost" ? event.count : 1;
+    }
+    return lostPiece(count);
   }
 
   close(): void {
