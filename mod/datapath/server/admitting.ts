@@ -43,20 +43,24 @@ export function describeRefusal({ protocol, address, port, name }: Refusal): str
  * Says what is refused: once as a warning, and then as information, with a limit.
  *
  * @param warn Called with a warning.
- * @param inform Called with what else is worth knowing.
+ * @param inform Called with what else is worth knowing, if anybody wants to know.
+ * @param excludes Whether addresses are excluded too, which refuses what is allowed.
  * @returns Notes what is refused.
  */
 export function sayRefused(
   warn: (sentence: string) => void,
-  inform: (sentence: string) => void = () => {},
+  inform?: (sentence: string) => void,
+  excludes = false,
 ): (refusal: Refusal) => void {
   let [warned, since, said, unsaid] = [false, -Infinity, 0, 0];
   return (refusal) => {
-    const sentence = `refused ${describeRefusal(refusal)}: --allow does not have it`;
+    const excluded = excludes && refusal.address ? ", or --exclude does" : "";
+    const sentence = `refused ${describeRefusal(refusal)}: --allow does not have it${excluded}`;
     if (!warned) {
       warned = true;
-      return warn(`${sentence}; with --log-level info, further ones are told`);
+      return warn(inform ? `${sentence}; with --log-level info, further ones are told` : sentence);
     }
+    if (!inform) return;
     if (refusal.lastAt - since > PERIOD) {
       if (unsaid > 0) inform(`refused ${unsaid} more destinations or names`);
       [since, said, unsaid] = [refusal.lastAt, 0, 0];
@@ -75,11 +79,12 @@ export function sayRefused(
  * @returns What decides; null if there is no such list.
  */
 export async function admitting(
-  { allow }: ReachRequest,
+  { allow, exclude = [], excludeHost = false }: ReachRequest,
   warn: (sentence: string) => void,
   inform?: (sentence: string) => void,
 ): Promise<Admitting | null> {
   if (!allow) return null;
+  const excludes = exclude.length > 0 || excludeHost;
   const { AllowList } = await import("../allow/allow_list.ts");
-  return { makeAdmission: (scene, list) => new AllowList(scene, list), onRefused: sayRefused(warn, inform) };
+  return { makeAdmission: (scene, list) => new AllowList(scene, list), onRefused: sayRefused(warn, inform, excludes) };
 }
