@@ -113,11 +113,11 @@ function reaches({ addresses, routes }: FamilyPlan, address: Uint8Array): boolea
     routes.some(({ destination, prefix }) => !destination || inPrefix(address, destination, prefix));
 }
 
-/** The gateway of the default route by an interface; null if there is none. */
-function gatewayBy({ routes }: FamilyNetwork, index: number): Uint8Array | null {
+/** The gateway of the default route by one of some interfaces; null if there is none. */
+function gatewayBy({ routes }: FamilyNetwork, indexes: readonly number[]): Uint8Array | null {
   const defaults = routes.filter(({ prefix, type, tos }) => prefix === 0 && type === RTN.UNICAST && tos === 0);
   const hops = defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0)).flatMap(({ hops }) => hops);
-  return hops.find((hop) => hop.index === index && hop.gateway)?.gateway ?? null;
+  return hops.find((hop) => indexes.includes(hop.index) && hop.gateway)?.gateway ?? null;
 }
 
 /** What one family is planned by. */
@@ -145,7 +145,7 @@ function routesElsewhere({ host, templates, links }: Scene): LeftOut[] {
     const others = route.hops.filter(({ index }) => !own.includes(index));
     if (others.length === 0 && route.hops.length > 0) return [];
     const name = others.flatMap(({ index }) => names.get(index) ?? [])[0];
-    const reason = others.length < route.hops.length ? `its next hops by ${name}` : route.odd ?? name;
+    const reason = others.length < route.hops.length ? name && `its next hops by ${name}` : route.odd ?? name;
     return reason === undefined ? [] : [{ route, reason }];
   });
 }
@@ -154,8 +154,9 @@ function routesElsewhere({ host, templates, links }: Scene): LeftOut[] {
 function planFamily(scene: Scene): FamilyPlan {
   const { family, host, several, request, checked, warn, note } = scene;
   const { copyAddresses: many = true, copyRoutes: all = true } = request;
-  const copies = scene.templates.flatMap(({ index }) => copyAddresses(host, index));
-  const copied = several ? distinctAddresses(copies) : many ? copies : copies.slice(0, 1);
+  const found = scene.templates.flatMap(({ index }) => copyAddresses(host, index));
+  const copies = several ? distinctAddresses(found) : found;
+  const copied = many ? copies : copies.slice(0, 1);
   const own = checked.addresses[family];
   const templates = copied.length || own ? scene.templates : [];
   const from = templates.length > 0;
@@ -167,7 +168,7 @@ function planFamily(scene: Scene): FamilyPlan {
     return distinctRoutes(copyRoutes(host, indexes, addresses, () => {}, (route) => sourceFor(host, route, addresses)));
   };
   const gateway = checked.gateways[family] ??
-    (from ? all ? null : gatewayBy(host, indexes[0]!) : LOCAL.gateway[family]);
+    (from ? all ? null : gatewayBy(host, indexes) : LOCAL.gateway[family]);
   const routes = gateway ? [defaultRoute(gateway, addresses)] : copy(warn);
   const originals = from && !own ? gateway ? copy(() => {}) : [...routes] : null;
   if (several && from && !gateway) {

@@ -261,6 +261,16 @@ test("Several templates give what all have, each thing once, with the source tha
   assertThrows(() => shown({ interfaces: ["eth0", "eth9"] }), PenneError, 'the interface "eth9": it does not exist');
   assertThrows(() => shown({ interfaces: ["eth0", "lo"] }), PenneError, "loopback");
   assertThrows(() => shown({ interfaces: ["eth0"], allInterfaces: true }), PenneError, "choose one of");
+  assertEquals(shown({ allInterfaces: true, copyAddresses: false }).addresses, ["192.0.2.2"]);
+});
+
+test("A default route alone of several templates is that which the host prefers, whatever the first one has", () => {
+  const both = host([address(2, "192.0.2.2", 24), address(3, "198.51.100.2", 24)], [
+    route([{ index: 3, gateway: ip("198.51.100.1") }], { priority: 100 }),
+    route([{ index: 2 }], { destination: ip("10.1.0.0"), prefix: 16 }),
+  ]);
+  const { routes } = planNetwork({ interfaces: ["eth0", "eth1"], copyRoutes: false }, both).families[0]!;
+  assertEquals(routes.map(({ prefix, hops }) => [prefix, hops[0]!.gateway]), [[0, ip("198.51.100.1")]]);
 });
 
 test("What cannot be copied gets a default route if there is none, and a sentence", () => {
@@ -278,6 +288,8 @@ test("What cannot be copied gets a default route if there is none, and a sentenc
     "of IPv4, these routes are not there inside, and served by a default route that the host does not have as the host " +
     "decides: 10.2.0.0/16 (table 77)",
   ]);
+  const partly = host(single.ipv4!.addresses as Address[], [route([{ gateway: ip("192.0.2.1") }, { index: 1 }])]);
+  assertEquals(planNetwork({ allInterfaces: true }, partly).notes, []);
   // With everything copied the inside has no way that the host has not.
   assertEquals(planNetwork({ allInterfaces: true }, single).families[0]!.routes.length, 1);
 });
