@@ -2,6 +2,7 @@
 
 import { AF } from "../../ffi/net/constants.ts";
 import { type Family, inPrefix, sameBytes } from "../inet/ip.ts";
+import { preferredDefault } from "../network/routes.ts";
 import type { AdviceFacts, AdvisedRoute, FamilyAdvice } from "./facts.ts";
 
 /**
@@ -34,7 +35,7 @@ export function familyAdvice({ families }: AdviceFacts, family: Family): FamilyA
   const plan = families.find((one) => one.family === family);
   if (!plan) return null;
   const addresses = plan.addresses.map(({ local, prefix }) => ({ address: local, prefix }));
-  const [first] = plan.routes.filter(({ prefix }) => prefix === 0);
+  const first = preferredDefault(plan.routes);
   const routes: AdvisedRoute[] = [];
   for (const { destination, prefix, hops } of plan.routes) {
     const [hop] = hops;

@@ -16,7 +16,7 @@ import { configOf } from "../network/apply.ts";
 import { readNetwork, readRoutes } from "../network/host.ts";
 import { type FamilyPlan, type NetworkPlan, planNetwork } from "../network/plan.ts";
 import { FAMILY_NAME, type NetworkRequest, wantsSeveral } from "../network/request.ts";
-import { showRoute } from "../network/routes.ts";
+import { preferredDefault, showRoute } from "../network/routes.ts";
 import type { FollowedLink, Following, FollowOptions } from "./contract.ts";
 import {
   type Change,
@@ -100,7 +100,7 @@ function requestOf(change: Change, index: number) {
 /** What a family has, in a status event; null if it is off. */
 function shown(family: FamilyPlan | undefined, request: NetworkRequest): Record<string, unknown> | null {
   if (!family) return null;
-  const gateway = family.routes.find(({ prefix }) => prefix === 0)?.hops[0]?.gateway ?? null;
+  const gateway = preferredDefault(family.routes)?.hops[0]?.gateway ?? null;
   return {
     host: family.templates[0] ?? null,
     ...wantsSeveral(request) && { hosts: family.templates },

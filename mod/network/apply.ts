@@ -34,7 +34,7 @@ import {
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { readRoutes } from "./host.ts";
 import type { FamilyPlan, NetworkPlan } from "./plan.ts";
-import { newAddress, showRoute } from "./routes.ts";
+import { newAddress, preferredDefault, showRoute } from "./routes.ts";
 import { TXQUEUELEN } from "./tap.ts";
 import type { FamilyConfig, TapLink } from "./tap_link.ts";
 
@@ -243,7 +243,7 @@ function linkLocalAddress(mac: Uint8Array): Address {
 export function configOf(plan: FamilyPlan | undefined, mac: Uint8Array): FamilyConfig | null {
   if (!plan) return null;
   const { local, prefix } = plan.addresses[0] ?? linkLocalAddress(mac);
-  const gateway = plan.routes.find((route) => route.prefix === 0)?.hops[0]?.gateway ?? null;
+  const gateway = preferredDefault(plan.routes)?.hops[0]?.gateway ?? null;
   return { address: local, prefix, gateway };
 }
 

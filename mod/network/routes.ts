@@ -94,6 +94,17 @@ export function copyRoutes(
 }
 
 /**
+ * The default route that comes before the others.
+ *
+ * @param routes The routes of one family.
+ * @returns That with the lowest metric; undefined if there is none.
+ */
+export function preferredDefault(routes: readonly Route[]): Route | undefined {
+  const defaults = routes.filter(({ prefix }) => prefix === 0);
+  return defaults.toSorted((a, b) => (a.priority ?? 0) - (b.priority ?? 0))[0];
+}
+
+/**
  * Formats a route for messages.
  *
  * @param route The route.

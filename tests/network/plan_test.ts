@@ -6,6 +6,7 @@ import { formatIp, inPrefix, parseIp } from "../../mod/inet/ip.ts";
 import { PenneError } from "../../mod/base/errors.ts";
 import type { Address } from "../../mod/netlink/address.ts";
 import type { NextHop, Route } from "../../mod/netlink/route.ts";
+import { configOf } from "../../mod/network/apply.ts";
 import type { Network } from "../../mod/network/host.ts";
 import { planNetwork } from "../../mod/network/plan.ts";
 import { checkRequest } from "../../mod/network/request.ts";
@@ -271,6 +272,15 @@ test("A default route alone of several templates is that which the host prefers,
   ]);
   const { routes } = planNetwork({ interfaces: ["eth0", "eth1"], copyRoutes: false }, both).families[0]!;
   assertEquals(routes.map(({ prefix, hops }) => [prefix, hops[0]!.gateway]), [[0, ip("198.51.100.1")]]);
+});
+
+test("The gateway of several templates is that of the default route that the host prefers", () => {
+  const both = host([address(2, "192.0.2.2", 24), address(3, "10.8.0.2", 32)], [
+    route([{ index: 2, gateway: ip("192.0.2.1") }], { priority: 100 }),
+    route([{ index: 3 }], { priority: 600 }),
+  ]);
+  const [family] = planNetwork({ allInterfaces: true }, both).families;
+  assertEquals(configOf(family, new Uint8Array(6))?.gateway, ip("192.0.2.1"));
 });
 
 test("What cannot be copied gets a default route if there is none, and a sentence", () => {
