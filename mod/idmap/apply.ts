@@ -26,7 +26,7 @@ const findings = () => import("../findings/mod.ts");
  * Writes a file in /proc of an agent, by the pid that it has there.
  *
  * Agents are seen before their execve(2) has ended, and since Linux 7.3 they are not dumpable until then: their files are
- * root's. An agent that answers has been executed.
+ * root's, and with hidepid= of proc(5) they are refused or hidden. An agent that answers has been executed.
  */
 function writeProc(agent: Agent, pid: number, file: string, text: string): void {
   const openIt = () => open(self, `/proc/${pid}/${file}`, O.WRONLY);
@@ -34,7 +34,7 @@ function writeProc(agent: Agent, pid: number, file: string, text: string): void 
     agent.raw("getpid");
     return openIt();
   };
-  using fd = orNull(openIt, "EACCES") ?? early();
+  using fd = orNull(openIt, "EACCES", "EPERM", "ENOENT") ?? early();
   write(fd, new TextEncoder().encode(text));
 }
 
