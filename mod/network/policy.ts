@@ -71,10 +71,12 @@ export function readDecision(socket: NetlinkSocket, task: Task, family: Family, 
   };
   main.map(expanded).forEach((route, i) => {
     // Of the routes of others, those are asked for that another table may have instead.
-    const covered = routes.some(({ destination, prefix }) =>
-      prefix <= route.prefix && (!destination || route.destination && inPrefix(route.destination, destination, prefix))
-    );
-    if (covered && i < LOOKUPS_MAX && isShadowed(route)) leftOut.push({ route, reason: "not taken by the host" });
+    const isCovered = () =>
+      routes.some(({ destination, prefix }) =>
+        prefix <= route.prefix &&
+        (!destination || route.destination && inPrefix(route.destination, destination, prefix))
+      );
+    if (i < LOOKUPS_MAX && isCovered() && isShadowed(route)) leftOut.push({ route, reason: "not taken by the host" });
     else routes.push(route);
   });
   return { uplink: uplink && inMain(uplink), routes, leftOut };
