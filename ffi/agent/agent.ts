@@ -252,8 +252,9 @@ export class Agent implements Task, Disposable {
   hold(label: string, filter: Uint8Array | null = null): void {
     const stays = execRefused() !== undefined;
     const m = marshal([pointers([cString("penne-holder"), cString("hold"), cString(label)]), stays ? 1 : 0]);
-    using source = filter && filledPipe(filter);
-    const fds = [...stays ? [] : [Fd.borrow(shim().image)], ...source ? [source] : []];
+    // Without a filter, too, something must be read at once: the stdin of the agent may be a terminal.
+    using source = filledPipe(filter ?? new Uint8Array());
+    const fds = [...stays ? [] : [Fd.borrow(shim().image)], source];
     try {
       this.#exchange({ operation: Operation.HOLD }, { ...m, fds }, "execveat");
     } catch (error) {

@@ -5,6 +5,8 @@ import "../lib/preload.ts";
 import { Agent } from "../../ffi/agent/agent.ts";
 import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { numbersOf, type SyscallName } from "../../ffi/core/syscalls.ts";
+import { call } from "../../ffi/core/task.ts";
+import { pipe } from "../../ffi/sys/file.ts";
 import { waitChild } from "../../ffi/sys/process.ts";
 import { isReadable } from "../../ffi/sys/poll.ts";
 import { endAgents } from "../../mod/agents/enclosure.ts";
@@ -132,6 +134,19 @@ for (const role of ROLES) {
     assertEquals((await victim.status).signal, "SIGTERM"); // nothing else ended it
   });
 }
+
+test("An agent becomes a holder without a filter, too, if nothing comes from its standard input", async () => {
+  const agent = Agent.spawn();
+  const [reader, writer] = pipe(); // as a terminal
+  using _writer = writer;
+  call(agent, "dup3", reader, 0, 0);
+  reader.close();
+  agent.hold("a test");
+  await until("it is one", () => statusOf(agent.pid)["Name"] === "penne-holder");
+  Deno.kill(agent.pid, "SIGTERM");
+  assertEquals(waitChild(agent.pid).code, 0);
+  agent.close();
+});
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
 
