@@ -317,8 +317,10 @@ static void kill_listed(i32 list, i64 grace, int *late) {
       }
     }
     while (wait_for(-1, &status, WNOHANG) > 0) continue;
-    if (last >= 0 && !wait_end(last, 10)) ++*late;
-    if ((last < 0 && ended == before) || *late > LATE_MAX) return;
+    if (last < 0 && ended == before) return;
+    // Where nothing may be killed, others may go on ending and beginning for ever.
+    if (last < 0 || !wait_end(last, 10)) ++*late;
+    if (*late > LATE_MAX) return;
     close_fd(&last);
   }
 }
@@ -366,7 +368,7 @@ _Noreturn static void finish(void) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The agent: what it gives up once nothing but waiting is left to do.
 
-// Keeps some capabilities, also of the bounding set, and installs a filter of system calls, an array of `struct
+// Keeps some capabilities, empties the bounding set, and installs a filter of system calls, an array of `struct
 // sock_filter`. The order matters: a filter takes no_new_privs, and forbids all the rest.
 static i64 confine(u64 keep, void *filter, i64 length) {
   struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
