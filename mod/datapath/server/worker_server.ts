@@ -26,6 +26,9 @@ import { makerBy } from "../splice/inside.ts";
 import type { Held, KnownNamespace, ServedPlan, TapServer } from "./reactor_server.ts";
 import { receiveForwarding, receiveHeld, sendForwarding, sendHeld } from "./sent_ports.ts";
 
+/** The command to serve a namespace. */
+type Serve = Extract<Command, { readonly serve: number }>;
+
 /** The code of the Worker. */
 const WORKER = new URL("./worker.ts", import.meta.url);
 
@@ -73,21 +76,23 @@ interface Running {
   readonly progress: Progress;
 }
 
+/** Closes what a command names that no Worker takes. */
+function discard(command: Command): void {
+  if (!("serve" in command)) return;
+  const { link, ports, held } = command;
+  if (link) new Fd(link.tap).close();
+  if (ports) {
+    const { open, opened = [] } = receiveForwarding(ports);
+    for (const port of [...open, ...opened]) port[Symbol.dispose]();
+  }
+  if (held) endAgents([receiveHeld(held).agent]);
+}
+
 /** Closes what commands name that the Worker has not taken. */
 function takeBack(reader: Fd): void {
   const lines = new TextDecoder().decode(readAll(reader)).split("\n").filter((line) => line !== "");
   reader.close();
-  for (const line of lines) {
-    const command = decodeCommand(line);
-    if (!("serve" in command)) continue;
-    const { link, ports, held } = command;
-    if (link) new Fd(link.tap).close();
-    if (ports) {
-      const { open, opened = [] } = receiveForwarding(ports);
-      for (const port of [...open, ...opened]) port[Symbol.dispose]();
-    }
-    if (held) endAgents([receiveHeld(held).agent]);
-  }
+  for (const line of lines) discard(decodeCommand(line));
 }
 
 /** Namespaces that Workers of this program are about to serve, by their inode number. */
@@ -207,6 +212,7 @@ export class WorkerServer implements TapServer {
     } catch (error) {
       // The Worker has failed, which its `error` event is about to say.
       if (!(error instanceof SysError && error.errno === E.EPIPE)) throw error;
+      discard(command);
     }
     this.#sent++;
     return running;
@@ -221,27 +227,41 @@ export class WorkerServer implements TapServer {
     const ports = this.#openInside(held ?? null);
     const id = this.#next++;
     this.#onDead.set(id, onDead);
-    // A duplicate, which the Worker closes when it gets to it.
-    const duplicate = ({ tap }: TapLink) => self.open("fcntl", tap, F.DUPFD_CLOEXEC, 3).release();
-    this.#send({
-      ...{ serve: id, link: link && { ...link, tap: duplicate(link) }, netns },
+    let command: Serve = {
+      ...{ serve: id, link: null, netns },
       plan: plan && servedPart(plan),
       ...followed && followed.request.follow !== false && { followed },
       ...ports !== NO_PORTS && { ports: sendForwarding(ports) },
       ...held && { held: sendHeld(held) },
-    });
+    };
+    try {
+      if (link) {
+        // A duplicate, which the Worker closes when it gets to it.
+        const tap = self.open("fcntl", link.tap, F.DUPFD_CLOEXEC, 3).release();
+        command = { ...command, link: { ...link, tap } };
+      }
+      this.#send(command);
+    } catch (error) {
+      discard(command);
+      this.#onDead.delete(id);
+      throw error;
+    }
     // Not before: who waits for a namespace whose command could not be sent would wait for ever.
     if (netns) {
       this.#ids.set(netns.inum, id);
-      beginning.set(netns.inum, Promise.withResolvers());
+      if (!beginning.has(netns.inum)) beginning.set(netns.inum, Promise.withResolvers());
     }
     return () => {
-      if (netns && this.#ids.get(netns.inum) === id) {
-        settle(netns.inum);
-        this.#ids.delete(netns.inum);
-      }
+      this.#forget(id, netns);
       if (this.#onDead.delete(id)) this.#send({ stop: id }).progress.wait(this.#sent, CLOSE_TIMEOUT);
     };
+  }
+
+  /** Notes that a namespace is not served, or no longer. */
+  #forget(id: number, netns: NamespaceId | undefined): void {
+    if (!netns || this.#ids.get(netns.inum) !== id) return;
+    settle(netns.inum);
+    this.#ids.delete(netns.inum);
   }
 
   /** Notes that the namespace of a number is served. */
