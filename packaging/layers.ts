@@ -40,6 +40,7 @@ export const LAYERS: readonly string[] = [
   "mod/datapath/tcp",
   "mod/datapath/splice",
   "mod/datapath/forward",
+  "mod/datapath/multicast",
   "mod/datapath",
   "mod/datapath/server",
   "mod/attach",

@@ -31,6 +31,7 @@ export const SCM_RIGHTS = 1;
 export const SO = {
   REUSEADDR: 2,
   ERROR: 4,
+  BROADCAST: 6,
   SNDBUF: 7,
   RCVBUF: 8,
   KEEPALIVE: 9,
@@ -45,6 +46,7 @@ export const SO = {
   RCVBUFFORCE: 33,
   PEEK_OFF: 42,
   MEMINFO: 55,
+  BINDTOIFINDEX: 62,
 } as const;
 
 /** Options of tcp(7). */
@@ -55,8 +57,11 @@ export const IP = {
   TTL: 2,
   PKTINFO: 8,
   RECVERR: 11,
+  RECVTTL: 12,
   FREEBIND: 15,
   BIND_ADDRESS_NO_PORT: 24,
+  MULTICAST_IF: 32,
+  MULTICAST_TTL: 33,
   MULTICAST_LOOP: 34,
   MULTICAST_ALL: 49,
   LOCAL_PORT_RANGE: 51,
@@ -65,14 +70,21 @@ export const IP = {
 /** Options of ipv6(7). */
 export const IPV6 = {
   UNICAST_HOPS: 16,
+  MULTICAST_IF: 17,
+  MULTICAST_HOPS: 18,
   MULTICAST_LOOP: 19,
   RECVERR: 25,
   V6ONLY: 26,
   MULTICAST_ALL: 29,
   RECVPKTINFO: 49,
   PKTINFO: 50,
+  RECVHOPLIMIT: 51,
+  HOPLIMIT: 52,
   FREEBIND: 78,
 } as const;
+
+/** Options at the level of both families, for groups: RFC 3678, ip(7). */
+export const MCAST = { JOIN_GROUP: 42, MSFILTER: 48 } as const;
 
 /** Options of udp(7). */
 export const UDP = { SEGMENT: 103 } as const;

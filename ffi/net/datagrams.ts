@@ -66,6 +66,14 @@ export class SendBatch {
     writeIovec(this.#parts.view, IOVEC * index, at, length);
   }
 
+  /** Address of the payload of a datagram, and its length. */
+  payload(index: number): { readonly at: number; readonly length: number } {
+    const { view } = this.#parts;
+    const part = IOVEC * index;
+    const at = view.getUint32(part, true) + view.getUint32(part + 4, true) * 0x1_0000_0000;
+    return { at, length: view.getUint32(part + 8, true) };
+  }
+
   /**
    * sendmmsg(2).
    *

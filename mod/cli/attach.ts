@@ -270,8 +270,9 @@ export async function attachHere(job: AttachJob): Promise<number> {
     const relative = ({ kind, text }: Target) => kind === "path" && text.includes("/") && !text.startsWith("/");
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
-    const follows = wanted.follow !== false && attachments.links.length > 0;
-    using keeper = follows ? keepFollowing(onWarning) : null;
+    const enters = wanted.follow !== false || !wanted.off?.includes("multicast");
+    using keeper = enters && attachments.links.length > 0 ? keepFollowing(onWarning) : null;
+    server.keeper = keeper?.agent ?? null;
     using _follower = keeper && followHost(attachments.links, { reactor, server, report, keeper });
     job.onReady?.();
     await giveUp(job, attachments, report, ports);

@@ -25,6 +25,7 @@ import { IncomingFragments } from "./fragment/incoming.ts";
 import { Inbound } from "./forward/inbound.ts";
 import { LoopbackPorts, outboundError } from "./forward/outbound.ts";
 import { PortTable } from "./forward/port_table.ts";
+import { Groups } from "./multicast/groups.ts";
 import { answerArp } from "./neighbour/arp.ts";
 import { answerNeighbour } from "./neighbour/ndp.ts";
 import { FRAME_MAX, RX } from "./netif/buffers.ts";
@@ -59,6 +60,7 @@ export class Datapath implements NamespaceRules, Disposable {
   readonly #udp: Udp;
   readonly #adviser: Adviser | null;
   readonly #echo: Echo;
+  readonly #groups: Groups | null;
   readonly #fragments: IncomingFragments;
   readonly #inbound: Inbound;
   /** The ports of the host that lead into the namespace; they are closed with the data path. */
@@ -97,6 +99,8 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#adviser = options.facts ? new Adviser(this.#netif, options.facts, off, options.router ?? false) : null;
     this.#udp = new Udp(this.#netif, this.#adviser, off.includes("udp"));
     this.#echo = new Echo(this.#netif);
+    const receivesGroups = !off.includes("udp") && !off.includes("multicast");
+    this.#groups = this.#netif.groups = receivesGroups ? new Groups(this.#netif, this.#udp, options) : null;
     this.#fragments = new IncomingFragments(this.#netif, this.#whole);
     this.#splices = new Splices(reactor, this.#netif.ledger);
     this.#inbound = new Inbound(this.#netif, this.#tcp, this.#udp, this.#splices, this.#watchTime);
@@ -175,6 +179,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#netif.rules.renew(options);
     this.#netif.egress.renew(options);
     this.#adviser?.advertise();
+    this.#groups?.renew();
   }
 
   /** Whether a flow has an address inside. */
@@ -230,9 +235,11 @@ export class Datapath implements NamespaceRules, Disposable {
       if (p.protocol === (p.family === 4 ? PROTOCOL.ICMP : PROTOCOL.ICMPV6)) {
         const isNeighbour = p.family === 6 && this.#answersNeighbours &&
           (answerNeighbour(netif, p) || this.#adviser?.isSolicited(p));
-        if (!isNeighbour && this.#icmp) this.#echo.input(p);
+        if (isNeighbour || p.family === 6 && this.#groups?.takes(p)) return false;
+        if (this.#icmp) this.#echo.input(p);
         return false;
       }
+      if (p.protocol === PROTOCOL.IGMP && p.family === 4) this.#groups?.hear(p);
     } else if (kind === KIND.ARP) {
       answerArp(netif, p.network, p.end);
       return false;
@@ -285,6 +292,7 @@ export class Datapath implements NamespaceRules, Disposable {
     this.#registration.remove();
     this.#timer?.cancel();
     this.#adviser?.[Symbol.dispose]();
+    this.#groups?.[Symbol.dispose]();
     this.#fragments[Symbol.dispose]();
     this.#netif.admission?.[Symbol.dispose]();
     const { list } = this.#netif.table;

@@ -68,17 +68,18 @@ export class Entrance implements Disposable {
    *
    * @param tap The tap.
    * @param body Called with a socket there, whose requests have the rights that they need.
+   * @param protocol The protocol of the socket: NETLINK.ROUTE or NETLINK.SOCK_DIAG.
    * @returns What `body` returns.
    * @throws {NetnsEndedError} If the namespace has ended, and the tap is not gone yet.
    * @throws {RightsLostError} If the agent is gone that has penne's former rights.
    * @throws {SysError} EBADFD if the tap is gone; other errors if the namespace cannot be entered.
    * @throws {AgentGoneError} If somebody inside has stopped or killed the agent, or the kernel has it wait.
    */
-  within<T>(tap: Fd, body: (socket: NetlinkSocket) => T): T {
+  within<T>(tap: Fd, body: (socket: NetlinkSocket) => T, protocol: number = NETLINK.ROUTE): T {
     const agent = this.#start();
     try {
       this.#enter(agent, tap);
-      using socket = new NetlinkSocket(agent, NETLINK.ROUTE, agent);
+      using socket = new NetlinkSocket(agent, protocol, agent);
       return body(socket);
     } finally {
       this.#end(agent);

@@ -19,6 +19,7 @@ export const ETHERTYPE = { IPV4: 0x0800, ARP: 0x0806, IPV6: 0x86dd } as const;
 export const PROTOCOL = {
   HOP_BY_HOP: 0,
   ICMP: 1,
+  IGMP: 2,
   TCP: 6,
   UDP: 17,
   ROUTING: 43,

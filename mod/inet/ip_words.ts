@@ -107,6 +107,11 @@ export function isGroup(a: IpWords): boolean {
   return a.family === 4 ? a.w3 >>> 28 === 14 || a.w3 === -1 : a.w0 >>> 24 === 0xff;
 }
 
+/** Whether an address is a multicast address. */
+export function isMulticast(a: IpWords): boolean {
+  return a.family === 4 ? a.w3 >>> 28 === 14 : a.w0 >>> 24 === 0xff;
+}
+
 /** Whether an IPv6 address is valid on one link only: fe80::/10 and multicast of link-local scope, ff02::/16 with any flags. */
 export function isLinkScoped(a: IpWords): boolean {
   return a.family === 6 && (a.w0 >>> 22 === 0x3fa || (a.w0 >>> 16 & 0xff0f) === 0xff02);

@@ -129,8 +129,11 @@ export interface ReachOptions {
   readonly outbound?: readonly Address[];
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */
   readonly outboundInterfaces?: { readonly 4?: string; readonly 6?: string };
-  /** Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour. */
-  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp" | "dhcp" | "dhcpv6" | "ra")[];
+  /**
+   * Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour, and without `multicast`, nothing
+   * comes in that is sent to multicast groups.
+   */
+  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp" | "dhcp" | "dhcpv6" | "ra" | "multicast")[];
   /** What programs inside are told that configure the interface themselves, beside its addresses and routes. */
   readonly tell?: TellOptions;
 }
@@ -287,7 +290,7 @@ export const REACH: Readonly<Record<keyof ReachOptions, Check>> = {
   excludeHost: flag,
   outbound: list(ip),
   outboundInterfaces: object({ 4: text, 6: text }),
-  off: list(oneOf("tcp", "udp", "icmp", "ndp", "dhcp", "dhcpv6", "ra")),
+  off: list(oneOf("tcp", "udp", "icmp", "ndp", "dhcp", "dhcpv6", "ra", "multicast")),
   tell: object(
     {
       dns: (value, argument) => value === "host" || list(ip)(value, argument),

@@ -38,8 +38,11 @@ export interface ReachRequest {
   readonly anySource?: boolean;
   /** Interfaces by which it leaves: `--outbound-if4`, `--outbound-if6`. */
   readonly outboundInterfaces?: { readonly 4?: string; readonly 6?: string };
-  /** Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour. */
-  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp" | "dhcp" | "dhcpv6" | "ra")[];
+  /**
+   * Protocols of which no packet is taken; without `ndp`, no IPv6 address has a neighbour, and without `multicast`, nothing
+   * comes in that is sent to multicast groups.
+   */
+  readonly off?: readonly ("tcp" | "udp" | "icmp" | "ndp" | "dhcp" | "dhcpv6" | "ra" | "multicast")[];
   /** What programs inside are told that configure the interface themselves, beside its addresses and routes. */
   readonly tell?: TellRequest;
 }

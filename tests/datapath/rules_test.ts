@@ -101,6 +101,9 @@ test("a resolver that has failed is avoided for a while, unless all have failed"
   assertEquals(asked(), ip("192.0.2.1"), "the oldest failure");
 });
 
-test("a broadcast is refused, as the host would take it for its own", () => {
-  assertEquals(destination({}, "255.255.255.255", PROTOCOL.UDP, 5000), null);
+test("a broadcast reaches the host too, and never a server of DHCP", () => {
+  same(destination({}, "255.255.255.255", PROTOCOL.UDP, 5000), "255.255.255.255", 5000);
+  assertEquals(destination({}, "255.255.255.255", PROTOCOL.UDP, 67), null);
+  assertEquals(destination({}, "255.255.255.255", PROTOCOL.ICMP), null);
+  assertEquals(destination({ excludeHost: true }, "255.255.255.255", PROTOCOL.UDP, 5000), null);
 });

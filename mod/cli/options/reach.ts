@@ -60,6 +60,7 @@ export const REACH_OPTIONS = [
   { name: "no-dhcp", help: "Do not answer DHCP clients inside" },
   { name: "no-dhcpv6", help: "Do not answer DHCPv6 clients inside" },
   { name: "no-ra", help: "With --no-config-net: send no router advertisements" },
+  { name: "no-multicast", help: "Let nothing in that is sent to multicast groups" },
 ] as const satisfies readonly OptionSpec[];
 
 /** Name resolution, of commands that run a command with its own resolv.conf. */
@@ -168,7 +169,7 @@ export function reachRequest(options: OptionValues<typeof REACH_OPTIONS>): Reach
       }),
     },
     ...options.exclude.includes("host") && { excludeHost: true },
-    off: (["dhcp", "dhcpv6", "ra"] as const).filter((name) => options[`no-${name}`]),
+    off: (["dhcp", "dhcpv6", "ra", "multicast"] as const).filter((name) => options[`no-${name}`]),
     outboundInterfaces: defined({ 4: options["outbound-if4"], 6: options["outbound-if6"] }),
   };
 }

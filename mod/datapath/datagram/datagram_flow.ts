@@ -1,11 +1,12 @@
 // What the flows of UDP and of echo requests share: answers come from one peer only, and errors are relayed.
 
 import { E } from "../../../ffi/core/errno.ts";
+import { setGroupTtl } from "../../../ffi/net/group.ts";
 import { getOption, receiveAt, setOption } from "../../../ffi/net/socket.ts";
 import { IP, IPPROTO, IPV6, MSG, SO, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
-import { copyOf, ipWords, isGroup } from "../../inet/ip_words.ts";
+import { copyOf, ipWords, isGroup, isMulticast } from "../../inet/ip_words.ts";
 import type { Packet } from "../../inet/packet.ts";
 import { sendUnreachable } from "../icmp/problem.ts";
 import { relayErrors } from "../icmp/relay.ts";
@@ -68,7 +69,8 @@ export abstract class DatagramFlow extends SocketFlow {
   /** Sets the time to live of what is sent to that of the namespace's packets, as traceroute needs. */
   setTtl(ttl: number): void {
     this.ttl = ttl;
-    if (this.#socketFamily === 4) setOption(this.s, IPPROTO.IP, IP.TTL, ttl);
+    if (isMulticast(this.peer)) setGroupTtl(this.s, this.#socketFamily, ttl);
+    else if (this.#socketFamily === 4) setOption(this.s, IPPROTO.IP, IP.TTL, ttl);
     else setOption(this.s, IPPROTO.IPV6, IPV6.UNICAST_HOPS, ttl);
   }
 

@@ -63,6 +63,9 @@ export class HostPort implements Lessee {
   #number = 0;
   /** The source address that its first datagram had to have; null if that was the host's choice. */
   #from: IpWords | null = null;
+  /** Whether programs that share it may have it too. */
+  isPublic = false;
+  #broadcasts = false;
   /** Another port with the same number inside, but another address. */
   sibling: HostPort | null = null;
   /** A flow that shares it, and the others. */
@@ -96,7 +99,14 @@ export class HostPort implements Lessee {
     this.#fd = new Fd(s);
     const port = this.ports >>> 16;
     this.#from = from;
-    const error = netif.egress.bind(s, to, from, mayClaim(port) ? port : 0);
+    let error = 0;
+    const claimed = mayClaim(port) ? port : 0;
+    if (claimed > 0 && netif.groups?.has(to.family, claimed)) {
+      netif.groups.makeRoom(to.family, claimed, () => {
+        error = netif.egress.bind(s, to, from, claimed);
+        if (localPort(s) === claimed) this.share();
+      });
+    } else error = netif.egress.bind(s, to, from, claimed);
     if (error < 0) return error;
     if (to.family === 4) setOption(s, IPPROTO.IP, IP.RECVERR, 1);
     else setOption(s, IPPROTO.IPV6, IPV6.RECVERR, 1);
@@ -130,6 +140,22 @@ export class HostPort implements Lessee {
     }
     setOption(s, SOL_SOCKET, SO.REUSEPORT, 1);
     return this.#number = number;
+  }
+
+  /**
+   * Shares the port with programs that share it too, as all do that speak to a group from the group's port: from now on, so
+   * it has been taken from none.
+   */
+  publish(): void {
+    if (this.share() < 0) return;
+    setOption(this.s, SOL_SOCKET, SO.REUSEADDR, 1);
+    this.isPublic = true;
+  }
+
+  /** Permits broadcasts; what comes back of them is not for the namespace. */
+  allowBroadcasts(): boolean {
+    if (this.share() < 0 || setOption(this.s, SOL_SOCKET, SO.BROADCAST, 1) < 0) return false;
+    return this.#broadcasts = true;
   }
 
   /** When a flow of it, or a stranger, last used it. */
@@ -174,6 +200,7 @@ export class HostPort implements Lessee {
       const port = batch.sender(i, stranger);
       const size = batch.length(i);
       if (size < 0 || port === 0 || size > payloadMax(this.family)) continue;
+      if (this.#broadcasts && port === this.#number && netif.rules.isOwn(stranger)) continue;
       const flow = this.#flow;
       if (flow !== null && flow.ports === (ports | port) && sameIp(flow.outside, stranger) && !isLinkScoped(stranger)) {
         // What most ports get: the answer of the only peer, which was admitted with the question.
@@ -286,6 +313,11 @@ export class HostPorts {
     made.sibling = this.#ports.get(key) ?? null;
     this.#ports.set(key, made);
     return made;
+  }
+
+  /** Has ports with a number inside share theirs with other sockets of this user. */
+  share(family: number, number: number): void {
+    for (let port = this.#ports.get(family << 16 | number) ?? null; port !== null; port = port.sibling) port.share();
   }
 
   /** Closes all ports. */

@@ -10,7 +10,7 @@ import { ReceiveBatch, SendBatch } from "../../../ffi/net/datagrams.ts";
 import { setOption, socket } from "../../../ffi/net/socket.ts";
 import { EPOLL } from "../../../ffi/sys/epoll.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
-import { addressSum, copyOf, isGroup, sameIp } from "../../inet/ip_words.ts";
+import { addressSum, copyOf, isGroup, isMulticast, sameIp } from "../../inet/ip_words.ts";
 import { type Packet, transportValid } from "../../inet/packet.ts";
 import { RX } from "../netif/buffers.ts";
 import type { Adviser } from "../advice/adviser.ts";
@@ -30,6 +30,7 @@ import {
   writePayload,
   writeSegments,
 } from "./frames.ts";
+import { bindToGroup, GROUP_TTL, prepareGroup, tellGroups } from "./group_sending.ts";
 import { type HostPort, HostPorts } from "./host_ports.ts";
 
 /** Milliseconds without a datagram after which a flow ends: before there is an exchange, after it, after a DNS answer. */
@@ -137,6 +138,11 @@ export class Udp {
     // The first flow may be one that is refused.
     receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
     return this.#ports ??= new HostPorts(this.netif, receiving);
+  }
+
+  /** Has the host's port that is that of a port inside, if there is one, shared with other sockets of this user. */
+  share(family: number, port: number): void {
+    this.#ports?.share(family, port);
   }
 
   /** Closes the host's ports, and their flows. */
@@ -297,12 +303,17 @@ export class UdpFlow extends DatagramFlow {
     sending ??= new SendBatch(SEND_MAX);
     receiving ??= new ReceiveBatch(RECEIVE_MAX, SLOT, HEADROOM);
     const s = socket(to.family, SOCK.DGRAM);
-    // The host itself must not get what the namespace sends to a group.
-    if (s >= 0 && isGroup(to)) {
-      if (to.family === 4) setOption(s, IPPROTO.IP, IP.MULTICAST_LOOP, 0);
-      else setOption(s, IPPROTO.IPV6, IPV6.MULTICAST_LOOP, 0);
-    }
+    if (s < 0 || !isGroup(to)) return s;
+    prepareGroup(this.netif, s, to);
+    if (isMulticast(to)) this.ttl = GROUP_TTL;
     return s;
+  }
+
+  /** Only a socket that asks for it may send broadcasts. They reach the host too. */
+  protected override mayBroadcast(to: IpWords): boolean {
+    if (to.family !== 4 || isMulticast(to) || !this.netif.rules.reachesHost) return false;
+    if (this.#port !== null && !this.#port.allowBroadcasts()) return false;
+    return this.s < 0 || setOption(this.s, SOL_SOCKET, SO.BROADCAST, 1) === 0;
   }
 
   /** Binds the socket to the port of the namespace's port, unless that is for this peer alone. */
@@ -318,6 +329,15 @@ export class UdpFlow extends DatagramFlow {
     const number = port.share();
     if (number < 0) return number;
     setOption(this.s, SOL_SOCKET, SO.REUSEPORT, 1);
+    const inside = this.ports >>> 16;
+    if (isMulticast(to) && number !== inside && from === null) {
+      const bound = bindToGroup(this.netif, this.s, to, inside, number);
+      if (bound !== null) return bound;
+    } else if (isMulticast(to) && to.port === inside) port.publish();
+    if (port.isPublic) setOption(this.s, SOL_SOCKET, SO.REUSEADDR, 1);
+    // What the peer sends to a group is no answer, whoever is a member.
+    if (to.family === 4) setOption(this.s, IPPROTO.IP, IP.MULTICAST_ALL, 0);
+    else setOption(this.s, IPPROTO.IPV6, IPV6.MULTICAST_ALL, 0);
     return egress.bind(this.s, to, from, number);
   }
 
@@ -331,6 +351,10 @@ export class UdpFlow extends DatagramFlow {
   send(count: number, size: number, even: boolean): void {
     if (this.#shares) return this.#sendShared(count, size);
     if (this.s < 0) return;
+    if (this.group) {
+      const to = { ...this.peer, port: this.peerPort };
+      tellGroups(this.netif, this.s, to, this.ports >>> 16, sending!, count);
+    }
     if (this.repliedAt > 0) this.#stream = true;
     if (count > 1 && even && this.#segments && size > 0 && size * count <= SEGMENTS_BYTES) {
       const n = sending!.sendSegments(this.s, count, size);
@@ -359,6 +383,7 @@ export class UdpFlow extends DatagramFlow {
       // A pending error of an earlier datagram is reported instead of sending, so try again.
       for (let tries = 0; tries < 3; tries++) {
         n = sending!.sendTo(s, i, outside, ports & 0xffff, scope);
+        if (n === -E.EACCES && tries === 0 && this.mayBroadcast(outside)) continue;
         if (n >= 0 || isLoss(n)) break;
       }
       // As connect(2) would have said. A refusal can only be that of an earlier datagram.

@@ -1,8 +1,9 @@
 // The way out of the host: source address and interface of the sockets of flows.
 
 import { E } from "../../../ffi/core/errno.ts";
-import { bind, bindToDevice, setOption } from "../../../ffi/net/socket.ts";
-import { IP, IPPROTO, IPV6 } from "../../../ffi/net/constants.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { bind, bindToDevice, getOption, setOption, socket } from "../../../ffi/net/socket.ts";
+import { IP, IPPROTO, IPV6, SO, SOCK, SOL_SOCKET } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { ipWords, isGroup, isHostOnly, isLinkScoped, sameIp, wordsOf } from "../../inet/ip_words.ts";
 import type { ReachRequest } from "../../network/reach.ts";
@@ -49,6 +50,20 @@ export class Egress {
     const given = this.#outbound.find(({ family }) => family === to.family);
     if (given || this.#anySource) return given ?? null;
     return this.#sources.isChosen(inside, to) && sameIp(outside, to) && !isGroup(to) ? inside : null;
+  }
+
+  /** Whether an interface is given for the family. */
+  hasInterface(family: number): boolean {
+    return !!this.#interfaces?.[family === 4 ? 4 : 6];
+  }
+
+  /** Index of the interface that is given for the family; 0 if there is none, or not at the moment. */
+  interfaceIndex(family: number): number {
+    const device = this.#interfaces?.[family === 4 ? 4 : 6];
+    const s = device ? socket(family, SOCK.DGRAM) : -1;
+    if (s < 0) return 0;
+    using _closed = new Fd(s);
+    return bindToDevice(s, device!) < 0 ? 0 : Math.max(0, getOption(s, SOL_SOCKET, SO.BINDTOIFINDEX));
   }
 
   /**

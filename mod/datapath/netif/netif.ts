@@ -5,6 +5,7 @@ import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import type { AdviceFacts } from "../../advice/facts.ts";
 import { Ledger } from "../../flows/ledger.ts";
+import type { Keeper } from "../../follow/keeper.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
@@ -44,12 +45,33 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly frames?: FrameWatch | null;
   /** What programs inside are told that configure the interface themselves; nothing by default. */
   readonly facts?: () => AdviceFacts;
+  /** Who has the rights to look at the sockets inside, if penne has given them up. */
+  readonly keeper?: () => Keeper["agent"] | null;
+  /** Called with a problem that is not worth failing for. */
+  readonly onWarning?: (message: string) => void;
   /** Whether the interface is left to those programs, so that penne says that it is a router; false by default. */
   readonly router?: boolean;
 }
 
 /** Addresses of a packet to the namespace, and their sum. */
 export type Addresses = Pick<Flow, "inside" | "outside" | "addresses">;
+
+/** The groups that a namespace is in. */
+export interface GroupHooks {
+  /**
+   * Notes a datagram that was sent to a group.
+   *
+   * @param to The group, and its port.
+   * @param inside The port inside.
+   * @param outside The port of the host.
+   * @param payload What was sent.
+   */
+  sent(to: IpWords & { readonly port: number }, inside: number, outside: number, payload: Uint8Array): void;
+  /** Whether datagrams of some group are received at a port. */
+  has(family: number, port: number): boolean;
+  /** Calls a function that binds a port of the host to all addresses, while those who receive at it make room. */
+  makeRoom(family: number, port: number, bind: () => void): void;
+}
 
 /** The interface of a namespace that is served. */
 export class Netif {
@@ -76,6 +98,8 @@ export class Netif {
   received = 0;
   /** Who sees each frame; usually nobody. */
   readonly frames: FrameWatch | null;
+  /** The groups that the namespace is in; null if it gets nothing that is sent to groups. */
+  groups: GroupHooks | null = null;
   /** Called when the host refuses to send echo requests. */
   readonly onPingRefused: () => void;
   /** Destination and source of frames to the namespace, 12 bytes as words. */

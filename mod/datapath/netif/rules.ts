@@ -9,6 +9,7 @@ import {
   isGroup,
   isHostOnly,
   isLinkScoped,
+  isMulticast,
   sameIp,
   wordsOf,
 } from "../../inet/ip_words.ts";
@@ -64,6 +65,8 @@ function isAmong(address: IpWords, list: readonly IpWords[]): boolean {
 
 const DNS_PORT = 53;
 const DNS_TLS_PORT = 853;
+/** Of servers. */
+const DHCP_PORT = 67;
 
 /** First half of the addresses of a link in IPv4: 169.254. */
 const LINK_LOCAL4 = 0xa9fe;
@@ -135,8 +138,7 @@ export class Rules {
       const host = this.#host.find(({ family }) => family === to.family);
       return host ? this.unmapped(host, port) : null;
     }
-    // A broadcast would reach the host itself, with the host as its sender.
-    if (isGroup(to) && (protocol !== PROTOCOL.UDP || to.family === 4 && to.w3 === -1)) return null;
+    if (isGroup(to) && (protocol !== PROTOCOL.UDP || !isMulticast(to) && !this.#broadcasts(port))) return null;
     return this.#forbids(to) ? null : this.unmapped(to, port);
   }
 
@@ -162,6 +164,24 @@ export class Rules {
       isHostOnly(one) || isGroup(one) || isLinkScoped(one) || one.family === 4 && one.w3 >>> 16 === LINK_LOCAL4 ||
       (this.#own?.has(one) ?? false);
     return !this.isMapped(address) && ![address, ...embeddedIps(address)].some(near);
+  }
+
+  /**
+   * Whether a broadcast may be sent to a port. It reaches the host's programs too, and nothing prevents that. A client of
+   * DHCP inside would get an address that is of no use there.
+   */
+  #broadcasts(port: number): boolean {
+    return !this.#excludeHost && port !== DHCP_PORT;
+  }
+
+  /** Whether what is sent to a group, or to all on a link, may reach the host's programs too, as members beside others. */
+  get reachesHost(): boolean {
+    return !this.#excludeHost;
+  }
+
+  /** Whether an address is the host's own. */
+  isOwn(address: IpWords): boolean {
+    return this.#own?.has(address) ?? false;
   }
 
   /** Whether an address of the network must not be reached: nothing beside the host would reach it, or it is excluded. */

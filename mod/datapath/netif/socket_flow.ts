@@ -5,6 +5,7 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { connect } from "../../../ffi/net/socket.ts";
 import { END } from "../../flows/contract.ts";
 import { PROTOCOL } from "../../inet/header.ts";
+import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import type { Packet } from "../../inet/packet.ts";
 import type { EventKind, Registration } from "../../reactor/reactor.ts";
 import { FD_BUDGET } from "./fd_budget.ts";
@@ -48,6 +49,10 @@ export abstract class SocketFlow extends Flow {
   protected abstract bind(to: Destination, p: Packet): number;
   /** Offers other ports to the socket, as all of the first ones are taken; returns false if there are none. */
   protected bindOtherwise(): boolean {
+    return false;
+  }
+  /** Has the socket send broadcasts, as its destination may be one; returns whether it may. */
+  protected mayBroadcast(_to: IpWords): boolean {
     return false;
   }
   /** Called when the host has no port for a connection there. */
@@ -94,6 +99,7 @@ export abstract class SocketFlow extends Flow {
     let error = this.bind(to, p);
     if (error === 0) {
       error = connect(s, to, to.port, to.scope);
+      if (error === -E.EACCES && this.mayBroadcast(to)) error = connect(s, to, to.port, to.scope);
       if (error === -E.EADDRNOTAVAIL && this.bindOtherwise()) error = connect(s, to, to.port, to.scope);
       if (error === -E.EADDRNOTAVAIL) this.portsTaken(to);
     }

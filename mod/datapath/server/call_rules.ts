@@ -82,5 +82,6 @@ export async function prepareServing(): Promise<void> {
     import("../../follow/follower.ts"),
     import("../../inet/dns.ts"),
     import("../../inet/reassembly.ts"),
+    import("../multicast/member.ts"),
   ]);
 }

@@ -3,6 +3,7 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
+import type { Keeper } from "../../follow/keeper.ts";
 import type { PestoSocket } from "../../pesto/server.ts";
 import { ControlSockets } from "../../control/sockets.ts";
 import { HostAddresses } from "../../host/addresses.ts";
@@ -132,6 +133,8 @@ export class ReactorServer implements TapServer {
   readonly #control: ControlSockets;
   readonly #pesto: PestoSocket | null;
   #pestoServer: Disposable | null = null;
+  /** The agent that has penne's former rights; null while penne has them. */
+  keeper: Keeper["agent"] | null = null;
   /** Who sees the frames of namespaces that are served from now on. */
   frames: FrameWatch | null = null;
   /** What decides about the flows of namespaces that are served from now on, if there is an allow list. */
@@ -307,6 +310,8 @@ export class ReactorServer implements TapServer {
       frames: this.frames,
       ...this.admitting,
       onPingRefused: () => this.#warnPing(),
+      keeper: () => this.keeper,
+      onWarning: this.#onWarning,
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);
     this.#served.set(link, { now, datapath });
