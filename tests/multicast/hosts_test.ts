@@ -24,9 +24,7 @@ async function member(sockets: Sockets, family: number, group: string): Promise<
 /** Sends a text to the group of mDNS from its port, and waits until others have it. */
 async function say(from: Sockets, name: string, group: string, text: string, to: readonly Sockets[]): Promise<void> {
   await from.send(name, group, MDNS, text, 255);
-  for (const one of to) {
-    await untilAsync(`${text} arrives`, async () => (await one.texts(name)).includes(text));
-  }
+  for (const one of to) await one.untilText(name, text);
 }
 
 test("Two namespaces, their host and its link are in a group, and each datagram arrives once", [

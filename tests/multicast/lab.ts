@@ -117,6 +117,11 @@ export class Sockets {
   async texts(name: string): Promise<string[]> {
     return (await this.received(name)).map(([text]) => text);
   }
+
+  /** Waits until a socket has received a text. */
+  async untilText(name: string, text: string): Promise<void> {
+    await untilAsync(`${name} gets ${text}`, async () => (await this.texts(name)).includes(text));
+  }
 }
 
 /** The namespaces. */
@@ -164,22 +169,23 @@ export class GroupLab implements AsyncDisposable {
   }
 
   /** Sends texts from the peer until one has come in: what was joined a moment ago may miss the first. */
-  async reach(family: number, group: string, port: number, name: string): Promise<Received> {
+  async reach(
+    family: number,
+    group: string,
+    port: number,
+    name: string,
+    inside: Sockets = this.inside,
+  ): Promise<Received> {
     const sender = `sender${family}`;
     await this.#sender(sender, family);
     let found: Received | undefined;
     await untilAsync(`${group} at ${port} comes in: ${this.served.daemon.errors()}`, async () => {
       const text = `reach ${this.#serial++}`;
       await this.peer.send(sender, group, port, text);
-      found = (await this.inside.received(name)).find(([one]) => one.startsWith("reach"));
+      found = (await inside.received(name)).find(([one]) => one.startsWith("reach"));
       return found !== undefined;
     });
     return found!;
-  }
-
-  /** Waits until a socket inside has received a text. */
-  async untilText(name: string, text: string): Promise<void> {
-    await untilAsync(`${name} gets ${text}`, async () => (await this.inside.texts(name)).includes(text));
   }
 
   readonly #senders = new Set<string>();

@@ -5,8 +5,10 @@
 // group and port at which one inside would hear the group (mirrors.ts).
 //
 // A socket may be bound after it has joined, and nothing tells that. So the sockets are looked at again after a moment, and
-// then less and less often, as long as there is a membership; and soon after something is sent to a group from a port that
-// is not known. Without a membership there is no timer.
+// then less and less often, as long as there is a membership; more often while a group that was joined lately has no socket
+// yet; and soon after something is sent to a group from a port that is not known. Without a membership there is no timer.
+//
+// Whatever the namespace reports, and however often, all that follows from it is done at a look.
 
 import { SysError } from "../../../ffi/core/errno.ts";
 import type { GroupReceiver } from "../../../ffi/net/group.ts";
@@ -18,12 +20,15 @@ import type { Multicast, MulticastScene } from "./contract.ts";
 import { Echoes } from "./echoes.ts";
 import { GROUPS_MAX, Memberships } from "./memberships.ts";
 import { mirrorKey, Mirrors, MIRRORS_MAX, type Refusal, type Wanted } from "./mirrors.ts";
-import { hears, type Receiver, SocketsInside } from "./sockets_inside.ts";
+import { Receivers, SocketsInside } from "./sockets_inside.ts";
 
 /** Milliseconds from one look to the next: first, how that grows, and at most. */
 const FIRST = 20;
-const GROWTH = 4;
+const GROWTH = 2;
 const LAST = 30_000;
+/** At most while a group has no socket, if that was joined within so many milliseconds. */
+const LAST_FRESH = 500;
+const FRESH = 60_000;
 /** A look takes at most this fraction of the time, whatever the namespace sends. */
 const SHARE = 1 / 30;
 /** Milliseconds between two looks at least for ports from which something is sent. */
@@ -47,7 +52,7 @@ class Member implements Multicast {
   readonly #mirrors: Mirrors;
   readonly #inside: SocketsInside;
   readonly #echoes = new Echoes();
-  #receivers: readonly Receiver[] = [];
+  #receivers = new Receivers();
   #timer: { cancel(): void } | null = null;
   /** When the timer is due, when was looked last, how long that took, and when it was for a port that was used. */
   #due = Infinity;
@@ -55,6 +60,9 @@ class Member implements Multicast {
   #took = 0;
   #usedAt = -Infinity;
   #wait = FIRST;
+  /** Until when a group counts as joined lately, and whether one has no socket. */
+  #freshUntil = -Infinity;
+  #unheard = false;
   #queries: { cancel(): void } | null = null;
   /** Problems that were told. */
   readonly #told = new Set<string>();
@@ -75,10 +83,10 @@ class Member implements Multicast {
     const memberships = this.#memberships;
     if (!memberships.apply(records, performance.now())) return;
     if (memberships.overflowed) this.#tell("groups", `the namespace is in more than ${GROUPS_MAX} multicast groups`);
-    // A leave is done with at once; who joins is looked for.
-    this.#sync();
+    this.#freshUntil = performance.now() + FRESH;
     this.#wait = FIRST;
-    this.#lookIn(0);
+    if (memberships.any) this.#lookIn(0);
+    else this.#sync();
     if (memberships.anySilent) this.#queries ??= this.#scene.loop.after(QUERY, this.#query);
   }
 
@@ -114,10 +122,11 @@ class Member implements Multicast {
       const reason = error instanceof Error ? error.message : error;
       this.#tell("look", `the sockets inside cannot be looked at, so multicast groups are not received: ${reason}`);
     }
+    this.#sync();
     this.#lookedAt = performance.now();
     this.#took = this.#lookedAt - start;
-    this.#sync();
-    this.#lookIn(this.#wait);
+    const isFresh = this.#unheard && this.#lookedAt < this.#freshUntil;
+    this.#lookIn(Math.min(this.#wait, isFresh ? LAST_FRESH : LAST));
     this.#wait = Math.min(LAST, this.#wait * GROWTH);
   };
 
@@ -127,17 +136,22 @@ class Member implements Multicast {
     for (const { wanted, why } of refused) this.#tell(why, this.#problem(wanted, why));
   }
 
-  /** What the namespace is to get: first what sockets are bound to a group for, which want nothing else. */
+  /** What the namespace is to get, and one more than it can: first what sockets are bound to a group for. */
   #wanted(): Wanted[] {
-    const [exact, any] = [new Map<string, Wanted>(), new Map<string, Wanted>()];
-    for (const membership of this.#memberships.list) {
-      for (const receiver of this.#receivers) {
-        if (!hears(receiver, membership.group)) continue;
-        const wanted = { membership, port: receiver.port };
-        (receiver.group ? exact : any).set(mirrorKey(wanted), wanted);
+    const receivers = this.#receivers;
+    const { list } = this.#memberships;
+    this.#unheard = list.some(({ group }) => !receivers.has(group));
+    const wanted = new Map<string, Wanted>();
+    for (const portsOf of [(group: IpWords) => receivers.boundTo(group), (group: IpWords) => receivers.atAny(group)]) {
+      for (const membership of list) {
+        for (const port of portsOf(membership.group)) {
+          const one = { membership, port };
+          wanted.set(mirrorKey(one), one);
+          if (wanted.size > MIRRORS_MAX) return [...wanted.values()];
+        }
       }
     }
-    return [...exact.values(), ...any.values()];
+    return [...wanted.values()];
   }
 
   #problem({ membership: { group }, port }: Wanted, why: Refusal): string {

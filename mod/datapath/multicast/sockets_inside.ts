@@ -5,9 +5,10 @@ import { SysError } from "../../../ffi/core/errno.ts";
 import { AF, IPPROTO, NETLINK } from "../../../ffi/net/constants.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { Entrance } from "../../follow/entrance.ts";
-import { ipWords, isGroup, sameIp, wordsOf } from "../../inet/ip_words.ts";
+import { ipWords, isGroup, wordsOf } from "../../inet/ip_words.ts";
 import { decodeSocket, dumpSockets, SOCKET_STATE } from "../../netlink/inet_diag.ts";
 import type { MulticastScene } from "./contract.ts";
+import { keyOf } from "./memberships.ts";
 
 /** Where a socket gets datagrams: at a port, to any address of a family or to one group. */
 export interface Receiver {
@@ -29,9 +30,39 @@ export function receiverOf(address: Uint8Array, port: number): Receiver | null {
   return { group: isAny ? null : words, family: words.family, port };
 }
 
-/** Whether a receiver gets what is sent to a group. */
-export function hears({ group, family }: Receiver, of: IpWords): boolean {
-  return group === null ? family === of.family || family === 6 : sameIp(group, of);
+/** Where the sockets of a namespace get datagrams. */
+export class Receivers {
+  /** Ports of sockets that are bound to a group, by its words. */
+  readonly #bound = new Map<string, Set<number>>();
+  /** Ports of sockets that are bound to all addresses of a family; those of IPv6 may get IPv4 too. */
+  readonly #any: Readonly<Record<4 | 6, Set<number>>> = { 4: new Set(), 6: new Set() };
+
+  /** Adds a socket. */
+  add({ group, family, port }: Receiver): void {
+    if (group === null) this.#any[family === 4 ? 4 : 6].add(port);
+    else {
+      const key = keyOf(group);
+      const known = this.#bound.get(key);
+      if (known) known.add(port);
+      else this.#bound.set(key, new Set([port]));
+    }
+  }
+
+  /** The ports of sockets that are bound to a group. */
+  boundTo(group: IpWords): Iterable<number> {
+    return this.#bound.get(keyOf(group)) ?? [];
+  }
+
+  /** The ports of sockets that get a group at any address. */
+  *atAny({ family }: IpWords): Iterable<number> {
+    if (family === 4) yield* this.#any[4];
+    yield* this.#any[6];
+  }
+
+  /** Whether some socket gets what is sent to a group. */
+  has(group: IpWords): boolean {
+    return this.#bound.has(keyOf(group)) || this.#any[6].size > 0 || group.family === 4 && this.#any[4].size > 0;
+  }
 }
 
 /** Looks at the sockets of one namespace. */
@@ -51,8 +82,8 @@ export class SocketsInside implements Disposable {
    * @returns The receivers.
    * @throws {SysError} If the kernel refuses it, and as {@linkcode Entrance.within} does.
    */
-  look(): Receiver[] {
-    const found: Receiver[] = [];
+  look(): Receivers {
+    const found = new Receivers();
     this.#entrance.within(this.#tap, (socket) => {
       for (const family of [AF.INET, AF.INET6]) {
         try {
@@ -60,7 +91,7 @@ export class SocketsInside implements Disposable {
           for (const answer of socket.dump(dumpSockets(family, IPPROTO.UDP, SOCKET_STATE.CLOSE))) {
             const { address, port } = decodeSocket(answer);
             const receiver = receiverOf(address, port);
-            if (receiver) found.push(receiver);
+            if (receiver) found.add(receiver);
           }
         } catch (error) {
           // A kernel without IPv6 has no such sockets.
