@@ -73,10 +73,19 @@ export function moduleFinding({ module, label }: Confinement, what: string, rule
   };
 }
 
+/**
+ * The pid of an agent, whose label and capabilities are to be read. An agent that answers has been executed: the clone
+ * returns when execveat(2) has left penne's memory, but the kernel changes credentials later.
+ */
+function settledPid(agent: Agent): number {
+  call(agent, "getpid");
+  return pidOf(agent.pidfd);
+}
+
 /** What confines an agent in a new user namespace; null if none can be made. */
 function confinementInside(): Confinement | null {
   try {
-    return withAgent(CLONE.NEWUSER, (agent) => confinement(pidOf(agent.pidfd)));
+    return withAgent(CLONE.NEWUSER, (agent) => confinement(settledPid(agent)));
   } catch (error) {
     if (error instanceof SysError) return null;
     throw error;
@@ -155,7 +164,7 @@ export function whyNotCapable(inside: boolean, name: keyof typeof CAP = "SYS_ADM
 
 /** Tries what takes a capability: of SELinux nothing else tells. */
 function isDenied(agent: Agent, inside: boolean, name: keyof typeof CAP): boolean {
-  if (hasCapability(withheld(agent, pidOf(agent.pidfd)), CAP[name])) return true;
+  if (hasCapability(withheld(agent, settledPid(agent)), CAP[name])) return true;
   if (name === "SYS_ADMIN") {
     const result = inside ? agent.raw("unshare", CLONE.NEWUTS) : agent.raw("sethostname", null, NO_LENGTH);
     return result === -E.EPERM;

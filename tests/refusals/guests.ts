@@ -4,8 +4,9 @@ import type { Guest, Host } from "./host.ts";
 
 const RUN = "$user penne run -- echo ran";
 const NONE = "$user penne run --net=none -- echo ran";
-/** A process of the user's in namespaces of its own; its pid is $target. */
-const TARGET = `$user unshare --user --map-root-user --net sleep 1000 & target=$!; trap 'kill $target' EXIT; sleep 1
+/** A process of the user's in namespaces of its own; its pid is $target. It says that it is there, and ends with the script. */
+const TARGET = `coproc TARGET { exec $user unshare --user --map-root-user --net bash -c 'echo; read'; }
+target=$TARGET_PID; read <&\${TARGET[0]}
 `;
 const ENTER = "$user penne enter $target -- echo ran";
 const SYSCTL = `sh -c "\${hint##*as root: }"`;
@@ -53,6 +54,14 @@ rules="$rules $(grep -o '"[^"]*"' <<<"$added" | tr -d '"')"
 load`,
   };
 }
+
+/** Undoes what the host before has made, however that ended. */
+const UNDO = `while mountpoint -q /proc/sys/kernel; do umount /proc/sys/kernel; done
+for profile in $(sed 's/ (.*//' /sys/kernel/security/apparmor/profiles); do
+  printf %s $profile >/sys/kernel/security/apparmor/.remove
+done
+rm -rf /tmp/k /etc/apparmor.d/penne
+sysctl -qw kernel.unprivileged_userns_clone=1 net.core.bpf_jit_enable=1`;
 
 /** Profiles like those of Ubuntu 24.04. There, a setting puts user namespaces under the second one; here, what agents are
  * executed from does. A file stands for that setting, which Debian's kernels do not have. */
@@ -117,6 +126,7 @@ within() { (echo -n "u:r:${name}_t" >/proc/self/attr/exec; exec "$@"); }`,
 /** Debian's kernel as it is. */
 export const DEBIAN: Guest = {
   name: "AppArmor and settings",
+  undo: UNDO,
   hosts: [
     profile("userns", {}, "cannot create namespaces (user, mnt, pid, ipc, uts, net): Permission denied (EACCES)"),
     profile(
@@ -138,7 +148,8 @@ export const DEBIAN: Guest = {
     {
       name: "profiles like those of Ubuntu 24.04",
       make: UBUNTU,
-      command: NONE,
+      // Penne goes before its agents, so that it looks at one that has not quite been executed.
+      command: `chrt --reset-on-fork --fifo 1 ${NONE}`,
       says: [
         "cannot make mounts private: Permission denied (EACCES)",
         "hint: AppArmor restricts user namespaces of programs without a profile (kernel.apparmor_restrict_unprivileged",
@@ -161,6 +172,7 @@ export const DEBIAN: Guest = {
       fix: SYSCTL,
     },
     {
+      // The last one: this setting cannot be undone.
       name: "Yama, which refuses nothing of penne's",
       make: `${TARGET}sysctl -qw kernel.yama.ptrace_scope=3`,
       command: ENTER,
@@ -172,6 +184,7 @@ export const DEBIAN: Guest = {
 export const OTHERS: readonly Guest[] = [
   {
     name: "SELinux",
+    undo: "if [ -e /sys/fs/selinux/enforce ]; then echo 0 >/sys/fs/selinux/enforce; fi",
     options: "security=selinux selinux=1 enforcing=0",
     hosts: [
       domain("userns", "(user_namespace (create))", NONE, "cannot create namespaces", "denies user namespaces to"),
