@@ -94,7 +94,8 @@ export class Agent implements Task, Disposable {
    * Starts an agent as a child of this process.
    *
    * It has all signals blocked, an empty environment, and nothing of this process: its stdin, stdout and stderr are only
-   * placeholders. To be called on the main thread only.
+   * placeholders. What /proc says of its name, credentials and security label is true once it has answered. To be called
+   * on the main thread only.
    *
    * @param flags CLONE_NEW* and CLONE_PARENT, see clone(2).
    * @param options What else it gets.
