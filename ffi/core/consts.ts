@@ -8,7 +8,7 @@ export const AT_FDCWD = -100;
 export const AT_SYMLINK_FOLLOW = 0x400;
 
 /** Flags of the *at calls. */
-export const AT = { SYMLINK_NOFOLLOW: 0x100, SYMLINK_FOLLOW: 0x400, EMPTY_PATH: 0x1000 } as const;
+export const AT = { SYMLINK_NOFOLLOW: 0x100, SYMLINK_FOLLOW: 0x400, EMPTY_PATH: 0x1000, RECURSIVE: 0x8000 } as const;
 
 /** Flags of openat(2); CLOEXEC and NONBLOCK also of calls that make other descriptors, such as eventfd(2). */
 export const O = {
@@ -32,7 +32,7 @@ export const O = {
 } as const;
 
 /** Restrictions on path resolution, openat2(2). */
-export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8 } as const;
+export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 0x10 } as const;
 
 /** Types of files and bits of their modes, from `st_mode` of stat(2). */
 export const S = {
@@ -75,6 +75,7 @@ export const MS = {
   NOSUID: 2,
   NODEV: 4,
   NOEXEC: 8,
+  REMOUNT: 32,
   NOATIME: 1024,
   NODIRATIME: 2048,
   BIND: 4096,

@@ -101,6 +101,47 @@ export function attachMount(task: Task, mount: Fd, path: string): number {
   return task.raw("move_mount", mount, cString(""), AT_FDCWD, cString(path), MOVE_MOUNT_F_EMPTY_PATH);
 }
 
+/**
+ * Makes a mount of a file or directory with all mounts below it that is attached nowhere, open_tree(2).
+ *
+ * @param task The task, in whose mount namespace the file is.
+ * @param path The path; symbolic links are followed.
+ * @returns The mount, which ends with this descriptor unless it is attached.
+ * @throws {SysError} ENOENT if there is no such file; EPERM without CAP_SYS_ADMIN over the mount namespace.
+ */
+export function cloneTree(task: Task, path: string): Fd {
+  return task.open("open_tree", AT_FDCWD, cString(path), OPEN_TREE_CLONE | O.CLOEXEC | AT.RECURSIVE);
+}
+
+/**
+ * Makes a mount and all mounts below it read-only, mount_setattr(2), Linux 5.12.
+ *
+ * @param task A task in whose mount namespace the mount is, if it is attached.
+ * @param mount The mount.
+ * @returns 0, or a negative error number: -ENOSYS before Linux 5.12.
+ */
+export function makeReadOnly(task: Task, mount: Fd): number {
+  const attributes = new BigUint64Array([BigInt(MS.RDONLY), 0n, 0n, 0n]); // struct mount_attr {set, clear, propagation, fd}
+  const bytes = new Uint8Array(attributes.buffer);
+  return task.raw("mount_setattr", mount, cString(""), AT.EMPTY_PATH | AT.RECURSIVE, bytes, bytes.length);
+}
+
+const MOVE_MOUNT_T_EMPTY_PATH = 0x40;
+
+/**
+ * Attaches a mount on an open file or directory, or on an entry of an open directory, move_mount(2).
+ *
+ * @param task The task, in whose mount namespace that is done.
+ * @param mount The mount.
+ * @param on The file or directory, or a number of the task's own.
+ * @param entry The entry; the directory itself by default.
+ * @throws {SysError} EINVAL or ENOTDIR if only one of the two is a directory.
+ */
+export function attachOn(task: Task, mount: Fd, on: Fd | number, entry = ""): void {
+  const flags = MOVE_MOUNT_F_EMPTY_PATH | (entry === "" ? MOVE_MOUNT_T_EMPTY_PATH : 0);
+  call(task, "move_mount", mount, cString(""), on, cString(entry), flags);
+}
+
 const STATMOUNT = { SB_BASIC: 1, MNT_ROOT: 8, MNT_POINT: 0x10 } as const;
 /** Bytes of `struct statmount` before its strings. */
 const STRINGS = 512;

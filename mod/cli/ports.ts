@@ -41,7 +41,7 @@ type Options = ParsedOptions<typeof SPEC>;
 const FAILURE = 1;
 
 /** Options about what comes in, which hold for all ports of a penne. */
-const AT_START = PORT_OPTIONS.filter(({ name }) => !/^(tcp|udp)-|^freebind$/.test(name));
+const AT_START = PORT_OPTIONS.filter(({ name }) => !/^(tcp|udp)-|^(freebind|publish)$/.test(name));
 
 /** The ports of a command line, of which there must be one at least. */
 function portsOf(verb: string, options: Options): PortRequest {

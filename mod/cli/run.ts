@@ -36,6 +36,7 @@ import type { PortRequest } from "../forward/request.ts";
 import { PORT_OPTIONS, portRequest } from "./options/ports.ts";
 import { NAME_OPTIONS, nameRequest, REACH_OPTIONS, reachRequest } from "./options/reach.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import { MOUNT_OPTIONS } from "./options/views.ts";
 import { defined, firstGiven, namespacesOption, wordOption } from "./options/values.ts";
 
 /** What `penne run` accepts. */
@@ -64,6 +65,7 @@ export const SPEC = {
       title: "Command",
       options: [
         ...COMMAND_OPTIONS,
+        ...MOUNT_OPTIONS,
         { name: "no-init", help: "Run COMMAND itself as PID 1, without an init that reaps orphans" },
       ],
     },
@@ -85,7 +87,7 @@ export const SPEC = {
 type Options = ParsedOptions<typeof SPEC>;
 
 /** The library's options, from the command line. */
-function runOptions(options: Options): RunOptions {
+async function runOptions(options: Options): Promise<RunOptions> {
   const ownNet = namespacesOption(options, "unshare")?.includes("net") ?? true;
   const wanted = wordOption(options, "net", ["none", "host", "tap"]) ?? (ownNet ? "tap" : undefined);
   const local = options["splice-only"];
@@ -103,6 +105,9 @@ function runOptions(options: Options): RunOptions {
     ...isolationRequest(options, options.operands),
     ...endRequest(options),
     init: !options["no-init"],
+    ...firstGiven(options, MOUNT_OPTIONS) && {
+      mounts: (await import("./options/mount_values.ts")).mountRequest(options),
+    },
   };
 }
 
@@ -111,7 +116,7 @@ type MakeRunNetwork = (ports: PortRequest) => OpenRunNetwork;
 
 /** Runs the command, in the background if asked to; returns the exit code. */
 async function main(makeNetwork: MakeRunNetwork | null, options: Options, args: readonly string[]): Promise<number> {
-  const wanted = runOptions(options);
+  const wanted = await runOptions(options);
   // What the command line looked like has decided what was evaluated, and nothing else.
   if ((wanted.net === "tap" || options["splice-only"]) && !makeNetwork) {
     return (await import("./run_tap.ts")).start([...args]);
@@ -176,6 +181,7 @@ export async function runHere(
   { plan, starter, openNetwork, makeReactor, openFrames, openReporter }: RunJob,
 ): Promise<number> {
   const makeRelay = plan.exposed ? await loadRelay() : null;
+  const makeMounts = plan.mounts ? (await import("../views/make_mounts.ts")).makeMounts : undefined;
   const admitting = plan.reach.allow ? await loadAdmitting(plan.reach) : null;
   using reactor = makeReactor?.() ?? new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
@@ -184,6 +190,7 @@ export async function runHere(
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,
+      makeMounts,
       beforeExec: (starting, made) => {
         made.files?.follow(reactor, onWarning);
         network?.serve(starting, made, plan.network);

@@ -17,11 +17,14 @@ import {
   whole,
 } from "../base/check.ts";
 import { usage } from "../base/errors.ts";
+import { self } from "../../ffi/core/task.ts";
 import type { EnterOptions as JoinRequest, JoinedNamespaces } from "../enter/plan.ts";
 import type { WhichSet } from "../kept/find.ts";
 import type { StaleOptions } from "../kept/staleness.ts";
 import { NAMESPACE_TYPES } from "../namespaces/types.ts";
 import { NAME_SERVERS, nameServers, NETWORK, networkRequest, REACH, reachRequest, SEARCH } from "../network/options.ts";
+import { workingDirectory } from "../run/command.ts";
+import { planMounts } from "../views/mount_plan.ts";
 import type { NewNamespaces, RunOptions as RunRequest, SetupOptions } from "../run/plan.ts";
 import { shortName, signalName } from "./signals.ts";
 import type { Stdio } from "./stdio.ts";
@@ -113,6 +116,13 @@ const NEW: Readonly<Record<keyof NewNamespaces, Check>> = {
   map: object({ mode: oneOf("root", "self", "auto", "none"), users: ranges, groups: ranges, setgroups: text }),
   hostname: text,
   init: flag,
+  rootDirectory: text,
+  mounts: list(either(
+    '"proc", "dev", { bind, target, readOnly } or { tmpfs }',
+    oneOf("proc", "dev"),
+    object({ bind: text, target: text, readOnly: flag }, ["bind"]),
+    object({ tmpfs: text }, ["tmpfs"]),
+  )),
   monotonic: whole,
   boottime: whole,
 };
@@ -162,7 +172,8 @@ function pick<T>(options: T, ...tables: readonly object[]): Partial<T> {
 const OF_NETWORK = ["network", "reach", "dns", "search"] as const;
 
 const { stdin: _0, stdout: _1, stderr: _2, signal: _3, args: _4, ...OF_SET_UP } = PROCESS;
-const { network: _5, reach: _6, dns: _7, search: _8, ports: _9, ...WITHOUT_NETWORK } = NEW;
+const { network: _5, reach: _6, dns: _7, search: _8, ports: _9, rootDirectory: _10, mounts: _11, ...WITHOUT_NETWORK } =
+  NEW;
 const checkSetUp = object({ ...OF_SET_UP, ...SETUP, ...WITHOUT_NETWORK, command: list(text) });
 
 /** A set-up command: its words and namespaces, without streams of its own and without a network. */
@@ -170,7 +181,7 @@ export type SetUpOptions =
   & Omit<ProcessOptions, "args" | "stdin" | "stdout" | "stderr" | "signal">
   & Omit<PlaceOptions, "enter">
   & SetupOptions
-  & Omit<NewNamespaces, "network" | "reach" | "dns" | "search" | "ports">
+  & Omit<NewNamespaces, "network" | "reach" | "dns" | "search" | "ports" | "rootDirectory" | "mounts">
   & { readonly command?: readonly string[] };
 
 /**
@@ -194,9 +205,13 @@ function unusedOption(options: CommandOptions): string | undefined {
 }
 
 /** Turns options of new namespaces into a request, with addresses as bytes. */
-function newNamespaces({ network, reach, dns, ...options }: NewNamespaces): Partial<RunRequest> {
+function newNamespaces(
+  { network, reach, dns, rootDirectory, mounts, ...options }: NewNamespaces,
+): Partial<RunRequest> {
   return {
     ...options,
+    ...(rootDirectory !== undefined || mounts?.length) &&
+      { mounts: planMounts(rootDirectory, mounts ?? [], workingDirectory(self)) },
     ...network && { network: networkRequest(network) },
     ...reach && { reach: reachRequest(reach) },
     ...dns && { dns: dns === "none" ? dns : nameServers(dns) },

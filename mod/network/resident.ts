@@ -1,16 +1,19 @@
 // An agent that stays in a network namespace and can do little there.
 
 import { Agent } from "../../ffi/agent/agent.ts";
-import { AT_FDCWD, CAP, CLONE, O } from "../../ffi/core/consts.ts";
+import { CAP, CLONE } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { cString } from "../../ffi/core/memory.ts";
 import { call, self, type Task } from "../../ffi/core/task.ts";
+import { AF, SOCK } from "../../ffi/net/constants.ts";
 import { openOwningUser } from "../../ffi/sys/namespace.ts";
 import { stat } from "../../ffi/sys/stat.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
 import { endAgents } from "../agents/enclosure.ts";
 import { harden, setName } from "../agents/guard.ts";
 import { attempt } from "../base/errors.ts";
+
+/** Opens the network namespace of a socket, for who has CAP_NET_ADMIN there. */
+const SIOCGSKNS = 0x894c;
 
 /** Low ports and, before Linux 5.7, SO_BINDTODEVICE. */
 const KEPT = 1n << BigInt(CAP.NET_BIND_SERVICE) | 1n << BigInt(CAP.NET_RAW);
@@ -40,6 +43,12 @@ export function spawnResident(netns: Fd, owner: Fd | null): Agent {
   }
 }
 
+/** Opens a task's network namespace, by a socket: its root directory need not have a /proc, or not the kernel's. */
+function openNetns(task: Task): Fd {
+  using socket = task.open("socket", AF.INET, SOCK.DGRAM | SOCK.CLOEXEC, 0);
+  return task.open("ioctl", socket, SIOCGSKNS);
+}
+
 /**
  * Starts an agent that stays in the network namespace of a task.
  *
@@ -48,8 +57,7 @@ export function spawnResident(netns: Fd, owner: Fd | null): Agent {
  * @throws {PenneError} If the namespaces cannot be entered.
  */
 export function spawnBeside(task: Task): Agent {
-  const path = cString("/proc/thread-self/ns/net");
-  using netns = attempt("open the network namespace", () => task.open("openat", AT_FDCWD, path, O.RDONLY | O.CLOEXEC));
+  using netns = attempt("open the network namespace", () => openNetns(task));
   using owner = openOwningUser(netns);
   const own = stat(self, owner).ino === stat(self, "/proc/thread-self/ns/user").ino;
   return spawnResident(netns, own ? null : owner);

@@ -10,6 +10,7 @@ import { checkPorts } from "../forward/request.ts";
 import { spawnBeside } from "../network/resident.ts";
 import { checkPermissions, WorkerServer } from "../datapath/server/worker_server.ts";
 import { keepUp } from "../views/keep_up.ts";
+import { makeMounts } from "../views/make_mounts.ts";
 import { readFacts } from "./facts.ts";
 import type { MadeNamespaces } from "./make_namespaces.ts";
 import { planRun, type RunOptions } from "./plan.ts";
@@ -42,7 +43,7 @@ export function startRun(options: RunOptions, stdio: readonly (Fd | null)[] = []
   if (options.ports && !served) throw usage("use ports without a network", ['net: "tap" sets one up']);
   const { onWarning, onInfo } = options;
   const relay = new RelayDriver(onWarning, stdio);
-  const start = { identify: true, onWarning, onInfo, openRelay: relay.open, ...given(stdio) };
+  const start = { identify: true, onWarning, onInfo, openRelay: relay.open, makeMounts, ...given(stdio) };
   const keep = ({ files, enclosure }: MadeNamespaces) => {
     if (files) enclosure.afterEnd.defer(keepUp(files, onWarning));
   };

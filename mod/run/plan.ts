@@ -18,6 +18,7 @@ import type { User } from "../users/passwd.ts";
 import { exposedEnvironment } from "./exposed.ts";
 import { domainOf, hideDaemons, planHosts, planResolvConf } from "../views/files.ts";
 import { checkHosts, type HostEntry } from "../views/hosts.ts";
+import type { MountPlan, MountRequest } from "../views/mount_plan.ts";
 import { planViews, type View } from "../views/plan.ts";
 import type { OwnFile } from "../views/own_files.ts";
 
@@ -97,6 +98,10 @@ export interface NewNamespaces {
   readonly hostname?: string;
   /** Whether the agent is PID 1 of the pid namespace and the command its child; true by default. */
   readonly init?: boolean;
+  /** Directory of the host that is the command's root directory. That is no sandbox: see `penne run`. */
+  readonly rootDirectory?: string;
+  /** What to mount for the command, each after those that its target is below. */
+  readonly mounts?: readonly MountRequest[];
   /** Offset of the monotonic clock inside, seconds; makes a time namespace. */
   readonly monotonic?: number;
   /** Offset of the boot-time clock inside, which tells how long the host has been up, seconds; makes a time namespace. */
@@ -104,7 +109,10 @@ export interface NewNamespaces {
 }
 
 /** A command and the namespaces to make for it, with addresses as bytes. */
-export interface RunOptions extends CommandOptions, Omit<NewNamespaces, "network" | "reach" | "dns"> {
+export interface RunOptions
+  extends CommandOptions, Omit<NewNamespaces, "network" | "reach" | "dns" | "rootDirectory" | "mounts"> {
+  /** The command's root directory and its mounts; absent if there is nothing of that kind. */
+  readonly mounts?: MountPlan;
   /** The network that `net: "tap"` sets up. */
   readonly network?: NetworkRequest;
   /** What that network reaches. */
@@ -170,6 +178,8 @@ export interface RunPlan {
   readonly files: readonly OwnFile[];
   /** File systems of its namespaces that it sees in place of the host's. */
   readonly views: readonly View[];
+  /** Its root directory and mounts; null for those of the host. */
+  readonly mounts: MountPlan | null;
   /** The command. */
   readonly command: CommandSettings & Execution;
   /** User id of the command as this process sees it. */
@@ -209,15 +219,22 @@ export function planEnvironment(
  * @param command The command and its arguments; empty for the login shell.
  * @param env The command's environment.
  * @param user The user whose login shell is meant, if known.
+ * @param root The command's own root directory, or null.
  * @returns The program.
  * @throws {PenneError} A usage error, if a word is malformed.
  */
-export function planProgram(command: readonly string[], env: readonly EnvironmentEntry[], user: User | null): Program {
+export function planProgram(
+  command: readonly string[],
+  env: readonly EnvironmentEntry[],
+  user: User | null,
+  root: string | null = null,
+): Program {
   const [file] = command;
   if (file === "") throw usage("run the command: its name is empty");
   if (command.some((arg) => arg.includes("\0"))) throw usage("run the command: an argument has a NUL inside");
   if (file !== undefined) return { file, argv: command };
-  const shell = variable(env, "SHELL") || user?.shell || "/bin/sh";
+  // Another tree need not have the user's shell.
+  const shell = root === null && (variable(env, "SHELL") || user?.shell) || "/bin/sh";
   return { file: shell, argv: [`-${shell.slice(shell.lastIndexOf("/") + 1)}`] };
 }
 
@@ -232,7 +249,16 @@ function planNamespaces(options: RunOptions): NamespaceType[] {
   if (options.hostname !== undefined && !types.has("uts")) {
     throw usage("set the host name: that needs a uts namespace of its own", ["add uts to --unshare"]);
   }
+  if (options.mounts && !types.has("mnt")) {
+    throw usage("mount anything: that needs a mnt namespace of its own", ["add mnt to --unshare"]);
+  }
   return [...types];
+}
+
+/** The files of a command, in the root directory that it gets. */
+function filesIn(root: string | null | undefined, files: readonly OwnFile[]): readonly OwnFile[] {
+  if (typeof root !== "string") return files;
+  return files.map((file) => ({ source: file.path, ...file, path: `${root}${file.path}`, inside: file.path }));
 }
 
 /** Checks what the types rule out, for callers without types. */
@@ -407,13 +433,14 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
     clocks: { monotonic, boottime },
     ownInit: options.init === false && namespaces.includes("pid"),
     ...reach,
-    files: [...reach.files, ...planNames(options, namespaces, reach.files.length > 0)],
+    files: filesIn(options.mounts?.root, [...reach.files, ...planNames(options, namespaces, reach.files.length > 0)]),
+    mounts: options.mounts ?? null,
     views: options.keepViews || !namespaces.includes("mnt") ? [] : planViews(namespaces, facts.mountinfo),
     command: {
       ...settings,
       environment,
       // Which shell is meant is no secret.
-      program: planProgram(options.command ?? [], planEnvironment(env, inherited), user),
+      program: planProgram(options.command ?? [], planEnvironment(env, inherited), user, options.mounts?.root ?? null),
       blocked: caller.blocked,
     },
     commandUid,

@@ -3,6 +3,7 @@
 import type { Agent } from "../../ffi/agent/agent.ts";
 import { PR, SIGNAL } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
+import { cString } from "../../ffi/core/memory.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { type Affinity, setAffinity, stayOnProcessor } from "../../ffi/sys/process.ts";
 import type { SignalPipe } from "../../ffi/sys/signal.ts";
@@ -12,9 +13,17 @@ import { attempt } from "../base/errors.ts";
 import { confineAgent, type OnConfined } from "../confine/agents.ts";
 import { namespaceIds } from "../namespaces/id.ts";
 import { Child, type ChildParts } from "./child.ts";
-import { changeDirectory, type CommandPlan, pathFromHere, prepareCommand, takeCommandIds } from "./command.ts";
+import {
+  changeDirectory,
+  type CommandPlan,
+  pathFromHere,
+  prepareCommand,
+  takeCommandIds,
+  workingDirectory,
+} from "./command.ts";
 import { ExecWait } from "./exec_wait.ts";
 import { type MadeNamespaces, makeNamespaces, type NamespaceOptions } from "./make_namespaces.ts";
+import type { MountPlan } from "../views/mount_plan.ts";
 import type { RunPlan } from "./plan.ts";
 import { ExposedError } from "./exposed.ts";
 import type { Relay, RelayOptions, StandardOwner } from "../relay/relay.ts";
@@ -29,6 +38,8 @@ export interface StartOptions extends Omit<NamespaceOptions, "relay"> {
   readonly identify?: boolean;
   /** Called when everything is set up, right before the command is executed. */
   readonly beforeExec?: (child: Child, made: MadeNamespaces) => void;
+  /** Mounts what the plan has of that kind; needed if it has some. */
+  readonly makeMounts?: ((agent: Agent, mounts: MountPlan) => void) | undefined;
   /** Called once the command has ended by itself, while its namespaces still exist. */
   readonly onExit?: ChildParts["onExit"];
   /** Where signals arrive once `beforeExec` has caught them. */
@@ -51,6 +62,8 @@ export interface ChildPlan extends CommandPlan {
   readonly identify: (agent: Agent) => Child["namespaces"];
   /** The command's user. */
   readonly owner: StandardOwner;
+  /** Its root directory and mounts; none by default. */
+  readonly mounts?: MountPlan | null;
   /** Puts the command's process into its cgroups. */
   readonly place?: (command: Agent) => void;
 }
@@ -72,7 +85,15 @@ export function openRelay({ openRelay }: StartOptions, { shareTerminal, newSessi
   return openRelay({ shareTerminal, newSession });
 }
 
-function childPlan({ command, commandUid, exposed, namespaces, maps, become, ownInit }: RunPlan): ChildPlan {
+/** Makes the mounts of a command. Its working directory is at the same path as before, if there is one. */
+function mountFor(agent: Agent, mounts: MountPlan, { makeMounts }: StartOptions): void {
+  if (!makeMounts) throw new TypeError("the code that mounts is not loaded");
+  const directory = workingDirectory(agent);
+  makeMounts(agent, mounts);
+  if (directory === null || agent.raw("chdir", cString(directory)) < 0) call(agent, "chdir", cString("/"));
+}
+
+function childPlan({ command, commandUid, exposed, namespaces, maps, become, ownInit, mounts }: RunPlan): ChildPlan {
   const isolated = namespaces.includes("pid");
   return {
     ...command,
@@ -82,6 +103,7 @@ function childPlan({ command, commandUid, exposed, namespaces, maps, become, own
     listsOf: (agent, inner) => isolated && inner ? [] : [openChildren(agent)],
     identify: (agent) => namespaceIds(agent, namespaces),
     owner: { outside: commandUid, inside: command.uid ?? become.uid },
+    mounts,
     takeIds: (task) => takeCommandIds(task, { ...command, groups: maps?.denySetgroups ? "keep" : "drop" }),
     changeDirectory: (task) => {
       if (command.cwd !== null) changeDirectory(task, exposed ? pathFromHere(command.cwd) : command.cwd);
@@ -136,7 +158,10 @@ export function startIn(
 ): Child {
   const { enclosure } = made;
   const { agent, ancestors, guard } = enclosure;
-  const namespaces = identify ? plan.identify(agent) : {};
+  const namespaces = identify || plan.mounts ? plan.identify(agent) : {};
+  // The last that takes the host's /proc inside.
+  const innerLists = plan.mounts && !plan.ownInit ? plan.listsOf(agent, true) : undefined;
+  if (plan.mounts) mountFor(agent, plan.mounts, options);
   const command = plan.ownInit ? agent : attempt("start a process for the command", () => agent.clone());
   const { relay } = made;
   const job = relay?.apart ? relay : terminal;
@@ -145,7 +170,7 @@ export function startIn(
     const parents = chain.slice(0, -1);
     const killing = new Set<Agent>(ancestors);
     for (const [i, parent] of [...parents.entries()].reverse()) {
-      const lists = plan.listsOf(parent, parent === agent);
+      const lists = parent === agent && innerLists !== undefined ? innerLists : plan.listsOf(parent, parent === agent);
       if (lists) parent.reap(chain[i + 1]!.pid, lists);
       if (lists?.length !== 0) killing.add(parent);
       for (const number of plan.keepFds) call(parent, "close", number);

@@ -41,6 +41,8 @@ import type { Reactor, Timer } from "../reactor/reactor.ts";
 export interface OwnFile {
   /** Its path, which is also that of the host's file. */
   readonly path: string;
+  /** Its path inside, if the command has a root directory of its own, which the path of the host leads into. */
+  readonly inside?: string;
   /**
    * What it is: a function that makes its content of that of the host's file (empty if there is none), another file or
    * directory of the host, or, in place of a socket, an empty file, to which nobody can connect.
@@ -297,11 +299,12 @@ export class OwnFiles implements Disposable {
     entry.outside = outside;
     if (!outside) return true;
     const mounter = this.#mounter ??= this.#join();
-    const inside = lstat(entry.path, mounter);
+    const path = entry.inside ?? entry.path;
+    const inside = lstat(path, mounter);
     if (!inside || inside.mountRoot) return true;
     const [mount, ...spares] = entry.pool.spares;
     if (!mount) throw new SysError("move_mount", E.EINVAL, "the host has replaced it too often");
-    const result = attachMount(mounter, mount, entry.path);
+    const result = attachMount(mounter, mount, path);
     if (result === -E.ENOENT) { // it has been removed again
       entry.outside = null;
       return true;

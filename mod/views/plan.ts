@@ -58,11 +58,16 @@ const FLAGS: Readonly<Record<string, number>> = {
   relatime: MS.RELATIME,
 };
 
+/** The flags of a mount, MS.*. */
+export function flagsOf({ options }: Mount): number {
+  return options.reduce((set, option) => set | (FLAGS[option] ?? 0), 0);
+}
+
 /** Flags for a mount in place of another one. */
-function flagsLike({ options, superOptions }: Mount): number {
-  const flags = options.reduce((set, option) => set | (FLAGS[option] ?? 0), USUAL);
+function flagsLike(mount: Mount): number {
+  const flags = flagsOf(mount) | USUAL;
   const atime = flags & (MS.NOATIME | MS.RELATIME) ? 0 : MS.STRICTATIME;
-  return flags | atime | (superOptions.includes("ro") ? MS.RDONLY : 0);
+  return flags | atime | (mount.superOptions.includes("ro") ? MS.RDONLY : 0);
 }
 
 function isBelow(path: string, directory: string): boolean {

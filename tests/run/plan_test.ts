@@ -50,6 +50,7 @@ test("the default is a root shell in six namespaces", () => {
     network: null,
     reach: {},
     files: [],
+    mounts: null,
     views: [{ type: "pid", path: "/proc", fs: "proc", flags: 14, options: [], kept: [], hidden: null }],
     command: {
       program: { file: "/bin/sh", argv: ["-sh"] },

@@ -18,6 +18,20 @@ export const VIEW_OPTIONS = [
   },
 ] as const satisfies readonly OptionSpec[];
 
+/** The root directory of new namespaces, and mounts in it; mount_values.ts has what they mean. */
+export const MOUNT_OPTIONS = [
+  { name: "root", value: "DIR", help: "Make DIR the root directory of COMMAND; this is not a sandbox" },
+  {
+    name: "bind",
+    value: "SRC[:DST[:ro]]",
+    repeat: true,
+    help: "Show SRC of the host, and what is mounted below it, at the absolute path DST inside (default: SRC)",
+  },
+  { name: "tmpfs", value: "DST", repeat: true, help: "Mount an empty tmpfs at DST inside" },
+  { name: "proc", help: "Mount /proc in the root directory" },
+  { name: "dev", help: "Mount a small /dev: null, zero, full, random, urandom, tty, pts, shm" },
+] as const satisfies readonly OptionSpec[];
+
 /** Parses a name and an address, which may be in brackets as in URLs. */
 function parseHost(value: string): HostEntry {
   const [, name, address] = /^([^:]+):(.+)$/.exec(value) ?? [];
