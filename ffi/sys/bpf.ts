@@ -2,6 +2,7 @@
 //
 // Nothing is pinned. An attachment is a descriptor: closing it, or the end of the process, detaches the program.
 
+import type { CallRule } from "../core/call_rule.ts";
 import { check, E, SysError } from "../core/errno.ts";
 import { Fd } from "../core/fd.ts";
 import { Mapping } from "../core/mapping.ts";
@@ -72,6 +73,16 @@ const COMMANDS = {
   LINK_CREATE: [28, { prog_fd: fd(0), attach_type: u32(8) }],
   ITER_CREATE: [33, { link_fd: fd(0) }],
 } as const;
+
+/** What {@linkcode openIterator} and {@linkcode runProgram} need; nothing can be loaded then. */
+export const BPF_RULES: readonly CallRule[] = [
+  {
+    call: "bpf",
+    when: [{ argument: 0, values: [COMMANDS.ITER_CREATE[0], COMMANDS.PROG_TEST_RUN[0]] }],
+    why: "eBPF: all tasks and namespaces once more, after a loss",
+    test: "tests/confine/watch_test.ts",
+  },
+];
 
 type Commands = typeof COMMANDS;
 /** The fields of a command; fields that are undefined stay zero. */

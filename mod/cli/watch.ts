@@ -1,6 +1,6 @@
 // `penne watch`: reports processes and namespaces as they come, change and go.
 
-import { O, SIGNAL } from "../../ffi/core/consts.ts";
+import { CAP, O, SIGNAL } from "../../ffi/core/consts.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import { Fd } from "../../ffi/core/fd.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
@@ -18,7 +18,10 @@ import { Followed } from "../watch/follow.ts";
 import { formatJson, formatText } from "../watch/output/format.ts";
 import { LineSink } from "../watch/output/line_sink.ts";
 import { type WatchRequest, WatchSession } from "../watch/session.ts";
+import { watchRules } from "../watch/call_rules.ts";
 import { command } from "./common/command.ts";
+import { confineRole } from "./common/confine.ts";
+import { CONFINE_OPTIONS } from "./options/lifecycle.ts";
 import type { CommandSpec, ParsedOptions } from "./options/table.ts";
 import {
   badValue,
@@ -75,6 +78,7 @@ export const SPEC = {
         },
         { name: "interval", value: "SECONDS", help: "Time between two scans of /proc (default: proc 1, poll 0.5)" },
         { name: "duration", value: "SECONDS", help: "End after this time" },
+        ...CONFINE_OPTIONS,
       ],
     },
   ],
@@ -82,6 +86,7 @@ export const SPEC = {
     ["0", "done, or the reader is gone; with COMMAND: exit code of COMMAND"],
     ["1", "failure; with COMMAND: 125"],
     ["2", "usage error; nothing was done"],
+    ["159", "penne was about to make a system call that it has forbidden itself"],
     ["126, 127", "COMMAND could not be executed, or was not found"],
     ["128+N", "COMMAND was killed by signal N"],
   ],
@@ -210,8 +215,9 @@ async function main(options: Options): Promise<number> {
     }
   });
   let code = 0;
+  if (followed) followed.exec(tail!);
+  giveUp(options, watching, Boolean(followed));
   if (followed) {
-    followed.exec(tail!);
     using _ended = reactor.watch(followed.pidfd, EPOLL.IN, stop);
     if (!over) reactor.run();
     code = followed.ended ? followed.wait() : 0;
@@ -236,6 +242,20 @@ async function main(options: Options): Promise<number> {
     return 128 + signal; // PID 1 of a pid namespace survives the signal
   }
   return code;
+}
+
+/** Gives up what watching does not need once it has started. */
+function giveUp(options: Options, { backend }: WatchSession, follows: boolean): void {
+  const { name, trusted } = backend;
+  // Handles and mounts of namespaces, directories of names, programs that are loaded already, and what /proc hides.
+  const needed = [
+    CAP.SYS_ADMIN,
+    CAP.DAC_READ_SEARCH,
+    ...name === "ebpf" ? [CAP.BPF, CAP.PERFMON] : [],
+    ...name === "ebpf" && trusted ? [] : [CAP.SYS_PTRACE],
+  ];
+  const keep = needed.reduce((set, capability) => set | 1n << BigInt(capability), 0n);
+  confineRole(options, { name: "watch", keep, rules: watchRules(name, follows, call(self, "getpid")) });
 }
 
 /** Reports what a command has left behind, once its descendants have had time to end. */

@@ -23,7 +23,7 @@ import { BackPressure } from "./back_pressure.ts";
 import { type BackendChoice, type Chosen, explainRefusals, openBackend } from "./choose.ts";
 import { parseCgroup } from "./facts/cgroup.ts";
 import { monotonic } from "./facts/clock.ts";
-import type { Backend, EventKind, Fact, Filter } from "./facts/contract.ts";
+import type { Backend, BackendName, EventKind, Fact, Filter } from "./facts/contract.ts";
 import { backendFilter, isConditional } from "./facts/filter.ts";
 import type { CapabilitiesEvent, EventSink, SummaryNamespace } from "./facts/watch_event.ts";
 import { NameTracker } from "./names/name_tracker.ts";
@@ -113,6 +113,11 @@ export class WatchSession implements Disposable {
     });
     this.#names = new NameTracker({ tracker, liveness, events, emit });
     this.#backend.onYield = () => this.#names.names?.poll();
+  }
+
+  /** The back end, and whether namespaces end exactly, so that no process need be searched for descriptors of them. */
+  get backend(): { readonly name: BackendName; readonly trusted: boolean } {
+    return { name: this.#backend.name, trusted: this.#liveness.trusted };
   }
 
   /** Explains why better back ends are not used. */

@@ -7,28 +7,12 @@ import { out, self } from "../../ffi/core/task.ts";
 import { POLL } from "../../ffi/core/consts.ts";
 import { poll } from "../../ffi/sys/poll.ts";
 import { PenneError } from "../../mod/base/errors.ts";
+import { compile } from "./compiled.ts";
 import { NAMESPACE_TYPES, namespaceFlag, type NamespaceType } from "../../mod/namespaces/types.ts";
 import { openEbpf } from "../../mod/watch/ebpf/backend.ts";
 import { type Backend, type ChangeFact, type Fact, SLOTS, slotType } from "../../mod/watch/facts/contract.ts";
 
 const needs = ["root", "ebpf", "package:gcc"] as const;
-const built = new Map<string, string>();
-
-/** Compiles a test program under a name. */
-function compile(source: string, name: string): string {
-  let path = built.get(`${source} ${name}`);
-  if (!path) {
-    const directory = Deno.makeTempDirSync({ prefix: "penne-watch-" });
-    globalThis.addEventListener("unload", () => Deno.removeSync(directory, { recursive: true }));
-    path = `${directory}/${name}`;
-    const args = ["-O1", "-pthread", "-o", path, `${ROOT}${source}`];
-    const { success, stderr } = new Deno.Command("gcc", { args }).outputSync();
-    assert(success, new TextDecoder().decode(stderr));
-    built.set(`${source} ${name}`, path);
-  }
-  return path;
-}
-
 /** Runs tests/watch/change.c; returns its lines as words. */
 function change(way: string, flags: number, name = "change"): string[][] {
   const program = compile("tests/watch/change.c", name);

@@ -34,7 +34,7 @@ import {
 } from "../facts/contract.ts";
 import { type Layout, resolveLayout } from "./layout.ts";
 import { own } from "./list.ts";
-import { listBy } from "./list_all.ts";
+import { NamespaceLister } from "./list_all.ts";
 import { CONTROL, createMaps, type Maps } from "./maps.ts";
 import { Plan } from "./pieces.ts";
 import { programs } from "./programs.ts";
@@ -116,7 +116,10 @@ class EbpfBackend implements Backend {
       this.#attach();
       if (filter.trees) this.#followAll([...filter.trees]);
       this.capabilities = this.#capabilitiesFor(filter);
-      if (layout.common.list !== null && layout.common.id !== null) this.namespaces = () => this.#list();
+      if (layout.common.list !== null && layout.common.id !== null) {
+        const lister = owned.use(NamespaceLister.load(this.#plan));
+        this.namespaces = () => lister?.list() ?? [];
+      }
     } catch (error) {
       owned.dispose();
       throw error;
@@ -186,10 +189,6 @@ class EbpfBackend implements Backend {
   snapshot(): Task[] {
     using file = openIterator(this.#iterator!);
     return readTasks(readAll(file));
-  }
-
-  #list(): Namespace[] {
-    return listBy(this.#plan) ?? [];
   }
 
   follow(pid: number): void {

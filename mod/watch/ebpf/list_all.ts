@@ -1,36 +1,72 @@
 // Lists all namespaces that exist, also those without a task, once and without watching.
 
+import type { Fd } from "../../../ffi/core/fd.ts";
 import { Mapping } from "../../../ffi/core/mapping.ts";
+import { PROGRAM_TYPE, runProgram } from "../../../ffi/sys/bpf.ts";
 import { withKernelBtf } from "../../bpf/kernel_btf.ts";
-import { runCode } from "../../bpf/load.ts";
+import { loadCode } from "../../bpf/load.ts";
+import type { Code } from "../../bpf/instruction.ts";
 import { type Namespace, SLOTS, slotType } from "../facts/contract.ts";
 import { resolveLayout } from "./layout.ts";
 import { namespaces } from "./list.ts";
 import { createMemory, LIST } from "./maps.ts";
 import { Plan } from "./pieces.ts";
 
-/**
- * Runs the program that lists namespaces, and reads what it has written.
- *
- * @param plan What it is generated for; its maps and filter do not count.
- * @returns The namespaces; null if the kernel has no lists of them, before Linux 6.18.
- * @throws {SysError} If the kernel refuses the program.
- */
-export function listBy(plan: Plan): Namespace[] | null {
-  using list = createMemory("penne_list", LIST.SIZE);
-  const code = namespaces(plan, list.number);
-  if (code === null) return null;
-  runCode(code, "penne_list");
-  using mapping = new Mapping(list, LIST.SIZE);
-  const view = new DataView(mapping.memory());
-  return Array.from({ length: view.getUint32(LIST.COUNT, true) }, (_, i) => {
-    const at = LIST.ENTRIES + 16 * i;
-    return {
-      type: slotType(SLOTS[view.getUint32(at, true)]!),
-      inum: view.getUint32(at + 4, true),
-      id: `${view.getBigUint64(at + 8, true)}`,
-    };
-  });
+/** A program that lists namespaces, loaded, so that a confined process can run it too. */
+export class NamespaceLister implements Disposable {
+  readonly #owned: DisposableStack;
+  readonly #program: Fd;
+  readonly #view: DataView;
+
+  /**
+   * @param code The program.
+   * @param list The map that it writes to.
+   * @throws {SysError} If the kernel refuses it.
+   */
+  private constructor(code: Code, list: Fd) {
+    using owned = new DisposableStack();
+    this.#program = owned.use(loadCode(code, { prog_type: PROGRAM_TYPE.RAW_TRACEPOINT, prog_name: "penne_list" }));
+    this.#view = new DataView(owned.use(new Mapping(list, LIST.SIZE, { write: true })).memory());
+    this.#owned = owned.move();
+  }
+
+  /**
+   * Loads the program.
+   *
+   * @param plan What it is generated for; its maps and filter do not count.
+   * @returns It; null if the kernel has no lists of namespaces, before Linux 6.18.
+   * @throws {SysError} If the kernel refuses it.
+   */
+  static load(plan: Plan): NamespaceLister | null {
+    using list = createMemory("penne_list", LIST.SIZE);
+    const code = namespaces(plan, list.number);
+    return code === null ? null : new NamespaceLister(code, list);
+  }
+
+  /**
+   * Runs the program, and reads what it has written.
+   *
+   * @returns The namespaces.
+   * @throws {SysError} If it cannot be run.
+   */
+  list(): Namespace[] {
+    const view = this.#view;
+    view.setUint32(LIST.COUNT, 0, true);
+    runProgram(this.#program);
+    return Array.from({ length: view.getUint32(LIST.COUNT, true) }, (_, i) => {
+      const at = LIST.ENTRIES + 16 * i;
+      return {
+        type: slotType(SLOTS[view.getUint32(at, true)]!),
+        inum: view.getUint32(at + 4, true),
+        id: `${view.getBigUint64(at + 8, true)}`,
+      };
+    });
+  }
+
+  /** Unloads it. */
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
 }
 
 /** In place of maps that the program does not use. */
@@ -45,5 +81,7 @@ const NO_MAP = { number: -1 } as const;
  */
 export function listAll(): Namespace[] | null {
   const layout = withKernelBtf((types) => resolveLayout(types));
-  return listBy(new Plan(layout, {}, { ring: NO_MAP, control: NO_MAP, storage: NO_MAP, trees: null }, 0));
+  const plan = new Plan(layout, {}, { ring: NO_MAP, control: NO_MAP, storage: NO_MAP, trees: null }, 0);
+  using lister = NamespaceLister.load(plan);
+  return lister?.list() ?? null;
 }
