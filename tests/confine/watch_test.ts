@@ -2,6 +2,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { numbersOf } from "../../ffi/core/syscalls.ts";
+import { self } from "../../ffi/core/task.ts";
+import { SO, SOL_SOCKET } from "../../ffi/net/constants.ts";
+import { setOption } from "../../ffi/net/socket.ts";
+import { openPid } from "../../ffi/sys/process.ts";
 import { makeFilter, VERDICT } from "../../mod/confine/filter.ts";
 import { permittedCalls } from "../../mod/confine/permitted.ts";
 import { runtimeRules } from "../../mod/confine/runtime.ts";
@@ -104,24 +108,102 @@ test("Whoever takes watch over ends it by a forbidden call, and opens nothing fo
   }
 });
 
-test("A confined watch that has lost records in the kernel reads everything once more", [
+/** Leaves little room for the messages of the process connector. */
+function narrow(pid: number): void {
+  using process = openPid(pid);
+  for (const { name } of Deno.readDirSync(`/proc/${pid}/fd`)) {
+    if (!Deno.readLinkSync(`/proc/${pid}/fd/${name}`).startsWith("socket:")) continue;
+    using socket = self.open("pidfd_getfd", process, Number(name), 0);
+    setOption(socket.number, SOL_SOCKET, SO.RCVBUF, 1);
+  }
+}
+
+/** What makes more records than the kernel keeps for a back end. */
+const STORM = { ebpf: ["uts", "100000"], proc: ["fork", "2000"] } as const;
+
+for (const backend of ["ebpf", "proc"] as const) {
+  test(`${backend}: a confined watch that has lost records in the kernel reads everything once more`, [
+    ...NEEDS,
+    ...NEEDS_OF_BACKEND[backend],
+    "package:gcc",
+  ], async () => {
+    const storm = compile("tests/bench/programs/storm.c", "penne-storm");
+    await using lab = new NetLab();
+    // A file takes all at once: no reader may be slow.
+    const file = await Deno.makeTempFile({ prefix: "penne-lost-" });
+    lab.defer(() => Deno.remove(file));
+    const options = ["--backend", backend, "--event", backend === "ebpf" ? "ns" : "fork", "--comm", "penne-storm"];
+    const { child, ended } = lab.start(
+      ["sh", "-c", `exec "$0" "$@" >${file}`, penne(), "watch", "--json", ...options],
+      { cwd: "/" },
+    );
+    const seen = (event: string) => (line: string) => line.includes(`,"event":"${event}",`);
+    const lines = () => Deno.readTextFileSync(file).split("\n").slice(0, -1);
+    await until("it is confined", () => lines().length > 0 && isFiltered(child.pid));
+    if (backend === "proc") narrow(child.pid);
+    child.kill("SIGSTOP");
+    assertEquals((await sh([storm, ...STORM[backend], "0"])).code, 0);
+    child.kill("SIGCONT");
+    await until("the comparison", () => lines().some(seen("resync")));
+    const { count, source } = JSON.parse(lines().find(seen("lost"))!);
+    assert(count > 0);
+    assertEquals(source, backend);
+    assert(isFiltered(child.pid));
+    child.kill("SIGTERM");
+    assertEquals((await ended).signal, "SIGTERM");
+  });
+}
+
+/** How often a process has read. */
+function readsOf(pid: number): number {
+  return Number(/^syscr: (\d+)$/m.exec(Deno.readTextFileSync(`/proc/${pid}/io`))![1]);
+}
+
+test("poll: a confined watch whose reader was too slow tells it how much it has missed, and the rest", [
   ...NEEDS,
-  ...NEEDS_OF_BACKEND.ebpf,
-  "package:gcc",
 ], async () => {
-  const storm = compile("tests/bench/programs/storm.c", "penne-storm");
   await using lab = new NetLab();
-  const watcher = await watchJson(lab, ["--backend", "ebpf", "--event", "ns", "--comm", "penne-storm"]);
-  const { child } = watcher.daemon;
-  await until("it is confined", () => isFiltered(child.pid));
-  child.kill("SIGSTOP");
-  assertEquals((await sh([storm, "uts", "100000", "0"])).code, 0);
-  child.kill("SIGCONT");
-  const { count } = await watcher.first("the loss", ({ event }) => event === "lost");
-  assert(count > 0);
-  await watcher.first("the comparison", ({ event }) => event === "resync");
-  assert(isFiltered(child.pid));
-  await watcher.end();
+  const directory = await Deno.makeTempDir({ prefix: "penne-slow-" });
+  lab.defer(() => sh(["rm", "-r", directory]).then(() => {}));
+  await must(["sh", "-c", `mount --bind ${directory} ${directory} && mount --make-private ${directory}`]);
+  lab.defer(() => sh(["umount", "-l", directory]).then(() => {}));
+  // Each byte of such a name is an escape sequence of six in JSON, so few names are more than may wait for the reader.
+  const long = `/${"\x01".repeat(250)}`.repeat(14);
+  await Deno.mkdir(`${directory}${long}`, { recursive: true });
+  let names = 0;
+  const add = (count: number) => {
+    const script =
+      `cd "$0" && i=$1; while [ $i -lt $2 ]; do : >$i; mount --bind /proc/self/ns/uts $i; i=$((i+1)); done`;
+    return must(["sh", "-c", script, `${directory}${long}`, `${names}`, `${names += count}`]);
+  };
+  const watcher = new Deno.Command(penne(), {
+    args: ["watch", "--json", "--backend", "poll", "--interval", "0.01", "--event", "name"],
+    ...{ stdin: "null", stdout: "piped", stderr: "null" },
+  }).spawn();
+  await until("it is confined", () => isFiltered(watcher.pid));
+  for (const count of [220, 10]) { // 4.6 MB, and some more, which are lost
+    await add(count);
+    const before = readsOf(watcher.pid);
+    // Each scan reads several files of each process, so that it has read the mounts as well after some.
+    await until("some scans", () => readsOf(watcher.pid) > before + 5000);
+  }
+  let text = "";
+  const reading = (async () => {
+    for await (const part of watcher.stdout.pipeThrough(new TextDecoderStream())) text += part;
+  })();
+  await until("the comparison", () => text.includes('"event":"resync"'));
+  assert(isFiltered(watcher.pid));
+  watcher.kill("SIGTERM");
+  await reading;
+  assertEquals((await watcher.status).signal, "SIGTERM");
+  const events = text.trim().split("\n").map((line) => JSON.parse(line));
+  const lost = events.filter(({ event }) => event === "lost");
+  assert(lost.length > 0 && lost.every(({ count, source }) => count > 0 && source === "reader"));
+  const named = new Set(
+    events.flatMap(({ event, path }) => event === "name" && path.startsWith(directory) ? [path] : []),
+  );
+  const missing = Array.from({ length: names }, (_, i) => i).filter((i) => !named.has(`${directory}${long}/${i}`));
+  assertEquals([missing, named.size], [[], names]);
 });
 
 test("watch -- COMMAND is confined once the command runs, which inherits nothing of it", NEEDS, async () => {

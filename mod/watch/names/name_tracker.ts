@@ -34,8 +34,8 @@ export class NameTracker implements Disposable {
   /** The names; null if they cannot be observed. */
   readonly names = openNames();
   #options: NameTrackerOptions;
-  /** Namespaces by {@linkcode keyOf} of their names. */
-  #mounted = new Map<string, KnownNamespace>();
+  /** Names that were taken over or applied, and their namespaces, by {@linkcode keyOf}. */
+  #mounted = new Map<string, { readonly name: Name; readonly namespace: KnownNamespace }>();
 
   /** @param options What to work on. */
   constructor(options: NameTrackerOptions) {
@@ -55,7 +55,7 @@ export class NameTracker implements Disposable {
   /** Takes over the existing names, except those in `changes`, which {@linkcode NameTracker.apply} is for. */
   load(changes: readonly NameChange[]): void {
     const changed = new Set(changes.map(keyOf));
-    for (const [key, name] of this.snapshot()) if (!changed.has(key)) this.#mount(name);
+    for (const name of this.names?.all ?? []) if (!changed.has(keyOf(name))) this.#mount(name);
   }
 
   /** Applies changes, and emits their events if they are wanted. */
@@ -76,7 +76,7 @@ export class NameTracker implements Disposable {
         continue;
       }
       const name = { path, type, inum, id };
-      const namespace = state === "mounted" ? this.#mount(name) : this.#mounted.get(keyOf(name));
+      const namespace = state === "mounted" ? this.#mount(name) : this.#mounted.get(keyOf(name))?.namespace;
       if (!namespace) continue;
       this.#emit({ mono, ...name, id: namespace.id, state, exact, source }, namespace);
       if (state === "mounted") continue;
@@ -85,7 +85,8 @@ export class NameTracker implements Disposable {
     }
   }
 
-  #mount({ path, type, inum, id }: Name): KnownNamespace {
+  #mount(name: Name): KnownNamespace {
+    const { type, inum, id } = name;
     const { tracker, liveness } = this.#options;
     const before = tracker.namespaces.find(type, { inum, id });
     // Without an id, the inode number may be a reused one, of a namespace whose end was not noticed yet.
@@ -94,7 +95,7 @@ export class NameTracker implements Disposable {
     }
     const namespace = tracker.namespaces.know(type, { inum, id });
     tracker.namespaces.addMount(namespace);
-    this.#mounted.set(keyOf({ path, inum }), namespace);
+    this.#mounted.set(keyOf(name), { name, namespace });
     return namespace;
   }
 
@@ -113,9 +114,9 @@ export class NameTracker implements Disposable {
     }
   }
 
-  /** Returns the names that exist now. */
+  /** Returns the names as far as their events were emitted: more may have been observed, whose changes are not applied yet. */
   snapshot(): Map<string, Name> {
-    return new Map([...this.names?.all ?? []].map((name) => [keyOf(name), name]));
+    return new Map([...this.#mounted].map(([key, { name }]) => [key, name]));
   }
 
   /** Brings an earlier snapshot up to date, emitting the differences one by one, and yields after each. */
