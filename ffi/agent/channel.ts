@@ -117,17 +117,18 @@ export type Received = { readonly packet: Uint8Array; readonly fd: Fd | null } |
  * @param socket The socket.
  * @param wantsFd Whether a descriptor may come with it; otherwise none is let in.
  * @param limit The time-out in milliseconds, which signals must not begin anew for ever.
+ * @param into Where it is received, which may be used again.
  * @returns The packet; `ended` if the other end is closed, `late` if nothing came in time, `malformed` if more came with it
  * than was asked for.
  * @throws {SysError} EMFILE if the descriptor is one too many for this process.
  */
-export function receivePacket(socket: Fd, wantsFd: boolean, limit = Infinity): Received {
+export function receivePacket(socket: Fd, wantsFd: boolean, limit = Infinity, into = inbox): Received {
   const { view } = message;
   const room = wantsFd ? CMSGHDR + 4 : 0;
   let start = 0;
   let result;
   for (;;) {
-    prepare(inbox, room);
+    prepare(into, room);
     result = self.raw("recvmsg", socket, message.at, MSG.CMSG_CLOEXEC);
     if (result !== -E.EINTR) break;
     start ||= performance.now();
@@ -144,5 +145,5 @@ export function receivePacket(socket: Fd, wantsFd: boolean, limit = Infinity): R
     if (wantsFd && !fd) throw new SysError("recvmsg", E.EMFILE);
     return "malformed";
   }
-  return { packet: inbox.slice(0, result), fd };
+  return { packet: into.slice(0, result), fd };
 }

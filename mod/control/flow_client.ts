@@ -1,8 +1,8 @@
 // Asks a running penne for the flows of a namespace, and reads what it says of them.
 
-import { E, SysError } from "../../ffi/core/errno.ts";
+import { receivePacket } from "../../ffi/agent/channel.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
-import { receive } from "../../ffi/net/unix.ts";
+import { readAll } from "../../ffi/sys/file.ts";
 import { PenneError } from "../base/errors.ts";
 import type { FlowDestination, FlowList, FlowRecord } from "../flows/contract.ts";
 import type { ListLine } from "../flows/stream.ts";
@@ -13,6 +13,8 @@ import type { FlowsRequest } from "./message.ts";
 
 /** Bytes of a packet at most: a piece may exceed its size by a line. */
 const PACKET_MAX = 256 * 1024;
+/** Bytes of a pipe that comes with the last packet at most. */
+const PIPE_MAX = 4 << 20;
 
 /** A namespace, as the user calls it and as it is. */
 export interface FlowTarget {
@@ -54,20 +56,17 @@ export class FlowReader implements Disposable {
    * @throws {PenneError} If that penne says nothing for 10 seconds, or nothing that has a meaning.
    */
   next(): unknown[] | null {
-    for (;;) {
-      const n = receive(this.socket, this.#buffer);
-      if (n === -E.EINTR) continue;
-      if (n === 0 || n === -E.ECONNRESET) return null;
-      if (n === -E.EAGAIN) throw new PenneError("read flows: penne does nothing for 10 seconds: it may be stopped");
-      if (n < 0) throw new SysError("recvfrom", -n);
-      try {
-        if (n > PACKET_MAX) throw new SyntaxError();
-        const text = this.#decoder.decode(this.#buffer.subarray(0, n));
-        return text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
-      } catch (error) {
-        if (!(error instanceof SyntaxError)) throw error;
-        throw new PenneError("read flows: the answer of penne has no meaning here; is it of another version?");
-      }
+    const received = receivePacket(this.socket, true, Infinity, this.#buffer);
+    if (received === "ended") return null;
+    if (received === "late") throw new PenneError("read flows: penne does nothing for 10 seconds: it may be stopped");
+    try {
+      if (received === "malformed") throw new SyntaxError();
+      using pipe = received.fd;
+      const text = this.#decoder.decode(pipe ? readAll(pipe, PIPE_MAX) : received.packet);
+      return text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      throw new PenneError("read flows: the answer of penne has no meaning here; is it of another version?");
     }
   }
 

@@ -23,7 +23,7 @@ export type Request =
 
 /**
  * A request for the flows. After the reply come packets of whole lines of JSON: a list, whose last line is `{ end }`, or
- * events until one side closes the connection.
+ * events until one side closes the connection. A pipe that comes with a packet has what is to be read in place of it.
  */
 export interface FlowsRequest {
   readonly call: "flows.list" | "flows.follow";

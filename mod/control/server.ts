@@ -4,13 +4,15 @@
 // call waits, and a client that does not take its reply is disconnected. Flows are sent a piece in each round of the loop, as
 // long as the client takes them.
 
-import { E } from "../../ffi/core/errno.ts";
-import type { Fd } from "../../ffi/core/fd.ts";
+import { sendPacket } from "../../ffi/agent/channel.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
+import { Fd } from "../../ffi/core/fd.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { SO, SOL_SOCKET } from "../../ffi/net/constants.ts";
 import { setOption } from "../../ffi/net/socket.ts";
+import { openPipe } from "../../ffi/net/splice.ts";
 import { acceptUnix, peerOf, receive, send } from "../../ffi/net/unix.ts";
-import type { FlowStream } from "../flows/stream.ts";
+import type { FlowStream, RestOfFlows } from "../flows/stream.ts";
 import { EPOLL } from "../../ffi/sys/epoll.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import type { ControlPlace } from "./place.ts";
@@ -26,8 +28,10 @@ const PAUSE = 100;
 /** Connections that follow flows: others have room beside them. Milliseconds in which somebody must take a piece of a list. */
 const FOLLOWERS_MAX = 16;
 const STUCK = 10_000;
-/** Bytes that may wait in a socket at the end, so that a last piece has room; the host may have a lower limit. */
+/** Bytes that may wait in a socket at the end, so that a last packet has room; the host may have a lower limit. */
 const ROOM = 1 << 20;
+/** Bytes of a pipe for what a reader has not taken at the end; a user has one MiB at most. */
+const PIPE_SIZES = [1 << 21, 1 << 20];
 
 interface Connection {
   readonly fd: Fd;
@@ -214,20 +218,36 @@ export class ControlServer implements Disposable {
   [Symbol.dispose](): void {
     this.#resume?.cancel();
     for (const connection of [...this.#connections]) {
-      // Followers are told of the last ends, as far as they take that now, and how much is missing.
+      // Followers are told of the last ends. What one does not take now it gets in a pipe, as nobody waits for it.
       while (connection.follows && this.#connections.has(connection) && this.#pass(connection));
       if (!this.#connections.has(connection)) continue;
       const { fd, follows, stream, piece } = connection;
-      const last = follows && stream && piece && stream.last(piece);
-      if (last) {
+      const rest = follows && stream && piece && stream.rest(piece);
+      if (rest) {
         setOption(fd.number, SOL_SOCKET, SO.SNDBUF, ROOM);
-        send(fd, last);
+        if (!sendWhole(fd, rest)) send(fd, rest.lost);
       }
       this.#close(connection);
     }
     this.#registration.remove();
     this.place.remove(this.name);
     this.#listener.close();
+  }
+}
+
+/** Sends what is left in a pipe, which goes along with what is to be read without it; returns whether it could. */
+function sendWhole(socket: Fd, { whole, lost }: RestOfFlows): boolean {
+  const pipe = openPipe(PIPE_SIZES, 1);
+  if (typeof pipe === "number") return false;
+  using reader = new Fd(pipe.reader);
+  using writer = new Fd(pipe.writer);
+  if (self.raw("write", writer, whole, whole.length) !== whole.length) return false;
+  writer.close(); // the reader sees the end
+  try {
+    return sendPacket(socket, lost, [reader]);
+  } catch (error) {
+    if (error instanceof SysError) return false; // there is no room in the socket
+    throw error;
   }
 }
 

@@ -24,15 +24,21 @@ import {
 import type { Ledger } from "./ledger.ts";
 import type { Total } from "./totals.ts";
 
-/** Characters of a piece, and those that may wait for a follower. */
+/** Characters of a piece, and those that may wait for a follower: at the end, both are to fit into a pipe of a MiB. */
 const PIECE = 24 * 1024;
-const WAITING_MAX = 1 << 20;
+const WAITING_MAX = 960 * 1024;
 
 /** A line of a list as it is sent. The last one has what is left. */
 export type ListLine =
   | { readonly flow: FlowRecord }
   | { readonly destination: FlowDestination }
   | { readonly end: { readonly time: string; readonly other: FlowCounts } };
+
+/** What a reader has not taken, and a piece in place of it, which says how much is missing. */
+export interface RestOfFlows {
+  readonly whole: Uint8Array;
+  readonly lost: Uint8Array;
+}
 
 /** What is sent to who has asked. */
 export interface FlowStream {
@@ -41,12 +47,12 @@ export interface FlowStream {
   /** Whether nothing will come any more. */
   readonly over: boolean;
   /**
-   * What is sent last where nobody waits for the reader: how much is missing.
+   * What is left where nobody waits for the reader.
    *
    * @param piece The piece that came last, and was not taken.
-   * @returns The piece in place of it and of all that follows; null if the reader sees that by itself.
+   * @returns That piece and all that follows; null if the reader sees by itself that something is missing.
    */
-  last(piece: Uint8Array): Uint8Array | null;
+  rest(piece: Uint8Array): RestOfFlows | null;
   /** Ends it. */
   close(): void;
 }
@@ -232,7 +238,7 @@ class List implements FlowStream {
   }
 
   /** A list that is not whole has no end. */
-  last(): null {
+  rest(): null {
     return null;
   }
 
@@ -321,14 +327,15 @@ class Follower implements FlowStream {
     return encoder.encode(text);
   }
 
-  last(piece: Uint8Array): Uint8Array {
-    let count = this.#lines.length + this.#lost;
-    while (!this.#present.next().done) count++;
-    for (const line of decoder.decode(piece).trimEnd().split("\n")) {
+  rest(piece: Uint8Array): RestOfFlows {
+    let text = decoder.decode(piece);
+    for (let next; (next = this.next()) !== null;) text += decoder.decode(next);
+    let count = 0;
+    for (const line of text.trimEnd().split("\n")) {
       const event: FlowEvent = JSON.parse(line);
       count += event.event === "lost" ? event.count : 1;
     }
-    return lostPiece(count);
+    return { whole: encoder.encode(text), lost: lostPiece(count) };
   }
 
   close(): void {

@@ -11,7 +11,7 @@ const PEER = "192.0.2.1";
 const FIRST = 7000;
 const PORTS = 20;
 /** Flows of each kind; PENNE_FLOWS sets more. */
-const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 100);
+const FLOWS = Number(Deno.env.get("PENNE_FLOWS") ?? 500);
 
 // deno-lint-ignore no-explicit-any -- as it is printed
 type Json = any;
