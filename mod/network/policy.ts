@@ -10,6 +10,9 @@ import { type Route, RT_TABLE_MAIN } from "../netlink/route.ts";
 import type { NetlinkSocket } from "../netlink/socket.ts";
 import { Finder, inMain, isSameRoute, type LeftOut, LOOKUPS_MAX, PROBES } from "./uplink.ts";
 
+/** Routes by nexthop objects that the kernel is asked about: a table may have all routes of the Internet. */
+const EXPANDED_MAX = 256;
+
 /** What the host does by one family. */
 export interface Decision {
   /** The most general route to other machines; null if there is none. */
@@ -43,8 +46,9 @@ function probesOf({ family, destination, prefix }: Route): Uint8Array[] {
 export function readDecision(socket: NetlinkSocket, task: Task, family: Family, main: readonly Route[]): Decision {
   const finder = new Finder(socket, task, family);
   const uplink = finder.findUplink();
+  let expansions = 0;
   const expanded = (route: Route) => {
-    if (route.hops.length > 0) return route;
+    if (route.hops.length > 0 || expansions++ >= EXPANDED_MAX) return route;
     // The kernel has not expanded a nexthop object; it tells what becomes of it.
     const found = probesOf(route).map((probe) => finder.find(probe));
     return found.find((one) => one && one.table === route.table && isSameRoute(one, route)) ?? route;

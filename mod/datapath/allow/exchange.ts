@@ -81,6 +81,7 @@ export class Exchange implements Disposable {
     const s = socket(to.family, stream ? SOCK.STREAM : SOCK.DGRAM);
     if (s < 0) return false;
     const fd = this.#fd = new Fd(s);
+    this.scene.countDescriptor(1);
     let error = egress.bind(s, to, egress.sourceOf(NOBODY, to));
     if (error === 0) error = connect(s, to, DNS_PORT, scope);
     const isOpen = (error >= 0 || error === -E.EINPROGRESS) && (stream || this.#send());
@@ -173,6 +174,7 @@ export class Exchange implements Disposable {
 
   #close(): void {
     this.#timer?.cancel();
+    if (this.#fd) this.scene.countDescriptor(-1);
     this.#fd?.close();
     this.#registration?.remove();
     this.#timer = this.#fd = this.#registration = null;

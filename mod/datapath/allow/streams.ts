@@ -197,6 +197,7 @@ export class Streams implements Disposable {
       }
       try {
         this.#connections.add(new Connection(this, fd));
+        this.scene.countDescriptor(1);
       } catch {
         fd.close();
       }
@@ -231,7 +232,7 @@ export class Streams implements Disposable {
 
   /** Forgets a connection that is closed. */
   ended(connection: Connection): void {
-    this.#connections.delete(connection);
+    if (this.#connections.delete(connection)) this.scene.countDescriptor(-1);
   }
 
   /** Closes everything. */

@@ -2,7 +2,7 @@
 
 import { E } from "../../../ffi/core/errno.ts";
 import type { Fd } from "../../../ffi/core/fd.ts";
-import { receiveTo } from "../../../ffi/net/listener.ts";
+import { type Peer, receiveTo } from "../../../ffi/net/listener.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { PenneError } from "../../base/errors.ts";
 import { portError } from "../../forward/open.ts";
@@ -29,8 +29,9 @@ export interface Sides {
    * @param to The loopback address that the peer knows, or another that the port leads to.
    * @param protocol PROTOCOL.*.
    * @param port The port.
+   * @param from Who has sent it.
    */
-  readonly admits?: (to: IpWords, protocol: number, port: number) => boolean;
+  readonly admits?: (to: IpWords, protocol: number, port: number, from: Pick<Peer, "address" | "port">) => boolean;
 }
 
 /** Ports on one side, which lead to the other one. */
@@ -62,9 +63,10 @@ export class LoopbackPorts extends PortSet {
   #admits({ port, to, rule: { target } }: OpenPort, protocol: number): boolean {
     const { admits } = this.sides;
     if (!admits) return true;
+    const { peer } = this;
     return target
-      ? admits(wordsOf(target), protocol, to)
-      : admits(loopbackOf(this.peer.address.family), protocol, port);
+      ? admits(wordsOf(target), protocol, to, peer)
+      : admits(loopbackOf(peer.address.family), protocol, port, peer);
   }
 
   protected override connected(port: OpenPort, fd: Fd): boolean {

@@ -58,6 +58,8 @@ export interface AdmissionScene {
   };
   /** Whether one more descriptor may be opened beside some that are not those of flows. */
   readonly mayOpen: (own: number) => boolean;
+  /** Counts a descriptor that was opened, or closed (-1), so that all namespaces know of it. */
+  readonly countDescriptor: (change: 1 | -1) => void;
 }
 
 /** Makes what decides by an allow list. */

@@ -4,9 +4,11 @@ import type { Block } from "../../../ffi/core/quick.ts";
 import type { IpWords } from "../../../ffi/net/sockaddr.ts";
 import { writeAt } from "../../../ffi/net/socket.ts";
 import type { AdviceFacts } from "../../advice/facts.ts";
+import { type Counted, END, type FlowFacts } from "../../flows/contract.ts";
 import { Ledger } from "../../flows/ledger.ts";
 import type { Keeper } from "../../follow/keeper.ts";
 import { ETHERNET, ETHERTYPE, ipHeaderSize, VNET, writeIpHeader } from "../../inet/header.ts";
+import { copyOf } from "../../inet/ip_words.ts";
 import type { ReachRequest } from "../../network/reach.ts";
 import type { TapLink } from "../../network/tap_link.ts";
 import type { Reactor } from "../../reactor/reactor.ts";
@@ -128,9 +130,22 @@ export class Netif {
   }
 
   /** Whether what does not take the interface may reach a destination, by the allow list; notes it if not. */
-  readonly admits = (to: IpWords, protocol: number, port: number): boolean => {
+  readonly admits = (
+    to: IpWords,
+    protocol: number,
+    port: number,
+    from: { readonly address: IpWords; readonly port: number },
+  ): boolean => {
     if (this.admission?.admits(to, protocol, port) ?? true) return true;
-    this.refusals.destination(protocol, to, port, null, this.reactor.now);
+    const { ledger, reactor: { now } } = this;
+    this.refusals.destination(protocol, to, port, null, now);
+    const inside = copyOf(from.address);
+    const ends = { inside, insidePort: from.port, outside: to, outsidePort: port };
+    const facts: FlowFacts = { protocol, inward: false, ...ends, state: null };
+    const refused: Counted = { slot: 0, facts };
+    ledger.begin(refused, protocol, to, port, false, now, true);
+    ledger.how[refused.slot] = END.FORBIDDEN;
+    ledger.end(refused, now);
     return false;
   };
 
@@ -139,7 +154,8 @@ export class Netif {
     if (!makeAdmission) throw new Error("the code for allow lists is not loaded");
     const { reactor, egress, names, refusals, rules } = this;
     const mayOpen = (own: number) => FD_BUDGET.mayOpen(this.descriptors + own);
-    return makeAdmission({ reactor, egress, names, refusals, rules, mayOpen }, allow);
+    const countDescriptor = (change: 1 | -1) => FD_BUDGET.countFlow(change);
+    return makeAdmission({ reactor, egress, names, refusals, rules, mayOpen, countDescriptor }, allow);
   }
 
   /** Learns the sender of a frame: the interface inside may have changed its MAC address. */

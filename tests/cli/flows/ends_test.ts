@@ -139,6 +139,29 @@ test("a connection whose reader is slow is open, and one that its own side reset
   assertEquals([total!.flows, total!.active, total!.refused], [2, 1, 0]);
 });
 
+test("thousands of destinations that do not answer take no room from those that do, and nothing is lost", () => {
+  const ledger = new Ledger();
+  const [known, open] = [begin(ledger, 7), begin(ledger, 8)];
+  ledger.received[known.slot]! += 5;
+  ledger.end(known, 1);
+  for (let i = 0; i < 30_000; i++) ledger.end(begin(ledger, 100 + i), 2 + i);
+  const late = begin(ledger, 9);
+  ledger.received[late.slot]! += 6;
+  ledger.end(late, 50_000);
+  const { kept, other } = ledger.totals;
+  const ports = new Set([...kept.values()].map(({ port }) => port));
+  assertEquals([7, 8, 9, 100, 100 + 29_999].map((port) => ports.has(port)), [true, true, true, false, true]);
+  assert(kept.size <= 8192);
+  assertEquals([...kept.values(), other].reduce((sum, { flows }) => sum + flows, 0), 30_003);
+  ledger.end(open, 50_001);
+  assertEquals(other.active, 0);
+  // While all flows go on, there is no room for more.
+  const many = Array.from({ length: 8192 }, (_, i) => begin(ledger, 40_000 + i));
+  begin(ledger, 50_000);
+  assertEquals([other.active, kept.size], [1, 8192]);
+  for (const flow of many) ledger.end(flow, 60_000);
+});
+
 test("thousands of strangers take no room from what is reached", () => {
   const ledger = new Ledger();
   for (let i = 0; i < 10_000; i++) ledger.stranger(PROTOCOL.UDP, ipWords(4, 0, 0, 0xffff, 0x0a000000 + i), 9, 1, 0);

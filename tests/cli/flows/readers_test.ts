@@ -199,3 +199,36 @@ test("flows of attach and of ports are told, with their direction, and to their 
     "end 7000 stopped",
   ]);
 });
+
+test("flows of penne pasta are told, and those that --allow refuses at ports inside", NEEDS, async () => {
+  await using lab = await PortsLab.open();
+  await serve(lab);
+  const { child: { pid } } = lab.start(lab.on(["unshare", "-Urn", "sleep", "1000"]), { cwd: "/" });
+  const own = Deno.readLinkSync("/proc/self/ns/net");
+  await until("it has its namespace", () => Deno.readLinkSync(`/proc/${pid}/ns/net`) !== own);
+  const pasta = lab.start(lab.on([penne(), "pasta", "-f", "--config-net", "--no-map-gw", `${pid}`]), { cwd: "/" });
+  const enters = ["nsenter", `--net=/proc/${pid}/ns/net`];
+  await become("it is served", async () => {
+    const { stdout } = await lab.sh([...enters, "ip", "route", "show", "default"]);
+    return stdout.includes("default") || Boolean(pasta.errors() && assert(false, pasta.errors()));
+  });
+  await must([...enters, "python3", TRAFFIC, "ask", PEER, "7000"]);
+  const reached = async (target: string) => {
+    const { destinations } = JSON.parse(await flows(lab, "--json", target));
+    return destinations.filter(({ protocol }: Json) => protocol === "tcp").map((total: Json) => {
+      const { direction, address, port, flows, refused, sent, received } = total;
+      return `${direction} ${address} ${port} ${flows} ${refused} ${sent} ${received}`;
+    });
+  };
+  assertEquals(await reached(`${pid}`), [`out ${PEER} 7000 1 0 7 100`]);
+
+  const served = await lab.run(["--allow", `${PEER}:7000`, "-T", "6000"]);
+  for (const [address, port] of [[PEER, "7000"], [PEER, "7001"], ["127.0.0.1", "6000"]] as const) {
+    assertEquals((await lab.sh(inside(served, "ask", address, port))).code === 0, port === "7000");
+  }
+  assertEquals(await reached(served.target), [
+    `out ${PEER} 7000 1 0 7 100`,
+    `out ${PEER} 7001 1 1 0 0`,
+    "out 127.0.0.1 6000 1 1 0 0",
+  ]);
+});
