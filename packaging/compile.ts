@@ -14,7 +14,18 @@
 //   --bundles DIR ARCHITECTURE
 //                  only write the bundles to DIR, for x86_64 or aarch64; a Deno of that architecture runs main.js
 
-import { asScript, CACHE_FILES, entryModule, firstModule, SCRIPT_FILE, train } from "./code_cache.ts";
+import { SHIM_ELF } from "../ffi/core/shim_elf.ts";
+import {
+  asScript,
+  CACHE_FILES,
+  entryModule,
+  firstModule,
+  SCRIPT_FILE,
+  SHIM_FILE,
+  train,
+  trainingModule,
+  V8_FLAGS,
+} from "./code_cache.ts";
 import { keepUsing } from "./using.ts";
 
 const root = new URL("..", import.meta.url).pathname;
@@ -29,9 +40,6 @@ const FALLBACK_PACKAGE = {
 const RUNTIME_SHA256 = "9209c6262bb6fe821ad676e4ed2a59bad5a6625ae69b261a1e3f035053c556e4";
 /** The trailer of a program compiled by Deno 2.4: {u32 magic, u32 hash of the section's name, u64 payload length}. */
 const TRAILER = { size: 16, magic: 0x501e };
-
-/** One thread; little room for young garbage, of which a data path makes none; gc(), to be called when idle. */
-const V8_FLAGS = "--single-threaded,--max-semi-space-size=1,--expose-gc";
 
 const COMPILE_FLAGS = ["--quiet", "--no-check", "--no-code-cache", `--v8-flags=${V8_FLAGS}`];
 
@@ -266,12 +274,52 @@ async function compileProgram(args: string[]): Promise<void> {
   if (problem !== null) fail(problem);
 }
 
+/** What the runtime reads at its start begins with this, as the programs of Deno 2.4 have it. */
+const MAGIC = "d3n0l4nd";
+
+/** Length of the runtime, with which a program begins; null if the program does not end as those of Deno 2.4 do. */
+async function runtimeLength(program: string): Promise<number | null> {
+  using file = await Deno.open(program);
+  const { size } = await file.stat();
+  const read = async (at: number, length: number) => {
+    const bytes = new Uint8Array(length);
+    await file.seek(at, Deno.SeekMode.Start);
+    await file.read(bytes);
+    return bytes;
+  };
+  const trailer = new DataView((await read(size - TRAILER.size, TRAILER.size)).buffer);
+  const at = size - Number(trailer.getBigUint64(8, true)); // it counts the trailer too
+  if (trailer.getUint32(0, true) !== TRAILER.magic || at <= 0) return null;
+  return new TextDecoder().decode(await read(at, MAGIC.length)) === MAGIC ? at : null;
+}
+
+/** Puts bytes behind the runtime of a program, which looks for what is its own from the end of the file. */
+async function insert(program: string, at: number, bytes: readonly Uint8Array[]): Promise<void> {
+  const whole = await Deno.readFile(program);
+  const pieces = [whole.subarray(0, at), ...bytes, whole.subarray(at)];
+  const longer = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let end = 0;
+  for (const piece of pieces) {
+    longer.set(piece, end);
+    end += piece.length;
+  }
+  await Deno.writeFile(program, longer);
+}
+
+/** What becomes a program with compiled code. */
+interface Prepared {
+  /** What `deno compile` is given. */
+  readonly args: string[];
+  /** What is inserted into the program, and where. */
+  readonly inserted: readonly [at: number, bytes: readonly Uint8Array[]] | null;
+}
+
 /**
  * Makes one script of all commands, with compiled code beside it.
  *
- * @returns What `deno compile` is given for that; null if this runtime gains nothing by it.
+ * @returns The parts of the program; null if this runtime gains nothing by it.
  */
-async function script(directory: string): Promise<string[] | null> {
+async function script(directory: string): Promise<Prepared | null> {
   const [sources, scripts] = [`${directory}/whole`, `${directory}/scripts`];
   const entries = new Set<string>();
   for (const module of await moduleGraph()) {
@@ -293,14 +341,26 @@ async function script(directory: string): Promise<string[] | null> {
   }
   const [main, text] = await Promise.all(["main", "entries"].map((name) => Deno.readTextFile(`${scripts}/${name}.js`)));
   await Deno.writeTextFile(`${scripts}/${SCRIPT_FILE}`, asScript(withoutShim(text!, Deno.build.arch)));
+  const elf = Uint8Array.from(atob(SHIM_ELF[Deno.build.arch] ?? ""), (char) => char.charCodeAt(0));
+  await Deno.writeFile(`${scripts}/${SHIM_FILE}`, elf);
   const [first, training] = ["main.js", "trainer.js"].map((name) => `${scripts}/${name}`);
   const trainer = `${output}.trainer`; // programs beside it can be executed, which those in /tmp need not be
-  await Deno.writeTextFile(first!, firstModule(main!, false));
-  await Deno.writeTextFile(training!, firstModule(main!, true));
+  await Deno.writeTextFile(training!, trainingModule(main!));
   const include = (files: readonly string[]) => files.flatMap((file) => ["--include", `${scripts}/${file}`]);
-  await compileProgram(["--allow-all", "--output", trainer, ...include([SCRIPT_FILE]), training!]);
+  await compileProgram(["--allow-all", "--output", trainer, ...include([SCRIPT_FILE, SHIM_FILE]), training!]);
   try {
-    return await train(trainer, scripts) ? [...include([SCRIPT_FILE, ...CACHE_FILES]), first!] : null;
+    if (!await train(trainer, scripts)) return null;
+    const files = [SCRIPT_FILE, SHIM_FILE, ...CACHE_FILES];
+    const at = await runtimeLength(trainer);
+    if (at === null) {
+      await Deno.writeTextFile(first!, firstModule(main!, null));
+      return { args: [...include(files), first!], inserted: null };
+    }
+    const bytes = await Promise.all(files.map((file) => Deno.readFile(`${scripts}/${file}`)));
+    let end = at;
+    const places = files.map((file, i) => [file, [(end += bytes[i]!.length) - bytes[i]!.length, bytes[i]!.length]]);
+    await Deno.writeTextFile(first!, firstModule(main!, Object.fromEntries(places)));
+    return { args: [first!], inserted: [at, bytes] };
   } finally {
     await Deno.remove(trainer);
   }
@@ -312,7 +372,8 @@ globalThis.addEventListener("unload", () => Deno.removeSync(staging, { recursive
 let useFallback = Deno.args.includes("--fallback");
 // FFI is the only permission: everything else goes through system calls.
 const cached = await script(staging);
-await compileProgram(["--allow-ffi", "--output", output, ...cached ?? [await bundle(staging)]]);
+await compileProgram(["--allow-ffi", "--output", output, ...cached?.args ?? [await bundle(staging)]]);
+if (cached?.inserted) await insert(output, ...cached.inserted);
 if (useFallback) {
   console.error(
     `compile: FALLBACK: the official runtime is not available; using that of ${FALLBACK_VERSION} from ` +

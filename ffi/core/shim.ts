@@ -34,6 +34,17 @@ const SHIM = {
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
+/** What the first module of the compiled program has at hand for the shim (packaging/code_cache.ts). */
+interface Early {
+  /** The ELF file. */
+  readonly elf: Uint8Array;
+  /** The libc's function, if it is bound. */
+  readonly syscall?: LibcCall;
+}
+
+/** Where all bundles find it. */
+const early = (globalThis as { [early: symbol]: Early | undefined })[Symbol.for("penne.early")];
+
 type LibcCall = (nr: bigint, a: bigint, b: bigint, c: bigint) => bigint;
 
 /** Has Deno ask once for what each file would be asked for, and refuses in its words. */
@@ -44,6 +55,7 @@ function askForPermission(): void {
 
 /** The libc that the program already has. */
 function libc(): { readonly syscall: LibcCall } {
+  if (early?.syscall) return { syscall: early.syscall };
   try {
     return Deno.dlopen("", LIBC).symbols; // without naming a file, which takes unscoped permission
   } catch {
@@ -110,6 +122,13 @@ function makeRoom(syscall: LibcCall, size: number): { limited: boolean; restore:
     throw new ShimError("write");
   }
   return { limited: true, restore: () => void call("setrlimit", limit) };
+}
+
+/** The ELF file that is part of the modules. */
+function decode(): Uint8Array {
+  const base64 = SHIM_ELF[Deno.build.arch];
+  if (!base64) throw new ShimError("architecture");
+  return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
 }
 
 /** Writes the ELF file to a memfd, made with the flags that the kernel and its settings allow. */
@@ -185,11 +204,7 @@ export function waitingSyscall(...args: SyscallArgs): Promise<bigint> {
  */
 export function shim(): Shim {
   if (loaded) return loaded;
-  const base64 = SHIM_ELF[Deno.build.arch];
-  if (!base64) throw new ShimError("architecture");
-  const binary = atob(base64);
-  const elf = new Uint8Array(binary.length);
-  for (let i = 0; i < elf.length; i++) elf[i] = binary.charCodeAt(i);
+  const elf = early?.elf ?? decode();
   const { fd, executable, limited } = createImage(elf);
   const { symbols } = load(fd);
   // A process that can open an agent's /proc/PID/exe must not be able to write to it.

@@ -1,5 +1,6 @@
 // Tools of all groups: helper programs compiled from C, copies that any user can execute, and the timer.
 
+import { V8_FLAGS } from "../../packaging/code_cache.ts";
 import { asUser, ROOT, TEST_USER } from "../lib/helpers.ts";
 
 /** The binary to measure. */
@@ -144,8 +145,7 @@ export class Workshop implements Disposable {
     const source = `${this.directory}/${name}.ts`;
     const built = `${this.directory}/${name}.built`;
     await Deno.writeTextFile(source, script);
-    const v8 = "--single-threaded,--max-semi-space-size=1,--expose-gc";
-    const flags = ["--quiet", "--no-config", "--no-check", "--no-code-cache", "--allow-ffi", `--v8-flags=${v8}`];
+    const flags = ["--quiet", "--no-config", "--no-check", "--no-code-cache", "--allow-ffi", `--v8-flags=${V8_FLAGS}`];
     const args = ["compile", ...flags, "--output", built, source];
     const fallback = await fallbackRuntime(like);
     if (!fallback) await runTool([Deno.execPath(), ...args]);

@@ -1,5 +1,6 @@
 // The directory /job of a guest: penne for its architecture, and the scripts of the checks.
 
+import { V8_FLAGS } from "../../packaging/code_cache.ts";
 import { ROOT } from "../lib/helpers.ts";
 import type { Check, Who } from "./check.ts";
 import { cacheDirectory, must, Unreachable } from "./disk.ts";
@@ -18,7 +19,7 @@ const LIMIT = 120;
 /** Runs the bundles as the compiled program runs them. */
 const WRAPPER = `#!/bin/bash
 DENO_NO_UPDATE_CHECK=1 DENO_DIR=/tmp/deno-$EUID exec /job/deno run --quiet --no-config --allow-ffi --allow-read \\
-  --v8-flags=--single-threaded,--max-semi-space-size=1,--expose-gc /job/bundles/main.js "$@"
+  --v8-flags=${V8_FLAGS} /job/bundles/main.js "$@"
 `;
 
 /** The path of a Deno for aarch64, which is fetched once. @throws {Unreachable} */
