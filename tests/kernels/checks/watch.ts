@@ -7,6 +7,12 @@ import { fails, works } from "./outcomes.ts";
 const MAKE = 'make() { if [ $EUID = 0 ]; then unshare --uts "$@"; else unshare -r --uts "$@"; fi; }; export -f make\n';
 const COMMAND = "bash -c 'make sleep 4'";
 
+/** Makes a namespace that lives until a line about it, such as `birth`, has been printed. */
+function untilToldOf(watch: string, line: string): string {
+  return `touch out; ${watch} -- bash -c 'make bash -c "until grep -q ^${line}: out; do sleep 0.1; done"' >out || code=$?
+cat out; exit \${code:-0}`;
+}
+
 /** Checks that all back ends pass, each in its own manner. */
 function ofEach(backend: "poll" | "proc" | "ebpf", refusals: readonly Outcome[]): Omit<Check, "command">[] {
   const watch = `${MAKE}penne watch --backend ${backend}`;
@@ -21,7 +27,7 @@ function ofEach(backend: "poll" | "proc" | "ebpf", refusals: readonly Outcome[])
   return [
     {
       title: "birth and death of a namespace of a command",
-      script: `${watch} --event birth,death --type uts -- ${COMMAND}`,
+      script: untilToldOf(`${watch} --event birth,death --type uts`, "birth"),
       outcomes: all(/^birth: type=uts inum=\d+/m, /^death: type=uts inum=\d+/m, "summary: born=1 alive=0"),
       core: true,
     },
@@ -37,7 +43,7 @@ function ofEach(backend: "poll" | "proc" | "ebpf", refusals: readonly Outcome[])
     },
     {
       title: "the namespaces of a process change",
-      script: `${watch} --event ns --type uts -- ${COMMAND}`,
+      script: untilToldOf(`${watch} --event ns --type uts`, "ns"),
       outcomes: all(/^ns: .*uts/m),
     },
     {
