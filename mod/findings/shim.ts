@@ -11,8 +11,8 @@ const LIBC = {
   __errno_location: { parameters: [], result: "pointer" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Descriptors that penne needs to start. */
-const FILES = 26;
+/** Descriptors that `penne run` needs. */
+const FILES = 31;
 
 /** Makes a system call; a negative result is the error number. */
 type Call = (name: keyof typeof NR, ...args: (bigint | Uint8Array)[]) => number;

@@ -40,16 +40,22 @@ for (const [path, needs] of Object.entries(NEEDS)) {
 
 /** Runs an example as a program in the directory of its module, from which it imports. */
 async function runProgram(example: string, path: string): Promise<void> {
-  const process = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", "--quiet", "-"],
-    cwd: `${ROOT}${path.replace(/[^/]*$/, "")}`,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  await new Blob([example]).stream().pipeTo(process.stdin);
-  const { code, stderr } = await process.output();
-  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  const runtime = await Deno.makeTempDir(); // of a session, which the caller may not have
+  try {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", "--quiet", "-"],
+      cwd: `${ROOT}${path.replace(/[^/]*$/, "")}`,
+      env: { XDG_RUNTIME_DIR: runtime },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    await new Blob([example]).stream().pipeTo(process.stdin);
+    const { code, stderr } = await process.output();
+    assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  } finally {
+    await Deno.remove(runtime, { recursive: true });
+  }
 }
 
 /** Runs an example that is a test of its own; only a file can be one. */

@@ -10,7 +10,8 @@ const limited = (limits: string, args: string, user = true) =>
   sh(["bash", "-c", `${limits}; exec "$0" ${args}`, penne()], { user });
 
 test("with any limit on open files, run works or says why not in one line", ["user", "package:bash"], async () => {
-  for (let files = 14; files < 40; files++) {
+  let needed = 0;
+  for (let files = 13; files < 40; files++) {
     for (
       const args of [`run ${netOption({ user: true }).join(" ")} -- echo ran`, "run --net=none -- echo ran"]
     ) {
@@ -21,6 +22,8 @@ test("with any limit on open files, run works or says why not in one line", ["us
         continue;
       }
       assertEquals(result.code, 125, result.stderr);
+      needed = Math.max(needed, Number(/penne needs (\d+) at least/.exec(result.stderr)?.[1] ?? 0));
+      assertEquals(needed === 0 || files < needed, true, `${files}: ${result.stderr}`);
       assertRefused(
         result,
         /^penne: cannot .*Too many open files \(EMFILE\)$/,
