@@ -58,7 +58,8 @@ for script in /job/checks/*; do
   echo >&9
   sync
   echo "$name: exit $code after $((taken / 1000)) ms"
-  rm -rf --one-file-system "$directory"
+  # A process that is left may still write to the old output.
+  rm -rf --one-file-system "$directory" /tmp/output
 done
 dmesg | grep -E 'BUG|WARNING|Oops|general protection' || true
 echo "done" >&9
