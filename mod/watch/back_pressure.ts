@@ -7,7 +7,7 @@
 import { monotonic } from "./facts/clock.ts";
 import type { EventSink, WatchEvent } from "./facts/watch_event.ts";
 import type { NameTracker } from "./names/name_tracker.ts";
-import type { Name } from "./names/names.ts";
+import type { Name } from "./names/name.ts";
 import type { Tracker } from "./state/tracker.ts";
 
 /** What the reader knows while it is behind, and how many events it has missed. */

@@ -1,57 +1,38 @@
 // Watches processes and namespaces, for any Deno program.
 
-import { abortSignal, bigint, either, flag, id, list, object, oneOf, positive, text, whole } from "../base/check.ts";
+import { O } from "../../ffi/core/consts.ts";
+import type { Fd } from "../../ffi/core/fd.ts";
+import { open } from "../../ffi/sys/file.ts";
+import { self } from "../../ffi/core/task.ts";
+import { abortSignal, object, oneOf, path, positive } from "../base/check.ts";
 import { type Pump, pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { PenneError } from "../base/errors.ts";
-import { NAMESPACE_TYPES, type NamespaceType } from "../namespaces/types.ts";
-import { CgroupIds } from "./facts/cgroup.ts";
+import { attempt } from "../base/errors.ts";
 import { WallClock } from "./facts/clock.ts";
-import { type BackendName, EVENT_KINDS, type EventKind, type Filter } from "./facts/contract.ts";
-import { taskName } from "./facts/filter.ts";
-import type { EventSink, WatchEvent } from "./facts/watch_event.ts";
+import type { BackendName } from "./facts/contract.ts";
+import type { EventSink, TimedEvent, WatchEvent } from "./facts/watch_event.ts";
+import { type EventSelection, filterOf, pathOf, SELECTION } from "./options.ts";
+import { Recorder } from "./recording/recorder.ts";
 import { WatchSession } from "./session.ts";
 
+export type { EventSelection } from "./options.ts";
+export { replay } from "./replay.ts";
 export type { BackendName, Capabilities, EventKind, FactKind, Fidelity, Reason, Slot } from "./facts/contract.ts";
 export type * from "./facts/watch_event.ts";
 
-/** What to watch, and how. Conditions that are absent do not count; all others must hold. */
-export interface WatchOptions {
-  /** Kinds of events; all by default. */
-  readonly events?: readonly EventKind[];
-  /** Types of namespaces. */
-  readonly types?: readonly NamespaceType[];
-  /** Processes. */
-  readonly pids?: readonly number[];
-  /** Processes and all their descendants. */
-  readonly trees?: readonly number[];
-  /** Names of tasks. */
-  readonly comms?: readonly string[];
-  /** Real users. */
-  readonly uids?: readonly number[];
-  /** Control groups (v2), by path or id. */
-  readonly cgroups?: readonly (string | bigint)[];
-  /** Namespaces by inode number: tasks in them, and changes from or to them. */
-  readonly inums?: readonly number[];
-  /** Whether failed calls are wanted, too. */
-  readonly failed?: boolean;
-  /** Whether forks and exits of threads are wanted, too. */
-  readonly threads?: boolean;
+/** What to watch, and how. */
+export interface WatchOptions extends EventSelection {
   /** Which back end; by default the best one that works. */
   readonly backend?: BackendName | "auto";
   /** Milliseconds between two readings of /proc; by default as the back end prefers. */
   readonly interval?: number;
   /** How many events may wait to be taken (default: 65536); further ones are lost, and counted. */
   readonly limit?: number;
+  /** A file in which all that is seen is recorded as well, for `replay()`; it is emptied first. */
+  readonly record?: string | URL;
   /** Ends the watch; the iteration then throws the signal's reason. */
   readonly signal?: AbortSignal;
 }
-
-/** An event with its wall-clock time. */
-export type TimedEvent = WatchEvent & {
-  /** RFC 3339 with nanoseconds, in UTC. */
-  readonly time: string;
-};
 
 /** A watch: its events, and whether it keeps the program. */
 export interface Watch extends AsyncGenerator<TimedEvent, void, undefined> {
@@ -64,43 +45,13 @@ export interface Watch extends AsyncGenerator<TimedEvent, void, undefined> {
 const LIMIT = 65536;
 
 const checkOptions = object({
-  events: list(oneOf(...EVENT_KINDS)),
-  types: list(oneOf(...NAMESPACE_TYPES)),
-  pids: list(whole),
-  trees: list(whole),
-  comms: list(text),
-  uids: list(id),
-  cgroups: list(either("a path or an id", text, bigint)),
-  inums: list(whole),
-  failed: flag,
-  threads: flag,
+  ...SELECTION,
   backend: oneOf("ebpf", "proc", "poll", "auto"),
   interval: positive,
   limit: positive,
+  record: path,
   signal: abortSignal,
 });
-
-function filterOf(options: WatchOptions): Filter {
-  const { types, pids, trees, comms, uids, cgroups, inums, failed } = options;
-  const ids = new CgroupIds();
-  const idOf = (cgroup: string | bigint) => {
-    const id = typeof cgroup === "bigint" ? cgroup : ids.of(cgroup);
-    if (id === null) {
-      throw new PenneError(`watch the control group "${cgroup}": it does not exist`, { usage: true });
-    }
-    return id;
-  };
-  return {
-    types: types && new Set(types),
-    pids: pids && new Set(pids),
-    trees: trees && new Set(trees),
-    comms: comms && new Set(comms.map(taskName)),
-    uids: uids && new Set(uids),
-    cgroups: cgroups && new Set(cgroups.map(idOf)),
-    inums: inums && new Set(inums),
-    failed,
-  };
-}
 
 /** Keeps events until they are taken. */
 class Queue implements EventSink {
@@ -145,6 +96,12 @@ class Queue implements EventSink {
   }
 }
 
+/** Opens the file of a recording, and empties it. */
+function openRecord(place: string | URL): Fd {
+  const name = pathOf(place);
+  return attempt(`record in "${name}"`, () => open(self, name, O.WRONLY | O.CREAT | O.TRUNC, 0o666));
+}
+
 /**
  * Watches processes and namespaces: emits an event when one is created, changes or ends.
  *
@@ -180,14 +137,17 @@ class Queue implements EventSink {
  */
 export function watch(options?: WatchOptions): Watch {
   if (options !== undefined) checkOptions(options, "options");
-  const { signal, limit = LIMIT, events, threads, backend, interval } = options ?? {};
+  const { signal, limit = LIMIT, events, threads, backend, interval, record } = options ?? {};
   signal?.throwIfAborted();
   using starting = new DisposableStack();
   const reactor = starting.use(new Reactor());
   const queue = new Queue(limit);
   const clock = new WallClock();
+  const file = record === undefined ? null : starting.use(openRecord(record));
+  const recorder = file ? new Recorder(file, clock, (error) => fail(error)) : undefined;
   const request = {
     filter: filterOf(options ?? {}),
+    recorder,
     events: events && new Set(events),
     locate: true,
     threads,
@@ -206,6 +166,8 @@ export function watch(options?: WatchOptions): Watch {
     signal?.removeEventListener("abort", abort);
     driver?.stop();
     session[Symbol.dispose]();
+    recorder?.end();
+    file?.close();
     // The reactor may be in the middle of a turn.
     queueMicrotask(() => reactor[Symbol.dispose]());
     queue.wake();

@@ -21,14 +21,23 @@ import { Garbage } from "../reactor/garbage.ts";
 import type { Reactor, Registration, Timer } from "../reactor/reactor.ts";
 import { BackPressure } from "./back_pressure.ts";
 import { type BackendChoice, type Chosen, explainRefusals, openBackend } from "./choose.ts";
-import { parseCgroup } from "./facts/cgroup.ts";
+import { type Cgroup, parseCgroup } from "./facts/cgroup.ts";
 import { monotonic } from "./facts/clock.ts";
-import type { Backend, BackendName, EventKind, Fact, Filter } from "./facts/contract.ts";
+import type { Backend, BackendName, EventKind, Fact, Filter, Namespace } from "./facts/contract.ts";
 import { backendFilter, isConditional } from "./facts/filter.ts";
-import type { CapabilitiesEvent, EventSink, SummaryNamespace } from "./facts/watch_event.ts";
+import type {
+  CapabilitiesEvent,
+  EventSink,
+  NamespaceEvent,
+  Source,
+  SummaryNamespace,
+  WatchEvent,
+} from "./facts/watch_event.ts";
 import { NameTracker } from "./names/name_tracker.ts";
-import type { NameChange } from "./names/names.ts";
+import type { NameChange } from "./names/name.ts";
+import type { Recorder } from "./recording/recorder.ts";
 import { ProcReader } from "./proc/reader.ts";
+import type { KnownNamespace } from "./state/known.ts";
 import { Liveness } from "./state/liveness.ts";
 import { Tracker } from "./state/tracker.ts";
 
@@ -42,6 +51,8 @@ export interface WatchRequest extends BackendChoice {
   readonly threads?: boolean | undefined;
   /** Whether events say in which control group and container their task is. */
   readonly locate?: boolean;
+  /** Is told of all that the state takes in. */
+  readonly recorder?: Recorder | undefined;
 }
 
 /** Milliseconds from a loss to the new snapshot; each further loss meanwhile doubles them. */
@@ -71,6 +82,7 @@ export class WatchSession implements Disposable {
   #resyncing = false;
   #resyncDelay: number = RESYNC_DELAY.min;
   #closed = false;
+  #recorder: Recorder | undefined;
   #garbage = new Garbage(MANY_FACTS);
   /** Facts since the garbage was last counted. */
   #facts = 0;
@@ -86,19 +98,20 @@ export class WatchSession implements Disposable {
    * @throws {PenneError} If the back end cannot be opened.
    */
   constructor(reactor: Reactor, request: WatchRequest, sink: EventSink) {
-    const { filter = {}, events, threads, locate } = request;
+    const { filter = {}, events, threads, locate, recorder } = request;
     const output = new BackPressure(sink);
     const emit = output.emit.bind(output);
     this.#reactor = reactor;
     this.#filter = filter;
     this.#output = output;
+    this.#recorder = recorder;
     const liveness = this.#liveness = new Liveness(
       () => this.#tracker.namespaces,
       () => this.#readCauses(),
-      (namespace, exact) => this.#tracker.died(namespace, monotonic(), exact, exact ? "handle" : "search"),
+      (namespace, exact) => this.#ended(namespace, exact ? "handle" : "search"),
     );
     this.#chosen = openBackend(backendFilter(filter, events, liveness.trusted), {
-      cgroups: filter.cgroups !== undefined,
+      cgroups: filter.cgroups !== undefined || recorder !== undefined,
       ...request,
     });
     this.#backend = this.#chosen.backend;
@@ -109,9 +122,18 @@ export class WatchSession implements Disposable {
       emit,
       onKnown: (namespace) => liveness.meet(namespace),
       onOrphan: (namespace) => liveness.orphaned(namespace, reactor.now),
-      locate: locate ? (task) => this.#locate(task.pid) : undefined,
+      locate: locate || recorder ? (task) => this.#locate(task.pid) : undefined,
     });
-    this.#names = new NameTracker({ tracker, liveness, events, emit });
+    this.#names = new NameTracker({
+      tracker,
+      liveness,
+      events,
+      emit,
+      recorder,
+      onEnd: (namespace, source) => this.#ended(namespace, source),
+      onLost: (event) => this.#tell(event),
+    });
+    recorder?.begin({ backend: this.#backend.name, filter, events, threads });
     this.#backend.onYield = () => this.#names.names?.poll();
   }
 
@@ -129,8 +151,9 @@ export class WatchSession implements Disposable {
    * Takes a snapshot, emits what can be observed, and goes on from there.
    *
    * @param refused Why better back ends are not used, with hints if the caller has asked for them.
+   * @param listed Namespaces that were listed since everything was attached; they are emitted after the capabilities.
    */
-  start(refused: CapabilitiesEvent["refused"] = this.#chosen.refused): void {
+  start(refused: CapabilitiesEvent["refused"] = this.#chosen.refused, listed: readonly NamespaceEvent[] = []): void {
     const backend = this.#backend;
     const { names } = this.#names;
     const tasks = backend.snapshot();
@@ -138,13 +161,15 @@ export class WatchSession implements Disposable {
     const facts: Fact[] = [];
     const lost = backend.read((fact) => facts.push(fact));
     this.#tracker.load(tasks, facts);
+    this.#recorder?.load(tasks, facts);
     const changes = this.#names.take();
     this.#names.load(changes);
-    this.#addListed();
+    this.#addListed(listed.map(({ namespace }) => namespace));
+    this.#addListed(backend.namespaces?.());
     const visible = new Set(tasks.filter(({ slots }) => slots.size > 0).map(({ pid }) => pid));
-    this.#output.emit(this.#capabilities(visible, refused));
-    for (const fact of facts) this.#apply(fact);
-    this.#tracker.endMerge();
+    this.#tell(this.#capabilities(visible, refused));
+    for (const event of listed) this.#tell(event);
+    this.#merge(facts);
     this.#applyNames(changes);
     if (lost > 0) this.#onLost(lost);
     const turn = () => this.#turn();
@@ -168,12 +193,39 @@ export class WatchSession implements Disposable {
     });
   }
 
-  /** Adds the namespaces that the back end lists although no task is in them. */
-  #addListed(): void {
+  /** Adds namespaces that were listed although no task is in them. */
+  #addListed(listed: readonly Namespace[] = []): void {
     const { namespaces } = this.#tracker;
-    for (const { type, ...identity } of this.#backend.namespaces?.() ?? []) {
-      if (!namespaces.find(type, identity)) namespaces.know(type, identity).heldUnseen = true;
+    for (const { type, inum, id } of listed) {
+      const identity = { inum, id };
+      if (namespaces.find(type, identity)) continue;
+      namespaces.know(type, identity).heldUnseen = true;
+      this.#recorder?.listed(type, identity);
     }
+  }
+
+  /** Emits an event that does not follow from the state. */
+  #tell(event: WatchEvent): void {
+    this.#recorder?.event(event);
+    this.#output.emit(event);
+  }
+
+  /** Takes in the end of a namespace. */
+  #ended(namespace: KnownNamespace, source: Source): void {
+    const mono = monotonic();
+    const exact = source === "handle";
+    if (!namespace.ended) this.#recorder?.ended(namespace, mono, exact, source);
+    this.#tracker.died(namespace, mono, exact, source);
+  }
+
+  /** Applies the facts that came in while a snapshot was taken. */
+  #merge(facts: readonly Fact[]): void {
+    for (const fact of facts) {
+      this.#apply(fact, false);
+      this.#recordCgroup(fact);
+    }
+    this.#tracker.endMerge();
+    this.#recorder?.merge();
   }
 
   #capabilities(visible: ReadonlySet<number>, refused: CapabilitiesEvent["refused"]): CapabilitiesEvent {
@@ -217,10 +269,21 @@ export class WatchSession implements Disposable {
     this.#applyNames(changes);
   }
 
-  #apply(fact: Fact): void {
+  #apply(fact: Fact, isNew = true): void {
     this.#facts++;
     this.#tracker.apply(fact);
+    if (this.#recorder && isNew) {
+      this.#recordCgroup(fact);
+      this.#recorder.fact(fact);
+    }
     this.#output.check(this.#tracker, this.#names);
+  }
+
+  /** Records the path of a control group when it is first heard of. */
+  #recordCgroup({ cgroup, pid }: Fact): void {
+    if (cgroup === null || !this.#recorder?.lacks(cgroup)) return;
+    const where = this.#cgroupOf(pid);
+    if (where) this.#recorder.cgroup(cgroup, where.path);
   }
 
   #applyNames(changes: readonly NameChange[]): void {
@@ -229,6 +292,8 @@ export class WatchSession implements Disposable {
   }
 
   #finishTurn(): void {
+    // What was shown is in the recording, even if penne is killed then.
+    this.#recorder?.flush();
     this.#output.flush(this.#tracker, this.#names);
     this.#collectGarbage();
     const at = this.#liveness.next;
@@ -267,17 +332,27 @@ export class WatchSession implements Disposable {
   }
 
   #locate(pid: number): { path: string; container: string | null } | null {
+    const where = this.#cgroupOf(pid);
+    if (where) this.#recorder?.where(pid, where.path, where.container);
+    return where;
+  }
+
+  #cgroupOf(pid: number): Cgroup | null {
     const text = this.#reader.text(`/proc/${pid}/cgroup`);
     return typeof text === "string" ? parseCgroup(text) : null;
   }
 
   #tidy(): void {
     const pids = new Set(this.#reader.numbers("/proc"));
-    for (const { pid, tid } of [...this.#tracker.tasks.values()]) if (!pids.has(pid)) this.#tracker.forget(tid);
+    for (const { pid, tid } of [...this.#tracker.tasks.values()]) {
+      if (pids.has(pid)) continue;
+      this.#tracker.forget(tid);
+      this.#recorder?.forgotten(tid);
+    }
   }
 
   #onLost(count: number): void {
-    this.#output.emit({ event: "lost", mono: monotonic(), count, source: this.#backend.name });
+    this.#tell({ event: "lost", mono: monotonic(), count, source: this.#backend.name });
     if (this.#resyncing) return;
     this.#resyncing = true;
     this.#after(this.#resyncDelay, () => this.#resync());
@@ -290,10 +365,10 @@ export class WatchSession implements Disposable {
     const lost = this.#backend.read((fact) => facts.push(fact));
     const mono = monotonic();
     const differences = this.#tracker.resync(tasks, facts, mono);
-    this.#addListed();
-    this.#output.emit({ event: "resync", mono, tasks: tasks.length, differences });
-    for (const fact of facts) this.#apply(fact);
-    this.#tracker.endMerge();
+    this.#recorder?.resync(tasks, facts, mono);
+    this.#addListed(this.#backend.namespaces?.());
+    this.#tell({ event: "resync", mono, tasks: tasks.length, differences });
+    this.#merge(facts);
     this.#resyncing = false;
     this.#resyncDelay = lost > 0 ? Math.min(RESYNC_DELAY.max, this.#resyncDelay * 2) : RESYNC_DELAY.min;
     if (lost > 0) this.#onLost(lost);
@@ -323,7 +398,7 @@ export class WatchSession implements Disposable {
     for (const namespace of [...this.#tracker.namespaces]) {
       const { maker, wanted, type, inum, id } = namespace;
       if (maker === null || !wanted || namespace.ended) continue;
-      if (this.#liveness.ask(namespace) === "ended") this.#tracker.died(namespace, monotonic(), true, "handle");
+      if (this.#liveness.ask(namespace) === "ended") this.#ended(namespace, "handle");
       else alive.push({ type, inum, id, pid: maker });
     }
     return { born: this.#tracker.born, alive };

@@ -42,7 +42,7 @@ test(
     const emit = (event: WatchEvent) => emitted.push(event);
     const tracker = new Tracker("ebpf", { filter: {}, emit });
     const liveness = new Liveness(() => tracker.namespaces, () => {}, () => {});
-    using names = new NameTracker({ tracker, liveness, events: undefined, emit });
+    using names = new NameTracker({ tracker, liveness, events: undefined, emit, onEnd: () => {}, onLost: emit });
     try {
       names.names!.load();
       await mount();

@@ -12,7 +12,7 @@ import { terminalWidth } from "./table.ts";
 import { tree } from "./tree.ts";
 import type { CommandSpec, ParsedOptions } from "../options/table.ts";
 import { badValue, defined, wordsOption } from "../options/values.ts";
-import { log } from "../report/log.ts";
+import { tellUnseen } from "./unseen.ts";
 
 /** What `penne ls` accepts. */
 export const SPEC = {
@@ -86,26 +86,6 @@ function hasUnicode(): boolean {
   return /utf-?8/i.test(locale);
 }
 
-function count(number: number, one: string, many: string): string[] {
-  return number === 0 ? [] : [`${number} ${number === 1 ? one : many}`];
-}
-
-/** Says what could not be seen. */
-function tell({ complete, unseen }: Listing): void {
-  const { processes, descriptors, sockets, owners, hidden } = unseen;
-  const parts = [
-    ...count(processes, "process", "processes"),
-    ...count(descriptors, "table of descriptors", "tables of descriptors"),
-    ...count(sockets, "socket", "sockets"),
-    ...count(owners, "owner of a namespace", "owners of namespaces"),
-    ...hidden ? ["what /proc hides (hidepid=)"] : [],
-  ];
-  if (parts.length === 0) return;
-  const what = `could not look at ${parts.join(", ")}`;
-  if (complete) log().info(`${what}: all namespaces are listed, but not all that is in them`);
-  else log().warn(`${what}: namespaces that only those hold are missing`);
-}
-
 function text(listing: Listing, options: Options): string {
   const { namespaces } = listing;
   const leaves = options.tree
@@ -131,6 +111,6 @@ async function main(options: Options): Promise<number> {
     addresses: columns.includes("addresses"),
   }));
   print("write the list", options.json ? `${toJson(listing)}\n` : text(listing, options));
-  tell(listing);
+  tellUnseen(listing);
   return 0;
 }

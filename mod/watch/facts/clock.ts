@@ -43,6 +43,16 @@ export class WallClock {
     return wall - (before + monotonic()) / 2n;
   }
 
+  /** Nanoseconds by which the wall clock is ahead. */
+  get offset(): bigint {
+    return this.#offset;
+  }
+
+  /** Sets the offset, to that of another machine or time. */
+  set offset(offset: bigint) {
+    this.#offset = offset;
+  }
+
   /** Measures the offset again, in case the wall clock was set. */
   adjust(): void {
     const now = WallClock.#measure();

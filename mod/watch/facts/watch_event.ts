@@ -1,5 +1,6 @@
 // The events that a watch emits, and the sink that takes them.
 
+import type { IdRange } from "../../idmap/ranges.ts";
 import type { NamespaceId } from "../../namespaces/id.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
 import type { BackendName, Capabilities, Fidelity, Reason, Slot } from "./contract.ts";
@@ -164,9 +165,38 @@ export interface SummaryEvent extends WatchEventBase<"summary"> {
   readonly alive: readonly SummaryNamespace[];
 }
 
+/** A namespace that existed when the watch began, as `list()` tells of it. */
+export interface ExistingNamespace extends NamespaceEventBase {
+  /** The user namespace that owns it; of a user namespace, its parent. Null if that cannot be seen. */
+  readonly owner: NamespaceId | null;
+  /** Of a pid or user namespace, the one above it; null if there is none, or it cannot be seen. */
+  readonly parent: NamespaceId | null;
+  /** The user that made it; null if that cannot be seen. */
+  readonly creator: number | null;
+  /** Processes in it that can be seen. */
+  readonly processes: number;
+  /** Threads in it whose process is in another one. */
+  readonly threads: number;
+  /** The process in it with the least number; null if there is none. */
+  readonly pid: number | null;
+  /** The command line of that process. */
+  readonly command: string | null;
+  /** Its names, and where they come from. */
+  readonly names: readonly { readonly kind: string; readonly name: string }[];
+  /** Of a user namespace with a process: the ids that it maps. Null otherwise. */
+  readonly maps: { readonly users: readonly IdRange[]; readonly groups: readonly IdRange[] } | null;
+}
+
+/** A namespace existed when the watch began; emitted after `capabilities`, if that was asked for. */
+export interface NamespaceEvent extends WatchEventBase<"namespace"> {
+  /** The namespace. */
+  readonly namespace: ExistingNamespace;
+}
+
 /** An event. */
 export type WatchEvent =
   | CapabilitiesEvent
+  | NamespaceEvent
   | ForkEvent
   | ExecEvent
   | ExitEvent
@@ -177,6 +207,12 @@ export type WatchEvent =
   | LostEvent
   | ResyncEvent
   | SummaryEvent;
+
+/** An event with its wall-clock time. */
+export type TimedEvent = WatchEvent & {
+  /** RFC 3339 with nanoseconds, in UTC. */
+  readonly time: string;
+};
 
 /** Takes the events of a watch. */
 export interface EventSink {

@@ -22,32 +22,10 @@ import { Handles } from "../../../ffi/sys/namespace.ts";
 import type { NamespaceType } from "../../namespaces/types.ts";
 import { parseNamespaceMounts, parseNamespaceRoot } from "../../netns/mountinfo.ts";
 import { MissedNames } from "./missed.ts";
-
-/** A namespace that is mounted at a path. */
-export interface Name {
-  readonly path: string;
-  readonly type: NamespaceType;
-  readonly inum: number;
-  /** Id, which is never reused; null if unknown. */
-  readonly id: string | null;
-}
-
-/** A name that was added or removed. */
-export interface NameChange extends Omit<Name, "inum"> {
-  /** Null if the mount was removed before it could be examined. */
-  readonly inum: number | null;
-  /** Process that mounted it, if `inum` is null. */
-  readonly pid: number | null;
-  readonly state: "mounted" | "gone";
-}
+import { keyOf, type Name, type NameChange } from "./name.ts";
 
 /** Directory of ip-netns(8). Others become known when a namespace is mounted there. */
 const DIRECTORY = "/run/netns";
-
-/** Returns a key that identifies a name. */
-export function keyOf({ path, inum }: Pick<NameChange, "path" | "inum">): string {
-  return `${inum} ${path}`;
-}
 
 function directoryOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/")) || "/";

@@ -67,6 +67,17 @@ function lineOf(event: WatchEvent): string {
       const { path, type, inum, state } = event;
       return `name: path=${word(path)} type=${type}${inum === null ? "" : ` inum=${inum}`} state=${state}`;
     }
+    case "namespace": {
+      const { creator, processes, pid, names, command } = event.namespace;
+      const parts = [
+        ...creator === null ? [] : [`uid=${creator}`],
+        `processes=${processes}`,
+        ...pid === null ? [] : [`pid=${pid}`],
+        ...names.map(({ kind, name }) => `name=${word(kind === "path" ? name : `${kind}:${name}`)}`),
+        ...command === null ? [] : [`command=${word(command)}`],
+      ];
+      return `namespace: ${namespaceText(event.namespace)} ${parts.join(" ")}`;
+    }
     case "lost":
       return `lost: count=${event.count} source=${event.source}`;
     case "resync":
@@ -177,6 +188,8 @@ export function formatJson(event: WatchEvent, clock: WallClock): string {
       return `${head}${namespaceJson(event)},"cause":"${event.cause}",${endJson(event)}`;
     case "name":
       return `${head}"path":${json(event.path)},${namespaceJson(event)},"state":"${event.state}",${endJson(event)}`;
+    case "namespace":
+      return `${head}${json(event.namespace).slice(1)}\n`;
     default: {
       const { event: _event, mono: _mono, ...rest } = event;
       return `${head}${json(rest).slice(1)}\n`;

@@ -1,28 +1,31 @@
 // `penne watch`: reports processes and namespaces as they come, change and go.
 
-import { CAP, O, SIGNAL } from "../../ffi/core/consts.ts";
-import { EPOLL } from "../../ffi/sys/epoll.ts";
-import { Fd } from "../../ffi/core/fd.ts";
-import { SignalPipe } from "../../ffi/sys/signal.ts";
-import { call, self } from "../../ffi/core/task.ts";
-import { attempt, usage } from "../base/errors.ts";
-import { log } from "./report/log.ts";
-import { openSafely } from "./report/safe_open.ts";
-import { NAMESPACE_TYPES } from "../namespaces/types.ts";
-import { Reactor } from "../reactor/reactor.ts";
-import { CgroupIds } from "../watch/facts/cgroup.ts";
-import { monotonic, WallClock } from "../watch/facts/clock.ts";
-import { EVENT_KINDS, type Filter } from "../watch/facts/contract.ts";
-import { taskName } from "../watch/facts/filter.ts";
-import { Followed } from "../watch/follow.ts";
-import { formatJson, formatText } from "../watch/output/format.ts";
-import { LineSink } from "../watch/output/line_sink.ts";
-import { type WatchRequest, WatchSession } from "../watch/session.ts";
-import { watchRules } from "../watch/call_rules.ts";
-import { command } from "./common/command.ts";
-import { confineRole } from "./common/confine.ts";
-import { CONFINE_OPTIONS } from "./options/lifecycle.ts";
-import type { CommandSpec, ParsedOptions } from "./options/table.ts";
+import { CAP, O, SIGNAL } from "../../../ffi/core/consts.ts";
+import { EPOLL } from "../../../ffi/sys/epoll.ts";
+import { Fd } from "../../../ffi/core/fd.ts";
+import { SignalPipe } from "../../../ffi/sys/signal.ts";
+import { call, self } from "../../../ffi/core/task.ts";
+import { attempt, usage } from "../../base/errors.ts";
+import { log } from "../report/log.ts";
+import { openSafely } from "../report/safe_open.ts";
+import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
+import { Reactor } from "../../reactor/reactor.ts";
+import { CgroupIds } from "../../watch/facts/cgroup.ts";
+import { monotonic, WallClock } from "../../watch/facts/clock.ts";
+import { EVENT_KINDS, type Filter } from "../../watch/facts/contract.ts";
+import { taskName } from "../../watch/facts/filter.ts";
+import type { NamespaceEvent } from "../../watch/facts/watch_event.ts";
+import { Followed } from "../../watch/follow.ts";
+import { formatJson, formatText } from "../../watch/output/format.ts";
+import { LineSink } from "../../watch/output/line_sink.ts";
+import type { PlayRequest } from "../../watch/recording/player.ts";
+import type { Recorder } from "../../watch/recording/recorder.ts";
+import { type WatchRequest, WatchSession } from "../../watch/session.ts";
+import { watchRules } from "../../watch/call_rules.ts";
+import { command } from "../common/command.ts";
+import { confineRole } from "../common/confine.ts";
+import { CONFINE_OPTIONS } from "../options/lifecycle.ts";
+import type { CommandSpec, ParsedOptions } from "../options/table.ts";
 import {
   badValue,
   listOption,
@@ -31,7 +34,7 @@ import {
   secondsOption,
   wordOption,
   wordsOption,
-} from "./options/values.ts";
+} from "../options/values.ts";
 
 /** What `penne watch` accepts. */
 export const SPEC = {
@@ -66,6 +69,18 @@ export const SPEC = {
         { name: "format", value: "FORMAT", help: "Write events as text (default) or json, one line each" },
         { name: "json", help: "Same as --format json" },
         { name: "output", short: "o", value: "FILE", help: "Write to FILE instead of stdout" },
+        { name: "snapshot", help: "Begin with the namespaces that exist, as penne ls lists them" },
+      ],
+    },
+    {
+      title: "Recordings",
+      options: [
+        { name: "record", value: "FILE", help: "Also record all that is seen in FILE" },
+        {
+          name: "replay",
+          value: "FILE",
+          help: "Watch what was recorded in FILE, with these filters or, without any, those of then",
+        },
       ],
     },
     {
@@ -94,6 +109,7 @@ export const SPEC = {
     ["penne watch --event ns,birth,death --type net", "all about network namespaces"],
     ["penne watch --json --tree 4711 | jq .", "a process and its descendants"],
     ["penne watch -o log -- podman run --rm alpine true", "the namespaces that a command makes"],
+    ["penne watch --record trace -o log; penne watch --replay trace --type net", "record now, look later"],
   ],
 } as const satisfies CommandSpec;
 
@@ -112,11 +128,12 @@ const SECONDS_MIN = 0.001;
 /** `penne watch`. */
 export const start = command(SPEC, main, (args) => args.includes("--") ? 125 : 1);
 
-function cgroups(values: readonly string[]): ReadonlySet<bigint> | undefined {
+/** Ids of control groups that are given by path or id. */
+function cgroupIds(values: readonly string[]): ReadonlySet<bigint> | undefined {
   if (values.length === 0) return undefined;
   const ids = new CgroupIds();
   return new Set(values.map((value) => {
-    const id = /^\d+$/.test(value) ? BigInt(value) : ids.of(value.startsWith("/") ? value : `/${value}`);
+    const id = isNumber(value) ? BigInt(value) : ids.of(cgroupPath(value));
     if (id === null) {
       throw badValue("cgroup", value, "there is no such control group", ["only the unified hierarchy (v2) counts"]);
     }
@@ -124,29 +141,84 @@ function cgroups(values: readonly string[]): ReadonlySet<bigint> | undefined {
   }));
 }
 
+function isNumber(value: string): boolean {
+  return /^\d{1,20}$/.test(value);
+}
+
+function cgroupPath(value: string): string {
+  return value.startsWith("/") ? value : `/${value}`;
+}
+
 function setOf<T>(values: readonly T[] | undefined): ReadonlySet<T> | undefined {
   return values && new Set(values);
 }
 
-/** The request, from the command line. */
-function requestOf(options: Options): WatchRequest & { filter: Filter } {
+/** Which events are wanted, but for control groups. */
+function selectionOf(options: Options) {
   const filter: Filter = {
     types: setOf(wordsOption(options, "type", NAMESPACE_TYPES)),
     pids: setOf(numbersOption(options, "pid", 2 ** 22)),
     trees: setOf(numbersOption(options, "tree", 2 ** 22)),
     comms: setOf(listOption(options, "comm")?.map(taskName)),
     uids: setOf(listOption(options, "uid")?.map((user) => parseUser("uid", user))),
-    cgroups: cgroups(options.cgroup),
     inums: setOf(numbersOption(options, "ns", 2 ** 32 - 1)),
     failed: options.failed,
   };
+  return { filter, events: setOf(wordsOption(options, "event", EVENT_KINDS)), threads: options.threads };
+}
+
+/** The request, from the command line. */
+function requestOf(options: Options): WatchRequest & { filter: Filter } {
+  const { filter, ...others } = selectionOf(options);
   return {
-    filter,
-    events: setOf(wordsOption(options, "event", EVENT_KINDS)),
-    threads: options.threads,
+    ...others,
+    filter: { ...filter, cgroups: cgroupIds(options.cgroup) },
     backend: wordOption(options, "backend", ["auto", "ebpf", "proc", "poll"]) ?? "auto",
     interval: secondsOption(options, "interval", SECONDS_MIN),
   };
+}
+
+/** What is wanted of a recording: null for what was wanted when it was made. */
+function playRequestOf(options: Options): PlayRequest | null {
+  const { cgroup } = options;
+  const { filter, events, threads } = selectionOf(options);
+  const { failed, ...conditions } = filter;
+  if (!events && !threads && !failed && !cgroup.length && Object.values(conditions).every((set) => !set)) return null;
+  // The paths of then need not exist any more, or be others' by now; the recording knows their ids.
+  const ids = cgroup.filter(isNumber).map(BigInt);
+  return {
+    filter: { ...filter, cgroups: cgroup.length ? new Set(ids) : undefined },
+    cgroupPaths: cgroup.filter((value) => !isNumber(value)).map(cgroupPath),
+    events,
+    threads,
+  };
+}
+
+/** Prints the events of a recording; returns the exit code. */
+async function replayed(options: Options, path: string, json: boolean): Promise<number> {
+  const { backend, interval, duration, record, snapshot, tail } = options;
+  const live = { backend, interval, duration, record, snapshot: snapshot || undefined };
+  const [other] = Object.entries(live).find(([, value]) => value !== undefined) ?? [];
+  if (other) throw usage(`use --${other} with --replay: the recording is what it is`);
+  if (tail) throw usage("use --replay with a COMMAND");
+  const request = playRequestOf(options);
+  const { replay } = await import("./replay.ts");
+  using output = openOutput(options.output);
+  replay(path, request, json, output);
+  return 0;
+}
+
+/** Lists the namespaces that exist now, as far as they are wanted. */
+async function listNamespaces({ types, inums }: Filter): Promise<readonly NamespaceEvent[]> {
+  const [{ list }, { tellUnseen }] = await Promise.all([
+    import("../../list/mod.ts"),
+    import("../listing/unseen.ts"),
+  ]);
+  const listing = await list({ ...types && { types: [...types] } });
+  tellUnseen(listing);
+  const mono = monotonic();
+  return listing.namespaces.filter(({ inum }) => inums?.has(inum) !== false)
+    .map((namespace) => ({ event: "namespace", mono, namespace }));
 }
 
 /** Opens the file that lines go to, or stdout. */
@@ -158,7 +230,6 @@ function openOutput(path: string | undefined): Fd {
 /** Watches; returns the exit code. */
 async function main(options: Options): Promise<number> {
   const { operands, tail } = options;
-  const request = requestOf(options);
   const duration = secondsOption(options, "duration", SECONDS_MIN);
   const format = wordOption(options, "format", ["text", "json"]) ?? (options.json ? "json" : "text");
   if (options.json && format === "text") throw usage("use --json with --format text");
@@ -168,14 +239,20 @@ async function main(options: Options): Promise<number> {
     ]);
   }
   if (tail?.length === 0) throw usage("watch: COMMAND is missing after --");
-  if (tail && request.filter.trees) throw usage("use --tree with a COMMAND, whose own tree is watched");
   const json = format === "json";
+  if (options.replay !== undefined) return await replayed(options, options.replay, json);
+  const request = requestOf(options);
+  if (tail && request.filter.trees) throw usage("use --tree with a COMMAND, whose own tree is watched");
+  const clock = new WallClock();
+  using recording = options.record === undefined
+    ? null
+    : new (await import("./record.ts")).RecordFile(options.record, clock);
+  const recorder = recording?.recorder;
   using output = openOutput(options.output);
   using followed = tail && new Followed(tail[0]!);
   using reactor = new Reactor();
   using signals = new SignalPipe();
   for (const name of SIGNALS) signals.catch(SIGNAL[name]);
-  const clock = new WallClock();
   let [over, gone, signal] = [false, false, 0];
   const stop = () => {
     over = true;
@@ -191,17 +268,17 @@ async function main(options: Options): Promise<number> {
     },
   });
   const filter = followed ? { ...request.filter, trees: new Set([followed.pid]) } : request.filter;
-  using watching = new WatchSession(reactor, { ...request, filter, locate: json }, sink);
+  using watching = new WatchSession(reactor, { ...request, filter, locate: json, recorder }, sink);
   const refused = await watching.explain();
   for (const { backend, reason, hints } of refused) {
     log().info(`the back end ${backend} is not used: ${reason}`, ...hints.map((hint) => `hint: ${hint}`));
   }
-  watching.start(refused);
+  watching.start(refused, options.snapshot ? await listNamespaces(filter) : []);
   const adjust = () => {
     clock.adjust();
     reactor.after(CLOCK_INTERVAL, adjust);
   };
-  if (json) adjust();
+  if (json || recorder) adjust();
   if (duration !== undefined) reactor.after(duration, stop);
   using _signals = reactor.watch(signals.reader, EPOLL.IN, () => {
     for (const record of signals.take()) {
@@ -232,16 +309,17 @@ async function main(options: Options): Promise<number> {
       watching.resume();
     };
     catchUp();
-    if (followed) summarise(watching, reactor, sink);
+    if (followed) summarise(watching, reactor, sink, recorder);
     catchUp();
     finish();
-  }
+  } else if (followed && recorder) summarise(watching, reactor, sink, recorder);
+  recorder?.end();
   if (signal !== 0) {
     watching[Symbol.dispose]();
     signals.withDefault(signal, () => call(self, "kill", call(self, "getpid"), signal));
     return 128 + signal; // PID 1 of a pid namespace survives the signal
   }
-  return code;
+  return followed ? code : recording?.failed ? 1 : 0;
 }
 
 /** Gives up what watching does not need once it has started. */
@@ -259,7 +337,7 @@ function giveUp(options: Options, { backend }: WatchSession, follows: boolean): 
 }
 
 /** Reports what a command has left behind, once its descendants have had time to end. */
-function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink): void {
+function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink, recorder?: Recorder): void {
   const end = performance.now() + AFTERMATH.limit;
   let state = watching.finalSnapshot();
   while (state.alive.length > 0 && performance.now() < end) {
@@ -267,5 +345,7 @@ function summarise(watching: WatchSession, reactor: Reactor, sink: LineSink): vo
     state = watching.finalSnapshot();
   }
   if (state.alive.length > 0) state = watching.finalSnapshot(true);
-  sink.put({ event: "summary", mono: monotonic(), ...state });
+  const event = { event: "summary", mono: monotonic(), ...state } as const;
+  recorder?.event(event);
+  sink.put(event);
 }
