@@ -22,7 +22,6 @@ export const SUMMARIES = {
   nsexec: "Speak the bootstrap protocol of runc",
   pasta: "Take the place of pasta",
   pesto: "Take the place of pesto",
-  completions: "Print the completion script of a shell",
 } as const;
 
 /**

@@ -67,6 +67,14 @@ const GROUPS: Readonly<Record<string, Group>> = {
     title: "The library's Command beside Deno.Command",
     open: async () => (await import("./library/command.ts")).openCommand(),
   },
+  "confine-start": {
+    title: "What confinement adds to a start, beside --no-confine",
+    open: async () => await (await import("./paired/confine.ts")).openStartConfined(),
+  },
+  "confine-network": {
+    title: "The data path and memory of a confined process, beside --no-confine",
+    open: async () => await (await import("./paired/confine.ts")).openNetworkConfined(),
+  },
   nsexec: {
     title: "A bootstrap by runc's protocol",
     open: async () => await (await import("./nsexec.ts")).openNsexec(),
@@ -77,15 +85,15 @@ const GROUPS: Readonly<Record<string, Group>> = {
 const BEFORE_GROUPS: Readonly<Record<string, (before: string) => Group>> = {
   "before-start": (before) => ({
     title: "Starts beside those of an earlier build",
-    open: async () => await (await import("./before.ts")).openStartBefore(before),
+    open: async () => await (await import("./paired/before.ts")).openStartBefore(before),
   }),
   "before-network": (before) => ({
     title: "The data path beside that of an earlier build",
-    open: async () => await (await import("./before.ts")).openNetworkBefore(before),
+    open: async () => await (await import("./paired/before.ts")).openNetworkBefore(before),
   }),
   "before-storm": (before) => ({
     title: "Storms beside those that an earlier build watches",
-    open: async () => await (await import("./before.ts")).openStormBefore(before),
+    open: async () => await (await import("./paired/before.ts")).openStormBefore(before),
   }),
 };
 

@@ -3,11 +3,11 @@
 // Rounds are interleaved, and each figure is divided by its neighbour's; the output is the geometric mean of these
 // ratios with its 95 % interval.
 
-import { Place } from "../enter/places.ts";
-import { type Contest, type Contestant, type Metric, type Outcome, pairedRatio, type Sample } from "./harness.ts";
-import { openArena, STORM } from "./watch.ts";
-import { METRICS, openServers, penneServer } from "./network.ts";
-import { anybody, PENNE_BINARY, time, Workshop } from "./workshop.ts";
+import { Place } from "../../enter/places.ts";
+import { type Contest, type Contestant, type Metric, type Outcome, pairedRatio, type Sample } from "../harness.ts";
+import { openArena, STORM } from "../watch.ts";
+import { METRICS, openServers, penneServer } from "../network.ts";
+import { anybody, PENNE_BINARY, time, Workshop } from "../workshop.ts";
 
 const BEFORE = "before";
 const NOW = "now";
