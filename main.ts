@@ -24,6 +24,7 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Com
   flows: () => import("./mod/cli/listing/flows.ts"),
   ls: () => import("./mod/cli/listing/ls.ts"),
   watch: () => import("./mod/cli/watch/watch.ts"),
+  timeline: () => import("./mod/cli/watch/timeline.ts"),
   wait: () => import("./mod/cli/wait.ts"),
   keep: () => import("./mod/cli/keep.ts"),
   inspect: () => import("./mod/cli/inspect.ts"),

@@ -60,6 +60,7 @@ export const LAYERS: readonly string[] = [
   "mod/watch/names",
   "mod/watch/output",
   "mod/watch/recording",
+  "mod/watch/timeline",
   "mod/watch",
   "mod/list",
   "mod/findings/survey",

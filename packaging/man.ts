@@ -27,6 +27,7 @@ import { SPEC as PESTO } from "../mod/cli/pesto/spec.ts";
 import { SPEC as PORTS } from "../mod/cli/ports.ts";
 import { SPEC as RUN } from "../mod/cli/run.ts";
 import { SPEC as WAIT } from "../mod/cli/wait.ts";
+import { SPEC as TIMELINE } from "../mod/cli/watch/timeline.ts";
 import { SPEC as WATCH } from "../mod/cli/watch/watch.ts";
 import { VERSION } from "../mod/base/version.ts";
 import { type CommandSpec, COMMON_OPTIONS, type OptionSpec } from "../mod/cli/options/table.ts";
@@ -41,6 +42,7 @@ export const SPECS: readonly CommandSpec[] = [
   WAIT,
   LS,
   WATCH,
+  TIMELINE,
   KEEP,
   INSPECT,
   DROP,

@@ -14,6 +14,7 @@ export const SUMMARIES = {
   flows: "Show what a served namespace reaches",
   ls: "List namespaces, and what keeps them alive",
   watch: "Report processes and namespaces as they come, change and go",
+  timeline: "Draw a recording of watch",
   wait: "Wait until namespaces or processes are present or gone",
   keep: "Keep namespaces under a name",
   inspect: "Show kept namespaces",

@@ -69,7 +69,7 @@ const NOTHING = new Uint8Array([16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 
 /** All commands of penne's, which need some of this or nothing. */
 export const COMMANDS: readonly string[] = [
-  ...["run", "enter", "attach", "ports", "flows", "ls", "watch", "wait"],
+  ...["run", "enter", "attach", "ports", "flows", "ls", "watch", "timeline", "wait"],
   ...["keep", "inspect", "drop", "doctor", "nsexec", "pasta", "pesto"],
 ];
 
