@@ -122,13 +122,14 @@
  * import { spawn, watch } from "./mod.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const child = spawn({ command: ["sleep", "0.5"], unshare: ["user", "uts"] });
+ * const child = spawn({ command: ["sleep", "100"], unshare: ["user", "uts"] });
  * let deaths = 0;
- * for await (const event of watch({ events: ["death"], inums: [child.namespaces.uts!.inum] })) {
- *   if (event.event === "death") deaths++;
+ * for await (const { event } of watch({ events: ["death"], inums: [child.namespaces.uts!.inum] })) {
+ *   if (event === "capabilities") child.kill("SIGKILL"); // from now on every end is told
+ *   if (event === "death") deaths++;
  *   if (deaths) break;
  * }
- * assertEquals([deaths, (await child.status).code], [1, 0]);
+ * assertEquals([deaths, (await child.status).code], [1, 137]);
  * ```
  *
  * @example List the namespaces without a process
