@@ -10,7 +10,7 @@ const [TUNGETIFF, TUNGETDEVNETNS] = [0x800454d2, 0x54e3];
 /** Bytes of `struct ifreq`: {char name[16], …}. */
 const IFREQ = 40;
 const IFNAMSIZ = 16;
-const IFF = { TAP: 2, NO_PI: 0x1000, VNET_HDR: 0x4000 } as const;
+const IFF = { TAP: 2, NO_PI: 0x1000, VNET_HDR: 0x4000, TUN_EXCL: 0x8000 } as const;
 /** TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6. */
 const OFFLOADS = 7;
 
@@ -30,12 +30,13 @@ export const tapRules = (test: string): CallRule[] => [
  * @param task The task, in whose network namespace the device was opened.
  * @param tun The device.
  * @param name Name of the interface. Before each frame there is a `struct virtio_net_hdr` of 10 bytes.
+ * @param adopts Whether a tap of that name that nobody has open is used.
  * @throws {SysError} EBUSY if there is an interface of that name, EPERM without CAP_NET_ADMIN in the namespace.
  */
-export function createTap(task: Task, tun: Fd, name: string): void {
+export function createTap(task: Task, tun: Fd, name: string, adopts = true): void {
   const request = new Uint8Array(IFREQ); // here {char name[16], u16 flags}
   request.set(cString(name));
-  new DataView(request.buffer).setUint16(16, IFF.TAP | IFF.NO_PI | IFF.VNET_HDR, true);
+  new DataView(request.buffer).setUint16(16, IFF.TAP | IFF.NO_PI | IFF.VNET_HDR | (adopts ? 0 : IFF.TUN_EXCL), true);
   call(task, "ioctl", tun, TUNSETIFF, request);
 }
 

@@ -249,7 +249,7 @@ export class Attachments implements Disposable {
     let agent: Agent | null = null;
     try {
       const { link, warnings, socket } = plan
-        ? connector.connect(opened, plan, this.#options.adoptTap)
+        ? connector.connect(opened, plan, { adopt: this.#options.adoptTap ?? false, inside: watch !== null })
         : { link: null, warnings: [], socket: connector.within(opened, (inside) => new NetlinkSocket(inside)) };
       tap = link?.tap ?? null;
       const { hold } = this.#options;

@@ -1,9 +1,10 @@
 // Gives an existing network namespace a tap, from outside.
 //
 // Theory of operation. A tap that is *opened* in a namespace keeps it alive as long as its descriptor is open, and so does a
-// socket. Nothing here may: the namespace must end with its last user, and the tap then reports its end. So an agent joins
-// the user namespace that owns the target, makes a scratch network namespace there, opens the tap in *that*, and moves the
-// interface over. The one socket that is opened in the target is closed when the configuration is done.
+// socket. Where the end of the namespace ends the service, nothing here may: the namespace must end with its last user, and
+// the tap then reports its end. So an agent joins the user namespace that owns the target, makes a scratch network namespace
+// there, opens the tap in *that*, and moves the interface over, for which the kernel waits some 17 ms. Where a name or a
+// process tells the end, the tap is opened in the target, and closed when that is gone. The one socket that is opened in the target is closed when the configuration is done.
 //
 // The agent is hardened before it joins: a process in the other user namespace may have CAP_SYS_PTRACE.
 
@@ -94,17 +95,19 @@ export class Connector implements Disposable {
    *
    * @param target The namespace.
    * @param plan Its network.
-   * @param adopts Whether a tap of that name that is there already is used. It keeps the namespace alive while it is open.
+   * @param how `adopt` for using a tap of that name that is there already; `inside` for making a new one there. Both keep the
+   * namespace alive while they are open, which one that is moved there does not.
    * @returns The tap, and a socket in the namespace, which the caller must close.
    * @throws {PenneError} If it fails; the namespace is unchanged then.
    */
   connect(
     target: NetnsTarget,
     plan: NetworkPlan,
-    adopts: boolean = false,
+    { adopt, inside }: { readonly adopt?: boolean; readonly inside?: boolean } = {},
   ): AppliedTap & { readonly socket: NetlinkSocket } {
     try {
-      return adopts && this.#adopt(target, plan) || this.#connect(target, plan);
+      return adopt && this.#open(target, plan, true) || inside && this.#open(target, plan, false) ||
+        this.#connect(target, plan);
     } catch (thrown) {
       if (thrown instanceof AgentGoneError) {
         throw new PenneError(`configure ${target.label}: the agent there was stopped or killed`, {
@@ -125,15 +128,18 @@ export class Connector implements Disposable {
     }
   }
 
-  /** Opens the tap that the namespace has by the name of the plan; null if it has no such interface. */
-  #adopt(target: NetnsTarget, plan: NetworkPlan): AppliedTap & { readonly socket: NetlinkSocket } | null {
+  /** Opens a tap in the namespace: the one that it has by the name of the plan, null if it has none; or a new one. */
+  #open(
+    target: NetnsTarget,
+    plan: NetworkPlan,
+    adopts: boolean,
+  ): AppliedTap & { readonly socket: NetlinkSocket } | null {
     const socket = this.within(target, (inside) => new NetlinkSocket(inside));
     let tap: Fd | null = null;
     try {
-      const found = orNull(() => socket.get(getLink(plan.ifname)), "ENODEV");
-      if (found) {
-        tap = this.within(target, (inside) => makeTap(inside, plan.ifname));
-        const { index } = decodeLink(found);
+      if (!adopts || orNull(() => socket.get(getLink(plan.ifname)), "ENODEV")) {
+        tap = this.within(target, (inside) => makeTap(inside, plan.ifname, adopts));
+        const { index } = decodeLink(socket.get(getLink(plan.ifname)));
         attempt(`change the interface "${plan.ifname}"`, () => socket.request(setLink({ index, ...linkChange(plan) })));
         return { ...applyNetwork(socket, plan, tap), socket };
       }

@@ -23,15 +23,16 @@ export const TXQUEUELEN = 10_000;
  *
  * @param task The task; it needs CAP_NET_ADMIN in the user namespace that owns the network namespace.
  * @param name Name of the interface.
+ * @param adopts Whether a tap of that name that nobody has open is used.
  * @returns The descriptor, non-blocking.
  * @throws {PenneError} If the device cannot be opened, or the interface cannot be made.
  */
-export function makeTap(task: Task, name: string): Fd {
+export function makeTap(task: Task, name: string, adopts = true): Fd {
   const tap = attempt(`open ${DEVICE}`, () => open(task, DEVICE, O.RDWR | O.NONBLOCK));
   try {
     attempt(
       `make the tap "${name}"`,
-      () => createTap(task, tap, name),
+      () => createTap(task, tap, name, adopts),
       ({ code }) => code === "EBUSY" ? [`an interface "${name}" exists: --ns-ifname gives another name`] : [],
     );
     attempt(`use the tap "${name}" with offloads`, () => enableOffloads(task, tap));

@@ -63,7 +63,7 @@ test("A thread's path means the thread's namespace", [...NEEDS, "package:perl"],
   assertEquals(await codeOf(attached), 0);
 });
 
-test("A process that leaves its namespace before it ends is not taken for a removed interface", [
+test("A process that leaves its namespace is served there until it ends", [
   ...NEEDS,
   "user",
   "package:perl",
@@ -86,7 +86,10 @@ test("A process that leaves its namespace before it ends is not taken for a remo
   const attached = lab.start(lab.in(lab.host, attach), { cwd: "/" });
   await until("penne is ready", () => attached.output().includes('"event":"ready"'));
   await process.child.stdin.close();
+  await until("its first thread has ended", () => /^State:\s*Z/m.test(Deno.readTextFileSync(`/proc/${pid}/status`)));
+  process.child.kill("SIGKILL");
   assertEquals(await codeOf(attached), 0, attached.errors());
+  assertMatch(attached.output(), /"cause":"process ended"/);
 });
 
 test("A PID is one of penne's own pid namespace, whatever /proc is mounted", NEEDS, async () => {
