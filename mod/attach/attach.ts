@@ -34,7 +34,10 @@ export type DetachCause = Cause | "interface removed";
 
 /** How to attach: the network of the namespaces, what they can reach, and when to detach them. */
 export interface AttachOptions extends NetworkOptions, ReachOptions {
-  /** Whether to detach when a target's name or process disappears; true by default. The end of a namespace always detaches it. */
+  /**
+   * Whether to detach when a target's name or process disappears, until which it is kept alive; true by default. Otherwise
+   * the end of the namespace detaches it.
+   */
   readonly quit?: boolean;
   /** Whether the interface is to say which resolver the namespace has, for who enters it; false by default. */
   readonly announce?: boolean;
