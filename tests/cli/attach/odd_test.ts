@@ -424,6 +424,7 @@ test("A process ends at the moment at which its interface does, while there is s
   await until("it waits for events", waits);
   attached.child.kill("SIGSTOP");
   await sh(["nsenter", `--net=/proc/${pid}/ns/net`, "--", "ping", "-c", "1", "-W", "0.2", "192.0.2.77"]);
+  await must(["nsenter", `--net=/proc/${pid}/ns/net`, "--", "ip", "link", "del", "up0"]);
   target.child.kill("SIGKILL");
   await target.ended;
   await until("its interface is gone", () => hasLostTaps(attached.child.pid));
