@@ -184,6 +184,7 @@ export type { OutputStream } from "./command/streams.ts";
 export { ExecError } from "./agents/exec.ts";
 export type { NetMode, NewNamespaces, SetupOptions } from "./run/plan.ts";
 export type { HostEntry } from "./views/hosts.ts";
+export type { MountRequest } from "./views/mount_plan.ts";
 export * from "./attach/mod.ts";
 export * from "./attach/flows.ts";
 export type { JoinedNamespaces, KeptLayout } from "./enter/plan.ts";
