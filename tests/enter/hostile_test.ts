@@ -133,21 +133,25 @@ test(
   },
 );
 
-test("executing the /proc/PID/exe of an agent inside gives an idle agent and nothing else", UNSHARE, async () => {
-  const directory = await Deno.makeTempDir();
-  try {
-    await Deno.symlink("/proc/self/exe", `${directory}/link`);
-    await Deno.writeTextFile(`${directory}/script`, "#!/proc/self/exe\n", { mode: 0o755 });
-    await using place = await Place.all();
-    for (const name of ["link", "script"]) {
-      const result = await enter([`${place.pid}`, "--", `${directory}/${name}`, "1"]);
-      assertEquals([[0, 127].includes(result.code), result.stdout], [true, ""], `${result.code}`);
+test(
+  "executing the /proc/PID/exe of an agent inside gives an idle agent and nothing else (CVE-2019-5736)",
+  UNSHARE,
+  async () => {
+    const directory = await Deno.makeTempDir();
+    try {
+      await Deno.symlink("/proc/self/exe", `${directory}/link`);
+      await Deno.writeTextFile(`${directory}/script`, "#!/proc/self/exe\n", { mode: 0o755 });
+      await using place = await Place.all();
+      for (const name of ["link", "script"]) {
+        const result = await enter([`${place.pid}`, "--", `${directory}/${name}`, "1"]);
+        assertEquals([[0, 127].includes(result.code), result.stdout], [true, ""], `${result.code}`);
+      }
+      assertEquals((await enter([`${place.pid}`, "--", "true"])).code, 0);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
     }
-    assertEquals((await enter([`${place.pid}`, "--", "true"])).code, 0);
-  } finally {
-    await Deno.remove(directory, { recursive: true });
-  }
-});
+  },
+);
 
 test("a false /proc inside does not make an agent kill foreign processes", ["root", ...UNSHARE], async (t) => {
   for (

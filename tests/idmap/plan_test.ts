@@ -129,7 +129,7 @@ test("planMaps() says what is missing for auto, and how to add it", async () => 
   );
 });
 
-test("planMaps() refuses setgroups where the kernel would", () => {
+test("planMaps() refuses setgroups where the kernel would (CVE-2018-7169)", () => {
   assertThrows(() => plan({ mode: "root", setgroups: "allow" }), PenneError, "allow setgroups");
   assertThrows(() => plan({ mode: "none", setgroups: "allow" }), PenneError, "allow setgroups");
   assertEquals(plan({ mode: "auto", setgroups: "deny" }).denySetgroups, true);

@@ -24,7 +24,7 @@ test("parseRange() accepts three decimal numbers and nothing else", () => {
   for (const text of wrong) assertThrows(() => parseRange(text), PenneError, "cannot use the id range");
 });
 
-test("parseRange() refuses ranges that end beyond 32 bits", () => {
+test("parseRange() refuses ranges that end beyond 32 bits (CVE-2016-6252)", () => {
   for (const text of ["0:0:4294967296", "1:0:4294967295", "4294967295:0:1", "0:4294967294:2"]) {
     assertThrows(() => parseRange(text), PenneError);
   }

@@ -164,7 +164,10 @@ test("a symbolic link or a hard link in place of a file is refused, and drop rem
   }
 });
 
-test("a directory that turns into a link and back during calls never leads elsewhere", ["root", "user"], async () => {
+test("a directory that turns into a link and back during calls never leads elsewhere (CVE-2021-44731, CVE-2022-3328)", [
+  "root",
+  "user",
+], async () => {
   // The attacker owns the parent here; penne works below as root.
   using place = new Place();
   const base = `${place.directory}/base`;

@@ -141,7 +141,7 @@ test("root writes maps of many ranges without a tool, exactly as requested", ["r
   }
 });
 
-test("a user maps more than five ranges with newuidmap and newgidmap", ["user", "newuidmap"], () => {
+test("a user maps more than five ranges with newuidmap and newgidmap (CVE-2018-18955)", ["user", "newuidmap"], () => {
   const { uid, gid } = userIds();
   const ranges = (own: number, first: number) => [
     `0 ${own} 1`,
@@ -165,7 +165,7 @@ test("a user maps more than five ranges with newuidmap and newgidmap", ["user", 
   }
 });
 
-test("a user maps its own id without a tool, once setgroups is denied", ["user"], () => {
+test("a user maps its own id without a tool, once setgroups is denied (CVE-2014-8989)", ["user"], () => {
   const { uid, gid } = userIds();
   const maps = [text("uidMap", `0 ${uid} 1\n`), text("gidMap", `0 ${gid} 1\n`)];
   {

@@ -265,7 +265,7 @@ test("a message that cannot be encoded is refused", () => {
   }
 });
 
-test("attributes of the greatest length are decoded, but not with another byte after them", () => {
+test("attributes of the greatest length are decoded, but not with another byte after them (CVE-2021-43784)", () => {
   const long = new Uint8Array(65530).fill(47);
   const message = encodeBootstrap({
     attributes: [

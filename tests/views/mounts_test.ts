@@ -153,40 +153,44 @@ for (const user of [false, true]) {
     });
   }
 
-  test(`symbolic links do not lead ${who} out of the root directory or a source`, NEEDS, async (t) => {
-    await using host = await Host.make();
-    const seen = async (options: string[], script: string) => {
-      const { code, stdout, stderr } = await host.run([...options, "--", "sh", "-c", script], user);
-      assertEquals([code, stderr], [0, ""]);
-      return stdout;
-    };
-    await t.step("a target behind links is in the tree", async () => {
-      for (const target of ["/absolute", "/etc/dots"]) {
-        assertEquals(await seen([...INSIDE, "--bind", `src:${target}`], "cat /mnt/file"), "source\n");
-      }
-      assertEquals(await seen([...INSIDE, "--bind", "src:/opt/link"], "cat /opt/real/file"), "source\n");
-    });
-    await t.step("links of a source lead to what the command sees", async () => {
-      const script = "cat /mnt/out/etc/issue /mnt/dir/up/etc/issue";
-      assertEquals(await seen([...INSIDE, "--bind", "src:/mnt"], script), "tree\ntree\n");
-    });
-    await t.step("a target below a source stays in it, with a root directory and without", async () => {
-      // Whoever owns the source cannot have the second mount cover /etc, or anything else outside.
-      for (const options of [INSIDE, ["--net=none"]]) {
-        const two = [...options, "--bind", "src:/mnt", "--bind"];
-        assertEquals(await seen([...two, "other:/mnt/inner"], "cat /mnt/dir/file"), "other\n");
-        assertEquals(await seen([...two, "other:/mnt/dir/up/dir"], "cat /mnt/dir/file"), "other\n");
-        for (const [target, missing] of [["/mnt/out/etc", "out/etc"], ["/mnt/broken", "broken"]]) {
-          const result = await host.run([...two, `other:${target}`, "--", "true"], user);
-          assertEquals([result.code, result.stderr], [
-            125,
-            `penne: cannot bind "${host.path}/other" to "${target}": there is no "${target}" in "${host.path}/src"\n` +
-            `hint: make it first: mkdir -p ${host.path}/src/${missing}\n`,
-          ]);
+  test(
+    `symbolic links do not lead ${who} out of the root directory or a source (CVE-2021-30465, CVE-2025-31133)`,
+    NEEDS,
+    async (t) => {
+      await using host = await Host.make();
+      const seen = async (options: string[], script: string) => {
+        const { code, stdout, stderr } = await host.run([...options, "--", "sh", "-c", script], user);
+        assertEquals([code, stderr], [0, ""]);
+        return stdout;
+      };
+      await t.step("a target behind links is in the tree", async () => {
+        for (const target of ["/absolute", "/etc/dots"]) {
+          assertEquals(await seen([...INSIDE, "--bind", `src:${target}`], "cat /mnt/file"), "source\n");
         }
-      }
-    });
-  });
+        assertEquals(await seen([...INSIDE, "--bind", "src:/opt/link"], "cat /opt/real/file"), "source\n");
+      });
+      await t.step("links of a source lead to what the command sees", async () => {
+        const script = "cat /mnt/out/etc/issue /mnt/dir/up/etc/issue";
+        assertEquals(await seen([...INSIDE, "--bind", "src:/mnt"], script), "tree\ntree\n");
+      });
+      await t.step("a target below a source stays in it, with a root directory and without", async () => {
+        // Whoever owns the source cannot have the second mount cover /etc, or anything else outside.
+        for (const options of [INSIDE, ["--net=none"]]) {
+          const two = [...options, "--bind", "src:/mnt", "--bind"];
+          assertEquals(await seen([...two, "other:/mnt/inner"], "cat /mnt/dir/file"), "other\n");
+          assertEquals(await seen([...two, "other:/mnt/dir/up/dir"], "cat /mnt/dir/file"), "other\n");
+          for (const [target, missing] of [["/mnt/out/etc", "out/etc"], ["/mnt/broken", "broken"]]) {
+            const result = await host.run([...two, `other:${target}`, "--", "true"], user);
+            assertEquals([result.code, result.stderr], [
+              125,
+              `penne: cannot bind "${host.path}/other" to "${target}": there is no "${target}" in "${host.path}/src"\n` +
+              `hint: make it first: mkdir -p ${host.path}/src/${missing}\n`,
+            ]);
+          }
+        }
+      });
+    },
+  );
 }
 
 test("what cannot be mounted is a clear error, and nothing is made", NEEDS, async (t) => {

@@ -12,7 +12,7 @@ async function status(argv: string[], user = false): Promise<Record<string, stri
 
 const STATUS = ["--", "cat", "/proc/self/status"];
 
-test("the command has only descriptors 0 to 2 and the kept ones, although the caller leaked twenty", async () => {
+test("the command has only descriptors 0 to 2 and the kept ones, although the caller leaked twenty (CVE-2024-21626)", async () => {
   const leak = Array.from({ length: 20 }, (_, i) => `exec ${i + 3}</dev/null`).join("; ");
   const list = (
     options: string,
@@ -55,13 +55,17 @@ test(
 
 for (const user of [false, true]) {
   const who = user ? "an unprivileged user" : "the caller";
-  test(`the command has no inheritable or ambient capabilities, for ${who}`, user ? ["user"] : [], async () => {
-    for (const options of [[], ["--map", "self"], ["--no-init"]]) {
-      const fields = await status([...penneRun([...options], { user }), ...STATUS], user);
-      assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
-      assertEquals(fields.NoNewPrivs, "0");
-    }
-  });
+  test(
+    `the command has no inheritable or ambient capabilities, for ${who} (CVE-2022-29162)`,
+    user ? ["user"] : [],
+    async () => {
+      for (const options of [[], ["--map", "self"], ["--no-init"]]) {
+        const fields = await status([...penneRun([...options], { user }), ...STATUS], user);
+        assertEquals([fields.CapInh, fields.CapAmb], ["0".repeat(16), "0".repeat(16)]);
+        assertEquals(fields.NoNewPrivs, "0");
+      }
+    },
+  );
 
   test(`--keep-caps makes all permitted capabilities ambient, for ${who}`, user ? ["user"] : [], async () => {
     for (const options of [["--map", "self"], ["--map", "root"]]) {
@@ -154,7 +158,7 @@ test("the agent is PID 1, is not dumpable, and has no environment", async () => 
   }
 });
 
-test("an unprivileged command cannot look into or trace the agent", ["user"], async () => {
+test("an unprivileged command cannot look into or trace the agent (CVE-2016-9962)", ["user"], async () => {
   const script = "cat /proc/1/environ >/dev/null; echo $?; ls /proc/1/fd; echo $?; readlink /proc/1/exe; echo $?";
   const { stdout } = await run(["--map", "self", "--", "sh", "-c", script], { user: true });
   assertEquals(stdout.split("\n").filter((line) => line === "0"), []);

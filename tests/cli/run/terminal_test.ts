@@ -171,19 +171,23 @@ except OSError as error:
     print("REFUSED", error.errno, flush=True)
 `;
 
-test("with --new-session a command of the user cannot push input into the terminal (TIOCSTI)", [
-  "root",
-  "user",
-  "TIOCSTI",
-  "package:python3",
-], async () => {
-  for (const [options, said] of [[[], "PUSHED"], [["--new-session"], "REFUSED 1"]] as const) {
-    const run = [penne(), "run", "--net=none", ...options, "--", "python3", "-c", PUSH];
-    using pty = new Pty(["/usr/bin/env", ...asUser(run)]);
-    await pty.expect(new RegExp(said));
-    await pty.end();
-  }
-});
+test(
+  "with --new-session a command of the user cannot push input into the terminal (TIOCSTI, CVE-2017-5226, CVE-2019-7303)",
+  [
+    "root",
+    "user",
+    "TIOCSTI",
+    "package:python3",
+  ],
+  async () => {
+    for (const [options, said] of [[[], "PUSHED"], [["--new-session"], "REFUSED 1"]] as const) {
+      const run = [penne(), "run", "--net=none", ...options, "--", "python3", "-c", PUSH];
+      using pty = new Pty(["/usr/bin/env", ...asUser(run)]);
+      await pty.expect(new RegExp(said));
+      await pty.end();
+    }
+  },
+);
 
 test("a penne in the background of a shell is stopped when its command reads the terminal", BASH, async () => {
   using pty = new Pty(SHELL);
