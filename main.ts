@@ -33,6 +33,8 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Com
   pasta: () => import("./mod/cli/pasta/start.ts"),
   pesto: () => import("./mod/cli/pesto/start.ts"),
   doctor: () => import("./mod/cli/doctor/doctor.ts"),
+  completions: () => import("./mod/cli/completion/completions.ts"),
+  "__complete": () => import("./mod/cli/completion/answer.ts"),
   "__self-test": () => import("./mod/cli/self_test.ts"),
 };
 

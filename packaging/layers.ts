@@ -73,6 +73,7 @@ export const LAYERS: readonly string[] = [
   "mod/cli/doctor",
   "mod/cli/pasta",
   "mod/cli/pesto",
+  "mod/cli/completion",
   "mod/mod.ts",
   "main.ts",
 ];

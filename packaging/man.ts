@@ -14,6 +14,7 @@
 // The date in the footer is SOURCE_DATE_EPOCH, or today.
 
 import { SPEC as ATTACH } from "../mod/cli/attach.ts";
+import { SPEC as COMPLETIONS } from "../mod/cli/completion/completions.ts";
 import { SPEC as DOCTOR } from "../mod/cli/doctor/doctor.ts";
 import { SPEC as DROP } from "../mod/cli/drop.ts";
 import { SPEC as ENTER } from "../mod/cli/enter.ts";
@@ -50,6 +51,7 @@ export const SPECS: readonly CommandSpec[] = [
   NSEXEC,
   PASTA,
   PESTO,
+  COMPLETIONS,
 ];
 
 /** What stands in the frame of a page. */

@@ -23,6 +23,7 @@ export const SUMMARIES = {
   nsexec: "Speak the bootstrap protocol of runc",
   pasta: "Take the place of pasta",
   pesto: "Take the place of pesto",
+  completions: "Print the completion script of a shell",
 } as const;
 
 /**

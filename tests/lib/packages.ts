@@ -13,6 +13,7 @@ export const PACKAGES = {
   "dhcpcd-base": ["dhcpcd"],
   "dnsmasq-base": ["dnsmasq"],
   "e2fsprogs": ["mke2fs"],
+  "fish": ["fish"],
   "gcc": ["gcc"],
   "git": ["git"],
   "groff": ["groff"],
@@ -53,6 +54,7 @@ export const PACKAGES = {
   "vim-tiny": ["vi"],
   "xz-utils": ["xz"],
   "zstd": ["zstd"],
+  "zsh": ["zsh"],
 } as const satisfies Record<string, readonly string[]>;
 
 /** A package whose programs tests use. */

@@ -70,7 +70,7 @@ const NOTHING = new Uint8Array([16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 /** All commands of penne's, which need some of this or nothing. */
 export const COMMANDS: readonly string[] = [
   ...["run", "enter", "attach", "ports", "flows", "ls", "watch", "timeline", "wait"],
-  ...["keep", "inspect", "drop", "doctor", "nsexec", "pasta", "pesto"],
+  ...["keep", "inspect", "drop", "doctor", "nsexec", "pasta", "pesto", "completions"],
 ];
 
 /** Does something in an agent that is root of namespaces of its own. */
