@@ -128,6 +128,8 @@ export const IOCTL = {
   /** socket(7): the network namespace of a socket. */
   SIOCGSKNS: 0x894c,
   TIOCGPTPEER: 0x5441,
+  /** The network namespace of a tap. */
+  TUNGETDEVNETNS: 0x54e3,
   TIOCSPTLCK: 0x40045431,
   /** ioctl_nsfs(2): the user namespace that owns one. */
   NS_GET_USERNS: 0xb701,

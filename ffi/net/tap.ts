@@ -1,12 +1,13 @@
 // Taps: Ethernet interfaces whose frames are read and written on a descriptor, tun(4).
 
 import type { CallRule } from "../core/call_rule.ts";
+import { IOCTL } from "../core/consts.ts";
 import type { Fd } from "../core/fd.ts";
 import { cString } from "../core/memory.ts";
 import { call, out, type Task } from "../core/task.ts";
 
 const [TUNSETIFF, TUNSETOFFLOAD] = [0x400454ca, 0x400454d0];
-const [TUNGETIFF, TUNGETDEVNETNS] = [0x800454d2, 0x54e3];
+const TUNGETIFF = 0x800454d2;
 /** Bytes of `struct ifreq`: {char name[16], …}. */
 const IFREQ = 40;
 const IFNAMSIZ = 16;
@@ -60,7 +61,7 @@ export function enableOffloads(task: Task, tap: Fd): void {
  * @throws {SysError} EBADFD if the tap is gone, EPERM without the capability.
  */
 export function openTapNetns(task: Task, tap: Fd): Fd {
-  return task.open("ioctl", tap, TUNGETDEVNETNS, 0);
+  return task.open("ioctl", tap, IOCTL.TUNGETDEVNETNS, 0);
 }
 
 /**

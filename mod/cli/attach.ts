@@ -10,6 +10,7 @@ import { HANDLE_RULES } from "../../ffi/sys/namespace.ts";
 import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
+import type { OnConfined } from "../confine/agents.ts";
 import { type Attached, Attachments, checkAttach, type DetachCause, type ServeOptions } from "../attach/attach.ts";
 import { usage } from "../base/errors.ts";
 import { openRequestedPorts } from "../forward/open.ts";
@@ -30,6 +31,7 @@ import { planHold } from "../attach/ports.ts";
 import type { Forwarding } from "../forward/ports.ts";
 import { command } from "./common/command.ts";
 import { confineRole } from "./common/confine.ts";
+import { reportConfined } from "./common/confined.ts";
 import { followHost } from "./common/follow.ts";
 import { BACKGROUND_OPTIONS, CONFINE_OPTIONS, openReporter, REPORT_OPTIONS } from "./options/lifecycle.ts";
 import { NETWORK_OPTIONS, networkRequest } from "./options/network.ts";
@@ -138,9 +140,9 @@ function mayPing(): boolean {
 }
 
 /** Keeps the rights that following the host takes; null, with a warning, if that fails and nothing can be followed. */
-function keepFollowing(onWarning: (message: string) => void): Keeper | null {
+function keepFollowing(onWarning: (message: string) => void, onConfined: OnConfined | null): Keeper | null {
   try {
-    return keepRights();
+    return keepRights(onConfined);
   } catch (error) {
     if (!(error instanceof SysError || error instanceof AgentGoneError)) throw error;
     onWarning(`changes of the host's network are not followed: ${error.message}`);
@@ -249,6 +251,7 @@ export async function attachHere(job: AttachJob): Promise<number> {
   using frames = job.openFrames?.(reactor) ?? null;
   using server = new ReactorServer(reactor, wanted, onWarning, forwarding, pesto);
   server.frames = frames;
+  server.onConfined = reportConfined(job.confinement);
   server.admitting = admitting;
   using attachments = new Attachments(reactor, server, {
     ...{ ...wanted, onDetach, onWarning },
@@ -271,7 +274,7 @@ export async function attachHere(job: AttachJob): Promise<number> {
     starter.ready(!targets.some(relative) && report.leaveDirectory());
     attachments.keep();
     const enters = wanted.follow !== false || !wanted.off?.includes("multicast");
-    using keeper = enters && attachments.links.length > 0 ? keepFollowing(onWarning) : null;
+    using keeper = enters && attachments.links.length > 0 ? keepFollowing(onWarning, server.onConfined) : null;
     server.keeper = keeper?.agent ?? null;
     using _follower = keeper && followHost(attachments.links, { reactor, server, report, keeper });
     job.onReady?.();

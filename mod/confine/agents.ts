@@ -7,8 +7,9 @@ import type { Agent } from "../../ffi/agent/agent.ts";
 import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { CAP } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
+import type { CapabilitySet } from "../../ffi/sys/capability.ts";
 import { AGENT_FILTERS, type AgentRole } from "./agent_filters.ts";
-import { type Duties, HOLDER_RULES, waitingRules } from "./agent_rules.ts";
+import { AGENT_ROLES, type Duties, HOLDER_RULES } from "./agent_rules.ts";
 
 /** Called with the name of a role, and the rules of its calls; null if the kernel refuses to filter them. */
 export type OnConfined = (role: string, rules: readonly CallRule[] | null) => void;
@@ -30,6 +31,22 @@ export function holderFilter(onConfined?: OnConfined): Uint8Array {
   return filterFor("holder");
 }
 
+/** Confines an agent, and reports how. */
+function confineAs(
+  agent: Agent,
+  keep: bigint,
+  role: AgentRole,
+  onConfined: (rules: readonly CallRule[] | null) => void,
+) {
+  try {
+    agent.confine(keep, filterFor(role));
+  } catch (error) {
+    if (!(error instanceof SysError)) throw error;
+    return onConfined(null);
+  }
+  onConfined(AGENT_ROLES[role]);
+}
+
 /**
  * Confines an agent that only waits from now on. Where the kernel does not filter calls, it goes on without a filter.
  *
@@ -41,11 +58,25 @@ export function holderFilter(onConfined?: OnConfined): Uint8Array {
  */
 export function confineAgent(agent: Agent, name: string, duties: Duties, onConfined?: OnConfined): void {
   const { kills, terminal } = duties;
-  try {
-    agent.confine(kills ? 1n << BigInt(CAP.KILL) : 0n, filterFor(terminal ? "terminal" : kills ? "killer" : "init"));
-  } catch (error) {
-    if (!(error instanceof SysError)) throw error;
-    return onConfined?.(name, null);
-  }
-  onConfined?.(name, waitingRules(duties));
+  const role = terminal ? "terminal" : kills ? "killer" : "init";
+  confineAs(agent, kills ? 1n << BigInt(CAP.KILL) : 0n, role, (rules) => onConfined?.(name, rules));
+}
+
+/**
+ * Confines an agent that makes a few calls for penne from now on. Whoever takes penne over can have it make those, and no
+ * others. Where the kernel does not filter calls, it goes on without a filter.
+ *
+ * @param agent The agent.
+ * @param role What it is for: following the host, or opening sockets in a namespace.
+ * @param keep The capabilities that it keeps.
+ * @param onConfined Called with its rules.
+ * @throws {AgentGoneError} If the agent has ended.
+ */
+export function confineServing(
+  agent: Agent,
+  role: "follow" | "ports",
+  keep: CapabilitySet,
+  onConfined: OnConfined,
+): void {
+  confineAs(agent, keep, role, (rules) => onConfined(`penne-${role}`, rules));
 }

@@ -5,6 +5,7 @@ import { CAP } from "../../ffi/core/consts.ts";
 import { giveUpCapabilities } from "../agents/credentials.ts";
 import { endAgents } from "../agents/enclosure.ts";
 import { harden, setName } from "../agents/guard.ts";
+import { confineServing, type OnConfined } from "../confine/agents.ts";
 import { effectiveCapabilities, hasCapability } from "../host/caller.ts";
 
 /** Milliseconds that such an agent gets to end. */
@@ -29,16 +30,19 @@ export interface Keeper extends Disposable {
 /**
  * Keeps the rights that this process has now, before it gives them up: capabilities, and starting and joining things.
  *
+ * @param onConfined Called with the calls that the agent may still make; null if it may make any.
  * @returns The agent.
  * @throws {SysError} If the agent cannot be started.
  */
-export function keepRights(): Keeper {
+export function keepRights(onConfined: OnConfined | null): Keeper {
   const privileged = isPrivileged();
   const agent = Agent.spawn();
   try {
     setName(agent, "penne-follow");
     harden(agent);
-    giveUpCapabilities(agent, 1n << BigInt(CAP.SYS_ADMIN) | 1n << BigInt(CAP.NET_ADMIN));
+    const keep = 1n << BigInt(CAP.SYS_ADMIN) | 1n << BigInt(CAP.NET_ADMIN);
+    giveUpCapabilities(agent, keep);
+    if (onConfined) confineServing(agent, "follow", keep, onConfined);
   } catch (error) {
     endAgents([agent], END_TIMEOUT);
     throw error;

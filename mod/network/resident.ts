@@ -16,7 +16,7 @@ import { attempt } from "../base/errors.ts";
 const SIOCGSKNS = 0x894c;
 
 /** Low ports and, before Linux 5.7, SO_BINDTODEVICE. */
-const KEPT = 1n << BigInt(CAP.NET_BIND_SERVICE) | 1n << BigInt(CAP.NET_RAW);
+export const KEPT = 1n << BigInt(CAP.NET_BIND_SERVICE) | 1n << BigInt(CAP.NET_RAW);
 
 /**
  * Starts an agent that stays in a network namespace, which it keeps alive. It is outside of all PID namespaces below ours.

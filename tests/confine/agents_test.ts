@@ -12,7 +12,7 @@ import { isReadable } from "../../ffi/sys/poll.ts";
 import { endAgents } from "../../mod/agents/enclosure.ts";
 import { AGENT_FILTERS, type AgentRole } from "../../mod/confine/agent_filters.ts";
 import { AGENT_ROLES, type Duties } from "../../mod/confine/agent_rules.ts";
-import { confineAgent, holderFilter } from "../../mod/confine/agents.ts";
+import { confineAgent, confineServing, holderFilter } from "../../mod/confine/agents.ts";
 import { makeStrictFilter, VERDICT } from "../../mod/confine/filter.ts";
 import { permittedCalls } from "../../mod/confine/permitted.ts";
 import { penne, sh, test, until } from "../lib/helpers.ts";
@@ -22,13 +22,21 @@ import { inject } from "./inject.ts";
 import { verdictOf } from "./interpreter.ts";
 
 const LIMIT = 12;
-const KILL = 1n << 5n;
+/** Capabilities that agents keep which have all. */
+const KEEPS: Readonly<Record<AgentRole, bigint>> = {
+  init: 0n,
+  killer: 1n << 5n, // CAP_KILL
+  terminal: 1n << 5n,
+  holder: 0n,
+  follow: 1n << 12n | 1n << 21n, // CAP_NET_ADMIN, CAP_SYS_ADMIN
+  ports: 1n << 10n | 1n << 13n, // CAP_NET_BIND_SERVICE, CAP_NET_RAW
+};
 const SIGSYS = 31;
 
 const number = numbersOf(Deno.build.arch);
 
 /** Roles of agents, and what they have to do at their end. */
-const DUTIES: Readonly<Record<Exclude<AgentRole, "holder">, Duties>> = {
+const DUTIES: Partial<Record<AgentRole, Duties>> = {
   init: { kills: false, terminal: false },
   killer: { kills: true, terminal: false },
   terminal: { kills: true, terminal: true },
@@ -50,8 +58,14 @@ async function waiting(role: AgentRole): Promise<Waiting> {
     await until("it is confined", () => isFiltered(agent.pid));
     return { agent, waits: "rt_sigtimedwait" };
   }
+  const duties = DUTIES[role];
+  if (!duties) {
+    if (role !== "follow" && role !== "ports") throw new Error(role);
+    confineServing(agent, role, KEEPS[role], () => {});
+    return { agent, waits: "recvmsg" };
+  }
   agent.reap(0);
-  confineAgent(agent, role, DUTIES[role]);
+  confineAgent(agent, role, duties);
   return { agent, waits: "ppoll" };
 }
 
@@ -68,6 +82,7 @@ function harmless({ call, when = [] }: CallRule): bigint[] {
   for (const { argument, values } of when) args[argument] = BigInt(values[0]!);
   if (call === "ppoll") args[0] = args[1] = 0n, args[2] = 1n; // its time limit is at no address
   if (call === "wait4") args[0] = -1n, args[2] = 1n; // WNOHANG
+  if (call === "clone") args[1] = 0n; // the address for the pidfd is none
   return args;
 }
 
@@ -100,8 +115,7 @@ for (const role of ROLES) {
   test(`The kernel says that an agent in the role ${role} has given up what it needs no more`, ["root"], async () => {
     const one = await waiting(role);
     const status = statusOf(one.agent.pid);
-    const keeps = role !== "holder" && DUTIES[role].kills ? KILL : 0n;
-    for (const name of ["CapEff", "CapPrm"]) assertEquals(BigInt(`0x${status[name]}`), keeps, name);
+    for (const name of ["CapEff", "CapPrm"]) assertEquals(BigInt(`0x${status[name]}`), KEEPS[role], name);
     for (const name of ["CapBnd", "CapInh", "CapAmb"]) assertEquals(BigInt(`0x${status[name]}`), 0n, name);
     assertEquals([status["Seccomp"], status["NoNewPrivs"]], ["2", "1"]);
     end(one);
@@ -122,7 +136,7 @@ for (const role of ROLES) {
 
   test(`Whoever takes an agent in the role ${role} over can do nothing else`, ["root"], async () => {
     const victim = new Deno.Command("sleep", { args: ["1000"] }).spawn();
-    const kills = role !== "holder" && DUTIES[role].kills;
+    const kills = DUTIES[role]?.kills;
     for (const { what, number, args } of attempts(victim.pid)) {
       if (kills && what.startsWith("pidfd_")) continue; // which is what it is there for
       const { agent, waits } = await waiting(role);

@@ -47,9 +47,9 @@ export function assertConfined(pid: number, keeps: bigint = 0n): void {
   assertEquals(Deno.statSync(`/proc/${pid}/maps`).uid, 0);
 }
 
-/** The calls that a confined process logs at the level debug. */
-export function loggedCalls(log: string): string[] {
-  const [, count, calls = ""] = /confined as [^:]*: (\d+) system calls\n(.*)\n/.exec(log) ?? [];
+/** The calls that a confined process logs at the level debug, for itself or an agent. */
+export function loggedCalls(log: string, role: string): string[] {
+  const [, count, calls = ""] = new RegExp(`confined as ${role}: (\\d+) system calls\\n(.*)\\n`).exec(log) ?? [];
   assert(calls, log);
   assertEquals(calls.split(" ").length, Number(count));
   return calls.split(" ");

@@ -52,7 +52,7 @@ async function assertAlive({ child, ended }: Daemon, what: string): Promise<void
 test("A wait for everything permits what the rules say, and needs at most 40 calls", NEEDS, async () => {
   await using lab = new NetLab();
   const { daemon, log } = await waitingForAll(lab);
-  const calls = loggedCalls(log());
+  const calls = loggedCalls(log(), "wait");
   assertEquals(calls, permittedCalls(allRules(daemon.child.pid)));
   assert(calls.length <= LIMIT, `${calls.length}`);
   await assertAlive(daemon, "after a look");

@@ -5,6 +5,7 @@ import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { E } from "../../ffi/core/errno.ts";
 import { PID_FILE_RULES } from "../../mod/cli/report/pid_file.ts";
 import { SEND_RULES } from "../../mod/cli/report/send.ts";
+import { AGENT_ROLES } from "../../mod/confine/agent_rules.ts";
 import { permittedCalls } from "../../mod/confine/permitted.ts";
 import { runtimeRules } from "../../mod/confine/runtime.ts";
 import { servingRules } from "../../mod/datapath/server/call_rules.ts";
@@ -57,8 +58,8 @@ test("attach keeps no capability, and few calls; each has a reason, and passes t
     assertEquals(BigInt(`0x${statusOf(pid)["CapBnd"]}`), 0n);
   });
   await t.step("as the log has it", async () => {
-    await until("the list is there", () => /system calls\n.*\n/.test(daemon.errors()));
-    const calls = loggedCalls(daemon.errors());
+    await until("the list is there", () => /as attach: .*\n.*\n/.test(daemon.errors()));
+    const calls = loggedCalls(daemon.errors(), "attach");
     assertEquals(calls, permittedCalls(attachRules(pid)));
     assert(calls.length <= LIMIT, `${calls.length}`);
   });
@@ -97,11 +98,39 @@ test("Whoever takes attach over can write, execute, start, trace, enter and sign
   });
 });
 
-test("--no-confine of attach keeps all calls, and warns", NEEDS, async () => {
+/** The agents of an attach with ports, by their names. */
+function agentsOf(pid: number): [string, number][] {
+  const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim().split(" ").map(Number);
+  return children.map((child): [string, number] => [statusOf(child)["Name"]!, child]).sort();
+}
+
+test(
+  "The agents by which attach follows the host and opens sockets are confined, and their lists logged",
+  NEEDS,
+  async () => {
+    await using lab = await openLab();
+    const daemon = await attached(lab, ["--log-level", "debug", "--tcp-ports", "8080:80", await lab.netns("guest")]);
+    await until("the lists are there", () => /as attach: .*\n.*\n/.test(daemon.errors()));
+    const agents = agentsOf(daemon.child.pid);
+    assertEquals(agents.map(([name]) => name), ["penne-follow", "penne-ports"]);
+    for (const [name, pid] of agents) {
+      const role = name === "penne-follow" ? "follow" : "ports";
+      assertEquals(loggedCalls(daemon.errors(), name), permittedCalls(AGENT_ROLES[role]));
+      assert(isFiltered(pid), name);
+      const status = statusOf(pid);
+      assertEquals([status["NoNewPrivs"], BigInt(`0x${status["CapBnd"]}`)], ["1", 0n]);
+    }
+  },
+);
+
+test("--no-confine of attach keeps all calls, also those of its agents, and warns", NEEDS, async () => {
   await using lab = await openLab();
-  const daemon = await lab.attach(["--no-confine", await lab.netns("guest")]);
+  const daemon = await lab.attach(["--no-confine", "--tcp-ports", "8080:80", await lab.netns("guest")]);
   await until("it warns", () => daemon.errors().includes("penne: warning: not confined"));
-  assertEquals(statusOf(daemon.child.pid)["Seccomp"], "0");
+  await until("its agents are there", () => agentsOf(daemon.child.pid).length === 2);
+  for (const [name, pid] of [["attach", daemon.child.pid] as const, ...agentsOf(daemon.child.pid)]) {
+    assertEquals(statusOf(pid)["Seccomp"], "0", name);
+  }
 });
 
 /** What a program inside does: streams, datagrams and pings, so many times. */

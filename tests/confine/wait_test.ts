@@ -24,7 +24,7 @@ test("wait keeps no capability but those that its targets need, and few calls", 
       assertConfined(daemon.child.pid, keeps);
       assertEquals(BigInt(`0x${statusOf(daemon.child.pid)["CapBnd"]}`), 0n);
       await until("the list is there", () => daemon.errors().trim().split("\n").length === 2);
-      const calls = loggedCalls(daemon.errors());
+      const calls = loggedCalls(daemon.errors(), "wait");
       assert(calls.length <= LIMIT, `${calls.length}`);
       daemon.child.kill("SIGTERM");
       assertEquals((await daemon.ended).signal, "SIGTERM");

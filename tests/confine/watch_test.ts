@@ -48,7 +48,7 @@ for (const backend of BACKENDS) {
     assertConfined(child.pid, keeps);
     await until("the list is there", () => errors().includes("confined as watch") && errors().endsWith("\n"));
     const rules = [...watchRules(backend, false, child.pid), ...runtimeRules(child.pid)];
-    const calls = loggedCalls(errors());
+    const calls = loggedCalls(errors(), "watch");
     assertEquals(calls, [...new Set([...permittedCalls(rules), ...LOG])].sort());
     assert(calls.length <= LIMIT, `${calls.length}`);
     await must(["unshare", "--uts", "--net", "sleep", "0.4"]);

@@ -44,3 +44,13 @@ const onConfined: OnConfined = (role, rules) => {
 export function confineAgents(options: ConfineValues): { confine: boolean; onConfined?: OnConfined } {
   return { confine: mayConfine(options), ...!options.quiet && { onConfined } };
 }
+
+/**
+ * How agents are confined that serve penne.
+ *
+ * @param options The parsed options.
+ * @returns Called with the calls of each one; null if they are not to be confined.
+ */
+export function reportConfined(options: ConfineValues): OnConfined | null {
+  return mayConfine(options) ? onConfined : null;
+}

@@ -3,6 +3,7 @@
 import { orNull } from "../../../ffi/core/errno.ts";
 import { readText } from "../../../ffi/sys/file.ts";
 import { self } from "../../../ffi/core/task.ts";
+import type { OnConfined } from "../../confine/agents.ts";
 import type { Keeper } from "../../follow/keeper.ts";
 import type { PestoSocket } from "../../pesto/server.ts";
 import { ControlSockets } from "../../control/sockets.ts";
@@ -135,6 +136,8 @@ export class ReactorServer implements TapServer {
   #pestoServer: Disposable | null = null;
   /** The agent that has penne's former rights; null while penne has them. */
   keeper: Keeper["agent"] | null = null;
+  /** Called with the calls that an agent in a namespace may still make; null if it may make any. */
+  onConfined: OnConfined | null = () => {};
   /** Who sees the frames of namespaces that are served from now on. */
   frames: FrameWatch | null = null;
   /** What decides about the flows of namespaces that are served from now on, if there is an allow list. */
@@ -275,7 +278,7 @@ export class ReactorServer implements TapServer {
     onDead: () => void,
     { netns, held = null, ports: given, onRules }: KnownNamespace = {},
   ): () => void {
-    const inside = held && holdInside(held.agent, held.hold);
+    const inside = held && holdInside(held.agent, held.hold, this.onConfined);
     const path = link && plan ? this.#datapath(link, plan, onDead) : new LocalPath(this.#reactor, inside!);
     this.#datapaths.add(path);
     const ports = given ?? this.#ports;

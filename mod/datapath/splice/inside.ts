@@ -8,9 +8,11 @@ import { Fd } from "../../../ffi/core/fd.ts";
 import { AF, SOCK } from "../../../ffi/net/constants.ts";
 import { type IpWords, sockaddrSize, writeSockaddr } from "../../../ffi/net/sockaddr.ts";
 import { endAgents } from "../../agents/enclosure.ts";
+import { confineServing, type OnConfined } from "../../confine/agents.ts";
 import { Listeners } from "../../forward/listeners.ts";
 import type { SocketMaker } from "../../../ffi/net/listener.ts";
 import type { Hold } from "../../forward/ports.ts";
+import { KEPT } from "../../network/resident.ts";
 
 /** Milliseconds for the agent to answer, and to end. A process in its user namespace can stop it, and penne waits. */
 const ANSWER_TIMEOUT = 1000;
@@ -140,15 +142,17 @@ export function makerBy(agent: Agent): SocketMaker {
  *
  * @param agent The agent, see {@linkcode Inside}; it is ended if this fails.
  * @param hold What is held.
+ * @param onConfined Called with the calls that the agent may still make; null if it may make any.
  * @returns What is held there.
  * @throws {SysError} If the tables of listeners cannot be opened.
+ * @throws {AgentGoneError} If the agent has ended.
  */
-export function holdInside(agent: Agent, hold: Hold): Inside {
-  try {
-    const reach = hold === "all listeners" ? "any" : "elsewhere";
-    return new Inside(agent, hold === "sockets" ? null : new Listeners(agent, reach));
-  } catch (error) {
-    endAgents([agent], END_TIMEOUT);
-    throw error;
-  }
+export function holdInside(agent: Agent, hold: Hold, onConfined: OnConfined | null): Inside {
+  using opened = new DisposableStack();
+  opened.defer(() => endAgents([agent], END_TIMEOUT));
+  const reach = hold === "all listeners" ? "any" : "elsewhere";
+  const tables = hold === "sockets" ? null : opened.use(new Listeners(agent, reach));
+  if (onConfined) confineServing(agent, "ports", KEPT, onConfined);
+  opened.move();
+  return new Inside(agent, tables);
 }
