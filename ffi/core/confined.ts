@@ -5,7 +5,8 @@ import { address, keepAlive } from "./memory.ts";
 import { shim, ShimFunction } from "./shim.ts";
 import { call, self } from "./task.ts";
 
-const SET_MODE_FILTER = 1;
+/** Operation of seccomp(2) that installs a filter. */
+export const SET_MODE_FILTER = 1;
 /** For all threads of the process, and without a mitigation that costs speed and helps only who runs code of others. */
 const FLAGS = { TSYNC: 1, SPEC_ALLOW: 4 } as const;
 const INSTRUCTION = 8;

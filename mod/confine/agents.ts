@@ -6,7 +6,9 @@
 import type { Agent } from "../../ffi/agent/agent.ts";
 import type { CallRule } from "../../ffi/core/call_rule.ts";
 import { CAP } from "../../ffi/core/consts.ts";
-import { SysError } from "../../ffi/core/errno.ts";
+import { SET_MODE_FILTER } from "../../ffi/core/confined.ts";
+import { E, SysError } from "../../ffi/core/errno.ts";
+import { self } from "../../ffi/core/task.ts";
 import type { CapabilitySet } from "../../ffi/sys/capability.ts";
 import { AGENT_FILTERS, type AgentRole } from "./agent_filters.ts";
 import { AGENT_ROLES, type Duties, HOLDER_RULES } from "./agent_rules.ts";
@@ -21,14 +23,16 @@ function filterFor(role: AgentRole): Uint8Array {
 }
 
 /**
- * The filter of a holder's calls.
+ * The filter of a holder's calls. A holder cannot say whether it could be installed, so the kernel is asked before: of a
+ * program at no address it says only that there is none, unless it has no filters, or another filter refuses them.
  *
  * @param onConfined Called with its rules.
- * @returns An array of `struct sock_filter`.
+ * @returns An array of `struct sock_filter`; null if the kernel refuses filters.
  */
-export function holderFilter(onConfined?: OnConfined): Uint8Array {
-  onConfined?.("holder", HOLDER_RULES);
-  return filterFor("holder");
+export function holderFilter(onConfined?: OnConfined): Uint8Array | null {
+  const possible = self.raw("seccomp", SET_MODE_FILTER, 0, null) === -E.EFAULT;
+  onConfined?.("holder", possible ? HOLDER_RULES : null);
+  return possible ? filterFor("holder") : null;
 }
 
 /** Confines an agent, and reports how. */

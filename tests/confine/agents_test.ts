@@ -15,6 +15,7 @@ import { AGENT_ROLES, type Duties } from "../../mod/confine/agent_rules.ts";
 import { confineAgent, confineServing, holderFilter } from "../../mod/confine/agents.ts";
 import { makeStrictFilter, VERDICT } from "../../mod/confine/filter.ts";
 import { permittedCalls } from "../../mod/confine/permitted.ts";
+import { filtered } from "../findings/lab/hosts.ts";
 import { penne, sh, test, until } from "../lib/helpers.ts";
 import { type Daemon, NetLab } from "../lib/netlab.ts";
 import { attempts, isFiltered, statusOf } from "./confined.ts";
@@ -163,6 +164,28 @@ test("An agent becomes a holder without a filter, too, if nothing comes from its
 });
 
 const NEEDS = ["root", "package:iproute2", "package:util-linux"] as const;
+
+test("Where the kernel refuses filters, the log says so of each agent and holder, and all works", [
+  ...NEEDS,
+  "package:gcc",
+], async () => {
+  const dir = await Deno.makeTempDir({ prefix: "penne-confine-" });
+  try {
+    const debug = ["--log-level", "debug"];
+    const run = await sh(await filtered(["seccomp=1"], [penne(), "run", ...debug, "--net=none", "--", "true"]));
+    assertEquals(run.code, 0, run.stderr);
+    assertMatch(run.stderr, /the init is not confined: the kernel refuses a filter/);
+    const place = ["--dir", `${dir}/kept`];
+    const argv = [penne(), "keep", ...place, "--unshare", "pid,mnt", ...debug, "one", "--", "true"];
+    const keep = await sh(await filtered(["seccomp=1"], argv));
+    assertEquals(keep.code, 0, keep.stderr);
+    assertMatch(keep.stderr, /the holder is not confined: the kernel refuses a filter/);
+    assertEquals(logged(keep.stderr, "holder"), null);
+    assertEquals((await sh([penne(), "drop", ...place, "one"])).code, 0);
+  } finally {
+    await sh(["sh", "-c", `umount ${dir}/kept/ns; rm -r ${dir}`]);
+  }
+});
 
 /** Processes below one, by their names. */
 function below(pid: number): Map<string, number> {

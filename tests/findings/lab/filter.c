@@ -50,6 +50,7 @@ static const struct {
     CALL(setresgid),   CALL(signalfd4),     CALL(socket),
     CALL(socketpair),  CALL(statmount),     CALL(statx),
     CALL(umount2),     CALL(unshare),       CALL(pidfd_send_signal),
+    CALL(seccomp),
 };
 
 static struct sock_filter program[4096];
