@@ -102,11 +102,14 @@ export function marshal(args: readonly Arg[]): Marshalled {
       if (arg instanceof Out) {
         values.push(BigInt(outAt.get(i)!));
       } else if (arg instanceof Pointers) {
-        const words = new BigUint64Array(arg.targets.length + 1);
+        const { targets, head } = arg;
+        const first = head === null ? 0 : 1;
+        const words = new BigUint64Array(first + targets.length + 1);
         const at = place(new Uint8Array(words.buffer));
-        arg.targets.forEach((target, k) => words[k] = BigInt(place(target)));
-        words[arg.targets.length] = 0xffff_ffff_ffff_ffffn;
-        words.forEach((_, k) => relocs.push(at + 8 * k));
+        if (head !== null) words[0] = head;
+        targets.forEach((target, k) => words[first + k] = BigInt(place(target)));
+        words[first + targets.length] = 0xffff_ffff_ffff_ffffn;
+        for (let k = first; k < words.length; k++) relocs.push(at + 8 * k);
         values.push(BigInt(at));
       } else {
         values.push(BigInt(place(arg)));

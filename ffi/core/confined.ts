@@ -1,9 +1,8 @@
 // Filtering the system calls of this process, seccomp(2), and whether that has been done.
 
 import { check } from "./errno.ts";
-import { address, keepAlive } from "./memory.ts";
 import { shim, ShimFunction } from "./shim.ts";
-import { call, self } from "./task.ts";
+import { call, Pointers, self, type Task } from "./task.ts";
 
 /** Operation of seccomp(2) that installs a filter. */
 export const SET_MODE_FILTER = 1;
@@ -12,6 +11,23 @@ const FLAGS = { TSYNC: 1, SPEC_ALLOW: 4 } as const;
 const INSTRUCTION = 8;
 
 let confined = false;
+
+/** `struct sock_fprog` of a program. */
+function filterArgument(program: Uint8Array): Pointers {
+  return new Pointers([program], BigInt(program.length / INSTRUCTION));
+}
+
+/**
+ * Filters the system calls of a task and of what it starts, for good. It can gain no privileges already, or has
+ * CAP_SYS_ADMIN.
+ *
+ * @param task The task.
+ * @param program An array of `struct sock_filter`.
+ * @throws {SysError} EINVAL if the kernel has no filters or refuses the program, EACCES if it could gain privileges.
+ */
+export function filterCallsOf(task: Task, program: Uint8Array): void {
+  call(task, "seccomp", SET_MODE_FILTER, 0, filterArgument(program));
+}
 
 /**
  * Whether this process has given up most system calls, so that it cannot look for the reasons of a failure any more.
@@ -31,10 +47,7 @@ export function isConfined(): boolean {
  * @throws {Error} If a thread has a filter of its own, so that all cannot have this one.
  */
 export function filterCalls(program: Uint8Array): void {
-  const words = new BigUint64Array([BigInt(program.length / INSTRUCTION), address(program)]); // struct sock_fprog
-  const bytes = new Uint8Array(words.buffer);
-  const thread = call(self, "seccomp", SET_MODE_FILTER, FLAGS.TSYNC | FLAGS.SPEC_ALLOW, bytes);
-  keepAlive([program, words]);
+  const thread = call(self, "seccomp", SET_MODE_FILTER, FLAGS.TSYNC | FLAGS.SPEC_ALLOW, filterArgument(program));
   if (thread > 0) throw new Error(`thread ${thread} has a filter of its own`);
   confined = true;
 }

@@ -24,8 +24,11 @@ export function out(bytes: Uint8Array): Out {
 
 /** A NULL-terminated array of pointers; see {@linkcode pointers}. */
 export class Pointers {
-  /** @param targets What each pointer points to. */
-  constructor(readonly targets: readonly Uint8Array[]) {}
+  /**
+   * @param targets What each pointer points to.
+   * @param head A word before the pointers, as `struct sock_fprog` has its length there; none by default.
+   */
+  constructor(readonly targets: readonly Uint8Array[], readonly head: bigint | null = null) {}
 }
 
 /**
@@ -70,8 +73,8 @@ export interface Task {
 
 /** A NULL-terminated pointer array, and the memory that must stay referenced while it is used. */
 function pointerArray(list: Pointers): { array: Uint8Array; keep: readonly Uint8Array[] } {
-  const words = new BigUint64Array(list.targets.length + 1);
-  list.targets.forEach((target, i) => words[i] = address(target));
+  const { targets, head } = list;
+  const words = BigUint64Array.from([...head === null ? [] : [head], ...targets.map(address), 0n]);
   return { array: new Uint8Array(words.buffer), keep: list.targets };
 }
 

@@ -19,6 +19,8 @@ import { FAILURE, loadRelay, runInForeground } from "./common/foreground.ts";
 import {
   COMMAND_OPTIONS,
   CREDENTIAL_OPTIONS,
+  FILTER_OPTIONS,
+  filterRequest,
   isolationRequest,
   MAP_OPTIONS,
   UNSHARE_OPTIONS,
@@ -60,7 +62,7 @@ export const SPEC = {
     { title: "Network (--net=tap)", options: NETWORK_OPTIONS },
     { title: "Reachability (--net=tap)", options: [...NAME_OPTIONS, ...REACH_OPTIONS] },
     { title: "Ports (--net=tap)", options: PORT_OPTIONS },
-    { title: "Users and groups", options: [...MAP_OPTIONS, ...CREDENTIAL_OPTIONS] },
+    { title: "Users and groups", options: [...MAP_OPTIONS, ...CREDENTIAL_OPTIONS, ...FILTER_OPTIONS] },
     {
       title: "Command",
       options: [
@@ -98,7 +100,7 @@ async function runOptions(options: Options): Promise<RunOptions> {
     firstGiven(options, [...NETWORK_OPTIONS, ...REACH_OPTIONS, ...NAME_OPTIONS, ...PORT_OPTIONS]);
   if (needless) throw usage(`use --${needless} without a network`, ["--net=tap sets one up"]);
   return {
-    ...defined({ net }),
+    ...defined({ net, filter: await filterRequest(options) }),
     network: networkRequest(options),
     reach: reachRequest(options),
     ...nameRequest(options),

@@ -12,6 +12,7 @@ import { PR } from "../../ffi/core/consts.ts";
 import { SysError } from "../../ffi/core/errno.ts";
 import { cString, text } from "../../ffi/core/memory.ts";
 import { call, out, self, type Task } from "../../ffi/core/task.ts";
+import { filterCallsOf } from "../../ffi/core/confined.ts";
 import type { Affinity } from "../../ffi/sys/process.ts";
 import { type Ids, limitCapabilities, takeIds } from "../agents/credentials.ts";
 import type { Execution } from "../agents/exec.ts";
@@ -94,8 +95,17 @@ export function changeDirectory(task: Agent, path: string): void {
 export function prepareCommand(task: Agent, plan: CommandPlan, affinity: Affinity | null): void {
   if (plan.newSession) call(task, "setsid");
   undoRuntime(task, affinity);
+  const { filter } = plan;
+  if (plan.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  // While it has the capability for that.
+  if (filter) {
+    attempt(
+      "filter the command's system calls",
+      () => filterCallsOf(task, filter),
+      ({ code }) => code === "EACCES" ? ["--no-new-privs lets it without privileges in its user namespace"] : [],
+    );
+  }
   plan.takeIds(task);
   attempt("set capabilities", () => limitCapabilities(task, plan.keepCaps));
-  if (plan.noNewPrivs) call(task, "prctl", PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   plan.changeDirectory(task);
 }

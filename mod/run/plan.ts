@@ -113,6 +113,8 @@ export interface RunOptions
   extends CommandOptions, Omit<NewNamespaces, "network" | "reach" | "dns" | "rootDirectory" | "mounts"> {
   /** The command's root directory and its mounts; absent if there is nothing of that kind. */
   readonly mounts?: MountPlan;
+  /** Filters the command's system calls: an array of `struct sock_filter`, seccomp(2). */
+  readonly filter?: Uint8Array;
   /** The network that `net: "tap"` sets up. */
   readonly network?: NetworkRequest;
   /** What that network reaches. */
@@ -154,6 +156,8 @@ export interface CommandSettings extends
   readonly gid: number | null;
   /** Working directory, or null for the default. */
   readonly cwd: string | null;
+  /** Filters its system calls; absent by default. */
+  readonly filter?: Uint8Array;
 }
 
 /** The namespaces to make and the command to start in them, in the kernel's terms. */
@@ -442,6 +446,7 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
       // Which shell is meant is no secret.
       program: planProgram(options.command ?? [], planEnvironment(env, inherited), user, options.mounts?.root ?? null),
       blocked: caller.blocked,
+      ...options.filter && { filter: options.filter },
     },
     commandUid,
     exposed,

@@ -40,6 +40,16 @@ export const CREDENTIAL_OPTIONS = [
   { name: "no-new-privs", help: "Keep COMMAND from ever gaining privileges" },
 ] as const satisfies readonly OptionSpec[];
 
+/** What the command's system calls are filtered by. */
+export const FILTER_OPTIONS = [
+  { name: "no-userns", help: "Refuse further user namespaces to COMMAND and all it starts" },
+  {
+    name: "seccomp",
+    value: "FILTER",
+    help: "Filter COMMAND's system calls: default (--no-userns, and no typing into terminals), none (default)",
+  },
+] as const satisfies readonly OptionSpec[];
+
 /** Environment of the command. */
 export const COMMAND_OPTIONS = [
   {
@@ -122,4 +132,19 @@ export function isolationRequest(options: IsolationValues, command: readonly str
       boottime: numberOption(options, "boottime", -(2 ** 40), 2 ** 40),
     }),
   };
+}
+
+/**
+ * The filter of the command's system calls, from the command line.
+ *
+ * @param options The parsed options.
+ * @returns The filter, for `planRun`; undefined for none.
+ * @throws {PenneError} A usage error.
+ */
+export async function filterRequest(options: OptionValues<typeof FILTER_OPTIONS>): Promise<Uint8Array | undefined> {
+  const [noUserns, filter] = [options["no-userns"], wordOption(options, "seccomp", ["none", "default"])];
+  if (noUserns && filter === "none") throw usage("use --no-userns with --seccomp none: it takes a filter");
+  if (!noUserns && filter !== "default") return undefined;
+  const { commandFilter } = await import("../../confine/command_filter.ts");
+  return commandFilter(Deno.build.arch, filter === "default");
 }
