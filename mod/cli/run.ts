@@ -6,6 +6,7 @@ import { SignalPipe } from "../../ffi/sys/signal.ts";
 import { usage } from "../base/errors.ts";
 import { log } from "./report/log.ts";
 import type { Reporter } from "./report/reporter.ts";
+import { reportConfined } from "./common/confined.ts";
 import { loadAdmitting } from "./common/admitting.ts";
 import { type OpenFrames, recording } from "./common/frames.ts";
 import { runInBackground, type Starter } from "./common/background.ts";
@@ -188,7 +189,8 @@ export async function runHere(
   using reactor = makeReactor?.() ?? new Reactor();
   const signals = new SignalPipe(); // until the process ends: undoing it would only cost time
   const onWarning = (message: string) => log().warn(message);
-  using network = openNetwork?.({ reactor, reach: plan.reach, signals, onWarning, openFrames, admitting });
+  const onConfined = openNetwork ? reportConfined(options) : null;
+  using network = openNetwork?.({ reactor, reach: plan.reach, signals, onWarning, openFrames, admitting, onConfined });
   const begin = (scene: StartOptions) =>
     startChild(plan, {
       ...scene,

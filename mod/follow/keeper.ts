@@ -41,8 +41,9 @@ export function keepRights(onConfined: OnConfined | null): Keeper {
     setName(agent, "penne-follow");
     harden(agent);
     const keep = 1n << BigInt(CAP.SYS_ADMIN) | 1n << BigInt(CAP.NET_ADMIN);
-    giveUpCapabilities(agent, keep);
+    // Not both: emptying the bounding set takes a capability, too.
     if (onConfined) confineServing(agent, "follow", keep, onConfined);
+    else giveUpCapabilities(agent, keep);
   } catch (error) {
     endAgents([agent], END_TIMEOUT);
     throw error;

@@ -34,7 +34,8 @@ export function spawnResident(netns: Fd, owner: Fd | null): Agent {
     attempt("enter the network namespace", () => {
       if (owner) call(agent, "setns", owner, CLONE.NEWUSER);
       call(agent, "setns", netns, CLONE.NEWNET);
-      giveUpCapabilities(agent, KEPT);
+      // That by which it empties its bounding set when it is confined.
+      giveUpCapabilities(agent, KEPT | 1n << BigInt(CAP.SETPCAP));
     });
     return agent;
   } catch (error) {

@@ -52,5 +52,6 @@ export function confineAgents(options: ConfineValues): { confine: boolean; onCon
  * @returns Called with the calls of each one; null if they are not to be confined.
  */
 export function reportConfined(options: ConfineValues): OnConfined | null {
-  return mayConfine(options) ? onConfined : null;
+  if (!mayConfine(options)) return null;
+  return options.quiet ? () => {} : onConfined;
 }

@@ -1,5 +1,6 @@
 // The network of a command that penne runs: the data path, and ports of the host that lead inside.
 
+import type { OnConfined } from "../../confine/agents.ts";
 import type { Admitting } from "../../datapath/server/admitting.ts";
 import { ReactorServer } from "../../datapath/server/reactor_server.ts";
 import type { Forwarding, Hold } from "../../forward/ports.ts";
@@ -35,6 +36,8 @@ export type OpenRunNetwork = (
     readonly onWarning: (message: string) => void;
     readonly openFrames?: OpenFrames | undefined;
     readonly admitting: Admitting | null;
+    /** Called with the calls that an agent inside may still make; null if it may make any. */
+    readonly onConfined: OnConfined | null;
   },
 ) => RunNetwork;
 
@@ -51,12 +54,13 @@ export function runNetwork(
   openPorts: () => Forwarding,
   openPesto: () => PestoSocket | null = () => null,
 ): OpenRunNetwork {
-  return ({ reactor, reach, signals, onWarning, openFrames, admitting }) => {
+  return ({ reactor, reach, signals, onWarning, openFrames, admitting, onConfined }) => {
     const [ports, pesto] = [openPorts(), openPesto()];
     const frames = openFrames?.(reactor) ?? null;
     const server = new ReactorServer(reactor, reach, onWarning, ports, pesto);
     server.frames = frames;
     server.admitting = admitting;
+    server.onConfined = onConfined;
     let [served, follower]: [ServedLink | null, Disposable | null] = [null, null];
     return {
       serve({ namespaces }, { enclosure, link }, plan) {

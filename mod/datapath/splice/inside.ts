@@ -97,6 +97,20 @@ export class Inside implements Disposable {
     }
   };
 
+  /**
+   * Takes from the agent what opening sockets does not need.
+   *
+   * @param onConfined Called with the calls that it may still make.
+   */
+  confine(onConfined: OnConfined): void {
+    try {
+      confineServing(this.agent, "ports", KEPT, onConfined);
+    } catch (error) {
+      if (!(error instanceof AgentGoneError)) throw error;
+      this.#lost = true;
+    }
+  }
+
   /** Closes everything, and ends the agent. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
@@ -145,14 +159,15 @@ export function makerBy(agent: Agent): SocketMaker {
  * @param onConfined Called with the calls that the agent may still make; null if it may make any.
  * @returns What is held there.
  * @throws {SysError} If the tables of listeners cannot be opened.
- * @throws {AgentGoneError} If the agent has ended.
  */
 export function holdInside(agent: Agent, hold: Hold, onConfined: OnConfined | null): Inside {
-  using opened = new DisposableStack();
-  opened.defer(() => endAgents([agent], END_TIMEOUT));
-  const reach = hold === "all listeners" ? "any" : "elsewhere";
-  const tables = hold === "sockets" ? null : opened.use(new Listeners(agent, reach));
-  if (onConfined) confineServing(agent, "ports", KEPT, onConfined);
-  opened.move();
-  return new Inside(agent, tables);
+  try {
+    const reach = hold === "all listeners" ? "any" : "elsewhere";
+    const inside = new Inside(agent, hold === "sockets" ? null : new Listeners(agent, reach));
+    if (onConfined) inside.confine(onConfined);
+    return inside;
+  } catch (error) {
+    endAgents([agent], END_TIMEOUT);
+    throw error;
+  }
 }
