@@ -149,15 +149,14 @@ export interface RunFacts {
 export interface CommandSettings extends
   Required<
     Pick<CommandOptions, "keepFds" | "newSession" | "shareTerminal" | "keepCaps" | "noNewPrivs" | "killSignal">
-  > {
+  >,
+  Pick<RunOptions, "filter"> {
   /** User id inside, or null to keep it. */
   readonly uid: number | null;
   /** Group id inside, or null to keep it. */
   readonly gid: number | null;
   /** Working directory, or null for the default. */
   readonly cwd: string | null;
-  /** Filters its system calls; absent by default. */
-  readonly filter?: Uint8Array;
 }
 
 /** The namespaces to make and the command to start in them, in the kernel's terms. */
@@ -430,10 +429,7 @@ export function planRun(options: RunOptions, facts: RunFacts): RunPlan {
     exposed && !options.clearEnv ? exposedEnvironment(inherited, facts.lookUp(commandUid)) : inherited,
   );
   return {
-    namespaces,
-    maps,
-    become,
-    hostname,
+    ...{ namespaces, maps, become, hostname },
     clocks: { monotonic, boottime },
     ownInit: options.init === false && namespaces.includes("pid"),
     ...reach,
