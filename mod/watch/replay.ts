@@ -57,10 +57,10 @@ function requestOf(selection: EventSelection): PlayRequest | null {
  * @throws {TypeError} If a value has the wrong type, or an option is unknown.
  * @throws {PenneError} If the file cannot be read, or is no recording that this version can read; from the iteration.
  */
-export function replay(file: string | URL, selection: EventSelection = {}): Generator<TimedEvent, void, undefined> {
+export function replay(file: string | URL, selection?: EventSelection): Generator<TimedEvent, void, undefined> {
   pathCheck(file, "file");
-  checkSelection(selection, "selection");
-  return events(file, selection);
+  if (selection !== undefined) checkSelection(selection, "selection");
+  return events(file, selection ?? {});
 }
 
 function* events(file: string | URL, selection: EventSelection): Generator<TimedEvent, void, undefined> {

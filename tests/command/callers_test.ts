@@ -86,6 +86,11 @@ const CALLS: readonly [name: string, keys: readonly string[], call: (options: An
     ],
     (options) => penne.watch({ cgroups: ["/no/such"], ...options }).return(),
   ],
+  [
+    "replay",
+    ["events", "types", "pids", "trees", "comms", "uids", "cgroups", "inums", "failed", "threads"],
+    (options) => penne.replay("/no/such", options).next(),
+  ],
   ["waitFor", ["signal"], (options) => penne.waitFor(["/no/such/\0"], "gone", options)],
   [
     "attach",
@@ -117,6 +122,7 @@ const OVER = AbortSignal.abort(new penne.PenneError("wait"));
 const ARGUMENTS: readonly (readonly [name: string, argument: string, call: (value: Anything) => unknown])[] = [
   ["waitFor", "targets", (value) => penne.waitFor(value, "gone", { signal: OVER })],
   ["waitFor", "state", (value) => penne.waitFor([], value, { signal: OVER })],
+  ["replay", "file", (value) => penne.replay(value).next()],
   ["flows", "target", (value) => penne.flows(value)],
   ["followFlows", "target", (value) => penne.followFlows(value)],
   ["attach", "targets", (value) => penne.attach(value)],

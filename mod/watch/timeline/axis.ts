@@ -23,9 +23,9 @@ const PAUSES_MAX = 6;
  * import { Axis } from "./axis.ts";
  * import { assertEquals } from "@std/assert";
  *
- * const axis = new Axis(0n, 1000n, [0n, 10n, 20n, 990n, 1000n]);
- * assertEquals(axis.pauses, [{ from: 20n, to: 990n }]);
- * assertEquals([axis.at(0n), axis.at(10n) > 20, axis.at(1000n)], [0, true, 100]);
+ * const axis = new Axis(0n, 1000n, [0n, 10n, 20n, 30n, 40n, 990n, 1000n]);
+ * assertEquals(axis.pauses, [{ from: 40n, to: 990n }]);
+ * assertEquals([axis.at(0n), axis.at(20n) > 30, axis.at(1000n)], [0, true, 100]);
  * ```
  */
 export class Axis {

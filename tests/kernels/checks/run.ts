@@ -123,6 +123,13 @@ ip -br addr; ip route; ip link show tap9'`,
     script: `penne run --net=none --map self -- sh -c 'id -u; cat /proc/self/uid_map'
 penne run --net=none --map none -- cat /proc/self/uid_map; echo end`,
     outcomes: [
+      {
+        who: "user",
+        before: "6.1",
+        is: "falls back",
+        to: "no ping sockets",
+        sees: ["warning: cannot permit ping sockets: Permission denied (EACCES)", /^1000\n +1000 +1000 +1\nend/m],
+      },
       { who: "user", sees: [/^1000\n +1000 +1000 +1\nend/] },
       { sees: [/^0\n +0 +0 +1\nend/] },
     ],
