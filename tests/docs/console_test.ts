@@ -56,6 +56,7 @@ const NEEDS = [
   "package:python3",
   "package:dnsmasq-base",
   "package:bind9-dnsutils",
+  "package:socat",
 ] as const;
 /** What the programs of a document need. */
 const DOCUMENTS = { "README.md": ["root"], "docs/recipes.md": ["root", "tun"] } as const;

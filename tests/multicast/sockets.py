@@ -55,6 +55,34 @@ def receive():
                 received[name].append([data.decode(errors="replace"), sender[0].split("%")[0], sender[1], hops])
 
 
+def query(version, device):
+    """Sends a general query of IGMP (1, 2), or of the first version of MLD (0)."""
+    if version == 0:
+        with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_HOPOPTS, bytes([0, 0, 5, 2, 0, 0, 1, 0]))  # router alert
+            message = struct.pack("!BBHHH16x", 130, 0, 0, 1, 0)  # to be answered within a millisecond
+            s.sendto(message, ("ff02::1", 0, 0, socket.if_nametoindex(device)))
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP) as s:
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([0x94, 4, 0, 0]))  # router alert
+        index = struct.pack("@4s4si", bytes(4), bytes(4), socket.if_nametoindex(device))
+        s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, index)
+        delay = 1 if version == 2 else 0  # tenths of a second; none marks the first version
+        s.sendto(struct.pack("!BBHI", 0x11, delay, ~(0x1100 | delay) & 0xffff, 0), ("224.0.0.1", 0))
+
+
+def flood(device, count, port):
+    """Joins groups from 239.80.0.0 on, 20 by each socket, as many as the kernel permits; each has its own port."""
+    for first in range(0, count, 20):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with lock:
+            sockets[f"flood {first}"] = s
+            received[f"flood {first}"] = []
+        s.bind(("0.0.0.0", port + first // 20))
+        for i in range(first, min(count, first + 20)):
+            s.setsockopt(socket.IPPROTO_IP, MCAST_JOIN_GROUP, request(s, device, f"239.80.{i >> 8}.{i & 255}"))
+
+
 def act(command, name, *rest):
     if command == "open":  # NAME FAMILY REUSE
         family, reuse = rest
@@ -70,6 +98,15 @@ def act(command, name, *rest):
             sockets[name] = s
             received[name] = []
         wake_writer.send(b"x")
+        return None
+    if command == "query":  # VERSION DEVICE
+        return query(name, *rest)
+    if command == "flood":  # DEVICE COUNT PORT
+        return flood(name, *rest)
+    if command == "close all":  # PREFIX
+        with lock:
+            for one in [one for one in sockets if one.startswith(name)]:
+                sockets.pop(one).close()
         return None
     if command == "received":
         with lock:

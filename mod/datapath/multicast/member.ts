@@ -33,6 +33,8 @@ const FRESH = 60_000;
 const SHARE = 1 / 30;
 /** Milliseconds between two looks at least for ports from which something is sent. */
 const USED_GAP = 1000;
+/** Problems that are told. */
+const TOLD_MAX = 8;
 /** Milliseconds between queries for members that report no leave. */
 const QUERY = 125_000;
 
@@ -64,7 +66,7 @@ class Member implements Multicast {
   #freshUntil = -Infinity;
   #unheard = false;
   #queries: { cancel(): void } | null = null;
-  /** Problems that were told. */
+  /** Kinds of problems that were told. */
   readonly #told = new Set<string>();
   #closed = false;
 
@@ -133,7 +135,9 @@ class Member implements Multicast {
   /** Opens and closes sockets by the groups and the sockets inside as they are known. */
   #sync(): void {
     const refused = this.#mirrors.sync(this.#wanted());
-    for (const { wanted, why } of refused) this.#tell(why, this.#problem(wanted, why));
+    for (const { wanted, why } of refused) {
+      this.#tell(why === "too many" ? why : `${why} ${wanted.port}`, this.#problem(wanted, why));
+    }
   }
 
   /** What the namespace is to get, and one more than it can: first what sockets are bound to a group for. */
@@ -168,9 +172,9 @@ class Member implements Multicast {
     }
   }
 
-  /** Tells of a kind of problem once. */
+  /** Tells of a kind of problem once, and of so many. */
   #tell(kind: string, message: string): void {
-    if (this.#told.has(kind)) return;
+    if (this.#told.has(kind) || this.#told.size >= TOLD_MAX) return;
     this.#told.add(kind);
     this.#scene.onWarning(message);
   }

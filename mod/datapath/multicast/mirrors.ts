@@ -87,25 +87,27 @@ export class Mirrors implements Disposable {
    */
   sync(wanted: readonly Wanted[]): { readonly wanted: Wanted; readonly why: Refusal }[] {
     const keys = new Map(wanted.map((one) => [mirrorKey(one), one]));
+    if (keys.size === 0 && this.#all.size === 0) return [];
+    const indices = { 4: this.#scene.index(4), 6: this.#scene.index(6) };
+    const indexOf = ({ family }: IpWords) => indices[family === 4 ? 4 : 6];
     for (const [key, mirror] of this.#all) {
-      if (!keys.has(key) || mirror.index !== this.#scene.index(mirror.group.family)) this.#close(key, mirror);
+      if (!keys.has(key) || mirror.index !== indexOf(mirror.group)) this.#close(key, mirror);
     }
     const refused: { wanted: Wanted; why: Refusal }[] = [];
     for (const [key, one] of keys) {
       const known = this.#all.get(key);
       if (known) this.#filter(known, one.membership);
       else {
-        const why = this.#open(key, one);
+        const why = this.#open(key, one, indexOf(one.membership.group));
         if (why) refused.push({ wanted: one, why });
       }
     }
     return refused;
   }
 
-  #open(key: string, { membership, port }: Wanted): Refusal | null {
+  #open(key: string, { membership, port }: Wanted, index: number): Refusal | null {
     const scene = this.#scene;
     const { group } = membership;
-    const index = scene.index(group.family);
     if (index === 0 || !scene.admits(group, port)) return null;
     if (!scene.mayClaim(port)) return "reserved";
     if (this.#all.size >= MIRRORS_MAX || !scene.mayOpen()) return "too many";
