@@ -24,8 +24,8 @@ export interface MembershipRecord {
   readonly silent: boolean;
 }
 
-/** Records of one message, and sources of one record, that are taken; hosts say the rest in further ones, or never. */
-const RECORDS_MAX = 512;
+/** Records of one message that are taken, as many as the largest packet has; and sources of one record. */
+const RECORDS_MAX = 8192;
 const SOURCES_MAX = 256;
 const HEADER = 8;
 

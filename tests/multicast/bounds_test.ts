@@ -18,7 +18,7 @@ async function cost(pid: number): Promise<[number, number]> {
 
 test("Thousands of groups cost little, and end with their sockets; --no-multicast joins none", NEEDS, async () => {
   await using lab = await GroupLab.open((follow) => follow.run(false));
-  const { follow, inside, served, host } = lab;
+  const { follow, inside, served } = lab;
   const pid = served.daemon.child.pid;
   const member = async (where: typeof inside, name: string, group: string, port: number) => {
     await where.open(name, 4);
@@ -45,19 +45,21 @@ test("Thousands of groups cost little, and end with their sockets; --no-multicas
   await inside.do("flood", inside.device, FLOOD, PORT + 1);
   const joined = async () => (await groups()).split("\n").filter((line) => line.includes("239.80.")).length;
   await untilAsync("the host is in many groups", async () => await joined() > 50);
+  // The kernel inside reports them one after the other.
+  await until("penne says that there are too many", () => {
+    return warnings().join("\n").includes(`more than ${GROUPS_MAX} multicast groups`);
+  });
   await lab.reach(4, "239.77.4.2", PORT, "on");
   const [descriptorsNow, memoryNow] = await cost(pid);
   const many = await joined();
   assertEquals(many <= GROUPS_MAX, true, `${many} groups`);
   assertEquals(descriptorsNow - descriptors <= MIRRORS_MAX + 20, true, `${descriptorsNow - descriptors} descriptors`);
   assertEquals(memoryNow - memory < 100_000, true, `${memoryNow - memory} kB`);
-  assertMatch(warnings().join("\n"), new RegExp(`more than ${GROUPS_MAX} multicast groups`));
   await inside.do("close all", "flood ");
   await untilAsync("the host is in none of them", async () => await joined() === 0);
   await untilAsync("descriptors are closed", async () => (await cost(pid))[0] <= descriptors + 20);
   // It goes on.
   await member(inside, "later", "239.77.4.4", PORT + 1);
   await lab.reach(4, "239.77.4.4", PORT + 1, "later");
-  assertEquals(warnings().length <= 4, true, warnings().join("\n"));
-  await host.open("end", 4);
+  assertEquals(warnings().length <= 8, true, warnings().join("\n"));
 });

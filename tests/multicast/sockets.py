@@ -107,6 +107,7 @@ def act(command, name, *rest):
         with lock:
             for one in [one for one in sockets if one.startswith(name)]:
                 sockets.pop(one).close()
+        wake_writer.send(b"x")  # who waits for a socket keeps it open
         return None
     if command == "received":
         with lock:
@@ -118,6 +119,7 @@ def act(command, name, *rest):
     if command == "close":
         with lock:
             sockets.pop(name).close()
+        wake_writer.send(b"x")
         return None
     if command == "send":  # NAME HOST PORT DEVICE TEXT HOPS
         host, port, device, text, hops = rest

@@ -18,7 +18,7 @@ import { formatIp } from "../../inet/ip.ts";
 import { decodeIgmp, decodeMld, encodeQuery1, type MembershipRecord } from "../../inet/membership.ts";
 import type { Multicast, MulticastScene } from "./contract.ts";
 import { Echoes } from "./echoes.ts";
-import { GROUPS_MAX, Memberships } from "./memberships.ts";
+import { GROUPS_MAX, type Membership, Memberships } from "./memberships.ts";
 import { mirrorKey, Mirrors, MIRRORS_MAX, type Refusal, type Wanted } from "./mirrors.ts";
 import { Receivers, SocketsInside } from "./sockets_inside.ts";
 
@@ -33,6 +33,8 @@ const FRESH = 60_000;
 const SHARE = 1 / 30;
 /** Milliseconds between two looks at least for ports from which something is sent. */
 const USED_GAP = 1000;
+/** Pairs of a group and a port that are looked at. */
+const WANTED_MAX = 2 * MIRRORS_MAX;
 /** Problems that are told. */
 const TOLD_MAX = 8;
 /** Milliseconds between queries for members that report no leave. */
@@ -140,19 +142,33 @@ class Member implements Multicast {
     }
   }
 
-  /** What the namespace is to get, and one more than it can: first what sockets are bound to a group for. */
+  /**
+   * What the namespace is to get: first what it gets already, then what sockets are bound to a group for. A socket at any
+   * address may be for any group: so each group gets one port of those before a group gets two.
+   */
   #wanted(): Wanted[] {
     const receivers = this.#receivers;
-    const { list } = this.#memberships;
+    const memberships = this.#memberships;
+    const { list } = memberships;
     this.#unheard = list.some(({ group }) => !receivers.has(group));
     const wanted = new Map<string, Wanted>();
-    for (const portsOf of [(group: IpWords) => receivers.boundTo(group), (group: IpWords) => receivers.atAny(group)]) {
+    const take = (membership: Membership, port: number) => {
+      if (wanted.size >= WANTED_MAX) return;
+      const one = { membership, port };
+      wanted.set(mirrorKey(one), one);
+    };
+    for (const { group, port } of this.#mirrors.list) {
+      const membership = memberships.find(group);
+      if (membership && receivers.has(group, port)) take(membership, port);
+    }
+    for (const membership of list) for (const port of receivers.boundTo(membership.group)) take(membership, port);
+    for (let rank = 0, more = true; more && wanted.size < WANTED_MAX; rank++) {
+      more = false;
       for (const membership of list) {
-        for (const port of portsOf(membership.group)) {
-          const one = { membership, port };
-          wanted.set(mirrorKey(one), one);
-          if (wanted.size > MIRRORS_MAX) return [...wanted.values()];
-        }
+        const port = receivers.atAny(membership.group)[rank];
+        if (port === undefined) continue;
+        more = true;
+        take(membership, port);
       }
     }
     return [...wanted.values()];

@@ -64,6 +64,11 @@ export class Mirrors implements Disposable {
     this.#onDatagram = onDatagram;
   }
 
+  /** What is received. */
+  get list(): Iterable<{ readonly group: IpWords; readonly port: number }> {
+    return this.#all.values();
+  }
+
   /** Whether something is received at a port. */
   has(family: number, port: number): boolean {
     return this.#at(family, port).length > 0;

@@ -37,6 +37,8 @@ export class Receivers {
   /** Ports of sockets that are bound to all addresses of a family; those of IPv6 may get IPv4 too. */
   readonly #any: Readonly<Record<4 | 6, Set<number>>> = { 4: new Set(), 6: new Set() };
 
+  readonly #sorted: { 4?: readonly number[]; 6?: readonly number[] } = {};
+
   /** Adds a socket. */
   add({ group, family, port }: Receiver): void {
     if (group === null) this.#any[family === 4 ? 4 : 6].add(port);
@@ -53,15 +55,17 @@ export class Receivers {
     return this.#bound.get(keyOf(group)) ?? [];
   }
 
-  /** The ports of sockets that get a group at any address. */
-  *atAny({ family }: IpWords): Iterable<number> {
-    if (family === 4) yield* this.#any[4];
-    yield* this.#any[6];
+  /** The ports of sockets that get a group at any address, from the lowest on: those that the kernel chooses are high. */
+  atAny({ family }: IpWords): readonly number[] {
+    const of = family === 4 ? 4 : 6;
+    return this.#sorted[of] ??= [...new Set([...of === 4 ? this.#any[4] : [], ...this.#any[6]])].sort((a, b) => a - b);
   }
 
-  /** Whether some socket gets what is sent to a group. */
-  has(group: IpWords): boolean {
-    return this.#bound.has(keyOf(group)) || this.#any[6].size > 0 || group.family === 4 && this.#any[4].size > 0;
+  /** Whether some socket gets what is sent to a group, at a port if one is given. */
+  has(group: IpWords, port?: number): boolean {
+    const bound = this.#bound.get(keyOf(group));
+    if (port === undefined) return bound !== undefined || this.atAny(group).length > 0;
+    return bound?.has(port) || this.#any[6].has(port) || group.family === 4 && this.#any[4].has(port);
   }
 }
 
