@@ -74,13 +74,19 @@ def query(version, device):
 def flood(device, count, port):
     """Joins groups from 239.80.0.0 on, 20 by each socket, as many as the kernel permits; each has its own port."""
     for first in range(0, count, 20):
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with lock:
-            sockets[f"flood {first}"] = s
-            received[f"flood {first}"] = []
-        s.bind(("0.0.0.0", port + first // 20))
+        s = sockets[f"flood {port + first // 20}"]
         for i in range(first, min(count, first + 20)):
             s.setsockopt(socket.IPPROTO_IP, MCAST_JOIN_GROUP, request(s, device, f"239.80.{i >> 8}.{i & 255}"))
+
+
+def bind_many(count, port):
+    """Opens sockets that are bound to ports from a given one on."""
+    for number in range(port, port + count):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with lock:
+            sockets[f"flood {number}"] = s
+            received[f"flood {number}"] = []
+        s.bind(("0.0.0.0", number))
 
 
 def act(command, name, *rest):
@@ -101,6 +107,8 @@ def act(command, name, *rest):
         return None
     if command == "query":  # VERSION DEVICE
         return query(name, *rest)
+    if command == "bind many":  # COUNT PORT
+        return bind_many(name, *rest)
     if command == "flood":  # DEVICE COUNT PORT
         return flood(name, *rest)
     if command == "close all":  # PREFIX

@@ -18,7 +18,7 @@ import { formatIp } from "../../inet/ip.ts";
 import { decodeIgmp, decodeMld, encodeQuery1, type MembershipRecord } from "../../inet/membership.ts";
 import type { Multicast, MulticastScene } from "./contract.ts";
 import { Echoes } from "./echoes.ts";
-import { GROUPS_MAX, type Membership, Memberships } from "./memberships.ts";
+import { GROUPS_MAX, keyOf, type Membership, Memberships } from "./memberships.ts";
 import { mirrorKey, Mirrors, MIRRORS_MAX, type Refusal, type Wanted } from "./mirrors.ts";
 import { Receivers, SocketsInside } from "./sockets_inside.ts";
 
@@ -33,8 +33,6 @@ const FRESH = 60_000;
 const SHARE = 1 / 30;
 /** Milliseconds between two looks at least for ports from which something is sent. */
 const USED_GAP = 1000;
-/** Pairs of a group and a port that are looked at. */
-const WANTED_MAX = 2 * MIRRORS_MAX;
 /** Problems that are told. */
 const TOLD_MAX = 8;
 /** Milliseconds between queries for members that report no leave. */
@@ -143,35 +141,45 @@ class Member implements Multicast {
   }
 
   /**
-   * What the namespace is to get: first what it gets already, then what sockets are bound to a group for. A socket at any
-   * address may be for any group: so each group gets one port of those before a group gets two.
+   * What the namespace is to get, as much as it may: first what sockets are bound to a group for. A socket at any address may
+   * be for any group: so each group gets one port of those before a group gets two, beginning with those that it has.
    */
   #wanted(): Wanted[] {
     const receivers = this.#receivers;
-    const memberships = this.#memberships;
-    const { list } = memberships;
+    const { list } = this.#memberships;
     this.#unheard = list.some(({ group }) => !receivers.has(group));
     const wanted = new Map<string, Wanted>();
+    let tooMany: Wanted | null = null;
     const take = (membership: Membership, port: number) => {
-      if (wanted.size >= WANTED_MAX) return;
       const one = { membership, port };
-      wanted.set(mirrorKey(one), one);
+      const key = mirrorKey(one);
+      if (wanted.size < MIRRORS_MAX || wanted.has(key)) wanted.set(key, one);
+      else tooMany ??= one;
     };
-    for (const { group, port } of this.#mirrors.list) {
-      const membership = memberships.find(group);
-      if (membership && receivers.has(group, port)) take(membership, port);
-    }
     for (const membership of list) for (const port of receivers.boundTo(membership.group)) take(membership, port);
-    for (let rank = 0, more = true; more && wanted.size < WANTED_MAX; rank++) {
-      more = false;
-      for (const membership of list) {
-        const port = receivers.atAny(membership.group)[rank];
-        if (port === undefined) continue;
-        more = true;
-        take(membership, port);
-      }
+    const [four, six] = [this.#inOrder(4), this.#inOrder(6)];
+    const had = this.#mirrors.ports();
+    let left = list.map((membership) => {
+      const { group } = membership;
+      const kept = (had.get(keyOf(group)) ?? []).filter((port) => receivers.has(group, port));
+      return { membership, kept, others: group.family === 4 ? four : six };
+    });
+    for (let rank = 0; left.length > 0 && tooMany === null; rank++) {
+      left = left.filter(({ membership, kept, others }) => {
+        const port = kept[rank] ?? others[rank - kept.length];
+        if (port !== undefined) take(membership, port);
+        return port !== undefined;
+      });
     }
+    if (tooMany !== null) this.#tell("too many", this.#problem(tooMany, "too many"));
     return [...wanted.values()];
+  }
+
+  /** The ports of sockets at any address: those that may be had first, and of these the low ones, which a kernel does not choose. */
+  #inOrder(family: 4 | 6): number[] {
+    const { mayClaim } = this.#scene;
+    const ports = this.#receivers.atAny({ family, w0: 0, w1: 0, w2: 0, w3: 0 }).toSorted((a, b) => a - b);
+    return [...ports.filter((port) => mayClaim(port)), ...ports.filter((port) => !mayClaim(port))];
   }
 
   #problem({ membership: { group }, port }: Wanted, why: Refusal): string {

@@ -64,9 +64,16 @@ export class Mirrors implements Disposable {
     this.#onDatagram = onDatagram;
   }
 
-  /** What is received. */
-  get list(): Iterable<{ readonly group: IpWords; readonly port: number }> {
-    return this.#all.values();
+  /** The ports at which each group is received, by its words, the oldest first. */
+  ports(): Map<string, number[]> {
+    const ports = new Map<string, number[]>();
+    for (const { group, port } of this.#all.values()) {
+      const key = keyOf(group);
+      const known = ports.get(key);
+      if (known) known.push(port);
+      else ports.set(key, [port]);
+    }
+    return ports;
   }
 
   /** Whether something is received at a port. */

@@ -37,7 +37,7 @@ export class Receivers {
   /** Ports of sockets that are bound to all addresses of a family; those of IPv6 may get IPv4 too. */
   readonly #any: Readonly<Record<4 | 6, Set<number>>> = { 4: new Set(), 6: new Set() };
 
-  readonly #sorted: { 4?: readonly number[]; 6?: readonly number[] } = {};
+  readonly #all: { 4?: readonly number[]; 6?: readonly number[] } = {};
 
   /** Adds a socket. */
   add({ group, family, port }: Receiver): void {
@@ -55,10 +55,10 @@ export class Receivers {
     return this.#bound.get(keyOf(group)) ?? [];
   }
 
-  /** The ports of sockets that get a group at any address, from the lowest on: those that the kernel chooses are high. */
+  /** The ports of sockets that get a group at any address. */
   atAny({ family }: IpWords): readonly number[] {
     const of = family === 4 ? 4 : 6;
-    return this.#sorted[of] ??= [...new Set([...of === 4 ? this.#any[4] : [], ...this.#any[6]])].sort((a, b) => a - b);
+    return this.#all[of] ??= [...new Set([...of === 4 ? this.#any[4] : [], ...this.#any[6]])];
   }
 
   /** Whether some socket gets what is sent to a group, at a port if one is given. */
