@@ -28,11 +28,13 @@ export interface Entry {
 /** Runs what follows as the test user. */
 export const asUser = ["setpriv", "--reuid", TEST_USER, "--regid", TEST_USER, "--init-groups", "--inh-caps=-all", "--"];
 
-/** Processor time of a process, s. */
+/** Processor time of the threads of a process, s; /proc/PID/stat would count in hundredths. */
 export function processorTime(pid: number): number {
-  const stat = Deno.readTextFileSync(`/proc/${pid}/stat`);
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+  const directory = `/proc/${pid}/task`;
+  return [...Deno.readDirSync(directory)].reduce((sum, { name }) => {
+    const [used] = Deno.readTextFileSync(`${directory}/${name}/schedstat`).split(" ");
+    return sum + Number(used) / 1e9;
+  }, 0);
 }
 
 /** Private memory of a process, MB. */
@@ -119,8 +121,9 @@ export async function iperf(
   tries = 3,
   to: readonly string[] = [PEER4],
 ): Promise<{ rate: number; cost: number }> {
+  const long = options.includes("-n") ? [] : ["-t", "1"];
   const before = entry.pid === null ? 0 : processorTime(entry.pid);
-  const { end, error } = JSON.parse(await inside(entry, ["iperf3", "-J", "-c", ...to, "-t", "1", ...options], signal));
+  const { end, error } = JSON.parse(await inside(entry, ["iperf3", "-J", "-c", ...to, ...long, ...options], signal));
   if (error !== undefined) {
     // The server takes one client at a time and may still be busy with the last one.
     if (tries === 0) throw new Error(`iperf3: ${error}`);
@@ -167,6 +170,10 @@ export interface Conditions {
   readonly delay: number;
   /** Whether the host itself is measured too. */
   readonly direct: boolean;
+  /** Bytes of a transfer of TCP and one of UDP, as iperf3(1) takes them; by default each lasts a second. */
+  readonly amounts?: readonly [tcp: string, udp: string];
+  /** Rounds that are thrown away; 1 by default. */
+  readonly warmUp?: number;
   /** Time limit of one measurement, ms; that of the contest by default. */
   readonly timeLimit?: number;
   /** What goes on while a server is measured; it is disposed of afterwards. */
@@ -174,6 +181,9 @@ export interface Conditions {
   /** Looks at the entries before the first measurement; returns facts. */
   readonly look?: (entries: readonly Entry[]) => Promise<Record<string, number>>;
 }
+
+/** Many short rounds, for a difference of one per cent: some 1.5 s for each contestant. */
+export const SHORT = { amounts: ["400M", "40M"], warmUp: 3, timeLimit: 60_000 } as const;
 
 const NOTHING: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
@@ -189,7 +199,7 @@ const NOTHING: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve(
 export async function openServers(
   workshop: Workshop,
   servers: readonly Server[],
-  { mtu, delay, direct, timeLimit, meanwhile, look }: Conditions,
+  { mtu, delay, direct, amounts, warmUp = 1, timeLimit, meanwhile, look }: Conditions,
   conclude: (outcome: Outcome) => string[],
 ): Promise<Contest> {
   const rr = await workshop.compile("rr");
@@ -223,12 +233,13 @@ export async function openServers(
     const measure = async (entry: Entry, signal: AbortSignal): Promise<Sample> => {
       await using _ = meanwhile?.(entry.name, network) ?? NOTHING;
       const port = `${RR_PORT + round++ % RR_PORTS}`;
-      const up = await iperf(entry, signal);
-      const down = await iperf(entry, signal, ["-R"]);
+      const [tcp, udp] = (amounts ?? []).map((amount) => ["-n", amount]);
+      const up = await iperf(entry, signal, tcp);
+      const down = await iperf(entry, signal, ["-R", ...tcp ?? []]);
       const sample: Record<string, number> = { up: up.rate, down: down.rate };
       sample.rr = Number(await inside(entry, [rr, "rr", PEER4, port, "0.2"], signal));
       sample.crr = Number(await inside(entry, [rr, "crr", PEER4, port, "0.2"], signal));
-      sample.udp = (await iperf(entry, signal, ["-u", "-b", "0", "-l", "1400"])).rate;
+      sample.udp = (await iperf(entry, signal, ["-u", "-b", "0", "-l", "1400", ...udp ?? []])).rate;
       if (entry.pid !== null) {
         Object.assign(sample, { upCost: up.cost, downCost: down.cost, memory: privateMemory(entry.pid) });
       }
@@ -249,7 +260,7 @@ export async function openServers(
         ...missing,
       ],
       baseline: servers[0]!.name,
-      warmUp: 1,
+      warmUp,
       ...facts && { facts },
       ...timeLimit && { timeLimit },
       conclude,

@@ -3,7 +3,7 @@
 
 import type { Network } from "../../datapath/lab/network.ts";
 import { type Contest, type Outcome, pairedRatio } from "../harness.ts";
-import { type Entry, METRICS, openServers, penneServer } from "../network.ts";
+import { type Entry, METRICS, openServers, penneServer, SHORT } from "../network.ts";
 import { PENNE_BINARY, Workshop } from "../workshop.ts";
 
 /** The contestants: whether each follows, and whether the host changes. */
@@ -89,7 +89,7 @@ export async function openFollow(): Promise<Contest> {
   const nothing: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
   let idle: Record<string, number> = {};
   return await openServers(workshop, servers, {
-    ...{ mtu: 65520, delay: 0, direct: false, timeLimit: 60_000 },
+    ...{ mtu: 65520, delay: 0, direct: false, ...SHORT },
     meanwhile: (name, network) => busy.includes(name) ? change(network) : nothing,
     look: async (entries) => idle = await wakeUps(entries),
   }, (outcome) => conclude(outcome, idle));

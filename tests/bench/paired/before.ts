@@ -6,7 +6,7 @@
 import { Place } from "../../enter/places.ts";
 import { type Contest, type Contestant, type Metric, type Outcome, pairedRatio, type Sample } from "../harness.ts";
 import { openArena, STORM } from "../watch.ts";
-import { METRICS, openServers, penneServer } from "../network.ts";
+import { METRICS, openServers, penneServer, SHORT } from "../network.ts";
 import { anybody, PENNE_BINARY, time, Workshop } from "../workshop.ts";
 
 const BEFORE = "before";
@@ -101,7 +101,7 @@ export function openNetworkBefore(before: string): Promise<Contest> {
   return openServers(
     workshop,
     servers,
-    { mtu: 65520, delay: 0, direct: false },
+    { mtu: 65520, delay: 0, direct: false, ...SHORT },
     (outcome) => conclude(METRICS, outcome),
   );
 }
