@@ -20,10 +20,10 @@ function route(to: string, gateway: string | null, details: Partial<Route> = {})
   return { ...base, destination: prefix ? ip(address!) : null, prefix, hops, ...details };
 }
 
-function plan(addresses: string[], routes: Route[]) {
+function plan(addresses: string[], routes: Route[], before: Sources | null = null) {
   const own = addresses.map((text) => text.split("/")).map(([address, bits]) => newAddress(ip(address!), Number(bits)));
   const family = addresses[0]!.includes(":") ? AF.INET6 : AF.INET;
-  return new Sources([{ family, addresses: own, routes, originals: routes }]);
+  return new Sources([{ family, addresses: own, routes, originals: routes }], before);
 }
 
 /** The sources that a program must have chosen, of those that are tried. */
@@ -77,4 +77,15 @@ test("Nothing was chosen without a route, with several next hops, with one addre
   const addresses = [newAddress(ip(one), 24), newAddress(ip(two), 24)];
   const asked = new Sources([{ family: AF.INET, addresses, routes, originals: null }]);
   assertEquals(chosen(asked, "10.1.1.1", [one, two]), []);
+});
+
+test("Addresses that come later are behind those that are there, whatever their order on the host", () => {
+  const [one, two, three] = ["192.0.2.2", "192.0.2.3", "192.0.2.4"];
+  const routes = [route("0.0.0.0/0", "192.0.2.1")];
+  const all = (addresses: string[]) => addresses.map((address) => `${address}/24`);
+  const single = plan(all([two]), routes);
+  const later = plan(all([one, two, three]), routes, single);
+  assertEquals(chosen(later, "10.1.1.1", [one, two, three]), [one, three]);
+  assertEquals(chosen(plan(all([three, one]), routes, later), "10.1.1.1", [one, three]), [three]);
+  assertEquals(chosen(plan(all([one, two]), routes), "10.1.1.1", [one, two]), [two]);
 });

@@ -7,7 +7,10 @@ import { Agent } from "../../ffi/agent/agent.ts";
 import { CLONE, O } from "../../ffi/core/consts.ts";
 import { call, self } from "../../ffi/core/task.ts";
 import { open as openFile } from "../../ffi/sys/file.ts";
-import { readNetwork } from "../../mod/network/host.ts";
+import { AF } from "../../ffi/net/constants.ts";
+import { NetlinkSocket } from "../../mod/netlink/socket.ts";
+import { readNetwork, readRoutes } from "../../mod/network/host.ts";
+import { readDecision } from "../../mod/network/policy.ts";
 import { penne, sh, test, until } from "../lib/helpers.ts";
 import { must, NetLab } from "../lib/netlab.ts";
 
@@ -293,5 +296,25 @@ test("Sources and ways inside are those of the host with several templates", NEE
     assert(ipv4!.routes.length > MANY, `${ipv4!.routes.length}`);
     // It takes a hundredth of that; comparing each with each takes twice as long as that.
     assert(took < 6000, `${took} ms`);
+  });
+  await t.step("many routes by nexthop objects that the kernel does not expand", async () => {
+    await prepare(lab, HOST);
+    await must(lab.in(lab.host, ["sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0"]));
+    const lines = `for i in range(2000): print(f"route add 10.{i >> 8}.{i & 255}.0/24 nhid 7")`;
+    const batch = `ip nexthop add id 7 via 192.0.2.1 dev up0 && python3 -c '${lines}' | ip -batch -`;
+    await must(lab.in(lab.host, ["sh", "-c", batch]));
+    using agent = Agent.spawn();
+    {
+      using netns = openFile(self, `/run/netns/${lab.host}`, O.RDONLY);
+      call(agent, "setns", netns, CLONE.NEWNET);
+    }
+    using socket = new NetlinkSocket(agent);
+    const main = readRoutes(socket, AF.INET);
+    let questions = 0;
+    const get = socket.get.bind(socket);
+    socket.get = (...args) => (questions++, get(...args));
+    const { routes } = readDecision(socket, agent, AF.INET, main);
+    assert(routes.length >= 2000 && routes.some(({ prefix, hops }) => prefix === 24 && hops.length > 0));
+    assert(questions < 2000, `${questions} questions`);
   });
 });

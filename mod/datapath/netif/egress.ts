@@ -35,7 +35,7 @@ export class Egress {
 
   /** Takes what the namespace has inside from now on. */
   renew({ sources = [] }: EgressOptions): void {
-    this.#sources = new Sources(sources);
+    this.#sources = new Sources(sources, this.#sources);
   }
 
   /**

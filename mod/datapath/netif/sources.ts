@@ -118,6 +118,20 @@ class FamilySources {
   }
 }
 
+/** What tells an address of an interface apart. */
+function nameOf({ local, prefix }: SourcePlan["addresses"][number]): string {
+  return `${local.join(".")}/${prefix}`;
+}
+
+/** Addresses in the order of those that were there before, and then the others. */
+function inOrder(addresses: SourcePlan["addresses"], before: readonly string[]): SourcePlan["addresses"] {
+  const place = (address: SourcePlan["addresses"][number]) => {
+    const found = before.indexOf(nameOf(address));
+    return found < 0 ? before.length : found;
+  };
+  return addresses.toSorted((a, b) => place(a) - place(b));
+}
+
 /** The first bits of an address, as a key. */
 function keyOf({ family, w0, w1, w2, w3 }: IpWords, bits: number): string {
   const mask = (word: number, left: number) => left <= 0 ? 0 : left >= 32 ? word : word & ~(0xffffffff >>> left);
@@ -128,16 +142,25 @@ function keyOf({ family, w0, w1, w2, w3 }: IpWords, bits: number): string {
 /** The source addresses of a namespace. */
 export class Sources {
   readonly #families: { readonly [family: number]: FamilySources };
+  /** All addresses, in the order in which the namespace has them. */
+  readonly #order: readonly string[];
 
-  /** @param plans The families that are on; of interest are those whose addresses are copies of the host's. */
-  constructor(plans: readonly SourcePlan[]) {
+  /**
+   * @param plans The families that are on; of interest are those whose addresses are copies of the host's.
+   * @param before What the namespace had until now: what it still has comes first, as the kernel adds new addresses behind it.
+   */
+  constructor(plans: readonly SourcePlan[], before: Sources | null = null) {
     const families: { [family: number]: FamilySources } = {};
+    const order: string[] = [];
     for (const plan of plans) {
+      const addresses = before ? inOrder(plan.addresses, before.#order) : plan.addresses;
+      order.push(...addresses.map(nameOf));
       // With a single address there is nothing to choose.
       if (plan.originals === null || plan.addresses.length < 2 || plan.routes.length > ROUTES_MAX) continue;
-      families[plan.family === AF.INET ? 4 : 6] = new FamilySources(plan);
+      families[plan.family === AF.INET ? 4 : 6] = new FamilySources({ ...plan, addresses });
     }
     this.#families = families;
+    this.#order = order;
   }
 
   /**
