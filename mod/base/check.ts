@@ -45,7 +45,9 @@ export const positive: Check = that("a whole number above 0", (value) => isWithi
 /** A bigint. */
 export const bigint: Check = that("a bigint", (value) => typeof value === "bigint");
 /** A path: a string, or a file URL. */
-export const path: Check = that(
+export const path: Check = that("a string or a file URL", (value) => typeof value === "string" || value instanceof URL);
+/** The path of a file that penne opens itself. */
+export const filePath: Check = that(
   "a string or a file URL, without a NUL",
   (value) =>
     typeof value === "string" ? !value.includes("\0") : value instanceof URL && !value.pathname.includes("%00"),

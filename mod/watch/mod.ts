@@ -4,7 +4,7 @@ import { O } from "../../ffi/core/consts.ts";
 import type { Fd } from "../../ffi/core/fd.ts";
 import { open } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
-import { abortSignal, object, oneOf, path, positive } from "../base/check.ts";
+import { abortSignal, filePath, object, oneOf, positive } from "../base/check.ts";
 import { type Pump, pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { attempt } from "../base/errors.ts";
@@ -49,7 +49,7 @@ const checkOptions = object({
   backend: oneOf("ebpf", "proc", "poll", "auto"),
   interval: positive,
   limit: positive,
-  record: path,
+  record: filePath,
   signal: abortSignal,
 });
 

@@ -3,7 +3,7 @@
 import { O } from "../../ffi/core/consts.ts";
 import { open } from "../../ffi/sys/file.ts";
 import { self } from "../../ffi/core/task.ts";
-import { object, path as pathCheck } from "../base/check.ts";
+import { filePath, object } from "../base/check.ts";
 import { attempt } from "../base/errors.ts";
 import type { TimedEvent } from "./facts/watch_event.ts";
 import { type EventSelection, filterWithoutCgroups, pathOf, SELECTION } from "./options.ts";
@@ -58,7 +58,7 @@ function requestOf(selection: EventSelection): PlayRequest | null {
  * @throws {PenneError} If the file cannot be read, or is no recording that this version can read; from the iteration.
  */
 export function replay(file: string | URL, selection?: EventSelection): Generator<TimedEvent, void, undefined> {
-  pathCheck(file, "file");
+  filePath(file, "file");
   if (selection !== undefined) checkSelection(selection, "selection");
   return events(file, selection ?? {});
 }
