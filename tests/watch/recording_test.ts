@@ -269,6 +269,8 @@ test("Whatever a line is changed to, it is played or refused with a reason", asy
     }
   }
   assert(refused > lines.length);
+  const hints = encodeStep({ step: "event", event: OTHERS[0]! }).replace('"be root"', '{"toString":1}');
+  assertThrows(() => decodeStep(hints), FormatError);
   const damaged = lines.with(4, '{"step":"fact"}').join("\n");
   await assertRefused(damaged, "line 5 is damaged");
   await assertRefused(lines.toSpliced(5, 1).join("\n") + "\n", "it is damaged: ");

@@ -3,7 +3,7 @@
 import { NAMESPACE_TYPES } from "../../namespaces/types.ts";
 import { FACT_KINDS } from "../facts/contract.ts";
 import type { ExistingNamespace, Refusal, WatchEvent } from "../facts/watch_event.ts";
-import { Members } from "./members.ts";
+import { Members, refuse } from "./members.ts";
 
 /** The back ends, the best one first. */
 export const BACKENDS = ["ebpf", "proc", "poll"] as const;
@@ -30,7 +30,7 @@ function refusalOf(value: unknown): Refusal {
     backend: members.word("backend", BACKENDS),
     reason: members.text("reason"),
     errno: members.orNull(members.name, "errno"),
-    hints: members.list("hints", (hint) => `${hint}`),
+    hints: members.list("hints", (hint) => typeof hint === "string" ? hint : refuse('"hints"')),
   };
 }
 
