@@ -226,6 +226,17 @@ test("Random histories that are recorded and played give the events of the live 
   }
 });
 
+test("A later snapshot can have more new tasks than a call takes arguments, each the child of the one before", () => {
+  const player = new Player(HEADER, null);
+  player.take({ step: "load" });
+  const count = 150_000;
+  for (let pid = count; pid > 0; pid--) {
+    player.take({ step: "task", task: { ...shell, pid, tid: pid, ppid: pid - 1, slots: new Map() } });
+  }
+  const events = player.take({ step: "resync", mono: 8n });
+  assertEquals([events.length, events[0]!.event, player.tracker.tasks.size], [count, "fork", count]);
+});
+
 test("A recording that is cut off anywhere plays what is there, and then says so", async () => {
   const text = recordingOf(STEPS.filter(({ step }) => step !== "resync"));
   const all = await replayText(text);

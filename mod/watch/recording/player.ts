@@ -154,11 +154,13 @@ export class Player {
         return [];
     }
     const events: WatchEvent[] = [];
+    // One by one: a snapshot can make more events than a call takes arguments.
+    const give = (one: Step) => this.#give(one).forEach((event) => events.push(event));
     if (step.step === "merge") {
-      for (const fact of this.#early) events.push(...this.#give({ step: "fact", fact }));
+      for (const fact of this.#early) give({ step: "fact", fact });
       this.#early = [];
     }
-    events.push(...this.#give(step));
+    give(step);
     if (step.step === "load" || step.step === "resync") this.#tasks = [];
     return events;
   }

@@ -98,18 +98,24 @@ export function compare(
     if (isSame(known, task)) change(task, describe(known!).slots, false);
     else forks.set(task.tid, task);
   }
-  // The creator comes first, since a new task starts out in its namespaces.
-  const fork = (task: Task) => {
-    const { pid, tid, ppid, slots } = task;
-    if (!forks.delete(tid)) return;
+  const makerOf = ({ pid, tid, ppid }: Task): { readonly ptid: number; readonly maker: Task | undefined } => {
     const ptid = tid === pid ? ppid : pid;
-    const maker = ptid === tid ? undefined : there.get(ptid);
-    if (maker) fork(maker);
+    return { ptid, maker: ptid === tid ? undefined : there.get(ptid) };
+  };
+  const fork = (task: Task) => {
+    const { slots } = task;
+    const { ptid, maker } = makerOf(task);
     const underived = new Map([...slots].filter(([slot]) => !maker?.slots.has(slot)));
     facts.push({ kind: "fork", ...commonOf(task, mono), ppid: ptid, ptid, slots: underived });
     if (maker) change(task, maker.slots, true);
   };
-  for (const task of to) fork(task);
+  for (const task of to) {
+    // The creator comes first, since a new task starts out in its namespaces. A line of creators may be too long for
+    // recursion.
+    const line: Task[] = [];
+    for (let at: Task | undefined = task; at && forks.delete(at.tid); at = makerOf(at).maker) line.push(at);
+    for (const one of line.toReversed()) fork(one);
+  }
   return facts;
 }
 
