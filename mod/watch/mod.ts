@@ -7,7 +7,7 @@ import { self } from "../../ffi/core/task.ts";
 import { abortSignal, filePath, object, oneOf, positive } from "../base/check.ts";
 import { type Pump, pump } from "../reactor/pump.ts";
 import { Reactor } from "../reactor/reactor.ts";
-import { attempt } from "../base/errors.ts";
+import { attempt, PenneError } from "../base/errors.ts";
 import { WallClock } from "./facts/clock.ts";
 import type { BackendName } from "./facts/contract.ts";
 import type { EventSink, TimedEvent, WatchEvent } from "./facts/watch_event.ts";
@@ -143,10 +143,17 @@ export function watch(options?: WatchOptions): Watch {
   const reactor = starting.use(new Reactor());
   const queue = new Queue(limit);
   const clock = new WallClock();
+  const filter = filterOf(options ?? {}); // before a file is emptied for a watch that cannot be
   const file = record === undefined ? null : starting.use(openRecord(record));
-  const recorder = file ? new Recorder(file, clock, (error) => fail(error)) : undefined;
+  // Until the watch has started, this is an error of the call.
+  let onUnwritable = (error: PenneError): void => {
+    throw error;
+  };
+  const recorder = file
+    ? new Recorder(file, clock, (cause) => onUnwritable(new PenneError(`record in "${pathOf(record!)}"`, { cause })))
+    : undefined;
   const request = {
-    filter: filterOf(options ?? {}),
+    filter,
     recorder,
     events: events && new Set(events),
     locate: true,
@@ -176,6 +183,8 @@ export function watch(options?: WatchOptions): Watch {
     failure ??= { error };
     close();
   };
+  // Not at once: the session may be in the middle of a turn.
+  onUnwritable = (error) => queueMicrotask(() => fail(error));
   const abort = () => fail(signal!.reason);
   driver = pump(reactor, fail);
   signal?.addEventListener("abort", abort);

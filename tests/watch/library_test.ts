@@ -2,6 +2,7 @@
 
 import "../lib/preload.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { PenneError } from "../../mod/base/errors.ts";
 import { type TimedEvent, watch } from "../../mod/watch/mod.ts";
 import { test, until } from "../lib/helpers.ts";
 import { NEEDS_OF_BACKEND } from "../lib/needs.ts";
@@ -112,6 +113,15 @@ test(
   },
 );
 
-test("A watch that cannot be started throws at once", () => {
-  assertThrows(() => watch({ cgroups: ["/penne/no/such"] }), Error, "it does not exist");
+test("A watch that cannot be started throws at once, and leaves an earlier recording as it is", async () => {
+  const file = await Deno.makeTempFile({ prefix: "penne-library-" });
+  try {
+    await Deno.writeTextFile(file, "kept");
+    assertThrows(() => watch({ cgroups: ["/penne/no/such"], record: file }), Error, "it does not exist");
+    assertEquals(await Deno.readTextFile(file), "kept");
+  } finally {
+    await Deno.remove(file);
+  }
+  const full = () => watch({ backend: "poll", record: "/dev/full" });
+  assertThrows(full, PenneError, 'cannot record in "/dev/full": No space left on device (ENOSPC)');
 });
