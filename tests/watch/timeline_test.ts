@@ -62,6 +62,13 @@ test("A picture tells births, joins, names and ends with their causes", () => {
   assertEquals([durationText(12_340_000n), durationText(90_000_000_000n)], ["12.3 ms", "90 s"]);
 });
 
+test("A picture begins with what happened first, also while the first snapshot was taken", () => {
+  const snapshot = { event: "resync", mono: 50n, tasks: 1, differences: 0 } as const;
+  const story = storyOf([snapshot, ...life(5, 8, 500, "/x")]);
+  assertEquals([story.from, story.to], [5n, 50n]);
+  assert(!draw(story, INFO).includes("+-"));
+});
+
 test("A picture has no script and nothing from elsewhere, whatever names there are", () => {
   const evil = `<script>alert(1)</script>"'&\u202e\x1b`;
   const page = draw(storyOf(life(5, 8, 500, `/x${evil}`, evil)), { ...INFO, title: evil });

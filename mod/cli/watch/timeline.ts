@@ -49,10 +49,10 @@ function main(options: ParsedOptions<typeof SPEC>): number {
   }
   withRecording(path, null, (recording) => {
     const narrator = new Narrator();
-    let [time, broken] = ["", null as PenneError | null];
+    let [time, from, broken] = ["", null as bigint | null, null as PenneError | null];
     try {
       for (const event of recording.events()) {
-        time ||= recording.clock.text(event.mono);
+        if (from === null || event.mono < from) time = recording.clock.text(from = event.mono);
         narrator.take(event);
       }
     } catch (error) {

@@ -81,7 +81,8 @@ export class Narrator {
   /** Takes an event. */
   take(event: WatchEvent): void {
     const { mono } = event;
-    this.#from ??= mono;
+    // What happened during the first snapshot comes after the capabilities, but is older.
+    if (this.#from === null || mono < this.#from) this.#from = mono;
     if (mono > this.#to) this.#to = mono;
     switch (event.event) {
       case "fork":
