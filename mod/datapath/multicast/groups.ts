@@ -42,6 +42,7 @@ export class Groups implements GroupHooks, Disposable {
   #multicast: Multicast | null = null;
   /** Reports that came before the code did. */
   #waiting: { readonly message: Uint8Array; readonly family: number }[] = [];
+  /** Whether nothing is received any more, or ever. */
   #closed = false;
 
   /**
@@ -81,7 +82,7 @@ export class Groups implements GroupHooks, Disposable {
 
   #take(p: Packet): void {
     if (this.#multicast) return this.#multicast.hear(RX.view, p.transport, p.end, p.family);
-    if (this.#waiting.length >= WAITING_MAX) return;
+    if (this.#closed || this.#waiting.length >= WAITING_MAX) return;
     const isFirst = this.#waiting.push({ message: RX.bytes.slice(p.transport, p.end), family: p.family }) === 1;
     if (isFirst) this.#netif.reactor.await(this.#load());
   }
@@ -95,6 +96,7 @@ export class Groups implements GroupHooks, Disposable {
         multicast.hear(new DataView(message.buffer), 0, message.length, family);
       }
     } catch (error) {
+      this.#closed = true; // each further report would fail, and warn, again
       const reason = error instanceof Error ? error.message : error;
       this.#options.onWarning?.(`multicast groups are not received: ${reason}`);
     } finally {
