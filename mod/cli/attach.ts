@@ -275,7 +275,7 @@ export async function attachHere(job: AttachJob): Promise<number> {
     attachments.keep();
     const enters = wanted.follow !== false || !wanted.off?.includes("multicast");
     using keeper = enters && attachments.links.length > 0 ? keepFollowing(onWarning, server.onConfined) : null;
-    server.keeper = keeper?.agent ?? null;
+    server.keeper = keeper?.agent ?? "none";
     using _follower = keeper && followHost(attachments.links, { reactor, server, report, keeper });
     job.onReady?.();
     await giveUp(job, attachments, report, ports);

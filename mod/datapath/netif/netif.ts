@@ -47,7 +47,7 @@ export interface NetifOptions extends RuleOptions, EgressOptions {
   readonly frames?: FrameWatch | null;
   /** What programs inside are told that configure the interface themselves; nothing by default. */
   readonly facts?: () => AdviceFacts;
-  /** Who has the rights to look at the sockets inside, if penne has given them up. */
+  /** Who has the rights to look at the sockets inside, if penne has given them up; throws if nobody has them. */
   readonly keeper?: () => Keeper["agent"] | null;
   /** Called with a problem that is not worth failing for. */
   readonly onWarning?: (message: string) => void;

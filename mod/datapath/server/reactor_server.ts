@@ -134,8 +134,8 @@ export class ReactorServer implements TapServer {
   readonly #control: ControlSockets;
   readonly #pesto: PestoSocket | null;
   #pestoServer: Disposable | null = null;
-  /** The agent that has penne's former rights; null while penne has them. */
-  keeper: Keeper["agent"] | null = null;
+  /** The agent that has penne's former rights; null while penne has them, and "none" if nobody has them any more. */
+  keeper: Keeper["agent"] | "none" | null = null;
   /** Called with the calls that an agent in a namespace may still make; null if it may make any. */
   onConfined: OnConfined | null = () => {};
   /** Who sees the frames of namespaces that are served from now on. */
@@ -313,7 +313,11 @@ export class ReactorServer implements TapServer {
       frames: this.frames,
       ...this.admitting,
       onPingRefused: () => this.#warnPing(),
-      keeper: () => this.keeper,
+      keeper: () => {
+        // A confined penne that starts an agent is killed.
+        if (this.keeper === "none") throw new Error("penne has given up its rights, and no agent has kept them");
+        return this.keeper;
+      },
       onWarning: this.#onWarning,
     };
     const datapath = new Datapath(this.#reactor, link, options, onDead);
