@@ -90,37 +90,21 @@ export class Memberships {
   #take({ type, group, sources, silent }: MembershipRecord, now: number): boolean {
     if (!isGroup(group) || group.w3 === -1 && group.family === 4 || isKernelGroup(group)) return false;
     const key = keyOf(group);
-    let known = this.#groups.get(key) ?? null;
-    const had = known === null ? "" : describe(known);
-    if (known === null) {
-      // What begins empty ends at once, if nothing is added.
-      if (type === RECORD.BLOCK) return false;
-      known = { group, excludes: false, sources: new Map(), silentSince: null };
-    }
-    const adds = (type === RECORD.ALLOW) !== known.excludes;
-    switch (type) {
-      case RECORD.ALLOW:
-      case RECORD.BLOCK:
-        for (const source of sources) {
-          if (adds) keep(known.sources, source);
-          else known.sources.delete(keyOf(source));
-        }
-        break;
-      default:
-        known.excludes = type === RECORD.IS_EXCLUDE || type === RECORD.TO_EXCLUDE;
-        known.sources.clear();
-        for (const source of sources) keep(known.sources, source);
-    }
+    const before = this.#groups.get(key) ?? null;
+    // What begins empty ends at once, if nothing is added.
+    if (before === null && type === RECORD.BLOCK) return false;
+    const known: Membership = before ?? { group, excludes: false, sources: new Map(), silentSince: null };
+    const changed = change(known, type, sources);
     known.silentSince = silent ? now : null;
     if (!known.excludes && known.sources.size === 0) return this.#groups.delete(key);
-    if (had === "") {
+    if (before === null) {
       if (this.#groups.size >= GROUPS_MAX) {
         this.overflowed = true;
         return false;
       }
       this.#groups.set(key, known);
     }
-    return describe(known) !== had;
+    return before === null || changed;
   }
 
   /** Removes the members that have not reported for too long and report no leave; returns whether there were some. */
@@ -133,8 +117,32 @@ export class Memberships {
   }
 }
 
-function keep(sources: Map<string, IpWords>, source: IpWords): void {
-  if (sources.size < SOURCES_MAX) sources.set(keyOf(source), source);
+/** Adds a source if there is room; returns whether it was added. */
+function keep(sources: Map<string, IpWords>, source: IpWords): boolean {
+  const key = keyOf(source);
+  if (sources.size >= SOURCES_MAX || sources.has(key)) return false;
+  sources.set(key, source);
+  return true;
+}
+
+/**
+ * Takes a record into a membership; returns whether that changes it. One report may have thousands of records, so each takes
+ * about as long as its own sources.
+ */
+function change(known: Membership, type: number, sources: readonly IpWords[]): boolean {
+  if (type === RECORD.ALLOW || type === RECORD.BLOCK) {
+    const adds = (type === RECORD.ALLOW) !== known.excludes;
+    const changes = (source: IpWords) => adds ? keep(known.sources, source) : known.sources.delete(keyOf(source));
+    return sources.filter(changes).length > 0;
+  }
+  const excludes = type === RECORD.IS_EXCLUDE || type === RECORD.TO_EXCLUDE;
+  const had = [...known.sources.keys()];
+  known.sources.clear();
+  for (const source of sources) keep(known.sources, source);
+  const same = excludes === known.excludes && had.length === known.sources.size &&
+    had.every((key) => known.sources.has(key));
+  known.excludes = excludes;
+  return !same;
 }
 
 /** What tells two states of a membership apart. */
