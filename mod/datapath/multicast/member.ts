@@ -8,7 +8,8 @@
 // then less and less often, as long as there is a membership; more often while a group that was joined lately has no socket
 // yet; and soon after something is sent to a group from a port that is not known. Without a membership there is no timer.
 //
-// Whatever the namespace reports, and however often, all that follows from it is done at a look.
+// Whatever the namespace reports, and however often, it is followed at a look; at once only if no membership is left.
+// Making room for the ports of flows has a share of the time too.
 
 import { SysError } from "../../../ffi/core/errno.ts";
 import type { GroupReceiver } from "../../../ffi/net/group.ts";
@@ -31,6 +32,8 @@ const LAST_FRESH = 500;
 const FRESH = 60_000;
 /** A look takes at most this fraction of the time, whatever the namespace sends. */
 const SHARE = 1 / 30;
+/** Milliseconds that making room for ports takes at once; after that, the same fraction of the time. */
+const ROOM_BURST = 500;
 /** Milliseconds between two looks at least for ports from which something is sent. */
 const USED_GAP = 1000;
 /** Problems that are told. */
@@ -66,6 +69,9 @@ class Member implements Multicast {
   #freshUntil = -Infinity;
   #unheard = false;
   #queries: { cancel(): void } | null = null;
+  /** Milliseconds that are left for making room, and as of when. */
+  #room = ROOM_BURST;
+  #roomAt = performance.now();
   /** Kinds of problems that were told. */
   readonly #told = new Set<string>();
   #closed = false;
@@ -148,6 +154,8 @@ class Member implements Multicast {
     const receivers = this.#receivers;
     const { list } = this.#memberships;
     this.#unheard = list.some(({ group }) => !receivers.has(group));
+    // Who joins and leaves again and again does not have the ports inside put in order each time.
+    if (list.length === 0) return [];
     const wanted = new Map<string, Wanted>();
     let tooMany: Wanted | null = null;
     const take = (membership: Membership, port: number) => {
@@ -227,8 +235,14 @@ class Member implements Multicast {
   }
 
   makeRoom(family: number, port: number, bind: () => void): void {
+    const start = performance.now();
+    const room = Math.min(ROOM_BURST, this.#room + (start - this.#roomAt) * SHARE);
+    // A program inside can need that with each datagram. Its flow then gets another port, as where that one is taken.
+    if (room <= 0) return bind();
     this.#mirrors.makeRoom(family, port, bind);
     this.#sync(); // sets the filters of sources again
+    this.#roomAt = performance.now();
+    this.#room = room - (this.#roomAt - start);
   }
 
   renew(): void {
