@@ -21,8 +21,8 @@ export interface MulticastScene {
   admits(group: IpWords, port: number): boolean;
   /** Whether it may have a port of the host. */
   mayClaim(port: number): boolean;
-  /** Whether it may open another descriptor. */
-  mayOpen(): boolean;
+  /** Whether it may open another descriptor beside some that are those of groups. */
+  mayOpen(own: number): boolean;
   /** Counts a descriptor that was opened, or closed (-1). */
   count(change: 1 | -1): void;
   /** Has ports of the host that it has already shared with others. */

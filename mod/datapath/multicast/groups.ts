@@ -117,7 +117,7 @@ export class Groups implements GroupHooks, Disposable {
       index: (family) => egress.hasInterface(family) ? egress.interfaceIndex(family) : rules.scope,
       admits: (group, port) => rules.destination(group, PROTOCOL.UDP, port) !== null,
       mayClaim,
-      mayOpen: () => FD_BUDGET.mayOpen(netif.table.list.length),
+      mayOpen: (own) => FD_BUDGET.mayOpen(netif.descriptors + own),
       count: (change) => FD_BUDGET.countFlow(change),
       share: (family, port) => this.#udp.share(family, port),
       deliver: (group, port, datagram) => this.#deliver(group, port, datagram),

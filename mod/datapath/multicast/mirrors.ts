@@ -122,7 +122,7 @@ export class Mirrors implements Disposable {
     const { group } = membership;
     if (index === 0 || !scene.admits(group, port)) return null;
     if (!scene.mayClaim(port)) return "reserved";
-    if (this.#all.size >= MIRRORS_MAX || !scene.mayOpen()) return "too many";
+    if (this.#all.size >= MIRRORS_MAX || !scene.mayOpen(this.#all.size)) return "too many";
     scene.share(group.family, port);
     const s = this.#member(group, index);
     const error = s < 0 ? s : this.#bind(s, group, port, index);
