@@ -76,7 +76,7 @@ export class Totals {
   /** The flows to all others. */
   readonly other = new Total(0, false, ipWords(), 0, null, 0, false, false);
   #unasked = 0;
-  /** New destinations that are not kept until ended ones are looked for again, as there were none, for both limits. */
+  /** New destinations that are not kept until ended ones are looked for again, as there were few, for both limits. */
   readonly #patience = [0, 0];
   /** Those that were asked for last, as making a key takes longer than all else that a flow costs here. */
   readonly #recent: (Total | undefined)[] = new Array(RECENT);
@@ -148,7 +148,8 @@ export class Totals {
       this.kept.delete(key);
       if (unasked) this.#unasked--;
     }
-    if (ended.length === 0) this.#patience[kind] = most;
+    // Going through all of them takes long.
+    this.#patience[kind] = Math.max(0, most - ended.length);
     return ended.length > 0;
   }
 }

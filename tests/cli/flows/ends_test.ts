@@ -162,6 +162,18 @@ test("thousands of destinations that do not answer take no room from those that 
   for (const flow of many) ledger.end(flow, 60_000);
 });
 
+test("where few destinations have ended, room is not made with each new one", () => {
+  const ledger = new Ledger();
+  const { kept, other } = ledger.totals;
+  for (let i = 1; i < 8192; i++) begin(ledger, i);
+  const last = () => [...kept.values()].at(-1)!.port;
+  // The first one has room, and the second one gets it.
+  for (let i = 0; i < 513; i++) ledger.end(begin(ledger, 10_000 + i), i);
+  assertEquals([last(), kept.size, other.flows], [10_001, 8192, 512]);
+  ledger.end(begin(ledger, 20_000), 600);
+  assertEquals([last(), kept.size, other.flows], [20_000, 8192, 513]);
+});
+
 test("thousands of strangers take no room from what is reached", () => {
   const ledger = new Ledger();
   for (let i = 0; i < 10_000; i++) ledger.stranger(PROTOCOL.UDP, ipWords(4, 0, 0, 0xffff, 0x0a000000 + i), 9, 1, 0);
