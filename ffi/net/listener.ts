@@ -87,6 +87,9 @@ export function openListener(
   else {
     if (family === 4 || dual) error ||= setOption(s, IPPROTO.IP, IP.PKTINFO, 1);
     if (family === 6) error ||= setOption(s, IPPROTO.IPV6, IPV6.RECVPKTINFO, 1);
+    // Nothing of the groups that others on the host are members of, or penne itself for a namespace.
+    if (family === 4 || dual) setOption(s, IPPROTO.IP, IP.MULTICAST_ALL, 0);
+    if (family === 6) setOption(s, IPPROTO.IPV6, IPV6.MULTICAST_ALL, 0);
   }
   if (freebind) {
     error ||= family === 6 ? setOption(s, IPPROTO.IPV6, IPV6.FREEBIND, 1) : setOption(s, IPPROTO.IP, IP.FREEBIND, 1);

@@ -50,5 +50,17 @@ test(
       await assertOnce(inside, "both", `out of ${to}`);
     }
     assertEquals(await peer.texts("dhcp"), []);
+
+    // A member of a group at an open port gets what is sent there once, and nothing back of what it has sent.
+    const group = "239.77.1.8";
+    await bound(peer, "member", OPEN);
+    await peer.join("member", group);
+    await inside.join("open", group);
+    await lab.reach(4, group, OPEN, "open");
+    await inside.send("open", group, OPEN, "said");
+    await peer.untilText("member", "said");
+    for (const text of ["heard", "last"]) await peer.send("sender", group, OPEN, text);
+    await inside.untilText("open", "last");
+    for (const text of ["said", "heard"]) await assertOnce(inside, "open", text);
   },
 );
