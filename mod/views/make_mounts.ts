@@ -26,8 +26,9 @@ import { parseMounts } from "../host/mounts.ts";
 import type { MountPlan, PlannedMount } from "./mount_plan.ts";
 import { flagsOf } from "./plan.ts";
 
-/** A directory that always exists, for mounts that are about to go elsewhere. */
+/** A directory and a file that always exist, for mounts that are about to go elsewhere. */
 const WORKPLACE = "/proc";
+const WORKPLACE_FILE = "/proc/version";
 /** Devices of the small /dev; nobody can make them in a user namespace, so they are the host's. */
 const DEVICES = ["null", "zero", "full", "random", "urandom", "tty"] as const;
 /** Symbolic links there, and where they lead. */
@@ -57,15 +58,16 @@ function remountReadOnly(agent: Agent, tree: Fd): Fd {
   using table = openTable();
   using now = openTable(); // there is no path to it later
   const before = new Set(list(table).map(({ id }) => id));
-  check("move_mount", attachMount(agent, tree, WORKPLACE));
+  const workplace = isDirectory(agent, tree) ? WORKPLACE : WORKPLACE_FILE;
+  check("move_mount", attachMount(agent, tree, workplace));
   try {
     for (const one of list(now)) {
       if (before.has(one.id)) continue;
       mount(agent, null, one.path, null, MS.REMOUNT | MS.BIND | flagsOf(one) | MS.RDONLY);
     }
-    return cloneTree(agent, WORKPLACE);
+    return cloneTree(agent, workplace);
   } finally {
-    call(agent, "umount2", cString(WORKPLACE), UMOUNT.DETACH);
+    call(agent, "umount2", cString(workplace), UMOUNT.DETACH);
   }
 }
 

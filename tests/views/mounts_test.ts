@@ -135,15 +135,17 @@ for (const user of [false, true]) {
     ], async () => {
       await using host = await Host.make();
       const files = ["/mnt/file", "/mnt/new", "/mnt/sub/file", "/mnt/sub/new", "/mnt/sub/deeper/new"];
-      const command = ["sh", "-c", `${WRITE}; cat /mnt/sub/file; grep -c ' ro' /proc/self/mountinfo`, "sh", ...files];
-      const options = ["--net=none", "--bind", "src:/mnt:ro", "--bind", "src:/opt", "--", ...command];
+      const refused = [...files, "/opt/file"]; // a file as the source, below a directory that can be written
+      const command = ["sh", "-c", `${WRITE}; cat /mnt/sub/file; grep -c ' ro' /proc/self/mountinfo`, "sh", ...refused];
+      const binds = ["--bind", "src:/mnt:ro", "--bind", "src:/opt", "--bind", "other/file:/opt/file:ro"];
+      const options = ["--net=none", ...binds, "--", ...command];
       const argv = [penne(), "run", ...options];
       const { code, stdout, stderr } = await sh(
         host.argv(old ? await filtered(["mount_setattr=38"], argv) : argv, user),
       );
       assertEquals([code, stderr], [0, ""]);
       const [count, ...lines] = stdout.trim().split("\n").reverse();
-      assertEquals(lines.reverse(), [...files.map((file) => `${file}: refused`), "deep"]);
+      assertEquals(lines.reverse(), [...refused.map((file) => `${file}: refused`), "deep"]);
       assert(Number(count) >= 3);
       // The same without "ro", and the options of what is mounted below stay.
       const writable = ["sh", "-c", `${WRITE}; grep deeper /proc/self/mountinfo`, "sh", ...files];
