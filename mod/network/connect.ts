@@ -4,7 +4,8 @@
 // socket. Where the end of the namespace ends the service, nothing here may: the namespace must end with its last user, and
 // the tap then reports its end. So an agent joins the user namespace that owns the target, makes a scratch network namespace
 // there, opens the tap in *that*, and moves the interface over, for which the kernel waits some 17 ms. Where a name or a
-// process tells the end, the tap is opened in the target, and closed when that is gone. The one socket that is opened in the target is closed when the configuration is done.
+// process tells the end, the tap is opened in the target, and closed when that is gone. The one socket that is opened in the
+// target is closed when the configuration is done.
 //
 // The agent is hardened before it joins: a process in the other user namespace may have CAP_SYS_PTRACE.
 

@@ -102,7 +102,7 @@ export function prepareCommand(task: Agent, plan: CommandPlan, affinity: Affinit
     attempt(
       "filter the command's system calls",
       () => filterCallsOf(task, filter),
-      ({ code }) => code === "EACCES" ? ["--no-new-privs lets it without privileges in its user namespace"] : [],
+      ({ code }) => code === "EACCES" ? ["with --no-new-privs that takes no privileges in its user namespace"] : [],
     );
   }
   plan.takeIds(task);
