@@ -23,8 +23,8 @@ function filterFor(role: AgentRole): Uint8Array {
 }
 
 /**
- * The filter of a holder's calls. A holder cannot say whether it could be installed, so the kernel is asked before: of a
- * program at no address it says only that there is none, unless it has no filters, or another filter refuses them.
+ * The filter of a holder's calls. A holder cannot say whether it could be installed, so the kernel is asked before, with
+ * a null pointer as the program. A kernel that takes filters answers EFAULT; any other error means that it takes none here.
  *
  * @param onConfined Called with its rules.
  * @returns An array of `struct sock_filter`; null if the kernel refuses filters.

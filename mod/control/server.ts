@@ -218,7 +218,7 @@ export class ControlServer implements Disposable {
   [Symbol.dispose](): void {
     this.#resume?.cancel();
     for (const connection of [...this.#connections]) {
-      // Followers are told of the last ends. What one does not take now it gets in a pipe, as nobody waits for it.
+      // Followers are told of the last ends. What a follower does not take now goes into a pipe, because penne does not wait for it.
       while (connection.follows && this.#connections.has(connection) && this.#pass(connection));
       if (!this.#connections.has(connection)) continue;
       const { fd, follows, stream, piece } = connection;

@@ -89,7 +89,7 @@ export function portRequest(options: OptionValues<typeof PORT_OPTIONS>, version:
     values("tcp-ns", "TCP", true),
     values("udp-ns", "UDP", true),
   ];
-  const written = new Map<string, string>(); // what is wrong is said of what was written
+  const written = new Map<string, string>(); // an error quotes the value as it was written
   for (const value of options.publish) {
     const { protocol, spec } = publishedPort(value);
     written.set(spec, value);

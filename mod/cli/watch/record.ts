@@ -12,7 +12,7 @@ import { openSafely } from "../report/safe_open.ts";
 
 /** A recording that is written. */
 export class RecordFile implements Disposable {
-  /** Is told what to write. */
+  /** Takes what is to be written. */
   readonly recorder: Recorder;
   /** Whether it could not be written to its end. */
   failed = false;

@@ -335,7 +335,7 @@ export class UdpFlow extends DatagramFlow {
       if (bound !== null) return bound;
     } else if (isMulticast(to) && to.port === inside) port.publish();
     if (port.isPublic) setOption(this.s, SOL_SOCKET, SO.REUSEADDR, 1);
-    // What the peer sends to a group is no answer, whoever is a member.
+    // What the peer sends to a group is not an answer, even if some socket of the host is a member.
     if (to.family === 4) setOption(this.s, IPPROTO.IP, IP.MULTICAST_ALL, 0);
     else setOption(this.s, IPPROTO.IPV6, IPV6.MULTICAST_ALL, 0);
     return egress.bind(this.s, to, from, number);

@@ -29,7 +29,7 @@ export interface Sides {
    * @param to The loopback address that the peer knows, or another that the port leads to.
    * @param protocol PROTOCOL.*.
    * @param port The port.
-   * @param from Who has sent it.
+   * @param from The sender.
    */
   readonly admits?: (to: IpWords, protocol: number, port: number, from: Pick<Peer, "address" | "port">) => boolean;
 }

@@ -15,7 +15,7 @@ export interface MulticastScene {
   readonly tap: number;
   /** The agent that has penne's former rights; null if penne has its rights. */
   readonly keeper: Keeper["agent"] | null;
-  /** Index of the host's interface whose link the namespace is on; 0 if there is none. */
+  /** Index of the host's interface on whose link groups are joined; 0 if the host has no such interface. */
   index(family: number): number;
   /** Whether the namespace may reach a group at a port. */
   admits(group: IpWords, port: number): boolean;

@@ -48,7 +48,7 @@ export class Groups implements GroupHooks, Disposable {
   /**
    * @param netif The interface.
    * @param udp Its UDP.
-   * @param options Who may look at the sockets inside, and who is told of problems.
+   * @param options The agent that may look at the sockets inside, and a function that takes warnings.
    */
   constructor(netif: Netif, udp: Udp, options: Pick<NetifOptions, "keeper" | "onWarning">) {
     this.#netif = netif;
